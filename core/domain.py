@@ -1,0 +1,181 @@
+"""The contract that each domain fills: `Domain` wires a package to the command line, `Task` hands one app to the engine.
+
+The engine and the command line receive these objects and never look a domain up, so core stays ignorant of what the
+tokens mean.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import argparse
+
+    from torch import Tensor, nn
+
+    from isoform.core.config import AppConfig
+
+Batch = Any  # a pytree of tensors whose first axis is the sample, as Task.collate makes it
+
+
+class UserError(Exception):
+    """The user's mistake, as one sentence: what, where, how to mend. The command line prints it and exits with 2."""
+
+
+class Task(abc.ABC):
+    """One app made concrete: its data, model, loss and metrics. What the engine's two loops need, and nothing else.
+
+    Everything random is handed in. `rng` is a pure function of (seed, epoch, index), so that the number of loader workers
+    never changes a run and a resumed run sees what the uninterrupted one would have seen.
+    """
+
+    config: AppConfig
+    monitor: str = "loss"  # the validation metric that selects the best checkpoint
+    monitor_mode: str = "min"  # "min" or "max"
+
+    @abc.abstractmethod
+    def sizes(self) -> Mapping[str, int]:
+        """Number of samples of each split that exists: "train", "val", "test"."""
+
+    @abc.abstractmethod
+    def build(self) -> nn.Module:
+        """The model, freshly initialised from torch's global generator (the engine has seeded it)."""
+
+    @abc.abstractmethod
+    def sample(self, split: str, index: int, rng: np.random.Generator | None) -> Any:
+        """Sample `index` of `split`; random augmentation draws from `rng` alone, and there is none where it is None."""
+
+    @abc.abstractmethod
+    def collate(self, samples: Sequence[Any]) -> Batch:
+        """Samples to one batch."""
+
+    def batches(self, split: str, size: int, rng: np.random.Generator | None) -> list[list[int]]:
+        """The batches of one pass over `split` as lists of sample indices; shuffled where `rng` is given.
+
+        The last, smaller batch is kept. A domain with ragged samples overrides this to put samples of like size together.
+        """
+        order = np.arange(self.sizes()[split])
+        if rng is not None:
+            rng.shuffle(order)
+        return [order[i : i + size].tolist() for i in range(0, len(order), size)]
+
+    def mix(self, batch: Batch, rng: np.random.Generator) -> Batch:
+        """Augmentation across the samples of a training batch (mixup, cutmix); none by default."""
+        return batch
+
+    @abc.abstractmethod
+    def loss(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+        """{"loss": scalar mean over the batch, NAME: scalar to log, ...}."""
+
+    @abc.abstractmethod
+    def predict(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+        """Predictions and targets, first axis the sample: what `metrics` and predictions.* need."""
+
+    @abc.abstractmethod
+    def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Named metrics over a whole split; `outputs` are predict's, concatenated in sample order. Must contain `monitor`."""
+
+    def batch_size_of(self, batch: Batch) -> int:
+        """Number of samples in a batch (a training metric: samples a second)."""
+        from torch.utils._pytree import tree_leaves
+
+        return int(tree_leaves(batch)[0].shape[0])
+
+    def parameter_groups(self, model: nn.Module) -> Mapping[str, int]:
+        """Depth of each parameter for layer-wise learning-rate decay: 0 = input side; default from names `blocks.N`."""
+        from isoform.core.engine.optim import depth_from_names
+
+        return depth_from_names(model)
+
+    def baselines(self) -> dict[str, dict[str, dict[str, float]]]:
+        """{NAME: {"val": metrics, "test": metrics}}, each fixed in code with its settings."""
+        return {}
+
+    def portable(self) -> dict[str, Any]:
+        """JSON that predicting elsewhere needs (class names, scaler, units, data hash): written to task.json in the run."""
+        return {}
+
+    def write_predictions(self, folder: Path, split: str, outputs: Mapping[str, np.ndarray]) -> list[Path]:
+        """Writes predictions.* into the run folder; returns the files."""
+        return []
+
+    def figures(self, model: nn.Module, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
+        """The domain's pictures for report.html, drawn from the test outputs."""
+        return []
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One picture of a report: an SVG (matplotlib) or an HTML table, both already safe, with a caption that is escaped."""
+
+    caption: str
+    svg: str = ""
+    html: str = ""
+
+
+class Predictor(abc.ABC):
+    """A trained model on inputs from outside: what `isoform.load(RUN)` gives."""
+
+    @abc.abstractmethod
+    def predict(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
+        """One row an input, in input order: input, prediction..., probability..., uncertainty, error."""
+
+    @abc.abstractmethod
+    def embed(self, inputs: Sequence[Any]) -> np.ndarray:
+        """[inputs, features] of the frozen trunk."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """An extra command of a domain (`forecast`, `sample`)."""
+
+    help: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Domain:
+    """The wiring of one domain; its functions import what they need when called, never before."""
+
+    name: str
+    summary: str
+    schema: Callable[[], type[AppConfig]]  # the closed tables of its apps
+    settle: Callable[[AppConfig], tuple[AppConfig, list[str]]]  # fills every "auto" from the data; notes to print
+    task: Callable[[AppConfig], Task]  # reads the data
+    predictor: Callable[[AppConfig, dict[str, Any], nn.Module], Predictor]  # config, portable(), loaded model
+    rebuild: Callable[[AppConfig, dict[str, Any]], nn.Module]  # the model of a run, without its data
+    check: Callable[[AppConfig | Path], CheckReport]
+    expand_inputs: Callable[[Sequence[str]], list[Any]]  # command-line inputs to predictor inputs (folders, lists)
+    import_weights: Callable[..., ImportedModel]  # (source, layout, app config or None) -> model in our layout
+    export: Mapping[str, Callable[..., None]] = field(default_factory=dict)  # format -> (run, path)
+    verbs: Mapping[str, Verb] = field(default_factory=dict)
+    describe: Callable[[AppConfig], dict[str, Any]] | None = None  # rows that `explain` adds
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """A foreign checkpoint in isoform's layout: the app config that rebuilds it, its weights, its preprocessing."""
+
+    config: AppConfig
+    weights: Mapping[str, Tensor]
+    portable: dict[str, Any]
+    layout: str
+    notes: Sequence[str] = ()
+    licence: str = "unknown"
+
+
+@dataclass
+class CheckReport:
+    """What `check` read: lines for a person, the same as JSON, and whether it should stop a training (leakage)."""
+
+    lines: list[str]
+    data: dict[str, Any]
+    leakage: bool = False
+    page: str | None = None  # HTML page of samples

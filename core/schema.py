@@ -1,0 +1,120 @@
+"""The closed tables that every app shares; a domain adds its own `data`, `tokeniser`, `head` and `model` tables.
+
+Every table is frozen and refuses unknown keys. Units stand in the descriptions, which `isoform explain` prints.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Table(BaseModel):
+    """A closed, frozen, strictly typed table of apps.toml (an integer is accepted where a float is meant)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+class BackboneConfig(Table):
+    """One transformer trunk: which filler each slot of the block gets, and how large it is."""
+
+    dim: int = Field(192, gt=0, description="features a token")
+    depth: int = Field(12, ge=0, description="blocks")
+    heads: int = Field(3, gt=0, description="query heads")
+    kv_heads: int | None = Field(None, gt=0, description="key/value heads (grouped queries); as many as heads if unset")
+    head_dim: int | None = Field(None, gt=0, description="features a head; dim / heads if unset")
+    mlp_dim: int | None = Field(None, gt=0, description="hidden features of the channel mixer; 4 * dim if unset")
+    mixer: str = Field("softmax", description="how tokens exchange")
+    channel: Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "swiglu", "geglu", "none"] = Field(
+        "gelu", description="channel mixer: an MLP's activation, or a gated one"
+    )
+    score: Literal["none", "table", "path", "dense", "distance"] = Field("none", description="bias on the scores")
+    scope: Literal["all"] = Field("all", description="which tokens see each other")
+    causal: bool = Field(False, description="a token sees only itself and what stands before it")
+    qkv_bias: bool = True
+    proj_bias: bool = True
+    mlp_bias: bool = True
+    qk_norm: Literal["none", "layer", "rms"] = Field("none", description="norm of queries and keys, a head at a time")
+    mixer_norm: bool = Field(False, description="norm of the mixed values before the output projection (Sub-LN)")
+    mlp_norm: bool = Field(False, description="norm of the hidden features before the second projection (Sub-LN)")
+    norm: Literal["layer", "layer_plain", "rms", "none"] = Field("layer", description="layer_plain has no weights")
+    eps: float = Field(1e-6, gt=0, description="inside the square root of every norm")
+    order: Literal["pre", "post", "res_post", "cct"] = Field(
+        "pre", description="pre: norm of a branch's input; post: of the stream after the sum; res_post: of a branch's "
+        "output; cct: pre-norm attention, then a norm that replaces the stream, then a bare MLP",
+    )  # fmt: skip
+    layout: Literal["sequence", "parallel"] = Field("sequence", description="the two branches one after the other or summed")
+    branches: int = Field(1, gt=0, description="copies of each branch side by side, summed")
+    condition: Literal["none", "adaln_zero"] = Field("none", description="what Tokens.cond does to each branch")
+    cond_dim: int | None = Field(None, description="features of Tokens.cond; dim if unset")
+    layer_scale: float | None = Field(None, description="first value of a learned factor on each branch; none if unset")
+    position: Literal["none", "readd", "rotary", "rotary_half"] = Field(
+        "none", description="readd: Tokens.pos is added to the stream before every block; rotary: it turns q and k by "
+        "interleaved pairs (rotary_half: by halves)",
+    )  # fmt: skip
+    drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth of the last block; 0 at the first, linear between")
+    dropout: float = Field(0.0, ge=0, lt=1, description="on each branch's output, and inside the MLP")
+    attention_dropout: float = Field(0.0, ge=0, lt=1, description="on the attention probabilities")
+    final_norm: bool = True
+    memory: Literal["none", "cross"] = Field("none", description="cross: blocks also attend to the stream `memory`")
+    recompute: Literal["none", "light", "block"] = Field(
+        "none", description="what the backward pass computes again to save memory: cheap elementwise results, or each block"
+    )
+    attention: Literal["auto", "reference", "sdpa", "triton"] = Field("auto", description="implementation of attention")
+
+
+class TrainConfig(Table):
+    """How the engine trains."""
+
+    seed: int = 0
+    epochs: int | Literal["auto"] = Field(10, description="passes over the training split")
+    batch: int = Field(64, gt=0, description="samples in a micro-batch")
+    accumulate: int = Field(1, gt=0, description="micro-batches summed into one optimiser step")
+    lr: float = Field(1e-3, gt=0, description="peak learning rate (AdamW)")
+    min_lr: float = Field(1e-6, ge=0, description="learning rate at the end")
+    warmup: float = Field(0.0, ge=0, description="epochs of linear warm-up")
+    warmup_lr: float = Field(1e-6, ge=0)
+    schedule: Literal["cosine", "constant", "linear"] = "cosine"
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    weight_decay: float = Field(0.05, ge=0, description="not on norms, biases, tokens, positions")
+    beta1: float = 0.9
+    beta2: float = 0.999
+    layer_decay: float = Field(1.0, gt=0, le=1, description="learning rate factor from each layer to the one below")
+    clip: float | None = Field(None, gt=0, description="largest gradient norm; none if unset")
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights a step; 0: none")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    mixup: float = Field(0.0, ge=0, description="alpha of mixup's Beta; 0: off")
+    cutmix: float = Field(0.0, ge=0, description="alpha of cutmix's Beta; 0: off")
+    mix_probability: float = Field(1.0, ge=0, le=1)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False
+    patience: int | None = Field(None, gt=0, description="evaluations without improvement before stopping; none if unset")
+    evaluate_every: int = Field(1, gt=0, description="epochs between validations")
+    log_every: int = Field(50, gt=0, description="optimiser steps between lines of metrics.jsonl")
+    checkpoint_every: int | None = Field(None, gt=0, description="optimiser steps between checkpoints; each epoch if unset")
+    init: str | None = Field(None, description="run folder or checkpoint file to start from")
+    freeze: Literal["none", "trunk"] = "none"
+
+
+class EvalConfig(Table):
+    """How the engine evaluates."""
+
+    batch: int = Field(256, gt=0)
+
+
+class AppConfig(Table):
+    """An app of apps.toml, resolved. Domains subclass it with their tables."""
+
+    domain: str
+    app: str
+    backbone: BackboneConfig = BackboneConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+    status: Literal["measured", "smoke", "unverified"] = "unverified"
+    summary: str = Field("", description="one line for `isoform apps`")
+    minutes: float | None = Field(None, description="on 2 cores, measured")
+    expected: dict[str, float] = Field(default_factory=dict, description="test metrics last measured, mean over seeds")
+    spread: dict[str, float] = Field(default_factory=dict, description="their standard deviation over seeds")
+    published: dict[str, float] = Field(default_factory=dict, description="the published result")
+    measured: str = Field("", description="command, seeds and commit of the measurement")

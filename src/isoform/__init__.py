@@ -1,0 +1,3 @@
+"""isoform: one transformer backbone, specialised into four domains."""
+
+__version__ = "0.1.0"
