@@ -30,6 +30,8 @@ class BackboneConfig(Table):
         "gelu", description="channel mixer: an MLP's activation, or a gated one"
     )
     score: Literal["none", "table", "path", "dense", "distance"] = Field("none", description="bias on the scores")
+    score_ids: int | None = Field(None, gt=0, description="rows of the score's table")
+    score_hops: int = Field(5, gt=0, description="longest edge path that score = \"path\" looks at")
     scope: Literal["all"] = Field("all", description="which tokens see each other")
     causal: bool = Field(False, description="a token sees only itself and what stands before it")
     qkv_bias: bool = True
@@ -37,9 +39,11 @@ class BackboneConfig(Table):
     mlp_bias: bool = True
     qk_norm: Literal["none", "layer", "rms"] = Field("none", description="norm of queries and keys, a head at a time")
     mixer_norm: bool = Field(False, description="norm of the mixed values before the output projection (Sub-LN)")
+    gated: bool = Field(False, description="mixed values are multiplied by a sigmoid gate of the input")
     mlp_norm: bool = Field(False, description="norm of the hidden features before the second projection (Sub-LN)")
     norm: Literal["layer", "layer_plain", "rms", "none"] = Field("layer", description="layer_plain has no weights")
     eps: float = Field(1e-6, gt=0, description="inside the square root of every norm")
+    norm_bias: bool = True
     order: Literal["pre", "post", "res_post", "cct"] = Field(
         "pre", description="pre: norm of a branch's input; post: of the stream after the sum; res_post: of a branch's "
         "output; cct: pre-norm attention, then a norm that replaces the stream, then a bare MLP",
@@ -48,10 +52,11 @@ class BackboneConfig(Table):
     branches: int = Field(1, gt=0, description="copies of each branch side by side, summed")
     condition: Literal["none", "adaln_zero"] = Field("none", description="what Tokens.cond does to each branch")
     cond_dim: int | None = Field(None, description="features of Tokens.cond; dim if unset")
+    layer_scale_mlp: bool = Field(True, description="the channel mixer's branch has a layer_scale too")
     layer_scale: float | None = Field(None, description="first value of a learned factor on each branch; none if unset")
-    position: Literal["none", "readd", "rotary", "rotary_half"] = Field(
-        "none", description="readd: Tokens.pos is added to the stream before every block; rotary: it turns q and k by "
-        "interleaved pairs (rotary_half: by halves)",
+    position: Literal["none", "readd", "rotary", "rotary_half", "rotary_learned"] = Field(
+        "none", description="readd: Tokens.pos is added to the stream before every block; rotary: its angles turn q and k by "
+        "interleaved pairs (rotary_half: by halves; rotary_learned: angles are learned frequencies times Tokens.pos)",
     )  # fmt: skip
     drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth of the last block; 0 at the first, linear between")
     dropout: float = Field(0.0, ge=0, lt=1, description="on each branch's output, and inside the MLP")
