@@ -17,15 +17,11 @@ class VitTokeniserConfig(Table):
     channels: int = Field(3, gt=0, description="image channels")
     patch_bias: bool = True
     patch_norm: bool = Field(False, description="a norm right after the patch projection")
-    patches: Literal["conv", "linear"] = Field(
-        "conv", description="conv: kernel over (channel, row, column); linear: pixels of a patch as (row, column, channel)"
-    )
     class_token: bool = True
     distill_token: bool = Field(False, description="DeiT's second token")
     registers: int = Field(0, ge=0, description="tokens without meaning of their own (Darcet et al. 2024)")
     position: Literal["learned", "sincos", "none"] = Field("learned", description="table added to the tokens")
     position_prefix: bool = Field(True, description="the table has rows for class, distillation and register tokens too")
-    position_registers: bool = Field(True, description="... for the registers too (False: only class and distillation)")
     position_resize: Literal["timm", "mae", "dinov2", "dinov2_registers", "augreg"] = Field(
         "timm", description="how the table is carried to another grid: each code base does it differently"
     )

@@ -1,0 +1,177 @@
+"""The backbone: a stack of blocks from one table, shared by every domain.
+
+    block    = Wrap(Mixer(Project, Score)) and Wrap(ChannelMixer), in sequence or in parallel
+    backbone = blocks one after the other (program.py), then a norm
+
+B samples, N tokens (T packed), D features. What goes in and comes out is `Tokens`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from isoform.core.ffn import make_channel_mixer
+from isoform.core.mixers import MIXERS, Context, Traits
+from isoform.core.norms import make_norm
+from isoform.core.program import run_stack
+from isoform.core.schema import BackboneConfig
+from isoform.core.score import make_score
+from isoform.core.tokens import Tokens
+from isoform.core.wrap import Together, Wrap
+
+
+class Block(nn.Module):
+    """x = x + mixer(x); [x = x + cross(x)]; x = x + channel(x), each branch wrapped as the table's `order` says.
+
+    layout "parallel": x = x + both(x), one wrap around the sum of the two (Dehghani et al. 2023). `branches` > 1 puts
+    copies of each wrapped branch side by side (Touvron et al. 2022).
+    """
+
+    def __init__(self, config: BackboneConfig, drop_path: float = 0.0) -> None:
+        super().__init__()
+        pre, post = config.order in ("pre", "cct"), config.order == "res_post"
+        mixer_class, channel = MIXERS[config.mixer], make_channel_mixer(config)
+        self.readd = config.position == "readd"
+
+        def branch(kind: str) -> Wrap:
+            is_channel = kind == "channel"
+            inner: nn.Module | None
+            if kind == "both":
+                parts: dict[str, nn.Module] = {"mixer": mixer_class(config)}
+                if channel is not None:
+                    parts["channel"] = channel
+                inner = Together(parts, {"mixer": True, "channel": False})
+            elif is_channel:
+                inner = make_channel_mixer(config)
+            else:
+                inner = mixer_class(config, cross=True) if kind == "cross" else mixer_class(config)
+            assert inner is not None
+            return Wrap(
+                inner, config, pre=pre and not (is_channel and config.order == "cct"), post=post,
+                layer_scale=config.layer_scale_mlp or not is_channel, drop_path=drop_path, takes_context=not is_channel,
+            )  # fmt: skip
+
+        if config.layout == "parallel":
+            self.steps = ["both"]
+        else:
+            self.steps = ["mixer"] + ["cross"] * (config.memory == "cross") + ["channel"] * (channel is not None)
+        for step in self.steps:
+            module: nn.Module = branch(step)
+            if config.branches > 1:
+                names = [str(i) for i in range(config.branches)]
+                copies: dict[str, nn.Module] = {names[0]: module, **{n: branch(step) for n in names[1:]}}
+                module = Together(copies, dict.fromkeys(names, True))
+            setattr(self, step, module)
+        # The norms of the stream after a sum: after each (post), or after the mixer's alone (CCT).
+        normed = {"post": self.steps, "cct": ["mixer"]}.get(config.order, [])
+        self.norms = nn.ModuleDict(
+            {step: make_norm(config.norm, config.dim, config.eps, config.norm_bias) for step in normed}
+        )
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """[B, N, D] (packed: [T, D]) -> the same shape."""
+        if self.readd:
+            assert context.tokens.pos is not None
+            x = x + context.tokens.pos
+        for step in self.steps:
+            x = x + getattr(self, step)(x, context)
+            if step in self.norms:
+                x = self.norms[step](x)
+        return x
+
+
+class Backbone(nn.Module):
+    """Tokens -> Tokens through `config.depth` blocks and, unless switched off, a final norm.
+
+    `streams` names the token streams that calls will hand in: "main", and "memory" where the blocks cross-attend; anything
+    else is refused here. `ordered` says whether the tokens have an order that a mixer may rely on. Raises ValueError, with
+    the reason, for a table whose fillers don't fit each other.
+    """
+
+    def __init__(
+        self, config: BackboneConfig, *, streams: Sequence[str] = (), ordered: bool = True
+    ) -> None:
+        super().__init__()
+        self.config = config
+        refuse_illegal(config, streams, ordered)
+        last = max(config.depth - 1, 1)
+        self.blocks = nn.ModuleList(Block(config, config.drop_path * i / last) for i in range(config.depth))
+        self.norm = make_norm(
+            config.norm if config.final_norm else "none", config.dim, config.eps, config.norm_bias
+        )
+        self.score = make_score(config)
+        self.apply(initialise)
+        for module in self.modules():
+            if isinstance(module, Wrap) and module.modulation is not None:
+                nn.init.zeros_(module.modulation.weight)  # adaLN-Zero: every block starts as the identity
+
+    def forward(self, tokens: Tokens | Mapping[str, Tokens], taps: Sequence[int] = ()) -> Tokens:
+        """The main stream after all blocks and the final norm, with every other field as it came in."""
+        return self.tapped(tokens, taps)[0]
+
+    def tapped(self, tokens: Tokens | Mapping[str, Tokens], taps: Sequence[int] = ()) -> tuple[Tokens, list[Tensor]]:
+        """The same, and the features after each block whose number is in `taps` (before the final norm)."""
+        streams = dict(tokens) if isinstance(tokens, Mapping) else {"main": tokens}
+        allowed = {"main", "memory"} if self.config.memory == "cross" else {"main"}
+        if streams.keys() != allowed:
+            raise ValueError(f"this backbone takes the streams {sorted(allowed)}, got {sorted(streams)}")
+        main = streams.pop("main")
+        context = Context(main, self._bias(main), self._rotation(main), streams)
+        x, seen = run_stack(self.blocks, main.x, context, taps, self.config.recompute if self.training else "none")
+        return main.with_x(self.norm(x)), seen
+
+    def _bias(self, main: Tokens) -> object:
+        if self.score is None:
+            return None
+        if main.packed:
+            raise ValueError("score biases are built in the padded layout: call unpad() first")
+        return self.score(main).shared()
+
+    def _rotation(self, main: Tokens) -> tuple[Tensor, Tensor] | None:
+        if self.config.position not in ("rotary", "rotary_half"):
+            return None
+        if main.pos is None:
+            raise ValueError(f'backbone.position = "{self.config.position}" reads angles from Tokens.pos, which is not set')
+        angle = main.pos.unsqueeze(-2 if main.packed else 1)
+        return angle.cos(), angle.sin()
+
+
+def initialise(module: nn.Module) -> None:
+    """Truncated normal of 0.02 for every matrix, zero for every bias (as BERT, ViT and their descendants)."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def refuse_illegal(config: BackboneConfig, streams: Sequence[str], ordered: bool) -> None:
+    """Raises ValueError, saying why, for fillers that can't work together."""
+    if config.mixer not in MIXERS:
+        raise ValueError(f"backbone.mixer = {config.mixer!r} is not known; there are {', '.join(MIXERS)}")
+    traits: Traits = MIXERS[config.mixer].traits
+    name = f"the {config.mixer!r} mixer"
+    rules = [
+        (config.score != "none" and not traits.pair_bias,
+         f"backbone.score = {config.score!r} adds a pair bias to attention scores, and {name} has no scores"),
+        (config.causal and not traits.causal, f"backbone.causal is set, and {name} lets every token see every other"),
+        (traits.needs_order and not ordered,
+         f"{name} reads its tokens one after the other, and these tokens are a set without an order"),
+        (config.memory == "cross" and not traits.reads_memory,
+         f'backbone.memory = "cross" needs a mixer that attends to another stream, and {name} does not'),
+        (config.position.startswith("rotary") and not traits.pair_bias,
+         f"rotary positions turn queries and keys, and {name} has none"),
+        (config.order != "pre" and config.layout == "parallel",
+         'backbone.layout = "parallel" has one norm in front of both branches, so backbone.order must be "pre"'),
+        (config.memory == "cross" and config.layout == "parallel",
+         "cross-attention needs its own step, so the layout can't be parallel"),
+        (config.condition == "adaln_zero" and config.order != "pre",
+         'adaLN-Zero modulates the norm of a branch\'s input, so backbone.order must be "pre"'),
+    ]  # fmt: skip
+    declared = {"main"} | ({"memory"} if config.memory == "cross" else set())
+    for stream in streams:
+        rules.append((stream not in declared, f"no block reads the stream {stream!r}; the streams are {sorted(declared)}"))
+    for broken, why in rules:
+        if broken:
+            raise ValueError(why)

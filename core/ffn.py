@@ -1,0 +1,62 @@
+"""Channel mixers: the function applied to each token by itself.
+
+D features in and out, F hidden ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from isoform.core.norms import make_norm
+from isoform.core.schema import BackboneConfig
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """x * sigmoid(1.702 x), the approximation that the first CLIP models were trained with."""
+    return x * (1.702 * x).sigmoid()
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU in its tanh form (Hendrycks & Gimpel 2016, section 2)."""
+    return F.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": gelu_tanh,
+    "quick_gelu": quick_gelu,
+    "relu": F.relu,
+    "silu": F.silu,
+}
+GATED: dict[str, Callable[[Tensor], Tensor]] = {"swiglu": F.silu, "geglu": F.gelu}
+
+
+class Mlp(nn.Module):
+    """fc1, activation, fc2 [..., D] -> [..., D]; gated kinds use half of fc1's outputs as the gate (Shazeer 2020)."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        hidden = config.mlp_dim or 4 * config.dim
+        self.gated = config.channel in GATED
+        self.activation = GATED[config.channel] if self.gated else ACTIVATIONS[config.channel]
+        self.fc1 = nn.Linear(config.dim, 2 * hidden if self.gated else hidden, bias=config.mlp_bias)
+        self.norm = make_norm(config.norm if config.mlp_norm else "none", hidden, config.eps, config.norm_bias)
+        self.fc2 = nn.Linear(hidden, config.dim, bias=config.mlp_bias)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] -> [..., D]."""
+        if self.gated:
+            gate, value = self.fc1(x).chunk(2, dim=-1)
+            hidden = self.activation(gate) * value
+        else:
+            hidden = self.activation(self.fc1(x))
+        return self.fc2(self.norm(self.dropout(hidden)))
+
+
+def make_channel_mixer(config: BackboneConfig) -> nn.Module | None:
+    """The channel mixer that the table names; None for "none"."""
+    return None if config.channel == "none" else Mlp(config)

@@ -1,0 +1,40 @@
+"""What a mixer declares of itself, and what it is given beside its input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from isoform.core.attention.bias import Bias
+from isoform.core.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class Traits:
+    """Facts about a mixer; the backbone refuses what they rule out and one property test checks them all."""
+
+    causal: bool = False  # can be made causal
+    equivariant: bool = False  # permuting the tokens permutes the result
+    needs_order: bool = False  # meaningless on an unordered set
+    fixed_length: bool = False  # built for one number of tokens
+    pair_bias: bool = False  # has scores that a pair bias can be added to
+    ragged: bool = False  # understands the packed layout
+    reads_memory: bool = False  # can attend to the stream "memory"
+
+
+@dataclass
+class Context:
+    """What the blocks of one forward share beside the features that flow through them."""
+
+    tokens: Tokens  # the main stream as it came in: validity, layout, positions, condition
+    bias: Bias | None = None  # score bias, built once for all blocks
+    rotation: tuple[Tensor, Tensor] | None = None  # cos and sin of the rotary angles
+    streams: dict[str, Tokens] | None = None  # every other stream by name
+
+    @property
+    def memory(self) -> Tokens:
+        """The stream "memory". Raises ValueError where the caller gave none."""
+        if not self.streams or "memory" not in self.streams:
+            raise ValueError('this backbone cross-attends: call it with {"main": ..., "memory": ...}')
+        return self.streams["memory"]

@@ -1,0 +1,29 @@
+"""The program: which blocks run over depth, what is tapped on the way, and what the backward pass computes again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from isoform.core.mixers import Context
+
+
+def run_stack(
+    blocks: Iterable[nn.Module], x: Tensor, context: Context, taps: Sequence[int], recompute: str
+) -> tuple[Tensor, list[Tensor]]:
+    """The features after every block in turn, and those after the blocks numbered in `taps`.
+
+    recompute "block": a block's inner results are dropped and computed again in the backward pass (Chen et al. 2016).
+    """
+    seen = []
+    for number, block in enumerate(blocks):
+        if recompute == "block" and torch.is_grad_enabled():
+            x = checkpoint(block, x, context, use_reentrant=False)
+        else:
+            x = block(x, context)
+        if number in taps:
+            seen.append(x)
+    return x, seen

@@ -1,0 +1,105 @@
+"""Readouts: tokens to one vector a sample, or to a dense map.
+
+B samples, N tokens, D features, H heads.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from isoform.core.attention import attention
+from isoform.core.backbone import initialise
+from isoform.core.ffn import Mlp
+from isoform.core.norms import make_norm
+from isoform.core.schema import BackboneConfig
+from isoform.core.tokens import Tokens
+
+READOUTS = ("class", "mean", "max", "mean_max", "class_max", "attention", "none")
+
+
+def _body(tokens: Tokens, with_prefix: bool) -> tuple[Tensor, Tensor | None]:
+    n = tokens.x.shape[1]
+    part = slice(0 if with_prefix else tokens.prefix, n - tokens.suffix)
+    return tokens.x[:, part], None if tokens.valid is None else tokens.valid[:, part]
+
+
+def mean_of(x_BND: Tensor, valid_BN: Tensor | None) -> Tensor:
+    """[B, D] mean over the real tokens."""
+    if valid_BN is None:
+        return x_BND.mean(1)
+    weight = valid_BN[..., None].to(x_BND.dtype)
+    return (x_BND * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+def max_of(x_BND: Tensor, valid_BN: Tensor | None) -> Tensor:
+    """[B, D] largest value over the real tokens."""
+    return (x_BND if valid_BN is None else x_BND.masked_fill(~valid_BN[..., None], float("-inf"))).amax(1)
+
+
+def read(tokens: Tokens, kind: str, with_prefix: bool = False) -> Tensor:
+    """[B, D] (class_max: [B, 2 D]; none: [B, N, D]) from padded tokens.
+
+    "class" is the first prefix token (class token, virtual node); "mean" and "max" run over the real tokens between prefix
+    and suffix, or over the prefix as well; "mean_max" is half the sum of both; "class_max" puts class token and maximum
+    side by side (Point-MAE). Raises ValueError for another name and for "class" without a prefix token.
+    """
+    if kind in ("class", "class_max") and tokens.prefix == 0:
+        raise ValueError(f"the {kind!r} readout needs a class token, and these tokens have no prefix")
+    match kind:
+        case "class":
+            return tokens.x[:, 0]
+        case "mean":
+            return mean_of(*_body(tokens, with_prefix))
+        case "max":
+            return max_of(*_body(tokens, with_prefix))
+        case "mean_max":
+            return 0.5 * (mean_of(*_body(tokens, with_prefix)) + max_of(*_body(tokens, with_prefix)))
+        case "class_max":
+            return torch.cat([tokens.x[:, 0], max_of(*_body(tokens, with_prefix))], dim=1)
+        case "none":
+            return tokens.x
+    raise ValueError(f"no readout is called {kind!r}; there are {', '.join(READOUTS)}")
+
+
+def dense_map(tokens: Tokens) -> Tensor:
+    """[B, D, *grid] the body tokens on their raster. Raises ValueError where the tokens have no grid."""
+    if tokens.grid is None:
+        raise ValueError("a dense map needs tokens on a grid")
+    x_BND, _ = _body(tokens, with_prefix=False)
+    return x_BND.transpose(1, 2).unflatten(2, tokens.grid)
+
+
+class AttentionPool(nn.Module):
+    """One learned query attends to all tokens, then a residual MLP (Zhai et al. 2022, the MAP head)."""
+
+    def __init__(self, config: BackboneConfig, heads: int | None = None, mlp_dim: int | None = None) -> None:
+        super().__init__()
+        self.heads, self.impl = heads or config.heads, config.attention
+        if config.dim % self.heads:
+            raise ValueError(f"attention pooling: {self.heads} heads must divide {config.dim} features")
+        plain = config.model_copy(update={"mlp_dim": mlp_dim or config.mlp_dim, "dropout": 0.0, "mlp_norm": False})
+        if plain.channel not in ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu"):
+            plain = plain.model_copy(update={"channel": "gelu"})
+        self.latent = nn.Parameter(torch.empty(1, 1, config.dim))
+        nn.init.trunc_normal_(self.latent, std=config.dim**-0.5)
+        self.q = nn.Linear(config.dim, config.dim)
+        self.kv = nn.Linear(config.dim, 2 * config.dim)
+        self.proj = nn.Linear(config.dim, config.dim)
+        self.norm = make_norm(config.norm, config.dim, config.eps, config.norm_bias)
+        self.mlp = Mlp(plain.model_copy(update={"mlp_bias": True}))
+        self.apply(initialise)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """Padded tokens -> [B, D]."""
+        x_BND = tokens.x
+        q, k, v = (
+            p.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for p in (self.q(self.latent).expand(len(x_BND), -1, -1), *self.kv(x_BND).chunk(2, dim=-1))
+        )
+        y = attention(q, k, v, valid_kv=tokens.valid, impl=self.impl).transpose(1, 2).flatten(-2)
+        y = self.proj(y)
+        return (y + self.mlp(self.norm(y)))[:, 0]
+
+
+__all__ = ["READOUTS", "AttentionPool", "dense_map", "max_of", "mean_of", "read"]

@@ -1,0 +1,101 @@
+"""Wrap: what stands around a branch (a mixer or a channel mixer): norm, conditioning, scale, stochastic depth.
+
+B samples, N tokens, D features, P condition features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from isoform.core.mixers.contract import Context
+from isoform.core.norms import make_norm
+from isoform.core.schema import BackboneConfig
+from isoform.core.tokens import Tokens
+
+
+def keep_path(x: Tensor, tokens: Tokens, rate: float) -> Tensor:
+    """Stochastic depth: a sample's branch is dropped as a whole, the others scaled up (Huang et al. 2016)."""
+    keep = 1 - rate
+    kept_B = torch.empty(tokens.batch, dtype=x.dtype, device=x.device).bernoulli_(keep).div_(keep)
+    return x * (kept_B[tokens.sample_T, None] if tokens.packed else kept_B[:, None, None])
+
+
+class Wrap(nn.Module):
+    """scale * gate * norm_out(inner(modulate(norm(x)))): the value that a block adds to its stream.
+
+    Which of the norms exist, `order` says; adaLN-Zero (Peebles & Xie 2023) computes shift, scale and gate from Tokens.cond.
+    """
+
+    def __init__(
+        self, inner: nn.Module, config: BackboneConfig, *, pre: bool, post: bool, layer_scale: bool, drop_path: float,
+        takes_context: bool,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.norm = make_norm(config.norm, config.dim, config.eps, config.norm_bias) if pre else nn.Identity()
+        self.inner = inner
+        self.norm_out = make_norm(config.norm, config.dim, config.eps, config.norm_bias) if post else nn.Identity()
+        self.modulation = None
+        if config.condition == "adaln_zero":
+            self.modulation = nn.Linear(config.cond_dim or config.dim, 3 * config.dim)
+        use_scale = layer_scale and config.layer_scale is not None
+        self.scale = nn.Parameter(torch.full((config.dim,), config.layer_scale)) if use_scale else None
+        self.dropout = config.dropout
+        self.drop_path = drop_path
+        self.takes_context = takes_context
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """[B, N, D] (packed: [T, D]) -> the same shape."""
+        h = self.norm(x)
+        gate = None
+        if self.modulation is not None:
+            shift, scale, gate = self.modulate(context.tokens)
+            h = h * (1 + scale) + shift
+        y = self.inner(h, context) if self.takes_context else self.inner(h)
+        y = self.norm_out(y)
+        if self.training and self.dropout:
+            y = F.dropout(y, self.dropout)
+        if self.scale is not None:
+            y = y * self.scale
+        if gate is not None:
+            y = y * gate
+        if self.training and self.drop_path:
+            y = keep_path(y, context.tokens, self.drop_path)
+        return y
+
+    def modulate(self, tokens: Tokens) -> list[Tensor]:
+        """shift, scale and gate, each broadcastable to the features; from cond [B, P], [B, N, P] or [T, P]."""
+        if tokens.cond is None:
+            raise ValueError('backbone.condition = "adaln_zero" reads Tokens.cond, which these tokens don\'t have')
+        assert self.modulation is not None
+        values = self.modulation(F.silu(tokens.cond))
+        if tokens.packed and values.shape[0] != tokens.x.shape[0]:
+            values = values[tokens.sample_T]
+        elif not tokens.packed and values.dim() == 2:
+            values = values[:, None]
+        return list(values.chunk(3, dim=-1))
+
+
+class Together(nn.Module):
+    """Modules that read the same input; their outputs are summed."""
+
+    def __init__(self, parts: dict[str, nn.Module], with_context: dict[str, bool]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(parts)
+        self.with_context = with_context
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """Sum over the parts."""
+        outputs = [
+            part(x, context) if self.with_context[name] else part(x) for name, part in self.parts.items()
+        ]
+        total = outputs[0]
+        for output in outputs[1:]:
+            total = total + output
+        return total
+
+
+Branch = Callable[[Tensor, Context], Tensor]

@@ -1,0 +1,46 @@
+"""Tokens -> answer: a readout, a norm, dropout and a linear layer.
+
+B images, D features, K classes or targets.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from isoform.core.norms import make_norm
+from isoform.core.readout import AttentionPool, read
+from isoform.core.schema import BackboneConfig
+from isoform.core.tokens import Tokens
+from isoform.vision.vit.config import VitHeadConfig
+
+
+class VitHead(nn.Module):
+    """Pooled features to K outputs; with a distillation token, the mean of two linear layers' answers (DeiT)."""
+
+    def __init__(self, config: VitHeadConfig, backbone: BackboneConfig, *, distilled: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        width = backbone.dim * (2 if config.pool == "class_max" else 1)
+        self.pool = AttentionPool(backbone, config.pool_heads, config.pool_mlp) if config.pool == "attention" else None
+        self.norm = make_norm(backbone.norm if config.norm else "none", width, backbone.eps, backbone.norm_bias)
+        self.dropout = nn.Dropout(config.dropout)
+        self.linear = nn.Linear(width, config.outputs) if config.outputs else None
+        self.linear_distill = nn.Linear(width, config.outputs) if config.outputs and distilled else None
+        for linear in (self.linear, self.linear_distill):
+            if linear is not None:  # a fresh head answers the same for everything (He et al. 2022 use 2e-5 for the same reason)
+                nn.init.trunc_normal_(linear.weight, std=2e-5)
+                nn.init.zeros_(linear.bias)
+
+    def features(self, tokens: Tokens) -> Tensor:
+        """[B, D] pooled and normed features."""
+        pooled = self.pool(tokens) if self.pool is not None else read(tokens, self.config.pool, self.config.pool_prefix)
+        return self.norm(pooled)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """[B, K] logits or targets; [B, D] features where K is 0."""
+        features = self.features(tokens)
+        if self.linear is None:
+            return features
+        if self.linear_distill is not None:
+            return (self.linear(self.dropout(features)) + self.linear_distill(self.dropout(tokens.x[:, 1]))) / 2
+        return self.linear(self.dropout(features))
