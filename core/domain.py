@@ -28,6 +28,14 @@ class UserError(Exception):
     """The user's mistake, as one sentence: what, where, how to mend. The command line prints it and exits with 2."""
 
 
+class RunError(Exception):
+    """A run that had to stop (the loss is NaN, the disk is full), as one sentence; the command line exits with 1."""
+
+
+class Preempted(Exception):
+    """A run that was told to stop (SIGTERM, Ctrl-C) and wrote a checkpoint; the command line exits with 75."""
+
+
 class Task(abc.ABC):
     """One app made concrete: its data, model, loss and metrics. What the engine's two loops need, and nothing else.
 
@@ -38,6 +46,8 @@ class Task(abc.ABC):
     config: AppConfig
     monitor: str = "loss"  # the validation metric that selects the best checkpoint
     monitor_mode: str = "min"  # "min" or "max"
+    bf16_ok: bool = False  # True: precision "auto" may choose bf16 (classification trunks)
+    trunk: tuple[str, ...] = ("backbone.", "tokeniser.")  # prefixes of what `--freeze trunk` holds and `--init` must fill
 
     @abc.abstractmethod
     def sizes(self) -> Mapping[str, int]:
@@ -71,7 +81,10 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def loss(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
-        """{"loss": scalar mean over the batch, NAME: scalar to log, ...}."""
+        """{"loss": scalar mean over the batch, NAME: scalar to log, ...}.
+
+        Runs under autocast when the precision is bf16: cast the model's outputs to float32 before the loss.
+        """
 
     @abc.abstractmethod
     def predict(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
@@ -93,12 +106,29 @@ class Task(abc.ABC):
 
         return depth_from_names(model)
 
+    def initial_weights(self, source: str) -> InitialWeights:
+        """The weights named by `train.init`: a run folder or a .safetensors file in isoform's layout by default.
+
+        A domain overrides it to read foreign checkpoints. Raises UserError for what can't be read.
+        """
+        from isoform.core.engine.initial import read
+
+        return read(source)
+
+    def adapt_weights(self, weights: Mapping[str, Tensor], model: nn.Module) -> Mapping[str, Tensor]:
+        """Initial weights made to fit `model` (a position table of another grid is resized); unchanged by default."""
+        return weights
+
     def baselines(self) -> dict[str, dict[str, dict[str, float]]]:
         """{NAME: {"val": metrics, "test": metrics}}, each fixed in code with its settings."""
         return {}
 
     def portable(self) -> dict[str, Any]:
         """JSON that predicting elsewhere needs (class names, scaler, units, data hash): written to task.json in the run."""
+        return {}
+
+    def card(self) -> dict[str, str]:
+        """Rows of card.md that only the domain knows: "data", "licence", "preprocessing", ..."""
         return {}
 
     def write_predictions(self, folder: Path, split: str, outputs: Mapping[str, np.ndarray]) -> list[Path]:
@@ -108,6 +138,16 @@ class Task(abc.ABC):
     def figures(self, model: nn.Module, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
         """The domain's pictures for report.html, drawn from the test outputs."""
         return []
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """Weights to start from, in isoform's names. `domain` says whose they are ("" unknown); `licence` goes to card.md."""
+
+    weights: Mapping[str, Tensor]
+    source: str  # a name to show, never a path of this machine
+    domain: str = ""
+    licence: str = "unknown"
 
 
 @dataclass(frozen=True)
@@ -157,6 +197,8 @@ class Domain:
     export: Mapping[str, Callable[..., None]] = field(default_factory=dict)  # format -> (run, path)
     verbs: Mapping[str, Verb] = field(default_factory=dict)
     describe: Callable[[AppConfig], dict[str, Any]] | None = None  # rows that `explain` adds
+    # The task of a finished run, on its own data (None) or on other data: class names and scalers are the run's portable().
+    task_of_run: Callable[[AppConfig, dict[str, Any], Path | None], Task] | None = None
 
 
 @dataclass(frozen=True)
