@@ -1,4 +1,4 @@
-"""The contract that each domain fills: `Domain` wires a package to the command line, `Task` hands one app to the engine.
+"""The contract that each domain fills: `Domain` wires a package to the command line, `Task` hands an app to the engine.
 
 The engine and the command line receive these objects and never look a domain up, so core stays ignorant of what the
 tokens mean.
@@ -39,15 +39,15 @@ class Preempted(Exception):
 class Task(abc.ABC):
     """One app made concrete: its data, model, loss and metrics. What the engine's two loops need, and nothing else.
 
-    Everything random is handed in. `rng` is a pure function of (seed, epoch, index), so that the number of loader workers
-    never changes a run and a resumed run sees what the uninterrupted one would have seen.
+    Everything random is handed in. `rng` is a pure function of (seed, epoch, index), so that the number of loader
+    workers never changes a run and a resumed run sees what the uninterrupted one would have seen.
     """
 
     config: AppConfig
     monitor: str = "loss"  # the validation metric that selects the best checkpoint
     monitor_mode: str = "min"  # "min" or "max"
     bf16_ok: bool = False  # True: precision "auto" may choose bf16 (classification trunks)
-    trunk: tuple[str, ...] = ("backbone.", "tokeniser.")  # prefixes of what `--freeze trunk` holds and `--init` must fill
+    trunk: tuple[str, ...] = ("backbone.", "tokeniser.")  # name prefixes: what `--freeze trunk` holds, `--init` fills
 
     @abc.abstractmethod
     def sizes(self) -> Mapping[str, int]:
@@ -68,7 +68,7 @@ class Task(abc.ABC):
     def batches(self, split: str, size: int, rng: np.random.Generator | None) -> list[list[int]]:
         """The batches of one pass over `split` as lists of sample indices; shuffled where `rng` is given.
 
-        The last, smaller batch is kept. A domain with ragged samples overrides this to put samples of like size together.
+        The last, smaller batch is kept. A domain with ragged samples overrides this to put like sizes together.
         """
         order = np.arange(self.sizes()[split])
         if rng is not None:
@@ -92,7 +92,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Named metrics over a whole split; `outputs` are predict's, concatenated in sample order. Must contain `monitor`."""
+        """Named metrics over a whole split, `monitor` among them; `outputs` are predict's, joined in sample order."""
 
     def batch_size_of(self, batch: Batch) -> int:
         """Number of samples in a batch (a training metric: samples a second)."""
@@ -124,7 +124,7 @@ class Task(abc.ABC):
         return {}
 
     def portable(self) -> dict[str, Any]:
-        """JSON that predicting elsewhere needs (class names, scaler, units, data hash): written to task.json in the run."""
+        """JSON that predicting elsewhere needs (class names, scaler, units, data hash): the run's task.json."""
         return {}
 
     def card(self) -> dict[str, str]:
@@ -142,7 +142,7 @@ class Task(abc.ABC):
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """Weights to start from, in isoform's names. `domain` says whose they are ("" unknown); `licence` goes to card.md."""
+    """Weights to start from, in isoform's names. `domain`: whose they are ("" unknown); `licence` goes to card.md."""
 
     weights: Mapping[str, Tensor]
     source: str  # a name to show, never a path of this machine
@@ -152,7 +152,7 @@ class InitialWeights:
 
 @dataclass(frozen=True)
 class Figure:
-    """One picture of a report: an SVG (matplotlib) or an HTML table, both already safe, with a caption that is escaped."""
+    """One picture of a report: SVG (matplotlib) or an HTML table, already safe, and a caption that will be escaped."""
 
     caption: str
     svg: str = ""
@@ -197,7 +197,7 @@ class Domain:
     export: Mapping[str, Callable[..., None]] = field(default_factory=dict)  # format -> (run, path)
     verbs: Mapping[str, Verb] = field(default_factory=dict)
     describe: Callable[[AppConfig], dict[str, Any]] | None = None  # rows that `explain` adds
-    # The task of a finished run, on its own data (None) or on other data: class names and scalers are the run's portable().
+    # The task of a finished run on its own (None) or on other data: class names and scalers are the run's portable()
     task_of_run: Callable[[AppConfig, dict[str, Any], Path | None], Task] | None = None
 
 
