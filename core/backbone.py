@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from isoform.core.attention.bias import Bias, materialise
 from isoform.core.ffn import make_channel_mixer
 from isoform.core.mixers import MIXERS, Context, Traits
 from isoform.core.norms import make_norm
@@ -122,12 +123,12 @@ class Backbone(nn.Module):
         x, seen = run_stack(self.blocks, main.x, context, taps, self.config.recompute if self.training else "none")
         return main.with_x(self.norm(x)), seen
 
-    def _bias(self, main: Tokens) -> object:
+    def _bias(self, main: Tokens) -> Bias | None:
         if self.score is None:
             return None
         if main.packed:
             raise ValueError("score biases are built in the padded layout: call unpad() first")
-        return self.score(main).shared()
+        return materialise(self.score(main))
 
     def _rotation(self, main: Tokens) -> tuple[Tensor, Tensor] | None:
         if self.config.position not in ("rotary", "rotary_half"):

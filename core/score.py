@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from isoform.core.attention.bias import Bias, Dense, Distance, PathTable, Table
+from isoform.core.attention.bias import Bias, Dense, Distance, Gaussians, PathTable, Table
 from isoform.core.schema import BackboneConfig
 from isoform.core.tokens import Pair, Tokens
 
@@ -73,7 +73,7 @@ class DistanceScore(nn.Module):
         """Distance bias, symmetric in the two tokens."""
         if tokens.coords is None:
             raise ValueError("the distance score reads Tokens.coords, which these tokens don't have")
-        return Distance(tokens.coords, tokens.coords, self.centres, self.widths, self.weight)
+        return Distance(tokens.coords, tokens.coords, Gaussians(self.centres, self.widths, self.weight))
 
 
 SCORES = {"dense": DenseScore, "table": TableScore, "path": PathScore, "distance": DistanceScore}
