@@ -1,0 +1,81 @@
+"""What attention means: eager, unbounded, for any floating-point type, differentiable twice.
+
+B samples, H query heads, G key/value heads (H / G query heads share one), N queries, M keys, R chosen rows, D features a head.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from isoform.core.attention.bias import Bias
+from isoform.core.attention.visible import Visible
+
+Rows = slice | Tensor
+
+
+def working_dtype(q: Tensor) -> torch.dtype:
+    """The type of scores, bias and softmax: float32, or float64 for float64 inputs."""
+    return torch.float64 if q.dtype == torch.float64 else torch.float32
+
+
+def probabilities(
+    q_BHRD: Tensor, k_BGMD: Tensor, *, bias: Bias | None, visible: Visible, scale: float, rows: Rows | None = None
+) -> Tensor:
+    """[B, H, R, M] softmax(scale q k^T + bias) over the visible keys; 0 in a row without any.
+
+    q_BHRD holds the queries of `rows` alone; all where that is None.
+    """
+    dtype = working_dtype(q_BHRD)
+    n_groups = k_BGMD.shape[1]
+    q_BGSRD = q_BHRD.to(dtype).unflatten(1, (n_groups, -1))
+    k_BGMD = k_BGMD.to(dtype)
+    with torch.autocast(q_BHRD.device.type, enabled=False):
+        scores = (q_BGSRD @ k_BGMD[:, :, None].mT).flatten(1, 2) * scale
+    if bias is not None:
+        scores = scores + bias.dense(rows).to(dtype)
+    seen = visible.block(scores.device, rows=slice(None) if rows is None else rows)
+    if seen is not None:
+        scores = scores.masked_fill(~seen, -torch.inf)
+    # Softmax over nothing is 0/0: such rows are given any finite scores, and 0 for their result.
+    empty = (scores == -torch.inf).all(-1, keepdim=True)
+    return scores.masked_fill(empty, 0.0).softmax(-1).masked_fill(empty, 0.0)
+
+
+class Dropout:
+    """The same random choice of probabilities to keep for every implementation and every way to cut them into blocks.
+
+    Numbers come from a generator of the seed's own, in the order [B, N, H, M]: the blocks must be asked for in that order.
+    Without a seed, one is drawn from torch's global generator.
+    """
+
+    def __init__(self, p: float, seed: int | None, device: torch.device) -> None:
+        self.p = p
+        self.seed = int(torch.randint(2**62, ())) if seed is None else seed
+        self.generator = torch.Generator(device).manual_seed(self.seed)
+
+    def next(self, b: int, h: int, r: int, m: int, dtype: torch.dtype) -> Tensor:
+        """[b, h, r, m] factors of the next block: 0 with probability p, else 1 / (1 - p)."""
+        noise = torch.rand((b, r, h, m), generator=self.generator, device=self.generator.device)
+        return (noise >= self.p).to(dtype).div_(1 - self.p).transpose(1, 2)
+
+
+def attention_reference(
+    q_BHND: Tensor,
+    k_BGMD: Tensor,
+    v_BGMD: Tensor,
+    *,
+    bias: Bias | None,
+    visible: Visible,
+    scale: float,
+    dropout: float = 0.0,
+    seed: int | None = None,
+) -> Tensor:
+    """[B, H, N, D]; see `isoform.core.attention.attention`."""
+    p_BHNM = probabilities(q_BHND, k_BGMD, bias=bias, visible=visible, scale=scale)
+    if dropout > 0:
+        p_BHNM = p_BHNM * Dropout(dropout, seed, q_BHND.device).next(*p_BHNM.shape, dtype=p_BHNM.dtype)
+    p_BGSNM = p_BHNM.unflatten(1, (k_BGMD.shape[1], -1))
+    with torch.autocast(q_BHND.device.type, enabled=False):
+        out = (p_BGSNM @ v_BGMD.to(p_BHNM.dtype)[:, :, None]).flatten(1, 2)
+    return out.to(q_BHND.dtype)
