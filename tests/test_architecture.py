@@ -1,0 +1,317 @@
+"""The shape of the tree: what may import what, where attention lives, how large a file grows, what never appears.
+
+Rules are functions from source text to complaints, so each is also shown to find a planted breach.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "src" / "isoform"
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LAYERS = PYPROJECT["tool"]["importlinter"]["contracts"][0]["layers"]
+DOMAINS = [name.strip().removeprefix("isoform.") for name in LAYERS[1].split("|")]
+FOLDERS = ["core", *DOMAINS]
+SHIPPED = [PACKAGE / "__init__.py", PACKAGE / "__main__.py", *(p for f in FOLDERS for p in (ROOT / f).rglob("*.py"))]
+SOURCES = [*SHIPPED, *(ROOT / "demos").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
+TEXTS = [
+    *SOURCES,
+    *(ROOT / "tests").rglob("*.py"),
+    *(p for p in ROOT.iterdir() if p.suffix in (".md", ".toml") or p.name == "Makefile"),
+    *(ROOT / "docs").rglob("*.md"),
+    *(p for f in FOLDERS for p in (ROOT / f).rglob("*") if p.suffix in (".md", ".html", ".j2", ".css", ".js")),
+    ROOT / ".ci" / "run",
+]
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def everywhere(rule, paths) -> list[str]:
+    return [f"{name_of(path)}{complaint}" for path in paths for complaint in rule(path.read_text())]
+
+
+# Attention and blocks live in core alone ------------------------------------------------------------------------------
+
+PRODUCTS = {"matmul", "einsum", "bmm", "baddbmm", "mm", "MatMult"}
+FUSED = re.compile(r"scaled_dot_product|MultiheadAttention|flash_attn|flex_attention|^Transformer(Encoder|Decoder|$)")
+SCORES = re.compile(r"score|attn|attention|affinit", re.IGNORECASE)
+
+
+def called(node: ast.AST) -> str:
+    """The last name of what a call calls."""
+    function = node.func if isinstance(node, ast.Call) else None
+    return getattr(function, "attr", getattr(function, "id", ""))
+
+
+def names_in(node: ast.AST) -> set[str]:
+    return {getattr(n, "attr", getattr(n, "id", "")) for n in ast.walk(node) if isinstance(n, ast.Name | ast.Attribute)}
+
+
+def has_product(node: ast.AST) -> bool:
+    return any(called(n) in PRODUCTS or isinstance(getattr(n, "op", None), ast.MatMult) for n in ast.walk(node))
+
+
+def attention_outside_core(source: str) -> Iterator[str]:
+    """Fused attention by name, classes called `...Block`, and a softmax over scores or over a product of matrices."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Block"):
+            yield f":{node.lineno}: class {node.name}"
+        name = getattr(node, "attr", getattr(node, "id", getattr(node, "name", None)))
+        if isinstance(node, ast.Name | ast.Attribute | ast.alias) and FUSED.search(str(name)):
+            yield f":{node.lineno}: {name}"
+    scopes = [tree, *(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef))]
+    found = set()
+    for scope in scopes:
+        products: set[str] = set()
+        for _ in range(3):  # a product renamed, scaled and masked is still a product
+            for node in ast.walk(scope):
+                if not isinstance(node, ast.Assign | ast.AugAssign):
+                    continue
+                if has_product(node.value) or names_in(node.value) & products:
+                    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                    products |= {n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)}
+        for node in ast.walk(scope):
+            if isinstance(node, ast.Call) and "softmax" in called(node).lower() and "cross" not in called(node):
+                over = [*node.args, *([node.func.value] if isinstance(node.func, ast.Attribute) else [])]
+                names = set().union(*(names_in(a) for a in over))
+                if any(map(has_product, over)) or names & products or any(SCORES.search(n) for n in names):
+                    found.add(f":{node.lineno}: a softmax over scores")
+    yield from sorted(found)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "class EncoderBlock(nn.Module): ...",
+        "nn.MultiheadAttention(8, 2)",
+        "from torch.nn import TransformerEncoderLayer",
+        "F.scaled_dot_product_attention(q, k, v)",
+        "weights = (q @ k.mT).softmax(-1)",
+        "weights = torch.softmax(scores, -1)",
+        "def f(q, k):\n    a = torch.einsum('id,jd->ij', q, k)\n    b = a / 8\n    b += c\n    return F.softmax(b, -1)",
+    ],
+)
+def test_the_attention_rule_finds(source: str) -> None:
+    assert list(attention_outside_core(source))
+
+
+def test_the_attention_rule_lets_class_probabilities_pass() -> None:
+    source = "def predict(model, x):\n    logits = model(x)\n    y = x @ w\n    return logits.softmax(-1), y"
+    assert not list(attention_outside_core(source))
+
+
+def test_attention_and_blocks_live_in_core() -> None:
+    outside = [p for p in SOURCES if not p.is_relative_to(ROOT / "core") and not p.is_relative_to(ROOT / "benchmarks")]
+    assert not everywhere(attention_outside_core, outside)
+
+
+# Imports --------------------------------------------------------------------------------------------------------------
+
+
+def imports(tree: ast.AST, *, at_import: bool = False) -> Iterator[tuple[int, str]]:
+    """(line, module) of every import; with `at_import` only those that importing the file runs, whatever happens."""
+    later = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.If, ast.Try) if at_import else ()
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            yield node.lineno, base
+            if not at_import:  # `from isoform import vision` names a module too
+                yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+        elif not isinstance(node, later):
+            yield from imports(node, at_import=at_import)
+
+
+def crossing(source: str, here: str) -> Iterator[str]:
+    """Imports that point up or sideways, relative imports, and imports of a folder by its bare name."""
+    above = {"core": {*DOMAINS, "__main__"}}.get(here, {*DOMAINS, "__main__"} - {here})
+    for line, module in imports(ast.parse(source)):
+        parts = module.split(".")
+        if parts[0] == "" or parts[0] in FOLDERS or (parts[0] == "isoform" and set(parts[1:2]) & above):
+            yield f":{line}: imports {module}"
+
+
+@pytest.mark.parametrize(
+    ("here", "source"),
+    [
+        ("core", "import isoform.vision"),
+        ("core", "def f():\n    from isoform import vision"),
+        ("vision", "from isoform.molecules.data import x"),
+        ("vision", "from isoform.__main__ import main"),
+        ("vision", "from core.tokens import Tokens"),
+        ("vision", "from . import data"),
+    ],
+)
+def test_the_import_rule_finds(here: str, source: str) -> None:
+    assert list(crossing(source, here))
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_imports_point_down(folder: str) -> None:
+    assert not everywhere(lambda source: crossing(source, folder), (ROOT / folder).rglob("*.py"))
+
+
+LIGHT = ["src/isoform/__init__.py", "src/isoform/__main__.py", "core/config.py", "core/schema.py", "core/cli.py"]
+LIGHT += ["core/domain.py", *(f"{domain}/__init__.py" for domain in DOMAINS)]
+
+
+@pytest.mark.parametrize("path", LIGHT)
+def test_what_the_command_line_reads_first_imports_no_torch(path: str) -> None:
+    heavy = {"torch", "torchvision", "timm", "matplotlib", "sklearn", "scipy", "pandas"}
+    found = [module for _, module in imports(ast.parse((ROOT / path).read_text()), at_import=True)]
+    assert not [module for module in found if module.split(".")[0] in heavy]
+
+
+def declared(*extras: str) -> set[str]:
+    """Import names of the dependencies and of some extras, whole extras of extras included."""
+    renamed = {"scikit-learn": "sklearn", "pillow": "PIL"}
+    optional = PYPROJECT["project"]["optional-dependencies"]
+    names, queue = set(), [*PYPROJECT["project"]["dependencies"], *(d for e in extras for d in optional.get(e, []))]
+    while queue:
+        requirement = queue.pop()
+        match = re.match(r"([\w-]+)(?:\[([\w, -]+)\])?", requirement)
+        assert match, requirement
+        if match[1] == "isoform":
+            queue += [d for extra in match[2].split(",") for d in optional[extra.strip()]]
+        else:
+            names.add(renamed.get(match[1], match[1].replace("-", "_")))
+    return names
+
+
+def undeclared(source: str, allowed: set[str], *, at_import: bool) -> Iterator[str]:
+    for line, module in imports(ast.parse(source), at_import=at_import):
+        top = module.split(".")[0]
+        if top and top != "isoform" and top not in sys.stdlib_module_names and top not in allowed:
+            yield f":{line}: imports {top}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_import_is_a_declared_dependency(folder: str) -> None:
+    """At import time only what the domain's own extra installs; inside functions whatever some extra installs."""
+    for path in (ROOT / folder).rglob("*.py"):
+        triton = {"triton"} if path.name.startswith("triton_") else set()  # arrives with torch where there is a GPU
+        first = declared(folder) | triton
+        later = declared(*PYPROJECT["project"]["optional-dependencies"]) | {"triton"}
+        assert not everywhere(lambda source, ok=first: undeclared(source, ok, at_import=True), [path])
+        assert not everywhere(lambda source, ok=later: undeclared(source, ok, at_import=False), [path])
+
+
+def test_the_dependency_rule_finds_and_dev_and_demo_are_enough() -> None:
+    assert list(undeclared("import timm", declared("vision"), at_import=True))
+    assert not list(undeclared("def f():\n    import timm", declared("vision"), at_import=True))
+    assert declared("demo", "dev") == declared(*PYPROJECT["project"]["optional-dependencies"])
+
+
+# The tree -------------------------------------------------------------------------------------------------------------
+
+
+def test_links_are_relative_and_match_the_folders() -> None:
+    links = {p.name: os.readlink(p) for p in PACKAGE.iterdir() if p.is_symlink()}
+    assert links == {name: f"../../{name}" for name in [*FOLDERS, "apps.toml"]}
+    assert all((PACKAGE / name).exists() for name in links)
+    banned = PYPROJECT["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"]
+    assert sorted(banned) == sorted(FOLDERS)
+
+
+FAMILY_FILES = ["tokeniser", "model", "head"]
+WIRED = [d for d in DOMAINS if "DOMAIN" in (ROOT / d / "__init__.py").read_text()]
+DOMAIN_FILES = ["data", *FAMILY_FILES, "metrics", "pretrained", "demo"]
+
+
+@pytest.mark.parametrize("domain", WIRED)
+def test_a_domain_holds_the_fixed_file_names(domain: str) -> None:
+    folder = ROOT / domain
+
+    def holds(where: Path, name: str) -> bool:
+        return (where / f"{name}.py").is_file() or (where / name / "__init__.py").is_file()
+
+    families = [p.parent for p in folder.glob("*/model.py")]
+    missing = [name for name in DOMAIN_FILES if not any(holds(where, name) for where in [folder, *families])]
+    shared = {name for name in FAMILY_FILES if holds(folder, name)}
+    missing += [f"{f.name}/{n}" for f in families for n in FAMILY_FILES if n not in shared and not holds(f, n)]
+    missing += [name for name in ("__main__.py", "README.md") if not (folder / name).is_file()]
+    assert not missing
+
+
+@pytest.mark.parametrize("domain", WIRED)
+def test_a_wired_domain_meets_the_contract(domain: str) -> None:
+    from isoform.core.domain import Domain
+
+    wiring = importlib.import_module(f"isoform.{domain}").DOMAIN
+    assert isinstance(wiring, Domain)
+    assert wiring.name == domain
+
+
+def test_files_stay_small() -> None:
+    lines = {name_of(p): len(p.read_text().splitlines()) for p in SOURCES}
+    assert not {name: n for name, n in lines.items() if n > 400}
+    assert not {name: n for name, n in lines.items() if name in {f"demos/{d}.py" for d in DOMAINS} and n > 80}
+
+
+# What never appears ---------------------------------------------------------------------------------------------------
+
+UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|X" + r"XX|NotImplemented" + r"Error)\b")
+MACHINE = re.compile(r"(?<![\w./])/(wo" + r"rk|ro" + r"ot|ho" + r"me|Us" + r"ers|mn" + r"t)/\w|[A-Z]:\\\\?Us" + r"ers")
+
+
+def matching(pattern: re.Pattern[str]):
+    def rule(text: str) -> Iterator[str]:
+        for number, line in enumerate(text.splitlines(), 1):
+            if match := pattern.search(line):
+                yield f":{number}: {match[0]}"
+
+    return rule
+
+
+@pytest.mark.parametrize(
+    ("pattern", "breach", "fine"),
+    [
+        (UNFINISHED, "# TO" + "DO: later", "todos = []"),
+        (UNFINISHED, "raise NotImplemented" + "Error", "return NotImplemented"),
+        (MACHINE, "open('/ho" + "me/me/data')", "tests/ho" + "me/x"),
+        (MACHINE, "(/wo" + "rk/x)", "https://example.org/wo" + "rk/x"),
+    ],
+)
+def test_unfinished_work_and_machine_paths(pattern: re.Pattern[str], breach: str, fine: str) -> None:
+    rule = matching(pattern)
+    assert list(rule(breach)) and not list(rule(fine))
+    assert not everywhere(rule, [p for p in TEXTS if p.is_file()])
+
+
+# Without the optional libraries ---------------------------------------------------------------------------------------
+
+WITHOUT = """
+import sys
+for name in {blocked!r}:
+    sys.modules[name] = None
+import isoform
+assert "torch" not in sys.modules, "import isoform imported torch"
+import isoform.core.attention, isoform.core.backbone, isoform.vision, isoform.vision.vit.model
+import torch
+q = torch.randn(2, 3, 5, 4)
+assert isoform.core.attention.attention(q, q, q).shape == q.shape
+"""
+
+
+def test_works_without_triton_timm_and_every_other_domains_extra() -> None:
+    """A fresh process, in which importing any library that vision does not declare fails."""
+    blocked = sorted((declared("dev", *DOMAINS) - declared("vision")) | {"triton", "mlxtend"})
+    assert "timm" in blocked and "torch" not in blocked
+    code = WITHOUT.format(blocked=blocked)
+    done = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
