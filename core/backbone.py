@@ -86,22 +86,18 @@ class Block(nn.Module):
 class Backbone(nn.Module):
     """Tokens -> Tokens through `config.depth` blocks and, unless switched off, a final norm.
 
-    `streams` names the token streams that calls will hand in: "main", and "memory" where the blocks cross-attend; anything
-    else is refused here. `ordered` says whether the tokens have an order that a mixer may rely on. Raises ValueError, with
-    the reason, for a table whose fillers don't fit each other.
+    `streams` names the token streams that calls will hand in: "main", and "memory" where the blocks cross-attend;
+    anything else is refused here. `ordered` says whether the tokens have an order that a mixer may rely on. Raises
+    ValueError, with the reason, for a table whose fillers don't fit each other.
     """
 
-    def __init__(
-        self, config: BackboneConfig, *, streams: Sequence[str] = (), ordered: bool = True
-    ) -> None:
+    def __init__(self, config: BackboneConfig, *, streams: Sequence[str] = (), ordered: bool = True) -> None:
         super().__init__()
         self.config = config
         refuse_illegal(config, streams, ordered)
         last = max(config.depth - 1, 1)
         self.blocks = nn.ModuleList(Block(config, config.drop_path * i / last) for i in range(config.depth))
-        self.norm = make_norm(
-            config.norm if config.final_norm else "none", config.dim, config.eps, config.norm_bias
-        )
+        self.norm = make_norm(config.norm if config.final_norm else "none", config.dim, config.eps, config.norm_bias)
         self.score = make_score(config)
         self.apply(initialise)
         for module in self.modules():
@@ -134,7 +130,9 @@ class Backbone(nn.Module):
         if self.config.position not in ("rotary", "rotary_half"):
             return None
         if main.pos is None:
-            raise ValueError(f'backbone.position = "{self.config.position}" reads angles from Tokens.pos, which is not set')
+            raise ValueError(
+                f'backbone.position = "{self.config.position}" reads angles from Tokens.pos, which is not set'
+            )
         angle = main.pos.unsqueeze(-2 if main.packed else 1)
         return angle.cos(), angle.sin()
 
@@ -172,7 +170,9 @@ def refuse_illegal(config: BackboneConfig, streams: Sequence[str], ordered: bool
     ]  # fmt: skip
     declared = {"main"} | ({"memory"} if config.memory == "cross" else set())
     for stream in streams:
-        rules.append((stream not in declared, f"no block reads the stream {stream!r}; the streams are {sorted(declared)}"))
+        rules.append(
+            (stream not in declared, f"no block reads the stream {stream!r}; the streams are {sorted(declared)}")
+        )
     for broken, why in rules:
         if broken:
             raise ValueError(why)

@@ -30,8 +30,8 @@ def sincos_2d(grid: tuple[int, int], dim: int, temperature: float = 10000.0) -> 
 def rotate(x_BHND: Tensor, cos: Tensor, sin: Tensor, half: bool) -> Tensor:
     """Turns pairs of features of every head by the angle of their token (Su et al. 2021, equation 34).
 
-    cos, sin: broadcastable to [B, H, N, A]. Interleaved pairs (0, 1), (2, 3), ...; with `half`, feature i is paired with
-    feature i + A. In the packed layout the axes are [T, H, D] and [T, 1, A].
+    cos, sin: broadcastable to [B, H, N, A]. Interleaved pairs (0, 1), (2, 3), ...; with `half`, feature i is paired
+    with feature i + A. In the packed layout the axes are [T, H, D] and [T, 1, A].
     """
     if half:
         a, b = x_BHND.chunk(2, dim=-1)
@@ -52,14 +52,16 @@ def axial_angles(
 ) -> Tensor:
     """[H*W, angles] rotary angles on a raster: half of them turn with one axis, half with the other (EVA-02).
 
-    Positions count patches from `offset`, rescaled to `trained_grid` where one is given. `order` "ij" gives the rows the
-    first half, "xy" the columns.
+    Positions count patches from `offset`, rescaled to `trained_grid` where one is given. `order` "ij" gives the rows
+    the first half, "xy" the columns.
     """
     bands = angles // 2
     rate = temperature ** -(torch.arange(bands, dtype=torch.float32) / bands)
     wanted = trained_grid or grid
     places = [
-        (torch.arange(n, dtype=torch.float32) + offset) / n * w if trained_grid else torch.arange(n, dtype=torch.float32) + offset
+        (torch.arange(n, dtype=torch.float32) + offset) / n * w
+        if trained_grid
+        else torch.arange(n, dtype=torch.float32) + offset
         for n, w in zip(grid, wanted, strict=True)
     ]
     rows, columns = torch.meshgrid(*places, indexing="ij")
@@ -68,7 +70,7 @@ def axial_angles(
 
 
 def dinov3_angles(grid: tuple[int, int], angles: int, *, temperature: float = 100.0, offset: float = 0.0) -> Tensor:
-    """[H*W, angles] rotary angles of DINOv3: patch centres in [-1, 1] on both axes, rows first, times 2 pi over periods."""
+    """[H*W, angles] rotary angles of DINOv3: patch centres in [-1, 1], rows first, times 2 pi over the periods."""
     bands = angles // 2
     period = temperature ** (torch.arange(bands, dtype=torch.float32) / bands)
     rows, columns = torch.meshgrid(

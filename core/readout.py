@@ -40,9 +40,9 @@ def max_of(x_BND: Tensor, valid_BN: Tensor | None) -> Tensor:
 def read(tokens: Tokens, kind: str, with_prefix: bool = False) -> Tensor:
     """[B, D] (class_max: [B, 2 D]; none: [B, N, D]) from padded tokens.
 
-    "class" is the first prefix token (class token, virtual node); "mean" and "max" run over the real tokens between prefix
-    and suffix, or over the prefix as well; "mean_max" is half the sum of both; "class_max" puts class token and maximum
-    side by side (Point-MAE). Raises ValueError for another name and for "class" without a prefix token.
+    "class" is the first prefix token (class token, virtual node); "mean" and "max" run over the real tokens between
+    prefix and suffix, or over the prefix as well; "mean_max" is half the sum of both; "class_max" puts class token
+    and maximum side by side (Point-MAE). Raises ValueError for another name and for "class" without a prefix token.
     """
     if kind in ("class", "class_max") and tokens.prefix == 0:
         raise ValueError(f"the {kind!r} readout needs a class token, and these tokens have no prefix")

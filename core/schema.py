@@ -31,7 +31,7 @@ class BackboneConfig(Table):
     )
     score: Literal["none", "table", "path", "dense", "distance"] = Field("none", description="bias on the scores")
     score_ids: int | None = Field(None, gt=0, description="rows of the score's table")
-    score_hops: int = Field(5, gt=0, description="longest edge path that score = \"path\" looks at")
+    score_hops: int = Field(5, gt=0, description='longest edge path that score = "path" looks at')
     scope: Literal["all"] = Field("all", description="which tokens see each other")
     causal: bool = Field(False, description="a token sees only itself and what stands before it")
     qkv_bias: bool = True
@@ -48,23 +48,28 @@ class BackboneConfig(Table):
         "pre", description="pre: norm of a branch's input; post: of the stream after the sum; res_post: of a branch's "
         "output; cct: pre-norm attention, then a norm that replaces the stream, then a bare MLP",
     )  # fmt: skip
-    layout: Literal["sequence", "parallel"] = Field("sequence", description="the two branches one after the other or summed")
+    layout: Literal["sequence", "parallel"] = Field(
+        "sequence", description="the two branches one after the other or summed"
+    )
     branches: int = Field(1, gt=0, description="copies of each branch side by side, summed")
     condition: Literal["none", "adaln_zero"] = Field("none", description="what Tokens.cond does to each branch")
     cond_dim: int | None = Field(None, description="features of Tokens.cond; dim if unset")
     layer_scale_mlp: bool = Field(True, description="the channel mixer's branch has a layer_scale too")
     layer_scale: float | None = Field(None, description="first value of a learned factor on each branch; none if unset")
     position: Literal["none", "readd", "rotary", "rotary_half", "rotary_learned"] = Field(
-        "none", description="readd: Tokens.pos is added to the stream before every block; rotary: its angles turn q and k by "
-        "interleaved pairs (rotary_half: by halves; rotary_learned: angles are learned frequencies times Tokens.pos)",
+        "none", description="readd: Tokens.pos is added to the stream before every block; rotary: its angles turn q "
+        "and k by interleaved pairs (rotary_half: by halves; rotary_learned: angles are learned frequencies times Tokens.pos)",
     )  # fmt: skip
-    drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth of the last block; 0 at the first, linear between")
+    drop_path: float = Field(
+        0.0, ge=0, lt=1, description="stochastic depth of the last block; 0 at the first, linear between"
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="on each branch's output, and inside the MLP")
     attention_dropout: float = Field(0.0, ge=0, lt=1, description="on the attention probabilities")
     final_norm: bool = True
     memory: Literal["none", "cross"] = Field("none", description="cross: blocks also attend to the stream `memory`")
     recompute: Literal["none", "light", "block"] = Field(
-        "none", description="what the backward pass computes again to save memory: cheap elementwise results, or each block"
+        "none",
+        description="what the backward pass computes again to save memory: cheap elementwise results, or each block",
     )
     attention: Literal["auto", "reference", "sdpa", "triton"] = Field("auto", description="implementation of attention")
 
@@ -94,10 +99,14 @@ class TrainConfig(Table):
     mix_probability: float = Field(1.0, ge=0, le=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
-    patience: int | None = Field(None, gt=0, description="evaluations without improvement before stopping; none if unset")
+    patience: int | None = Field(
+        None, gt=0, description="evaluations without improvement before stopping; none if unset"
+    )
     evaluate_every: int = Field(1, gt=0, description="epochs between validations")
     log_every: int = Field(50, gt=0, description="optimiser steps between lines of metrics.jsonl")
-    checkpoint_every: int | None = Field(None, gt=0, description="optimiser steps between checkpoints; each epoch if unset")
+    checkpoint_every: int | None = Field(
+        None, gt=0, description="optimiser steps between checkpoints; each epoch if unset"
+    )
     init: str | None = Field(None, description="run folder or checkpoint file to start from")
     freeze: Literal["none", "trunk"] = "none"
 

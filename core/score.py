@@ -29,7 +29,7 @@ class DenseScore(nn.Module):
 
 
 class TableScore(nn.Module):
-    """A learned number a head for each id in Tokens.pair.features["ids"] (Graphormer's spatial encoding, section 3.1.2)."""
+    """A learned number a head for each id in Tokens.pair.features["ids"] (Graphormer, section 3.1.2)."""
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()

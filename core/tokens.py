@@ -1,6 +1,6 @@
 """Tokens: the one type into and out of the backbone.
 
-Shapes: B samples, N tokens a sample (padded), T tokens in all (packed), D features, C coordinates, P condition features.
+B samples, N tokens a sample (padded), T tokens in all (packed), D features, C coordinates, P condition features.
 
 Two layouts hold the same information:
 
@@ -14,7 +14,7 @@ tokeniser may reorder, mask out and join tokens without knowing which fields are
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,10 +27,10 @@ PER_TOKEN = ("x", "valid", "coords", "pos", "order")
 class Pair:
     """Lazy pair features: what is known of every two of a sample's M original tokens, and who those tokens are now.
 
-    `features` maps a name to a tensor [B, M, M, ...] of compact values (ids in uint8 or int16, distances). `index_BN` (or
-    `index_T` in the packed layout) says which row of the original M each present token is, -1 for a token without pair
-    features (class token, virtual node, time mark). Reordering or masking tokens therefore moves integers, never the N x N
-    features; attention reads them through the index when it builds a score bias.
+    `features` maps a name to a tensor [B, M, M, ...] of compact values (ids in uint8 or int16, distances). `index_BN`
+    (or `index_T` in the packed layout) says which row of the original M each present token is, -1 for a token without
+    pair features (class token, virtual node, time mark). Reordering or masking tokens therefore moves integers, never
+    the N x N features; attention reads them through the index when it builds a score bias.
     """
 
     features: dict[str, Tensor]
@@ -58,7 +58,7 @@ class Tokens:
     x        [B, N, D] or [T, D] features
     valid    [B, N] bool, True = real; None: all are real (always None when packed)
     coords   [B, N, C] or [T, C] where a token is (pixels, Angstrom, unit sphere: the domain says)
-    pos      [B, N, D], [1, N, D] or [T, D]: an embedding to add again before blocks, or rotary angles to turn q and k with
+    pos      [B, N, D], [1, N, D] or [T, D]: an embedding to add again before blocks, or angles to turn q and k with
     pair     lazy pair features
     cond     [B, P] per sample, [B, N, P] or [T, P] per token: what adaLN is conditioned on
     order    [B, N] or [T] integer: the place of each token in a sequence, for mixers that need an order
@@ -117,17 +117,19 @@ class Tokens:
     def gather(self, index_BK: Tensor) -> Tokens:
         """Tokens index_BK of each sample, in that order, with every field (padded layout).
 
-        Prefix and suffix become 0 and grid None, since an arbitrary choice keeps none of them; set them again with `replace`
-        if the choice did.
+        Prefix and suffix become 0 and grid None, since an arbitrary choice keeps none of them; set them again with
+        `replace` if the choice did.
         """
         if self.packed:
             raise ValueError("gather works on the padded layout: call unpad() first")
         return self._take(index_BK, prefix=0, suffix=0, grid=None)
 
     def split(self, sizes: Sequence[int]) -> list[Tokens]:
-        """Consecutive parts of the given sizes along N; `cat` of the parts is the original, but for prefix, suffix, grid."""
+        """Consecutive parts of the given sizes along N; `cat` of them is the original, but for prefix, suffix, grid."""
         if self.packed or sum(sizes) != self.x.shape[1]:
-            raise ValueError(f"split needs the padded layout and sizes that sum to N={self.x.shape[-2]}, got {list(sizes)}")
+            raise ValueError(
+                f"split needs the padded layout and sizes that sum to N={self.x.shape[-2]}, got {list(sizes)}"
+            )
         ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
         return [self._take(slice(e - s, e), prefix=0, suffix=0, grid=None) for s, e in zip(sizes, ends, strict=True)]
 
@@ -153,9 +155,9 @@ class Tokens:
     def cat(parts: Sequence[Tokens]) -> Tokens:
         """Parts one behind the other along N, with every field (padded layout).
 
-        A part without `valid` counts as all real and without `pair` as tokens of index -1. Every other field must be set in
-        all parts or in none, and all pair features must be the same tensors: raises ValueError with the field's name.
-        `prefix` is the first part's, `suffix` the last's; `grid` is kept only by a part that is alone.
+        A part without `valid` counts as all real and without `pair` as tokens of index -1. Every other field must be
+        set in all parts or in none, and all pair features must be the same tensors: raises ValueError with the
+        field's name. `prefix` is the first part's, `suffix` the last's; `grid` is kept only by a part that is alone.
         """
         if len(parts) == 1:
             return parts[0]
@@ -168,21 +170,12 @@ class Tokens:
             if name == "valid" and any(v is not None for v in values):
                 values = [p.mask() for p in parts]
             joined[name] = _cat_field(name, values, n_batch)
-        conds = [p.cond for p in parts]
-        per_token = any(c is not None and c.dim() == 3 for c in conds)
-        if per_token:
-            cond = _cat_field("cond", conds, n_batch)
-        elif any(c is not conds[0] for c in conds) and not all(
-            c is not None and conds[0] is not None and torch.equal(c, conds[0]) for c in conds
-        ):
-            raise ValueError("cat: the parts have different per-sample `cond`")
-        else:
-            cond = conds[0]
+        cond = _cat_cond([p.cond for p in parts], n_batch)
         return Tokens(_some(joined["x"]), joined["valid"], joined["coords"], joined["pos"], _cat_pair(parts), cond,
                       joined["order"], parts[0].prefix, parts[-1].suffix)  # fmt: skip
 
     def pack(self) -> Tokens:
-        """The packed layout: padding tokens are gone. `unpad()` is the exact inverse up to what padding held (zeros)."""
+        """The packed layout: padding is gone. `unpad()` is the exact inverse, with zeros where there was padding."""
         if self.packed:
             return self
         mask_BN = self.mask()
@@ -233,20 +226,29 @@ def _cat_field(name: str, values: Sequence[Tensor | None], n_batch: int) -> Tens
     return torch.cat([_some(v).expand(n_batch, *_some(v).shape[1:]) for v in values], dim=1)
 
 
+def _cat_cond(conds: Sequence[Tensor | None], n_batch: int) -> Tensor | None:
+    kinds = {None if c is None else c.dim() for c in conds}
+    if len(kinds) > 1:
+        raise ValueError("cat: `cond` is per sample in some parts, per token or missing in others")
+    if kinds == {3}:
+        return _cat_field("cond", conds, n_batch)
+    if kinds == {2} and not all(torch.equal(_some(c), _some(conds[0])) for c in conds):
+        raise ValueError("cat: the parts have different per-sample `cond`")
+    return conds[0]
+
+
 def _cat_pair(parts: Sequence[Tokens]) -> Pair | None:
     pairs = [p.pair for p in parts if p.pair is not None]
     if not pairs:
         return None
     first = pairs[0].features
     if any(p.features.keys() != first.keys() or any(p.features[k] is not first[k] for k in first) for p in pairs):
-        raise ValueError("cat: the parts' `pair` features are not the same tensors, so nothing is known between the parts")
-    index = [
-        p.pair.index if p.pair is not None else pairs[0].index.new_full(p.x.shape[:2], -1) for p in parts
-    ]
+        raise ValueError(
+            "cat: the parts' `pair` features are not the same tensors, so nothing is known between the parts"
+        )
+    index = [p.pair.index if p.pair is not None else pairs[0].index.new_full(p.x.shape[:2], -1) for p in parts]
     return Pair(first, torch.cat(index, dim=1))
 
 
 torch.export.register_dataclass(Pair, serialized_type_name="isoform.Pair")
 torch.export.register_dataclass(Tokens, serialized_type_name="isoform.Tokens")
-
-__all__ = ["PER_TOKEN", "Pair", "Tokens", "fields", "replace"]

@@ -27,7 +27,8 @@ def keep_path(x: Tensor, tokens: Tokens, rate: float) -> Tensor:
 class Wrap(nn.Module):
     """scale * gate * norm_out(inner(modulate(norm(x)))): the value that a block adds to its stream.
 
-    Which of the norms exist, `order` says; adaLN-Zero (Peebles & Xie 2023) computes shift, scale and gate from Tokens.cond.
+    Which of the norms exist, `order` says; adaLN-Zero (Peebles & Xie 2023) computes shift, scale and gate from
+    Tokens.cond.
     """
 
     def __init__(
@@ -89,9 +90,7 @@ class Together(nn.Module):
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """Sum over the parts."""
-        outputs = [
-            part(x, context) if self.with_context[name] else part(x) for name, part in self.parts.items()
-        ]
+        outputs = [part(x, context) if self.with_context[name] else part(x) for name, part in self.parts.items()]
         total = outputs[0]
         for output in outputs[1:]:
             total = total + output

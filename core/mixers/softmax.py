@@ -18,8 +18,8 @@ from isoform.core.schema import BackboneConfig
 class SoftmaxAttention(nn.Module):
     """Scaled dot-product attention between its projections (Vaswani et al. 2017, section 3.2).
 
-    `qkv` holds the rows of all queries, then all keys, then all values, each head after head; as `cross` there are `q` and
-    `kv` instead and keys and values come from the stream "memory".
+    `qkv` holds the rows of all queries, then all keys, then all values, each head after head; as `cross` there are
+    `q` and `kv` instead and keys and values come from the stream "memory".
     """
 
     traits = Traits(causal=True, equivariant=True, pair_bias=True, ragged=True, reads_memory=True)

@@ -27,7 +27,9 @@ class VitHead(nn.Module):
         self.linear = nn.Linear(width, config.outputs) if config.outputs else None
         self.linear_distill = nn.Linear(width, config.outputs) if config.outputs and distilled else None
         for linear in (self.linear, self.linear_distill):
-            if linear is not None:  # a fresh head answers the same for everything (He et al. 2022 use 2e-5 for the same reason)
+            if (
+                linear is not None
+            ):  # a fresh head answers the same for everything (He et al. 2022 use 2e-5 for the same reason)
                 nn.init.trunc_normal_(linear.weight, std=2e-5)
                 nn.init.zeros_(linear.bias)
 
