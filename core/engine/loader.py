@@ -1,0 +1,138 @@
+"""Batches in a fixed order: what is read depends on (seed, epoch, index), never on who reads it or when.
+
+Because nothing random is carried from one batch to the next, 0, 1 and 2 workers give bitwise equal batches, and a run
+resumes from the number of the batch alone.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from isoform.core.domain import Batch, Task, UserError
+
+# The independent random streams of a run, the last number of every seed below.
+ORDER, AUGMENT, MIX, FORWARD = range(4)
+
+
+def generator(seed: int, epoch: int, index: int, stream: int) -> np.random.Generator:
+    """The random numbers of one sample (or batch, or epoch): a pure function of its place in the run."""
+    return np.random.default_rng([seed, epoch, index, stream])
+
+
+def forward_seed(seed: int, step: int, micro: int) -> int:
+    """torch's seed in front of one micro-batch (dropout, drop-path), so that no generator state is ever stored."""
+    return int(np.random.SeedSequence([seed, step, micro, FORWARD]).generate_state(1, np.uint64)[0])
+
+
+@dataclass(frozen=True)
+class Key:
+    """One batch of a run: its epoch, its number within the epoch and its samples."""
+
+    epoch: int
+    number: int
+    indices: list[int]
+
+
+def plan(task: Task, seed: int, epoch: int) -> list[Key]:
+    """The shuffled batches of one training epoch."""
+    batches = task.batches("train", task.config.train.batch, generator(seed, epoch, 0, ORDER))
+    return [Key(epoch, number, indices) for number, indices in enumerate(batches)]
+
+
+def workers_of(task: Task) -> int:
+    """`data.workers` of the app; 0 for an app without that key."""
+    return int(getattr(getattr(task.config, "data", None), "workers", 0))
+
+
+def read(task: Task, split: str, keys: Iterable[Key], *, seed: int | None = None, workers: int = 0) -> Iterator[Batch]:
+    """Reads, augments (where `seed` is given), collates and mixes the batches `keys`, in that order.
+
+    One iterator serves a whole run: workers stay alive and read ahead across epochs. Raises what Task.sample raises, a
+    UserError unchanged and anything else with the sample's number.
+    """
+    source = _Source(task, split, seed)
+    if workers == 0:
+        for key in keys:
+            with _one_thread():
+                found = source[key]
+            yield _checked(found)
+        return
+    loader = DataLoader(
+        source,
+        batch_size=None,
+        sampler=_InOrder(keys),
+        num_workers=workers,
+        collate_fn=_unchanged,
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),
+        multiprocessing_context="fork" if sys.platform == "linux" else None,
+    )
+    for found in loader:
+        yield _checked(found)
+
+
+class _Source(Dataset[Any]):
+    def __init__(self, task: Task, split: str, seed: int | None) -> None:
+        self.task, self.split, self.seed = task, split, seed
+
+    def __getitem__(self, key: Key) -> Batch | UserError:
+        try:
+            samples = [self._sample(key.epoch, index) for index in key.indices]
+            batch = self.task.collate(samples)
+            if self.seed is None:
+                return batch
+            return self.task.mix(batch, generator(self.seed, key.epoch, key.number, MIX))
+        except UserError as error:
+            return error  # a worker's exception would arrive as a traceback, not as the sentence
+
+    def _sample(self, epoch: int, index: int) -> Any:
+        rng = None if self.seed is None else generator(self.seed, epoch, index, AUGMENT)
+        try:
+            return self.task.sample(self.split, index, rng)
+        except Exception as error:
+            error.add_note(f"while reading sample {index} of {self.split}")
+            raise
+
+
+class _InOrder(Sampler[Key]):
+    def __init__(self, keys: Iterable[Key]) -> None:
+        self.keys = keys
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self.keys)
+
+
+def _checked(found: Batch | UserError) -> Batch:
+    if isinstance(found, UserError):
+        raise found
+    return found
+
+
+def _unchanged(batch: Batch) -> Batch:
+    return batch
+
+
+def _start_worker(_: int) -> None:
+    # The main process decides when to stop (a Ctrl-C or a scheduler's SIGTERM reaches the workers too) and ends them.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    # Workers compute with one thread; sums over more threads could round otherwise.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

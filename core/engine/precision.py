@@ -1,0 +1,31 @@
+"""Which number format a model computes in. Weights, optimiser, losses and metrics are float32 in every case."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from isoform.core.domain import Task
+
+
+def native_bf16(device: torch.device) -> bool:
+    """True where bfloat16 products run in hardware (AVX512-BF16, AMX, or a GPU from Ampere on)."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    return False
+
+
+def resolve(wanted: str, task: Task, device: torch.device) -> str:
+    """ "fp32" or "bf16" for a `train.precision` of "auto", "fp32" or "bf16"."""
+    if wanted != "auto":
+        return wanted
+    return "bf16" if task.bf16_ok and native_bf16(device) else "fp32"
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """The context that a model runs in: matrix products in bfloat16 for "bf16", nothing for "fp32"."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
