@@ -41,6 +41,7 @@ class AugmentConfig(Table):
     shear: float = Field(0.0, ge=0, lt=90, description="largest shear either way, degrees")
     elastic: float = Field(0.0, ge=0, description="standard deviation of a smooth random displacement, pixels")
     elastic_grid: int = Field(4, ge=2, description="control points of that displacement along each side")
+    fill: float = Field(0.0, ge=0, le=1, description="level of what a moved image leaves empty: 0 black, 1 white")
     randaugment: str = Field("", description='such as "rand-m9-n2-mstd0.5-inc1" (Cubuk et al. 2020); off if empty')
     jitter: float = Field(0.0, ge=0, le=1, description="largest change of brightness, contrast and saturation")
     hue: float = Field(0.0, ge=0, le=0.5, description="largest change of hue, share of the colour circle")

@@ -1,0 +1,220 @@
+"""From an image as read to a batch for the tokeniser: resize and crop, augment, normalise.
+
+What changes the size or the colours happens a sample at a time in `Preprocess` and `Augment`; what moves pixels about
+happens once for the whole batch (warp.py). Every random number comes from the generator handed in, never from torch's own.
+Shapes: B samples, C channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from isoform.core.domain import UserError
+from isoform.vision.config import AugmentConfig
+from isoform.vision.data.randaugment import RandAugment
+from isoform.vision.data.warp import Warp
+
+_LARGEST_ASPECT = 8  # a 1 x 30000 image would be resized to 224 x 6.7 million before its crop
+
+
+def to_float(image: Tensor) -> Tensor:
+    """uint8 to [0, 1]; floats as they are."""
+    return image.float().div_(255) if image.dtype == torch.uint8 else image
+
+
+def resize(image_CHW: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
+    """To (height, width), antialiased, keeping the type."""
+    if tuple(image_CHW.shape[1:]) == size:
+        return image_CHW
+    whole = image_CHW.dtype == torch.uint8
+    out = F.interpolate(image_CHW[None].float(), size, mode=interpolation, antialias=True, align_corners=False)[0]
+    return out.round_().clamp_(0, 255).to(torch.uint8) if whole else out
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What evaluation and prediction do to an image; all of it is kept with the trained model.
+
+    size: (height, width), pixels; mode, crop_pct, interpolation: see DataConfig.resize; mean, std: a channel, in [0, 1]
+    """
+
+    size: tuple[int, int]
+    channels: int = 3
+    mode: str = "crop"
+    crop_pct: float = 1.0
+    interpolation: str = "bicubic"
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads."""
+        return {
+            "size": list(self.size), "channels": self.channels, "resize": self.mode, "crop_pct": self.crop_pct,
+            "interpolation": self.interpolation, "mean": list(self.mean), "std": list(self.std),
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Preprocess:
+        """The inverse of `to_json`."""
+        return cls(
+            (int(data["size"][0]), int(data["size"][1])), int(data["channels"]), data["resize"],
+            float(data["crop_pct"]), data["interpolation"], tuple(map(float, data["mean"])), tuple(map(float, data["std"])),
+        )  # fmt: skip
+
+    def fit(self, image_CHW: Tensor) -> Tensor:
+        """The image at the model's size, same type."""
+        if tuple(image_CHW.shape[1:]) == self.size and self.crop_pct == 1:
+            return image_CHW
+        if self.mode == "squash":
+            return resize(image_CHW, self.size, self.interpolation)
+        image_CHW = _limit_aspect(image_CHW) if self.mode == "crop" else image_CHW
+        height, width = image_CHW.shape[1:]
+        inner = (math.floor(self.size[0] / self.crop_pct), math.floor(self.size[1] / self.crop_pct))
+        ratios = inner[0] / height, inner[1] / width
+        ratio = max(ratios) if self.mode == "crop" else min(ratios)
+        target = (max(1, int(height * ratio + 1e-6)), max(1, int(width * ratio + 1e-6)))
+        if self.mode == "crop":
+            target = max(target[0], self.size[0]), max(target[1], self.size[1])
+            return _centre(resize(image_CHW, target, self.interpolation), self.size)
+        target = min(target[0], self.size[0]), min(target[1], self.size[1])
+        return _pad(resize(image_CHW, target, self.interpolation), self.size)
+
+    def normalise(self, image_BCHW: Tensor) -> Tensor:
+        """Float images in [0, 1] to zero mean and unit spread over the training data."""
+        mean = torch.tensor(self.mean).reshape(-1, 1, 1)
+        std = torch.tensor(self.std).reshape(-1, 1, 1)
+        return (image_BCHW - mean) / std
+
+    def __call__(self, images: Sequence[Tensor]) -> Tensor:
+        """Images as read to one normalised batch [B, C, H, W]."""
+        return self.normalise(torch.stack([to_float(self.fit(image)) for image in images]))
+
+
+@dataclass
+class Drawn:
+    """One sample on its way into a batch: row in the data, image (None: resident in memory), what was drawn for it."""
+
+    row: int
+    image: Tensor | None = None
+    warp: np.ndarray | None = None
+    erase: tuple[int, int, int, int, int] | None = None  # top, left, height, width, seed of the noise
+
+
+class Augment:
+    """The random changes of training images, as AugmentConfig asks for them."""
+
+    def __init__(self, augment: AugmentConfig, preprocess: Preprocess):
+        self.augment, self.preprocess = augment, preprocess
+        self.warp = Warp(augment, preprocess.size)
+        self.rand = RandAugment.parse(augment.randaugment) if augment.randaugment else None
+        self.colour = bool(self.rand or augment.jitter or augment.hue)
+        if self.colour and preprocess.channels not in (1, 3):
+            raise UserError(
+                f"augment.randaugment, jitter and hue work on 1 or 3 channels, "
+                f"these images have {preprocess.channels}; switch them off"
+            )
+        self.needs_image = self.colour or augment.crop == "resized"
+
+    def pixels(self, image_CHW: Tensor, rng: np.random.Generator) -> Tensor:
+        """Crop to the model's size, then the changes of colour."""
+        a = self.augment
+        if a.crop == "resized":
+            top, left, height, width = random_area(image_CHW.shape[1:], a.crop_scale, a.crop_ratio, rng)
+            image_CHW = image_CHW[:, top : top + height, left : left + width]
+            image_CHW = resize(image_CHW, self.preprocess.size, self.preprocess.interpolation)
+        else:
+            image_CHW = self.preprocess.fit(image_CHW)
+        if not self.colour:
+            return image_CHW
+        if image_CHW.dtype != torch.uint8:  # the operations are defined on 256 levels
+            image_CHW = image_CHW.mul(255).round().clamp(0, 255).to(torch.uint8)
+        if self.rand is not None:
+            image_CHW = self.rand(image_CHW, rng)
+        return jitter(image_CHW, a.jitter, a.hue, rng)
+
+    def draw(self, row: int, image_CHW: Tensor | None, rng: np.random.Generator) -> Drawn:
+        """Everything random about one training sample."""
+        if image_CHW is not None:
+            image_CHW = self.pixels(image_CHW, rng)
+        warp = self.warp.draw(rng) if self.warp.active else None
+        erase = None
+        if self.augment.erase and rng.random() < self.augment.erase:
+            area = random_area(self.preprocess.size, self.augment.erase_scale, (0.3, 1 / 0.3), rng)
+            erase = (*area, int(rng.integers(2**31)))
+        return Drawn(row, image_CHW, warp, erase)
+
+    def finish(self, image_BCHW: Tensor, drawn: Sequence[Drawn]) -> Tensor:
+        """The batch: float images in [0, 1], moved, normalised, and with rectangles erased."""
+        params = [d.warp for d in drawn if d.warp is not None]
+        if params:
+            image_BCHW = self.warp(image_BCHW, torch.from_numpy(np.stack(params)))
+        image_BCHW = self.preprocess.normalise(image_BCHW)
+        for image, sample in zip(image_BCHW, drawn, strict=True):
+            if sample.erase is not None:
+                top, left, height, width, seed = sample.erase
+                hole = image[:, top : top + height, left : left + width]
+                if self.augment.erase_fill == "noise":
+                    noise = np.random.default_rng(seed).standard_normal(tuple(hole.shape), dtype=np.float32)
+                    hole.copy_(torch.from_numpy(noise))
+                else:
+                    hole.zero_()
+        return image_BCHW
+
+
+def random_area(
+    size: Sequence[int], scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of a random rectangle: share of the area in `scale`, width / height in `ratio`.
+
+    Ten tries, then the largest centred rectangle within `ratio` (Szegedy et al. 2015).
+    """
+    height, width = size
+    for _ in range(10):
+        u = rng.random(4)
+        area = height * width * (scale[0] + (scale[1] - scale[0]) * u[0])
+        aspect = ratio[0] * (ratio[1] / ratio[0]) ** u[1]
+        h, w = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+        if 0 < h <= height and 0 < w <= width:
+            return int(u[2] * (height - h + 1)), int(u[3] * (width - w + 1)), h, w
+    h, w = min(height, round(width / ratio[0])), min(width, round(height * ratio[1]))
+    return (height - h) // 2, (width - w) // 2, max(h, 1), max(w, 1)
+
+
+def jitter(image_CHW: Tensor, amount: float, hue: float, rng: np.random.Generator) -> Tensor:
+    """Brightness, contrast and saturation changed by up to `amount` in random order, and the hue by up to `hue`."""
+    if not amount and not hue:
+        return image_CHW
+    from torchvision.transforms.v2 import functional as V
+
+    factors = 1 + amount * (2 * rng.random(3) - 1)
+    turn = float(hue * (2 * rng.random() - 1))
+    changes = (V.adjust_brightness, V.adjust_contrast, V.adjust_saturation)
+    for step in rng.permutation(3):
+        image_CHW = changes[step](image_CHW, float(factors[step]))
+    return V.adjust_hue(image_CHW, turn) if hue and image_CHW.shape[0] == 3 else image_CHW
+
+
+def _limit_aspect(image_CHW: Tensor) -> Tensor:
+    """The middle of an image that is much longer than wide: all that a centre crop can see of it, and more."""
+    height, width = image_CHW.shape[1:]
+    return _centre(image_CHW, (min(height, _LARGEST_ASPECT * width), min(width, _LARGEST_ASPECT * height)))
+
+
+def _centre(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
+    top, left = (round((have - want) / 2) for have, want in zip(image_CHW.shape[1:], size, strict=True))
+    return image_CHW[:, top : top + size[0], left : left + size[1]]
+
+
+def _pad(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
+    """Black on both sides."""
+    missing = [want - have for have, want in zip(image_CHW.shape[1:], size, strict=True)]
+    top, left = missing[0] // 2, missing[1] // 2
+    return F.pad(image_CHW, (left, missing[1] - left, top, missing[0] - top))
