@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     import argparse
 
+    import numpy as np
     from torch import Tensor, nn
 
     from isoform.core.config import AppConfig
@@ -70,6 +69,8 @@ class Task(abc.ABC):
 
         The last, smaller batch is kept. A domain with ragged samples overrides this to put like sizes together.
         """
+        import numpy as np  # here, so that a domain's wiring loads without it (`isoform DOMAIN --help`)
+
         order = np.arange(self.sizes()[split])
         if rng is not None:
             rng.shuffle(order)

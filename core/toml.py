@@ -1,0 +1,92 @@
+"""Reading TOML with every mistake at once, one literal of a command line, and writing what reads back exactly."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+Tree = dict[str, Any]
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_STATEMENT = re.compile(r"""\s*["'\w.\- ]+=""")
+_LINE = re.compile(r" \(at line (\d+), column \d+\)$")
+_DATES = (datetime.date, datetime.time)
+
+
+def parse(text: str) -> tuple[Tree, list[tuple[int | None, str]]]:
+    """The tables of `text`, and its mistakes as (line number or None, message).
+
+    A line that is one bad `key = value` is taken out and the reading goes on, so that one run names every such line.
+    An unclosed bracket or string makes all that follows ambiguous: reading stops there.
+    """
+    lines = [*text.replace("\r\n", "\n").split("\n"), ""]
+    errors: list[tuple[int | None, str]] = []
+    while True:
+        try:
+            return tomllib.loads("\n".join(lines)), errors
+        except tomllib.TOMLDecodeError as error:
+            found = _LINE.search(str(error))
+            message = _LINE.sub("", str(error))
+            number = int(found.group(1)) if found else None
+            errors.append((number, message[:1].lower() + message[1:]))
+            if number is None or "nclosed" in message or not _STATEMENT.match(lines[number - 1]):
+                return {}, errors
+            lines[number - 1] = ""
+
+
+def literal(text: str) -> tuple[bool, Any]:
+    """(True, value) where `text` is one TOML value, else (False, text). Dates count as text: no setting is one."""
+    try:
+        read = tomllib.loads(f"value = {text}\n")
+    except tomllib.TOMLDecodeError:
+        return False, text
+    if set(read) != {"value"} or isinstance(read["value"], _DATES):
+        return False, text
+    return True, read["value"]
+
+
+def dumps(tree: Mapping[str, Any]) -> str:
+    """TOML text of nested tables of scalars, lists and tables; `tomllib.loads` gives an equal tree back."""
+    return "\n".join(_table((), tree)).strip("\n") + "\n"
+
+
+def _table(path: tuple[str, ...], tree: Mapping[str, Any]) -> list[str]:
+    plain = [f"{_key(k)} = {value(v)}" for k, v in tree.items() if not isinstance(v, Mapping)]
+    tables = {k: v for k, v in tree.items() if isinstance(v, Mapping)}
+    lines = []
+    if path and (plain or not tables):  # a table that holds only tables needs no header of its own
+        lines = ["", f"[{'.'.join(map(_key, path))}]"]
+    lines += plain
+    for name, table in tables.items():
+        lines += _table((*path, name), table)
+    return lines
+
+
+def value(item: Any) -> str:
+    """One value in TOML's notation."""
+    if isinstance(item, bool):
+        return "true" if item else "false"
+    if isinstance(item, int):
+        return str(item)
+    if isinstance(item, float):
+        return repr(item) if math.isfinite(item) else str(item)  # inf, -inf, nan: the same words in both languages
+    if isinstance(item, Mapping):
+        return "{" + ", ".join(f"{_key(k)} = {value(v)}" for k, v in item.items()) + "}"
+    if isinstance(item, list | tuple):
+        return "[" + ", ".join(map(value, item)) + "]"
+    if isinstance(item, _DATES):
+        return item.isoformat()
+    return _string(str(item))
+
+
+def _key(name: str) -> str:
+    return name if _BARE_KEY.fullmatch(name) else _string(name)
+
+
+def _string(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda match: f"\\u{ord(match.group()):04x}", escaped) + '"'
