@@ -17,6 +17,7 @@ KEY := $(shell (cat pyproject.toml; pwd) | cksum | cut -d ' ' -f 1)
 DEMO_STAMP := $(VENV)/.isoform-$(KEY)-demo
 TEST_STAMP := $(VENV)/.isoform-$(KEY)-demo,dev
 
+QUIET := $(if $(CI),--quiet)
 # One thread a process, and threads that wait without burning the cores that the other process needs.
 TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 KERNELS := tests/core/attention/triton
@@ -66,5 +67,5 @@ install:
 	@[ -n '$(PYTHON)' ] || { echo 'isoform needs Python 3.11 or newer: install it, or name it with PYTHON=...'; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf '$(VENV)' && $(PYTHON) -m venv '$(VENV)'; } || \
 		{ echo 'No virtual environment could be made: on Debian and Ubuntu install python3-venv.'; exit 1; }
-	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --index-url '$(TORCH_INDEX)' 'torch>=2.6' 'torchvision>=0.21')
-	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install $(QUIET) --index-url '$(TORCH_INDEX)' 'torch>=2.6' 'torchvision>=0.21')
+	$(BIN)/python -m pip install $(QUIET) --editable '.[$(EXTRAS)]'
