@@ -72,7 +72,7 @@ class DataConfig(Table):
     )  # fmt: skip
     weight: str = Field("weight", description="the table's column of sample weights, if it has one")
     val_fraction: float = Field(0.1, gt=0, lt=1, description="of the training images, where no val split is given")
-    test_fraction: float = Field(0.1, ge=0, lt=1, description="share of all images, where no split at all is given")
+    test_fraction: float = Field(0.1, ge=0, le=1, description="share of all images, where no split at all is given")
     split_seed: int = Field(0, ge=0, description="of random splits; all of train.seed share one test set")
     download: bool = Field(False, description="torchvision may download (never by default)")
     on_error: Literal["fail", "skip"] = Field("fail", description="an unreadable image ends the run, or is left out")

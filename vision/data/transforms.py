@@ -1,7 +1,7 @@
 """From an image as read to a batch for the tokeniser: resize and crop, augment, normalise.
 
 What changes the size or the colours happens a sample at a time in `Preprocess` and `Augment`; what moves pixels about
-happens once for the whole batch (warp.py). Every random number comes from the generator handed in, never from torch's own.
+happens once for the whole batch (warp.py). Every random number comes from the generator handed in, never from torch's.
 Shapes: B samples, C channels, H rows, W columns.
 """
 
@@ -66,7 +66,8 @@ class Preprocess:
         """The inverse of `to_json`."""
         return cls(
             (int(data["size"][0]), int(data["size"][1])), int(data["channels"]), data["resize"],
-            float(data["crop_pct"]), data["interpolation"], tuple(map(float, data["mean"])), tuple(map(float, data["std"])),
+            float(data["crop_pct"]), data["interpolation"],
+            tuple(map(float, data["mean"])), tuple(map(float, data["std"])),
         )  # fmt: skip
 
     def fit(self, image_CHW: Tensor) -> Tensor:

@@ -1,0 +1,163 @@
+"""What every source of images gives: readable images, their labels, and what is known of splits, groups and weights."""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isoform.vision.data.images import from_pil, read_image
+
+SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+class Images(abc.ABC):
+    """A sequence of images that can be read one at a time."""
+
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @abc.abstractmethod
+    def read(self, row: int, channels: int | None, at_least: int | None = None) -> Tensor:
+        """[C, H, W]; see images.read_image. Raises UserError with the image's name."""
+
+    @abc.abstractmethod
+    def digest(self) -> str:
+        """SHA-256 of what identifies the images."""
+
+
+class FileImages(Images):
+    """Image files below `root`, named by their path relative to it."""
+
+    def __init__(self, root: Path, names: Sequence[str]):
+        self.root, self.names = root, names
+
+    def path(self, row: int) -> Path:
+        """The file of image `row`."""
+        return self.root / self.names[row]
+
+    def read(self, row: int, channels: int | None, at_least: int | None = None) -> Tensor:
+        """See Images.read."""
+        return read_image(self.path(row), channels, at_least=at_least)
+
+    def digest(self) -> str:
+        """Of names, sizes and times: reading every byte of a large data set would take hours."""
+        sha = hashlib.sha256()
+        for row, name in enumerate(self.names):
+            stat = os.stat(self.path(row))
+            sha.update(os.fsencode(name) + b"\0%d\0%d\0" % (stat.st_size, stat.st_mtime_ns))
+        return sha.hexdigest()
+
+
+class ArrayImages(Images):
+    """Equal images in memory, uint8 [N, C, H, W]."""
+
+    def __init__(self, array_NCHW: np.ndarray, names: Sequence[str]):
+        self.array = torch.from_numpy(np.ascontiguousarray(array_NCHW))
+        self.names = names
+
+    def read(self, row: int, channels: int | None, at_least: int | None = None) -> Tensor:
+        """See Images.read."""
+        return convert_channels(self.array[row], channels)
+
+    def digest(self) -> str:
+        """Of the pixels."""
+        return hashlib.sha256(self.array.numpy().tobytes()).hexdigest()
+
+
+class PillowImages(Images):
+    """Images that a function gives as Pillow images (torchvision's data sets)."""
+
+    def __init__(self, get: Callable[[int], Any], names: Sequence[str]):
+        self.get, self.names = get, names
+
+    def read(self, row: int, channels: int | None, at_least: int | None = None) -> Tensor:
+        """See Images.read."""
+        return from_pil(self.get(row), channels, self.names[row])
+
+    def digest(self) -> str:
+        """Of the names."""
+        return hashlib.sha256("\0".join(self.names).encode()).hexdigest()
+
+
+def convert_channels(image_CHW: Tensor, channels: int | None) -> Tensor:
+    """Grey to RGB and back; anything else is refused (UserError)."""
+    from isoform.vision.data.images import from_array
+
+    if channels is None or image_CHW.shape[0] == channels:
+        return image_CHW
+    if image_CHW.shape[0] == 1:
+        return image_CHW.expand(channels, -1, -1)
+    return from_array(image_CHW.permute(1, 2, 0).numpy(), channels)
+
+
+@dataclass
+class Records:
+    """The rows of a data set before it is split.
+
+    labels   a name, several names (multi-label) or numbers (regression) a row
+    classes  every name that a label may have, sorted (numbers by value); the target columns' names for regression
+    split    "train", "val", "test" or "" (not given) a row
+    group    what must not be torn apart, or None
+    weight   of each row in the loss, or None
+    skipped  (file, reason) of what lies among the data and was not read
+    """
+
+    images: Images
+    labels: Sequence[Any]
+    classes: list[str]
+    kind: str
+    split: np.ndarray
+    group: np.ndarray | None = None
+    weight: np.ndarray | None = None
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    origin: str = ""
+    licence: str = "unknown"
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def digest(self) -> str:
+        """SHA-256 of images and labels: which data a model was trained on."""
+        sha = hashlib.sha256(self.images.digest().encode())
+        for label in self.labels:
+            sha.update((repr(label.tolist()) if isinstance(label, np.ndarray) else repr(label)).encode() + b"\0")
+        return sha.hexdigest()
+
+    def encode(self, classes: Sequence[str]) -> np.ndarray:
+        """Targets in the order of `classes`: int64 [N], or float32 [N, K] for multi-label and regression.
+
+        A row with a label outside `classes` gets -1 (multiclass) or NaN (multi-label).
+        """
+        if self.kind == "regression":
+            order = [self.classes.index(name) for name in classes]
+            return np.asarray(self.labels, np.float32).reshape(len(self), -1)[:, order]
+        place = {name: k for k, name in enumerate(classes)}
+        if self.kind == "multiclass":
+            return np.array([place.get(label, -1) for label in self.labels], np.int64)
+        targets = np.zeros((len(self), len(classes)), np.float32)
+        for row, names in enumerate(self.labels):
+            for name in names:
+                targets[row, place.get(name, slice(None))] = 1 if name in place else np.nan
+        return targets
+
+
+def sorted_classes(names: set[str]) -> list[str]:
+    """By value where all are whole numbers ("2" before "10"), by spelling otherwise."""
+    if all(name.isascii() and name.isdigit() for name in names):
+        return sorted(names, key=lambda name: (int(name), name))
+    return sorted(names)
