@@ -87,8 +87,8 @@ def write(folder: Path, step: int, checkpoint: Checkpoint) -> None:
         shutil.rmtree(new, ignore_errors=True)
         whole = ", ".join(place(folder, s).name for s in steps(folder)) or "none"
         raise RunError(
-            f"the checkpoint of step {step} could not be written below {folder} ({error}); earlier ones are intact ({whole}): "
-            "make room and go on with --resume"
+            f"the checkpoint of step {step} could not be written below {folder} ({error}); "
+            f"earlier ones are intact ({whole}): make room and go on with --resume"
         ) from error
     _sweep(folder)
 

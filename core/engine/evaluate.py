@@ -28,8 +28,8 @@ def evaluate(
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Metrics over a whole split, and Task.predict's outputs in sample order.
 
-    The model is used as it stands, in evaluation mode (its mode is put back). Raises UserError for a split that the task
-    lacks, Preempted as soon as `stop()` is true.
+    The model is used as it stands, in evaluation mode (its mode is put back). Raises UserError for a split that the
+    task lacks, Preempted as soon as `stop()` is true.
     """
     size = task.sizes().get(split, 0)
     if not size:
@@ -58,7 +58,12 @@ def evaluate(
 
 
 def evaluate_run(
-    domain: Domain, run_dir: str | Path, *, split: str = "test", data: str | Path | None = None, checkpoint: str | int = "best"
+    domain: Domain,
+    run_dir: str | Path,
+    *,
+    split: str = "test",
+    data: str | Path | None = None,
+    checkpoint: str | int = "best",
 ) -> dict[str, Any]:
     """Evaluates a run's checkpoint (its average where it has one) on `split` of its own data, or of the data at `data`.
 
@@ -104,7 +109,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise UserError(f"{source}: the weights don't fit the model of its config.toml: {str(error).splitlines()[1]}") from error
+        first = str(error).splitlines()[1].strip()
+        raise UserError(f"{source}: the weights don't fit the model of its config.toml: {first}") from error
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

@@ -62,8 +62,8 @@ def build_optimizer(model: nn.Module, config: TrainConfig, depths: Mapping[str, 
 def learning_rate(config: TrainConfig, epochs: int, time: float) -> float:
     """The learning rate `time` epochs into a run of `epochs` (a fraction: it moves at every optimiser step).
 
-    Linear from warmup_lr to lr over the warm-up, then constant, or linear or half a cosine (Loshchilov & Hutter 2017) down
-    to min_lr.
+    Linear from warmup_lr to lr over the warm-up, then constant, or linear or half a cosine (Loshchilov & Hutter 2017)
+    down to min_lr.
     """
     if time < config.warmup:
         return config.warmup_lr + (config.lr - config.warmup_lr) * time / config.warmup
@@ -83,7 +83,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 class Ema:
     """The exponential moving average of a model's weights and floating-point buffers, float32, as a model of its own.
 
-    The decay after t updates is min(decay, (1 + t) / (10 + t)), so that a short run doesn't average in its random start.
+    The decay after t updates is min(decay, (1 + t) / (10 + t)), so that a short run forgets its random start.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -118,9 +118,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dic
     }
 
 
-def load_optimizer_tensors(
-    optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]
-) -> None:
+def load_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """The inverse of `optimizer_tensors`. Raises ValueError for a name or a shape that isn't the model's."""
     parameters = dict(model.named_parameters())
     for key, value in tensors.items():

@@ -20,11 +20,12 @@ from isoform.core.domain import UserError
 from isoform.core.engine import checkpoint as checkpoints
 
 _LOCK = ".lock"
+_CONTENT = ("config.toml", "metrics.jsonl", "results.json", "checkpoints")
 _locks: set[int] = set()
 
 
 def _close_inherited_locks() -> None:
-    # A flock lives as long as any copy of its descriptor: a loader worker that outlives its killed parent would keep it.
+    # A flock lives as long as any copy of its descriptor: a worker that outlives its killed parent would keep it.
     for descriptor in _locks:
         with suppress(OSError):
             os.close(descriptor)
@@ -44,7 +45,7 @@ class RunFolder:
 
     def exists(self) -> bool:
         """True where the folder holds a run, finished or not."""
-        return any((self.path / name).exists() for name in ("config.toml", "metrics.jsonl", "results.json", "checkpoints"))
+        return any((self.path / name).exists() for name in _CONTENT)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -62,7 +63,7 @@ class RunFolder:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(descriptor)
-            raise UserError(f"{self.path}: another process is training in this folder; wait or use another --run-dir") from error
+            raise UserError(f"{self.path}: another process is training here; wait or use another --run-dir") from error
         _locks.add(descriptor)
         try:
             yield
@@ -131,8 +132,9 @@ class RunFolder:
 
     def cut_metrics(self, size: int) -> None:
         """Drops what was logged after the checkpoint that the run goes on from."""
-        if not self.log.exists() or self.log.stat().st_size > size:
-            with self.log.open("ab") as stream:
+        self.log.touch()
+        if self.log.stat().st_size > size:
+            with self.log.open("r+b") as stream:
                 stream.truncate(size)
 
     def step_of(self, which: str | int) -> int:

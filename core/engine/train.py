@@ -1,0 +1,339 @@
+"""The one training loop.
+
+A run is a pure function of its configuration and data: every batch, every augmentation and every dropout mask follows
+from (seed, epoch, index) or (seed, step), so the state of a run is weights, optimiser, averaged weights and a `Place`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isoform.core.domain import Batch, Preempted, RunError, Task, UserError
+from isoform.core.engine import checkpoint as checkpoints
+from isoform.core.engine import distributed, finish, initial, loader, optim, precision
+from isoform.core.engine.display import Display
+from isoform.core.engine.evaluate import evaluate, to_device
+from isoform.core.engine.guard import StopSignal, reproducible
+from isoform.core.engine.meter import Finite, Meter
+from isoform.core.engine.run import RunFolder
+
+
+def train(
+    task: Task, run: RunFolder, *, resume: bool = False, progress: bool = True, command: str | None = None
+) -> dict[str, Any]:
+    """Trains `task` in the folder `run` and evaluates its best checkpoint once on test; returns results.json.
+
+    `command` is the command line that card.md and report.html repeat. Raises UserError (the folder holds a run, no
+    checkpoint is whole, the configuration changed), RunError (NaN loss, full disk) and Preempted (a signal came and a
+    checkpoint was written).
+    """
+    config = task.config
+    command = command or f"isoform {config.domain} train {config.app} --seed {config.train.seed}"
+    if run.exists() and not resume:
+        raise UserError(f"{run.path} holds a run already; go on with --resume or choose another --run-dir")
+    with run.lock(), Display(progress) as show, StopSignal() as stop, reproducible():
+        if run.results().get("status") == "finished":
+            show.say(f"{run.path}: this run is finished")
+            return run.results()
+        loop = Loop(task, run, show, stop)
+        loop.start(resume, command)
+        try:
+            loop.run()
+            return finish.finish(loop, command)
+        except Preempted:
+            loop.record("preempted")
+            raise
+        except BaseException:
+            with suppress(OSError):  # a full disk must not hide what went wrong
+                loop.record("failed")
+            raise
+
+
+@dataclass
+class Place:
+    """Where a run stands: all of its state that isn't a tensor."""
+
+    step: int = 0  # optimiser steps made
+    epoch: int = 0  # epochs completed, validation included
+    batch: int = 0  # micro-batches of the present epoch done
+    best: float | None = None  # the monitored metric of the best validation
+    best_step: int | None = None
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    stale: int = 0  # validations since the best
+    seconds: float = 0.0  # of work, over all stretches of the run
+    log_bytes: int = 0  # of metrics.jsonl
+    meter: dict[str, tuple[float, float]] = field(default_factory=dict)
+    initial: str = ""  # what the weights started from, and its licence
+
+
+class Loop:
+    """One run in progress: the model and all that trains it."""
+
+    def __init__(self, task: Task, run: RunFolder, show: Display, stop: StopSignal) -> None:
+        self.task, self.run_folder, self.show, self.stop = task, run, show, stop
+        self.config = config = task.config.train
+        if not isinstance(config.epochs, int):
+            raise UserError(f"train.epochs = {config.epochs!r} was not settled; give a number")
+        if config.seed < 0:
+            raise UserError(f"train.seed = {config.seed} must not be negative")
+        if not task.sizes().get("train"):
+            raise UserError("there is no training sample; look at the data with `isoform check`")
+        self.epochs = config.epochs
+        self.device = distributed.this_process().device
+        self.precision = precision.resolve(config.precision, task, self.device)
+        torch.manual_seed(config.seed)
+        self.model = task.build().to(self.device)
+        self.frozen: list[nn.Module] = []
+        if config.freeze == "trunk":
+            self._freeze(task.trunk)
+        self.ema = optim.Ema(self.model, config.ema) if config.ema else None
+        self.optimizer = optim.build_optimizer(self.model, config, task.parameter_groups(self.model))
+        self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.place = Place()
+        self.meter, self.finite = Meter(), Finite(self.device)
+        self.saved_step = -1
+        self._clock = self._line_clock = time.monotonic()
+        self._line_samples = 0
+
+    def _freeze(self, trunk: Sequence[str]) -> None:
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(not name.startswith(tuple(trunk)))
+        if not any(p.requires_grad for p in self.model.parameters()):
+            raise UserError("train.freeze = 'trunk' leaves nothing to train in this model")
+        # No dropout and no moving statistics in what is held fixed.
+        self.frozen = [m for name, m in self.model.named_children() if f"{name}.".startswith(tuple(trunk))]
+
+    # ------------------------------------------------------------------ start and resume
+
+    def start(self, resume: bool, command: str) -> None:
+        """From the newest whole checkpoint, or from step 0 with the folder's first files written."""
+        folder, say = self.run_folder, self.show.say
+        found = checkpoints.newest(folder.checkpoints, say) if resume else None
+        if found is not None:
+            finish.refuse_changes(folder, self.task.config)
+            self._load(found[1])
+            say(f"resuming {folder.path} from step {found[0]}")
+        else:
+            if resume:
+                say(f"{folder.path}: no complete checkpoint yet, starting at step 0")
+            if self.config.init:
+                self._load_initial(self.config.init)
+            finish.write_start(folder, self.task, command, self.place.initial)
+        folder.cut_metrics(self.place.log_bytes)
+        self.record("running")
+        if self.config.warmup >= self.epochs:
+            say(f"the warm-up of {self.config.warmup:g} epochs is as long as the run: the learning rate never falls")
+        if self.config.compile:
+            self.model.compile()
+
+    def _load_initial(self, source: str) -> None:
+        start = self.task.initial_weights(source)
+        for line in initial.load(self.task, self.model, start):
+            self.show.say(line)
+        if self.ema is not None:
+            self.ema = optim.Ema(self.model, self.config.ema)
+        self.place.initial = f"{start.source} (licence: {start.licence})"
+
+    def _load(self, found: checkpoints.Checkpoint) -> None:
+        try:
+            self.model.load_state_dict(found.model)
+            if self.ema is not None:
+                self.ema.model.load_state_dict(found.ema or {})
+            optim.load_optimizer_tensors(self.optimizer, self.model, found.optimizer)
+            self.place = Place(**found.state["place"])
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{self.run_folder.path}: the checkpoint is of another model or version: {str(error).splitlines()[0]}"
+            ) from error
+        self.meter.load(self.place.meter, self.device)
+        self.saved_step = self.place.step
+        for what, then, now in (
+            ("threads", found.state.get("threads"), torch.get_num_threads()),
+            ("torch", found.state.get("torch"), str(torch.__version__)),
+            ("precision", found.state.get("precision"), self.precision),
+        ):
+            if then != now:
+                self.show.say(f"warning: {what} was {then} and is {now}: the result may differ in the last bits")
+
+    # ------------------------------------------------------------------ the loop
+
+    def run(self) -> None:
+        """Trains to the last epoch, or until patience runs out."""
+        plan = loader.plan(self.task, self.config.seed, self.place.epoch)
+        per_epoch = -(-len(plan) // self.config.accumulate)
+        self.show.begin(per_epoch * self.epochs, self.place.step)
+        self._clock = self._line_clock = time.monotonic()
+        workers = loader.workers_of(self.task)
+        keys = loader.read(self.task, "train", self._keys(), seed=self.config.seed, workers=workers)
+        try:
+            with closing(keys) as batches:
+                while not self.ended:
+                    self._epoch(batches)
+        except Preempted:
+            if self.saved_step != self.place.step:
+                self.save()
+            raise
+
+    @property
+    def ended(self) -> bool:
+        """True after the last epoch, or once patience ran out."""
+        return self.place.epoch >= self.epochs or (
+            self.config.patience is not None and self.place.stale >= self.config.patience
+        )
+
+    def _keys(self) -> Iterator[loader.Key]:
+        first, done = self.place.epoch, self.place.batch
+        for epoch in range(first, self.epochs):
+            yield from loader.plan(self.task, self.config.seed, epoch)[done if epoch == first else 0 :]
+
+    def _epoch(self, batches: Iterator[Batch]) -> None:
+        place, config = self.place, self.config
+        plan = loader.plan(self.task, config.seed, place.epoch)
+        steps = -(-len(plan) // config.accumulate)
+        self._train_mode()
+        while place.batch < len(plan):
+            group = plan[place.batch : place.batch + config.accumulate]
+            lr = optim.learning_rate(config, self.epochs, place.epoch + place.batch // config.accumulate / steps)
+            self._step(group, batches, lr)
+            place.batch += len(group)
+            ends = place.batch == len(plan)
+            self.show.step(place.step, place.epoch + 1, self.epochs)
+            if ends or place.step % config.log_every == 0:
+                self._log_training(lr)
+            if not ends and config.checkpoint_every and place.step % config.checkpoint_every == 0:
+                self.save()
+            if self.stop.requested:
+                raise Preempted(f"stopped by a signal at step {place.step}; go on with --resume")
+        self._end_epoch()
+
+    def _train_mode(self) -> None:
+        self.model.train()
+        for module in self.frozen:
+            module.eval()
+
+    def _step(self, group: Sequence[loader.Key], batches: Iterator[Batch], lr: float) -> None:
+        """One optimiser step on the mean loss over all samples of `group`, whatever the sizes of its micro-batches."""
+        place = self.place
+        total = sum(len(key.indices) for key in group)
+        indices: list[int] = []
+        summed: Tensor | None = None
+        for micro, key in enumerate(group):
+            batch = to_device(next(batches), self.device)
+            torch.manual_seed(loader.forward_seed(self.config.seed, place.step, micro))
+            with precision.autocast(self.precision, self.device):
+                losses = self.task.loss(self.model, batch)
+            share = losses["loss"] if len(group) == 1 else losses["loss"] * (len(key.indices) / total)
+            share.backward()  # type: ignore[no-untyped-call]
+            self.meter.add(losses, len(key.indices))
+            indices += key.indices
+            summed = share.detach() if summed is None else summed + share.detach()
+        assert summed is not None
+        gradients = [p.grad for p in self.trained if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self.config.clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.trained, self.config.clip, norm)
+        self.meter.add({"grad_norm": norm}, 1)
+        self.finite.watch(place.step + 1, indices, summed, norm)
+        optim.set_learning_rate(self.optimizer, lr)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update(place.step)
+        place.step += 1
+        self._line_samples += total
+
+    def _end_epoch(self) -> None:
+        place, config = self.place, self.config
+        last = place.epoch + 1 == self.epochs
+        improved = False
+        if self.task.sizes().get("val") and (last or (place.epoch + 1) % config.evaluate_every == 0):
+            improved = self._validate()
+        place.epoch, place.batch = place.epoch + 1, 0
+        every = config.checkpoint_every
+        if improved or self.ended or every is None or place.step % every == 0:
+            self.save()
+
+    def _validate(self) -> bool:
+        """Evaluates on validation, keeps count of the best, and says whether this is it."""
+        place, task = self.place, self.task
+        started = time.monotonic()
+        metrics, _ = evaluate(
+            task, self.shown_model, "val", precision_name=self.precision, device=self.device,
+            stop=lambda: self.stop.requested,
+        )  # fmt: skip
+        if task.monitor not in metrics:
+            raise ValueError(f"the task's metrics ({', '.join(metrics)}) lack {task.monitor!r}, which it monitors")
+        value = metrics[task.monitor]
+        better = value == value and (
+            place.best is None or (value < place.best if task.monitor_mode == "min" else value > place.best)
+        )
+        place.stale = 0 if better else place.stale + 1
+        if better:
+            place.best, place.best_step, place.best_metrics = value, place.step, metrics
+        rate = task.sizes()["val"] / max(time.monotonic() - started, 1e-9)
+        self._log("val", metrics, rate)
+        self.show.evaluated(place.epoch + 1, self.epochs, metrics, task.monitor, better)
+        self._line_clock = time.monotonic()
+        return better
+
+    @property
+    def shown_model(self) -> nn.Module:
+        """The model that is judged: the averaged one where there is an average."""
+        return self.model if self.ema is None else self.ema.model
+
+    # ------------------------------------------------------------------ what is written
+
+    def _log_training(self, lr: float) -> None:
+        self.finite.check()
+        means = self.meter.take()
+        now = time.monotonic()
+        rate = self._line_samples / max(now - self._line_clock, 1e-9)
+        self._line_clock, self._line_samples = now, 0
+        self._log("train", {**means, "lr": lr}, rate)
+        self.show.trained(self.place.step, self.place.epoch + 1, self.epochs, means, rate)
+
+    def _log(self, split: str, values: dict[str, float], rate: float) -> None:
+        self.tick()
+        where = {"step": self.place.step, "epoch": self.place.epoch + 1, "split": split}
+        timing = {"seconds": round(self.place.seconds, 3), "samples_per_second": round(rate, 2)}
+        self.run_folder.append_metrics({**where, **values, **timing})
+
+    def tick(self) -> None:
+        """Adds the time since the last call to the run's seconds."""
+        now = time.monotonic()
+        self.place.seconds += now - self._clock
+        self._clock = now
+
+    def save(self) -> None:
+        """Writes a checkpoint of this place. Raises RunError where the weights aren't finite or the disk refuses."""
+        place, folder = self.place, self.run_folder
+        self.finite.check()
+        model = self.model.state_dict()
+        if not checkpoints.finite(model.values()):
+            raise RunError(f"weights are NaN or infinite after step {place.step}; earlier checkpoints are intact")
+        self.tick()
+        checkpoints.sync(folder.log)
+        place.log_bytes = folder.log.stat().st_size
+        place.meter = self.meter.state()
+        state = {
+            "place": asdict(place),
+            "threads": torch.get_num_threads(),
+            "torch": str(torch.__version__),
+            "precision": self.precision,
+        }
+        ema = None if self.ema is None else self.ema.model.state_dict()
+        tensors = optim.optimizer_tensors(self.optimizer, self.model)
+        checkpoints.write(folder.checkpoints, place.step, checkpoints.Checkpoint(model, ema, tensors, state))
+        checkpoints.prune(folder.checkpoints, [] if place.best_step is None else [place.best_step])
+        self.saved_step = place.step
+
+    def record(self, status: str) -> None:
+        """Writes results.json as far as it is known."""
+        finish.write_results(self, status, {}, {})
