@@ -42,7 +42,7 @@ class Scoreless(nn.Module):
     [
         ({"mixer": "scoreless", "score": "table", "score_ids": 3}, {}, "has no scores"),
         ({"mixer": "scoreless"}, {"ordered": False}, "a set without an order"),
-        ({"mixer": "scoreless", "causal": True}, {}, "sees every other"),
+        ({"mixer": "scoreless", "causal": True}, {}, "see every other"),
         ({"mixer": "scoreless", "memory": "cross"}, {}, "attends to another stream"),
         ({"mixer": "scoreless", "position": "rotary"}, {}, "it has none|has none"),
         ({"mixer": "nothing"}, {}, "not known; there are softmax"),

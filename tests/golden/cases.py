@@ -1,4 +1,4 @@
-"""Stored parity cases: NAME.json (kind, config, tolerances) beside NAME.safetensors (weights, inputs, outputs, gradients)."""
+"""Stored parity cases: NAME.json (kind, config, tolerances) and NAME.safetensors (weights, input, output, grad)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Every stored case of an official implementation, through the importer that the command line uses.
 
-A kind is run by the adapter that `KINDS` names; one that nobody knows fails, and those in pending.txt are strict expected
-failures.
+A kind is run by the adapter that `KINDS` names; one that nobody knows fails, and those in pending.txt are strict
+expected failures.
 """
 
 from __future__ import annotations

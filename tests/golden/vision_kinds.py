@@ -1,4 +1,4 @@
-"""Adapters of the vision kinds: a case in, an assertion out. `tmp_path` is where a checkpoint is written for the importer."""
+"""Adapters of the vision kinds: a case in, an assertion out; `tmp_path` is where checkpoints for the importer go."""
 
 from __future__ import annotations
 
