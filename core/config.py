@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from isoform.core.domain import Domain
 
 __all__ = [
-    "AppConfig", "ConfigError", "Resolved", "app_names", "changes", "diff", "dump_toml", "load_run_config", "override",
-    "resolve", "resolve_layers", "run_domain", "settle",
+    "AppConfig", "ConfigError", "Resolved", "app_names", "bare", "changes", "diff", "dump_toml", "load_run_config",
+    "override", "plain", "resolve", "resolve_layers", "run_domain", "settle",
 ]  # fmt: skip
 
 SETTLED = "settled from the data"
@@ -221,6 +221,16 @@ def override(
     own = _run_layers(schema, sets, flags or {}, settings or {}, errors)
     tree = {key: value for key, value in plain(config).items() if key not in ("domain", "app")}
     resolved, wrong = _validate(schema, config.domain, config.app, [Layer("config.toml", tree), *own])
+    if errors or wrong or resolved is None:
+        raise ConfigError([*errors, *wrong])
+    return resolved.config
+
+
+def bare(*, domain: Domain, sets: Sequence[str], app: str = "imported") -> AppConfig:
+    """The settings of no app but of the command line alone; `model_fields_set` tells which they are."""
+    errors: list[str] = []
+    own = _run_layers(domain.schema(), sets, {}, {}, errors)
+    resolved, wrong = _validate(domain.schema(), domain.name, app, own)
     if errors or wrong or resolved is None:
         raise ConfigError([*errors, *wrong])
     return resolved.config

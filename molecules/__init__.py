@@ -1,0 +1,1 @@
+"""Molecules and materials: not part of this release yet."""

@@ -1,0 +1,1 @@
+"""Point clouds: not part of this release yet."""

@@ -1,0 +1,1 @@
+"""Time series: not part of this release yet."""

@@ -1,3 +1,77 @@
-"""isoform: one transformer backbone, specialised into four domains."""
+"""isoform: one transformer backbone, specialised into four domains.
+
+    run = isoform.train("vision/vit-mnist-tiny", train__epochs=2)
+    model = isoform.load(run.folder)
+    model.predict(["digit.png"])
+    model.embed(["digit.png"])
+    trunk = isoform.create("vision/vit_small_patch16_224", features_only=True)
+
+Nothing heavy is imported before one of these is called.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import nn
+
+    from isoform.core.actions import Run
+    from isoform.core.domain import Predictor
+
+__all__ = ["__version__", "create", "load", "train"]
 
 __version__ = "0.1.0"
+
+
+def load(run: str | Path, checkpoint: str = "best") -> Predictor:
+    """The trained model of a run folder: `.predict(inputs)` and `.embed(inputs)`.
+
+    `checkpoint`: "best", "last" or a step; its averaged weights where it has them. Raises UserError where `run` isn't a
+    run folder or is damaged.
+    """
+    from isoform.core.actions import load_predictor
+    from isoform.core.config import run_domain
+    from isoform.registry import domain
+
+    return load_predictor(domain(run_domain(run)), run, checkpoint)
+
+
+def train(
+    app: str, settings: Mapping[str, Any] | None = None, /, *, run_dir: str | Path | None = None, resume: bool = False,
+    apps: str | Path | None = None, progress: bool = True, **keywords: Any,
+) -> Run:  # fmt: skip
+    """Trains an app such as "vision/vit-mnist" and returns its Run (`.folder`, `.results`, `.metrics`, `.predictor()`).
+
+    Settings are dotted keys in `settings`, {"train.lr": 1e-3}, or keywords with two underscores for the dot,
+    `train__lr=1e-3`; `isoform explain APP` lists them. `run_dir` defaults to runs/APP-seedN; `apps` is a file of your
+    own apps. Raises ConfigError (a UserError) with every mistake in the settings at once.
+    """
+    from isoform.core.actions import Request
+    from isoform.core.actions import train as start
+    from isoform.registry import named
+
+    domain, name = named(app)
+    changed = {**(settings or {}), **{key.replace("__", "."): value for key, value in keywords.items()}}
+    request = Request(domain, name, str(apps) if apps is not None else None, settings=changed)
+    return start(request, run_dir, resume=resume, progress=progress, say=print if progress else lambda line: None)
+
+
+def create(name: str, *, pretrained: bool | str = False, features_only: bool = False, **options: Any) -> nn.Module:
+    """A model by name, such as "vision/vit_small_patch16_224".
+
+    `pretrained`: with trained weights (True), or those of a run folder or checkpoint; `features_only`: the trunk alone,
+    which gives feature maps. Each domain documents its names and options.
+    """
+    import importlib
+
+    from isoform.registry import named
+
+    domain, model = named(name)
+    made: nn.Module = importlib.import_module(f"isoform.{domain.name}").create(
+        model, pretrained=pretrained, features_only=features_only, **options
+    )
+    return made

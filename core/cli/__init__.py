@@ -1,0 +1,56 @@
+"""The command line: `main` runs one verb for whatever domains it is handed.
+
+Exit codes: 0 done, 1 failed, 2 the user's mistake, 75 preempted and resumable.
+
+Nothing heavy is imported before the arguments are read, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from isoform.core.cli.console import Console
+from isoform.core.cli.parser import Context, UsageError, parse
+from isoform.core.domain import Preempted, RunError, UserError
+
+if TYPE_CHECKING:
+    from isoform.core.domain import Domain
+
+__all__ = ["main"]
+
+DONE, FAILED, MISTAKE, PREEMPTED = 0, 1, 2, 75
+
+
+def main(argv: Sequence[str] | None = None, *, domains: Mapping[str, Callable[[], Domain]]) -> int:
+    """Runs one command and returns its exit code; `domains` maps a name to what loads it.
+
+    Never raises: a mistake of the user's is one sentence on stderr, anything unforeseen one line (a traceback with
+    --debug).
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    console = Console(json="--json" in argv)
+    debug = "--debug" in argv
+    try:
+        args = parse(argv, domains)
+        code = args.run(Context(args, domains, console))
+    except SystemExit as stop:  # argparse after --help
+        return int(stop.code or 0)
+    except (UserError, UsageError) as error:
+        code = console.fail(str(error), MISTAKE, debug and not isinstance(error, UsageError))
+    except Preempted as error:
+        code = console.fail(str(error), PREEMPTED, debug)
+    except KeyboardInterrupt:
+        code = console.fail("interrupted", FAILED, debug)
+    except RunError as error:
+        code = console.fail(str(error), FAILED, debug)
+    except BrokenPipeError:  # `isoform apps | head`: the reader has all that it wants
+        return DONE
+    except Exception as error:  # noqa: BLE001 - the last resort: a line instead of a traceback
+        said = traceback.format_exception_only(error)[-1].strip()
+        hint = "" if debug else "; add --debug to see where"
+        code = console.fail(f"unexpected {said}{hint}", FAILED, debug)
+    console.finish(code)
+    return code

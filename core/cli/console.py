@@ -1,0 +1,84 @@
+"""What a command says: lines and tables on stdout, complaints on stderr; with --json one object as the last line."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+class Console:
+    """The two streams of a command. With `json`, stdout carries the object alone and everything else goes to stderr."""
+
+    def __init__(self, json: bool = False) -> None:
+        self.json = json
+        self.result: dict[str, Any] = {}
+
+    def say(self, *lines: str) -> None:
+        """Lines for the reader."""
+        stream = sys.stderr if self.json else sys.stdout
+        stream.write("".join(f"{line}\n" for line in lines))
+        stream.flush()
+
+    def warn(self, line: str) -> None:
+        """A line that must not mix with results."""
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
+        """A table: drawn on a terminal, aligned plain text in a pipe."""
+        cells = [[_text(cell) for cell in row] for row in rows]
+        if sys.stdout.isatty() and not self.json:
+            from rich.console import Console as Terminal
+            from rich.table import Table
+            from rich.text import Text
+
+            drawn = Table(title=title or None, title_justify="left")
+            for column in columns:
+                drawn.add_column(column)
+            for row in cells:
+                drawn.add_row(*map(Text, row))  # Text: a bracket in a name is no markup
+            Terminal().print(drawn)
+            return
+        widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (columns, *cells)]
+        self.say(*([title] if title else []), *lines)
+
+    def fail(self, message: str, code: int, debug: bool) -> int:
+        """Says what went wrong, with the traceback of the exception at hand where `debug`; returns `code`."""
+        if debug:
+            self.warn(traceback.format_exc().rstrip())
+        self.warn(message)
+        self.result |= {"error": message}
+        return code
+
+    def finish(self, code: int) -> None:
+        """The last line of stdout with --json."""
+        if self.json:
+            sys.stdout.write(to_json(self.result | {"exit": code}) + "\n")
+            sys.stdout.flush()
+
+
+def to_json(value: Any) -> str:
+    """One line of JSON; what isn't finite becomes null, numpy's numbers Python's, a path its text."""
+    return json_module.dumps(_plain(value), ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    return value if value is None or isinstance(value, str | int) else str(value)
+
+
+def _text(cell: Any) -> str:
+    if cell is None:
+        return "-"
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)

@@ -1,0 +1,234 @@
+"""The arguments of every verb. Only argparse is imported here; a verb's module is imported when the verb runs."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from isoform.core.cli.console import Console
+from isoform.core.domain import UserError
+
+if TYPE_CHECKING:
+    from isoform.core.domain import Domain
+
+DESCRIPTION = "One transformer backbone, specialised into domains: train, evaluate and use it."
+EPILOG = """exit codes: 0 done; 2 a mistake in what was asked (one sentence says how to mend it);
+75 stopped, and --resume goes on; 1 anything else"""
+
+
+class UsageError(Exception):
+    """Arguments that don't parse, as one sentence."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a verb gets: its arguments, the domains, and where to speak."""
+
+    args: argparse.Namespace
+    domains: Mapping[str, Callable[[], Domain]]
+    console: Console
+
+    @property
+    def domain(self) -> Domain:
+        """The domain that the command line names."""
+        return self.domains[self.args.command]()
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with mistakes as exceptions of one sentence, and no guessing of abbreviated options."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError, with the nearest name where a choice was misspelt."""
+        choice = re.fullmatch(r"argument .*?: invalid choice: '(.*?)' \(choose from (.*)\)", message, re.DOTALL)
+        if choice:
+            from difflib import get_close_matches
+
+            known = re.findall(r"[\w-]+", choice[2])
+            near = get_close_matches(choice[1], known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
+            message = f"unknown {choice[1]!r}; {hint}"
+        raise UsageError(f"{self.prog}: {message} (see {self.prog} --help)")
+
+
+def parse(argv: Sequence[str], domains: Mapping[str, Callable[[], Domain]]) -> argparse.Namespace:
+    """The arguments; `.run` is the verb's function of a Context. Raises UsageError, SystemExit after --help."""
+    parser = _Parser(prog="isoform", description=DESCRIPTION, epilog=EPILOG)
+    parser.add_argument("--version", action="store_true", help="print the version and stop")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    _apps(
+        _verb(commands, "apps", "every app: data, model, parameters, status, expected metric and minutes", "show:apps")
+    )
+    _explain(
+        _verb(commands, "explain", "an app's settings and where each comes from; its model and memory", "show:explain")
+    )
+    _report(_verb(commands, "report", "(re)write RUN/report.html; several runs side by side", "show:report"))
+    _bench(_verb(commands, "bench", "the benchmarks, side by side with peers", "show:bench"))
+    named = next((word for word in argv if not word.startswith("-")), None)
+    for name, load in domains.items():
+        below = commands.add_parser(name, help=_summary(load))
+        _globals(below, argparse.SUPPRESS)
+        if name == named:  # the others' verbs can't be asked for, so they aren't built
+            _domain(below, load())
+    _globals(parser, False)
+    args = parser.parse_args(argv)
+    if args.version:
+        args.run = _version
+    elif args.command is None:
+        parser.error("name a COMMAND")
+    elif not hasattr(args, "run"):
+        parser.error(f"name a VERB, as in `isoform {args.command} train`")
+    return args
+
+
+def _summary(load: Callable[[], Domain]) -> str:
+    try:
+        return load().summary
+    except UserError as error:
+        return str(error).partition(": ")[2]
+
+
+def _version(context: Context) -> int:
+    import isoform
+
+    context.console.say(f"isoform {isoform.__version__}")
+    context.console.result = {"version": isoform.__version__}
+    return 0
+
+
+def _globals(parser: argparse.ArgumentParser, default: Any) -> None:
+    """--json and --debug, wherever the user puts them: below the top, only a given flag sets anything."""
+    parser.add_argument(
+        "--json", action="store_true", default=default, help="one JSON object as the last line of stdout"
+    )
+    parser.add_argument("--debug", action="store_true", default=default, help="show tracebacks")
+
+
+def _verb(verbs: Any, name: str, summary: str, target: str) -> argparse.ArgumentParser:
+    """A parser whose arguments go to `target`, "module:function" below this package."""
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name, help=summary, description=summary[0].upper() + summary[1:] + "."
+    )
+    module, function = target.split(":")
+
+    def run(context: Context) -> int:
+        return int(getattr(import_module(f"isoform.core.cli.{module}"), function)(context))
+
+    parser.set_defaults(run=run)
+    _globals(parser, argparse.SUPPRESS)
+    return parser
+
+
+def _domain(parser: argparse.ArgumentParser, domain: Domain) -> None:
+    parser.description = domain.summary
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=_Parser, required=True)
+    _check(_verb(verbs, "check", "what was read, skipped and why; duplicates, leakage, a page of samples", "use:check"))
+    _train(_verb(verbs, "train", "train an app, then evaluate its best checkpoint once on test", "train:train"))
+    _eval(_verb(verbs, "eval", "evaluate a run", "use:evaluate"))
+    _predict(_verb(verbs, "predict", "one row an input, in input order", "use:predict"))
+    _embed(_verb(verbs, "embed", "features of a frozen trunk", "use:embed"))
+    _import(_verb(verbs, "import", "turn a foreign checkpoint into a run folder", "convert:import_"))
+    _export(_verb(verbs, "export", "write a run's model in another format", "convert:export"), sorted(domain.export))
+    for name, verb in domain.verbs.items():
+        extra = verbs.add_parser(name, help=verb.help, description=verb.help)
+        verb.arguments(extra)
+        extra.set_defaults(run=lambda context, run=verb.run: run(context.args))
+        _globals(extra, argparse.SUPPRESS)
+
+
+def _settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="sets",
+        help="change one setting, such as train.lr=1e-3 (`isoform explain APP` lists them); may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--apps", metavar="FILE", help="your own apps.toml, over the built-in one")
+
+
+def _checkpoint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint", default="best", metavar="best|last|STEP", help="which one to use (default: best)"
+    )
+
+
+def _apps(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("domain", nargs="?", metavar="DOMAIN", help="of this domain only")
+    parser.add_argument("--apps", metavar="FILE", help="your own apps.toml, over the built-in one")
+
+
+def _explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("app", metavar="APP", help="such as vit-mnist or vision/vit-mnist")
+    _settings(parser)
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder")
+
+
+def _bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="NAME", help="which one (all are listed if left out)")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="arguments of the benchmark")
+
+
+def _check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", metavar="APP|PATH", help="an app, or the folder or table of your data")
+    parser.add_argument("--allow-leakage", action="store_true", help="exit 0 even if a sample is in two splits")
+    parser.add_argument("--page", metavar="FILE", help="where the page of samples goes (default: runs/check-NAME.html)")
+    _settings(parser)
+
+
+def _train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("app", metavar="APP", help="`isoform apps` lists them")
+    _settings(parser)
+    parser.add_argument("--run-dir", metavar="DIR", help="the run folder to write (default: runs/APP-seedN)")
+    parser.add_argument(
+        "--init", metavar="RUN_OR_FILE", help="start from these weights: a run folder or a checkpoint file"
+    )
+    parser.add_argument("--freeze", choices=["trunk", "none"], help="trunk: only the head learns")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --run-dir")
+    parser.add_argument("--epochs", type=int, metavar="N", help="passes over the training split")
+    seeds = parser.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", type=int, metavar="N", help="of everything random")
+    seeds.add_argument("--seeds", type=int, metavar="N", help="train with seeds 1 to N; report mean and spread")
+
+
+def _eval(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_dir", metavar="RUN", help="run folder")
+    parser.add_argument("--split", default="test", help="train, val or test (default: test)")
+    parser.add_argument("--data", metavar="PATH", help="other data than the run's own")
+    _checkpoint(parser)
+
+
+def _predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_dir", metavar="RUN", help="run folder")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files or folders")
+    parser.add_argument("--out", metavar="FILE", help=".csv, .jsonl or .parquet (default: csv on stdout)")
+    parser.add_argument("--strict", action="store_true", help="exit 2 if any input failed")
+    _checkpoint(parser)
+
+
+def _embed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="RUN|timm:NAME|FILE", help="run folder, or what `import` reads")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files or folders")
+    parser.add_argument("--out", required=True, metavar="FILE", help=".npz or .parquet")
+    _checkpoint(parser)
+
+
+def _import(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="timm:NAME, hf:OWNER/NAME[@REV], or a checkpoint file")
+    parser.add_argument("--app", help="the app whose settings say what the checkpoint doesn't")
+    _settings(parser)
+    parser.add_argument("--layout", help="whose checkpoint it is, where it isn't recognised")
+    parser.add_argument("--out", required=True, metavar="DIR", help="the run folder to write")
+
+
+def _export(parser: argparse.ArgumentParser, formats: list[str]) -> None:
+    parser.add_argument("run_dir", metavar="RUN", help="run folder")
+    parser.add_argument("--format", required=True, choices=formats, metavar="FORMAT", help=", ".join(formats))
+    parser.add_argument("--out", required=True, metavar="PATH", help="file or folder to write")
+    _checkpoint(parser)

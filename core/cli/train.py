@@ -1,0 +1,53 @@
+"""`isoform DOMAIN train`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from isoform.core import actions
+from isoform.core.cli.parser import Context
+from isoform.core.domain import Preempted
+
+_FLAGS = {"init": "train.init", "freeze": "train.freeze", "epochs": "train.epochs", "seed": "train.seed"}
+
+
+def train(context: Context) -> int:
+    """Trains an app (with one seed, or several) and shows its metrics beside the baselines."""
+    args, console = context.args, context.console
+    flags = {key: getattr(args, flag) for flag, key in _FLAGS.items() if getattr(args, flag) is not None}
+    request = actions.Request(context.domain, args.app, args.apps, tuple(args.sets), flags)
+    options: dict[str, Any] = {"resume": args.resume, "progress": not console.json, "say": console.say}
+    try:
+        if args.seeds is None:
+            run = actions.train(request, args.run_dir, **options)
+        else:
+            run = actions.train_seeds(request, args.seeds, args.run_dir, **options)
+    except KeyboardInterrupt:
+        raise Preempted("interrupted; the same command with --resume goes on") from None
+    if args.seeds is None:
+        _show(context, run.metrics, run.results.get("baselines", {}))
+    else:
+        _show_seeds(context, run.metrics)
+    console.say(f"run folder: {run.folder}", f"isoform report {shlex.quote(str(run.folder))}  # its page again")
+    console.result = {"run": str(run.folder), **run.results}
+    return 0
+
+
+def _show(context: Context, metrics: Mapping[str, Any], baselines: Mapping[str, Any]) -> None:
+    split = "test" if metrics.get("test") else "val"
+    mine = metrics.get(split, {})
+    rows = [["model", *mine.values()]]
+    rows += [[name, *(found.get(split, {}).get(metric) for metric in mine)] for name, found in baselines.items()]
+    if mine:
+        context.console.table([split, *mine], rows)
+
+
+def _show_seeds(context: Context, metrics: Mapping[str, Any]) -> None:
+    rows = [
+        [split, name, found["mean"], found["std"], " ".join(f"{value:.4g}" for value in found["values"])]
+        for split, metrics_of in metrics.items()
+        for name, found in metrics_of.items()
+    ]
+    context.console.table(["split", "metric", "mean", "std", "values"], rows)

@@ -1,0 +1,106 @@
+"""`isoform DOMAIN check | eval | predict | embed`: what is done with data and with finished runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from isoform.core import actions, config, tables
+from isoform.core.cli.parser import Context
+from isoform.core.domain import Predictor, UserError
+from isoform.core.engine.evaluate import evaluate_run
+
+if TYPE_CHECKING:
+    from isoform.core.config import AppConfig
+    from isoform.core.domain import Domain
+
+
+def check(context: Context) -> int:
+    """Says what was read, skipped and why; 2 where a sample is in two splits."""
+    args, console = context.args, context.console
+    target = _target(context.domain, args.target, args.apps, args.sets)
+    report = context.domain.check(target)
+    console.say(*report.lines)
+    console.result = {**report.data, "leakage": report.leakage}
+    if report.page is not None:
+        name = target.name if isinstance(target, Path) else target.app
+        page = Path(args.page or f"runs/check-{name}.html")
+        tables.write_atomically(page, report.page.encode())
+        console.say(f"samples: {page}")
+        console.result["page"] = str(page)
+    if report.leakage and not args.allow_leakage:
+        raise UserError(
+            f"{args.target}: a sample is in two splits (above); remove it, or accept it with --allow-leakage"
+        )
+    return 0
+
+
+def _target(domain: Domain, target: str, apps_file: str | None, sets: list[str]) -> AppConfig | Path:
+    """The app of that name, or else the path."""
+    if target not in config.app_names(domain.name, apps_file) and Path(target).exists():
+        if sets:
+            raise UserError(f"--set {sets[0]}: changes an app, and {target} is a path; name an app")
+        return Path(target)
+    return config.resolve(target.removeprefix(f"{domain.name}/"), domain=domain, apps_file=apps_file, sets=sets)
+
+
+def evaluate(context: Context) -> int:
+    """Metrics of a run on a split of its own data or of other data."""
+    args, console = context.args, context.console
+    found = evaluate_run(context.domain, args.run_dir, split=args.split, data=args.data, checkpoint=args.checkpoint)
+    console.table(["metric", found["split"]], list(found["metrics"].items()))
+    console.result = found
+    return 0
+
+
+def predict(context: Context) -> int:
+    """One row an input; 0 if at least one succeeded (with --strict, all), else 2."""
+    args, console = context.args, context.console
+    if args.out is not None:
+        tables.format_of(args.out, tables.ROWS)
+    predictor = actions.load_predictor(context.domain, args.run_dir, args.checkpoint)
+    inputs = context.domain.expand_inputs(args.inputs)
+    if not inputs:
+        raise UserError(
+            f"{' '.join(args.inputs)}: holds nothing that can be predicted on; name files or folders of them"
+        )
+    rows = predictor.predict(inputs)
+    for row in rows:
+        if row.get("error"):
+            console.warn(f"{row['input']}: {row['error']}")
+    failed = sum(bool(row.get("error")) for row in rows)
+    console.result = {"inputs": len(rows), "failed": failed}
+    if args.out is not None:
+        tables.write_rows(rows, args.out)
+        console.say(f"{len(rows) - failed} of {len(rows)} predicted: {args.out}")
+        console.result["out"] = args.out
+    elif console.json:
+        console.result["rows"] = rows
+    else:
+        console.say(tables.csv_text(rows).rstrip("\n"))
+    if failed == len(rows) or (args.strict and failed):
+        raise UserError(f"{failed} of {len(rows)} inputs failed; mend or leave out those named above")
+    return 0
+
+
+def embed(context: Context) -> int:
+    """Features of a frozen trunk, one row an input."""
+    args, console = context.args, context.console
+    tables.format_of(args.out, tables.ARRAYS)
+    predictor = _any_predictor(context.domain, args.source, args.checkpoint)
+    inputs = context.domain.expand_inputs(args.inputs)
+    if not inputs:
+        raise UserError(f"{' '.join(args.inputs)}: holds nothing to embed; name files or folders of them")
+    features = predictor.embed(inputs)
+    tables.write_features([str(one) for one in inputs], features, args.out)
+    console.say(f"{features.shape[0]} inputs x {features.shape[1]} features: {args.out}")
+    console.result = {"inputs": features.shape[0], "features": features.shape[1], "out": args.out}
+    return 0
+
+
+def _any_predictor(domain: Domain, source: str, checkpoint: str) -> Predictor:
+    """The predictor of a run folder, or of whatever else `import` reads."""
+    if Path(source).is_dir() and (Path(source) / "config.toml").is_file():
+        return actions.load_predictor(domain, source, checkpoint)
+    imported: Any = domain.import_weights(source)
+    return actions.foreign_predictor(domain, imported)
