@@ -12,8 +12,9 @@ import abc
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from isoform.core.attention.lookup import sum_rows
 
 Rows = slice | Tensor
 ALL = slice(None)
@@ -102,7 +103,8 @@ class Table(Bias):
 
     def whole(self) -> Tensor:
         """See `Bias.dense`."""
-        return F.embedding(self.ids_BNM.int(), _working(self.table_VH)).permute(0, 3, 1, 2)
+        found = sum_rows(self.ids_BNM.int().reshape(-1, 1), _working(self.table_VH))
+        return found.view(*self.ids_BNM.shape, -1).permute(0, 3, 1, 2)
 
 
 @dataclass
@@ -141,8 +143,9 @@ class PathTable(Bias):
         with torch.autocast(self.table_VH.device.type, enabled=False):
             tables = torch.matmul(_working(self.table_VH), _working(self.mixing_PHH[:hops])).flatten(0, 1)
         hop = torch.arange(hops, dtype=torch.int32, device=tables.device)[:, None] * n_rows
-        found = F.embedding(self.ids_BNMPF.int() + hop, tables).sum((3, 4))
-        return (found / (self.distance_BNM.clamp(1, hops) * n_features)[..., None]).permute(0, 3, 1, 2)
+        found = sum_rows((self.ids_BNMPF.int() + hop).reshape(-1, hops * n_features), tables)
+        divisor = self.distance_BNM.int().clamp(1, hops) * n_features
+        return (found.view(*divisor.shape, -1) / divisor[..., None]).permute(0, 3, 1, 2)
 
 
 @dataclass
@@ -236,7 +239,7 @@ def materialise(bias: Bias | None, limit_bytes: int | None = None) -> Bias | Non
         return bias
     b, _, n, m = bias.shape
     limit = LIMIT_BYTES if limit_bytes is None else limit_bytes
-    return Dense(bias.dense()) if 4 * b * n * m * bias.width <= limit else bias
+    return Dense(bias.dense().contiguous()) if 4 * b * n * m * bias.width <= limit else bias
 
 
 def _working(value: Tensor) -> Tensor:

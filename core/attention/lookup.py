@@ -1,0 +1,57 @@
+"""Sums of table rows by integer ids: twice differentiable, and without an [ids, H] intermediate in either direction.
+
+L sums, I ids in each, V table rows, H columns.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def sum_rows(ids_LI: Tensor, table_VH: Tensor) -> Tensor:
+    """[L, H] sum_i table_VH[ids_LI[l, i]]. ids are int32 or int64."""
+    return _SumRows.apply(ids_LI, table_VH)
+
+
+class _SumRows(torch.autograd.Function):
+    """`embedding_bag` with a backward pass that reads each gradient row in place (its own expands them first)."""
+
+    @staticmethod
+    def forward(ids_LI: Tensor, table_VH: Tensor) -> Tensor:
+        return F.embedding_bag(ids_LI, table_VH, mode="sum")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ids_LI, table_VH = inputs
+        ctx.save_for_backward(ids_LI)
+        ctx.n_rows = table_VH.shape[0]
+
+    @staticmethod
+    def backward(ctx: Any, d_sums_LH: Tensor) -> tuple[None, Tensor]:
+        (ids_LI,) = ctx.saved_tensors
+        return None, _SpreadRows.apply(ids_LI, d_sums_LH, ctx.n_rows)
+
+
+class _SpreadRows(torch.autograd.Function):
+    """The transpose of `_SumRows`: [V, H] the sum of the rows l that have v among their ids, by a sort of the ids."""
+
+    @staticmethod
+    def forward(ids_LI: Tensor, rows_LH: Tensor, n_rows: int) -> Tensor:
+        ids = ids_LI.flatten()
+        order = ids.argsort(stable=True)
+        count = torch.zeros(n_rows, dtype=order.dtype, device=ids.device)
+        count.scatter_add_(0, ids.long(), torch.ones_like(order))
+        return F.embedding_bag(order // ids_LI.shape[1], rows_LH, count.cumsum(0) - count, mode="sum")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0])
+
+    @staticmethod
+    def backward(ctx: Any, d_table_VH: Tensor) -> tuple[None, Tensor, None]:
+        (ids_LI,) = ctx.saved_tensors
+        return None, _SumRows.apply(ids_LI, d_table_VH), None
