@@ -84,8 +84,10 @@ def test_wheel_is_complete_and_takes_no_generic_name(wheel: Path) -> None:
 
 
 def test_installed_command_works_from_another_folder(installed: Path, tmp_path: Path) -> None:
-    where = run(installed / "python", "-c", "import isoform; print(isoform.__file__)", cwd=tmp_path)
-    assert Path(where.strip()).is_relative_to(installed.parent)
+    code = "import importlib.metadata as m, isoform; print(isoform.__file__, isoform.__version__, m.version('isoform'))"
+    where, version, distribution = run(installed / "python", "-c", code, cwd=tmp_path).split()
+    assert Path(where).is_relative_to(installed.parent)
+    assert version == distribution
     assert "vision" in run(installed / "isoform", "--help", cwd=tmp_path)
     assert "vit-mnist" in run(installed / "isoform", "apps", cwd=tmp_path)
     apps = run(installed / "isoform", "apps", "--json", cwd=tmp_path)
