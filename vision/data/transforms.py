@@ -70,6 +70,11 @@ class Preprocess:
             tuple(map(float, data["mean"])), tuple(map(float, data["std"])),
         )  # fmt: skip
 
+    @property
+    def at_least(self) -> int:
+        """Pixels along the shorter side beyond which a file needn't be decoded in full."""
+        return 2 * math.ceil(max(self.size) / self.crop_pct)
+
     def fit(self, image_CHW: Tensor) -> Tensor:
         """The image at the model's size, same type."""
         if tuple(image_CHW.shape[1:]) == self.size and self.crop_pct == 1:

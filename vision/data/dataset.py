@@ -1,0 +1,192 @@
+"""Records split, encoded and, where they fit, held in memory at the model's size.
+
+A resident image went through the same `Preprocess.fit` as one that `predict` reads later, so that a stored prediction
+and a new one of the same file agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isoform.core.domain import UserError
+from isoform.vision.config import VisionApp
+from isoform.vision.data.records import ArrayImages, Records
+from isoform.vision.data.sources import read_records
+from isoform.vision.data.splits import split_rows
+from isoform.vision.data.transforms import Preprocess, resize, to_float
+
+CACHE_BYTES = 2**30
+STATISTICS_IMAGES = 2000
+
+
+@dataclass
+class Held:
+    """Decoded images: `resident` [rows, C, H, W] at the model's size, `wide` larger ones for random crops, by row."""
+
+    resident: Tensor | None = None
+    wide: dict[int, Tensor] = field(default_factory=dict)
+    unreadable: dict[int, str] = field(default_factory=dict)
+
+
+class ImageData:
+    """The images of an app.
+
+    rows        {split: rows}: sample i of a split is row rows[split][i] of the records
+    targets     of every row, see Records.encode
+    unreadable  {row: why} of the images that were left out (data.on_error = "skip")
+    """
+
+    def __init__(self, config: VisionApp):
+        self.records = records = read_records(config.data, config.head.task)
+        self.classes = _classes(records, config.data.classes)
+        self.targets = records.encode(self.classes)
+        self.preprocess = preprocessing(config)
+        rows = split_rows(records, config.data)
+        self.held = _hold(records, rows, self.preprocess, config)
+        bad = self.held.unreadable
+        self.rows = {
+            split: kept for split, members in rows.items()
+            if len(kept := np.array([row for row in members if row not in bad], np.int64))
+        }  # fmt: skip
+        if not self.rows:
+            raise UserError(f"{records.origin}: no image can be read; the first: {next(iter(bad.values()), 'none')}")
+        _refuse_unknown_classes(records, self.targets, self.rows, self.classes)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of images, labels and splits."""
+        return self.records.digest()
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """{name: why} of the images that were left out."""
+        return {self.records.images.names[row]: why for row, why in self.held.unreadable.items()}
+
+    def fitted(self, row: int) -> Tensor:
+        """[C, H, W] at the model's size, as evaluation and prediction see it."""
+        resident = self.held.resident
+        return resident[row] if resident is not None else self.preprocess.fit(self._read(row))
+
+    def raw(self, row: int) -> Tensor:
+        """[C, H, W] for a random crop: larger than the model's size where the file is."""
+        return self.held.wide[row] if row in self.held.wide else self._read(row)
+
+    def _read(self, row: int) -> Tensor:
+        return self.records.images.read(row, self.preprocess.channels, self.preprocess.at_least)
+
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel over (at most 2,000 evenly spaced) training images."""
+        rows = spread(self.rows.get("train", next(iter(self.rows.values()))), STATISTICS_IMAGES)
+        images = (to_float(self.fitted(int(row))).double().flatten(1) for row in rows)
+        first, second = torch.stack([torch.stack([x.mean(1), x.square().mean(1)]) for x in images]).mean(0)
+        std = (second - first.square()).clamp(min=1e-4).sqrt()  # an empty channel must not be divided by 0
+        return tuple(round(float(m), 4) for m in first), tuple(round(float(s), 4) for s in std)
+
+
+def preprocessing(config: VisionApp) -> Preprocess:
+    """What the app does to an image before the tokeniser; mean 0 and std 1 while they aren't known."""
+    data, channels = config.data, config.tokeniser.channels
+    for name in ("mean", "std"):
+        values = getattr(data, name)
+        if values is not None and len(values) not in (1, channels):
+            raise UserError(f"data.{name} has {len(values)} values where the images have {channels} channels")
+        if name == "std" and values is not None and min(values) <= 0:
+            raise UserError("data.std: every value must be above 0")
+    mean, std = data.mean or (0.0,), data.std or (1.0,)
+    return Preprocess(
+        config.image_size, channels, data.resize, data.crop_pct, data.interpolation,
+        mean * channels if len(mean) == 1 else mean, std * channels if len(std) == 1 else std,
+    )  # fmt: skip
+
+
+def shrink(image_CHW: Tensor, shorter: int) -> Tensor:
+    """At most `shorter` pixels along the shorter side, proportions kept."""
+    height, width = image_CHW.shape[1:]
+    ratio = shorter / min(height, width)
+    if ratio >= 1:
+        return image_CHW.clone()
+    return resize(image_CHW, (max(1, round(height * ratio)), max(1, round(width * ratio))), "bilinear")
+
+
+def spread(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most `most` of the rows, evenly spaced."""
+    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(int)]
+
+
+_last: dict[tuple[object, ...], Held] = {}
+
+
+def _hold(records: Records, rows: Mapping[str, np.ndarray], preprocess: Preprocess, config: VisionApp) -> Held:
+    """Decodes once what fits in memory. What was decoded last is kept: settling an app and training it read the same."""
+    images, cache, crop = records.images, config.data.cache, config.augment.crop == "resized"
+    shape = (preprocess.channels, *preprocess.size)
+    if isinstance(images, ArrayImages) and tuple(images.array.shape[1:]) == shape and preprocess.crop_pct == 1:
+        return Held(images.array)
+    used = np.sort(np.concatenate(list(rows.values()))) if rows else np.zeros(0, np.int64)
+    fits = (
+        len(used) * int(np.prod(shape)) * (7 if crop else 1) <= CACHE_BYTES
+    )  # a wide image is 2 x 2 sizes, and oblong
+    keep = cache == "memory" or (cache == "auto" and fits)
+    if not keep and config.data.on_error == "fail":
+        return Held()
+    train = set(rows["train"].tolist()) if crop and "train" in rows else set()
+    geometry = (shape, preprocess.mode, preprocess.crop_pct, preprocess.interpolation)
+    key = (images.digest(), geometry, used.tobytes(), frozenset(train), keep, config.data.on_error)
+    if key not in _last:
+        _last.clear()
+        _last[key] = _decode(records, used, train, preprocess, keep, config.data.on_error)
+    return _last[key]
+
+
+def _decode(
+    records: Records, used: np.ndarray, train: set[int], preprocess: Preprocess, keep: bool, on_error: str
+) -> Held:
+    held = Held()
+    fitted: dict[int, Tensor] = {}
+    for row in used.tolist():
+        try:
+            image = records.images.read(row, preprocess.channels, preprocess.at_least)
+        except UserError as error:
+            if on_error == "fail":
+                raise UserError(f'{error}, or leave such images out with --set data.on_error="skip"') from None
+            held.unreadable[row] = str(error)
+            continue
+        if keep:
+            fitted[row] = preprocess.fit(image)
+            if row in train:
+                held.wide[row] = shrink(image, preprocess.at_least)
+    if fitted:
+        dtypes = {image.dtype for image in fitted.values()}
+        shape = next(iter(fitted.values())).shape
+        mixed = len(dtypes) > 1
+        held.resident = torch.zeros((len(records), *shape), dtype=torch.float32 if mixed else dtypes.pop())
+        for row, image in fitted.items():
+            held.resident[row] = to_float(image) if mixed else image
+    return held
+
+
+def _classes(records: Records, wanted: Sequence[str] | None) -> list[str]:
+    missing = sorted(set(wanted or ()) - set(records.classes))
+    if records.kind == "regression" and missing:
+        raise UserError(f"{records.origin}: has no target column {', '.join(missing)}")
+    return list(wanted) if wanted is not None else records.classes
+
+
+def _refuse_unknown_classes(
+    records: Records, targets: np.ndarray, splits: Mapping[str, np.ndarray], classes: Sequence[str]
+) -> None:
+    if records.kind == "regression":
+        return
+    for split, rows in splits.items():
+        wrong = (np.isnan(targets[rows]).any(1) if targets.ndim == 2 else targets[rows] < 0).nonzero()[0]
+        if len(wrong):
+            label = records.labels[rows[wrong[0]]]
+            unknown = min({label} - set(classes) if isinstance(label, str) else set(label) - set(classes))
+            known = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
+            raise UserError(f'{records.origin}: {split} has the class "{unknown}", the model knows {known}')
