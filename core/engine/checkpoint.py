@@ -68,12 +68,13 @@ def write(folder: Path, step: int, checkpoint: Checkpoint) -> None:
     new, final = folder / f".step-{step:07d}.new", place(folder, step)
     try:
         new.mkdir()
+        (new / "state.json").write_text(json.dumps(checkpoint.state))
         _save(checkpoint.model, new / "model.safetensors")
         if checkpoint.ema is not None:
             _save(checkpoint.ema, new / "ema.safetensors")
         _save(checkpoint.optimizer, new / "state.safetensors")
-        (new / "state.json").write_text(json.dumps(checkpoint.state))
         for file in sorted(new.iterdir()):
+            shutil.copymode(new / "state.json", file)  # safetensors writes files that others may not read
             sync(file)
         files = {file.name: _fingerprint(file) for file in sorted(new.iterdir())}
         (new / "manifest.json").write_text(json.dumps({"step": step, "files": files}, indent=1))

@@ -44,13 +44,13 @@ class StopSignal:
 def reproducible() -> Iterator[None]:
     """Deterministic algorithms where torch has them; what the process had set and its random state come back after."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats its sums only with a fixed workspace
-    was, warn_only = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    was = torch.get_deterministic_debug_mode()
     fill = torch.utils.deterministic.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # unlike use_deterministic_algorithms it doesn't import the compiler
     torch.utils.deterministic.fill_uninitialized_memory = False  # a cost of its own, and no part of any result
     try:
         with torch.random.fork_rng():
             yield
     finally:
-        torch.use_deterministic_algorithms(was, warn_only=warn_only)
+        torch.set_deterministic_debug_mode(was)
         torch.utils.deterministic.fill_uninitialized_memory = fill

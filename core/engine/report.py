@@ -143,8 +143,8 @@ def _plot(name: str, lines: Sequence[Line]) -> str:
                 "text.color": _INK, "axes.labelcolor": _INK, "axes.edgecolor": _GRID, "xtick.color": _INK,
                 "ytick.color": _INK, "grid.color": _GRID, "font.size": 9, "text.parse_math": False}  # fmt: skip
     with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(4.6, 2.7), layout="constrained")
-        axes = figure.subplots()
+        figure = Figure(figsize=(4.6, 2.7))
+        axes = figure.add_axes((0.13, 0.17, 0.85, 0.79))
         for line in lines:
             marker = "o" if len(line.x) < 3 else None
             axes.plot(line.x, line.y, color=_SERIES[line.number % len(_SERIES)], lw=1.6, marker=marker, markersize=4,

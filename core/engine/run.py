@@ -76,6 +76,13 @@ class RunFolder:
             _locks.discard(descriptor)
             os.close(descriptor)
 
+    def discard(self) -> None:
+        """Removes what a run writes before its first checkpoint."""
+        for name in ("config.toml", "task.json", "metrics.jsonl", "results.json"):
+            (self.path / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            self.checkpoints.rmdir()
+
     def write_text(self, name: str, text: str) -> Path:
         """Replaces a file of the run in one step."""
         final = self.path / name

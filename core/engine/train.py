@@ -50,6 +50,10 @@ def train(
         except Preempted:
             loop.record("preempted")
             raise
+        except UserError:
+            if not checkpoints.steps(run.checkpoints):
+                run.discard()  # a mistake in the data leaves nothing behind that would have to be resumed
+            raise
         except BaseException:
             with suppress(OSError):  # a full disk must not hide what went wrong
                 loop.record("failed")

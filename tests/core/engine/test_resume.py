@@ -1,0 +1,177 @@
+"""A run that is killed, stopped or starved and then resumed ends as the run that was left alone: bit for bit."""
+
+import json
+import os
+import signal
+
+import pytest
+import toy
+
+from isoform.core.domain import Preempted
+from isoform.core.engine import checkpoint
+from isoform.core.engine.run import RunFolder
+from isoform.core.engine.train import train
+
+SETTINGS = {"ema": 0.9, "checkpoint_every": 2, "evaluate_every": 2, "log_every": 1}
+LAST = 16
+
+
+def log_of(folder):
+    timing = ("seconds", "samples_per_second")
+    return [{k: v for k, v in line.items() if k not in timing} for line in RunFolder(folder).metrics()]
+
+
+def last_of(folder):
+    return checkpoint.read(checkpoint.place(folder / "checkpoints", LAST))
+
+
+def assert_same_run(ours, theirs):
+    assert log_of(ours) == log_of(theirs)
+    a, b = last_of(ours), last_of(theirs)
+    for mine, other in ((a.model, b.model), (a.ema or {}, b.ema or {}), (a.optimizer, b.optimizer)):
+        assert mine.keys() == other.keys()
+        for name in mine:
+            assert mine[name].equal(other[name]), name
+    timing = ("seconds", "log_bytes")
+    assert [{k: v for k, v in c.state["place"].items() if k not in timing} for c in (a, b)][0] == {
+        k: v for k, v in b.state["place"].items() if k not in timing
+    }
+    results = [json.loads((f / "results.json").read_text()) for f in (ours, theirs)]
+    assert results[0]["metrics"] == results[1]["metrics"]
+
+
+def in_child(work):
+    """Runs `work` in a forked child; returns the signal that ended it, 0 if none."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(3)
+    return os.waitpid(child, 0)[1] & 0x7F
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train(toy.task(**SETTINGS), RunFolder(folder), progress=False)
+    assert [line["step"] for line in log_of(folder) if line["split"] == "train"] == list(range(1, LAST + 1))
+    return folder
+
+
+def kill_at(folder, step, workers=0):
+    """Trains until metrics.jsonl first shows `step`, and dies there by SIGKILL."""
+
+    class Deadly(RunFolder):
+        def append_metrics(self, line):
+            super().append_metrics(line)
+            if line["step"] == step:
+                die()
+
+    assert in_child(lambda: train(toy.task(workers, **SETTINGS), Deadly(folder), progress=False)) == signal.SIGKILL
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 6, 7, 8, 11, 13, 15])
+def test_killed_and_resumed(whole, tmp_path, step, capsys):
+    run = tmp_path / "run"
+    kill_at(run, step)
+    assert json.loads((run / "results.json").read_text())["status"] == "running"
+    train(toy.task(**SETTINGS), RunFolder(run), resume=True, progress=False)
+    said = capsys.readouterr().out
+    saved = (step - 1) // 2 * 2
+    assert (f"from step {saved}" if saved else "starting at step 0") in said
+    assert_same_run(run, whole)
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 2), (2, 0), (0, 1)])
+def test_loader_workers_never_change_the_run(whole, tmp_path, first, second):
+    kill_at(tmp_path / "run", 7, workers=first)
+    # The number of workers is a setting that a resumed run may not change; the folder's own is put in its place.
+    config = tmp_path / "run" / "config.toml"
+    config.write_text(config.read_text().replace(f"workers = {first}", f"workers = {second}"))
+    train(toy.task(second, **SETTINGS), RunFolder(tmp_path / "run"), resume=True, progress=False)
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_when_checkpoints_are_written_changes_nothing(whole, tmp_path):
+    for every in (1, 3, 1000, None):
+        run = tmp_path / str(every)
+        train(toy.task(**{**SETTINGS, "checkpoint_every": every}), RunFolder(run), progress=False)
+        assert_same_run(run, whole)
+
+
+@pytest.mark.parametrize("phase", ["before", "mid-write", "before the rename", "after the rename"])
+def test_killed_while_saving(whole, tmp_path, phase, monkeypatch):
+    run, at = tmp_path / "run", 6
+    write, save, prune = checkpoint.write, checkpoint._save, checkpoint.prune
+
+    def deadly():
+        def writing(folder, step, content):
+            if step == at:
+                if phase == "before":
+                    die()
+                if phase == "mid-write":
+                    monkeypatch.setattr(checkpoint, "_save", lambda tensors, path: (save(tensors, path), die()))
+                if phase == "before the rename":
+                    monkeypatch.setattr(type(folder), "rename", lambda *_: die())
+            write(folder, step, content)
+
+        monkeypatch.setattr(checkpoint, "write", writing)
+        if phase == "after the rename":
+            monkeypatch.setattr(checkpoint, "prune", lambda f, keep: die() if at in checkpoint.steps(f) else prune(f, keep))
+        train(toy.task(**SETTINGS), RunFolder(run), progress=False)
+
+    assert in_child(deadly) == signal.SIGKILL
+    assert checkpoint.steps(run / "checkpoints")[-1] == (at if phase == "after the rename" else at - 2)
+    train(toy.task(**SETTINGS), RunFolder(run), resume=True, progress=False)
+    assert not list((run / "checkpoints").glob(".*"))
+    assert_same_run(run, whole)
+
+
+class Interrupted(toy.ToyTask):
+    """Sends itself a signal in one of its methods, once."""
+
+    def __init__(self, config, method, call, number):
+        super().__init__(config)
+        original, calls = getattr(self, method), iter(range(1000))
+
+        def calling(*arguments):
+            if next(calls) == call:
+                os.kill(os.getpid(), number)
+            return original(*arguments)
+
+        setattr(self, method, calling)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("method", "call"), [("loss", 13), ("loss", 19), ("predict", 1), ("predict", 7)])
+def test_stopped_by_a_signal(whole, tmp_path, method, call, number):
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(Preempted):
+        train(Interrupted(toy.app(**SETTINGS), method, call, number), run, progress=False)
+    assert run.results()["status"] == "preempted"
+    assert checkpoint.steps(run.checkpoints), "a signal leaves a checkpoint"
+    train(toy.task(**SETTINGS), run, resume=True, progress=False)
+    assert_same_run(run.path, whole)
+
+
+def test_early_stopping_counts_across_a_resume(tmp_path):
+    settings = {"epochs": 40, "patience": 2, "lr": 1e-5, "warmup": 0.0, "log_every": 1}
+    train(toy.task(**settings), RunFolder(tmp_path / "whole"), progress=False)
+    logged = log_of(tmp_path / "whole")
+    assert logged[-1]["epoch"] == 3, "two validations without improvement after the first"
+    with pytest.raises(Preempted):
+        train(Interrupted(toy.app(**settings), "loss", 25, signal.SIGTERM), RunFolder(tmp_path / "run"), progress=False)
+    train(toy.task(**settings), RunFolder(tmp_path / "run"), resume=True, progress=False)
+    assert log_of(tmp_path / "run") == logged
+
+
+def test_a_finished_run_says_so(whole, capsys):
+    before = (whole / "results.json").read_bytes()
+    found = train(toy.task(**SETTINGS), RunFolder(whole), resume=True, progress=False)
+    assert found["status"] == "finished" and "is finished" in capsys.readouterr().out
+    assert (whole / "results.json").read_bytes() == before
