@@ -1,25 +1,34 @@
 """Attention: one operation above implementations that can be exchanged.
 
-B samples, H query heads, G key/value heads, N queries, M keys, T and S packed queries and keys, D features a head.
+B samples, H query heads, G key/value heads (H / G query heads share one), N queries, M keys, R chosen rows, D features
+a head; T and S are the queries and keys of a whole packed batch.
+
+    reference   eager, any floating-point type, the meaning, and the only one with second derivatives
+    sdpa        PyTorch's fused kernels, and isoform's own blocks where these can't serve
+    triton      isoform's GPU kernels
 """
 
 from __future__ import annotations
 
 import math
-import os
-from importlib.util import find_spec
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from isoform.core.attention.bias import Bias, Dense, Distance, Gaussians, PathTable, Sum, Table, materialise
+from isoform.core.attention.choice import Request, choose, explain_choice, refusal, sdpa_path
+from isoform.core.attention.packed import attention_packed
 from isoform.core.attention.reference import attention_reference, probabilities
 from isoform.core.attention.sdpa import attention_sdpa
-from isoform.core.attention.visible import Visible, visible
+from isoform.core.attention.visible import Visible, Window, visible
+
+PLAIN = nullcontext()
 
 Impl = Literal["auto", "reference", "sdpa", "triton"]
-Window = int | tuple[int | None, int | None]
 
 
 def attention(
@@ -37,22 +46,151 @@ def attention(
     dropout: float = 0.0,
     seed: int | None = None,
     scale: float | None = None,
-    impl: Impl = "auto",
+    impl: Impl | str = "auto",
 ) -> Tensor:
-    """softmax(scale q k^T + bias) v over the keys that each query sees, [B, H, N, D]."""
-    if isinstance(bias, Tensor):
-        bias = Dense(bias)
-    scale = 1 / math.sqrt(q_BHND.shape[-1]) if scale is None else scale
+    """softmax(scale q k^T + bias) v over the keys that each query sees, [B, H, N, D] (Vaswani et al. 2017, 3.2.1).
+
+    bias      a value of `isoform.core.attention.bias`, or a tensor that broadcasts to [B, H, N, M]
+    valid_q   [B, N] bool; rows that are False give 0 and no gradients
+    valid_kv  [B, M] bool; keys that are False are seen by no query
+    offsets_q, offsets_kv
+              [B + 1] integers: the packed layout. q is [T, H, D], k and v are [S, G, D], the result is [T, H, D];
+              sample b owns rows offsets[b] to offsets[b + 1]; offsets_kv is offsets_q unless given. A bias is laid
+              out as in the padded layout, [B, H, longest N, longest M]
+    causal    no query sees later keys; the last query is aligned with the last key
+    window    (left, right): how many keys before and after its place a query sees, None: no limit; an integer is both
+    dropout   probability of dropping each attention probability; kept ones are scaled by 1 / (1 - dropout)
+    seed      makes dropout a function of it, the same in every implementation; None: torch's global generator decides
+    scale     1 / sqrt(D) if None
+    impl      "auto" goes by `choose`; any other is used or, where it can't serve, refused
+
+    What padding holds changes nothing, as long as it is finite. Places for `causal` and `window` are counted from the
+    ends of N and M; where valid_q and valid_kv are both given, among each sample's real tokens and from their end.
+    Scores, bias and softmax are float32 (float64 for float64 inputs); the result has q's type (autocast's, under
+    autocast). A query that sees no key gives exactly 0 and zero gradients. Raises ValueError for shapes, types or
+    settings that don't fit.
+    """
+    if offsets_q is not None or offsets_kv is not None:
+        if valid_q is not None or valid_kv is not None:
+            raise ValueError("packed tokens are all real: give offsets or valid_q and valid_kv, not both")
+        return attention_packed(
+            attention, q_BHND, k_BGMD, v_BGMD, offsets_q, offsets_kv,
+            bias=bias, causal=causal, window=window, dropout=dropout, seed=seed, scale=scale, impl=impl,
+        )  # fmt: skip
+    bias = Dense(bias) if isinstance(bias, Tensor) else bias
+    _check(q_BHND, k_BGMD, v_BGMD, bias, valid_q, valid_kv, dropout)
+    scale = 1 / math.sqrt(q_BHND.shape[3]) if scale is None else scale
     seen = visible(q_BHND.shape[2], k_BGMD.shape[2], valid_q, valid_kv, causal, window)
+    device = q_BHND.device.type
+    autocast: AbstractContextManager[object] = PLAIN
+    if torch.is_autocast_enabled(device) and q_BHND.dtype != torch.float64:
+        # What autocast would do, except that it would round the bias as well.
+        q_BHND, k_BGMD, v_BGMD = (x.to(torch.get_autocast_dtype(device)) for x in (q_BHND, k_BGMD, v_BGMD))
+        autocast = torch.autocast(device, enabled=False)
+    if not q_BHND.dtype == k_BGMD.dtype == v_BGMD.dtype:
+        raise ValueError(f"q, k and v must be of one type, got {q_BHND.dtype}, {k_BGMD.dtype} and {v_BGMD.dtype}")
+
+    request = _request(q_BHND, bias, seen, dropout)
     if impl == "auto":
-        impl = "sdpa"
-    match impl:
-        case "reference":
-            out = attention_reference(
-                q_BHND, k_BGMD, v_BGMD, bias=bias, visible=seen, scale=scale, dropout=dropout, seed=seed
-            )
-        case "sdpa":
-            out = attention_sdpa(q_BHND, k_BGMD, v_BGMD, bias=bias, visible=seen, scale=scale, dropout=dropout, seed=seed)
-        case _:
-            raise ValueError(f"unknown attention implementation {impl!r}: auto, reference, sdpa or triton")
+        impl = choose(request).name
+    elif impl in ("reference", "sdpa", "triton") and (why_not := refusal(impl, request)) is not None:
+        raise ValueError(f"attention impl={impl!r} can't serve this: {why_not}; ask for impl='auto' to have one chosen")
+    qkv = (q_BHND, k_BGMD, v_BGMD)
+    with autocast:
+        match impl:
+            case "reference":
+                out = attention_reference(*qkv, bias=bias, visible=seen, scale=scale, dropout=dropout, seed=seed)
+            case "sdpa":
+                path = sdpa_path(request).name
+                out = attention_sdpa(*qkv, path=path, bias=bias, visible=seen, scale=scale, dropout=dropout, seed=seed)
+            case "triton":
+                from isoform.core.attention.triton_op import attention_triton
+
+                dense = None if bias is None else bias.dense()
+                out = attention_triton(*qkv, dense, valid_kv, causal, scale)
+            case _:
+                raise ValueError(f"attention impl={impl!r} is unknown: choose auto, reference, sdpa or triton")
     return out if valid_q is None else out.masked_fill(~valid_q[:, None, :, None], 0.0)
+
+
+def attention_rows(
+    q_BHND: Tensor,
+    k_BGMD: Tensor,
+    rows: slice | Sequence[int] | Tensor,
+    *,
+    bias: Bias | Tensor | None = None,
+    valid_q: Tensor | None = None,
+    valid_kv: Tensor | None = None,
+    causal: bool = False,
+    window: Window | None = None,
+    scale: float | None = None,
+) -> Tensor:
+    """[B, H, R, M] the attention probabilities of the chosen query rows alone, float32 (float64 for float64 inputs).
+
+    rows is a slice or [R] indices into the N queries, negative ones counting from the end. The other arguments are
+    `attention`'s; a row of a query that isn't real, or that sees no key, is 0. Differentiable twice.
+    """
+    bias = Dense(bias) if isinstance(bias, Tensor) else bias
+    _check(q_BHND, k_BGMD, k_BGMD, bias, valid_q, valid_kv, 0.0)
+    if not isinstance(rows, slice):
+        rows = torch.as_tensor(rows, dtype=torch.long, device=q_BHND.device)
+    scale = 1 / math.sqrt(q_BHND.shape[3]) if scale is None else scale
+    seen = visible(q_BHND.shape[2], k_BGMD.shape[2], valid_q, valid_kv, causal, window)
+    p_BHRM = probabilities(q_BHND[:, :, rows], k_BGMD, bias=bias, visible=seen, scale=scale, rows=rows)
+    return p_BHRM if valid_q is None else p_BHRM.masked_fill(~valid_q[:, None, rows, None], 0.0)
+
+
+def _request(q_BHND: Tensor, bias: Bias | None, seen: Visible, dropout: float) -> Request:
+    mask_bytes = 0
+    if seen.limited and not (bias is None and seen.plainly_causal):
+        shape = [1 if seen.valid_kv_BM is None else seen.valid_kv_BM.shape[0], 1, seen.n_q, seen.n_kv]
+        if bias is not None:
+            shape = [max(own, other) for own, other in zip(shape, bias.shape, strict=True)]
+        mask_bytes = math.prod(shape) * q_BHND.element_size()
+    uneven = seen.place_q_BN is not None
+    window = seen.left is not None or (seen.right is not None and seen.right > 0)
+    facts = (q_BHND.device.type, q_BHND.dtype, q_BHND.shape[3])
+    if bias is None:
+        return Request(*facts, dropout=dropout > 0, window=window, uneven=uneven, mask_bytes=mask_bytes)
+    b, _, n, m = bias.shape
+    return Request(
+        *facts,
+        bias=True,
+        bias_gradient=torch.is_grad_enabled() and any(x.requires_grad for x in tree_leaves(bias)),
+        bias_bytes=0 if isinstance(bias, Dense) else 4 * b * n * m * bias.width,
+        mask_bytes=mask_bytes,
+        dropout=dropout > 0,
+        window=window,
+        uneven=uneven,
+    )
+
+
+def _check(
+    q: Tensor, k: Tensor, v: Tensor, bias: Bias | None, valid_q: Tensor | None, valid_kv: Tensor | None, dropout: float
+) -> None:
+    if q.dim() != 4 or k.dim() != 4 or k.shape != v.shape:
+        raise ValueError(
+            "attention takes q [B, H, N, D] and k, v [B, G, M, D] (or [T, H, D] and [S, G, D] with offsets), got "
+            f"q {list(q.shape)}, k {list(k.shape)}, v {list(v.shape)}"
+        )
+    n_batch, n_heads, n_q, n_dims = q.shape
+    n_groups, n_kv = k.shape[1], k.shape[2]
+    if k.shape[0] != n_batch or k.shape[3] != n_dims:
+        raise ValueError(f"q {list(q.shape)} and k {list(k.shape)} differ in their number of samples or features")
+    if n_groups == 0 or n_heads % n_groups:
+        raise ValueError(f"the {n_groups} key heads must divide the {n_heads} query heads")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout is a probability below 1, got {dropout}")
+    for name, valid, n in (("valid_q", valid_q, n_q), ("valid_kv", valid_kv, n_kv)):
+        if valid is not None and (valid.dtype != torch.bool or valid.shape != (n_batch, n)):
+            raise ValueError(f"{name} is bool [{n_batch}, {n}], got {valid.dtype} {list(valid.shape)}")
+    if bias is not None:
+        full = (n_batch, n_heads, n_q, n_kv)
+        if any(own not in (1, all_) for own, all_ in zip(bias.shape, full, strict=True)):
+            raise ValueError(f"a bias {list(bias.shape)} does not broadcast to [B, H, N, M] = {list(full)}")
+
+
+__all__ = [
+    "Bias", "Dense", "Distance", "Gaussians", "Impl", "PathTable", "Request", "Sum", "Table", "Window",
+    "attention", "attention_rows", "choose", "explain_choice", "materialise", "refusal", "sdpa_path",
+]  # fmt: skip

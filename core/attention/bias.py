@@ -1,6 +1,7 @@
-"""Score biases as values: compact inputs that become a dense [B, H, N, M] tensor only where, and as far as, one is needed.
+"""Score biases as values: compact inputs that become a dense [B, H, N, M] tensor only where one is needed.
 
-B samples, H heads, N queries, M keys, R chosen rows, V table rows, C coordinates, K basis functions, P hops, F features.
+B samples, H heads, N queries, M keys, R chosen rows, V table rows, C coordinates, K basis functions, P hops, F
+features.
 
 Every value is a registered pytree dataclass: it passes through export, compile and activation checkpointing, and its
 floating-point tensors receive gradients. Values add up with `+`. A size of 1 in B, H, N or M is shared by all.
@@ -15,8 +16,8 @@ import torch
 from torch import Tensor
 
 from isoform.core.attention.lookup import sum_rows
+from isoform.core.attention.visible import Rows
 
-Rows = slice | Tensor
 ALL = slice(None)
 
 # What a dense bias may take before it is built in blocks: a few layers' worth of a large model's activations.
@@ -28,7 +29,7 @@ class Bias(abc.ABC):
 
     @abc.abstractmethod
     def cut(self, rows: Rows | None = None, batch: slice = ALL) -> Bias:
-        """The bias of chosen query rows (a slice or [R] indices) and samples; views of this one's tensors where both are slices."""
+        """The same bias of chosen query rows and samples; its tensors are views where both are slices."""
 
     @abc.abstractmethod
     def whole(self) -> Tensor:
@@ -84,8 +85,8 @@ class Dense(Bias):
 class Table(Bias):
     """A looked-up bias: pair (i, j) of sample b gets row ids_BNM[b, i, j] of table_VH, one number a head.
 
-    ids_BNM is of any integer type, uint8 and int16 included (Graphormer's spatial encoding, arXiv:2106.05234, eq. 6; the
-    relative position tables of Swin and T5).
+    ids_BNM is of any integer type, uint8 and int16 included (Graphormer's spatial encoding, arXiv:2106.05234, eq. 6;
+    the relative position tables of Swin and T5).
     """
 
     ids_BNM: Tensor
@@ -111,13 +112,13 @@ class Table(Bias):
 class PathTable(Bias):
     """Graphormer's edge encoding (arXiv:2106.05234, eq. 7): the mean over the hops of a pair's shortest path.
 
-    ids_BNMPF are the edge features of hop p on the path from i to j, rows of table_VH; mixing_PHH[p] is hop p's matrix over
-    heads (more hops than ids has are ignored). With d = distance_BNM clamped to 1..P,
+    ids_BNMPF are the edge features of hop p on the path from i to j, rows of table_VH; mixing_PHH[p] is hop p's
+    matrix over heads (more hops than ids has are ignored). With d = distance_BNM clamped to 1..P,
 
         bias[b, :, i, j] = sum_p mean_f table[ids[b, i, j, p, f]] @ mixing[p] / d[b, i, j].
 
-    The matrices are folded into one table a hop before the lookup. A pair or hop without an edge needs an id whose row of
-    the table is zero.
+    The matrices are folded into one table a hop before the lookup. A pair or hop without an edge needs an id whose
+    row of the table is zero.
     """
 
     ids_BNMPF: Tensor
@@ -233,7 +234,8 @@ class Sum(Bias):
 def materialise(bias: Bias | None, limit_bytes: int | None = None) -> Bias | None:
     """The bias as `Dense` if that takes no more than the limit (64 MiB unless told), else unchanged.
 
-    A backbone calls it once a forward pass, so that all its layers share one dense bias and one backward pass into tables.
+    A backbone calls it once a forward pass, so that all its layers share one dense bias and one backward pass into
+    tables.
     """
     if bias is None or isinstance(bias, Dense):
         return bias

@@ -1,10 +1,12 @@
 """Attention in blocks: its own forward and backward pass over some samples, or some rows of one sample, at a time.
 
-B samples, H heads (each with its own keys), N queries, M keys, R rows of a block, D features a head, Z = samples x heads.
+B samples, H heads (each with its own keys), N queries, M keys, R rows of a block, D features a head, Z = samples x
+heads.
 
-For what PyTorch's fused operators can't do: hand a gradient to the bias, hold a bias that is too large to build at once, or
-drop probabilities. The forward pass keeps a row's log-sum-exp; the backward pass computes the probabilities again (Dao et
-al., "FlashAttention", 2022, arXiv:2205.14135, algorithm 4) and hands each block's bias gradient to the bias value's graph.
+For what PyTorch's fused operators can't do: hand a gradient to the bias, hold a bias that is too large to build at
+once, or drop probabilities. The forward pass keeps a row's log-sum-exp; the backward pass computes the probabilities
+again (Dao et al., "FlashAttention", 2022, arXiv:2205.14135, algorithm 4) and hands each block's bias gradient to the
+bias value's graph.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ def attention_blocks(
 
 
 def plan(q_BHND: Tensor, n_kv: int, bias: Bias | None) -> Iterator[tuple[slice, list[slice]]]:
-    """Some samples and the row blocks that they are cut into, in order; each within the limit if a row of a sample is."""
+    """Samples and the row blocks that they are cut into, in order; within the limit if one row of a sample is."""
     n_batch, n_heads, n_rows, _ = q_BHND.shape
     width = n_heads if bias is None else max(n_heads, bias.width)
     row_bytes = working_dtype(q_BHND).itemsize * width * n_kv
@@ -97,13 +99,14 @@ class _Blocks(torch.autograd.Function):
         keep = Dropout(dropout, seed, q.device) if dropout > 0 else None
         dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
         for batch, parts in plan(q, k.shape[2], bias):
-            dk_b = dv_b = None
+            dk_b: Tensor | None = None
+            dv_b: Tensor | None = None
             k_b, v_b = _stack(k[batch]), _stack(v[batch])
             for rows in parts:
                 at = (batch, ALL, rows)
                 shape = (*q[at].shape[:3], k.shape[2])
                 mask = mask_of(bias, visible, q, batch, rows)
-                factor = None if keep is None else keep.next(*shape, dtype=lse.dtype)
+                factor = None if keep is None else keep.next(shape, lse.dtype)
                 q_b, d_out_b = _stack(q[at]) * scale, _stack(d_out[at])
                 p = _masked((q_b @ k_b.mT).view(shape), mask).sub_(lse[at][..., None]).exp_()
                 dp = (d_out_b @ v_b.mT).view(shape)
@@ -117,6 +120,7 @@ class _Blocks(torch.autograd.Function):
                 dk_b = ds_b.mT @ q_b if dk_b is None else dk_b.baddbmm_(ds_b.mT, q_b)
                 dq[at] = (ds_b @ k_b).mul_(scale).view(q[at].shape)
                 d_bias.add(batch, rows, ds)
+            assert dk_b is not None and dv_b is not None
             dk[batch], dv[batch] = dk_b.view(k[batch].shape), dv_b.view(k[batch].shape)
         return dq, dk, dv, None, None, None, None, None, *d_bias.gradients()
 
@@ -146,7 +150,7 @@ def _forward(
     lse = lse.masked_fill(lse == -torch.inf, 0.0)
     p = scores.sub_(lse[..., None]).exp_()
     if keep is not None:
-        p *= keep.next(*shape, dtype=p.dtype)
+        p *= keep.next(shape, p.dtype)
     return (p.flatten(0, 1) @ _stack(v)).view(q.shape), lse
 
 
@@ -175,9 +179,10 @@ class _BiasGradient:
         inputs = [x.detach().requires_grad_() for x in self._chosen(leaves)]
         fresh = iter(inputs)
         with torch.enable_grad():
-            value = tree_unflatten([next(fresh) if want else x for x, want in zip(leaves, self.wanted, strict=True)], spec)
-            dense = value.whole()
-        for target, grad in zip(targets, torch.autograd.grad(dense, inputs, ds.sum_to_size(dense.shape)), strict=True):
+            mixed = [next(fresh) if want else x for x, want in zip(leaves, self.wanted, strict=True)]
+            dense = tree_unflatten(mixed, spec).whole()
+        grads = torch.autograd.grad(dense, inputs, ds.sum_to_size(dense.shape))
+        for target, grad in zip(targets, grads, strict=True):
             target += grad
 
     def gradients(self) -> list[Tensor | None]:

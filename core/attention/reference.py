@@ -1,17 +1,18 @@
 """What attention means: eager, unbounded, for any floating-point type, differentiable twice.
 
-B samples, H query heads, G key/value heads (H / G query heads share one), N queries, M keys, R chosen rows, D features a head.
+B samples, H query heads, G key/value heads (H / G query heads share one), N queries, M keys, R chosen rows, D
+features a head.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from isoform.core.attention.bias import Bias
-from isoform.core.attention.visible import Visible
-
-Rows = slice | Tensor
+from isoform.core.attention.visible import Rows, Visible
 
 
 def working_dtype(q: Tensor) -> torch.dtype:
@@ -45,8 +46,8 @@ def probabilities(
 class Dropout:
     """The same random choice of probabilities to keep for every implementation and every way to cut them into blocks.
 
-    Numbers come from a generator of the seed's own, in the order [B, N, H, M]: the blocks must be asked for in that order.
-    Without a seed, one is drawn from torch's global generator.
+    Numbers come from a generator of the seed's own, in the order [B, N, H, M]: the blocks must be asked for in that
+    order. Without a seed, one is drawn from torch's global generator.
     """
 
     def __init__(self, p: float, seed: int | None, device: torch.device) -> None:
@@ -54,8 +55,9 @@ class Dropout:
         self.seed = int(torch.randint(2**62, ())) if seed is None else seed
         self.generator = torch.Generator(device).manual_seed(self.seed)
 
-    def next(self, b: int, h: int, r: int, m: int, dtype: torch.dtype) -> Tensor:
+    def next(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """[b, h, r, m] factors of the next block: 0 with probability p, else 1 / (1 - p)."""
+        b, h, r, m = shape
         noise = torch.rand((b, r, h, m), generator=self.generator, device=self.generator.device)
         return (noise >= self.p).to(dtype).div_(1 - self.p).transpose(1, 2)
 
@@ -74,7 +76,7 @@ def attention_reference(
     """[B, H, N, D]; see `isoform.core.attention.attention`."""
     p_BHNM = probabilities(q_BHND, k_BGMD, bias=bias, visible=visible, scale=scale)
     if dropout > 0:
-        p_BHNM = p_BHNM * Dropout(dropout, seed, q_BHND.device).next(*p_BHNM.shape, dtype=p_BHNM.dtype)
+        p_BHNM = p_BHNM * Dropout(dropout, seed, q_BHND.device).next(p_BHNM.shape, p_BHNM.dtype)
     p_BGSNM = p_BHNM.unflatten(1, (k_BGMD.shape[1], -1))
     with torch.autocast(q_BHND.device.type, enabled=False):
         out = (p_BGSNM @ v_BGMD.to(p_BHNM.dtype)[:, :, None]).flatten(1, 2)

@@ -5,16 +5,16 @@ B samples, N queries, M keys, R rows of a block.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-Rows = slice | Tensor
+Rows = slice | Tensor  # of queries: a slice, or [R] indices
+Window = int | tuple[int | None, int | None]
 
 
-@dataclass(frozen=True)
-class Visible:
+class Visible(NamedTuple):
     """Key j is seen by query i if it is real and left <= place(j) - place(i) <= right (None: no limit).
 
     Places are counted from the end of each sample, so that the last query stands at the last key. `place_q_BN` and
@@ -78,7 +78,7 @@ def visible(
     valid_q: Tensor | None,
     valid_kv: Tensor | None,
     causal: bool,
-    window: int | tuple[int | None, int | None] | None,
+    window: Window | None,
 ) -> Visible:
     """The keys that `attention`'s arguments leave visible."""
     left: int | None = None

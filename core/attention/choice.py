@@ -1,0 +1,119 @@
+"""Which implementation serves which attention: refusals as sentences, and the table by which "auto" chooses.
+
+The table is data, so that `isoform explain` prints what the operation itself goes by.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import NamedTuple
+
+import torch
+
+from isoform.core.attention import bias as biases
+
+
+class Request(NamedTuple):
+    """What a choice depends on. `explain` makes one from an app's configuration, `attention` from its tensors."""
+
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+    head_dim: int = 64
+    bias: bool = False
+    bias_gradient: bool = False
+    bias_bytes: int = 0  # of a structured bias once it is dense; 0 for one that is given dense
+    mask_bytes: int = 0  # of bias and limits in one tensor, where a fused kernel doesn't take them as they are
+    dropout: bool = False
+    window: bool = False
+    uneven: bool = False  # causal or windowed, with queries and keys padded differently
+
+
+class Rule(NamedTuple):
+    """A line of a table: `name` is taken `when` this holds, because of `why`."""
+
+    name: str
+    when: Callable[[Request], bool]
+    why: str
+
+
+AUTO = (
+    Rule(
+        "triton",
+        lambda r: r.device == "cuda" and r.bias,
+        "a score bias on a GPU: there PyTorch's fused kernels take no float32 bias beside 16-bit inputs",
+    ),
+    Rule("sdpa", lambda r: True, "PyTorch's fused kernel, or isoform's blocks where that can't serve"),
+)
+
+# How `sdpa` works, first match.
+SDPA_PATHS = (
+    Rule("blocks", lambda r: r.dropout, "PyTorch's fused kernel on a CPU doesn't drop probabilities"),
+    Rule("blocks", lambda r: r.bias_gradient, "PyTorch's fused kernel on a CPU gives the bias no gradient"),
+    Rule(
+        "blocks",
+        lambda r: max(r.bias_bytes, r.mask_bytes) > biases.LIMIT_BYTES,
+        "the bias or mask is too large to be built at once",
+    ),
+    Rule(
+        "blocks",
+        lambda r: r.device == "cuda" and (r.dtype == torch.float64 or (r.bias and r.dtype != torch.float32)),
+        "no fused kernel on a GPU takes float64, nor a float32 bias beside 16-bit inputs",
+    ),
+    Rule("fused", lambda r: True, "one call of PyTorch's fused kernel"),
+)
+
+
+def refusal(impl: str, request: Request) -> str | None:
+    """Why `impl` can't serve the request, as the end of a sentence; None where it can."""
+    if not request.dtype.is_floating_point:
+        return f"attention needs floating-point inputs, got {request.dtype}"
+    if impl != "triton":
+        return None
+    from isoform.core.attention.tuning import MAX_DIM
+
+    if find_spec("triton") is None:
+        return "the package triton isn't installed"
+    if request.device != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"its kernels run on a GPU and the tensors are on {request.device} (TRITON_INTERPRET=1 interprets them)"
+    if request.dtype == torch.float64:
+        return "its kernels compute in float32, and the inputs are float64"
+    if request.head_dim > MAX_DIM:
+        return f"its kernels take at most {MAX_DIM} features a head, got {request.head_dim}"
+    if request.dropout:
+        return "its kernels don't drop probabilities"
+    if request.window:
+        return "its kernels know no window"
+    if request.uneven:
+        return "its kernels don't know causality between queries and keys that are padded differently"
+    if request.bias_bytes > biases.LIMIT_BYTES:
+        return f"the dense bias of {request.bias_bytes >> 20} MiB is over the limit of {biases.LIMIT_BYTES >> 20} MiB"
+    return None
+
+
+def choose(request: Request) -> Rule:
+    """The line of `AUTO` that "auto" goes by. Raises ValueError where nothing can serve."""
+    for rule in AUTO:
+        if rule.when(request) and refusal(rule.name, request) is None:
+            return rule
+    raise ValueError(f"attention can't serve this: {refusal('sdpa', request)}")
+
+
+def sdpa_path(request: Request) -> Rule:
+    """How `sdpa` serves the request: "fused" or "blocks"."""
+    return next(rule for rule in SDPA_PATHS if rule.when(request))
+
+
+def explain_choice(request: Request) -> list[str]:
+    """What "auto" takes, how it works and why, then whether the other implementations would serve; a line each."""
+    chosen = choose(request)
+    lines = [f"{chosen.name}: {chosen.why}"]
+    if chosen.name == "sdpa":
+        path = sdpa_path(request)
+        lines[0] = f"sdpa, {path.name}: {path.why}"
+    for other in ("reference", "sdpa", "triton"):
+        if other != chosen.name:
+            why_not = refusal(other, request)
+            lines.append(f"{other}: can serve if asked for" if why_not is None else f"{other}: can't serve, {why_not}")
+    return lines
