@@ -55,9 +55,14 @@ class Apps:
         return found
 
 
+def built_in() -> str:
+    """The text of the apps.toml that comes with isoform."""
+    return (importlib.resources.files("isoform") / BUILT_IN).read_text("utf-8")
+
+
 def read_apps(apps_file: str | Path | None, domain: str) -> Apps:
     """The built-in apps and those of the user's file, with the mistakes of syntax and the unknown domains in it."""
-    sources = [(BUILT_IN, (importlib.resources.files("isoform") / BUILT_IN).read_text("utf-8"))]
+    sources = [(BUILT_IN, built_in())]
     if apps_file is not None:
         sources.append((str(apps_file), read_text(Path(apps_file))))
     apps = Apps()

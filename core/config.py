@@ -295,9 +295,12 @@ def _run_tree(run: Path) -> toml.Tree:
 
 
 def changes(old: AppConfig, new: AppConfig) -> list[tuple[str, Any, Any]]:
-    """(dotted key, old value, new value) of every setting that differs; None stands for unset."""
+    """(dotted key, old value, new value) of every setting that differs; None stands for unset.
+
+    What an app claims as measured is no setting.
+    """
     before, after = dict(fields.flatten(plain(old))), dict(fields.flatten(plain(new)))
-    keys = dict.fromkeys([*before, *after])
+    keys = [key for key in dict.fromkeys([*before, *after]) if key[0] not in CLAIMS]
     return [(".".join(key), before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
 
 

@@ -114,15 +114,17 @@ def suggest(wrong: str, known: Iterable[str]) -> str:
 
 def suggest_key(schema: type[BaseModel], wrong: Path) -> str:
     """A hint for an unknown key: the one key elsewhere that bears this very name, or the nearest one."""
-    known = every(schema)
-    same_name = sorted(".".join(path) for path in known if path[-1] == wrong[-1])
-    if len(same_name) == 1:
-        return f"; did you mean {same_name[0]}?"
-    beside = {path[-1]: ".".join(path) for path in known if path[:-1] == wrong[:-1]}
+    by_name: dict[str, list[str]] = {}
+    for path in every(schema):
+        by_name.setdefault(path[-1], []).append(".".join(path))
+    if len(by_name.get(wrong[-1], ())) == 1:
+        return f"; did you mean {by_name[wrong[-1]][0]}?"
+    beside = {path[-1]: ".".join(path) for path in every(schema) if path[:-1] == wrong[:-1]}
     near = difflib.get_close_matches(wrong[-1], beside, n=1, cutoff=0.6)
     if near:
         return f"; did you mean {beside[near[0]]}?"
-    return suggest(".".join(wrong), (".".join(path) for path in known))
+    near = difflib.get_close_matches(wrong[-1], by_name, n=1, cutoff=0.75)
+    return f"; did you mean {by_name[near[0]][0]}?" if near else ""
 
 
 def names_of(annotation: Any) -> str:

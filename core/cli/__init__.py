@@ -8,7 +8,6 @@ Nothing heavy is imported before the arguments are read, so that `--help` answer
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -49,8 +48,7 @@ def main(argv: Sequence[str] | None = None, *, domains: Mapping[str, Callable[[]
     except BrokenPipeError:  # `isoform apps | head`: the reader has all that it wants
         return DONE
     except Exception as error:  # noqa: BLE001 - the last resort: a line instead of a traceback
-        said = traceback.format_exception_only(error)[-1].strip()
-        hint = "" if debug else "; add --debug to see where"
-        code = console.fail(f"unexpected {said}{hint}", FAILED, debug)
+        said = f"unexpected {type(error).__name__}: {error}".strip().removesuffix(":")
+        code = console.fail(said + ("" if debug else "; add --debug to see where"), FAILED, debug)
     console.finish(code)
     return code

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json as json_module
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,6 +47,8 @@ class Console:
     def fail(self, message: str, code: int, debug: bool) -> int:
         """Says what went wrong, with the traceback of the exception at hand where `debug`; returns `code`."""
         if debug:
+            import traceback
+
             self.warn(traceback.format_exc().rstrip())
         self.warn(message)
         self.result |= {"error": message}
@@ -63,7 +63,9 @@ class Console:
 
 def to_json(value: Any) -> str:
     """One line of JSON; what isn't finite becomes null, numpy's numbers Python's, a path its text."""
-    return json_module.dumps(_plain(value), ensure_ascii=False)
+    import json
+
+    return json.dumps(_plain(value), ensure_ascii=False)
 
 
 def _plain(value: Any) -> Any:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from isoform.core.config import AppConfig
     from isoform.core.domain import Domain
 
+BENCHMARKS = Path(isoform.core.__file__).resolve().parent.parent / "benchmarks"
 # What Domain.describe may tell of an app, beside the rows that only `explain` prints.
 _DESCRIBED = ("data", "model", "parameters", "source")
 
@@ -134,8 +135,7 @@ def _runs_in(folder: Path) -> list[Path]:
 def bench(context: Context) -> int:
     """Runs `main(arguments) -> exit code` of benchmarks/NAME.py, which only the source tree has."""
     args, console = context.args, context.console
-    folder = Path(isoform.core.__file__).resolve().parent.parent / "benchmarks"
-    known = {path.stem: path for path in sorted(folder.glob("[a-z]*.py"))}
+    known = {path.stem: path for path in sorted(BENCHMARKS.glob("[a-z]*.py"))}
     if not known:
         raise UserError("bench: the benchmarks are part of the source tree only; run it from a clone of isoform")
     if args.name is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from isoform.core import actions, config, tables
 from isoform.core.cli.parser import Context
@@ -102,5 +102,4 @@ def _any_predictor(domain: Domain, source: str, checkpoint: str) -> Predictor:
     """The predictor of a run folder, or of whatever else `import` reads."""
     if Path(source).is_dir() and (Path(source) / "config.toml").is_file():
         return actions.load_predictor(domain, source, checkpoint)
-    imported: Any = domain.import_weights(source)
-    return actions.foreign_predictor(domain, imported)
+    return actions.foreign_predictor(domain, actions.import_weights(domain, source))
