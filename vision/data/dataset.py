@@ -123,7 +123,7 @@ _last: dict[tuple[object, ...], Held] = {}
 
 
 def _hold(records: Records, rows: Mapping[str, np.ndarray], preprocess: Preprocess, config: VisionApp) -> Held:
-    """Decodes once what fits in memory. What was decoded last is kept: settling an app and training it read the same."""
+    """Decodes once what fits in memory; the last result is kept: settling an app and training it read the same."""
     images, cache, crop = records.images, config.data.cache, config.augment.crop == "resized"
     shape = (preprocess.channels, *preprocess.size)
     if isinstance(images, ArrayImages) and tuple(images.array.shape[1:]) == shape and preprocess.crop_pct == 1:

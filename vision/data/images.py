@@ -262,10 +262,10 @@ def _brief(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__)[:120]
 
 
-def to_input(value: Any, channels: int | None, *, name: str | None = None) -> Tensor:
+def to_input(value: Any, channels: int | None, *, at_least: int | None = None, name: str | None = None) -> Tensor:
     """Whatever a person hands to predict: a path, bytes, a Pillow image, an array or a tensor, to [C, H, W]."""
     if isinstance(value, (str, Path, bytes)):
-        return read_image(value, channels, name=name)
+        return read_image(value, channels, at_least=at_least, name=name)
     if isinstance(value, (np.ndarray, Tensor)):
         return from_array(
             value.detach().cpu().numpy() if isinstance(value, Tensor) else value, channels, name or "array"

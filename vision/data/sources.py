@@ -68,6 +68,6 @@ def other_data(config: VisionApp, path: str | Path) -> VisionApp:
     Classes, mean and std stay those of the run, so the settings must be settled.
     """
     update = {
-        "source": "auto", "path": str(path), "root": None, "table": None, "test_fraction": 1.0,
+        "source": "auto", "path": str(path), "root": None, "table": None, "test_fraction": 1.0, "group": None,
     }  # fmt: skip
     return config.model_copy(update={"data": config.data.model_copy(update=update)})

@@ -130,14 +130,12 @@ class Augment:
         self.needs_image = self.colour or augment.crop == "resized"
 
     def pixels(self, image_CHW: Tensor, rng: np.random.Generator) -> Tensor:
-        """Crop to the model's size, then the changes of colour."""
+        """A random crop if one is asked for (else the image has the model's size), then the changes of colour."""
         a = self.augment
         if a.crop == "resized":
             top, left, height, width = random_area(image_CHW.shape[1:], a.crop_scale, a.crop_ratio, rng)
             image_CHW = image_CHW[:, top : top + height, left : left + width]
             image_CHW = resize(image_CHW, self.preprocess.size, self.preprocess.interpolation)
-        else:
-            image_CHW = self.preprocess.fit(image_CHW)
         if not self.colour:
             return image_CHW
         if image_CHW.dtype != torch.uint8:  # the operations are defined on 256 levels

@@ -1,0 +1,223 @@
+"""The pictures of a vision report: samples with their predictions, the worst mistakes, confusion, calibration, classes.
+
+Class names come from a user's folders: matplotlib escapes them in SVG, `html.escape` in tables, and none is read as TeX.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from isoform.core.domain import Figure
+from isoform.vision import metrics as M
+from isoform.vision.data.transforms import to_float
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from isoform.vision.task import VisionTask
+
+_INK = "#010203"  # stands for the reader's text colour, light or dark
+_RIGHT, _WRONG = "#2a9163", "#c43a5e"
+MOST_CLASSES = 30  # in a picture of the confusion matrix
+MOST_ROWS = 100  # in the table of classes
+
+
+def figures(task: VisionTask, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
+    """Pictures of the test split's predictions."""
+    target = outputs["target"]
+    if task.kind == "regression":
+        return _regression_figures(task, outputs["prediction"], target)
+    probability = task.probability(outputs)
+    if task.kind == "multilabel":
+        return [_sample_grid(task, probability, target), _label_table(task, probability, target)]
+    counts = M.confusion(probability.argmax(1), target, len(task.classes))
+    found = [_sample_grid(task, probability, target)]
+    worst = _worst_mistakes(task, probability, target)
+    found += [worst] if worst else []
+    found.append(_confusion_figure(counts, task.classes))
+    found.append(_reliability(probability, target))
+    found.append(_class_table(counts, task.classes))
+    return found
+
+
+def short(name: str, most: int = 18) -> str:
+    """A class name for a picture: one line, printable, not longer than `most`."""
+    clean = "".join(c if c.isprintable() else " " for c in name)
+    return clean if len(clean) <= most else clean[: most - 1] + "…"
+
+
+def picture(image_CHW: Tensor) -> np.ndarray:
+    """[H, W] or [H, W, 3] in [0, 1]: what a person can look at, the first channels of images that have many."""
+    array = to_float(image_CHW).numpy()
+    if array.min() < 0 or array.max() > 1:
+        array = (array - array.min()) / max(float(array.max() - array.min()), 1e-6)
+    return array[0] if array.shape[0] in (1, 2) else array[:3].transpose(1, 2, 0)
+
+
+def draw_grid(cells: Sequence[tuple[Tensor, str, bool | None]], columns: int = 6) -> Any:
+    """A matplotlib figure of images [C, H, W] with captions; True is written in green, False in red."""
+    from matplotlib.figure import Figure as Plot
+
+    rows = -(-len(cells) // columns)
+    plot = Plot(figsize=(1.55 * columns, 1.85 * rows), layout="constrained")
+    axes = np.atleast_1d(plot.subplots(rows, columns, squeeze=False)).ravel()
+    for place in axes:
+        place.set_axis_off()
+    for place, (image, caption, right) in zip(axes, cells, strict=False):
+        place.imshow(picture(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        colour = _INK if right is None else _RIGHT if right else _WRONG
+        place.set_title(caption, fontsize=8, color=colour, parse_math=False)
+    return plot
+
+
+def to_svg(plot: Any) -> str:
+    """A matplotlib figure as SVG text that takes the page's text colour."""
+    import matplotlib
+
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "isoform", "text.parse_math": False}
+    buffer = io.StringIO()
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a glyph that matplotlib's font lacks: the browser has it
+        plot.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return buffer.getvalue().replace(_INK, "currentColor")
+
+
+def guess_of(kind: str, classes: Sequence[str], guess: np.ndarray, target: np.ndarray) -> tuple[str, bool | None]:
+    """(caption, right or wrong) of one image."""
+    if kind == "multiclass":
+        k, true = int(guess.argmax()), int(target)
+        caption = f"{short(classes[k])} {guess[k]:.0%}"
+        return (caption, True) if k == true else (f"{caption}\nis {short(classes[true])}", False)
+    if kind == "multilabel":
+        named = [short(name, 12) for name, p in zip(classes, guess, strict=True) if p >= 0.5]
+        return ", ".join(named[:3]) or "(none)", bool(((guess >= 0.5) == (target > 0.5)).all())
+    return f"{guess[0]:.4g}\nis {target[0]:.4g}", None
+
+
+def _sample_grid(task: VisionTask, guess: np.ndarray, target: np.ndarray) -> Figure:
+    chosen = np.linspace(0, len(guess) - 1, min(18, len(guess))).astype(int)
+    cells = [_cell(task, i, guess, target) for i in chosen]
+    return Figure("Test images, evenly spaced, and what the model says of them", to_svg(draw_grid(cells)))
+
+
+def _cell(task: VisionTask, i: int, guess: np.ndarray, target: np.ndarray) -> tuple[Tensor, str, bool | None]:
+    rows = task.data.rows["test"]
+    return (task.data.fitted(int(rows[i])), *guess_of(task.kind, task.classes, guess[i], target[i]))
+
+
+def _worst_mistakes(task: VisionTask, probability: np.ndarray, target: np.ndarray) -> Figure | None:
+    wrong = np.flatnonzero(probability.argmax(1) != target)
+    if not len(wrong):
+        return None
+    chosen = wrong[np.argsort(-probability[wrong].max(1), kind="stable")][:12]
+    cells = [_cell(task, i, probability, target) for i in chosen]
+    return Figure(f"The surest of {len(wrong)} mistakes on {len(target)} test images", to_svg(draw_grid(cells)))
+
+
+def _confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> Figure:
+    if len(classes) > MOST_CLASSES:
+        off = counts - np.diag(np.diag(counts))
+        order = np.argsort(-off, axis=None, kind="stable")[:20]
+        pairs = [(k // len(classes), k % len(classes)) for k in order if off.flat[k]]
+        body = [[classes[a], classes[b], str(off[a, b])] for a, b in pairs]
+        return Figure("The most frequent confusions on test", html=_table(["true", "guessed", "images"], body))
+    from matplotlib.figure import Figure as Plot
+
+    k = len(classes)
+    plot = Plot(figsize=(2.2 + 0.36 * k, 1.8 + 0.36 * k), layout="constrained")
+    axes = plot.subplots()
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for a, b in zip(*np.nonzero(counts), strict=True):
+        axes.text(b, a, str(counts[a, b]), ha="center", va="center", fontsize=7,
+                  color="white" if share[a, b] > 0.5 else "#1c1d22")  # fmt: skip
+    names = [short(name) for name in classes]
+    axes.set_xticks(range(k), names, rotation=90, fontsize=8, parse_math=False)
+    axes.set_yticks(range(k), names, fontsize=8, parse_math=False)
+    _ink(axes, "guessed", "true")
+    return Figure("Confusion on test: rows are the true classes, shades their shares", to_svg(plot))
+
+
+def _reliability(probability: np.ndarray, target: np.ndarray) -> Figure:
+    from matplotlib.figure import Figure as Plot
+
+    confidence, accuracy, counts = M.calibration(probability, target)
+    plot = Plot(figsize=(3.6, 3.2), layout="constrained")
+    axes = plot.subplots()
+    axes.plot([0, 1], [0, 1], color=_INK, lw=0.8, ls=":")
+    used = counts > 0
+    size = 10 + 150 * counts[used] / counts.max()
+    axes.scatter(confidence[used], accuracy[used], s=size, color="#2f5bd0", alpha=0.7, lw=0)
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
+    _ink(axes, "probability of the guess", "share that is right")
+    error = M.calibration_error(probability, target)
+    return Figure(
+        f"Calibration on test: on the dotted line probabilities mean what they say (error {error:.3f})", to_svg(plot)
+    )
+
+
+def _class_table(counts: np.ndarray, classes: Sequence[str]) -> Figure:
+    recall, precision, f1, n = M.per_class(counts)
+    order = np.argsort(np.nan_to_num(f1, nan=2.0), kind="stable")[:MOST_ROWS]
+    rows = [[classes[k], str(n[k]), _number(precision[k]), _number(recall[k]), _number(f1[k])] for k in order]
+    more = f", the {MOST_ROWS} worst of {len(classes)}" if len(classes) > MOST_ROWS else ""
+    return Figure(
+        f"Classes on test, worst first{more}", html=_table(["class", "images", "precision", "recall", "F1"], rows)
+    )
+
+
+def _label_table(task: VisionTask, probability: np.ndarray, target: np.ndarray) -> Figure:
+    rows = []
+    for k, name in enumerate(task.classes[:MOST_ROWS]):
+        found = M.binary_metrics(probability[:, k], target[:, k] > 0.5)
+        rows.append([name, str(int((target[:, k] > 0.5).sum())), _number(found.get("average_precision", np.nan)),
+                     _number(found.get("roc_auc", np.nan))])  # fmt: skip
+    return Figure("Labels on test", html=_table(["label", "images", "average precision", "ROC AUC"], rows))
+
+
+def _regression_figures(task: VisionTask, prediction: np.ndarray, target: np.ndarray) -> list[Figure]:
+    from matplotlib.figure import Figure as Plot
+
+    k = min(len(task.classes), 6)
+    plot = Plot(figsize=(3.4 * k, 3.2), layout="constrained")
+    for i, axes in enumerate(plot.subplots(1, k, squeeze=False).ravel()):
+        axes.scatter(target[:, i], prediction[:, i], s=9, color="#2f5bd0", alpha=0.6, lw=0)
+        ends = [
+            float(min(target[:, i].min(), prediction[:, i].min())),
+            float(max(target[:, i].max(), prediction[:, i].max())),
+        ]
+        axes.plot(ends, ends, color=_INK, lw=0.8, ls=":")
+        _ink(axes, f"true {short(task.classes[i])}", "predicted")
+    scaled = np.abs(prediction - target) / task.target_std.numpy()
+    worst = np.argsort(-scaled.max(1), kind="stable")[:12]
+    cells = [_cell(task, i, prediction, target) for i in worst]
+    return [
+        Figure("Predicted against true values on test; the dotted line is equality", to_svg(plot)),
+        Figure(f"The largest errors on {len(target)} test images ({short(task.classes[0])})", to_svg(draw_grid(cells))),
+    ]
+
+
+def _ink(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlabel(x, color=_INK, parse_math=False)
+    axes.set_ylabel(y, color=_INK, parse_math=False)
+    axes.tick_params(colors=_INK)
+    for side in axes.spines.values():
+        side.set_color("#9ca0ab")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(tag: str, cells: Sequence[str]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(short(cell, 60))}</{tag}>" for cell in cells) + "</tr>"
+
+    return f"<table><thead>{line('th', head)}</thead><tbody>{''.join(line('td', row) for row in rows)}</tbody></table>"
+
+
+def _number(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.3f}"
