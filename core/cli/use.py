@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,7 +92,11 @@ def embed(context: Context) -> int:
     inputs = context.domain.expand_inputs(args.inputs)
     if not inputs:
         raise UserError(f"{' '.join(args.inputs)}: holds nothing to embed; name files or folders of them")
-    features = predictor.embed(inputs)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        features = predictor.embed(inputs)
+    for one in said:  # an input that can't be read has no features
+        console.warn(str(one.message))
     tables.write_features([str(one) for one in inputs], features, args.out)
     console.say(f"{features.shape[0]} inputs x {features.shape[1]} features: {args.out}")
     console.result = {"inputs": features.shape[0], "features": features.shape[1], "out": args.out}
