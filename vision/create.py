@@ -82,8 +82,9 @@ def _with_weights(name: str, pretrained: bool | str) -> ViT:
 
     if isinstance(pretrained, str) and (Path(pretrained) / "config.toml").exists():
         from isoform.core.engine.evaluate import load_model
+        from isoform.core.engine.run import RunFolder
 
-        model: Any = load_model(DOMAIN, pretrained)
+        model: Any = load_model(DOMAIN, RunFolder(pretrained))
         return model
     imported = DOMAIN.import_weights(f"timm:{name}" if pretrained is True else pretrained, pretrained=True)
     vit: Any = DOMAIN.rebuild(imported.config, imported.portable)
