@@ -42,8 +42,8 @@ class Wrap(nn.Module):
         self.modulation = None
         if config.condition == "adaln_zero":
             self.modulation = nn.Linear(config.cond_dim or config.dim, 3 * config.dim)
-        use_scale = layer_scale and config.layer_scale is not None
-        self.scale = nn.Parameter(torch.full((config.dim,), config.layer_scale)) if use_scale else None
+        first = config.layer_scale if layer_scale else None
+        self.scale = None if first is None else nn.Parameter(torch.full((config.dim,), first))
         self.dropout = config.dropout
         self.drop_path = drop_path
         self.takes_context = takes_context
