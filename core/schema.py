@@ -57,8 +57,9 @@ class BackboneConfig(Table):
     layer_scale_mlp: bool = Field(True, description="the channel mixer's branch has a layer_scale too")
     layer_scale: float | None = Field(None, description="first value of a learned factor on each branch; none if unset")
     position: Literal["none", "readd", "rotary", "rotary_half", "rotary_learned"] = Field(
-        "none", description="readd: Tokens.pos is added to the stream before every block; rotary: its angles turn q and "
-        "k by interleaved pairs (rotary_half: by halves; rotary_learned: angles are learned frequencies times Tokens.pos)",
+        "none", description="readd: Tokens.pos is added to the stream before every block; rotary: its angles turn q "
+        "and k by interleaved pairs (rotary_half: by halves; rotary_learned: angles are learned frequencies times "
+        "Tokens.pos)",
     )  # fmt: skip
     drop_path: float = Field(
         0.0, ge=0, lt=1, description="stochastic depth of the last block; 0 at the first, linear between"
