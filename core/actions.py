@@ -135,6 +135,13 @@ def train_seeds(
     return Run(path, results, request.domain)
 
 
+def runs_in(folder: str | Path) -> list[Path]:
+    """The run itself, or the runs of a group that `train_seeds` made, by seed."""
+    folder = Path(folder)
+    seeds = sorted(folder.glob("seed-*/config.toml"), key=lambda path: (len(path.parent.name), path.parent.name))
+    return [path.parent for path in seeds] if seeds and not (folder / "config.toml").exists() else [folder]
+
+
 def _default_folder(request: Request) -> Path:
     return Path("runs") / f"{request.app}-seed{request.resolve().config.train.seed}"
 

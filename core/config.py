@@ -286,6 +286,8 @@ def load_run_config(run: str | Path, domain: Domain) -> AppConfig:
 def _run_tree(run: Path) -> toml.Tree:
     path = run / "config.toml"
     if not path.is_file():
+        if next(run.glob("seed-*/config.toml"), None):
+            raise UserError(f"{run}: holds several seeds; name one of them, such as {run}/seed-1")
         found = "isn't a run folder (it has no config.toml)" if run.exists() else "doesn't exist"
         raise UserError(f"{run}: {found}; name a folder that `isoform DOMAIN train` wrote")
     tree, mistakes = toml.parse(read_text(path))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+SECONDS_BETWEEN_LINES = 30
 
 
 class Console:
@@ -43,6 +46,21 @@ class Console:
         widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (columns, *cells)]
         self.say(*([title] if title else []), *lines)
+
+    def track(self, parts: Sequence[Any], doing: str) -> Iterator[Any]:
+        """The parts of some long work: a bar on a terminal, in a pipe a line every half minute, both on stderr."""
+        if sys.stderr.isatty():
+            from rich.console import Console as Terminal
+            from rich.progress import track
+
+            yield from track(parts, doing, console=Terminal(stderr=True), transient=True)
+            return
+        said = time.monotonic()
+        for number, part in enumerate(parts):
+            if time.monotonic() - said > SECONDS_BETWEEN_LINES:
+                said = time.monotonic()
+                self.warn(f"{doing}: {number} of {len(parts)}")
+            yield part
 
     def fail(self, message: str, code: int, debug: bool) -> int:
         """Says what went wrong, with the traceback of the exception at hand where `debug`; returns `code`."""

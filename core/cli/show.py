@@ -115,21 +115,16 @@ def _domain_of(context: Context, app: str) -> Domain:
 
 def report(context: Context) -> int:
     """(Re)writes RUN/report.html; of several runs, one page with all of them."""
+    from isoform.core.actions import runs_in
     from isoform.core.engine.report import write_report
 
-    runs = [folder for run in context.args.runs for folder in _runs_in(Path(run))]
+    runs = [folder for run in context.args.runs for folder in runs_in(run)]
     for run in runs:
         config.run_domain(run)
     page = write_report(runs)
     context.console.say(f"{page}")
     context.console.result = {"report": str(page), "runs": [str(run) for run in runs]}
     return 0
-
-
-def _runs_in(folder: Path) -> list[Path]:
-    """The run itself, or the runs of a group that `train --seeds` made."""
-    seeds = sorted(folder.glob("seed-*/config.toml"), key=lambda path: (len(path.parent.name), path.parent.name))
-    return [path.parent for path in seeds] if seeds and not (folder / "config.toml").exists() else [folder]
 
 
 def bench(context: Context) -> int:

@@ -10,10 +10,14 @@ from isoform.core import actions, config, tables
 from isoform.core.cli.parser import Context
 from isoform.core.domain import Predictor, UserError
 from isoform.core.engine.evaluate import evaluate_run
+from isoform.core.engine.results import summarise_seeds
 
 if TYPE_CHECKING:
     from isoform.core.config import AppConfig
     from isoform.core.domain import Domain
+
+
+CHUNK = 256  # inputs between two looks of a progress bar
 
 
 def check(context: Context) -> int:
@@ -46,11 +50,20 @@ def _target(domain: Domain, target: str, apps_file: str | None, sets: list[str])
 
 
 def evaluate(context: Context) -> int:
-    """Metrics of a run on a split of its own data or of other data."""
+    """Metrics of a run on a split of its own data or of other data; mean and spread of a group of seeds."""
     args, console = context.args, context.console
-    found = evaluate_run(context.domain, args.run_dir, split=args.split, data=args.data, checkpoint=args.checkpoint)
-    console.table(["metric", found["split"]], list(found["metrics"].items()))
-    console.result = found
+    options = {"split": args.split, "data": args.data, "checkpoint": args.checkpoint}
+    found = [evaluate_run(context.domain, run, **options) for run in actions.runs_in(args.run_dir)]
+    if len(found) == 1:
+        console.table(["metric", args.split], list(found[0]["metrics"].items()))
+        console.result = found[0]
+        return 0
+    summary = summarise_seeds([{"metrics": {"test": one["metrics"]}} for one in found])["metrics"]["test"]
+    rows = [
+        [name, one["mean"], one["std"], " ".join(map("{:.4g}".format, one["values"]))] for name, one in summary.items()
+    ]
+    console.table(["metric", f"{args.split} mean", "std", "values"], rows)
+    console.result = {**found[0], "checkpoint": args.checkpoint, "metrics": summary}
     return 0
 
 
@@ -65,7 +78,8 @@ def predict(context: Context) -> int:
         raise UserError(
             f"{' '.join(args.inputs)}: holds nothing that can be predicted on; name files or folders of them"
         )
-    rows = predictor.predict(inputs)
+    parts = [inputs[start : start + CHUNK] for start in range(0, len(inputs), CHUNK)]
+    rows = [row for part in console.track(parts, "predicting") for row in predictor.predict(part)]
     for row in rows:
         if row.get("error"):
             console.warn(f"{row['input']}: {row['error']}")

@@ -352,6 +352,8 @@ def test_several_seeds_give_mean_and_spread(cli):
     code, out, _ = cli("toys", "train", "mlp", "--seeds", "2", "--run-dir", "g", "--epochs", "1", "--resume")
     assert code == 0 and out.count("this run is finished") == 2
     assert cli("report", "g")[0] == 0
+    assert last(cli("toys", "eval", "g", "--json")[1])["metrics"]["loss"] == summary
+    mistake(cli("toys", "predict", "g", "1"), "g: holds several seeds; name one of them, such as g/seed-1")
 
 
 # Predict and embed ----------------------------------------------------------------------------------------------------
