@@ -126,6 +126,11 @@ class Layout:
     name: str
     rules: tuple[Rule, ...]
 
+    def knows(self, name: str) -> bool:
+        """Whether a rule uses the foreign tensor of that name (for the part of a checkpoint that a layout is about)."""
+        found = self._rule_for(name, foreign_side=True)
+        return found is not None and bool(found[0].own)
+
     def read(
         self, foreign: Mapping[str, Tensor], own: Mapping[str, Tensor], *, fresh: Collection[str] = (), where: str = ""
     ) -> Loaded:
@@ -173,6 +178,8 @@ class Layout:
         self, own: Mapping[str, Tensor], *, ignored: Mapping[str, Tensor] | None = None, check_zeros: bool = True
     ) -> dict[str, Tensor]:
         """The foreign state dict that `read` would turn into `own`, bit for bit; `ignored` tensors are put back.
+
+        Tensors that only change their name share memory with `own`.
 
         Raises UserError for an own tensor that the layout has no name for, and for one that must be zero there and
         isn't (`check_zeros` = False drops it: for gradients).
@@ -263,7 +270,8 @@ def _write_rule(
             if check_zeros and bool(piece.any()):
                 problems.append(f"a part of our {sources[0]} is not zero, and this layout has no place for it")
         else:
-            foreign[target] = _through(piece, [op.write for op in reversed(rule.ops)]).clone().contiguous()
+            written = _through(piece, [op.write for op in reversed(rule.ops)]).contiguous()
+            foreign[target] = written.clone() if len(targets) > 1 else written
 
 
 def _through(tensor: Tensor, steps: Iterable[Callable[[Tensor], Tensor]]) -> Tensor:
@@ -278,7 +286,7 @@ _COMPILED: dict[str, re.Pattern[str]] = {}
 def _compile(pattern: str) -> re.Pattern[str]:
     if pattern not in _COMPILED:
         parts = re.split(r"(\{\*\}|\{\w+\})", pattern)
-        kinds = {"{p}": r"(?P<p>[^.]+)", "{*}": r"(?P<rest>.+)"}
+        kinds = {"{p}": r"(?P<p>[^./]+)", "{*}": r"(?P<rest>.+)"}
         seen: set[str] = set()
         text = ""
         for part in parts:

@@ -45,7 +45,7 @@ class VitHeadConfig(Table):
 
     task: Literal["multiclass", "multilabel", "regression"] = "multiclass"
     pool: Literal["class", "mean", "max", "mean_max", "class_max", "attention", "none"] = "class"
-    pool_prefix: bool = Field(False, description="mean and max also run over the prefix tokens")
+    pool_prefix: bool = Field(False, description="mean, max and attention also run over the prefix tokens")
     pool_heads: int | None = Field(None, gt=0, description="heads of attention pooling; the backbone's if unset")
     pool_mlp: int | None = Field(
         None, gt=0, description="hidden features of attention pooling; the backbone's if unset"
