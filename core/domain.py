@@ -197,7 +197,7 @@ class Domain:
     import_weights: Callable[..., ImportedModel]  # (source, layout, app config or None) -> model in our layout
     export: Mapping[str, Callable[..., None]] = field(default_factory=dict)  # format -> (run, path)
     verbs: Mapping[str, Verb] = field(default_factory=dict)
-    describe: Callable[[AppConfig], dict[str, Any]] | None = None  # rows that `explain` adds
+    describe: Callable[..., dict[str, Any]] | None = None  # (config, detail) -> rows that `apps` and `explain` add
     # The task of a finished run on its own (None) or on other data: class names and scalers are the run's portable()
     task_of_run: Callable[[AppConfig, dict[str, Any], Path | None], Task] | None = None
 

@@ -25,9 +25,9 @@ def _later(path: str) -> Callable[..., Any]:
 def create(name: str, *, pretrained: bool | str = False, features_only: bool = False, **options: Any) -> nn.Module:
     """A model by name: a size ("vit-s16"), one of the apps ("vit-mnist") or timm's ("vit_small_patch16_224").
 
-    See `isoform.vision.create.create` for the options.
+    See `isoform.vision.models.create` for the options.
     """
-    model: nn.Module = _later("create:create")(name, pretrained=pretrained, features_only=features_only, **options)
+    model: nn.Module = _later("models:create")(name, pretrained=pretrained, features_only=features_only, **options)
     return model
 
 

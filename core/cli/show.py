@@ -44,7 +44,7 @@ def apps(context: Context) -> int:
 
 def _about(domain: Domain, app: AppConfig) -> dict[str, Any]:
     try:
-        described = domain.describe(app) if domain.describe is not None else {}
+        described = domain.describe(app, detail=False) if domain.describe is not None else {}
     except UserError:  # its size depends on data that isn't named yet
         described = {}
     return {
@@ -80,9 +80,10 @@ def explain(context: Context) -> int:
         layer = next((name for k, name in resolved.layers.items() if k == key or k.startswith(f"{key}.")), "default")
         value = config.get(resolved.config.model_dump(mode="json"), path)
         shown = "unset" if path not in values and value is None else toml.value(value)
-        rows.append([key, shown, layer, fields.names_of(field.annotation), field.description or ""])
+        meaning = f"{field.description or ''} [{fields.names_of(field.annotation)}]".lstrip()
+        rows.append([key, shown, layer, meaning])
         settings[key] = {"value": value, "layer": layer, "description": field.description or ""}
-    console.table(["setting", "value", "set by", "type", "meaning"], rows, title=f"{domain.name}/{app}")
+    console.table(["setting", "value", "set by", "meaning [type]"], rows, title=f"{domain.name}/{app}")
     described: Mapping[str, Any] = {}
     try:
         described = domain.describe(resolved.config) if domain.describe is not None else {}

@@ -67,10 +67,12 @@ def settle(app):
     return app.model_copy(update={"train": app.train.model_copy(update={"epochs": 2})}), ["2 epochs, for 47 samples"]
 
 
-def describe(app):
+def describe(app, detail=True):
     if app.train.epochs == "auto":
         raise UserError("data.root: names no folder")
-    return {"data": "47 points", "model": "mlp", "parameters": 1234, "source": "drawn at random", "attention": "none"}
+    return {"data": "47 points", "model": "mlp", "parameters": 1234, "source": "drawn at random"} | (
+        {"attention": "none"} if detail else {}
+    )
 
 
 def import_weights(source, layout, app):
