@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from isoform.core.attention import bias as biases
@@ -90,8 +89,9 @@ class _Blocks(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # `once_differentiable` would let a gradient's gradient with respect to q pass as 0
+            raise RuntimeError("attention in blocks has no second derivatives: ask for impl='reference'")
         q, k, v, out, lse, *leaves = ctx.saved_tensors
         scale, visible, dropout, seed, spec = ctx.settings
         bias = tree_unflatten([None if x is None else x.detach() for x in leaves], spec)
