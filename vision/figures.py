@@ -1,6 +1,6 @@
 """The pictures of a vision report: samples with their predictions, the worst mistakes, confusion, calibration, classes.
 
-Class names come from a user's folders: matplotlib escapes them in SVG, `html.escape` in tables, and none is read as TeX.
+Class names come from a user's folders: matplotlib escapes them in SVG, `html.escape` in tables; none is read as TeX.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def to_svg(plot: Any) -> str:
     """A matplotlib figure as SVG text that takes the page's text colour."""
     import matplotlib
 
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "isoform", "text.parse_math": False}
+    settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "isoform", "text.parse_math": False}
     buffer = io.StringIO()
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a glyph that matplotlib's font lacks: the browser has it

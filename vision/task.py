@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isoform.core import tables
-from isoform.core.domain import Figure, Task, UserError
+from isoform.core.domain import Figure, InitialWeights, Task, UserError
 from isoform.core.schema import AppConfig
 from isoform.vision import metrics as M
 from isoform.vision.baselines import baselines
@@ -24,6 +24,7 @@ from isoform.vision.config import VisionApp
 from isoform.vision.data.dataset import ImageData, preprocessing
 from isoform.vision.data.sources import other_data
 from isoform.vision.data.transforms import Augment, Drawn, to_float
+from isoform.vision.initial import adapt_weights, initial_weights
 from isoform.vision.predictor import SHOWN_CLASSES, rows_of
 from isoform.vision.settle import settle
 
@@ -179,6 +180,14 @@ class VisionTask(Task):
         """[N, K] probabilities of classes (that sum to 1) or of labels."""
         return M.softmax(outputs["logits"]) if self.kind == "multiclass" else M.sigmoid(outputs["logits"])
 
+    def initial_weights(self, source: str) -> InitialWeights:
+        """See initial.py."""
+        return initial_weights(source, self.config)
+
+    def adapt_weights(self, weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+        """See initial.py."""
+        return adapt_weights(weights, model)
+
     def baselines(self) -> dict[str, dict[str, dict[str, float]]]:
         """See baselines.py."""
         return baselines(self.data, self._score)
@@ -282,7 +291,19 @@ def build_model(config: VisionApp) -> nn.Module:
         raise UserError(str(error)) from None
 
 
+def rebuild(config: AppConfig, portable: dict[str, Any]) -> nn.Module:
+    """The model of a run, without its data: its config says everything."""
+    assert isinstance(config, VisionApp)
+    return build_model(config)
+
+
 def task_of_run(config: AppConfig, portable: dict[str, Any], path: Path | None) -> VisionTask:
     """The task of a finished run, on its own data or on those at `path`; classes and scales are the run's."""
     assert isinstance(config, VisionApp)
     return VisionTask(config if path is None else other_data(config, path))
+
+
+def rebuild(config: AppConfig, portable: dict[str, Any]) -> nn.Module:
+    """The model of a run; its number of outputs stands in the run's configuration."""
+    assert isinstance(config, VisionApp)
+    return build_model(config)

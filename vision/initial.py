@@ -1,0 +1,68 @@
+"""Starting from other weights: foreign checkpoints, and tables and kernels of another size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from isoform.core.domain import InitialWeights, UserError
+from isoform.core.engine import initial
+from isoform.core.resize import resize_patch_kernel, resize_position_table
+from isoform.vision.config import VisionApp
+
+
+def initial_weights(source: str, config: VisionApp) -> InitialWeights:
+    """A run folder, a file in isoform's names, or whatever `isoform vision import` reads (timm:NAME, a checkpoint)."""
+    path = Path(source)
+    if path.is_dir():
+        return initial.read(source)
+    if path.suffix == ".safetensors" and path.is_file():
+        found = initial.read(source)
+        if any(name.startswith("backbone.") for name in found.weights):
+            return found
+    from isoform.vision.vit.pretrained import import_checkpoint
+
+    imported = import_checkpoint(source, None, None)
+    name = source if ":" in source else path.name  # never a path of this machine
+    return InitialWeights(imported.weights, name, config.domain, imported.licence)
+
+
+def adapt_weights(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The position table carried to the model's grid, the patch kernel to its patch size and channels.
+
+    Raises UserError for a table whose grid was not square, as its shape is not known then.
+    """
+    want = model.state_dict()
+    found = dict(weights)
+    tokeniser = getattr(model, "tokeniser", None)
+    name = "tokeniser.position"
+    if tokeniser is not None and name in found and name in want and found[name].shape[1] != want[name].shape[1]:
+        if name not in dict(model.named_parameters()):
+            del found[name]  # computed, not learned: the model has its own
+        else:
+            prefix = tokeniser.prefix if tokeniser.config.position_prefix else 0
+            side = math.isqrt(max(found[name].shape[1] - prefix, 0))
+            if side * side != found[name].shape[1] - prefix:
+                raise UserError(
+                    f"the initial position table has {found[name].shape[1]} rows, which is no square grid and "
+                    f"{prefix} special token(s): set tokeniser.class_token and tokeniser.registers as in its model"
+                )
+            mode = tokeniser.config.position_resize
+            found[name] = resize_position_table(found[name], (side, side), tokeniser.grid, prefix=prefix, mode=mode)
+    name = "tokeniser.patch.weight"
+    if name in found and name in want and found[name].dim() == 4:
+        kernel = _channels(found[name], want[name].shape[1])
+        height, width = want[name].shape[2:]
+        found[name] = resize_patch_kernel(kernel, (height, width))
+    return found
+
+
+def _channels(kernel_OChw: Tensor, channels: int) -> Tensor:
+    """A patch kernel for another number of channels: the same answer where all channels are alike."""
+    have = kernel_OChw.shape[1]
+    if have == channels:
+        return kernel_OChw
+    return kernel_OChw.sum(1, keepdim=True).expand(-1, channels, -1, -1) / channels
