@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -225,9 +225,6 @@ def foreign_predictor(domain: Domain, imported: ImportedModel) -> Predictor:
 
 def write_imported(imported: ImportedModel, domain: Domain, source: str, out: str | Path) -> Run:
     """Writes an imported checkpoint as a run folder, whole or not at all. Raises UserError where `out` is taken."""
-    final = Path(out)
-    if final.exists() and (not final.is_dir() or any(final.iterdir())):
-        raise UserError(f"{final}: exists already; name a new folder with --out")
     model = domain.rebuild(imported.config, imported.portable)
     load_weights(model, imported.weights, source)
     name = source if ":" in source else Path(source).name  # never a path of this machine
@@ -236,23 +233,43 @@ def write_imported(imported: ImportedModel, domain: Domain, source: str, out: st
         "parameters": sum(parameter.numel() for parameter in model.parameters()), "precision": "fp32",
         "source": name, "layout": imported.layout, "licence": imported.licence, "metrics": {}, "baselines": {},
     }  # fmt: skip
+    with staged(out) as folder:
+        run = RunFolder(folder)
+        run.path.mkdir()
+        run.write_text("config.toml", configs.dump_toml(imported.config))
+        run.write_json("task.json", {**imported.portable, "licence": imported.licence})
+        run.write_json("results.json", results)
+        run.write_text("card.md", _card(imported, name))
+        weights = Checkpoint(imported.weights, None, {}, {"place": {"step": 0, "best_step": 0}})
+        checkpoints.write(run.checkpoints, 0, weights)
+    return Run(Path(out), results, domain)
+
+
+def export(domain: Domain, run_dir: str | Path, kind: str, out: str | Path, checkpoint: str = "best") -> None:
+    """Writes a run's model in another format, whole or not at all. Raises UserError where `out` is taken."""
+    configs.load_run_config(run_dir, domain)
+    with staged(out) as path:
+        domain.export[kind](Path(run_dir), path, checkpoint=checkpoint)
+
+
+@contextmanager
+def staged(out: str | Path) -> Iterator[Path]:
+    """A path to write at; what is written there, and beside it, takes its place at the end if all went well.
+
+    Raises UserError where something is in that place already, or nothing can be written.
+    """
+    final = Path(out)
+    if final.exists() and (not final.is_dir() or any(final.iterdir())):
+        raise UserError(f"{final}: exists already; name another --out")
+    anchor = next(folder for folder in final.absolute().parents if folder.exists())
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            dir=final.parent, prefix=f".{final.name}.", ignore_cleanup_errors=True
-        ) as made:
-            run = RunFolder(Path(made) / "run")
-            run.path.mkdir()
-            run.write_text("config.toml", configs.dump_toml(imported.config))
-            run.write_json("task.json", {**imported.portable, "licence": imported.licence})
-            run.write_json("results.json", results)
-            run.write_text("card.md", _card(imported, name))
-            weights = Checkpoint(imported.weights, None, {}, {"place": {"step": 0, "best_step": 0}})
-            checkpoints.write(run.checkpoints, 0, weights)
-            run.path.replace(final)
+        with tempfile.TemporaryDirectory(dir=anchor, prefix=f".{final.name}.") as made:
+            yield Path(made) / final.name
+            final.parent.mkdir(parents=True, exist_ok=True)
+            for written in Path(made).iterdir():
+                written.replace(final.parent / written.name)
     except OSError as error:
-        raise UserError(f"{final}: can't be written ({error.strerror}); name another folder with --out") from error
-    return Run(final, results, domain)
+        raise UserError(f"{final}: can't be written ({error.strerror}); name another --out") from error
 
 
 def _card(imported: ImportedModel, source: str) -> str:

@@ -195,7 +195,7 @@ class Domain:
     check: Callable[[AppConfig | Path], CheckReport]
     expand_inputs: Callable[[Sequence[str]], list[Any]]  # command-line inputs to predictor inputs (folders, lists)
     import_weights: Callable[..., ImportedModel]  # (source, layout, app config or None) -> model in our layout
-    export: Mapping[str, Callable[..., None]] = field(default_factory=dict)  # format -> (run, path)
+    export: Mapping[str, Callable[..., None]] = field(default_factory=dict)  # format -> (run folder, path, checkpoint=)
     verbs: Mapping[str, Verb] = field(default_factory=dict)
     describe: Callable[..., dict[str, Any]] | None = None  # (config, detail) -> rows that `apps` and `explain` add
     # The task of a finished run on its own (None) or on other data: class names and scalers are the run's portable()

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from isoform.core import actions, config
+from isoform.core import actions
 from isoform.core.cli.parser import Context
-from isoform.core.domain import UserError
 
 
 def import_(context: Context) -> int:
@@ -27,11 +24,7 @@ def import_(context: Context) -> int:
 def export(context: Context) -> int:
     """Writes a run's model in another format."""
     args, console, domain = context.args, context.console, context.domain
-    config.load_run_config(args.run_dir, domain)
-    out = Path(args.out)
-    if out.exists():
-        raise UserError(f"{out}: exists already; name another --out")
-    domain.export[args.format](Path(args.run_dir), out, checkpoint=args.checkpoint)
-    console.say(f"{args.format}: {out}")
-    console.result = {"format": args.format, "out": str(out)}
+    actions.export(domain, args.run_dir, args.format, args.out, args.checkpoint)
+    console.say(f"{args.format}: {args.out}")
+    console.result = {"format": args.format, "out": args.out}
     return 0

@@ -88,6 +88,11 @@ def export(run, path, *, checkpoint="best"):
     path.write_text(f"{run.name} {checkpoint}")
 
 
+def broken(run, path, *, checkpoint="best"):
+    path.write_text("half")
+    raise UserError("the model can't be said in this format")
+
+
 def expand(inputs):
     return [one for one in inputs if one != "empty"]
 
@@ -117,7 +122,7 @@ TOYS = Domain(
     check=lambda target: CheckReport(["47 points"], {"train": 47}, "leaky" in str(target), "<html>page</html>"),
     expand_inputs=expand,
     import_weights=import_weights,
-    export={"text": export},
+    export={"text": export, "broken": broken},
     verbs={"count": Verb(help="counts", arguments=lambda parser: parser.add_argument("-n", type=int), run=count)},
     describe=describe,
 )
@@ -272,6 +277,9 @@ def test_from_training_to_export(cli, place):
     code, _, _ = cli("toys", "export", run, "--format", "text", "--out", "x.txt", "--checkpoint", "last")
     assert code == 0 and Path("x.txt").read_text() == "mlp-seed3 last"
     mistake(cli("toys", "export", run, "--format", "text", "--out", "x.txt"), "exists already")
+    mistake(cli("toys", "export", run, "--format", "broken", "--out", "deep/y.txt"), "can't be said in this format")
+    assert not Path("deep").exists()
+    assert cli("toys", "export", run, "--format", "text", "--out", "deep/y.txt")[0] == 0
 
 
 def test_a_table_of_the_model_beside_its_baselines(cli):
