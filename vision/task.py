@@ -291,12 +291,6 @@ def build_model(config: VisionApp) -> nn.Module:
         raise UserError(str(error)) from None
 
 
-def rebuild(config: AppConfig, portable: dict[str, Any]) -> nn.Module:
-    """The model of a run, without its data: its config says everything."""
-    assert isinstance(config, VisionApp)
-    return build_model(config)
-
-
 def task_of_run(config: AppConfig, portable: dict[str, Any], path: Path | None) -> VisionTask:
     """The task of a finished run, on its own data or on those at `path`; classes and scales are the run's."""
     assert isinstance(config, VisionApp)
