@@ -163,7 +163,7 @@ def from_array(array: np.ndarray | Tensor, channels: int | None, name: str = "ar
 def _planes(array_HWC: np.ndarray) -> Tensor:
     if array_HWC.ndim == 2:
         array_HWC = array_HWC[:, :, None]
-    return torch.from_numpy(np.ascontiguousarray(array_HWC.transpose(2, 0, 1)))
+    return torch.from_numpy(np.array(array_HWC.transpose(2, 0, 1), order="C"))  # a copy: Pillow's memory is read-only
 
 
 def _read_bytes(path: Path, name: str) -> bytes:
