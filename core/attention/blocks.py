@@ -107,12 +107,16 @@ class _Blocks(torch.autograd.Function):
                 shape = (*q[at].shape[:3], k.shape[2])
                 mask = mask_of(bias, visible, q, batch, rows)
                 factor = None if keep is None else keep.next(shape, lse.dtype)
-                q_b, d_out_b = _stack(q[at]) * scale, _stack(d_out[at])
+                q_b = _stack(q[at]) * scale
                 p = _masked((q_b @ k_b.mT).view(shape), mask).sub_(lse[at][..., None]).exp_()
+                # A row whose scores are all huge has lost the second part of its lse: its sum makes up for that.
+                total = p.sum(-1, keepdim=True)
+                d_out_r = d_out[at] / total.masked_fill_(total == 0, 1.0)
+                d_out_b = _stack(d_out_r)
                 dp = (d_out_b @ v_b.mT).view(shape)
                 if factor is not None:
                     dp *= factor
-                ds = dp.sub_((d_out[at] * out[at]).sum(-1, keepdim=True, dtype=lse.dtype)).mul_(p)
+                ds = dp.sub_((d_out_r * out[at]).sum(-1, keepdim=True)).mul_(p)
                 if factor is not None:
                     p *= factor
                 p, ds_b = p.flatten(0, 1), ds.flatten(0, 1)

@@ -110,6 +110,16 @@ def test_small_types_are_as_close_as_their_rounding(dtype, name):
         assert got.dtype == coarse.dtype and (got.double() - want).abs().max() <= bound
 
 
+def test_rows_masked_by_the_lowest_number_keep_their_gradients():
+    """Their log-sum-exp is the lowest number too, and says nothing of how many keys share the row."""
+    q, k, v, _ = draw(SIZES[0], "plain")
+    lowest = torch.zeros(2, 3, 5, 7)
+    lowest[0, :, 2:] = torch.finfo(torch.float32).min
+    settings = {"bias": Dense(lowest.requires_grad_())}
+    for got, want in zip(*(run(q, k, v, settings, impl) for impl in ("sdpa", "reference")), strict=True):
+        torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
+
+
 def test_two_blocks_of_samples_and_of_rows_are_planned(monkeypatch):
     q = torch.zeros(5, 2, 7, 3)
     monkeypatch.setattr(bias, "LIMIT_BYTES", 4 * 2 * 7 * 11 * 2)
