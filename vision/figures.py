@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from isoform.core.domain import Figure
 from isoform.vision import metrics as M
+from isoform.vision.data.dataset import spread
 from isoform.vision.data.transforms import to_float
+from isoform.vision.maps import attention_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,18 +31,18 @@ MOST_CLASSES = 30  # in a picture of the confusion matrix
 MOST_ROWS = 100  # in the table of classes
 
 
-def figures(task: VisionTask, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
+def figures(task: VisionTask, model: nn.Module, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
     """Pictures of the test split's predictions."""
-    target = outputs["target"]
+    target, look = outputs["target"], _attention_figure(task, model)
     if task.kind == "regression":
-        return _regression_figures(task, outputs["prediction"], target)
+        return [*_regression_figures(task, outputs["prediction"], target), look]
     probability = task.probability(outputs)
     if task.kind == "multilabel":
-        return [_sample_grid(task, probability, target), _label_table(task, probability, target)]
+        return [_sample_grid(task, probability, target), _label_table(task, probability, target), look]
     counts = M.confusion(probability.argmax(1), target, len(task.classes))
     found = [_sample_grid(task, probability, target)]
     worst = _worst_mistakes(task, probability, target)
-    found += [worst] if worst else []
+    found += [worst, look] if worst else [look]
     found.append(_confusion_figure(counts, task.classes))
     found.append(_reliability(probability, target))
     found.append(_class_table(counts, task.classes))
@@ -66,7 +68,7 @@ def draw_grid(cells: Sequence[tuple[Tensor, str, bool | None]], columns: int = 6
     from matplotlib.figure import Figure as Plot
 
     rows = -(-len(cells) // columns)
-    plot = Plot(figsize=(1.55 * columns, 1.85 * rows), layout="constrained")
+    plot = Plot(figsize=(1.1 * columns, 1.4 * rows), layout="constrained")
     axes = np.atleast_1d(plot.subplots(rows, columns, squeeze=False)).ravel()
     for place in axes:
         place.set_axis_off()
@@ -119,6 +121,17 @@ def _worst_mistakes(task: VisionTask, probability: np.ndarray, target: np.ndarra
     chosen = wrong[np.argsort(-probability[wrong].max(1), kind="stable")][:12]
     cells = [_cell(task, i, probability, target) for i in chosen]
     return Figure(f"The surest of {len(wrong)} mistakes on {len(target)} test images", to_svg(draw_grid(cells)))
+
+
+def _attention_figure(task: VisionTask, model: nn.Module) -> Figure:
+    rows = spread(task.data.rows["test"], 6)
+    images = [task.data.fitted(int(row)) for row in rows]
+    device = next(model.parameters()).device
+    maps = attention_map(model, task.preprocess(images).to(device)).float().cpu()
+    cells: list[tuple[Tensor, str, bool | None]] = [(image, "", None) for image in images]
+    cells += [(one[None] / one.max(), "", None) for one in maps]
+    who = "the class token" if task.config.tokeniser.class_token else "all patches on average"
+    return Figure(f"Test images, and where {who} looks in the last block", to_svg(draw_grid(cells, len(images))))
 
 
 def _confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> Figure:

@@ -249,7 +249,7 @@ class VisionTask(Task):
         """See figures.py."""
         from isoform.vision.figures import figures
 
-        return figures(self, outputs)
+        return figures(self, model, outputs)
 
     def _class_weight(self) -> Tensor | None:
         """[K] balanced: in proportion to one over the class's share, 1 on average over the training samples."""

@@ -1,0 +1,73 @@
+"""`python -m isoform.vision.demo RUN [--out FILE]`: a picture of what a trained run says of its test images."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from isoform.core.config import load_run_config
+from isoform.core.domain import UserError
+from isoform.core.engine.evaluate import load_model
+from isoform.core.engine.run import RunFolder
+from isoform.vision import DOMAIN
+from isoform.vision.data.dataset import spread
+from isoform.vision.figures import draw_grid, guess_of
+from isoform.vision.maps import attention_map
+from isoform.vision.task import task_of_run
+
+
+def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path | None = None) -> Path:
+    """Test images, predictions and attention of a run, written to `out` (default RUN/demo.png; .svg and .pdf work too).
+
+    data: other images than the run's own, as for `isoform vision eval --data`. Raises UserError where there is no run,
+    or its data are no longer there.
+    """
+    run = RunFolder(run_dir)
+    config = load_run_config(run.path, DOMAIN)
+    task = task_of_run(config, run.portable(), Path(data) if data is not None else None)
+    model = load_model(DOMAIN, run)
+    split = "test" if "test" in task.data.rows else next(iter(task.data.rows))
+    chosen = spread(np.arange(task.sizes()[split]), 12)
+    with torch.no_grad():
+        batch = task.collate([task.sample(split, int(i), None) for i in chosen])
+        outputs = {name: value.numpy() for name, value in task.predict(model, batch).items()}
+    guess = outputs["prediction"] if task.kind == "regression" else task.probability(outputs)
+    images = [task.data.fitted(int(task.data.rows[split][i])) for i in chosen]
+    maps = attention_map(model, batch["image"])
+    cells = []
+    for start in range(0, len(chosen), 6):  # a row of images above a row of what the model looked at
+        part = range(start, min(start + 6, len(chosen)))
+        cells += [(images[i], *guess_of(task.kind, task.classes, guess[i], outputs["target"][i])) for i in part]
+        cells += [(maps[i][None] / maps[i].max(), "", None) for i in part]
+    path = Path(out) if out is not None else run.path / "demo.png"
+    try:
+        draw_grid(cells, min(6, len(chosen))).savefig(path, dpi=160)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: can't be drawn ({error}); choose another --out ending in .png, .svg or .pdf"
+        ) from None
+    return path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; 2 for the user's mistake."""
+    parser = argparse.ArgumentParser(prog="python -m isoform.vision.demo", description=__doc__)
+    parser.add_argument("run", metavar="RUN", help="the folder of a trained run")
+    parser.add_argument("--out", metavar="FILE", help="the picture (default RUN/demo.png)")
+    parser.add_argument("--data", metavar="PATH", help="other images than the run's own")
+    args = parser.parse_args(arguments)
+    try:
+        path = draw(args.run, args.out, data=args.data)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(f"{path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
