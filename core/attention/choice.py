@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 
 from isoform.core.attention import bias as biases
+from isoform.core.attention.tuning import MAX_DIM
 
 
 class Request(NamedTuple):
@@ -71,8 +72,6 @@ def refusal(impl: str, request: Request) -> str | None:
         return f"attention needs floating-point inputs, got {request.dtype}"
     if impl != "triton":
         return None
-    from isoform.core.attention.tuning import MAX_DIM
-
     if find_spec("triton") is None:
         return "the package triton isn't installed"
     if request.device != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
