@@ -95,8 +95,8 @@ def guess_of(kind: str, classes: Sequence[str], guess: np.ndarray, target: np.nd
     """(caption, right or wrong) of one image."""
     if kind == "multiclass":
         k, true = int(guess.argmax()), int(target)
-        caption = f"{short(classes[k])} {guess[k]:.0%}"
-        return (caption, True) if k == true else (f"{caption}\nis {short(classes[true])}", False)
+        caption = f"{short(classes[k], 11)} {guess[k]:.0%}"
+        return (caption, True) if k == true else (f"{caption}\nis {short(classes[true], 11)}", False)
     if kind == "multilabel":
         named = [short(name, 12) for name, p in zip(classes, guess, strict=True) if p >= 0.5]
         return ", ".join(named[:3]) or "(none)", bool(((guess >= 0.5) == (target > 0.5)).all())

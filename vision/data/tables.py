@@ -36,6 +36,8 @@ def read_table(data: DataConfig, kind: str) -> Records:
     group_column = data.group or ("group" if "group" in columns else None)
     names = [_image(row[data.paths], root, path, number) for number, row in enumerate(rows, 2)]
     labels, classes = _labels(rows, data.labels, kind, path)
+    if kind == "multiclass" and len(classes) < 2 and data.classes is None:
+        raise UserError(f'{path}: column "{data.labels[0]}" holds one class only ({classes[0]})')
     split = np.array([""] * len(rows))
     if data.split in columns:
         split = np.array([_split(row[data.split], path, number) for number, row in enumerate(rows, 2)])
@@ -113,8 +115,6 @@ def _labels(rows: list[dict[str, str]], columns: tuple[str, ...], kind: str, tab
         if "" in labels:
             raise UserError(f'{table} row {labels.index("") + 2}: column "{columns[0]}" is empty')
         classes = sorted_classes(set(labels))
-        if len(classes) < 2:
-            raise UserError(f'{table}: column "{columns[0]}" holds one class only ({classes[0]})')
         return labels, classes
     if len(columns) == 1:
         sets = [tuple(sorted({part.strip() for part in row[columns[0]].split("|")} - {""})) for row in rows]
