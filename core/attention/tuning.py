@@ -33,7 +33,7 @@ Table = dict[tuple[str, bool], tuple[Tiles, Tiles, Tiles]]
 
 SM80_16: Table = {
     ("forward", False): (Tiles(64, 64, 4), Tiles(64, 64, 4), Tiles(64, 64, 4)),
-    ("forward", True): (Tiles(64, 32, 4), Tiles(64, 64, 4), Tiles(64, 32, 4)),
+    ("forward", True): (Tiles(64, 32, 4), Tiles(64, 64, 4), Tiles(64, 32, 8)),
     ("query", False): (Tiles(64, 64, 4), Tiles(64, 64, 4), Tiles(64, 64, 4)),
     ("query", True): (Tiles(64, 32, 4), Tiles(64, 32, 4), Tiles(64, 64, 8)),
     ("key", False): (Tiles(32, 64, 4), Tiles(32, 64, 4), Tiles(32, 64, 8)),

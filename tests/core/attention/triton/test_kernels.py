@@ -41,7 +41,7 @@ def reference(q, k, v, bias, valid, causal, scale=SCALE):
 
 
 def compare(q, k, v, bias, valid, causal, tolerance) -> list[Tensor]:
-    """Output and every gradient agree with the float64 reference within `tolerance` times the largest element (or 1)."""
+    """Output and all gradients agree with the float64 reference within `tolerance` times the largest element or 1."""
     tensors = [t for t in (q, k, v, bias) if t is not None]
     out = attention_triton(q, k, v, bias, valid, causal, SCALE)
     do = torch.randn(out.shape).to(out.dtype)
@@ -144,7 +144,7 @@ def test_masks_written_as_bias():
 
 @pytest.mark.usefixtures("guarded")
 def test_views_of_one_projection():
-    """q, k, v as slices of [B, N, 3, H, D], the layout of a joint projection; a gradient that is one number expanded."""
+    """q, k, v as slices of [B, N, 3, H, D], as a joint projection leaves them; the gradient is one number expanded."""
     qkv = make(2, 13, 3, 2, 16)
     q, k, v = qkv.permute(2, 0, 3, 1, 4)
     (found,) = torch.autograd.grad(attention_triton(q, k, v, None, None, False, SCALE).sum(), qkv)
