@@ -254,7 +254,8 @@ def cifar_files(root: Path, hundred: bool, binary: bool, n: int = 3) -> dict[str
     if hundred and binary:
         (folder / "fine_label_names.txt").write_text("\n".join(names))
     elif hundred:
-        (folder / "meta").write_bytes(pickle.dumps({b"fine_label_names": [name.encode() for name in names]}, protocol=2))
+        meta = {b"fine_label_names": [name.encode() for name in names]}
+        (folder / "meta").write_bytes(pickle.dumps(meta, protocol=2))
     return pixels
 
 

@@ -6,8 +6,6 @@ import gzip
 import hashlib
 import importlib.metadata
 import inspect
-import io
-import pickle
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from isoform.core.domain import UserError
+from isoform.core.restricted import read_plain_pickle
 from isoform.vision.config import DataConfig
 from isoform.vision.data.records import ArrayImages, PillowImages, Records, sorted_classes
 
@@ -171,35 +170,8 @@ def _cifar_pickle(path: Path, hundred: bool) -> tuple[np.ndarray, np.ndarray]:
     return pixels, codes
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Containers, numbers, text and plain numeric numpy arrays; any other object is refused."""
-
-    _ALLOWED = frozenset({"ndarray", "dtype", "_reconstruct"})
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module.split(".")[0] == "numpy" and name in self._ALLOWED:
-            if name == "_reconstruct":
-                return _new_array
-            return np.dtype if name == "dtype" else np.ndarray
-        if (module, name) == ("_codecs", "encode"):
-            return _latin1
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-
-
-def _new_array(kind: Any, shape: Any, code: Any) -> np.ndarray:
-    """An empty array that `__setstate__` fills; the stream's own shape is not trusted before it arrives there."""
-    return np.ndarray.__new__(np.ndarray, (0,), "b")
-
-
-def _latin1(text: Any, encoding: Any = "latin1") -> bytes:
-    return str(text).encode("latin1")
-
-
 def _unpickle(path: Path) -> dict[str, Any]:
-    try:
-        content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="bytes").load()
-    except Exception as error:  # noqa: BLE001 - a damaged pickle can raise anything
-        raise UserError(f"{path}: is no CIFAR batch that can be read safely ({error})") from None
+    content = read_plain_pickle(path, encoding="bytes")
     if not isinstance(content, dict):
         raise UserError(f"{path}: is no CIFAR batch; download it again")
     return {str(_text(key)): value for key, value in content.items()}
