@@ -73,3 +73,10 @@ def resize_patch_kernel(kernel_OChw: Tensor, new_size: tuple[int, int]) -> Tenso
     inverse = _inverse_resize(old, (new_size[0], new_size[1])).to(kernel_OChw.device)
     flat = kernel_OChw.float().flatten(2) @ inverse.T
     return flat.unflatten(2, tuple(new_size)).to(kernel_OChw)
+
+
+def change_channels(kernel_OChw: Tensor, channels: int) -> Tensor:
+    """A patch kernel for images of another number of channels: the same answer where all channels are alike."""
+    if kernel_OChw.shape[1] == channels:
+        return kernel_OChw
+    return kernel_OChw.sum(1, keepdim=True).expand(-1, channels, -1, -1) / channels
