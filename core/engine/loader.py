@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +53,9 @@ def workers_of(task: Task) -> int:
     return int(getattr(getattr(task.config, "data", None), "workers", 0))
 
 
-def read(task: Task, split: str, keys: Iterable[Key], *, seed: int | None = None, workers: int = 0) -> Iterator[Batch]:
+def read(
+    task: Task, split: str, keys: Iterable[Key], *, seed: int | None = None, workers: int = 0
+) -> Generator[Batch, None, None]:
     """Reads, augments (where `seed` is given), collates and mixes the batches `keys`, in that order.
 
     One iterator serves a whole run: workers stay alive and read ahead across epochs. Raises what Task.sample raises, a
@@ -98,6 +100,8 @@ class _Source(Dataset[Any]):
         rng = None if self.seed is None else generator(self.seed, epoch, index, AUGMENT)
         try:
             return self.task.sample(self.split, index, rng)
+        except UserError:
+            raise
         except Exception as error:
             error.add_note(f"while reading sample {index} of {self.split}")
             raise

@@ -109,7 +109,7 @@ def _tensors(model: nn.Module) -> list[Tensor]:
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
     """The optimiser's state as {"exp_avg/NAME": tensor}, named after the parameters."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     return {
         f"{kind}/{names[parameter]}": value
         for parameter, state in optimizer.state.items()

@@ -6,7 +6,6 @@ Curves are inline SVG whose colours are CSS variables, so that they follow the r
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,26 +16,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from isoform.core.domain import UserError
+from isoform.core.engine.chart import Line, chart
 from isoform.core.engine.display import clock
 from isoform.core.engine.run import RunFolder, plain
 
 _BOOKKEEPING = {"step", "epoch", "split", "seconds", "samples_per_second"}
 _OPTIMISATION = ("lr", "grad_norm")
 _MOST_PLOTS = 8
-# Stand-ins that matplotlib can draw with, replaced by CSS variables in the SVG.
-_INK, _GRID = "#010203", "#010204"
-_SERIES = [f"#0102{number:02x}" for number in range(16, 24)]
-
-
-@dataclass(frozen=True)
-class Line:
-    """One curve of a plot; `number` picks its colour."""
-
-    label: str
-    x: Sequence[float]
-    y: Sequence[float]
-    number: int
-    faint: bool = False
 
 
 @dataclass
@@ -121,7 +107,7 @@ def _curves(runs: Sequence[Shown]) -> list[tuple[str, list[Line]]]:
             names = dict.fromkeys(name for line in lines for name in line if name not in _BOOKKEEPING)
             for name in names:
                 points = [(line["step"], line[name]) for line in lines if isinstance(line.get(name), int | float)]
-                if len(points) < 1:
+                if not points:
                     continue
                 single = len(runs) == 1
                 label = split if single else f"{run.folder} ({split})"
@@ -135,34 +121,9 @@ def _curves(runs: Sequence[Shown]) -> list[tuple[str, list[Line]]]:
 
 
 def _plot(name: str, lines: Sequence[Line]) -> str:
-    """Curves over optimiser steps as inline SVG, colours as CSS variables."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    settings = {"svg.fonttype": "none", "svg.hashsalt": name, "axes.spines.top": False, "axes.spines.right": False,
-                "text.color": _INK, "axes.labelcolor": _INK, "axes.edgecolor": _GRID, "xtick.color": _INK,
-                "ytick.color": _INK, "grid.color": _GRID, "font.size": 9, "text.parse_math": False}  # fmt: skip
-    with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(4.6, 2.7))
-        axes = figure.add_axes((0.13, 0.17, 0.85, 0.79))
-        for line in lines:
-            marker = "o" if len(line.x) < 3 else None
-            axes.plot(line.x, line.y, color=_SERIES[line.number % len(_SERIES)], lw=1.6, marker=marker, markersize=4,
-                      alpha=0.4 if line.faint else 1, label=line.label)  # fmt: skip
-        values = [value for line in lines for value in line.y]
-        if name == "loss" and min(values) > 0 and max(values) > 30 * min(values):
-            axes.set_yscale("log")
-        axes.set_xlabel("step")
-        axes.grid(True, lw=0.6)
-        axes.set_axisbelow(True)
-        if len(lines) > 1:
-            axes.legend(frameon=False, fontsize=8)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = inline_svg(buffer.getvalue(), "plot-" + re.sub(r"\W", "_", name))
-    for number, colour in enumerate(_SERIES):
-        svg = svg.replace(colour, f"var(--series-{number})")
-    return svg.replace(_INK, "currentColor").replace(_GRID, "var(--rule)")
+    values = [value for line in lines for value in line.y]
+    wide = name == "loss" and min(values) > 0 and max(values) > 30 * min(values)
+    return chart(lines, title=f"{name} over optimiser steps", log=wide)
 
 
 def _names(runs: Sequence[Shown]) -> list[tuple[str, str]]:

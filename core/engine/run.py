@@ -51,9 +51,9 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Keeps a second run out; a dead process holds nothing. Raises UserError where a living one trains here.
 
-        A folder that was made for the lock and got nothing else in it is removed again.
+        Folders that were made for the lock and got nothing else in them are removed again.
         """
-        made = not self.path.exists()
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -70,9 +70,9 @@ class RunFolder:
         finally:
             if not self.exists():
                 (self.path / _LOCK).unlink(missing_ok=True)
-                if made:
-                    with suppress(OSError):
-                        self.path.rmdir()
+                with suppress(OSError):
+                    for folder in made:
+                        folder.rmdir()
             _locks.discard(descriptor)
             os.close(descriptor)
 

@@ -20,7 +20,7 @@ from isoform.core.engine import checkpoint as checkpoints
 from isoform.core.engine import distributed, finish, initial, loader, optim, precision
 from isoform.core.engine.display import Display
 from isoform.core.engine.evaluate import evaluate, to_device
-from isoform.core.engine.guard import StopSignal, reproducible
+from isoform.core.engine.guard import StopSignal, reproducible, seed_forward
 from isoform.core.engine.meter import Finite, Meter
 from isoform.core.engine.run import RunFolder
 
@@ -230,11 +230,11 @@ class Loop:
         summed: Tensor | None = None
         for micro, key in enumerate(group):
             batch = to_device(next(batches), self.device)
-            torch.manual_seed(loader.forward_seed(self.config.seed, place.step, micro))
+            seed_forward(loader.forward_seed(self.config.seed, place.step, micro), self.device)
             with precision.autocast(self.precision, self.device):
                 losses = self.task.loss(self.model, batch)
             share = losses["loss"] if len(group) == 1 else losses["loss"] * (len(key.indices) / total)
-            share.backward()  # type: ignore[no-untyped-call]
+            share.backward()
             self.meter.add(losses, len(key.indices))
             indices += key.indices
             summed = share.detach() if summed is None else summed + share.detach()

@@ -25,6 +25,10 @@ def last_of(folder):
     return checkpoint.read(checkpoint.place(folder / "checkpoints", LAST))
 
 
+def place_of(found):
+    return {k: v for k, v in found.state["place"].items() if k not in ("seconds", "log_bytes")}
+
+
 def assert_same_run(ours, theirs):
     assert log_of(ours) == log_of(theirs)
     a, b = last_of(ours), last_of(theirs)
@@ -32,10 +36,7 @@ def assert_same_run(ours, theirs):
         assert mine.keys() == other.keys()
         for name in mine:
             assert mine[name].equal(other[name]), name
-    timing = ("seconds", "log_bytes")
-    assert [{k: v for k, v in c.state["place"].items() if k not in timing} for c in (a, b)][0] == {
-        k: v for k, v in b.state["place"].items() if k not in timing
-    }
+    assert place_of(a) == place_of(b)
     results = [json.loads((f / "results.json").read_text()) for f in (ours, theirs)]
     assert results[0]["metrics"] == results[1]["metrics"]
 
@@ -122,7 +123,9 @@ def test_killed_while_saving(whole, tmp_path, phase, monkeypatch):
 
         monkeypatch.setattr(checkpoint, "write", writing)
         if phase == "after the rename":
-            monkeypatch.setattr(checkpoint, "prune", lambda f, keep: die() if at in checkpoint.steps(f) else prune(f, keep))
+            monkeypatch.setattr(
+                checkpoint, "prune", lambda f, keep: die() if at in checkpoint.steps(f) else prune(f, keep)
+            )
         train(toy.task(**SETTINGS), RunFolder(run), progress=False)
 
     assert in_child(deadly) == signal.SIGKILL

@@ -1,4 +1,4 @@
-"""A task small enough to train in milliseconds, with everything that makes resuming hard: dropout, augmentation, mixing."""
+"""A task that trains in milliseconds, with what makes resuming hard: dropout, augmentation, mixing, buffers."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from isoform.core.domain import Figure, Task
+from isoform.core.domain import Domain, Figure, Task
 from isoform.core.schema import AppConfig, EvalConfig, Table, TrainConfig
 
 FEATURES, HIDDEN, CLASSES = 5, 7, 3
@@ -36,7 +36,7 @@ class Blocks(nn.Module):
 
 
 class ToyModel(nn.Module):
-    """Named as the suite's models are: tokeniser, backbone, head; a batch norm brings buffers, one of them an integer."""
+    """Named as the suite's models are; the batch norm brings buffers, one of them an integer."""
 
     def __init__(self, classes=CLASSES):
         super().__init__()
@@ -113,11 +113,38 @@ class ToyTask(Task):
 
 def app(workers=0, **train):
     """The toy's configuration: 10 micro-batches an epoch, the last one partial, 4 optimiser steps of at most 3."""
-    settings = {"epochs": 4, "batch": 5, "accumulate": 3, "lr": 0.01, "warmup": 0.5, "log_every": 3, "clip": 1.0, **train}
+    settings = {
+        "epochs": 4,
+        "batch": 5,
+        "accumulate": 3,
+        "lr": 0.01,
+        "warmup": 0.5,
+        "log_every": 3,
+        "clip": 1.0,
+        **train,
+    }
     return ToyApp(
-        domain="toy", app="toy-mlp", data=ToyData(workers=workers), train=TrainConfig(**settings), eval=EvalConfig(batch=4)
+        domain="toy",
+        app="toy-mlp",
+        data=ToyData(workers=workers),
+        train=TrainConfig(**settings),
+        eval=EvalConfig(batch=4),
     )
 
 
 def task(workers=0, **train):
     return ToyTask(app(workers, **train))
+
+
+def domain(**changes):
+    """The toy as a domain: what evaluating and loading a finished run needs."""
+
+    def unused(*_):
+        raise AssertionError("not a part of evaluating a run")
+
+    settings = {
+        "name": "toy", "summary": "", "schema": lambda: ToyApp, "settle": lambda c: (c, []), "task": ToyTask,
+        "predictor": unused, "rebuild": lambda config, portable: ToyModel(len(portable["classes"])), "check": unused,
+        "expand_inputs": unused, "import_weights": unused, **changes,
+    }  # fmt: skip
+    return Domain(**settings)

@@ -1,0 +1,76 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+import toy
+
+from isoform.core.domain import UserError
+from isoform.core.engine import loader
+
+
+def batches(task, keys, **settings):
+    return list(loader.read(task, "train", keys, **settings))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_give_equal_batches(workers):
+    task = toy.task()
+    keys = [*loader.plan(task, 3, 0), *loader.plan(task, 3, 1)[4:]]
+    alone = batches(task, keys, seed=3)
+    together = batches(task, keys, seed=3, workers=workers)
+    assert len(alone) == len(together) == 16
+    assert all(a[0].equal(b[0]) and a[1].equal(b[1]) for a, b in zip(alone, together, strict=True))
+
+
+def test_a_batch_is_a_function_of_its_place():
+    task = toy.task()
+    keys = loader.plan(task, 3, 1)
+    assert batches(task, keys, seed=3)[7][0].equal(batches(task, keys[7:], seed=3)[0][0])
+    assert not batches(task, keys, seed=3)[7][0].equal(batches(task, keys, seed=4)[7][0])
+
+
+def test_an_epoch_is_a_permutation_of_its_own():
+    task = toy.task()
+    first, second = ([i for key in loader.plan(task, 0, epoch) for i in key.indices] for epoch in (0, 1))
+    assert sorted(first) == sorted(second) == list(range(47)) and first != second
+    assert [len(key.indices) for key in loader.plan(task, 0, 0)] == [5] * 9 + [2]
+
+
+def test_the_streams_are_unlike():
+    places = itertools.product((0, 1), (0, 1), (0, 1), (loader.ORDER, loader.AUGMENT, loader.MIX))
+    assert len({tuple(loader.generator(*place).integers(2**32, size=3)) for place in places}) == 24
+    assert len({loader.forward_seed(*place) for place in itertools.product((0, 1), repeat=3)}) == 8
+
+
+def test_evaluation_is_neither_augmented_nor_mixed():
+    task = toy.task()
+    found = list(loader.read(task, "val", [loader.Key(0, 0, [2, 0])]))
+    assert np.array_equal(found[0][0].numpy(), task.data["val"][0][[2, 0]])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_failing_sample_is_named(workers):
+    class Failing(toy.ToyTask):
+        def sample(self, split, index, rng):
+            raise UserError("a sentence") if split == "val" else ValueError("no good")
+
+    with pytest.raises(ValueError) as caught:
+        list(loader.read(Failing(toy.app()), "train", [loader.Key(0, 0, [13])], seed=0, workers=workers))
+    text = str(caught.value) + "".join(getattr(caught.value, "__notes__", []))
+    assert "no good" in text and "sample 13 of train" in text
+    with pytest.raises(UserError, match=r"^a sentence$"):
+        list(loader.read(Failing(toy.app()), "val", [loader.Key(0, 0, [13])], workers=workers))
+
+
+def test_samples_are_computed_with_one_thread():
+    seen = []
+
+    class Counting(toy.ToyTask):
+        def sample(self, split, index, rng):
+            seen.append(torch.get_num_threads())
+            return super().sample(split, index, rng)
+
+    torch.set_num_threads(2)
+    list(loader.read(Counting(toy.app()), "train", [loader.Key(0, 0, [1])], seed=0))
+    assert seen == [1] and torch.get_num_threads() == 2

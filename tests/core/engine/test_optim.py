@@ -1,0 +1,143 @@
+import math
+
+import pytest
+import torch
+import toy
+from torch import nn
+
+from isoform.core.engine import optim
+from isoform.core.schema import TrainConfig
+
+
+class Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.tokeniser = nn.Module()
+        self.tokeniser.project = nn.Linear(3, 5)
+        self.tokeniser.class_token = nn.Parameter(torch.zeros(1, 2, 5))
+        self.tokeniser.position = nn.Parameter(torch.zeros(1, 7, 5))
+        self.backbone = nn.Module()
+        self.backbone.blocks = nn.ModuleList(nn.Linear(5, 5) for _ in range(3))
+        self.backbone.norm = nn.LayerNorm(5)
+        self.head = nn.Linear(5, 2)
+
+
+def test_depth_from_names():
+    found = optim.depth_from_names(Named())
+    assert found == {
+        "tokeniser.class_token": 0, "tokeniser.position": 0, "tokeniser.project.weight": 0, "tokeniser.project.bias": 0,
+        "backbone.blocks.0.weight": 1, "backbone.blocks.0.bias": 1, "backbone.blocks.1.weight": 2,
+        "backbone.blocks.1.bias": 2, "backbone.blocks.2.weight": 3, "backbone.blocks.2.bias": 3,
+        "backbone.norm.weight": 4, "backbone.norm.bias": 4, "head.weight": 4, "head.bias": 4,
+    }  # fmt: skip
+
+
+def test_depth_where_nothing_is_called_backbone():
+    model = nn.ModuleDict(
+        {"pos_embed": nn.Linear(2, 3), "blocks": nn.ModuleList([nn.Linear(3, 3)]), "out": nn.Linear(3, 2)}
+    )
+    found = optim.depth_from_names(model)
+    assert (found["pos_embed.weight"], found["blocks.0.weight"], found["out.weight"]) == (0, 1, 2)
+
+
+def test_layer_decay_groups():
+    """By hand: factor 0.5 a layer, head 1, last block 0.5, first block 0.125, tokeniser 0.0625."""
+    model = Named()
+    config = TrainConfig(lr=0.1, layer_decay=0.5, weight_decay=0.3)
+    optimizer = optim.build_optimizer(model, config, optim.depth_from_names(model))
+    optim.set_learning_rate(optimizer, 0.1)
+    names = {p: name for name, p in model.named_parameters()}
+    found = {names[p]: (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
+    assert len(found) == 14
+    expected = {
+        "head.weight": (0.1, 0.3), "head.bias": (0.1, 0.0), "backbone.norm.weight": (0.1, 0.0),
+        "backbone.blocks.2.weight": (0.05, 0.3), "backbone.blocks.1.weight": (0.025, 0.3),
+        "backbone.blocks.0.weight": (0.0125, 0.3), "backbone.blocks.0.bias": (0.0125, 0.0),
+        "tokeniser.project.weight": (0.00625, 0.3), "tokeniser.class_token": (0.00625, 0.0),
+        "tokeniser.position": (0.00625, 0.0),
+    }  # fmt: skip
+    for name, (lr, decay) in expected.items():
+        assert found[name] == pytest.approx((lr, decay)), name
+
+
+def test_without_layer_decay_there_are_two_groups():
+    model = Named()
+    optimizer = optim.build_optimizer(model, TrainConfig(), optim.depth_from_names(model))
+    assert [g["scale"] for g in optimizer.param_groups] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "decaying"),
+    [("head.weight", (2, 3), True), ("head.bias", (2,), False), ("tokeniser.patch.weight", (2, 3), True),
+     ("cls_token", (1, 1, 3), False), ("tokeniser.register_tokens", (1, 2, 3), False), ("pos_embed", (1, 5, 3), False),
+     ("decompose.weight", (2, 3), True), ("blocks.0.scale", (3,), False)],
+)  # fmt: skip
+def test_what_decays(name, shape, decaying):
+    assert optim.decays(name, torch.zeros(shape)) is decaying
+
+
+def test_schedule_by_hand():
+    config = TrainConfig(lr=1.0, min_lr=0.2, warmup=2.0, warmup_lr=0.5, schedule="cosine")
+
+    def at(time):
+        return optim.learning_rate(config, 10, time)
+
+    assert at(0) == 0.5 and at(0.5) == 0.625 and at(2) == 1.0
+    assert at(6) == pytest.approx(0.6)  # half of the cosine
+    assert at(4) == pytest.approx(0.2 + 0.8 * 0.5 * (1 + math.cos(math.pi / 4)))
+    assert at(10) == pytest.approx(0.2)
+    linear = config.model_copy(update={"schedule": "linear"})
+    assert optim.learning_rate(linear, 10, 4) == pytest.approx(0.8)
+    constant = config.model_copy(update={"schedule": "constant"})
+    assert optim.learning_rate(constant, 10, 9.9) == 1.0
+    assert optim.learning_rate(config, 1, 0.5) == 0.625  # a run shorter than its warm-up
+
+
+def test_average_by_hand():
+    model = nn.BatchNorm1d(1)
+    ema = optim.Ema(model, 0.25)
+    for updates, value in enumerate((10.0, 20.0)):
+        model.weight.data.fill_(value)
+        model.running_mean.fill_(-value)
+        model.num_batches_tracked.fill_(updates + 1)
+        ema.update(updates)
+    first = 1 * 0.1 + 10 * 0.9  # the decay after 0 updates is 1 / 10
+    second = first * 2 / 11 + 20 * 9 / 11
+    assert float(ema.model.weight) == pytest.approx(second)
+    assert float(ema.model.running_mean) == pytest.approx(-(0 * 2 / 11 + 9 * 2 / 11 + 20 * 9 / 11))
+    assert int(ema.model.num_batches_tracked) == 2 and not ema.model.training
+    ema.update(1000)
+    assert float(ema.model.weight) == pytest.approx(second * 0.25 + 20 * 0.75)
+    assert model.weight.item() == 20 and not ema.model.weight.requires_grad
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
+def test_state_round_trip(kind):
+    config = TrainConfig(optimizer=kind)
+    model = toy.ToyModel()
+    optimizer = optim.build_optimizer(model, config, optim.depth_from_names(model))
+
+    def step(model, optimizer, seed):
+        torch.manual_seed(seed)
+        model(torch.randn(5, toy.FEATURES)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step(model, optimizer, 0)
+    tensors = {name: value.clone() for name, value in optim.optimizer_tensors(optimizer, model).items()}
+    assert all(name.split("/")[1] in dict(model.named_parameters()) for name in tensors) and tensors
+    twin = toy.ToyModel()
+    twin.load_state_dict(model.state_dict())
+    other = optim.build_optimizer(twin, config, optim.depth_from_names(twin))
+    optim.load_optimizer_tensors(other, twin, tensors)
+    step(model, optimizer, 1)
+    step(twin, other, 1)
+    assert all(a.equal(b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+def test_a_foreign_state_is_refused():
+    model = toy.ToyModel()
+    optimizer = optim.build_optimizer(model, TrainConfig(), optim.depth_from_names(model))
+    for name, value in (("exp_avg/head.wight", torch.zeros(3, 7)), ("exp_avg/head.weight", torch.zeros(7, 3))):
+        with pytest.raises(ValueError, match="doesn't belong"):
+            optim.load_optimizer_tensors(optimizer, model, {name: value})

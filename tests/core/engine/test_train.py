@@ -1,0 +1,295 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+import toy
+from torch import nn
+
+from isoform.core.domain import InitialWeights, RunError, UserError
+from isoform.core.engine import distributed, initial, precision
+from isoform.core.engine.results import summarise_seeds
+from isoform.core.engine.run import RunFolder
+from isoform.core.engine.train import train
+
+RESULTS = {"app", "domain", "status", "parameters", "precision", "seconds", "peak_memory_bytes", "metrics", "baselines",
+           "environment"}  # fmt: skip
+
+
+class Plain(toy.ToyTask):
+    """No dropout, no batch statistics, no augmentation: a sample's loss doesn't depend on its batch."""
+
+    def build(self):
+        model = super().build()
+        model.tokeniser[1] = nn.Identity()
+        model.backbone.eval()
+        model.backbone.train = lambda mode=True: model.backbone
+        return model
+
+    def sample(self, split, index, rng):
+        return super().sample(split, index, None)
+
+    def mix(self, batch, rng):
+        return batch
+
+
+def weights(run):
+    return run.load_weights("last", ema=False)
+
+
+def run_in(tmp_path, name, task, **settings):
+    run = RunFolder(tmp_path / name)
+    return run, train(task, run, progress=False, **settings)
+
+
+def test_a_run_leaves_what_the_design_names(tmp_path, capsys):
+    run, results = run_in(tmp_path, "run", toy.task(ema=0.9), command="isoform toy train toy-mlp --seed 0")
+    assert set(results) == RESULTS and results == json.loads((run.path / "results.json").read_text())
+    assert results["status"] == "finished" and results["parameters"] == 206 and results["precision"] == "fp32"
+    assert results["metrics"].keys() == {"val", "test"} and results["metrics"]["test"].keys() == {"loss", "top1"}
+    assert results["baselines"] == {"majority": {"val": {"top1": 0.4}, "test": {"top1": 0.4}}}
+    assert results["peak_memory_bytes"] > 50e6 and results["seconds"] > 0
+    files = {p.name for p in run.path.iterdir()}
+    assert files == {"config.toml", "metrics.jsonl", "results.json", "checkpoints", "report.html", "card.md",
+                     "task.json", "figures.json", "predictions.json", ".lock"}  # fmt: skip
+    assert run.portable() == {"classes": ["class 0", "class 1", "class 2"]}
+    lines = run.metrics()
+    assert all({"step", "epoch", "split", "seconds", "samples_per_second"} <= line.keys() for line in lines)
+    assert [line["step"] for line in lines if line["split"] == "train"] == [3, 4, 6, 8, 9, 12, 15, 16]
+    assert [line["step"] for line in lines if line["split"] == "val"] == [4, 8, 12, 16]
+    best = max(line["top1"] for line in lines if line["split"] == "val")
+    assert results["metrics"]["val"]["top1"] == best
+    card = (run.path / "card.md").read_text()
+    assert "isoform toy train toy-mlp --seed 0" in card and "random points" in card and "none needed" in card
+    assert "threads" in (run.path / "config.toml").read_text().splitlines()[1]
+    text = "".join(
+        p.read_text() for p in run.path.iterdir() if p.suffix in (".json", ".md", ".html", ".toml", ".jsonl")
+    )
+    assert str(tmp_path) not in text and "test (best checkpoint" in capsys.readouterr().out
+
+
+def test_the_best_checkpoint_is_the_one_tested(tmp_path):
+    run, results = run_in(tmp_path, "run", toy.task(ema=0.5, checkpoint_every=1))
+    task, model = toy.task(), toy.ToyModel()
+    model.load_state_dict(run.load_weights("best"))
+    x = torch.from_numpy(task.data["test"][0])
+    with torch.no_grad():
+        predicted = model.eval()(x).argmax(1).numpy()
+    assert json.loads((run.path / "predictions.json").read_text()) == predicted.tolist()
+    assert results["metrics"]["test"]["top1"] == pytest.approx((predicted == task.data["test"][1]).mean())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_accumulation_equals_one_big_batch(tmp_path, optimizer):
+    """15 samples as 5 + 5 + 5, and at the end of each epoch 2 samples as one group: the same steps either way."""
+    settings = {"optimizer": optimizer, "lr": 0.05, "log_every": 100, "clip": 0.5}
+    one, _ = run_in(tmp_path, "one", Plain(toy.app(batch=15, accumulate=1, **settings)))
+    many, _ = run_in(tmp_path, "many", Plain(toy.app(batch=5, accumulate=3, **settings)))
+    for name, value in weights(one).items():
+        torch.testing.assert_close(weights(many)[name], value, atol=2e-5, rtol=1e-5)
+    for a, b in zip(one.metrics(), many.metrics(), strict=True):
+        assert a["step"] == b["step"] and a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+
+
+def test_unequal_micro_batches_weigh_by_size(tmp_path):
+    """The last group of an epoch is 5 + 5 + 2 samples of which each counts alike."""
+    one, _ = run_in(tmp_path, "one", Plain(toy.app(batch=47, accumulate=1, epochs=1, optimizer="sgd", clip=None)))
+    many, _ = run_in(tmp_path, "many", Plain(toy.app(batch=5, accumulate=10, epochs=1, optimizer="sgd", clip=None)))
+    for name, value in weights(one).items():
+        torch.testing.assert_close(weights(many)[name], value, atol=1e-6, rtol=1e-5)
+
+
+def test_seeds_differ_and_repeat(tmp_path):
+    first, again, other = (
+        weights(run_in(tmp_path, name, toy.task(seed=seed, epochs=1))[0])
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert all(first[name].equal(again[name]) for name in first)
+    assert not first["head.weight"].equal(other["head.weight"])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_bad_loss_stops_and_names_step_and_samples(tmp_path, bad):
+    class Bad(toy.ToyTask):
+        def loss(self, model, batch):
+            self.calls = getattr(self, "calls", 0) + 1
+            found = super().loss(model, batch)
+            return {**found, "loss": found["loss"] * bad} if self.calls == 15 else found
+
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(RunError, match=rf"loss is {bad} at step 6, training samples \d") as caught:
+        train(Bad(toy.app(checkpoint_every=2)), run, progress=False)
+    order = toy.task().batches("train", 5, np.random.default_rng([0, 1, 0, 0]))
+    expected = [index for batch in order[3:6] for index in batch]
+    assert f"samples {', '.join(map(str, expected))};" in str(caught.value)
+    assert run.results()["status"] == "failed" and run.step_of("last") == 4
+    assert all(torch.isfinite(value).all() for value in run.load_weights("last").values())
+
+
+def test_a_bad_gradient_stops_too(tmp_path):
+    class Bad(toy.ToyTask):
+        def loss(self, model, batch):
+            found = super().loss(model, batch)
+            return {"loss": found["loss"] + (model.head.weight.sum() * 0).sqrt()}  # a finite 0 with an infinite slope
+
+    with pytest.raises(RunError, match="gradient's norm is nan at step 1"):
+        train(Bad(toy.app()), RunFolder(tmp_path / "run"), progress=False)
+
+
+def test_freezing_the_trunk(tmp_path):
+    torch.manual_seed(0)
+    start = toy.ToyModel().state_dict()
+    run, _ = run_in(tmp_path, "run", toy.task(freeze="trunk", weight_decay=0.5))
+    for name, value in weights(run).items():
+        assert value.equal(start[name]) != name.startswith("head."), name  # batch statistics stand still as well
+    with pytest.raises(UserError, match="leaves nothing to train"):
+        task = toy.task(freeze="trunk")
+        task.trunk = ("",)
+        train(task, RunFolder(tmp_path / "none"), progress=False)
+
+
+def test_without_validation_the_last_is_the_best(tmp_path):
+    class Short(toy.ToyTask):
+        def sizes(self):
+            return {"train": 47}
+
+    run, results = run_in(tmp_path, "run", Short(toy.app()))
+    assert results["metrics"] == {} and run.step_of("best") == 16
+
+
+def test_evaluations_are_as_far_apart_as_asked(tmp_path):
+    run, _ = run_in(tmp_path, "run", toy.task(evaluate_every=3))
+    assert [line["epoch"] for line in run.metrics() if line["split"] == "val"] == [3, 4]
+
+
+def test_nonsense_is_refused_before_anything_is_written(tmp_path):
+    class Empty(toy.ToyTask):
+        def sizes(self):
+            return {"train": 0, "val": 3}
+
+    for task, said in (
+        (toy.task(epochs="auto"), "was not settled"),
+        (toy.task(seed=-1), "must not be negative"),
+        (Empty(toy.app()), "no training sample"),
+    ):
+        with pytest.raises(UserError, match=said):
+            train(task, RunFolder(tmp_path / "run"), progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_log_tells_the_learning_rate_of_the_schedule(tmp_path):
+    """Four steps an epoch, half an epoch of warm-up: steps 1 to 3 at 1e-6, half way, and the peak."""
+    run, _ = run_in(tmp_path, "run", toy.task(log_every=1, warmup_lr=0.0, min_lr=0.0, epochs=4))
+    rates = [line["lr"] for line in run.metrics() if line["split"] == "train"]
+    assert rates[:3] == pytest.approx([0, 0.005, 0.01])
+    done = (15 / 4 - 0.5) / 3.5
+    assert rates[15] == pytest.approx(0.01 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def test_precision(tmp_path, monkeypatch):
+    task, cpu = toy.task(), torch.device("cpu")
+    monkeypatch.setattr(precision, "native_bf16", lambda device: True)
+    assert precision.resolve("auto", task, cpu) == "fp32"
+    task.bf16_ok = True
+    assert precision.resolve("auto", task, cpu) == "bf16" and precision.resolve("fp32", task, cpu) == "fp32"
+    monkeypatch.setattr(precision, "native_bf16", lambda device: False)
+    assert precision.resolve("auto", task, cpu) == "fp32" and precision.resolve("bf16", task, cpu) == "bf16"
+    run, results = run_in(tmp_path, "run", toy.task(precision="bf16", epochs=1))
+    assert results["precision"] == "bf16" == run.precision()
+    assert all(value.dtype != torch.bfloat16 for value in weights(run).values())
+    exact, _ = run_in(tmp_path, "exact", toy.task(precision="fp32", epochs=1))
+    assert not weights(exact)["head.weight"].equal(weights(run)["head.weight"]), "bf16 rounds"
+
+
+def test_several_processes_are_refused(monkeypatch):
+    assert distributed.this_process().is_main
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="WORLD_SIZE is 2"):
+        distributed.this_process()
+
+
+def test_initial_weights_of_a_run(tmp_path, capsys):
+    source, _ = run_in(tmp_path, "source", toy.task(epochs=1))
+    again, _ = run_in(tmp_path, "again", toy.task(epochs=1, lr=1e-30, init=str(source.path)))
+    have = source.load_weights("best")
+    for name, value in weights(again).items():
+        if "running" not in name and "batches" not in name:
+            torch.testing.assert_close(value, have[name])
+    assert "15 of 15 tensors from toy/toy-mlp" in capsys.readouterr().out
+    assert again.portable()["initial"] == "toy/toy-mlp (licence: unknown)"
+    assert "toy/toy-mlp (licence: unknown)" in (again.path / "card.md").read_text()
+    (source.path / "results.json").rename(source.path / "moved")  # a resumed run doesn't read it again
+    (again.path / "results.json").unlink()
+    train(toy.task(epochs=1, lr=1e-30, init=str(source.path)), again, resume=True, progress=False)
+
+
+def load(model, weights, *, domain="toy", task=None):
+    return initial.load(task or toy.task(), model, InitialWeights(weights, "there", domain))
+
+
+def test_a_head_of_another_size_stays_fresh():
+    model, other = toy.ToyModel(), toy.ToyModel(classes=5)
+    fresh = {name: value.clone() for name, value in model.state_dict().items()}
+    lines = load(model, other.state_dict())
+    assert any("fresh" in line and "head.weight, head.bias" in line for line in lines)
+    for name, value in model.state_dict().items():
+        assert value.equal(fresh[name] if name.startswith("head") else other.state_dict()[name])
+
+
+def test_another_domain_gives_its_backbone_only():
+    model, other = toy.ToyModel(), toy.ToyModel()
+    before = model.tokeniser[0].weight.clone()
+    lines = load(model, other.state_dict(), domain="elsewhere")
+    assert model.tokeniser[0].weight.equal(before) and not model.head.weight.equal(other.head.weight)
+    assert model.backbone.blocks[1].weight.equal(other.backbone.blocks[1].weight)
+    assert "6 of 15 tensors from there" in lines[0]
+
+
+def test_another_trunk_is_refused():
+    weights = toy.ToyModel().state_dict()
+    deeper = {**weights, "backbone.blocks.2.weight": torch.zeros(7, 7)}
+    wider = {**weights, "backbone.norm.weight": torch.zeros(11)}
+    for found, said in (
+        (deeper, r"only one of the two models has backbone\.blocks\.2\.weight"),
+        (wider, r"backbone\.norm\.weight is \[11\] there and \[7\] here"),
+        ({"conv.weight": torch.zeros(2)}, r"no weights of this model's trunk, but conv\.weight"),
+    ):
+        with pytest.raises(UserError, match=said):
+            load(toy.ToyModel(), found)
+
+
+def test_a_task_may_adapt_initial_weights():
+    class Adapting(toy.ToyTask):
+        def adapt_weights(self, weights, model):
+            return {name.removeprefix("module."): value for name, value in weights.items()}
+
+    other = {f"module.{name}": value for name, value in toy.ToyModel().state_dict().items()}
+    assert "15 of 15" in load(toy.ToyModel(), other, task=Adapting(toy.app()))[0]
+
+
+def test_seeds_are_summarised():
+    runs = [
+        {"metrics": {"val": {"top1": v}, "test": {"top1": v, "odd": o}}} for v, o in ((0.5, 1), (0.7, None), (0.9, 1))
+    ]
+    found = summarise_seeds(runs)
+    assert found["seeds"] == 3 and set(found["metrics"]["test"]) == {"top1"}
+    assert found["metrics"]["test"]["top1"]["mean"] == pytest.approx(0.7)
+    assert found["metrics"]["test"]["top1"]["std"] == pytest.approx(0.2)
+    assert summarise_seeds(runs[:1])["metrics"]["val"]["top1"]["std"] == 0.0
+
+
+def test_a_better_baseline_is_named(tmp_path, capsys):
+    class Beaten(toy.ToyTask):
+        def baselines(self):
+            return {"oracle": {"test": {"top1": 1.0}}, "worse": {"test": {"top1": 0.0}}}
+
+    run_in(tmp_path, "run", Beaten(toy.app(epochs=1)))
+    assert "the baseline oracle is better" in (said := capsys.readouterr().out) and "worse is" not in said
+
+
+def test_lines_in_a_pipe(tmp_path, capsys):
+    train(toy.task(), RunFolder(tmp_path / "run"), progress=True)
+    said = capsys.readouterr().out
+    assert "step 3/16  loss" in said and "samples/s" in said and "ETA" in said and "val  top1" in said
+    assert all(len(line) < 120 for line in said.splitlines()) and "\x1b" not in said
