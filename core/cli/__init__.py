@@ -7,6 +7,7 @@ Nothing heavy is imported before the arguments are read, so that `--help` answer
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -46,6 +47,7 @@ def main(argv: Sequence[str] | None = None, *, domains: Mapping[str, Callable[[]
     except RunError as error:
         code = console.fail(str(error), FAILED, debug)
     except BrokenPipeError:  # `isoform apps | head`: the reader has all that it wants
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit complains
         return DONE
     except Exception as error:  # noqa: BLE001 - the last resort: a line instead of a traceback
         said = f"unexpected {type(error).__name__}: {error}".strip().removesuffix(":")

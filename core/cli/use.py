@@ -82,7 +82,8 @@ def predict(context: Context) -> int:
     rows = [row for part in console.track(parts, "predicting") for row in predictor.predict(part)]
     for row in rows:
         if row.get("error"):
-            console.warn(f"{row['input']}: {row['error']}")
+            name, why = str(row["input"]), str(row["error"])
+            console.warn(why if why.startswith(name) else f"{name}: {why}")
     failed = sum(bool(row.get("error")) for row in rows)
     console.result = {"inputs": len(rows), "failed": failed}
     if args.out is not None:
