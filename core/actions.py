@@ -236,7 +236,7 @@ def write_imported(imported: ImportedModel, domain: Domain, source: str, out: st
     with staged(out) as folder:
         run = RunFolder(folder)
         run.path.mkdir()
-        run.write_text("config.toml", configs.dump_toml(imported.config))
+        run.write_text("config.toml", configs.dump_toml(configs.unclaimed(imported.config)))
         run.write_json("task.json", {**imported.portable, "licence": imported.licence})
         run.write_json("results.json", results)
         run.write_text("card.md", _card(imported, name))

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AppConfig", "ConfigError", "Resolved", "app_names", "bare", "changes", "diff", "dump_toml", "load_run_config",
     "override", "plain", "resolve", "resolve_layers", "run_domain", "settle",
+    "unclaimed",
 ]  # fmt: skip
 
 SETTLED = "settled from the data"
@@ -158,7 +159,7 @@ def _validate(
         return None, errors
     base = merge(layer for layer in layers if layer.file)
     if any(changes_measurement(base, layer) for layer in layers if not layer.file):
-        config = config.model_copy(update={key: _default(AppConfig.model_fields[key]) for key in CLAIMS})
+        config = unclaimed(config)
         origin = {path: label for path, label in origin.items() if path[0] not in CLAIMS}
     return Resolved(config, {".".join(path): label for path, label in origin.items()}), []
 
@@ -224,6 +225,11 @@ def override(
     if errors or wrong or resolved is None:
         raise ConfigError([*errors, *wrong])
     return resolved.config
+
+
+def unclaimed(config: AppConfig) -> AppConfig:
+    """The configuration without what its app claims as measured."""
+    return config.model_copy(update={key: _default(AppConfig.model_fields[key]) for key in CLAIMS})
 
 
 def bare(*, domain: Domain, sets: Sequence[str], app: str = "imported") -> AppConfig:

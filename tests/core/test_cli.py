@@ -456,6 +456,8 @@ def test_import_writes_a_run_folder_whole_or_not_at_all(cli, place):
     found = last(out)
     assert code == 0 and found["layout"] == "guessed" and found["notes"] == ["a note"] and found["licence"] == "MIT"
     assert config.load_run_config("in/run", TOYS).train.lr == 3.0
+    assert cli("toys", "import", "weights.bin", "--app", "mlp", "--out", "plain")[0] == 0
+    assert config.load_run_config("plain", TOYS).status == "unverified"  # mlp was measured, these weights weren't
     assert cli("toys", "predict", "in/run", "2")[0] == 0
     assert cli("toys", "embed", "in/run", "2", "--out", "e.npz")[0] == 0
     assert cli("toys", "train", "mlp", "--init", "in/run", "--run-dir", "tuned")[0] == 0
