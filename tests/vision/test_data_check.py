@@ -1,0 +1,118 @@
+"""`check`: duplicates, near duplicates, leakage, and a page that a hostile name can't harm."""
+
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+
+from isoform.vision.data.check import check
+from isoform.vision.data.duplicates import exact_groups, fingerprint, near_pairs
+from isoform.vision.data.images import read_image
+
+from .pictures import app, class_folders, picture, table
+
+
+def recoded(image: Image.Image, kind: str, **options) -> torch.Tensor:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return read_image(buffer.getvalue())
+
+
+def test_recoded_and_resized_copies_are_near_and_others_are_not():
+    originals = [picture(seed, 60, 80) for seed in range(40)]
+    images = [recoded(image, "PNG") for image in originals]
+    images += [recoded(image, "JPEG", quality=80) for image in originals]
+    images += [recoded(image.resize((100, 75)), "PNG") for image in originals]
+    found = [fingerprint(image) for image in images]
+    pairs = set(near_pairs([code for _, code, _ in found], np.stack([thumb for *_, thumb in found])))
+    assert pairs == {p for i in range(40) for p in ((i, 40 + i), (i, 80 + i), (40 + i, 80 + i))}
+    assert exact_groups([digest for digest, *_ in found]) == []
+
+
+def test_plain_images_of_different_colours_differ():
+    plain = [recoded(Image.new("RGB", (9, 9), colour), "PNG") for colour in ("red", "blue", "red")]
+    found = [fingerprint(image) for image in plain]
+    assert near_pairs([code for _, code, _ in found], np.stack([thumb for *_, thumb in found])) == [(0, 2)]
+    assert exact_groups([digest for digest, *_ in found]) == [[0, 2]]
+
+
+def test_crowds_of_equal_hashes_are_still_compared():
+    rng = np.random.default_rng(0)
+    thumbs = rng.random((1000, 48)).astype(np.float32)
+    thumbs[7] = thumbs[8]
+    assert near_pairs([5] * 1000, thumbs) == [(7, 8)]
+
+
+def test_a_sound_folder(tmp_path):
+    report = check(class_folders(tmp_path / "own", {"cat": 20, "dog": 12}))
+    assert not report.leakage and report.data["splits"] == {"train": 26, "val": 3, "test": 3}
+    assert report.data["classes"]["dog"] == {"train": 10, "val": 1, "test": 1}
+    assert report.data["sizes"]["median"] == [11, 13] and report.data["kinds"] == {"PNG RGB": 32}
+    assert report.lines[-1] == "no leakage between splits found"
+    assert report.page.count("<img") == 12
+
+
+def test_leakage_by_copy_by_recoding_and_by_group(tmp_path):
+    root = class_folders(tmp_path / "a", {"cat": 6, "dog": 6}, ("train", "test"))
+    assert not check(root).leakage
+    (root / "test" / "cat" / "copy.png").write_bytes((root / "train" / "cat" / "00.png").read_bytes())
+    report = check(root)
+    assert report.leakage and "LEAKAGE, images in several splits: 1" in report.lines
+    assert report.data["leaks"] == [["test: test/cat/copy.png", "train: train/cat/00.png"]]
+    assert not check(app(data={"root": str(root), "allow_leakage": True})).leakage
+
+    root = class_folders(tmp_path / "b", {"cat": 6, "dog": 6}, ("train", "test"))
+    with Image.open(root / "train" / "dog" / "01.png") as image:
+        image.resize((40, 34), Image.Resampling.BICUBIC).save(root / "test" / "dog" / "again.png")
+    report = check(root)
+    assert report.leakage and not report.data["duplicates"] and len(report.data["near_duplicates"]) == 1
+
+    for i in range(4):
+        picture(i).save(tmp_path / f"{i}.png")
+    rows = [[f"{i}.png", "ab"[i % 2], ["train", "val", "test", "test"][i], "pqpr"[i]] for i in range(4)]
+    report = check(table(tmp_path / "t.csv", ["path", "label", "split", "group"], rows))
+    assert report.leakage and report.data["torn_groups"] == [{"group": "p", "splits": ["train", "test"]}]
+
+
+def test_what_was_not_read_is_counted_and_named(tmp_path):
+    root = class_folders(tmp_path / "own", {"cat": 12, "dog": 12})
+    (root / "cat" / "broken.png").write_bytes((root / "cat" / "00.png").read_bytes()[:60])
+    (root / "cat" / "empty.jpg").touch()
+    (root / "dog" / "notes.txt").touch()
+    report = check(root)
+    assert {found["file"] for found in report.data["unreadable"]} == {"cat/broken.png", "cat/empty.jpg"}
+    assert report.data["skipped"] == [{"file": "dog/notes.txt", "reason": "not an image by its ending"}]
+    assert {"unreadable: 2", "skipped: 1"} <= set(report.lines)
+
+
+def test_equal_images_with_different_labels(tmp_path):
+    root = class_folders(tmp_path / "own", {"cat": 3, "dog": 3})
+    (root / "dog" / "cat.png").write_bytes((root / "cat" / "00.png").read_bytes())
+    assert check(root).data["contradictory_labels"] == [["cat/00.png", "dog/cat.png"]]
+
+
+def test_names_cannot_become_markup(tmp_path):
+    name = "<script>alert(1)<"
+    root = class_folders(tmp_path / "own", {name: 5, "b": 5})
+    (root / name / "00.png").rename(root / name / '"><img src=x onerror=alert(1)>.png')
+    page = check(root).page
+    assert "<script" not in page and "<img src=x" not in page and "&lt;script&gt;alert(1)" in page
+
+
+def test_tables_of_labels_and_numbers(tmp_path):
+    for i in range(12):
+        picture(i).save(tmp_path / f"{i}.png")
+    rows = [[f"{i}.png", "a|b" if i % 2 else "b", float(i)] for i in range(12)]
+    path = table(tmp_path / "t.csv", ["path", "label", "x"], rows)
+    assert {name: sum(counts.values()) for name, counts in check(path).data["classes"].items()} == {"a": 6, "b": 12}
+    config = app(data={"table": str(path), "labels": ["x"]}, head={"task": "regression"})
+    assert check(config).data["targets"]["x"]["mean"] == 5.5
+
+
+def test_mnist5k_has_no_duplicates():
+    from isoform.vision.data.sources import read_records
+
+    images = read_records(app(data={"source": "mnist5k"}).data).images
+    found = [fingerprint(images.read(row, None)) for row in range(500, 1000)]  # the ones, the most alike
+    assert near_pairs([code for _, code, _ in found], np.stack([thumb for *_, thumb in found])) == []
