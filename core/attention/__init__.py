@@ -11,8 +11,10 @@ a head; T and S are the queries and keys of a whole packed batch.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from types import ModuleType
 from typing import Literal
 
 import torch
@@ -194,3 +196,12 @@ __all__ = [
     "Bias", "Dense", "Distance", "Gaussians", "Impl", "PathTable", "Request", "Sum", "Table", "Window",
     "attention", "attention_rows", "choose", "explain_choice", "materialise", "refusal", "sdpa_path",
 ]  # fmt: skip
+
+
+class _Operation(ModuleType):
+    """This package, callable: `from isoform.core import attention` is the operation whatever was imported before."""
+
+    __call__ = staticmethod(attention)
+
+
+sys.modules[__name__].__class__ = _Operation
