@@ -73,7 +73,7 @@ def from_state(state: Mapping[str, Tensor], layout: str, grid: tuple[int, int] |
     names = TimmNames(gamma="flat" if "blocks.0.gamma_1" in state else "module")
     return Found(
         layout=layout,
-        rules=lambda backbone: _rules(names, backbone, layout),
+        rules=lambda backbone: rules(names, backbone, layout),
         state=state,
         known=known,
         assumed=assumed,
@@ -84,7 +84,8 @@ def from_state(state: Mapping[str, Tensor], layout: str, grid: tuple[int, int] |
     )
 
 
-def _rules(names: TimmNames, backbone: BackboneConfig, layout: str) -> Layout:
+def rules(names: TimmNames, backbone: BackboneConfig, layout: str) -> Layout:
+    """The rules of one of the layouts of HABITS."""
     own: tuple[Rule, ...] = DECODER if layout in ("mae", "dinov2") else ()
     if layout == "dinov2":
         own += (rename("register_tokens", "tokeniser.registers"),)

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from isoform.core.domain import UserError
-from isoform.core.pretrained import Layout, ignore, join, rename, state_dict_of, strip_prefix
+from isoform.core.pretrained import Layout, ignore, join, rename, state_dict_of
 from isoform.core.restricted import read_checkpoint
 from isoform.core.schema import BackboneConfig
 from isoform.vision.vit.pretrained.found import INCEPTION, Fields, Found
@@ -112,12 +112,12 @@ def _from_timm(config: Mapping[str, Any], folder: Path, where: str, licence: str
 
 
 def transformers_layout(backbone: BackboneConfig) -> Layout:
-    """Rules for ViTForImageClassification (names below `vit.`)."""
-    theirs, ours = "encoder.layer.{i}", "backbone.blocks.{i}"
+    """Rules for ViTForImageClassification (ViTModel has the same names without `vit.`)."""
+    theirs, ours = "vit.encoder.layer.{i}", "backbone.blocks.{i}"
     return Layout("transformers", (
-        rename("embeddings.cls_token", "tokeniser.class_token"),
-        rename("embeddings.position_embeddings", "tokeniser.position"),
-        rename("embeddings.patch_embeddings.projection.{p}", "tokeniser.patch.{p}"),
+        rename("vit.embeddings.cls_token", "tokeniser.class_token"),
+        rename("vit.embeddings.position_embeddings", "tokeniser.position"),
+        rename("vit.embeddings.patch_embeddings.projection.{p}", "tokeniser.patch.{p}"),
         join([f"{theirs}.attention.attention.{n}.{{p}}" for n in ("query", "key", "value")],
              f"{ours}.mixer.inner.qkv.{{p}}"),
         rename(f"{theirs}.attention.output.dense.{{p}}", f"{ours}.mixer.inner.proj.{{p}}"),
@@ -125,18 +125,17 @@ def transformers_layout(backbone: BackboneConfig) -> Layout:
         rename(f"{theirs}.layernorm_after.{{p}}", f"{ours}.channel.norm.{{p}}"),
         rename(f"{theirs}.intermediate.dense.{{p}}", f"{ours}.channel.inner.fc1.{{p}}"),
         rename(f"{theirs}.output.dense.{{p}}", f"{ours}.channel.inner.fc2.{{p}}"),
-        rename("layernorm.{p}", "backbone.norm.{p}"),
+        rename("vit.layernorm.{p}", "backbone.norm.{p}"),
         rename("classifier.{p}", "head.linear.{p}"),
-        ignore("pooler.{*}", "the pooler of pretraining"),
-        ignore("embeddings.mask_token", "the mask token of pretraining"),
+        ignore("vit.pooler.{*}", "the pooler of pretraining"),
+        ignore("vit.embeddings.mask_token", "the mask token of pretraining"),
     ))  # fmt: skip
 
 
 def _from_transformers(config: Mapping[str, Any], folder: Path, where: str, licence: str) -> Found:
-    state = {}
-    for name, tensor in _weights(folder, where).items():
-        short = name.removeprefix("vit.")
-        state[short] = tensor
+    state = _weights(folder, where)
+    if "embeddings.cls_token" in state:
+        state = {f"vit.{name}": tensor for name, tensor in state.items()}
     if str(config.get("hidden_act", "gelu")) not in ACTIVATIONS:
         raise UserError(f"{where}: isoform's ViT has no activation {config['hidden_act']!r}")
     labels = config.get("id2label") or {}
@@ -159,7 +158,7 @@ def _from_transformers(config: Mapping[str, Any], folder: Path, where: str, lice
     return Found(
         layout="transformers",
         rules=transformers_layout,
-        state=strip_prefix(state, "vit."),
+        state=state,
         known={"tokeniser": tokeniser, "backbone": backbone, "head": {"pool": "class", "outputs": outputs}},
         preprocessing=_preprocessing(folder, where),
         licence=licence,
