@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 import isoform
+from isoform.core.domain import Preempted, UserError
 from isoform.core.engine.report import write_report
 
 HIGHER_IS_BETTER = ("top", "balanced", "macro", "roc", "average", "r2")
@@ -60,4 +61,7 @@ def run_all(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_all(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/demo"))
+    try:
+        run_all(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/demo"))
+    except (UserError, Preempted) as error:
+        sys.exit(str(error))
