@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from isoform.core.domain import InitialWeights, UserError
+from isoform.core.domain import ImportedModel, InitialWeights, UserError
 from isoform.core.engine import initial
-from isoform.core.resize import resize_patch_kernel, resize_position_table
+from isoform.core.resize import change_channels, resize_patch_kernel, resize_position_table
 from isoform.vision.config import VisionApp
 
 
@@ -23,11 +24,17 @@ def initial_weights(source: str, config: VisionApp) -> InitialWeights:
         found = initial.read(source)
         if any(name.startswith("backbone.") for name in found.weights):
             return found
-    from isoform.vision.vit.pretrained import import_checkpoint
-
-    imported = import_checkpoint(source, None, None)
+    imported = foreign(source)
     name = source if ":" in source else path.name  # never a path of this machine
     return InitialWeights(imported.weights, name, config.domain, imported.licence)
+
+
+@functools.lru_cache(maxsize=1)
+def foreign(source: str) -> ImportedModel:
+    """What `isoform vision import` reads, with trained weights; kept, as settling an app asks before training does."""
+    from isoform.vision.vit.pretrained import import_checkpoint
+
+    return import_checkpoint(source, pretrained=True)
 
 
 def adapt_weights(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
@@ -54,15 +61,7 @@ def adapt_weights(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, 
             found[name] = resize_position_table(found[name], (side, side), tokeniser.grid, prefix=prefix, mode=mode)
     name = "tokeniser.patch.weight"
     if name in found and name in want and found[name].dim() == 4:
-        kernel = _channels(found[name], want[name].shape[1])
+        kernel = change_channels(found[name], want[name].shape[1])
         height, width = want[name].shape[2:]
         found[name] = resize_patch_kernel(kernel, (height, width))
     return found
-
-
-def _channels(kernel_OChw: Tensor, channels: int) -> Tensor:
-    """A patch kernel for another number of channels: the same answer where all channels are alike."""
-    have = kernel_OChw.shape[1]
-    if have == channels:
-        return kernel_OChw
-    return kernel_OChw.sum(1, keepdim=True).expand(-1, channels, -1, -1) / channels

@@ -18,11 +18,14 @@ from isoform.vision.data.images import open_image
 from isoform.vision.data.records import ArrayImages, FileImages, Records
 from isoform.vision.data.sources import read_records
 from isoform.vision.data.splits import split_rows
+from isoform.vision.initial import foreign
+from isoform.vision.vit.size import token_count, vit_size
 
 FEW_IMAGES = 5000  # below this, starting from pretrained weights is worth more than any setting
-# (up to this many training images, dim, depth, heads); 1,000 images of 64 patches take 3 to 8 minutes on 2 cores.
+# (up to this many training images, dim, depth, heads)
 _SIZES = ((2000, 96, 6, 3), (20_000, 128, 6, 4), (100_000, 192, 9, 3), (math.inf, 384, 12, 6))
-_PASSES = 100_000  # images seen in training; with fewer than 500 images 200 epochs, with more than 5,000 20
+_OPERATIONS = 2.5e13  # a training's multiplications and additions: about 5 minutes of one core, as much again to read
+_EPOCHS = (20, 200)  # from scratch, at least and at most; from other weights 3 may be enough
 
 
 def settle(config: AppConfig) -> tuple[VisionApp, list[str]]:
@@ -76,14 +79,9 @@ def _settled(config: VisionApp) -> bool:
 
 def _choose_model(config: VisionApp, records: Records, images: int) -> tuple[VisionApp, list[str]]:
     """Fills the keys of the model that nobody set: from the run that it starts from, else from the number of images."""
-    epochs = max(20, min(200, _PASSES // max(images, 1)))
-    train: dict[str, Any] = {}
-    if config.train.epochs == "auto":
-        train["epochs"] = epochs
-        if config.train.patience is None:
-            train["patience"] = max(10, epochs // 4)
     if not config.auto:
-        return _update(config, train=train), [f"{images} training images: {epochs} epochs"]
+        config = _choose_epochs(config, images)
+        return config, [f"{images} training images: {config.train.epochs} epochs"]
     first = initial_tables(config.train.init)
     if first:
         tables = {name: _unset(getattr(config, name), found) for name, found in first.items()}
@@ -98,7 +96,7 @@ def _choose_model(config: VisionApp, records: Records, images: int) -> tuple[Vis
         notes = []
     batch = 16 if images < 500 else 32 if images < 2000 else 64
     config = _update(config, **tables)
-    config = _update(config, train=train | _unset(config.train, {"batch": batch}))
+    config = _choose_epochs(_update(config, train=_unset(config.train, {"batch": batch})), images)
     b, t = config.backbone, config.tokeniser
     notes.insert(0, (
         f"{images} training images: {b.depth} blocks of {b.dim} features, {t.image} px images of {t.channels} "
@@ -107,26 +105,49 @@ def _choose_model(config: VisionApp, records: Records, images: int) -> tuple[Vis
     return config, notes
 
 
+def _choose_epochs(config: VisionApp, images: int) -> VisionApp:
+    """As many epochs as the model's cost allows."""
+    if config.train.epochs != "auto":
+        return config
+    weights = vit_size(config.tokeniser, config.backbone, config.head, 1)
+    passes = (
+        2 if config.train.freeze == "trunk" else 6
+    )  # forward, and twice as much backward, each 2 a weight and token
+    cost = passes * weights * token_count(config.tokeniser) * max(images, 1)
+    least, most = _EPOCHS if config.train.init is None else (3, _EPOCHS[1])
+    epochs = int(max(least, min(most, _OPERATIONS / cost)))
+    patience = config.train.patience or max(10, epochs // 4)
+    return _update(config, train={"epochs": epochs, "patience": patience})
+
+
 def initial_tables(init: str | None) -> dict[str, dict[str, Any]]:
-    """The tables of the run folder `init` that decide whether its weights fit; none where it is no run folder."""
-    path = Path(init).expanduser() / "config.toml" if init else None
-    if path is None or not path.is_file():
+    """The keys of tokeniser, backbone, head and data that decide whether the weights of train.init fit.
+
+    From a run folder's config.toml, or from a checkpoint that `isoform vision import` reads; of another domain's run,
+    the backbone alone. A file in isoform's own names does not tell.
+    """
+    if init is None:
         return {}
-    try:
-        read = tomllib.loads(path.read_text(encoding="utf-8"))
+    path = Path(init).expanduser()
+    if (path / "config.toml").is_file():
+        try:
+            read = tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise UserError(f"{path}: its config.toml can't be read ({error}); name another run with --init") from None
         if read.get("domain", "vision") != "vision":
             return {"backbone": read.get("backbone", {})}
-        data = read.get("data", {})
-        kept = {key: data[key] for key in ("mean", "std", "resize", "crop_pct", "interpolation") if key in data}
-        pooled = {key: value for key, value in read.get("head", {}).items() if key not in ("outputs", "task")}
-        return {
-            "tokeniser": read.get("tokeniser", {}),
-            "backbone": read.get("backbone", {}),
-            "head": pooled,
-            "data": kept,
+    elif ":" in init or (path.is_file() and path.suffix != ".safetensors") or path.is_dir():
+        read = foreign(init).config.model_dump(exclude_unset=True)
+    else:
+        return {}
+    keep = {"data": {"mean", "std", "resize", "crop_pct", "interpolation"}}
+    drop = {"head": {"outputs", "task"}}
+    return {
+        name: {
+            k: v for k, v in read.get(name, {}).items() if k in keep.get(name, {k}) and k not in drop.get(name, set())
         }
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{path}: can't be read ({error}); name another run with --init") from None
+        for name in ("tokeniser", "backbone", "head", "data")
+    }
 
 
 def _look(records: Records) -> tuple[int, int]:

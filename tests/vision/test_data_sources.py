@@ -183,7 +183,7 @@ def test_table_mistakes(tmp_path):
 def test_table_of_a_spreadsheet(tmp_path):
     for i in range(2):
         picture(i).save(tmp_path / f"{i}.png")
-    (tmp_path / "t.csv").write_bytes("\ufeffpath;label\r\n0.png;a\r\n1.png;\"b;c\"\r\n".encode())
+    (tmp_path / "t.csv").write_bytes('\ufeffpath;label\r\n0.png;a\r\n1.png;"b;c"\r\n'.encode())
     assert read(table=tmp_path / "t.csv").labels == ["a", "b;c"]
 
 

@@ -161,10 +161,10 @@ class Augment:
         if params:
             image_BCHW = self.warp(image_BCHW, torch.from_numpy(np.stack(params)))
         image_BCHW = self.preprocess.normalise(image_BCHW)
-        for image, sample in zip(image_BCHW, drawn, strict=True):
+        for i, sample in enumerate(drawn):
             if sample.erase is not None:
                 top, left, height, width, seed = sample.erase
-                hole = image[:, top : top + height, left : left + width]
+                hole = image_BCHW[i, :, top : top + height, left : left + width]
                 if self.augment.erase_fill == "noise":
                     noise = np.random.default_rng(seed).standard_normal(tuple(hole.shape), dtype=np.float32)
                     hole.copy_(torch.from_numpy(noise))
