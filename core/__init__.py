@@ -1,6 +1,6 @@
 """The shared core: tokens, backbone, attention, engine. It knows no domain.
 
-    from isoform.core import Backbone, BackboneConfig, Tokens, attention
+from isoform.core import Backbone, BackboneConfig, Tokens, attention
 """
 
 from __future__ import annotations
