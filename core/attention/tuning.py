@@ -59,8 +59,8 @@ SM90_16: Table = {
     ("bias", True): (Tiles(64, 64, 4), Tiles(64, 64, 4), Tiles(64, 64, 4)),
 }
 SM90_32: Table = {
-    ("forward", False): (Tiles(64, 32, 8), Tiles(64, 32, 8), Tiles(16, 16, 4)),
-    ("forward", True): (Tiles(64, 32, 8), Tiles(64, 32, 8), Tiles(32, 16, 4)),
+    ("forward", False): (Tiles(64, 32, 8), Tiles(64, 32, 8), Tiles(32, 16, 8)),
+    ("forward", True): (Tiles(64, 32, 8), Tiles(64, 32, 8), Tiles(32, 16, 8)),
     ("query", False): (Tiles(64, 32, 8), Tiles(64, 32, 8), Tiles(32, 32, 4)),
     ("query", True): (Tiles(64, 32, 8), Tiles(32, 16, 4), Tiles(32, 16, 4)),
     ("key", False): (Tiles(32, 32, 8), Tiles(32, 32, 4), Tiles(16, 32, 4)),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 import numpy as np
@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from isoform.core.attention import triton_op
+
 MARGIN = 512  # elements on either side of a guarded buffer, more than any tile's row
-CANARY = 1232.0  # exact in every type
 
 
 @pytest.fixture(autouse=True)
@@ -48,22 +49,52 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def guarded_memory() -> Iterator[None]:
-    """`torch.empty` gives NaN between canaries: an element never written stays NaN, a stray write kills a canary."""
-    buffers: list[tuple[Tensor, int]] = []
-    empty = torch.empty
+    """Every element must be written, every address must be inside a tensor that the kernel was given.
+
+    `torch.empty` gives NaN, with a margin on either side that is no tensor's.
+    """
+    from triton.runtime.interpreter import InterpreterBuilder
+
+    empty, launch = torch.empty, triton_op._launch
+    load, store = InterpreterBuilder.create_masked_load, InterpreterBuilder.create_masked_store
+    owned: list[tuple[int, int]] = []
 
     def guarded_empty(shape, *, dtype, device):
         size = math.prod(shape)
-        buffer = empty(size + 2 * MARGIN, dtype=dtype, device=device).fill_(CANARY)
-        buffers.append((buffer, size))
-        return buffer[MARGIN : MARGIN + size].fill_(math.nan).view(shape)
+        return empty(size + 2 * MARGIN, dtype=dtype, device=device)[MARGIN:-MARGIN].fill_(math.nan).view(shape)
+
+    def guarded_launch(kernel, programs, cut, values):
+        owned[:] = [extent(t) for t in values.values() if isinstance(t, Tensor)]
+        return launch(kernel, programs, cut, values)
+
+    def check(pointers, mask, what):
+        address = pointers.data[mask.data].astype(np.int64)
+        inside = np.zeros(address.shape, dtype=bool)
+        for begin, end in owned:
+            inside |= (begin <= address) & (address < end)
+        assert inside.all(), f"{what} out of bounds"
+
+    def checked_load(self, pointers, mask, *rest):
+        check(pointers, mask, "read")
+        return load(self, pointers, mask, *rest)
+
+    def checked_store(self, pointers, value, mask, *rest):
+        check(pointers, mask, "write")
+        return store(self, pointers, value, mask, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "empty", guarded_empty)
+        patch.setattr(triton_op, "_launch", guarded_launch)
+        patch.setattr(InterpreterBuilder, "create_masked_load", checked_load)
+        patch.setattr(InterpreterBuilder, "create_masked_store", checked_store)
         yield
-    assert buffers
-    for buffer, size in buffers:
-        assert (buffer[:MARGIN] == CANARY).all() and (buffer[MARGIN + size :] == CANARY).all(), "write out of bounds"
+
+
+def extent(tensor: Tensor) -> tuple[int, int]:
+    """First byte of a tensor's elements and the byte behind its last."""
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    length = (last + 1) * tensor.element_size() if tensor.numel() else 0
+    return tensor.data_ptr(), tensor.data_ptr() + length
 
 
 @pytest.fixture
@@ -71,9 +102,3 @@ def guarded() -> Iterator[None]:
     """The whole test in guarded memory."""
     with guarded_memory():
         yield
-
-
-@pytest.fixture
-def guard() -> Callable[[], AbstractContextManager[None]]:
-    """Guarded memory for a part of a test."""
-    return guarded_memory

@@ -70,7 +70,7 @@ CASES = {
     "grouped queries": (2, 6, 2, 11, 13, 16, None, False, False),
     "multi-query": (1, 5, 1, 11, 13, 16, None, False, True),
     "dense bias": (2, 2, 2, 13, 37, 16, (2, 2, 13, 37), False, False),
-    "everything": (2, 4, 2, 37, 43, 24, (2, 4, 37, 43), True, True),
+    "everything": (2, 4, 2, 43, 37, 24, (2, 4, 43, 37), True, True),
     "causal dense bias, queries without keys": (1, 1, 1, 43, 17, 16, (1, 1, 43, 17), False, True),
     "bias shared by samples": (3, 2, 2, 13, 37, 16, (1, 2, 13, 37), True, False),
     "bias shared by heads": (2, 3, 1, 13, 17, 16, (2, 1, 13, 17), False, True),
