@@ -95,7 +95,7 @@ class AttentionPool(nn.Module):
         x_BND = tokens.x
         q, k, v = (
             p.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for p in (self.q(self.latent).expand(len(x_BND), -1, -1), *self.kv(x_BND).chunk(2, dim=-1))
+            for p in (self.q(self.latent).expand(x_BND.shape[0], -1, -1), *self.kv(x_BND).chunk(2, dim=-1))
         )
         y = attention(q, k, v, valid_kv=tokens.valid, impl=self.impl).transpose(1, 2).flatten(-2)
         y = self.proj(y)

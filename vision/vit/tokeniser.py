@@ -30,13 +30,22 @@ class VitTokeniser(nn.Module):
     def __init__(self, config: VitTokeniserConfig, backbone: BackboneConfig) -> None:
         super().__init__()
         self.config, dim = config, backbone.dim
+        self.class_token: Tensor | None
+        self.distill_token: Tensor | None
+        self.registers: Tensor | None
         self.head_dim = backbone.head_dim or dim // backbone.heads
         self.patch_size = pair_of(config.patch)
         self.grid = self.grid_of(*pair_of(config.image))
         self.prefix = config.class_token + config.distill_token + config.registers
         self.patch = nn.Conv2d(config.channels, dim, self.patch_size, self.patch_size, bias=config.patch_bias)
-        self.patch_norm = make_norm(backbone.norm if config.patch_norm else "none", dim, backbone.eps, backbone.norm_bias)
-        special = {"class_token": config.class_token, "distill_token": config.distill_token, "registers": config.registers}
+        self.patch_norm = make_norm(
+            backbone.norm if config.patch_norm else "none", dim, backbone.eps, backbone.norm_bias
+        )
+        special = {
+            "class_token": config.class_token,
+            "distill_token": config.distill_token,
+            "registers": config.registers,
+        }
         for name, count in special.items():
             self.register_parameter(name, nn.Parameter(torch.zeros(1, int(count), dim)) if count else None)
         rows = self.grid[0] * self.grid[1] + (self.prefix if config.position_prefix else 0)
@@ -80,7 +89,11 @@ class VitTokeniser(nn.Module):
             )
         grid = self.grid_of(*images.shape[-2:])
         x_BND = self.patch_norm(self.patch(images).flatten(2).transpose(1, 2))
-        special = [t.expand(len(images), -1, -1) for t in (self.class_token, self.distill_token, self.registers) if t is not None]
+        special = [
+            t.expand(images.shape[0], -1, -1)
+            for t in (self.class_token, self.distill_token, self.registers)
+            if t is not None
+        ]
         position = self.position_for(grid)
         if position is not None and not self.config.position_prefix:
             x_BND = x_BND + position
@@ -101,7 +114,7 @@ class VitTokeniser(nn.Module):
         return resize_position_table(self.position, self.grid, grid, prefix=prefix, mode=self.config.position_resize)
 
     def rotary_for(self, grid: tuple[int, int], like: Tensor) -> Tensor | None:
-        """[1, N, angles] rotary angles (rotary = "learned": [1, N, 2] places); zeros, no turn, for the special tokens."""
+        """[1, N, angles] rotary angles ("learned": [1, N, 2] places); zeros, so no turn, for the special tokens."""
         c, angles = self.config, self.head_dim // 2
         match c.rotary:
             case "axial":
@@ -122,7 +135,7 @@ class VitTokeniser(nn.Module):
 
 
 def drop_patches(tokens: Tokens, rate: float) -> Tokens:
-    """A random 1 - rate of each sample's body tokens, in raster order, behind all its prefix tokens (Liu et al. 2023)."""
+    """A random 1 - rate of each sample's body tokens, in raster order, behind all its prefix tokens."""
     batch, n, _ = tokens.x.shape
     body = n - tokens.prefix
     keep = max(1, int(body * (1 - rate)))
