@@ -76,6 +76,21 @@ def kill_at(folder, step, workers=0):
     assert in_child(lambda: train(toy.task(workers, **SETTINGS), Deadly(folder), progress=False)) == signal.SIGKILL
 
 
+class Interrupted(toy.ToyTask):
+    """Sends itself a signal in one of its methods, once."""
+
+    def __init__(self, config, method, call, number):
+        super().__init__(config)
+        original, calls = getattr(self, method), iter(range(1000))
+
+        def calling(*arguments):
+            if next(calls) == call:
+                os.kill(os.getpid(), number)
+            return original(*arguments)
+
+        setattr(self, method, calling)
+
+
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 6, 7, 8, 11, 13, 15])
 def test_killed_and_resumed(whole, tmp_path, step, capsys):
     run = tmp_path / "run"
@@ -86,6 +101,18 @@ def test_killed_and_resumed(whole, tmp_path, step, capsys):
     saved = (step - 1) // 2 * 2
     assert (f"from step {saved}" if saved else "starting at step 0") in said
     assert_same_run(run, whole)
+
+
+def test_killed_between_two_log_lines(tmp_path):
+    """The running means of a line that isn't full are a part of the checkpoint."""
+    settings = {**SETTINGS, "log_every": 7}
+    train(toy.task(**settings), RunFolder(tmp_path / "whole"), progress=False)
+    run = tmp_path / "run"
+    doomed = Interrupted(toy.app(**settings), "loss", 18, signal.SIGKILL)  # in step 7, after the checkpoint of step 6
+    assert in_child(lambda: train(doomed, RunFolder(run), progress=False)) == signal.SIGKILL
+    assert checkpoint.read(checkpoint.place(run / "checkpoints", 6)).state["place"]["meter"]["loss"][1] == 30
+    train(toy.task(**settings), RunFolder(run), resume=True, progress=False)
+    assert_same_run(run, tmp_path / "whole")
 
 
 @pytest.mark.parametrize(("first", "second"), [(2, 2), (2, 0), (0, 1)])
@@ -133,21 +160,6 @@ def test_killed_while_saving(whole, tmp_path, phase, monkeypatch):
     train(toy.task(**SETTINGS), RunFolder(run), resume=True, progress=False)
     assert not list((run / "checkpoints").glob(".*"))
     assert_same_run(run, whole)
-
-
-class Interrupted(toy.ToyTask):
-    """Sends itself a signal in one of its methods, once."""
-
-    def __init__(self, config, method, call, number):
-        super().__init__(config)
-        original, calls = getattr(self, method), iter(range(1000))
-
-        def calling(*arguments):
-            if next(calls) == call:
-                os.kill(os.getpid(), number)
-            return original(*arguments)
-
-        setattr(self, method, calling)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -46,9 +46,11 @@ def test_a_child_does_not_keep_its_killed_parents_lock(tmp_path):
     os.read(done[0], 1)
     os.kill(parent, signal.SIGKILL)
     os.waitpid(parent, 0)
-    with run.lock():
-        pass
-    os.write(go[1], b"x")
+    try:
+        with run.lock():
+            pass
+    finally:
+        os.write(go[1], b"x")
 
 
 def test_a_folder_with_a_run_is_refused(tmp_path):
