@@ -115,8 +115,9 @@ class Backbone(nn.Module):
         if streams.keys() != allowed:
             raise ValueError(f"this backbone takes the streams {sorted(allowed)}, got {sorted(streams)}")
         main = streams.pop("main")
-        context = Context(main, self._bias(main), self._rotation(main), streams)
-        x, seen = run_stack(self.blocks, main.x, context, taps, self.config.recompute if self.training else "none")
+        recompute = self.config.recompute if self.training else "none"
+        context = Context(main, self._bias(main), self._rotation(main), streams, light=recompute == "light")
+        x, seen = run_stack(self.blocks, main.x, context, taps, recompute)
         return main.with_x(self.norm(x)), seen
 
     def _bias(self, main: Tokens) -> Bias | None:

@@ -10,7 +10,9 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from isoform.core.linear import Linear
 from isoform.core.norms import make_norm
+from isoform.core.recompute import Deferred
 from isoform.core.schema import BackboneConfig
 
 
@@ -37,24 +39,32 @@ GATED: dict[str, Callable[[Tensor], Tensor]] = {"swiglu": F.silu, "geglu": F.gel
 class Mlp(nn.Module):
     """fc1, activation, fc2 [..., D] -> [..., D]; gated kinds use half of fc1's outputs as the gate (Shazeer 2020)."""
 
+    takes_deferred = True  # reads its input through a linear layer alone
+
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         hidden = config.mlp_dim or 4 * config.dim
         self.gated = config.channel in GATED
         self.activation = GATED[config.channel] if self.gated else ACTIVATIONS[config.channel]
-        self.fc1 = nn.Linear(config.dim, 2 * hidden if self.gated else hidden, bias=config.mlp_bias)
+        self.fc1 = Linear(config.dim, 2 * hidden if self.gated else hidden, bias=config.mlp_bias)
         self.norm = make_norm(config.norm if config.mlp_norm else "none", hidden, config.eps, config.norm_bias)
-        self.fc2 = nn.Linear(hidden, config.dim, bias=config.mlp_bias)
+        self.fc2 = Linear(hidden, config.dim, bias=config.mlp_bias)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | Deferred) -> Tensor:
         """[..., D] -> [..., D]."""
+        if isinstance(x, Deferred):
+            return self.fc2(x.then(self.hidden, (*self.fc1.parameters(), *self.norm.parameters())))
+        return self.fc2(self.hidden(x))
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """[..., D] -> [..., F], what fc2 reads."""
         if self.gated:
             gate, value = self.fc1(x).chunk(2, dim=-1)
             hidden = self.activation(gate) * value
         else:
             hidden = self.activation(self.fc1(x))
-        return self.fc2(self.norm(self.dropout(hidden)))
+        return self.norm(self.dropout(hidden))
 
 
 def make_channel_mixer(config: BackboneConfig) -> nn.Module | None:

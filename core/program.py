@@ -16,7 +16,8 @@ def run_stack(
 ) -> tuple[Tensor, list[Tensor]]:
     """The features after every block in turn, and those after the blocks numbered in `taps`.
 
-    recompute "block": a block's inner results are dropped and computed again in the backward pass (Chen et al. 2016).
+    recompute "block": a block's inner results are dropped and computed again in the backward pass (Chen et al. 2016);
+    "light" is done inside the blocks, see recompute.py.
     """
     seen = []
     for number, block in enumerate(blocks):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from isoform.core.mixers.contract import Context
 from isoform.core.norms import make_norm
+from isoform.core.recompute import Deferred
 from isoform.core.schema import BackboneConfig
 from isoform.core.tokens import Tokens
 
@@ -50,11 +51,14 @@ class Wrap(nn.Module):
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """[B, N, D] (packed: [T, D]) -> the same shape."""
-        h = self.norm(x)
-        gate = None
+        modulation, gate = [], None
         if self.modulation is not None:
-            shift, scale, gate = self.modulate(context.tokens)
-            h = h * (1 + scale) + shift
+            *modulation, gate = self.modulate(context.tokens)
+        h: Tensor | Deferred
+        if context.light and getattr(self.inner, "takes_deferred", False):
+            h = Deferred(self.enter, (x, *modulation), tuple(self.norm.parameters()))
+        else:
+            h = self.enter(x, *modulation)
         y = self.inner(h, context) if self.takes_context else self.inner(h)
         y = self.norm_out(y)
         if self.training and self.dropout:
@@ -66,6 +70,11 @@ class Wrap(nn.Module):
         if self.training and self.drop_path:
             y = keep_path(y, context.tokens, self.drop_path)
         return y
+
+    def enter(self, x: Tensor, shift: Tensor | None = None, scale: Tensor | None = None) -> Tensor:
+        """What the branch reads of the stream: its norm, modulated."""
+        h = self.norm(x)
+        return h if shift is None or scale is None else h * (1 + scale) + shift
 
     def modulate(self, tokens: Tokens) -> list[Tensor]:
         """shift, scale and gate, each broadcastable to the features; from cond [B, P], [B, N, P] or [T, P]."""
@@ -87,8 +96,9 @@ class Together(nn.Module):
         super().__init__()
         self.parts = nn.ModuleDict(parts)
         self.with_context = with_context
+        self.takes_deferred = all(getattr(part, "takes_deferred", False) for part in parts.values())
 
-    def forward(self, x: Tensor, context: Context) -> Tensor:
+    def forward(self, x: Tensor | Deferred, context: Context) -> Tensor:
         """Sum over the parts."""
         outputs = [part(x, context) if self.with_context[name] else part(x) for name, part in self.parts.items()]
         total = outputs[0]

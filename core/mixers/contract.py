@@ -31,6 +31,7 @@ class Context:
     bias: Bias | None = None  # score bias, built once for all blocks
     rotation: tuple[Tensor, Tensor] | None = None  # cos and sin of the rotary angles
     streams: dict[str, Tokens] | None = None  # every other stream by name
+    light: bool = False  # cheap inputs of linear layers are computed again in the backward pass (`Deferred`)
 
     @property
     def memory(self) -> Tokens:

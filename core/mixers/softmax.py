@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from isoform.core.attention import attention
+from isoform.core.linear import Linear
 from isoform.core.mixers.contract import Context, Traits
 from isoform.core.norms import make_norm
 from isoform.core.positions import rotate
+from isoform.core.recompute import Deferred
 from isoform.core.schema import BackboneConfig
 
 
@@ -23,6 +25,7 @@ class SoftmaxAttention(nn.Module):
     """
 
     traits = Traits(causal=True, equivariant=True, pair_bias=True, ragged=True, reads_memory=True)
+    takes_deferred = True  # reads its input through linear layers alone
 
     def __init__(self, config: BackboneConfig, *, cross: bool = False) -> None:
         super().__init__()
@@ -36,20 +39,20 @@ class SoftmaxAttention(nn.Module):
         self.attention_dropout = config.attention_dropout
         inner, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
         if cross:
-            self.q = nn.Linear(config.dim, inner, bias=config.qkv_bias)
-            self.kv = nn.Linear(config.dim, 2 * kv, bias=config.qkv_bias)
+            self.q = Linear(config.dim, inner, bias=config.qkv_bias)
+            self.kv = Linear(config.dim, 2 * kv, bias=config.qkv_bias)
         else:
-            self.qkv = nn.Linear(config.dim, inner + 2 * kv, bias=config.qkv_bias)
+            self.qkv = Linear(config.dim, inner + 2 * kv, bias=config.qkv_bias)
         self.q_norm = make_norm(config.qk_norm, self.head_dim, config.eps, config.norm_bias)
         self.k_norm = make_norm(config.qk_norm, self.head_dim, config.eps, config.norm_bias)
         self.norm = make_norm(config.norm if config.mixer_norm else "none", inner, config.eps, config.norm_bias)
-        self.gate = nn.Linear(config.dim, inner, bias=config.qkv_bias) if config.gated else None
-        self.proj = nn.Linear(inner, config.dim, bias=config.proj_bias)
+        self.gate = Linear(config.dim, inner, bias=config.qkv_bias) if config.gated else None
+        self.proj = Linear(inner, config.dim, bias=config.proj_bias)
         self.rotary = None if cross or not config.position.startswith("rotary") else config.position
         if self.rotary == "rotary_learned":  # Heo et al. 2024: a frequency for each axis, head and pair
             self.frequencies = nn.Parameter(torch.randn(2, self.heads, self.head_dim // 2))
 
-    def project(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor | Deferred, context: Context) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, [B, heads, tokens, E] (packed: [T, heads, E]), normed and turned but not scaled."""
         sizes = (self.heads, self.kv_heads, self.kv_heads)
         if self.cross:
@@ -78,7 +81,7 @@ class SoftmaxAttention(nn.Module):
         angle = angle if context.tokens.packed else angle.transpose(1, 2)
         return angle.cos(), angle.sin()
 
-    def forward(self, x: Tensor, context: Context) -> Tensor:
+    def forward(self, x: Tensor | Deferred, context: Context) -> Tensor:
         """[B, N, D] (packed: [T, D]) -> the same shape."""
         tokens = context.tokens
         keys = context.memory if self.cross else tokens

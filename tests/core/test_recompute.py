@@ -1,0 +1,135 @@
+"""Deferred inputs: the same values and gradients as kept ones, of every filler, with less memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from isoform.core import products
+from isoform.core.backbone import Backbone
+from isoform.core.linear import Linear
+from isoform.core.recompute import Deferred
+from isoform.core.schema import BackboneConfig
+from isoform.core.tokens import Tokens
+
+B, N, M, DIM = 2, 7, 5, 24
+TABLES = {
+    "plain": {},
+    "scaled": {"layer_scale": 0.3, "drop_path": 0.3},
+    "dropout": {"dropout": 0.3, "drop_path": 0.3},
+    "conditioned": {"condition": "adaln_zero", "norm": "layer_plain", "cond_dim": 11},
+    "gated": {"gated": True, "channel": "swiglu", "mlp_norm": True, "mixer_norm": True, "norm": "rms"},
+    "normed heads": {"qk_norm": "rms", "kv_heads": 2, "position": "rotary"},
+    "no biases": {"qkv_bias": False, "proj_bias": False, "mlp_bias": False},
+    "post": {"order": "post"},
+    "res_post": {"order": "res_post"},
+    "cct": {"order": "cct"},
+    "parallel": {"layout": "parallel"},
+    "branches": {"branches": 2},
+    "cross": {"memory": "cross"},
+    "no channel": {"channel": "none"},
+}
+
+
+def build(recompute: str, table: dict) -> Backbone:
+    torch.manual_seed(0)
+    small = {"dim": DIM, "depth": 2, "heads": 6, "mlp_dim": 13}
+    backbone = Backbone(BackboneConfig.model_validate({**small, **table, "recompute": recompute}))
+    for parameter in backbone.parameters():
+        nn.init.normal_(parameter, 0.0, 0.35)
+    return backbone.train()
+
+
+def gradients(backbone: Backbone, dtype: torch.dtype | None = None) -> list[torch.Tensor]:
+    g = torch.Generator().manual_seed(1)
+    x, cond, pos, memory = (torch.randn(*s, generator=g) for s in ((B, N, DIM), (B, 11), (B, N, 2), (B, M, DIM)))
+    leaves = [x.requires_grad_(), cond.requires_grad_()]
+    main = Tokens(x, torch.arange(N) < torch.tensor([[N], [N - 2]]), cond=cond, pos=pos)
+    torch.manual_seed(2)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype is not None):
+        streams = {"main": main, "memory": Tokens(memory)} if backbone.config.memory == "cross" else main
+        out = backbone(streams).x
+    weight = torch.sin(torch.arange(out.numel(), dtype=torch.float32)).view_as(out)
+    loss = (out * weight).sum()
+    names = [p for p in backbone.parameters() if p.requires_grad]
+    found = torch.autograd.grad(loss, [*leaves, *names], allow_unused=True)
+    return [out, torch.rand(3), *(f for f in found if f is not None)]
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("smallest", [1, 2**62], ids=["onednn", "torch"])
+def test_light_changes_no_gradient_and_no_random_state(name: str, smallest: int, monkeypatch) -> None:
+    monkeypatch.setattr(products, "SMALLEST", smallest)
+    kept, light = (gradients(build(mode, TABLES[name])) for mode in ("none", "light"))
+    for a, b in zip(kept, light, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6 * max(1, a.abs().max().item()), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["plain", "dropout", "conditioned", "gated"])
+def test_light_changes_no_gradient_under_autocast(name: str) -> None:
+    kept, light = (gradients(build(mode, TABLES[name]), torch.bfloat16) for mode in ("none", "light"))
+    for a, b in zip(kept, light, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-2 * max(1, a.abs().max().item()), rtol=1e-2)
+
+
+def test_frozen_parameters_get_no_gradient() -> None:
+    results = []
+    for mode in ("none", "light"):
+        backbone = build(mode, {})
+        for name, parameter in backbone.named_parameters():
+            parameter.requires_grad_("norm" in name or "fc1" in name)
+        results.append(gradients(backbone))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-5)
+
+
+def kept_bytes(backbone: Backbone) -> int:
+    """Bytes of distinct storages that autograd holds for the backward pass, parameters aside."""
+    own = {p.untyped_storage().data_ptr() for p in backbone.parameters()}
+    seen: dict[int, int] = {}
+    holds = []
+
+    def pack(t: torch.Tensor) -> torch.Tensor:
+        if (at := t.untyped_storage().data_ptr()) not in own:
+            seen[at] = t.untyped_storage().nbytes()
+            holds.append(t)
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        backbone(Tokens(torch.randn(B, 97, DIM)))
+    return sum(seen.values())
+
+
+def test_light_keeps_less_than_half() -> None:
+    table = {"mlp_dim": 4 * DIM}
+    assert kept_bytes(build("light", table)) < 0.5 * kept_bytes(build("none", table))
+
+
+def test_evaluation_defers_nothing() -> None:
+    backbone = build("light", {}).eval()
+    tokens = Tokens(torch.randn(B, N, DIM))
+    assert torch.equal(backbone(tokens).x, build("none", {}).eval()(tokens).x)
+
+
+def test_a_deferred_input_is_a_linear_layers_input() -> None:
+    layer, norm = Linear(DIM, 5), nn.LayerNorm(DIM)
+    x = torch.randn(3, DIM, requires_grad=True)
+    deferred = Deferred(norm, (x,), tuple(norm.parameters())).then(torch.tanh, ())
+    wanted = [x, *layer.parameters(), *norm.parameters()]
+    results = [
+        torch.autograd.grad(layer(given).square().sum(), wanted) for given in (deferred, torch.tanh(norm(x)))
+    ]  # fmt: skip
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+    with torch.no_grad():
+        assert torch.equal(layer(deferred), layer(torch.tanh(norm(x))))
+
+
+def test_light_compiles() -> None:
+    backbone = build("light", {})
+    given = Tokens(torch.randn(B, N, DIM))
+    compiled = torch.compile(backbone, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(given).x, backbone(replace(given)).x)
