@@ -13,12 +13,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from isoform.vision.baselines import TRAIN_IMAGES
+
+if TYPE_CHECKING:
+    from isoform.vision.task import VisionTask
 
 TEMPERATURE = 0.07
 NEIGHBOURS = (1, 5, 10, 20, 50, 100, 200)
@@ -141,4 +146,41 @@ def fit(
     return Probe(predict, best, {"val": dict(tried[best]), **metrics})
 
 
-__all__ = ["NEIGHBOURS", "STRENGTHS", "Probe", "features", "fit", "knn", "linear"]
+def of_trunk(task: VisionTask) -> dict[str, dict[str, dict[str, float]]]:
+    """Both probes of the trunk that `train.init` names, as baselines: {"trunk_knn": {"val": metrics, ...}, ...}.
+
+    At most 5,000 random training images are used, as for the other baselines; empty without training or validation
+    images.
+    """
+    from isoform.core.engine import initial
+
+    rows = task.data.rows
+    if not task.config.train.init or not {"train", "val"} <= rows.keys():
+        return {}
+    model = task.build()
+    initial.load(task, model, task.initial_weights(task.config.train.init))
+    chosen = {**rows, "train": np.random.default_rng(0).permutation(rows["train"])[:TRAIN_IMAGES]}
+    size = task.config.eval.batch
+    x = {
+        split: features(
+            model, (task.preprocess([task.data.fitted(int(row)) for row in part[i : i + size]])
+                    for i in range(0, len(part), size)),
+        )
+        for split, part in chosen.items()
+    }  # fmt: skip
+    y = {split: task.data.targets[part] for split, part in chosen.items()}
+    floor = None if task.kind == "regression" else 1e-9  # no class is impossible
+
+    def score(guess: np.ndarray, target: np.ndarray) -> Mapping[str, float]:
+        return task.score(guess if floor is None else np.clip(guess, floor, 1.0), target)
+
+    return {
+        f"trunk_{method}": fit(
+            method, x, y, kind=task.kind, classes=len(task.classes), score=score, monitor=task.monitor,
+            larger_is_better=task.monitor_mode == "max",
+        ).metrics
+        for method in ("knn", "linear")
+    }  # fmt: skip
+
+
+__all__ = ["NEIGHBOURS", "STRENGTHS", "Probe", "features", "fit", "knn", "linear", "of_trunk"]

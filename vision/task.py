@@ -169,9 +169,10 @@ class VisionTask(Task):
     def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         """See Task.metrics, and metrics.py for what each name means."""
         guess = outputs["prediction"] if self.kind == "regression" else self.probability(outputs)
-        return self._score(guess, outputs["target"])
+        return self.score(guess, outputs["target"])
 
-    def _score(self, guess: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    def score(self, guess: np.ndarray, target: np.ndarray) -> dict[str, float]:
+        """Metrics of probabilities [N, K] or predicted targets."""
         if self.kind == "regression":
             return M.regression_metrics(guess, target, self.classes, self.target_std.tolist())
         return M.multiclass_metrics(guess, target) if self.kind == "multiclass" else M.multilabel_metrics(guess, target)
@@ -190,7 +191,12 @@ class VisionTask(Task):
 
     def baselines(self) -> dict[str, dict[str, dict[str, float]]]:
         """See baselines.py."""
-        return baselines(self.data, self._score)
+        found = baselines(self.data, self.score)
+        if self.config.train.init:
+            from isoform.vision.probe import of_trunk
+
+            found |= of_trunk(self)
+        return found
 
     def portable(self) -> dict[str, Any]:
         """Class names, preprocessing, target scale, and which data these were."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from isoform.core.config import resolve
 from isoform.core.schema import BackboneConfig
-from isoform.vision import probe
+from isoform.vision import DOMAIN, probe
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 from isoform.vision.vit.model import build_vit
 
@@ -87,3 +92,19 @@ def test_features_are_those_before_the_last_layer_and_leave_the_model_as_it_was(
     assert model.training and found.shape == (5, 24)
     with torch.no_grad():
         torch.testing.assert_close(torch.from_numpy(found), model.eval().features(images))
+
+
+def test_the_trunk_of_init_is_a_baseline(tmp_path: Path) -> None:
+    """A tiny run's trunk, and the same trunk in a file, probed on the embedded digits."""
+    config: Any = resolve("vit-mnist-tiny", domain=DOMAIN)
+    weights = DOMAIN.rebuild(config, {}).state_dict()
+    save_file(weights, tmp_path / "a.safetensors")
+    config = resolve("vit-mnist-tiny", domain=DOMAIN, sets=[f"train.init={tmp_path / 'a.safetensors'}"])
+    task: Any = DOMAIN.task(config)
+    task.data.rows = {split: rows[:: len(rows) // 80] for split, rows in task.data.rows.items()}
+    found = probe.of_trunk(task)
+    assert found.keys() == {"trunk_knn", "trunk_linear"}
+    for metrics in found.values():
+        assert metrics.keys() == {"val", "test"} and 0.2 < metrics["test"]["top1"] < 1.0
+    task.config = task.config.model_copy(update={"train": task.config.train.model_copy(update={"init": None})})
+    assert probe.of_trunk(task) == {}
