@@ -24,7 +24,7 @@ from isoform.vision.vit.size import token_count, vit_size
 FEW_IMAGES = 5000  # below this, starting from pretrained weights is worth more than any setting
 # (up to this many training images, dim, depth, heads)
 _SIZES = ((2000, 96, 6, 3), (20_000, 128, 6, 4), (100_000, 192, 9, 3), (math.inf, 384, 12, 6))
-_OPERATIONS = 2.5e13  # a training's multiplications and additions: about 5 minutes of one core, as much again to read
+_OPERATIONS = 1.6e13  # of a training: about 5 minutes of one core (with 1,000 images 70 epochs), and reading the images
 _EPOCHS = (20, 200)  # from scratch, at least and at most; from other weights 3 may be enough
 
 
