@@ -72,12 +72,13 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        """[B, N, D] (packed: [T, D]) -> the same shape."""
+        """[B, N, D] (packed: [T, D]) -> the same shape; [B, first, D] where the context asks for no more."""
         if self.readd:
             assert context.tokens.pos is not None
             x = x + context.tokens.pos
         for step in self.steps:
-            x = x + getattr(self, step)(x, context)
+            y = getattr(self, step)(x, context)
+            x = (x if y.shape == x.shape else x[:, : context.first]) + y
             if step in self.norms:
                 x = self.norms[step](x)
         return x
@@ -104,11 +105,19 @@ class Backbone(nn.Module):
             if isinstance(module, Wrap) and module.modulation is not None:
                 nn.init.zeros_(module.modulation.weight)  # adaLN-Zero: every block starts as the identity
 
-    def forward(self, tokens: Tokens | Mapping[str, Tokens], taps: Sequence[int] = ()) -> Tokens:
-        """The main stream after all blocks and the final norm, with every other field as it came in."""
-        return self.tapped(tokens, taps)[0]
+    def forward(
+        self, tokens: Tokens | Mapping[str, Tokens], taps: Sequence[int] = (), *, first: int | None = None
+    ) -> Tokens:
+        """The main stream after all blocks and the final norm, with every other field as it came in.
 
-    def tapped(self, tokens: Tokens | Mapping[str, Tokens], taps: Sequence[int] = ()) -> tuple[Tokens, list[Tensor]]:
+        `first`: only so many leading tokens (padded layout), such as the class token; the last block then computes
+        little else.
+        """
+        return self.tapped(tokens, taps, first=first)[0]
+
+    def tapped(
+        self, tokens: Tokens | Mapping[str, Tokens], taps: Sequence[int] = (), *, first: int | None = None
+    ) -> tuple[Tokens, list[Tensor]]:
         """The same, and the features after each block whose number is in `taps` (before the final norm)."""
         streams = dict(tokens) if isinstance(tokens, Mapping) else {"main": tokens}
         allowed = {"main", "memory"} if self.config.memory == "cross" else {"main"}
@@ -117,8 +126,19 @@ class Backbone(nn.Module):
         main = streams.pop("main")
         recompute = self.config.recompute if self.training else "none"
         context = Context(main, self._bias(main), self._rotation(main), streams, light=recompute == "light")
-        x, seen = run_stack(self.blocks, main.x, context, taps, recompute)
-        return main.with_x(self.norm(x)), seen
+        if first is None:
+            x, seen = run_stack(self.blocks, main.x, context, taps, recompute)
+            return main.with_x(self.norm(x)), seen
+        narrow = first if self._narrows(main) and self.config.depth - 1 not in taps else None
+        x, seen = run_stack(self.blocks, main.x, context, taps, recompute, narrow)
+        return main.leading(first).with_x(self.norm(x[:, :first])), seen
+
+    def _narrows(self, main: Tokens) -> bool:
+        """Whether the last block can answer for the leading tokens alone."""
+        c = self.config
+        per_token = main.cond is not None and main.cond.dim() == 3
+        plain = c.layout == "sequence" and c.branches == 1 and not c.causal
+        return MIXERS[c.mixer].traits.narrows and plain and not main.packed and not per_token
 
     def _bias(self, main: Tokens) -> Bias | None:
         if self.score is None:

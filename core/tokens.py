@@ -114,6 +114,13 @@ class Tokens:
         n = self.x.shape[1]
         return self._take(slice(self.prefix, n - self.suffix), prefix=0, suffix=0, grid=self.grid)
 
+    def leading(self, n: int) -> Tokens:
+        """The first n tokens of each sample (padded layout), no raster any more."""
+        if self.packed or n > self.x.shape[1]:
+            raise ValueError(f"leading({n}) needs the padded layout and as many tokens, got {tuple(self.x.shape)}")
+        suffix = max(0, n - (self.x.shape[1] - self.suffix))
+        return self._take(slice(n), prefix=min(n, self.prefix), suffix=suffix, grid=None)
+
     def gather(self, index_BK: Tensor) -> Tokens:
         """Tokens index_BK of each sample, in that order, with every field (padded layout).
 

@@ -21,6 +21,7 @@ class Traits:
     pair_bias: bool = False  # has scores that a pair bias can be added to
     ragged: bool = False  # understands the packed layout
     reads_memory: bool = False  # can attend to the stream "memory"
+    narrows: bool = False  # can answer for the leading tokens alone (Context.first)
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Context:
     bias: Bias | None = None  # score bias, built once for all blocks
     rotation: tuple[Tensor, Tensor] | None = None  # cos and sin of the rotary angles
     streams: dict[str, Tokens] | None = None  # every other stream by name
+    first: int | None = None  # of a block whose other tokens nobody reads: how many leading ones to answer for
     light: bool = False  # cheap inputs of linear layers are computed again in the backward pass (`Deferred`)
 
     @property

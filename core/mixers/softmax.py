@@ -24,7 +24,7 @@ class SoftmaxAttention(nn.Module):
     `q` and `kv` instead and keys and values come from the stream "memory".
     """
 
-    traits = Traits(causal=True, equivariant=True, pair_bias=True, ragged=True, reads_memory=True)
+    traits = Traits(causal=True, equivariant=True, pair_bias=True, ragged=True, reads_memory=True, narrows=True)
     takes_deferred = True  # reads its input through linear layers alone
 
     def __init__(self, config: BackboneConfig, *, cross: bool = False) -> None:
@@ -82,13 +82,17 @@ class SoftmaxAttention(nn.Module):
         return angle.cos(), angle.sin()
 
     def forward(self, x: Tensor | Deferred, context: Context) -> Tensor:
-        """[B, N, D] (packed: [T, D]) -> the same shape."""
+        """[B, N, D] (packed: [T, D]) -> the same shape; [B, first, D] where the context asks for no more."""
         tokens = context.tokens
         keys = context.memory if self.cross else tokens
         q, k, v = self.project(x, context)
+        bias = None if self.cross else context.bias
+        if context.first is not None:
+            q = q[:, :, : context.first]
+            bias = bias and bias.cut(slice(context.first))
         y = attention(
             q, k, v,
-            bias=None if self.cross else context.bias,
+            bias=bias,
             valid_q=None, valid_kv=keys.valid,
             offsets_q=tokens.offsets, offsets_kv=keys.offsets,
             causal=self.causal,
@@ -98,5 +102,6 @@ class SoftmaxAttention(nn.Module):
         y = (y if tokens.packed else y.transpose(1, 2)).flatten(-2)
         y = self.norm(y)
         if self.gate is not None:
-            y = y * self.gate(x).sigmoid()
+            gate = self.gate(x)
+            y = y * (gate if context.first is None else gate[:, : context.first]).sigmoid()
         return self.proj(y)

@@ -103,6 +103,55 @@ def test_taps_are_the_features_after_a_block() -> None:
     assert torch.equal(out.x, backbone.norm(last))
 
 
+NARROWED = {
+    "plain": {},
+    "post": {"order": "post", "layer_scale": 0.3},
+    "cct": {"order": "cct", "qk_norm": "rms", "kv_heads": 1, "heads": 4},
+    "scored": {"score": "distance", "score_ids": 3, "gated": True},
+    "rotary": {"position": "rotary_half", "heads": 5},
+    "conditioned": {"condition": "adaln_zero"},
+    "cross": {"memory": "cross"},
+    "parallel": {"layout": "parallel"},
+    "causal": {"causal": True},
+    "none": {"depth": 0},
+}
+
+
+@pytest.mark.parametrize("name", NARROWED)
+@pytest.mark.parametrize("first", [1, 2])
+def test_the_leading_tokens_alone_are_the_same(name: str, first: int) -> None:
+    backbone = Backbone(config(**NARROWED[name])).double()
+    for parameter in backbone.parameters():
+        nn.init.normal_(parameter, 0.0, 0.35)
+    g = torch.Generator().manual_seed(3)
+    x, cond, coords, memory = (
+        torch.randn(*s, generator=g, dtype=torch.float64) for s in ((B, N, DIM), (B, DIM), (B, N, 3), (B, 5, DIM))
+    )
+    results = []
+    for narrow in (None, first):
+        leaf = x.clone().requires_grad_()
+        given = replace(tokens(), x=leaf, cond=cond, coords=coords, pos=coords[..., :2], prefix=1, suffix=2)
+        streams = {"main": given, "memory": Tokens(memory)} if backbone.config.memory == "cross" else given
+        out = backbone(streams, first=narrow)
+        wanted = [leaf, *backbone.parameters()]
+        grads = torch.autograd.grad(out.x[:, :first].sin().sum(), wanted, allow_unused=True)
+        results.append([out.x[:, :first], *grads])
+    assert out.x.shape == (B, first, DIM) and (out.prefix, out.suffix, out.valid.shape) == (1, 0, (B, first))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-9)
+
+
+def test_the_last_block_computes_little_for_the_leading_token(monkeypatch) -> None:
+    backbone = Backbone(config())
+    seen = []
+    for block in backbone.blocks:
+        block.channel.register_forward_hook(lambda module, inputs, out: seen.append(out.shape[1]))
+    backbone(tokens(), first=1)
+    assert seen == [N, N, 1]
+    _, (last,) = backbone.tapped(tokens(), [2], first=1)
+    assert last.shape == (B, N, DIM)
+
+
 @pytest.mark.parametrize("recompute", ["block", "light"])
 def test_recomputation_changes_no_gradient(recompute: str) -> None:
     results = []

@@ -33,6 +33,13 @@ class VitHead(nn.Module):
                 nn.init.trunc_normal_(linear.weight, std=2e-5)
                 nn.init.zeros_(linear.bias)
 
+    @property
+    def reads(self) -> int | None:
+        """How many leading tokens the answer depends on; None: all."""
+        if self.config.pool != "class":
+            return None
+        return 1 if self.linear_distill is None else 2
+
     def features(self, tokens: Tokens) -> Tensor:
         """[B, D] pooled and normed features."""
         if self.pool is not None:

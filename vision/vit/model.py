@@ -30,11 +30,11 @@ class ViT(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, K]."""
-        return self.head(self.backbone(self.tokeniser(images)))
+        return self.head(self.backbone(self.tokeniser(images), first=self.head.reads))
 
     def features(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, D], the vector in front of the last linear layer."""
-        return self.head.features(self.backbone(self.tokeniser(images)))
+        return self.head.features(self.backbone(self.tokeniser(images), first=self.head.reads))
 
     def tokens(self, images: Tensor) -> Tokens:
         """[B, C, H, W] -> Tokens [B, N, D] after the backbone's final norm."""
