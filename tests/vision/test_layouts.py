@@ -18,9 +18,7 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 
 from isoform.core.config import bare
 from isoform.core.domain import ImportedModel, UserError
-from isoform.core.pretrained import Layout
 from isoform.core.resize import resize_patch_kernel, resize_position_table
-from isoform.core.restricted import read_checkpoint
 from isoform.vision import DOMAIN
 from isoform.vision.vit.pretrained import import_checkpoint
 from isoform.vision.vit.pretrained.back import foreign_state, timm_model
@@ -402,8 +400,9 @@ def test_a_model_born_here_goes_to_timm_or_is_refused() -> None:
             timm_model(config, {}, DOMAIN.rebuild(config, {}).state_dict())
 
 
-def test_layouts_are_layouts() -> None:
-    from isoform.vision.vit.pretrained.hub import transformers_layout
+def test_published_weights_have_class_names() -> None:
+    from isoform.vision.vit.pretrained.timm_source import labels
 
-    assert isinstance(transformers_layout(settings().backbone), Layout)
-    assert callable(read_checkpoint)
+    names = labels(1000)
+    assert names[0].startswith("tench") and len(set(names)) == 1000  # two kinds of crane
+    assert labels(7) == ()

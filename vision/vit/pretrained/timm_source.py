@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,8 +69,24 @@ def from_timm(
         preprocessing=_preprocessing(cfg),
         licence=licence,
         notes=notes,
-        classes=tuple(map(str, cfg.get("label_names") or ())),
+        classes=tuple(map(str, cfg.get("label_names") or (labels(model.num_classes) if pretrained else ()))),
         source={"timm": {"architecture": name.split(".")[0], "kwargs": kwargs}},
+    )
+
+
+def labels(count: int) -> tuple[str, ...]:
+    """What timm's published weights with so many classes tell apart: ImageNet's names, or nothing that is known."""
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    subset = infer_imagenet_subset({"num_classes": count})
+    if subset is None:
+        return ()
+    info = ImageNetInfo(subset)
+    names = [info.index_to_description(index) for index in range(count)]
+    times = Counter(names)
+    return tuple(
+        name if times[name] == 1 else f"{name} ({info.index_to_label_name(index)})"
+        for index, name in enumerate(names)
     )
 
 
