@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from isoform.core import actions
 from isoform.core.cli.parser import Context
 
@@ -24,7 +26,11 @@ def import_(context: Context) -> int:
 def export(context: Context) -> int:
     """Writes a run's model in another format."""
     args, console, domain = context.args, context.console, context.domain
-    actions.export(domain, args.run_dir, args.format, args.out, args.checkpoint)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        actions.export(domain, args.run_dir, args.format, args.out, args.checkpoint)
+    for one in said:  # a NonCommercial licence of the initial weights
+        console.warn(str(one.message))
     console.say(f"{args.format}: {args.out}")
     console.result = {"format": args.format, "out": args.out}
     return 0
