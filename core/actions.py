@@ -107,7 +107,7 @@ def train(
     if started and run.results().get("status") == "finished":
         say(f"{path}: this run is finished")
         return Run(path, run.results(), domain)
-    results = run_engine(domain.task(config), run, resume=resume, progress=progress, command=request.command())
+    results = run_engine(domain.task(config), run, resume=resume, progress=progress, command=request.command(), say=say)
     return Run(path, results, domain)
 
 

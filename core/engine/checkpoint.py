@@ -96,17 +96,7 @@ def write(folder: Path, step: int, checkpoint: Checkpoint) -> None:
 
 def verify(path: Path) -> None:
     """Compares every file with the manifest. Raises Damaged naming the first that differs."""
-    try:
-        manifest = json.loads((path / "manifest.json").read_text())
-        files: dict[str, dict[str, Any]] = manifest["files"]
-        expected = {name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()}
-    except FileNotFoundError as error:
-        raise Damaged("manifest.json is missing") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Damaged("manifest.json is not readable") from error
-    if "model.safetensors" not in expected:
-        raise Damaged("manifest.json names no model.safetensors")
-    for name, (size, digest) in expected.items():
+    for name, (size, digest) in manifest(path).items():
         file = path / name
         if Path(name).name != name or file.is_symlink() or not file.is_file():
             raise Damaged(f"{name} is missing")
@@ -114,6 +104,20 @@ def verify(path: Path) -> None:
             raise Damaged(f"{name} has {file.stat().st_size} bytes where {size} were written")
         if _fingerprint(file)["sha256"] != digest:
             raise Damaged(f"{name} differs from what was written (SHA-256)")
+
+
+def manifest(path: Path) -> dict[str, tuple[int, str]]:
+    """{file: (bytes, SHA-256)} as written. Raises Damaged where manifest.json is missing or no manifest."""
+    try:
+        files: dict[str, dict[str, Any]] = json.loads((path / "manifest.json").read_text())["files"]
+        expected = {name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()}
+    except FileNotFoundError as error:
+        raise Damaged("manifest.json is missing") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged("manifest.json is not readable") from error
+    if "model.safetensors" not in expected:
+        raise Damaged("manifest.json names no model.safetensors")
+    return expected
 
 
 def read(path: Path) -> Checkpoint:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from rich.console import Console
@@ -26,9 +26,9 @@ def short(metrics: Mapping[str, float], most: int = 4) -> str:
 class Display:
     """Shows one run; use as a context manager. `enabled` off leaves only what `say` prints."""
 
-    def __init__(self, enabled: bool = True) -> None:
+    def __init__(self, enabled: bool = True, say: Callable[[str], None] | None = None) -> None:
         self.console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-        self.enabled = enabled
+        self.enabled, self._say = enabled, say
         self.bar: Progress | None = None
         self.task: TaskID | None = None
         if enabled and self.console.is_terminal:
@@ -58,6 +58,8 @@ class Display:
 
     def say(self, text: str) -> None:
         """One line that is shown in every case."""
+        if self._say is not None and self.bar is None:
+            return self._say(text)
         (self.bar.console if self.bar is not None else self.console).print(text, markup=False)
 
     def begin(self, total: int, done: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -82,8 +81,7 @@ def finish(loop: Loop, command: str) -> dict[str, Any]:
     baselines = task.baselines()
     found = write_results(loop, "finished", metrics, baselines)
     kind = "model.safetensors" if loop.ema is None else "ema.safetensors"
-    weights = checkpoints.place(run.checkpoints, best) / kind
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    digest = checkpoints.manifest(checkpoints.place(run.checkpoints, best))[kind][1]
     run.write_text("card.md", results.card(task, found, command=command, weights_sha256=digest, initial=place.initial))
     if outputs is not None:
         run.write_json("figures.json", [asdict(figure) for figure in task.figures(model, outputs)])

@@ -16,6 +16,7 @@ from isoform.core.engine.run import RunFolder
 def read(source: str) -> InitialWeights:
     """The best weights of a run folder, or those of a .safetensors file in isoform's names.
 
+    A run that itself started from other weights hands their licence on.
     Raises UserError for anything else.
     """
     path = Path(source)
@@ -27,7 +28,7 @@ def read(source: str) -> InitialWeights:
             run.load_weights("best"),
             f"{results.get('domain', '')}/{results.get('app', path.name)}",
             str(results.get("domain", "")),
-            str(known.get("licence", "unknown")),
+            str(known.get("licence") or known.get("initial") or "that of its training data"),
         )
     if path.suffix != ".safetensors" or not path.is_file():
         raise UserError(f"train.init = {source!r} is neither a run folder nor a .safetensors file")

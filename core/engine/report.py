@@ -86,12 +86,12 @@ def _read(run: RunFolder) -> Shown:
     if not results:
         raise UserError(f"{run.path} has no results.json: is it the folder of a run?")
     config = (run.path / "config.toml").read_text(encoding="utf-8") if (run.path / "config.toml").exists() else ""
-    first = config.splitlines()[0] if config.startswith("# ") else ""
+    first = config.splitlines()[0] if config.startswith("# isoform ") and " train " in config.splitlines()[0] else ""
     figures = run.read_json("figures.json") if (run.path / "figures.json").exists() else []
     return Shown(
         title=f"{results['domain']}/{results['app']}",
         folder=run.path.resolve().name,
-        results=plain(results),
+        results={"environment": {}, **plain(results)},
         lines=plain(run.metrics()),
         figures=figures,
         command=first[2:],

@@ -6,8 +6,9 @@ from (seed, epoch, index) or (seed, step), so the state of a run is weights, opt
 
 from __future__ import annotations
 
+import errno
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -26,19 +27,25 @@ from isoform.core.engine.run import RunFolder
 
 
 def train(
-    task: Task, run: RunFolder, *, resume: bool = False, progress: bool = True, command: str | None = None
+    task: Task,
+    run: RunFolder,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    command: str | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Trains `task` in the folder `run` and evaluates its best checkpoint once on test; returns results.json.
 
-    `command` is the command line that card.md and report.html repeat. Raises UserError (the folder holds a run, no
-    checkpoint is whole, the configuration changed), RunError (NaN loss, full disk) and Preempted (a signal came and a
-    checkpoint was written).
+    `command` is the command line that card.md and report.html repeat; `say` gets the lines that a person should see
+    even without `progress` (default: stdout). Raises UserError (the folder holds a run, no checkpoint is whole, the
+    configuration changed), RunError (NaN loss, full disk) and Preempted (a signal came and a checkpoint was written).
     """
     config = task.config
     command = command or f"isoform {config.domain} train {config.app} --seed {config.train.seed}"
     if run.exists() and not resume:
         raise UserError(f"{run.path} holds a run already; go on with --resume or choose another --run-dir")
-    with run.lock(), Display(progress) as show, StopSignal() as stop, reproducible():
+    with run.lock(), Display(progress, say) as show, StopSignal() as stop, reproducible():
         if run.results().get("status") == "finished":
             show.say(f"{run.path}: this run is finished")
             return run.results()
@@ -54,10 +61,15 @@ def train(
             if not checkpoints.steps(run.checkpoints):
                 run.discard()  # a mistake in the data leaves nothing behind that would have to be resumed
             raise
-        except BaseException:
+        except BaseException as error:
             with suppress(OSError):  # a full disk must not hide what went wrong
                 loop.record("failed")
+            if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                raise RunError(f"{run.path}: {error.strerror}; make room and go on with --resume") from error
             raise
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass
@@ -91,9 +103,9 @@ class Loop:
             raise UserError("there is no training sample; look at the data with `isoform check`")
         self.epochs = config.epochs
         self.device = distributed.this_process().device
-        self.precision = precision.resolve(config.precision, task, self.device)
         torch.manual_seed(config.seed)
         self.model = task.build().to(self.device)
+        self.precision = precision.resolve(config.precision, task, self.model, self.device)
         self.frozen: list[nn.Module] = []
         if config.freeze == "trunk":
             self._freeze(task.trunk)
@@ -129,6 +141,8 @@ class Loop:
                 say(f"{folder.path}: no complete checkpoint yet, starting at step 0")
             if self.config.init:
                 self._load_initial(self.config.init)
+            elif self.frozen:
+                say("warning: the frozen trunk is random; name its weights with --init")
             finish.write_start(folder, self.task, command, self.place.initial)
         folder.cut_metrics(self.place.log_bytes)
         self.record("running")
@@ -184,6 +198,8 @@ class Loop:
             if self.saved_step != self.place.step:
                 self.save()
             raise
+        if self.place.epoch < self.epochs:
+            self.show.say(f"stopped early: no better validation in {self.place.stale} evaluations")
 
     @property
     def ended(self) -> bool:

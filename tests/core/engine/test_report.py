@@ -106,6 +106,17 @@ def test_a_run_that_did_not_finish_has_a_page(tmp_path):
     assert "running" in write_report([run.path]).read_text()
 
 
+def test_an_imported_run_has_a_page(tmp_path):
+    run = RunFolder(tmp_path)
+    results = {"app": "a", "domain": "d", "status": "imported", "parameters": 7, "precision": "fp32", "metrics": {},
+               "baselines": {}}  # fmt: skip
+    run.write_json("results.json", results)
+    run.write_text("config.toml", "# isoform 0.1.0, seed 0\n")
+    text = write_report([tmp_path]).read_text()
+    assert "imported" in text and "<pre># isoform 0.1.0" in text
+    write_report([tmp_path, tmp_path])
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"no results\.json"):
         write_report([tmp_path])

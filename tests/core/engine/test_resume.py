@@ -174,10 +174,11 @@ def test_stopped_by_a_signal(whole, tmp_path, method, call, number):
     assert_same_run(run.path, whole)
 
 
-def test_early_stopping_counts_across_a_resume(tmp_path):
+def test_early_stopping_counts_across_a_resume(tmp_path, capsys):
     settings = {"epochs": 40, "patience": 2, "lr": 1e-5, "warmup": 0.0, "log_every": 1}
     train(toy.task(**settings), RunFolder(tmp_path / "whole"), progress=False)
     logged = log_of(tmp_path / "whole")
+    assert "stopped early: no better validation in 2 evaluations" in capsys.readouterr().out
     assert logged[-1]["epoch"] == 3, "two validations without improvement after the first"
     with pytest.raises(Preempted):
         train(Interrupted(toy.app(**settings), "loss", 25, signal.SIGTERM), RunFolder(tmp_path / "run"), progress=False)

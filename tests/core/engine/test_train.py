@@ -1,5 +1,8 @@
+import io
+import itertools
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ import toy
 from torch import nn
 
 from isoform.core.domain import InitialWeights, RunError, UserError
-from isoform.core.engine import distributed, initial, precision
+from isoform.core.engine import display, distributed, initial, precision
 from isoform.core.engine.results import summarise_seeds
 from isoform.core.engine.run import RunFolder
 from isoform.core.engine.train import train
@@ -190,12 +193,18 @@ def test_the_log_tells_the_learning_rate_of_the_schedule(tmp_path):
 
 def test_precision(tmp_path, monkeypatch):
     task, cpu = toy.task(), torch.device("cpu")
+    small, wide = nn.Linear(128, 512), nn.Linear(192, 768)
+
+    def resolved(wanted, model=wide):
+        return precision.resolve(wanted, task, model, cpu)
+
     monkeypatch.setattr(precision, "native_bf16", lambda device: True)
-    assert precision.resolve("auto", task, cpu) == "fp32"
+    assert resolved("auto") == "fp32"
     task.bf16_ok = True
-    assert precision.resolve("auto", task, cpu) == "bf16" and precision.resolve("fp32", task, cpu) == "fp32"
+    assert resolved("auto") == "bf16" and resolved("fp32") == "fp32"
+    assert resolved("auto", small) == "fp32" and resolved("auto", nn.Identity()) == "fp32"
     monkeypatch.setattr(precision, "native_bf16", lambda device: False)
-    assert precision.resolve("auto", task, cpu) == "fp32" and precision.resolve("bf16", task, cpu) == "bf16"
+    assert resolved("auto") == "fp32" and resolved("bf16", small) == "bf16"
     run, results = run_in(tmp_path, "run", toy.task(precision="bf16", epochs=1))
     assert results["precision"] == "bf16" == run.precision()
     assert all(value.dtype != torch.bfloat16 for value in weights(run).values())
@@ -218,11 +227,19 @@ def test_initial_weights_of_a_run(tmp_path, capsys):
         if "running" not in name and "batches" not in name:
             torch.testing.assert_close(value, have[name])
     assert "15 of 15 tensors from toy/toy-mlp" in capsys.readouterr().out
-    assert again.portable()["initial"] == "toy/toy-mlp (licence: unknown)"
-    assert "toy/toy-mlp (licence: unknown)" in (again.path / "card.md").read_text()
+    assert again.portable()["initial"] == "toy/toy-mlp (licence: that of its training data)"
+    assert "toy/toy-mlp (licence: that of its training data)" in (again.path / "card.md").read_text()
     (source.path / "results.json").rename(source.path / "moved")  # a resumed run doesn't read it again
     (again.path / "results.json").unlink()
     train(toy.task(epochs=1, lr=1e-30, init=str(source.path)), again, resume=True, progress=False)
+
+
+def test_a_licence_is_handed_on(tmp_path):
+    source, _ = run_in(tmp_path, "source", toy.task(epochs=1))
+    source.write_json("task.json", {"classes": ["a", "b", "c"], "licence": "CC-BY-NC-4.0"})
+    second, _ = run_in(tmp_path, "second", toy.task(epochs=1, init=str(source.path)))
+    third, _ = run_in(tmp_path, "third", toy.task(epochs=1, init=str(second.path)))
+    assert "CC-BY-NC-4.0" in third.portable()["initial"]
 
 
 def load(model, weights, *, domain="toy", task=None):
@@ -287,6 +304,35 @@ def test_a_better_baseline_is_named(tmp_path, capsys):
 
     run_in(tmp_path, "run", Beaten(toy.app(epochs=1)))
     assert "the baseline oracle is better" in (said := capsys.readouterr().out) and "worse is" not in said
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    class Full(RunFolder):
+        def append_metrics(self, line):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(RunError, match=r"No space left on device; make room and go on with --resume"):
+        train(toy.task(), Full(tmp_path / "run"), progress=False)
+
+
+def test_what_must_be_said_goes_where_it_is_wanted(tmp_path, capsys):
+    said = []
+    train(toy.task(epochs=1, freeze="trunk"), RunFolder(tmp_path / "run"), progress=False, say=said.append)
+    assert capsys.readouterr().out == "" and "frozen trunk is random" in said[0] and "test (best" in said[-1]
+
+
+def test_a_bar_on_a_terminal(tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+    seconds = itertools.count()
+    monkeypatch.setattr(display.time, "monotonic", lambda: float(next(seconds)))
+    train(toy.task(epochs=2), RunFolder(tmp_path / "run"))
+    text = terminal.getvalue()
+    assert "\x1b[" in text and "6/8" in text and "samples/s" in text and "val  top1" in text and "step 3/8" not in text
 
 
 def test_lines_in_a_pipe(tmp_path, capsys):
