@@ -159,9 +159,9 @@ class Backbone(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """Truncated normal of 0.02 for every matrix, zero for every bias (as BERT, ViT and their descendants)."""
+    """Xavier's uniform for every matrix, zero for every bias (Dosovitskiy et al. 2021): right for any width."""
     if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
 

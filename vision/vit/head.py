@@ -27,10 +27,8 @@ class VitHead(nn.Module):
         self.linear = nn.Linear(width, config.outputs) if config.outputs else None
         self.linear_distill = nn.Linear(backbone.dim, config.outputs) if config.outputs and distilled else None
         for linear in (self.linear, self.linear_distill):
-            if (
-                linear is not None
-            ):  # a fresh head answers the same for everything (He et al. 2022 use 2e-5 for the same reason)
-                nn.init.trunc_normal_(linear.weight, std=2e-5)
+            if linear is not None:  # nearly the same answer for everything, but not so small that the trunk learns late
+                nn.init.trunc_normal_(linear.weight, std=0.02)
                 nn.init.zeros_(linear.bias)
 
     @property

@@ -62,13 +62,12 @@ class VitTokeniser(nn.Module):
         self.initialise()
 
     def initialise(self) -> None:
-        """Truncated normal of 0.02 for tokens and positions, LeCun's for the patch kernel."""
-        nn.init.trunc_normal_(self.patch.weight, std=self.patch.weight[0].numel() ** -0.5)
-        if self.patch.bias is not None:
-            nn.init.zeros_(self.patch.bias)
-        for parameter in (self.class_token, self.distill_token, self.registers, self.position):
-            if isinstance(parameter, nn.Parameter):
-                nn.init.trunc_normal_(parameter, std=0.02)
+        """Normal of 0.02 for special tokens, of `position_std` for positions; the convolution's own for patches."""
+        for token in (self.class_token, self.distill_token, self.registers):
+            if token is not None:
+                nn.init.normal_(token, std=0.02)
+        if isinstance(self.position, nn.Parameter):
+            nn.init.normal_(self.position, std=self.config.position_std)
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """(rows, columns) of patches in an image of that many pixels."""
