@@ -6,6 +6,7 @@ resumes from the number of the batch alone.
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import sys
 from collections.abc import Generator, Iterable, Iterator
@@ -21,6 +22,7 @@ from isoform.core.domain import Batch, Task, UserError
 
 # The independent random streams of a run, the last number of every seed below.
 ORDER, AUGMENT, MIX, FORWARD = range(4)
+_PR_SET_PDEATHSIG = 1
 
 
 def generator(seed: int, epoch: int, index: int, stream: int) -> np.random.Generator:
@@ -129,6 +131,8 @@ def _start_worker(_: int) -> None:
     # The main process decides when to stop (a Ctrl-C or a scheduler's SIGTERM reaches the workers too) and ends them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if sys.platform == "linux":  # and a killed main process takes them along, where torch would let them live 5 s more
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextmanager
