@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor
 
+from checks import assert_same_bits
 from golden.cases import Case
+from isoform.core.domain import ImportedModel
 from isoform.core.resize import resize_patch_kernel, resize_position_table
+from isoform.vision import DOMAIN
+from isoform.vision.vit.model import ViT
+from isoform.vision.vit.pretrained import import_checkpoint
+from isoform.vision.vit.pretrained.back import foreign_state, layout_of
+from isoform.vision.vit.pretrained.official import mae_settings
 
 
 def size_of(name: str) -> tuple[int, int]:
@@ -37,7 +47,42 @@ def resize_kernel(case: Case, tmp_path: Path) -> None:
     case.compare(output={name: resize_patch_kernel(case.input["kernel"], size_of(name)) for name in case.output})
 
 
+def rebuilt(imported: ImportedModel, case: Case) -> ViT:
+    """The imported model, after its weights came back from export bit for bit."""
+    exported = foreign_state(imported.config, imported.portable, imported.weights)[1]
+    assert_same_bits({name: exported[name] for name in case.weights}, case.weights)
+    model: ViT = DOMAIN.rebuild(imported.config, imported.portable)
+    model.load_state_dict(dict(imported.weights))
+    return model.eval()
+
+
+def mae_finetune(case: Case, tmp_path: Path) -> None:
+    """MAE's fine-tuned ViT from a file as its trainer saves it, {"model": weights}."""
+    file = tmp_path / "checkpoint.pth"
+    torch.save({"model": case.weights}, file)
+    imported = import_checkpoint(file, "mae", mae_settings(case.config))
+    model = rebuilt(imported, case)
+    logits = model(case.input["image"])
+    loss = F.cross_entropy(logits, case.input["label"].long())
+    loss.backward()
+    grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    foreign = layout_of(imported.config, "mae", imported.portable["source"]).write(grads, check_zeros=False)
+    output = {"feature": model.features(case.input["image"]), "logits": logits, "loss": loss}
+    case.compare(output=output, grad=foreign)
+
+
+def timm_model(case: Case, tmp_path: Path) -> None:
+    """A state dict in timm's names, and timm's architecture by name."""
+    file = tmp_path / "model.safetensors"
+    save_file(case.weights, file)
+    imported = import_checkpoint(file, f"timm:{case.config['name']}", kwargs=case.config.get("kwargs", {}))
+    with torch.inference_mode():
+        case.compare(output={"logits": rebuilt(imported, case)(case.input["images"])})
+
+
 KINDS = {
+    "mae-finetune": mae_finetune,
+    "timm": timm_model,
     "resize-timm": resize_table(lambda name: "timm"),
     "resize-mae": resize_table(lambda name: "mae"),
     "resize-dinov2": resize_table(lambda name: "dinov2" if "offset01" in name else "dinov2_registers"),
