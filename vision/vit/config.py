@@ -24,7 +24,7 @@ class VitTokeniserConfig(Table):
     distill_token: bool = Field(False, description="DeiT's second token")
     registers: int = Field(0, ge=0, description="tokens without meaning of their own (Darcet et al. 2024)")
     position: Literal["learned", "sincos", "none"] = Field("learned", description="table added to the tokens")
-    position_std: float = Field(0.02, ge=0, description="of a learned table's first values; small data like larger ones")
+    position_std: float = Field(0.02, ge=0, description="of a learned table when fresh; small data like more")
     position_prefix: bool = Field(
         True, description="the table has rows for class, distillation and register tokens too"
     )

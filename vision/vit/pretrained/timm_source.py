@@ -85,8 +85,7 @@ def labels(count: int) -> tuple[str, ...]:
     names = [info.index_to_description(index) for index in range(count)]
     times = Counter(names)
     return tuple(
-        name if times[name] == 1 else f"{name} ({info.index_to_label_name(index)})"
-        for index, name in enumerate(names)
+        name if times[name] == 1 else f"{name} ({info.index_to_label_name(index)})" for index, name in enumerate(names)
     )
 
 
