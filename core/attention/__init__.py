@@ -92,7 +92,8 @@ def attention(
     if not q_BHND.dtype == k_BGMD.dtype == v_BGMD.dtype:
         raise ValueError(f"q, k and v must be of one type, got {q_BHND.dtype}, {k_BGMD.dtype} and {v_BGMD.dtype}")
 
-    request = _request(q_BHND, bias, seen, dropout)
+    backward = torch.is_grad_enabled() and (q_BHND.requires_grad or k_BGMD.requires_grad or v_BGMD.requires_grad)
+    request = _request(q_BHND, bias, seen, dropout)._replace(backward=backward, keys=k_BGMD.shape[2])
     if impl == "auto":
         impl = choose(request).name
     elif impl in ("reference", "sdpa", "triton") and (why_not := refusal(impl, request)) is not None:

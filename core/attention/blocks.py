@@ -49,7 +49,8 @@ def plan(q_BHND: Tensor, n_kv: int, bias: Bias | None) -> Iterator[tuple[slice, 
     n_batch, n_heads, n_rows, _ = q_BHND.shape
     width = n_heads if bias is None else max(n_heads, bias.width)
     row_bytes = working_dtype(q_BHND).itemsize * width * n_kv
-    limit = min(BLOCK_BYTES, biases.LIMIT_BYTES)
+    # With 16-bit inputs a block's scores are held in both types.
+    limit = min(BLOCK_BYTES if q_BHND.element_size() > 2 else BLOCK_BYTES // 2, biases.LIMIT_BYTES)
     samples = max(1, limit // (row_bytes * n_rows))
     rows = max(1, min(n_rows, limit // row_bytes))
     for b in range(0, n_batch, samples):
@@ -79,11 +80,14 @@ class _Blocks(torch.autograd.Function):
         # The fused operator's own layout: heads inside rows, so that joining the heads afterwards needs no copy.
         out = q.new_empty(q.transpose(1, 2).shape).transpose(1, 2)
         lse = q.new_empty(q.shape[:3], dtype=working_dtype(q))
-        for batch, parts in plan(q, k.shape[2], bias):
-            for rows in parts:
-                mask = mask_of(bias, visible, q, batch, rows)
-                part = _forward(q[batch, :, rows], k[batch], v[batch], mask, scale, keep)
-                out[batch, :, rows], lse[batch, :, rows] = part
+        if bias is None and keep is None and visible.everything and q.device.type == "cpu":
+            out, lse = _forward(q, k, v, None, scale, None)  # the fused kernel builds nothing large here
+        else:
+            for batch, parts in plan(q, k.shape[2], bias):
+                for rows in parts:
+                    mask = mask_of(bias, visible, q, batch, rows)
+                    part = _forward(q[batch, :, rows], k[batch], v[batch], mask, scale, keep)
+                    out[batch, :, rows], lse[batch, :, rows] = part
         ctx.save_for_backward(q, k, v, out, lse, *leaves)
         ctx.settings = scale, visible, dropout, seed, spec
         return out
@@ -98,40 +102,47 @@ class _Blocks(torch.autograd.Function):
         d_bias = _BiasGradient(bias, ctx.needs_input_grad[8:], q, k.shape[2])
         keep = Dropout(dropout, seed, q.device) if dropout > 0 else None
         dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
+        # As in PyTorch's kernel, scores are made in the working type and the other products of bfloat16 in bfloat16.
+        low = q.dtype if q.dtype == torch.bfloat16 else lse.dtype
         for batch, parts in plan(q, k.shape[2], bias):
             dk_b: Tensor | None = None
             dv_b: Tensor | None = None
-            k_b, v_b = _stack(k[batch]), _stack(v[batch])
+            k_b, v_b = _stack(k[batch], low), _stack(v[batch], low)
             for rows in parts:
                 at = (batch, ALL, rows)
                 shape = (*q[at].shape[:3], k.shape[2])
                 mask = mask_of(bias, visible, q, batch, rows)
                 factor = None if keep is None else keep.next(shape, lse.dtype)
-                q_b = _stack(q[at]) * scale
-                p = _masked((q_b @ k_b.mT).view(shape), mask).sub_(lse[at][..., None]).exp_()
+                q_b = _stack(q[at], low)
+                scores = (q_b.to(lse.dtype) * scale) @ k_b.to(lse.dtype).mT
+                p = _masked(scores.view(shape), mask).sub_(lse[at][..., None]).exp_()
                 # A row whose scores are all huge has lost the second part of its lse: its sum makes up for that.
                 total = p.sum(-1, keepdim=True)
                 d_out_r = d_out[at] / total.masked_fill_(total == 0, 1.0)
-                d_out_b = _stack(d_out_r)
-                dp = (d_out_b @ v_b.mT).view(shape)
+                d_out_b = _stack(d_out_r, low)
+                dp = (d_out_b @ v_b.mT).to(lse.dtype).view(shape)
                 if factor is not None:
                     dp *= factor
                 ds = dp.sub_((d_out_r * out[at]).sum(-1, keepdim=True)).mul_(p)
                 if factor is not None:
                     p *= factor
-                p, ds_b = p.flatten(0, 1), ds.flatten(0, 1)
-                dv_b = p.mT @ d_out_b if dv_b is None else dv_b.baddbmm_(p.mT, d_out_b)
-                dk_b = ds_b.mT @ q_b if dk_b is None else dk_b.baddbmm_(ds_b.mT, q_b)
+                p, ds_b = p.flatten(0, 1).to(low), ds.flatten(0, 1).to(low)
+                dv_b = _add(dv_b, p.mT @ d_out_b, lse.dtype)
+                dk_b = _add(dk_b, ds_b.mT @ q_b, lse.dtype)
                 dq[at] = (ds_b @ k_b).mul_(scale).view(q[at].shape)
                 d_bias.add(batch, rows, ds)
             assert dk_b is not None and dv_b is not None
-            dk[batch], dv[batch] = dk_b.view(k[batch].shape), dv_b.view(k[batch].shape)
+            dk[batch], dv[batch] = dk_b.mul_(scale).view(k[batch].shape), dv_b.view(k[batch].shape)
         return dq, dk, dv, None, None, None, None, None, *d_bias.gradients()
 
 
-def _stack(x_BHRD: Tensor) -> Tensor:
-    """[Z, R, D] in the type of scores."""
-    return x_BHRD.to(working_dtype(x_BHRD)).reshape(-1, *x_BHRD.shape[2:])
+def _stack(x_BHRD: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """[Z, R, D], in the type of scores unless told."""
+    return x_BHRD.to(dtype or working_dtype(x_BHRD)).reshape(-1, *x_BHRD.shape[2:])
+
+
+def _add(total: Tensor | None, part: Tensor, dtype: torch.dtype) -> Tensor:
+    return part.to(dtype) if total is None else total.add_(part)
 
 
 def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:

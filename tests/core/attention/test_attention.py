@@ -330,9 +330,14 @@ def test_auto_takes_triton_for_a_bias_on_a_gpu():
         (Request(mask_bytes=65 << 20), "blocks"),
         (Request(device="cuda", dtype=torch.float64), "blocks"),
         (Request(device="cuda", dtype=torch.bfloat16, bias=True), "blocks"),
+        (Request(dtype=torch.bfloat16, keys=197, backward=True), "blocks"),
+        (Request(dtype=torch.bfloat16, keys=197), "fused"),
+        (Request(dtype=torch.bfloat16, keys=1024, backward=True), "fused"),
+        (Request(keys=197, backward=True), "fused"),
     ],
 )
-def test_the_path_of_sdpa(request_, path):
+def test_the_path_of_sdpa(request_, path, monkeypatch):
+    monkeypatch.setattr(choice, "BF16", True)
     assert sdpa_path(request_).name == path
 
 
