@@ -11,6 +11,7 @@ from isoform.core.attention import (
     Table,
     attention,
     attention_rows,
+    choice,
     choose,
     explain_choice,
     refusal,
