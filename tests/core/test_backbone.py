@@ -197,3 +197,13 @@ def test_compile_fullgraph_and_export() -> None:
     want = backbone(given).x
     torch.testing.assert_close(torch.compile(backbone, fullgraph=True, backend="aot_eager")(given).x, want)
     torch.testing.assert_close(torch.export.export(backbone, (given,)).module()(given).x, want)
+
+
+def test_core_offers_its_names() -> None:
+    import isoform.core.attention as package
+    from isoform.core import Backbone as offered
+    from isoform.core import attention
+
+    assert offered is Backbone
+    q = torch.randn(1, 2, 3, 5)
+    assert torch.equal(attention(q, q, q), package.attention(q, q, q))
