@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 460, 260
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 30, 36
+WIDTH, HEIGHT = 380, 240
+LEFT, RIGHT, TOP, BOTTOM = 48, 12, 26, 34
 COLOURS = 8  # --series-0 to --series-7 of the page
 _MOST_POINTS = 600
 
@@ -37,8 +37,8 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [round(n * step, 12) for n in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
-def chart(lines: Sequence[Line], *, title: str, x_label: str = "step", log: bool = False) -> str:
-    """The curves over a common pair of axes; `log` for a logarithmic y axis (every y positive)."""
+def chart(lines: Sequence[Line], *, title: str, log: bool = False, legend: bool = True) -> str:
+    """The curves over optimiser steps; `log` for a logarithmic y axis (every y positive)."""
     xs, ys = [v for line in lines for v in line.x], [v for line in lines for v in line.y]
     x_low, x_high = _padded(min(xs), max(xs), 0.0)
     to = math.log10 if log else float
@@ -60,9 +60,7 @@ def chart(lines: Sequence[Line], *, title: str, x_label: str = "step", log: bool
         f'<text x="{across(v):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{_text(v)}</text>'
         for v in ticks(x_low, x_high)
     ]
-    parts.append(
-        f'<text x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x_label)}</text>'
-    )
+    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 4}" text-anchor="middle">step</text>')
     start = float(LEFT)
     for line in lines:
         faint = ' opacity=".45"' if line.faint else ""
@@ -75,7 +73,7 @@ def chart(lines: Sequence[Line], *, title: str, x_label: str = "step", log: bool
             else f'<polyline points="{path}" fill="none" stroke-width="1.8" stroke-linejoin="round" {style}/>'
         )
         parts.append(f"<g><title>{escape(line.label)}: last {_text(line.y[-1])}</title>{mark}</g>")
-        if len(lines) > 1:
+        if legend and len(lines) > 1:
             parts.append(
                 f'<line x1="{start:.0f}" x2="{start + 16:.0f}" y1="12" y2="12" stroke-width="2.5" {style}/>'
                 f'<text x="{start + 21:.0f}" y="15.5">{escape(_clipped(line.label))}</text>'

@@ -59,7 +59,9 @@ def render(runs: Sequence[Shown]) -> str:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"number": _number, "clock": clock, "bytes": _bytes}
-    plots = [(name, Markup(_plot(name, lines))) for name, lines in _curves(runs)]
+    plots = [
+        (_heading(name, lines), Markup(_plot(name, lines, legend=len(runs) == 1))) for name, lines in _curves(runs)
+    ]
     return environment.get_template("report.html.j2").render(
         runs=runs,
         heading=runs[0].title if len(runs) == 1 else f"{len(runs)} runs",
@@ -120,10 +122,14 @@ def _curves(runs: Sequence[Shown]) -> list[tuple[str, list[Line]]]:
     return [(name, found[name]) for name in [*first, *rest[: _MOST_PLOTS - len(first)], *ends]]
 
 
-def _plot(name: str, lines: Sequence[Line]) -> str:
+def _heading(name: str, lines: Sequence[Line]) -> str:
+    return name if name in _OPTIMISATION or len(lines) > 1 else f"{name} ({lines[0].label})"
+
+
+def _plot(name: str, lines: Sequence[Line], *, legend: bool) -> str:
     values = [value for line in lines for value in line.y]
     wide = name == "loss" and min(values) > 0 and max(values) > 30 * min(values)
-    return chart(lines, title=f"{name} over optimiser steps", log=wide)
+    return chart(lines, title=f"{name} over optimiser steps", log=wide, legend=legend)
 
 
 def _names(runs: Sequence[Shown]) -> list[tuple[str, str]]:
@@ -157,7 +163,7 @@ def _pictures(run: Shown, number: int) -> list[tuple[str, Markup]]:
 def _number(value: float | None) -> str:
     if value is None:
         return "-"
-    return str(value) if isinstance(value, int) else f"{value:.4g}"
+    return str(value) if isinstance(value, int) else f"{0 if abs(value) < 1e-9 else value:.4g}"
 
 
 def _bytes(value: float) -> str:
