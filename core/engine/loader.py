@@ -80,8 +80,12 @@ def read(
         generator=torch.Generator(),
         multiprocessing_context="fork" if sys.platform == "linux" else None,
     )
-    for found in loader:
-        yield _checked(found)
+    batches = iter(loader)
+    try:
+        for found in batches:
+            yield _checked(found)
+    finally:  # now: a traceback may keep the iterator, and its workers, which ignore SIGTERM, would block our own exit
+        batches._shutdown_workers()  # type: ignore[attr-defined]
 
 
 class _Source(Dataset[Any]):
