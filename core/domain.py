@@ -95,12 +95,6 @@ class Task(abc.ABC):
     def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Named metrics over a whole split, `monitor` among them; `outputs` are predict's, joined in sample order."""
 
-    def batch_size_of(self, batch: Batch) -> int:
-        """Number of samples in a batch (a training metric: samples a second)."""
-        from torch.utils._pytree import tree_leaves
-
-        return int(tree_leaves(batch)[0].shape[0])
-
     def parameter_groups(self, model: nn.Module) -> Mapping[str, int]:
         """Depth of each parameter for layer-wise learning-rate decay: 0 = input side; default from names `blocks.N`."""
         from isoform.core.engine.optim import depth_from_names

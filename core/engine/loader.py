@@ -84,7 +84,7 @@ def read(
     try:
         for found in batches:
             yield _checked(found)
-    finally:  # now: a traceback may keep the iterator, and its workers, which ignore SIGTERM, would block our own exit
+    finally:  # now: a traceback may keep the iterator, which as garbage in a cycle fails to stop its workers
         batches._shutdown_workers()  # type: ignore[attr-defined]
 
 
@@ -132,9 +132,9 @@ def _unchanged(batch: Batch) -> Batch:
 
 
 def _start_worker(_: int) -> None:
-    # The main process decides when to stop (a Ctrl-C or a scheduler's SIGTERM reaches the workers too) and ends them.
+    # A Ctrl-C or a scheduler's SIGTERM reaches the workers too: the main process answers it, and needs them meanwhile.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     if sys.platform == "linux":  # and a killed main process takes them along, where torch would let them live 5 s more
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -1,4 +1,8 @@
 import itertools
+import multiprocessing
+import os
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -61,6 +65,35 @@ def test_a_failing_sample_is_named(workers):
     assert "no good" in text and "sample 13 of train" in text
     with pytest.raises(UserError, match=r"^a sentence$"):
         list(loader.read(Failing(toy.app()), "val", [loader.Key(0, 0, [13])], workers=workers))
+
+
+def test_workers_end_with_the_reading_of_them():
+    """At once: nothing waits for torch's timeout of five seconds, and no process is left."""
+
+    class Failing(toy.ToyTask):
+        def sample(self, split, index, rng):
+            if index == 13:
+                raise ValueError("no good")
+            return super().sample(split, index, rng)
+
+    keys = [loader.Key(0, number, [number]) for number in range(20)]
+    started = time.monotonic()
+    with pytest.raises(ValueError):
+        list(loader.read(Failing(toy.app()), "train", keys, seed=0, workers=2))
+    reading = loader.read(toy.task(), "train", keys, seed=0, workers=2)
+    next(reading)
+    reading.close()
+    assert not multiprocessing.active_children() and time.monotonic() - started < 4.5
+
+
+def test_a_worker_outlives_the_first_signal_to_the_whole_group():
+    keys = [loader.Key(0, number, [number]) for number in range(20)]
+    reading = loader.read(toy.task(), "train", keys, seed=0, workers=1)
+    next(reading)
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid, signal.SIGTERM)
+    os.kill(worker.pid, signal.SIGINT)
+    assert len(list(reading)) == 19 and not multiprocessing.active_children()
 
 
 def test_samples_are_computed_with_one_thread():
