@@ -281,7 +281,7 @@ class Loop:
             self.save()
 
     def _validate(self) -> bool:
-        """Evaluates on validation, keeps count of the best, and says whether this is it."""
+        """Evaluates on validation, keeps count of the best, and says whether this is to be kept as such."""
         place, task = self.place, self.task
         started = time.monotonic()
         metrics, _ = evaluate(
@@ -291,17 +291,18 @@ class Loop:
         if task.monitor not in metrics:
             raise ValueError(f"the task's metrics ({', '.join(metrics)}) lack {task.monitor!r}, which it monitors")
         value = metrics[task.monitor]
-        better = value == value and (
-            place.best is None or (value < place.best if task.monitor_mode == "min" else value > place.best)
-        )
+        sign = 1 if task.monitor_mode == "max" else -1
+        better = value == value and (place.best is None or sign * value > sign * place.best)
+        # Of equals the later is kept: on few validation images a coarse metric ties long before training is done.
+        kept = better or value == place.best
         place.stale = 0 if better else place.stale + 1
-        if better:
+        if kept:
             place.best, place.best_step, place.best_metrics = value, place.step, metrics
         rate = task.sizes()["val"] / max(time.monotonic() - started, 1e-9)
         self._log("val", metrics, rate)
-        self.show.evaluated(place.epoch + 1, self.epochs, metrics, task.monitor, better)
+        self.show.evaluated(place.epoch + 1, self.epochs, metrics, task.monitor, kept)
         self._line_clock = time.monotonic()
-        return better
+        return kept
 
     @property
     def shown_model(self) -> nn.Module:

@@ -83,6 +83,15 @@ def test_the_best_checkpoint_is_the_one_tested(tmp_path):
     assert results["metrics"]["test"]["top1"] == pytest.approx((predicted == task.data["test"][1]).mean())
 
 
+def test_of_equal_validations_the_latest_is_kept(tmp_path):
+    class Even(toy.ToyTask):
+        def metrics(self, split, outputs):
+            return {self.monitor: 0.5}
+
+    run, _ = run_in(tmp_path, "run", Even(toy.app(epochs=3)))
+    assert run.step_of("best") == run.step_of("last")
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_accumulation_equals_one_big_batch(tmp_path, optimizer):
     """15 samples as 5 + 5 + 5, and at the end of each epoch 2 samples as one group: the same steps either way."""
