@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None, *, domains: Mapping[str, Callable[[]
     Never raises: a mistake of the user's is one sentence on stderr, anything unforeseen one line (a traceback with
     --debug).
     """
-    # Read when torch is loaded: threads that spin while they wait take a busy machine's cores, ten times slower at worst.
+    # Read when torch is loaded: threads that spin while they wait take a busy machine's cores, ten times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     argv = list(sys.argv[1:] if argv is None else argv)
     console = Console(json="--json" in argv)
