@@ -5,6 +5,8 @@ B samples, N tokens, M memory tokens, D features, H query heads, G key/value hea
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +15,7 @@ from isoform.core.linear import Linear
 from isoform.core.mixers.contract import Context, Traits
 from isoform.core.norms import make_norm
 from isoform.core.positions import rotate
-from isoform.core.recompute import Deferred
+from isoform.core.recompute import Deferred, forgetting
 from isoform.core.schema import BackboneConfig
 
 
@@ -53,7 +55,10 @@ class SoftmaxAttention(nn.Module):
             self.frequencies = nn.Parameter(torch.randn(2, self.heads, self.head_dim // 2))
 
     def project(self, x: Tensor | Deferred, context: Context) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, [B, heads, tokens, E] (packed: [T, heads, E]), normed and turned but not scaled."""
+        """Queries, keys and values, [B, heads, tokens, E] (packed: [T, heads, E]), normed and turned but not scaled.
+
+        Queries of the first tokens alone where the context asks for no more.
+        """
         sizes = (self.heads, self.kv_heads, self.kv_heads)
         if self.cross:
             memory = context.memory.x
@@ -68,7 +73,7 @@ class SoftmaxAttention(nn.Module):
             cos, sin = self.turn(context)
             half = self.rotary == "rotary_half"
             q, k = rotate(q, cos, sin, half), rotate(k, cos, sin, half)
-        return q, k, v
+        return (q if context.first is None else q[:, :, : context.first]), k, v
 
     def turn(self, context: Context) -> tuple[Tensor, Tensor]:
         """cos and sin of each token's angles, broadcastable to the queries' and keys' halves."""
@@ -88,17 +93,18 @@ class SoftmaxAttention(nn.Module):
         q, k, v = self.project(x, context)
         bias = None if self.cross else context.bias
         if context.first is not None:
-            q = q[:, :, : context.first]
             bias = bias and bias.cut(slice(context.first))
-        y = attention(
-            q, k, v,
-            bias=bias,
-            valid_q=None, valid_kv=keys.valid,
-            offsets_q=tokens.offsets, offsets_kv=keys.offsets,
-            causal=self.causal,
-            dropout=self.attention_dropout if self.training else 0.0,
-            impl=self.impl,
-        )  # fmt: skip
+        light = context.light and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        with forgetting((q, k, v), lambda: self.project(x, context)) if light else nullcontext():
+            y = attention(
+                q, k, v,
+                bias=bias,
+                valid_q=None, valid_kv=keys.valid,
+                offsets_q=tokens.offsets, offsets_kv=keys.offsets,
+                causal=self.causal,
+                dropout=self.attention_dropout if self.training else 0.0,
+                impl=self.impl,
+            )  # fmt: skip
         y = (y if tokens.packed else y.transpose(1, 2)).flatten(-2)
         y = self.norm(y)
         if self.gate is not None:
