@@ -169,6 +169,48 @@ def steps(size: str, batch: int) -> Case:
     return Case(f"{size} training step, batch {batch}", contestants)
 
 
+# Accuracy -------------------------------------------------------------------------------------------------------------
+
+
+class Engine(nn.Module):
+    """A model answering through OpenVINO, which compiles it once for every shape of batch."""
+
+    def __init__(self, model: nn.Module, precision: str) -> None:
+        super().__init__()
+        self.model, self.precision, self.engines = model, precision, {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, K]."""
+        from isoform.core.inference import openvino
+
+        if x.shape not in self.engines:
+            self.engines[x.shape] = openvino(self.model, x, self.precision)
+        return self.engines[x.shape](x)
+
+
+def top1(run: str, data: str | None) -> int:
+    """Prints a trained run's top-1 on its test images, or on those at `data`, in every precision and engine."""
+    from isoform.core.config import load_run_config
+    from isoform.core.engine.evaluate import evaluate, load_model
+    from isoform.core.engine.run import RunFolder
+    from isoform.core.inference import optimise
+    from isoform.registry import domain
+
+    vision, folder = domain("vision"), RunFolder(run)
+    task = vision.task_of_run(load_run_config(folder.path, vision), folder.portable(), data and Path(data))
+    model = load_model(vision, folder)
+    first = None
+    for name, copy in (
+        ("fp32, eager", model), ("fp32, optimise", optimise(model)), ("bf16, optimise", optimise(model, "bf16")),
+        ("fp32, OpenVINO", Engine(model, "fp32")), ("bf16, OpenVINO", Engine(model, "bf16")),
+    ):  # fmt: skip
+        metrics, _ = evaluate(task, copy, "test", device=torch.device("cpu"), workers=0)
+        first = metrics["top1"] if first is None else first
+        change = 100 * (metrics["top1"] - first)
+        print(f"{name:15} top-1 {100 * metrics['top1']:.2f} % of {task.sizes()['test']} images, {change:+.2f} points")
+    return 0
+
+
 # The command ----------------------------------------------------------------------------------------------------------
 
 
@@ -182,8 +224,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-memory", action="store_true", help="leave out the peaks of memory")
     parser.add_argument("--no-speed", action="store_true", help="leave out the times")
     parser.add_argument("--json", metavar="FILE", help="also write everything measured there")
+    parser.add_argument("--top1", metavar="RUN", help="instead: top-1 of a trained run in every precision and engine")
+    parser.add_argument("--data", metavar="PATH", help="with --top1: other test images than the run's own")
     parser.add_argument("--peak", nargs=2, metavar=("CASE", "INDEX"), help="print one contestant's peak, in bytes")
     args = parser.parse_args(given)
+    if args.top1:
+        return top1(args.top1, args.data)
     shapes = SHAPES[-1:] if args.quick else SHAPES
     if args.peak:
         case = next(c for c in cases(SHAPES) if c.name == args.peak[0])
