@@ -19,13 +19,15 @@ from isoform.core.products import AVAILABLE
 from isoform.core.tokens import Tokens
 
 Precision = Literal["fp32", "bf16"]
+# Numbers in a weight below which a call of oneDNN's costs as much as it saves.
+SMALLEST_WEIGHT = 2**15
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def optimise(model: nn.Module, precision: Precision = "fp32") -> nn.Module:
     """A copy of `model` in evaluation mode that holds and computes everything in `precision`.
 
-    On a CPU the weights of its linear layers are laid out once as oneDNN's products want them. It takes what the model
+    On a CPU the larger weights of its linear layers are laid out once as oneDNN's products want them. It takes what the model
     takes (floating-point tensors, and the features of Tokens, are converted) and answers in float32, without gradients.
     "fp32" answers as the model does but for rounding, "bf16" to about two decimal digits.
     """
@@ -33,9 +35,13 @@ def optimise(model: nn.Module, precision: Precision = "fp32") -> nn.Module:
     fast = copy.deepcopy(model).eval().requires_grad_(False).to(dtype)
     for parent in list(fast.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, nn.Linear) and AVAILABLE and child.weight.device.type == "cpu":
+            if isinstance(child, nn.Linear) and AVAILABLE and child.weight.device.type == "cpu" and _large(child):
                 setattr(parent, name, PackedLinear(child))
     return Converted(fast, dtype)
+
+
+def _large(linear: nn.Linear) -> bool:
+    return linear.weight.numel() >= SMALLEST_WEIGHT
 
 
 class PackedLinear(nn.Module):

@@ -34,10 +34,10 @@ def product(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tenso
 def _served(x: Tensor, weight: Tensor) -> bool:
     return bool(
         AVAILABLE
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
         and x.numel() * weight.shape[0] >= SMALLEST
         and type(x) is Tensor
         and torch.backends.mkldnn.enabled

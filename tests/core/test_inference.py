@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from isoform.core import inference
 from isoform.core.backbone import Backbone
 from isoform.core.inference import PackedLinear, openvino, optimise
 from isoform.core.schema import BackboneConfig
@@ -44,7 +45,8 @@ def tokens() -> Tokens:
 
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-6), ("bf16", 3e-2)])
-def test_the_copy_answers_as_the_model_does(name: str, precision: str, tolerance: float) -> None:
+def test_the_copy_answers_as_the_model_does(name: str, precision: str, tolerance: float, monkeypatch) -> None:
+    monkeypatch.setattr(inference, "SMALLEST_WEIGHT", 1)
     backbone = build(TABLES[name])
     before = copy.deepcopy(backbone.state_dict())
     fast = optimise(backbone, precision)
@@ -57,8 +59,10 @@ def test_the_copy_answers_as_the_model_does(name: str, precision: str, tolerance
         assert torch.equal(value, before[key]) and value.dtype == torch.float32, key
 
 
-def test_every_linear_layer_is_packed_and_the_model_can_still_train() -> None:
+def test_large_layers_are_packed_and_the_model_can_still_train(monkeypatch) -> None:
     backbone = build({}).train()
+    assert not any(isinstance(m, PackedLinear) for m in optimise(backbone, "bf16").modules())
+    monkeypatch.setattr(inference, "SMALLEST_WEIGHT", 1)
     fast = optimise(backbone, "bf16")
     assert not any(isinstance(m, nn.Linear) for m in fast.modules())
     assert sum(isinstance(m, PackedLinear) for m in fast.modules()) == 2 * 4
