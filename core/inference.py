@@ -27,8 +27,9 @@ DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 def optimise(model: nn.Module, precision: Precision = "fp32") -> nn.Module:
     """A copy of `model` in evaluation mode that holds and computes everything in `precision`.
 
-    On a CPU the larger weights of its linear layers are laid out once as oneDNN's products want them. It takes what the model
-    takes (floating-point tensors, and the features of Tokens, are converted) and answers in float32, without gradients.
+    On a CPU the larger weights of its linear layers are laid out once as oneDNN's products want them. It takes what the
+    model takes (floating-point tensors, and the features of Tokens, are converted) and answers in float32, without
+    gradients.
     "fp32" answers as the model does but for rounding, "bf16" to about two decimal digits.
     """
     dtype = DTYPES[precision]
