@@ -42,18 +42,26 @@ def _detail(config: VisionApp, parameters: int) -> dict[str, Any]:
     import torch
 
     from isoform.core.attention.choice import Request, explain_choice
+    from isoform.core.engine.precision import resolve
+    from isoform.vision.task import build_model
 
     backbone, tokens = config.backbone, token_count(config.tokeniser)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with torch.device("meta"):
+        model = build_model(config)
+    precision = resolve(config.train.precision, config.head.task != "regression", model, device)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     request = Request(
-        device=device, head_dim=backbone.head_dim or backbone.dim // backbone.heads, bias=backbone.score != "none",
+        device=device.type, dtype=dtype, keys=tokens, backward=True,
+        head_dim=backbone.head_dim or backbone.dim // backbone.heads, bias=backbone.score != "none",
         bias_gradient=backbone.score != "none", dropout=bool(backbone.attention_dropout),
     )  # fmt: skip
     kept = activation_bytes(backbone, tokens, config.train.batch)
     copies = 4 + bool(config.train.ema)  # weights, gradients, AdamW's two moments; averaged weights
     return {
         "tokens": f"{tokens} an image",
-        "attention": "; ".join(explain_choice(request)),
+        "precision": f"{precision} on this machine",
+        "attention": "in training: " + "; ".join(explain_choice(request)),
         "memory": f"about {(copies * 4 * parameters + kept) / 2**20:,.0f} MiB to train in float32 "
         f"({copies * 4 * parameters / 2**20:,.0f} weights and optimiser, {kept / 2**20:,.0f} activations of a batch of "
         f"{config.train.batch}), {4 * parameters / 2**20:,.0f} MiB of weights to predict",

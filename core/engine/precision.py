@@ -8,8 +8,6 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import nn
 
-from isoform.core.domain import Task
-
 _WORTH_BF16 = 100_000  # numbers in the median weight matrix
 
 
@@ -23,17 +21,18 @@ def native_bf16(device: torch.device) -> bool:
     return False
 
 
-def resolve(wanted: str, task: Task, model: nn.Module, device: torch.device) -> str:
+def resolve(wanted: str, allowed: bool, model: nn.Module, device: torch.device) -> str:
     """ "fp32" or "bf16" for a `train.precision` of "auto", "fp32" or "bf16".
 
-    "auto" is bf16 where the task allows it, the hardware computes it and the model gains from it: on a CPU the casts
-    around small matrices cost more than their products save (a ViT of width 128 is slower, one of width 192 faster).
+    "auto" is bf16 where it is `allowed` (the task says so), the hardware computes it and the model gains from it: on a
+    CPU the casts around small matrices cost more than their products save (a ViT of width 128 is slower, one of width
+    192 faster).
     """
     if wanted != "auto":
         return wanted
     sizes = [p.numel() for p in model.parameters() if p.ndim > 1]
     gains = device.type != "cpu" or (bool(sizes) and statistics.median(sizes) >= _WORTH_BF16)
-    return "bf16" if task.bf16_ok and native_bf16(device) and gains else "fp32"
+    return "bf16" if allowed and native_bf16(device) and gains else "fp32"
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

@@ -105,7 +105,7 @@ class Loop:
         self.device = distributed.this_process().device
         torch.manual_seed(config.seed)
         self.model = task.build().to(self.device)
-        self.precision = precision.resolve(config.precision, task, self.model, self.device)
+        self.precision = precision.resolve(config.precision, task.bf16_ok, self.model, self.device)
         self.frozen: list[nn.Module] = []
         if config.freeze == "trunk":
             self._freeze(task.trunk)

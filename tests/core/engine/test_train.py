@@ -205,7 +205,7 @@ def test_precision(tmp_path, monkeypatch):
     small, wide = nn.Linear(128, 512), nn.Linear(192, 768)
 
     def resolved(wanted, model=wide):
-        return precision.resolve(wanted, task, model, cpu)
+        return precision.resolve(wanted, task.bf16_ok, model, cpu)
 
     monkeypatch.setattr(precision, "native_bf16", lambda device: True)
     assert resolved("auto") == "fp32"
