@@ -5,6 +5,8 @@ Nothing here prints, but for `say`, which gets the lines that a person should se
 
 from __future__ import annotations
 
+import functools
+import inspect
 import shlex
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -193,6 +195,21 @@ class _InPrecision(Predictor):
         """See Predictor.embed."""
         with precision.autocast(self.name, distributed.this_process().device):
             return self.inner.embed(inputs)
+
+    def __getattr__(self, name: str) -> Any:
+        """What else a domain's predictor offers, such as `forecast`; its methods in the same number format."""
+        if name == "inner":
+            raise AttributeError(name)
+        found = getattr(self.inner, name)
+        if not inspect.ismethod(found):
+            return found
+
+        @functools.wraps(found)
+        def call(*args: Any, **keywords: Any) -> Any:
+            with precision.autocast(self.name, distributed.this_process().device):
+                return found(*args, **keywords)
+
+        return call
 
 
 def load_predictor(domain: Domain, run_dir: str | Path, checkpoint: str = "best") -> Predictor:

@@ -13,14 +13,17 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from isoform.core.attention.bias import Bias, materialise
+from isoform.core.edges import EdgeBlock, Edges
 from isoform.core.ffn import make_channel_mixer
 from isoform.core.mixers import MIXERS, Context, Traits
-from isoform.core.norms import make_norm
+from isoform.core.norms import make_norm, normed
 from isoform.core.program import run_stack
 from isoform.core.schema import BackboneConfig
 from isoform.core.score import make_score
 from isoform.core.tokens import Tokens
-from isoform.core.wrap import Together, Wrap
+from isoform.core.wrap import Together, Wrap, placed
+
+Streams = Tokens | Mapping[str, Tokens | Edges]
 
 
 class Block(nn.Module):
@@ -32,7 +35,6 @@ class Block(nn.Module):
 
     def __init__(self, config: BackboneConfig, drop_path: float = 0.0) -> None:
         super().__init__()
-        pre, post = config.order in ("pre", "cct"), config.order == "res_post"
         mixer_class, channel = MIXERS[config.mixer], make_channel_mixer(config)
         self.readd = config.position == "readd"
 
@@ -49,9 +51,10 @@ class Block(nn.Module):
             else:
                 inner = mixer_class(config, cross=True) if kind == "cross" else mixer_class(config)
             assert inner is not None
+            pre, post, _ = placed(config, kind)
             return Wrap(
-                inner, config, pre=pre and not (is_channel and config.order == "cct"), post=post,
-                layer_scale=config.layer_scale_mlp or not is_channel, drop_path=drop_path, takes_context=not is_channel,
+                inner, config, pre=pre, post=post, layer_scale=config.layer_scale_mlp or not is_channel,
+                drop_path=drop_path, takes_context=not is_channel,
             )  # fmt: skip
 
         if config.layout == "parallel":
@@ -65,10 +68,9 @@ class Block(nn.Module):
                 copies: dict[str, nn.Module] = {names[0]: module, **{n: branch(step) for n in names[1:]}}
                 module = Together(copies, dict.fromkeys(names, True))
             setattr(self, step, module)
-        # The norms of the stream after a sum: after each (post), or after the mixer's alone (CCT).
-        normed = {"post": self.steps, "cct": ["mixer"]}.get(config.order, [])
+        on_stream = [step for step in self.steps if placed(config, step)[2]]
         self.norms = nn.ModuleDict(
-            {step: make_norm(config.norm, config.dim, config.eps, config.norm_bias) for step in normed}
+            {step: make_norm(config.norm, config.dim, config.eps, config.norm_bias) for step in on_stream}
         )
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
@@ -80,16 +82,16 @@ class Block(nn.Module):
             y = getattr(self, step)(x, context)
             x = (x if y.shape == x.shape else x[:, : context.first]) + y
             if step in self.norms:
-                x = self.norms[step](x)
+                x = normed(self.norms[step], x, context.tokens.valid)
         return x
 
 
 class Backbone(nn.Module):
     """Tokens -> Tokens through `config.depth` blocks and, unless switched off, a final norm.
 
-    `streams` names the token streams that calls will hand in: "main", and "memory" where the blocks cross-attend;
-    anything else is refused here. `ordered` says whether the tokens have an order that a mixer may rely on. Raises
-    ValueError, with the reason, for a table whose fillers don't fit each other.
+    `streams` names the streams that calls will hand in: "main", "memory" where the blocks cross-attend, and "edges"
+    where the mixer declares them; anything else is refused here. `ordered` says whether the tokens have an order that a
+    mixer may rely on. Raises ValueError, with the reason, for a table whose fillers don't fit each other.
     """
 
     def __init__(self, config: BackboneConfig, *, streams: Sequence[str] = (), ordered: bool = True) -> None:
@@ -97,55 +99,84 @@ class Backbone(nn.Module):
         self.config = config
         refuse_illegal(config, streams, ordered)
         last = max(config.depth - 1, 1)
-        self.blocks = nn.ModuleList(Block(config, config.drop_path * i / last) for i in range(config.depth))
+        self.streams = streams_of(config)
+        self.blocks = nn.ModuleList(
+            EdgeBlock(config) if "edges" in self.streams else Block(config, config.drop_path * i / last)
+            for i in range(config.depth)
+        )
         self.norm = make_norm(config.norm if config.final_norm else "none", config.dim, config.eps, config.norm_bias)
         self.score = make_score(config)
-        self.apply(initialise)
+        if config.init == "xavier":
+            self.apply(initialise)
         for module in self.modules():
             if isinstance(module, Wrap) and module.modulation is not None:
                 nn.init.zeros_(module.modulation.weight)  # adaLN-Zero: every block starts as the identity
 
     def forward(
-        self, tokens: Tokens | Mapping[str, Tokens], taps: Sequence[int] = (), *, first: int | None = None
+        self, tokens: Streams, taps: Sequence[int] = (), *, first: int | None = None, bias: Bias | None = None
     ) -> Tokens:
         """The main stream after all blocks and the final norm, with every other field as it came in.
 
         `first`: only so many leading tokens (padded layout), such as the class token; the last block then computes
-        little else.
+        little else. `bias`: of the caller's own, added to that of the table's `score` in every block.
         """
-        return self.tapped(tokens, taps, first=first)[0]
+        return self.tapped(tokens, taps, first=first, bias=bias)[0]
 
     def tapped(
-        self, tokens: Tokens | Mapping[str, Tokens], taps: Sequence[int] = (), *, first: int | None = None
+        self, tokens: Streams, taps: Sequence[int] = (), *, first: int | None = None, bias: Bias | None = None
     ) -> tuple[Tokens, list[Tensor]]:
         """The same, and the features after each block whose number is in `taps` (before the final norm)."""
+        main, _, seen = self._run(tokens, taps, first, bias, main_only=True)
+        return main, seen
+
+    def both(self, tokens: Streams) -> tuple[Tokens, Edges]:
+        """The main stream as `forward` gives it, and the edges behind the last block. Only for mixers with edges."""
+        main, edges, _ = self._run(tokens, (), None, None, main_only=False)
+        if edges is None:
+            raise ValueError(f"backbone.mixer = {self.config.mixer!r} has no stream of edges")
+        return main, edges
+
+    def _run(
+        self, tokens: Streams, taps: Sequence[int], first: int | None, bias: Bias | None, *, main_only: bool
+    ) -> tuple[Tokens, Edges | None, list[Tensor]]:
         streams = dict(tokens) if isinstance(tokens, Mapping) else {"main": tokens}
-        allowed = {"main", "memory"} if self.config.memory == "cross" else {"main"}
-        if streams.keys() != allowed:
-            raise ValueError(f"this backbone takes the streams {sorted(allowed)}, got {sorted(streams)}")
-        main = streams.pop("main")
+        if streams.keys() != set(self.streams):
+            raise ValueError(f"this backbone takes the streams {sorted(self.streams)}, got {sorted(streams)}")
+        main, edges = streams.pop("main"), streams.pop("edges", None)
+        assert isinstance(main, Tokens)
+        others = {name: stream for name, stream in streams.items() if isinstance(stream, Tokens)}
         recompute = self.config.recompute if self.training else "none"
-        context = Context(main, self._bias(main), self._rotation(main), streams, light=recompute == "light")
-        if first is None:
-            x, seen = run_stack(self.blocks, main.x, context, taps, recompute)
-            return main.with_x(self.norm(x)), seen
-        narrow = first if self._narrows(main) and self.config.depth - 1 not in taps else None
-        x, seen = run_stack(self.blocks, main.x, context, taps, recompute, narrow)
-        return main.leading(first).with_x(self.norm(x[:, :first])), seen
+        context = Context(main, self._bias(main, bias), self._rotation(main), others, light=recompute == "light")
+        narrow = first if first and self._narrows(main) and self.config.depth - 1 not in taps else None
+        after: Edges | None = None
+        if isinstance(edges, Edges):
+            context.ends = edges.ends
+            both = (main.x, edges.x)
+            (x, e), seen = run_stack(self.blocks, both, context, taps, recompute, narrow, main_only=main_only)
+            after = Edges(e, edges.ends)
+        else:
+            x, seen = run_stack(self.blocks, main.x, context, taps, recompute, narrow)
+        x = normed(self.norm, x, main.valid)
+        if first is not None:
+            main, x = main.leading(first), x[:, :first]
+        return main.with_x(x), after, seen
 
     def _narrows(self, main: Tokens) -> bool:
         """Whether the last block can answer for the leading tokens alone."""
         c = self.config
         per_token = main.cond is not None and main.cond.dim() == 3
-        plain = c.layout == "sequence" and c.branches == 1 and not c.causal
+        plain = c.layout == "sequence" and c.branches == 1 and not c.causal and c.norm != "batch"
         return MIXERS[c.mixer].traits.narrows and plain and not main.packed and not per_token
 
-    def _bias(self, main: Tokens) -> Bias | None:
-        if self.score is None:
+    def _bias(self, main: Tokens, given: Bias | None) -> Bias | None:
+        if self.score is None and given is None:
             return None
+        if not MIXERS[self.config.mixer].traits.pair_bias:
+            raise ValueError(f"a bias was given, and the {self.config.mixer!r} mixer has no scores to add it to")
         if main.packed:
             raise ValueError("score biases are built in the padded layout: call unpad() first")
-        return materialise(self.score(main))
+        own = None if self.score is None else self.score(main)
+        return materialise(own if given is None else given if own is None else own + given)
 
     def _rotation(self, main: Tokens) -> tuple[Tensor, Tensor] | None:
         if self.config.position not in ("rotary", "rotary_half"):
@@ -156,6 +187,12 @@ class Backbone(nn.Module):
             )
         angle = main.pos.unsqueeze(-2 if main.packed else 1)
         return angle.cos(), angle.sin()
+
+
+def streams_of(config: BackboneConfig) -> tuple[str, ...]:
+    """The streams that such a backbone is called with."""
+    edges = config.mixer in MIXERS and MIXERS[config.mixer].traits.edges
+    return ("main", *["memory"] * (config.memory == "cross"), *["edges"] * edges)
 
 
 def initialise(module: nn.Module) -> None:
@@ -188,8 +225,18 @@ def refuse_illegal(config: BackboneConfig, streams: Sequence[str], ordered: bool
          "cross-attention needs its own step, so the layout can't be parallel"),
         (config.condition == "adaln_zero" and config.order != "pre",
          'adaLN-Zero modulates the norm of a branch\'s input, so backbone.order must be "pre"'),
+        (config.norm == "batch" and (config.mixer_norm or config.mlp_norm),
+         "a batch norm inside a branch would count padding: backbone.mixer_norm and mlp_norm must be false"),
+        (config.norm == "batch" and config.recompute != "none",
+         'a batch norm counts each batch that it sees, so backbone.recompute must be "none"'),
     ]  # fmt: skip
-    declared = {"main"} | ({"memory"} if config.memory == "cross" else set())
+    if traits.edges:
+        plain = {"layout": "sequence", "branches": 1, "condition": "none", "position": "none", "drop_path": 0.0}
+        rules += [
+            (getattr(config, key) != value, f"{name} carries edges beside tokens, so backbone.{key} must be {value!r}")
+            for key, value in plain.items()
+        ]
+    declared = streams_of(config)
     for stream in streams:
         rules.append(
             (stream not in declared, f"no block reads the stream {stream!r}; the streams are {sorted(declared)}")

@@ -7,7 +7,7 @@ tokens mean.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
+    from isoform.core.cli.console import Console
     from isoform.core.config import AppConfig
 
 Batch = Any  # a pytree of tensors whose first axis is the sample, as Task.collate makes it
@@ -45,6 +46,7 @@ class Task(abc.ABC):
     config: AppConfig
     monitor: str = "loss"  # the validation metric that selects the best checkpoint
     monitor_mode: str = "min"  # "min" or "max"
+    augments: bool = True  # False: `sample` draws nothing, and gets None for its generator in training too
     bf16_ok: bool = False  # True: precision "auto" may choose bf16 (classification trunks)
     trunk: tuple[str, ...] = ("backbone.", "tokeniser.")  # name prefixes: what `--freeze trunk` holds, `--init` fills
 
@@ -87,6 +89,14 @@ class Task(abc.ABC):
         Runs under autocast when the precision is bf16: cast the model's outputs to float32 before the loss.
         """
 
+    def passes(self, model: nn.Module, batch: Batch) -> Iterator[Mapping[str, Tensor]]:
+        """Losses whose sum is what training minimises, for it goes backward through each before it asks for the next.
+
+        One, `loss`, by default. A task that perturbs a batch along its gradient yields several, each divided by their
+        number, and finds the perturbation's gradient where it takes up again.
+        """
+        yield self.loss(model, batch)
+
     @abc.abstractmethod
     def predict(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         """Predictions and targets, first axis the sample: what `metrics` and predictions.* need."""
@@ -94,6 +104,24 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Named metrics over a whole split, `monitor` among them; `outputs` are predict's, joined in sample order."""
+
+    def tally(self, split: str) -> Tally:
+        """Where the predictions of one pass over `split` go: by default all are kept, and judged by `metrics`.
+
+        A domain whose predictions of a whole split don't fit into memory returns one that sums as they come by.
+        """
+        from isoform.core.engine.evaluate import Collect
+
+        return Collect(self, split)
+
+    def calibrate(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What the best checkpoint's outputs on validation (its tally's) teach about its uncertainty; nothing here.
+
+        A task that overrides it is asked once, at the end of training and before the test split is evaluated. The
+        arrays, of plain numbers, are written to the run's calibration.npz, and RunFolder.portable gives them back under
+        "calibration".
+        """
+        return {}
 
     def parameter_groups(self, model: nn.Module) -> Mapping[str, int]:
         """Depth of each parameter for layer-wise learning-rate decay: 0 = input side; default from names `blocks.N`."""
@@ -119,20 +147,41 @@ class Task(abc.ABC):
         return {}
 
     def portable(self) -> dict[str, Any]:
-        """JSON that predicting elsewhere needs (class names, scaler, units, data hash): the run's task.json."""
+        """JSON that predicting elsewhere needs (class names, scaler, units, data hash): the run's task.json.
+
+        "calibration" is not for it to use: see `calibrate`.
+        """
         return {}
 
     def card(self) -> dict[str, str]:
         """Rows of card.md that only the domain knows: "data", "licence", "preprocessing", ..."""
         return {}
 
-    def write_predictions(self, folder: Path, split: str, outputs: Mapping[str, np.ndarray]) -> list[Path]:
-        """Writes predictions.* into the run folder; returns the files."""
+    def write_predictions(
+        self, folder: Path, split: str, outputs: Mapping[str, np.ndarray], stem: str = "predictions"
+    ) -> list[Path]:
+        """Writes STEM.* into the run folder; returns the files."""
         return []
 
     def figures(self, model: nn.Module, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
         """The domain's pictures for report.html, drawn from the test outputs."""
         return []
+
+
+class Tally(abc.ABC):
+    """What one pass over a split adds up to: predictions go in batch by batch, metrics and what is kept come out."""
+
+    @abc.abstractmethod
+    def add(self, indices: Sequence[int], outputs: Mapping[str, np.ndarray]) -> None:
+        """One batch: Task.predict's outputs, and the samples that they are of; each sample comes once, in any order."""
+
+    @abc.abstractmethod
+    def metrics(self) -> dict[str, float]:
+        """Named metrics over all that was added, the task's `monitor` among them."""
+
+    @abc.abstractmethod
+    def outputs(self) -> dict[str, np.ndarray]:
+        """What write_predictions, figures and calibrate get, in sample order."""
 
 
 @dataclass(frozen=True)
@@ -168,11 +217,14 @@ class Predictor(abc.ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Verb:
-    """An extra command of a domain (`forecast`, `sample`)."""
+    """An extra command of a domain (`forecast`, `sample`): `run` speaks through the console and gives the exit code.
+
+    What it puts into `console.result` is the object that --json prints.
+    """
 
     help: str
     arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int]
+    run: Callable[[argparse.Namespace, Console], int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +236,7 @@ class Domain:
     schema: Callable[[], type[AppConfig]]  # the closed tables of its apps
     settle: Callable[[AppConfig], tuple[AppConfig, list[str]]]  # fills every "auto" from the data; notes to print
     task: Callable[[AppConfig], Task]  # reads the data
-    predictor: Callable[[AppConfig, dict[str, Any], nn.Module], Predictor]  # config, portable(), loaded model
+    predictor: Callable[[AppConfig, dict[str, Any], nn.Module], Predictor]  # config, RunFolder.portable(), loaded model
     rebuild: Callable[[AppConfig, dict[str, Any]], nn.Module]  # the model of a run, without its data
     check: Callable[[AppConfig | Path], CheckReport]
     expand_inputs: Callable[[Sequence[str]], list[Any]]  # command-line inputs to predictor inputs (folders, lists)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from isoform.core.dropout import Dropout
 from isoform.core.linear import Linear
 from isoform.core.norms import make_norm
 from isoform.core.recompute import Deferred
@@ -49,7 +50,7 @@ class Mlp(nn.Module):
         self.fc1 = Linear(config.dim, 2 * hidden if self.gated else hidden, bias=config.mlp_bias)
         self.norm = make_norm(config.norm if config.mlp_norm else "none", hidden, config.eps, config.norm_bias)
         self.fc2 = Linear(hidden, config.dim, bias=config.mlp_bias)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout if config.mlp_dropout is None else config.mlp_dropout)
 
     def forward(self, x: Tensor | Deferred) -> Tensor:
         """[..., D] -> [..., D]."""

@@ -1,14 +1,19 @@
-"""Norm fillers, by name."""
+"""Norm fillers, by name.
+
+B samples, N tokens, T tokens in all, D features.
+"""
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-NORMS = ("layer", "layer_plain", "rms", "none")
+NORMS = ("layer", "layer_plain", "rms", "batch", "none")
 
 
 def make_norm(kind: str, dim: int, eps: float, bias: bool = True) -> nn.Module:
-    """LayerNorm ("layer"; "layer_plain" has no weights, Peebles & Xie 2023), RMSNorm ("rms") or nothing ("none").
+    """LayerNorm ("layer"; "layer_plain" has no weights, Peebles & Xie 2023), RMSNorm, BatchNorm or nothing ("none").
 
     Normalises the last axis, of size `dim`. Raises ValueError for another name.
     """
@@ -19,6 +24,48 @@ def make_norm(kind: str, dim: int, eps: float, bias: bool = True) -> nn.Module:
             return nn.LayerNorm(dim, eps=eps, elementwise_affine=False)
         case "rms":
             return nn.RMSNorm(dim, eps=eps)
+        case "batch":
+            return BatchNorm(dim, eps, bias)
         case "none":
             return nn.Identity()
     raise ValueError(f"no norm is called {kind!r}; there are {', '.join(NORMS)}")
+
+
+def normed(norm: nn.Module, x: Tensor, valid_BN: Tensor | None) -> Tensor:
+    """`norm` of x [B, N, D] or [T, D], told which tokens are real where that matters."""
+    result: Tensor = norm(x, valid_BN) if isinstance(norm, BatchNorm) else norm(x)
+    return result
+
+
+class BatchNorm(nn.Module):
+    """Each feature by its mean and variance over all real tokens of a batch (Ioffe & Szegedy 2015, arXiv:1502.03167).
+
+    In evaluation, and in a training batch of a single token, by their running averages (momentum 0.1, the variance
+    unbiased).
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, dim: int, eps: float, bias: bool = True) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
+        self.register_buffer("running_mean", torch.zeros(dim))
+        self.register_buffer("running_var", torch.ones(dim))
+
+    def forward(self, x: Tensor, valid_BN: Tensor | None = None) -> Tensor:
+        """[B, N, D] or [T, D] -> the same shape; padding (valid_BN False) doesn't count, and gives 0 in training."""
+        if not self.training:
+            return self._by(x.flatten(0, -2), training=False).view(x.shape)
+        rows = x.flatten(0, -2) if valid_BN is None else x[valid_BN]
+        result = self._by(rows, training=rows.shape[0] > 1)
+        if valid_BN is None:
+            return result.view(x.shape)
+        return result.new_zeros(x.shape).index_put((valid_BN,), result)
+
+    def _by(self, rows_TD: Tensor, training: bool) -> Tensor:
+        return F.batch_norm(
+            rows_TD, self.running_mean, self.running_var, self.weight, self.bias, training, momentum=0.1, eps=self.eps
+        )

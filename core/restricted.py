@@ -194,7 +194,7 @@ def _read_npz(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> 
             raise Refused(f"its array {name} claims more numbers than it holds")
         data.seek(0)
         array = np.lib.format.read_array(data, allow_pickle=False)
-        arrays[name.removesuffix(".npy")] = torch.from_numpy(np.ascontiguousarray(array))
+        arrays[name.removesuffix(".npy")] = torch.from_numpy(np.asarray(array, order="C"))
     return arrays
 
 

@@ -5,9 +5,14 @@ Every table is frozen and refuses unknown keys. Units stand in the descriptions,
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
+
+# TOML has arrays, not tuples, and a frozen table should hold what cannot change.
+Floats = Annotated[tuple[float, ...], Strict(False)]
+Range = Annotated[tuple[float, float], Strict(False)]
+Names = Annotated[tuple[str, ...], Strict(False), BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
 
 
 class Table(BaseModel):
@@ -24,24 +29,40 @@ class BackboneConfig(Table):
     heads: int = Field(3, gt=0, description="query heads")
     kv_heads: int | None = Field(None, gt=0, description="key/value heads (grouped queries); as many as heads if unset")
     head_dim: int | None = Field(None, gt=0, description="features a head; dim / heads if unset")
+    value_dim: int | None = Field(None, gt=0, description="features a head of the values; head_dim if unset")
     mlp_dim: int | None = Field(None, gt=0, description="hidden features of the channel mixer; 4 * dim if unset")
     mixer: str = Field("softmax", description="how tokens exchange")
     channel: Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "swiglu", "geglu", "none"] = Field(
         "gelu", description="channel mixer: an MLP's activation, or a gated one"
     )
-    score: Literal["none", "table", "path", "dense", "distance"] = Field("none", description="bias on the scores")
-    score_ids: int | None = Field(None, gt=0, description="rows of the score's table")
-    score_hops: int = Field(5, gt=0, description='longest edge path that score = "path" looks at')
+    score: Literal["none", "table", "path", "graph", "dense", "distance"] = Field(
+        "none", description="bias on the scores; graph: a table of distances in a graph, a path table of its edges and "
+        "a virtual node (Graphormer)",
+    )  # fmt: skip
+    score_ids: int | None = Field(None, gt=0, description="rows of the score's table (graph: of distances)")
+    score_edge_ids: int | None = Field(None, gt=0, description='rows of the table of edges of score = "graph"')
+    score_hops: int = Field(5, gt=0, description='longest edge path that score = "path" or "graph" looks at')
+    score_matrices: int | None = Field(
+        None, gt=0, description='matrices of hops that score = "graph" holds; score_hops if unset (files may hold more)'
+    )
+    score_reach: int | None = Field(
+        None,
+        gt=0,
+        description='edges from which on two tokens don\'t see each other (score = "graph"); unset: no limit',
+    )
     scope: Literal["all"] = Field("all", description="which tokens see each other")
     causal: bool = Field(False, description="a token sees only itself and what stands before it")
     qkv_bias: bool = True
+    proj: bool = Field(True, description="output projection; without it heads * value_dim must be dim")
     proj_bias: bool = True
     mlp_bias: bool = True
     qk_norm: Literal["none", "layer", "rms"] = Field("none", description="norm of queries and keys, a head at a time")
     mixer_norm: bool = Field(False, description="norm of the mixed values before the output projection (Sub-LN)")
     gated: bool = Field(False, description="mixed values are multiplied by a sigmoid gate of the input")
     mlp_norm: bool = Field(False, description="norm of the hidden features before the second projection (Sub-LN)")
-    norm: Literal["layer", "layer_plain", "rms", "none"] = Field("layer", description="layer_plain has no weights")
+    norm: Literal["layer", "layer_plain", "rms", "batch", "none"] = Field(
+        "layer", description="layer_plain has no weights; batch: over all real tokens of a batch"
+    )
     eps: float = Field(1e-6, gt=0, description="inside the square root of every norm")
     norm_bias: bool = True
     order: Literal["pre", "post", "res_post", "cct"] = Field(
@@ -65,9 +86,13 @@ class BackboneConfig(Table):
         0.0, ge=0, lt=1, description="stochastic depth of the last block; 0 at the first, linear between"
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="on each branch's output, and inside the MLP")
+    mlp_dropout: float | None = Field(None, ge=0, lt=1, description="inside the MLP; dropout if unset")
     attention_dropout: float = Field(0.0, ge=0, lt=1, description="on the attention probabilities")
     final_norm: bool = True
     memory: Literal["none", "cross"] = Field("none", description="cross: blocks also attend to the stream `memory`")
+    init: Literal["xavier", "torch"] = Field(
+        "xavier", description="fresh matrices: Xavier's uniform and zero biases, or as PyTorch's layers start"
+    )
     recompute: Literal["none", "light", "block"] = Field(
         "none",
         description="what the backward pass computes again to save memory: cheap elementwise results, or each block",
@@ -86,9 +111,19 @@ class TrainConfig(Table):
     min_lr: float = Field(1e-6, ge=0, description="learning rate at the end")
     warmup: float = Field(0.0, ge=0, description="epochs of linear warm-up")
     warmup_lr: float = Field(1e-6, ge=0)
-    schedule: Literal["cosine", "constant", "linear"] = "cosine"
+    schedule: Literal["cosine", "constant", "linear", "halving"] = Field(
+        "cosine", description="after the warm-up; halving: half of the rate after every epoch but the first"
+    )
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
-    weight_decay: float = Field(0.05, ge=0, description="not on norms, biases, tokens, positions")
+    weight_decay: float = Field(
+        0.05, ge=0, description="not on norms, biases, tokens, positions; adam and sgd add it to the gradient"
+    )
+    decay_all: bool = Field(False, description="weight_decay on norms, biases, tokens and positions too")
+    sam: float = Field(
+        0.0,
+        ge=0,
+        description="length of the climb of sharpness-aware minimisation, which doubles a step's cost; 0: off",
+    )
     beta1: float = 0.9
     beta2: float = 0.999
     layer_decay: float = Field(1.0, gt=0, le=1, description="learning rate factor from each layer to the one below")

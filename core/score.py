@@ -1,6 +1,6 @@
 """Score biases: modules that hold the tables and turn a batch's lazy pair features into bias values for attention.
 
-B samples, N tokens, H heads, V table rows, P hops, F features an edge.
+B samples, N tokens, H heads, V table rows, P hops, K kinds of edges, F features an edge.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from isoform.core.attention.bias import Bias, Dense, Distance, Gaussians, PathTable, Table
+from isoform.core.attention.lookup import sum_rows, without_first
 from isoform.core.schema import BackboneConfig
 from isoform.core.tokens import Pair, Tokens
 
@@ -59,6 +60,54 @@ class PathScore(nn.Module):
         return PathTable(pair.view("edges"), _pair(tokens, "distance").view("distance"), self.table, self.hops)
 
 
+class GraphScore(nn.Module):
+    """Graphormer's spatial encoding, edge encoding and virtual node (Ying et al. 2021, arXiv:2106.05234, section 3.1).
+
+    Reads the pair features "spatial" [B, N, N], 1 + distance in edges (0: padding), and "edges" along a shortest path:
+    rows of the edge table [B, N, N, P, F] (0: none), or kinds [B, N, N, P] (0: none), rows of the list "edge_ids"
+    [K, F] of such rows. A pair with a token outside the graph gets the virtual distance and no edges. Row 0 of both
+    tables counts where it is looked up and never learns: it starts, and so stays, 0.
+    """
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        if config.score_ids is None or config.score_edge_ids is None:
+            raise ValueError(
+                'backbone.score = "graph" needs backbone.score_ids and backbone.score_edge_ids, the rows of its tables'
+            )
+        matrices = config.score_matrices or config.score_hops
+        if matrices < config.score_hops:
+            raise ValueError(f"backbone.score_matrices = {matrices} must not be below score_hops = {config.score_hops}")
+        self.reach, self.max_hops = config.score_reach, config.score_hops
+        self.spatial = nn.Parameter(torch.empty(config.score_ids, config.heads))
+        self.edges = nn.Parameter(torch.empty(config.score_edge_ids, config.heads))
+        self.virtual = nn.Parameter(torch.empty(1, config.heads))
+        self.hops = nn.Parameter(torch.eye(config.heads).repeat(matrices, 1, 1))
+        for table in (self.spatial, self.edges, self.virtual):
+            nn.init.normal_(table, std=0.02)
+        with torch.no_grad():
+            self.spatial[0], self.edges[0] = 0.0, 0.0
+
+    def forward(self, tokens: Tokens) -> Bias:
+        """The sum of a table and a path table; -inf from `score_reach` on."""
+        pair = _pair(tokens, "spatial")
+        known, ids = pair.known(), pair.view("spatial").int()
+        rows = without_first(self.spatial)
+        if self.reach is not None:
+            far = torch.arange(rows.shape[0], device=rows.device) > self.reach
+            rows = rows.masked_fill(far[:, None], -torch.inf)
+        distances = Table(torch.where(known, ids, rows.shape[0]), torch.cat([rows, self.virtual]))
+        edges, rows = _pair(tokens, "edges").view("edges")[:, :, :, : self.max_hops].int(), without_first(self.edges)
+        if edges.shape[3] == 0:  # molecules of one atom
+            return distances
+        if edges.dim() == 4:  # a kind is the mean of its features' rows, so that a hop is one lookup
+            kinds = _pair(tokens, "edge_ids").features["edge_ids"]
+            edges, rows = edges[..., None], sum_rows(kinds.int(), rows) / kinds.shape[1]
+        # One more row, of zeros, for pairs without a path.
+        edges = torch.where(known[..., None, None], edges, rows.shape[0])
+        return distances + PathTable(edges, ids - 1, torch.cat([rows, torch.zeros_like(rows[:1])]), self.hops)
+
+
 class DistanceScore(nn.Module):
     """Gaussian basis functions of the distance between Tokens.coords, weighted per head."""
 
@@ -76,7 +125,7 @@ class DistanceScore(nn.Module):
         return Distance(tokens.coords, tokens.coords, Gaussians(self.centres, self.widths, self.weight))
 
 
-SCORES = {"dense": DenseScore, "table": TableScore, "path": PathScore, "distance": DistanceScore}
+SCORES = {"dense": DenseScore, "table": TableScore, "path": PathScore, "graph": GraphScore, "distance": DistanceScore}
 
 
 def make_score(config: BackboneConfig) -> nn.Module | None:
@@ -88,4 +137,4 @@ def make_score(config: BackboneConfig) -> nn.Module | None:
     return DenseScore() if config.score == "dense" else SCORES[config.score](config)
 
 
-__all__ = ["SCORES", "DenseScore", "DistanceScore", "PathScore", "TableScore", "make_score"]
+__all__ = ["SCORES", "DenseScore", "DistanceScore", "GraphScore", "PathScore", "TableScore", "make_score"]

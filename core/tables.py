@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 Rows = Sequence[Mapping[str, Any]]
+Columns = Mapping[str, Any]  # name -> list, numpy array or, for parquet, whatever pyarrow takes
 
 ROWS = (".csv", ".jsonl", ".parquet")
 ARRAYS = (".npz", ".parquet")
@@ -35,34 +37,38 @@ def format_of(path: str | Path, known: Sequence[str]) -> str:
     return suffix
 
 
-def columns_of(rows: Rows) -> list[str]:
-    """Every column of any row: `input` first, `error` last, the others as they first appear."""
+def columns_of(rows: Rows) -> dict[str, list[Any]]:
+    """One row an input as columns: `input` first, `error` last, the others as they first appear, None where missing."""
     found = dict.fromkeys(name for row in rows for name in row)
     middle = [name for name in found if name not in ("input", "error")]
-    return ["input", *middle, "error"]
+    return {name: [_json(row.get(name)) for row in rows] for name in ("input", *middle, "error")}
 
 
-def csv_text(rows: Rows) -> str:
-    """The rows as csv; a list becomes JSON in its cell, a missing value an empty cell."""
-    columns = columns_of(rows)
+def csv_text(columns: Columns) -> str:
+    """Columns as csv; a list becomes JSON in its cell, None an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+    writer.writerows(zip(*(map(_cell, _json(column)) for column in columns.values()), strict=True))
     return text.getvalue()
 
 
 def write_rows(rows: Rows, path: str | Path) -> None:
-    """Writes rows in the format that the file's ending names."""
+    """Writes one row an input (see `columns_of`) in the format that the file's ending names."""
+    write_columns(columns_of(rows), path)
+
+
+def write_columns(columns: Columns, path: str | Path) -> None:
+    """Writes columns of one length in the format that the file's ending names."""
     suffix = format_of(path, ROWS)
-    columns = columns_of(rows)
     if suffix == ".csv":
-        write_atomically(path, csv_text(rows).encode())
+        write_atomically(path, csv_text(columns).encode())
     elif suffix == ".jsonl":
-        lines = (json.dumps({name: _json(row.get(name)) for name in columns}, ensure_ascii=False) for row in rows)
+        rows = zip(*map(_json, columns.values()), strict=True)
+        lines = (json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows)
         write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
     else:
-        write_atomically(path, _parquet({name: [_json(row.get(name)) for row in rows] for name in columns}))
+        write_atomically(path, parquet_bytes(columns))
 
 
 def write_features(inputs: Sequence[str], features: np.ndarray, path: str | Path) -> None:
@@ -74,25 +80,38 @@ def write_features(inputs: Sequence[str], features: np.ndarray, path: str | Path
         np.savez(buffer, inputs=np.array(inputs, dtype=np.str_), features=features)
         write_atomically(path, buffer.getvalue())
     else:
-        write_atomically(path, _parquet({"input": list(inputs), "features": features.tolist()}))
+        write_atomically(path, parquet_bytes({"input": list(inputs), "features": features.tolist()}))
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
     """Replaces a file in one step. Raises UserError where it can't be written."""
-    path = Path(path)
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[str | Path, bytes]) -> None:
+    """Replaces several files, each in one step, once all of them are on the disk.
+
+    Raises UserError, and leaves all as it was, where one can't be written.
+    """
+    new: dict[Path, Path] = {}
+    path = Path()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
+        for path, content in ((Path(name), content) for name, content in contents.items()):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            handle, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            new[path] = Path(made)
             with os.fdopen(handle, "wb") as stream:
                 stream.write(content)
-            Path(new).chmod(0o666 & ~_umask())
-            Path(new).replace(path)
-        except OSError:
-            Path(new).unlink(missing_ok=True)
-            raise
+            new[path].chmod(0o666 & ~_umask())
+        for path, whole in new.items():
+            whole.replace(path)
     except OSError as error:
-        raise UserError(f"{path}: can't be written ({error.strerror}); choose another --out") from error
+        raise UserError(f"{path}: can't be written ({error.strerror}); choose another place") from error
+    finally:
+        for part in new.values():
+            part.unlink(missing_ok=True)
 
 
 def _umask() -> int:
@@ -101,7 +120,8 @@ def _umask() -> int:
     return mask
 
 
-def _parquet(columns: Mapping[str, Sequence[Any]]) -> bytes:
+def parquet_bytes(columns: Columns) -> bytes:
+    """Columns as the content of a parquet file."""
     import pyarrow
     import pyarrow.parquet
 

@@ -27,10 +27,11 @@ PER_TOKEN = ("x", "valid", "coords", "pos", "order")
 class Pair:
     """Lazy pair features: what is known of every two of a sample's M original tokens, and who those tokens are now.
 
-    `features` maps a name to a tensor [B, M, M, ...] of compact values (ids in uint8 or int16, distances). `index_BN`
-    (or `index_T` in the packed layout) says which row of the original M each present token is, -1 for a token without
-    pair features (class token, virtual node, time mark). Reordering or masking tokens therefore moves integers, never
-    the N x N features; attention reads them through the index when it builds a score bias.
+    `features` maps a name to a tensor [B, M, M, ...] of compact values (ids in uint8 or int16, distances), or to a list
+    [K, ...] that such values number. `index_BN` (or `index_T` in the packed layout) says which row of the original M
+    each present token is, -1 for a token without pair features (class token, virtual node, time mark). Reordering or
+    masking tokens therefore moves integers, never the N x N features; attention reads them through the index when it
+    builds a score bias.
     """
 
     features: dict[str, Tensor]
@@ -47,8 +48,12 @@ class Pair:
         index_BN = self.index.clamp(min=0)
         batch = torch.arange(table.shape[0], device=table.device)[:, None, None]
         found = table[batch, index_BN[:, :, None], index_BN[:, None, :]]
-        known = (self.index >= 0)[:, :, None] & (self.index >= 0)[:, None, :]
+        known = self.known()
         return torch.where(known.reshape(known.shape + (1,) * (found.dim() - 3)), found, absent)
+
+    def known(self) -> Tensor:
+        """[B, N, N] bool: whether both tokens have pair features (padded layout)."""
+        return (self.index >= 0)[:, :, None] & (self.index >= 0)[:, None, :]
 
 
 @dataclass

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from isoform.core.dropout import dropout
 from isoform.core.mixers.contract import Context
-from isoform.core.norms import make_norm
+from isoform.core.norms import make_norm, normed
 from isoform.core.recompute import Deferred
 from isoform.core.schema import BackboneConfig
 from isoform.core.tokens import Tokens
@@ -23,6 +24,13 @@ def keep_path(x: Tensor, tokens: Tokens, rate: float) -> Tensor:
     keep = 1 - rate
     kept_B = torch.empty(tokens.batch, dtype=x.dtype, device=x.device).bernoulli_(keep).div_(keep)
     return x * (kept_B[tokens.sample_T, None] if tokens.packed else kept_B[:, None, None])
+
+
+def placed(config: BackboneConfig, step: str) -> tuple[bool, bool, bool]:
+    """Where `order` puts norms around the branch `step`: on its input, on its output, on the stream after the sum."""
+    bare = step == "channel" and config.order == "cct"
+    on_stream = config.order == "post" or (config.order == "cct" and step == "mixer")
+    return config.order in ("pre", "cct") and not bare, config.order == "res_post", on_stream
 
 
 class Wrap(nn.Module):
@@ -58,22 +66,28 @@ class Wrap(nn.Module):
         if context.light and getattr(self.inner, "takes_deferred", False):
             h = Deferred(self.enter, (x, *modulation), tuple(self.norm.parameters()))
         else:
-            h = self.enter(x, *modulation)
+            h = self.enter(x, *modulation, valid=context.tokens.valid)
         y = self.inner(h, context) if self.takes_context else self.inner(h)
-        y = self.norm_out(y)
+        return self.leave(y, context.tokens, gate)
+
+    def leave(self, y: Tensor, tokens: Tokens, gate: Tensor | None = None) -> Tensor:
+        """What the stream gets of the branch's value: normed, dropped, scaled, gated."""
+        y = normed(self.norm_out, y, tokens.valid)
         if self.training and self.dropout:
-            y = F.dropout(y, self.dropout)
+            y = dropout(y, self.dropout)
         if self.scale is not None:
             y = y * self.scale
         if gate is not None:
             y = y * gate
         if self.training and self.drop_path:
-            y = keep_path(y, context.tokens, self.drop_path)
+            y = keep_path(y, tokens, self.drop_path)
         return y
 
-    def enter(self, x: Tensor, shift: Tensor | None = None, scale: Tensor | None = None) -> Tensor:
+    def enter(
+        self, x: Tensor, shift: Tensor | None = None, scale: Tensor | None = None, *, valid: Tensor | None = None
+    ) -> Tensor:
         """What the branch reads of the stream: its norm, modulated."""
-        h = self.norm(x)
+        h = normed(self.norm, x, valid)
         return h if shift is None or scale is None else h * (1 + scale) + shift
 
     def modulate(self, tokens: Tokens) -> list[Tensor]:

@@ -6,22 +6,29 @@ It reads a Backbone by its table and its weights' names and shares no code with 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from isoform.core.backbone import Backbone
+from isoform.core.edges import Edges
 from isoform.core.tokens import Tokens
 
 
-def run(backbone: Backbone, tokens: Tokens, memory: Tokens | None = None) -> Tensor:
-    """[B, N, D] in the weights' dtype; dropout and stochastic depth are off."""
-    c, w = backbone.config, dict(backbone.named_parameters())
+def run(
+    backbone: Backbone, tokens: Tokens, memory: Tokens | None = None, edges: Edges | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """[B, N, D] in the weights' dtype, and [U, D] of edges; dropout and stochastic depth are off."""
+    c, w = backbone.config, dict(backbone.named_parameters()) | dict(backbone.named_buffers())
     bias = score_bias(c, w, tokens)
     x = tokens.x
 
     def norm(name: str, y: Tensor) -> Tensor:
+        if c.norm == "batch":
+            y = (y - w[f"{name}.running_mean"]) / torch.sqrt(w[f"{name}.running_var"] + c.eps)
+            return y * w[f"{name}.weight"] + w[f"{name}.bias"]
         return norm_by(c.norm, y, w.get(f"{name}.weight"), w.get(f"{name}.bias"), c.eps)
 
     def linear(name: str, y: Tensor) -> Tensor:
@@ -31,13 +38,14 @@ def run(backbone: Backbone, tokens: Tokens, memory: Tokens | None = None) -> Ten
     def mix(name: str, y: Tensor, cross: bool) -> Tensor:
         heads, kv = c.heads, c.kv_heads or c.heads
         size = c.head_dim or c.dim // heads
+        wide = c.value_dim or size
         source = memory.x if cross else y
         if cross:
             q, kv_rows = linear(f"{name}.q", y), linear(f"{name}.kv", source)
             k, v = kv_rows[..., : kv * size], kv_rows[..., kv * size :]
         else:
             rows = linear(f"{name}.qkv", y)
-            q, k, v = rows.split([heads * size, kv * size, kv * size], dim=-1)
+            q, k, v = rows.split([heads * size, kv * size, kv * wide], dim=-1)
         valid = (memory if cross else tokens).mask()
         out = []
         for h in range(heads):
@@ -45,7 +53,7 @@ def run(backbone: Backbone, tokens: Tokens, memory: Tokens | None = None) -> Ten
             q_h, k_h, v_h = (
                 q[..., h * size :][..., :size],
                 k[..., g * size :][..., :size],
-                v[..., g * size :][..., :size],
+                v[..., g * wide :][..., :wide],
             )
             if c.qk_norm != "none":
                 q_h, k_h = (
@@ -69,7 +77,26 @@ def run(backbone: Backbone, tokens: Tokens, memory: Tokens | None = None) -> Ten
             mixed = norm(f"{name}.norm", mixed)
         if c.gated:
             mixed = mixed * torch.sigmoid(linear(f"{name}.gate", y))
-        return linear(f"{name}.proj", mixed)
+        return linear(f"{name}.proj", mixed) if c.proj else mixed
+
+    def mix_neighbours(name: str, y: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
+        """Token by token over the edges that lead to it."""
+        size = c.head_dim or c.dim // c.heads
+        q, k, v = linear(f"{name}.qkv", y.flatten(0, 1)).chunk(3, dim=-1)
+        gate = linear(f"{name}.edge", e)
+        mixed, scores = torch.zeros_like(q), torch.zeros_like(gate)
+        for h in range(c.heads):
+            part = slice(h * size, (h + 1) * size)
+            for i in range(len(q)):
+                top, bottom = torch.zeros_like(q[i, part]), 1e-6
+                for u in (edges.ends[:, 1] == i).nonzero()[:, 0].tolist():
+                    j = int(edges.ends[u, 0])
+                    score = q[i, part] * k[j, part] / math.sqrt(size) * gate[u, part]
+                    weight = torch.exp(score.sum().clamp(-5, 5))
+                    top, bottom = top + weight * v[j, part], bottom + weight
+                    scores = scores.index_put((torch.tensor(u), torch.arange(c.heads * size)[part]), score)
+                mixed = mixed.index_put((torch.tensor(i), torch.arange(c.heads * size)[part]), top / bottom)
+        return linear(f"{name}.proj", mixed).view(y.shape), linear(f"{name}.edge_proj", scores)
 
     def channel(name: str, y: Tensor) -> Tensor:
         hidden = linear(f"{name}.fc1", y)
@@ -113,7 +140,27 @@ def run(backbone: Backbone, tokens: Tokens, memory: Tokens | None = None) -> Ten
             h = h * w[f"{name}.scale"]
         return h if gate is None else h * gate
 
-    for i in range(c.depth):
+    e = None if edges is None else edges.x
+    for i in range(c.depth) if e is not None else ():
+        block = f"blocks.{i}"
+
+        def placed(name: str, y: Tensor, step: str, value: Callable[[Tensor], Tensor], block: str = block) -> Tensor:
+            """The stream after a branch: its norms, scale and sum."""
+            pre = c.order == "pre" or (c.order == "cct" and step == "mixer")
+            z = value(norm(f"{block}.{name}.norm", y) if pre else y)
+            z = norm(f"{block}.{name}.norm_out", z) if c.order == "res_post" else z
+            y = y + z * w.get(f"{block}.{name}.scale", 1)
+            after = c.order == "post" or (c.order == "cct" and step == "mixer")
+            return norm(f"{block}.norms.{name}", y) if after else y
+
+        inputs = [(norm(f"{block}.{n}.norm", t) if c.order in ("pre", "cct") else t)
+                  for n, t in (("mixer", x), ("edge_mixer", e))]  # fmt: skip
+        y, f = mix_neighbours(f"{block}.mixer.inner", *inputs)
+        x, e = placed("mixer", x, "mixer", lambda _, y=y: y), placed("edge_mixer", e, "mixer", lambda _, f=f: f)
+        if c.channel != "none":
+            x = placed("channel", x, "channel", lambda t, b=block: channel(f"{b}.channel.inner", t))
+            e = placed("edge_channel", e, "channel", lambda t, b=block: channel(f"{b}.edge_channel.inner", t))
+    for i in range(c.depth) if e is None else ():
         if c.position == "readd":
             x = x + tokens.pos
         steps = ["mixer"] + ["cross"] * (c.memory == "cross") + ["channel"] * (c.channel != "none")
@@ -125,7 +172,7 @@ def run(backbone: Backbone, tokens: Tokens, memory: Tokens | None = None) -> Ten
                 x = x + sum(wrapped(f"{name}.parts.{j}", x, step) for j in range(c.branches))
             if c.order == "post" or (c.order == "cct" and step == "mixer"):
                 x = norm(f"blocks.{i}.norms.{step}", x)
-    return norm("norm", x) if c.final_norm else x
+    return norm("norm", x) if c.final_norm else x, e
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -173,6 +220,8 @@ def score_bias(c, w: dict[str, Tensor], tokens: Tokens) -> Tensor | None:
                     out[b, i, j] = feature("bias") if known else 0
                 elif c.score == "table":
                     out[b, i, j] = w["score.table"][int(feature("ids")) if known else 0]
+                elif c.score == "graph":
+                    out[b, i, j] = graph_bias(c, w, feature) if known else w["score.virtual"][0]
                 else:
                     distance = min(max(int(feature("distance")) if known else 0, 1), c.score_hops)
                     total = 0
@@ -181,3 +230,13 @@ def score_bias(c, w: dict[str, Tensor], tokens: Tokens) -> Tensor | None:
                         total = total + w["score.table"][ids].mean(0) @ w["score.hops"][p]
                     out[b, i, j] = total / distance
     return out
+
+
+def graph_bias(c, w: dict[str, Tensor], feature: Callable[[str], Tensor]) -> Tensor:
+    """[H] of two atoms: the table's row of their distance, and the mean over the edges of their path."""
+    spatial, edges = (torch.cat([w[f"score.{n}"][:1].detach(), w[f"score.{n}"][1:]]) for n in ("spatial", "edges"))
+    place = int(feature("spatial"))  # 1 + distance
+    if c.score_reach is not None and place - 1 >= c.score_reach:
+        return torch.full_like(spatial[0], -math.inf)
+    total = sum(edges[feature("edges")[p].long()].mean(0) @ w["score.hops"][p] for p in range(c.score_hops))
+    return spatial[place] + total / min(max(place - 1, 1), c.score_hops)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, Strict
+from pydantic import AfterValidator, Field
 
-from isoform.core.schema import AppConfig, Table
+from isoform.core.schema import AppConfig, Floats, Names, Range, Table
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 
 SOURCES = ("mnist5k", "folder", "imagenet", "table", "mnist", "fashion-mnist", "cifar10", "cifar100", "auto")
@@ -17,11 +17,6 @@ def _known_source(value: str) -> str:
         return value
     raise ValueError(f"no such source of images; known: {', '.join(SOURCES)}, torchvision:NAME")
 
-
-# TOML has arrays, not tuples, and a frozen table should hold what cannot change.
-Floats = Annotated[tuple[float, ...], Strict(False)]
-Range = Annotated[tuple[float, float], Strict(False)]
-Names = Annotated[tuple[str, ...], Strict(False), BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
 
 
 class AugmentConfig(Table):

@@ -1,13 +1,7 @@
-"""The pictures of a vision report: samples with their predictions, the worst mistakes, confusion, calibration, classes.
-
-Class names come from a user's folders: matplotlib escapes them in SVG, `html.escape` in tables; none is read as TeX.
-"""
+"""The pictures of a vision report: samples, the worst mistakes, what the model looks at, confusion, calibration."""
 
 from __future__ import annotations
 
-import html
-import io
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +9,15 @@ import numpy as np
 from torch import Tensor, nn
 
 from isoform.core.domain import Figure
+from isoform.core.drawing import INK, label, short, to_svg, to_table
 from isoform.vision import metrics as M
 from isoform.vision.data.dataset import spread
 from isoform.vision.data.transforms import to_float
 from isoform.vision.maps import attention_map
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from isoform.vision.task import VisionTask
 
-_INK = "#010203"  # stands for the reader's text colour, light or dark
 _RIGHT, _WRONG = "#2a9163", "#c43a5e"
 MOST_CLASSES = 30  # in a picture of the confusion matrix
 MOST_ROWS = 100  # in the table of classes
@@ -49,12 +41,6 @@ def figures(task: VisionTask, model: nn.Module, outputs: Mapping[str, np.ndarray
     return found
 
 
-def short(name: str, most: int = 18) -> str:
-    """A class name for a picture: one line, printable, not longer than `most`."""
-    clean = "".join(c if c.isprintable() else " " for c in name)
-    return clean if len(clean) <= most else clean[: most - 1] + "…"
-
-
 def picture(image_CHW: Tensor) -> np.ndarray:
     """[H, W] or [H, W, 3] in [0, 1]: what a person can look at, the first channels of images that have many."""
     array = to_float(image_CHW).numpy()
@@ -74,21 +60,9 @@ def draw_grid(cells: Sequence[tuple[Tensor, str, bool | None]], columns: int = 6
         place.set_axis_off()
     for place, (image, caption, right) in zip(axes, cells, strict=False):
         place.imshow(picture(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        colour = _INK if right is None else _RIGHT if right else _WRONG
+        colour = INK if right is None else _RIGHT if right else _WRONG
         place.set_title(caption, fontsize=8, color=colour, parse_math=False)
     return plot
-
-
-def to_svg(plot: Any) -> str:
-    """A matplotlib figure as SVG text that takes the page's text colour."""
-    import matplotlib
-
-    settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "isoform", "text.parse_math": False}
-    buffer = io.StringIO()
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a glyph that matplotlib's font lacks: the browser has it
-        plot.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return buffer.getvalue().replace(_INK, "currentColor")
 
 
 def guess_of(kind: str, classes: Sequence[str], guess: np.ndarray, target: np.ndarray) -> tuple[str, bool | None]:
@@ -140,7 +114,7 @@ def _confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> Figure:
         order = np.argsort(-off, axis=None, kind="stable")[:20]
         pairs = [(k // len(classes), k % len(classes)) for k in order if off.flat[k]]
         body = [[classes[a], classes[b], str(off[a, b])] for a, b in pairs]
-        return Figure("The most frequent confusions on test", html=_table(["true", "guessed", "images"], body))
+        return Figure("The most frequent confusions on test", html=to_table(["true", "guessed", "images"], body))
     from matplotlib.figure import Figure as Plot
 
     k = len(classes)
@@ -154,7 +128,7 @@ def _confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     names = [short(name) for name in classes]
     axes.set_xticks(range(k), names, rotation=90, fontsize=8, parse_math=False)
     axes.set_yticks(range(k), names, fontsize=8, parse_math=False)
-    _ink(axes, "guessed", "true")
+    label(axes, "guessed", "true")
     return Figure("Confusion on test: rows are the true classes, shades their shares", to_svg(plot))
 
 
@@ -164,12 +138,12 @@ def _reliability(probability: np.ndarray, target: np.ndarray) -> Figure:
     confidence, accuracy, counts = M.calibration(probability, target)
     plot = Plot(figsize=(3.6, 3.2), layout="constrained")
     axes = plot.subplots()
-    axes.plot([0, 1], [0, 1], color=_INK, lw=0.8, ls=":")
+    axes.plot([0, 1], [0, 1], color=INK, lw=0.8, ls=":")
     used = counts > 0
     size = 10 + 150 * counts[used] / counts.max()
     axes.scatter(confidence[used], accuracy[used], s=size, color="#2f5bd0", alpha=0.7, lw=0)
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
-    _ink(axes, "probability of the guess", "share that is right")
+    label(axes, "probability of the guess", "share that is right")
     error = M.calibration_error(probability, target)
     return Figure(
         f"Calibration on test: on the dotted line probabilities mean what they say (error {error:.3f})", to_svg(plot)
@@ -182,7 +156,7 @@ def _class_table(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     rows = [[classes[k], str(n[k]), _number(precision[k]), _number(recall[k]), _number(f1[k])] for k in order]
     more = f", the {MOST_ROWS} worst of {len(classes)}" if len(classes) > MOST_ROWS else ""
     return Figure(
-        f"Classes on test, worst first{more}", html=_table(["class", "images", "precision", "recall", "F1"], rows)
+        f"Classes on test, worst first{more}", html=to_table(["class", "images", "precision", "recall", "F1"], rows)
     )
 
 
@@ -192,7 +166,7 @@ def _label_table(task: VisionTask, probability: np.ndarray, target: np.ndarray) 
         found = M.binary_metrics(probability[:, k], target[:, k] > 0.5)
         rows.append([name, str(int((target[:, k] > 0.5).sum())), _number(found.get("average_precision", np.nan)),
                      _number(found.get("roc_auc", np.nan))])  # fmt: skip
-    return Figure("Labels on test", html=_table(["label", "images", "average precision", "ROC AUC"], rows))
+    return Figure("Labels on test", html=to_table(["label", "images", "average precision", "ROC AUC"], rows))
 
 
 def _regression_figures(task: VisionTask, prediction: np.ndarray, target: np.ndarray) -> list[Figure]:
@@ -206,8 +180,8 @@ def _regression_figures(task: VisionTask, prediction: np.ndarray, target: np.nda
             float(min(target[:, i].min(), prediction[:, i].min())),
             float(max(target[:, i].max(), prediction[:, i].max())),
         ]
-        axes.plot(ends, ends, color=_INK, lw=0.8, ls=":")
-        _ink(axes, f"true {short(task.classes[i])}", "predicted")
+        axes.plot(ends, ends, color=INK, lw=0.8, ls=":")
+        label(axes, f"true {short(task.classes[i])}", "predicted")
     scaled = np.abs(prediction - target) / task.target_std.numpy()
     worst = np.argsort(-scaled.max(1), kind="stable")[:12]
     cells = [_cell(task, i, prediction, target) for i in worst]
@@ -215,21 +189,6 @@ def _regression_figures(task: VisionTask, prediction: np.ndarray, target: np.nda
         Figure("Predicted against true values on test; the dotted line is equality", to_svg(plot)),
         Figure(f"The largest errors on {len(target)} test images ({short(task.classes[0])})", to_svg(draw_grid(cells))),
     ]
-
-
-def _ink(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlabel(x, color=_INK, parse_math=False)
-    axes.set_ylabel(y, color=_INK, parse_math=False)
-    axes.tick_params(colors=_INK)
-    for side in axes.spines.values():
-        side.set_color("#9ca0ab")
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def line(tag: str, cells: Sequence[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(short(cell, 60))}</{tag}>" for cell in cells) + "</tr>"
-
-    return f"<table><thead>{line('th', head)}</thead><tbody>{''.join(line('td', row) for row in rows)}</tbody></table>"
 
 
 def _number(value: float) -> str:

@@ -234,8 +234,10 @@ class VisionTask(Task):
             f"{p.interpolation}, mean {list(p.mean)}, std {list(p.std)}",
         }
 
-    def write_predictions(self, folder: Path, split: str, outputs: Mapping[str, np.ndarray]) -> list[Path]:
-        """predictions.csv (predictions.SPLIT.csv of another split than test): input, target, prediction, ..."""
+    def write_predictions(
+        self, folder: Path, split: str, outputs: Mapping[str, np.ndarray], stem: str = "predictions"
+    ) -> list[Path]:
+        """STEM.csv: input, target, prediction, ..."""
         names = self.data.records.images.names
         rows = rows_of(self.kind, self.classes, outputs if self.kind == "regression" else self.probability(outputs))
         targets = outputs["target"]
@@ -247,7 +249,7 @@ class VisionTask(Task):
                 row["target"] = self.classes[int(targets[i])]
             else:
                 row["target"] = "|".join(name for k, name in enumerate(self.classes) if targets[i, k] > 0.5)
-        path = folder / ("predictions.csv" if split == "test" else f"predictions.{split}.csv")
+        path = folder / f"{stem}.csv"
         tables.write_rows(rows, path)
         return [path]
 

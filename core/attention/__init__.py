@@ -1,7 +1,7 @@
 """Attention: one operation above implementations that can be exchanged.
 
 B samples, H query heads, G key/value heads (H / G query heads share one), N queries, M keys, R chosen rows, D features
-a head; T and S are the queries and keys of a whole packed batch.
+a head, E features of a value (usually D); T and S are the queries and keys of a whole packed batch.
 
     reference   eager, any floating-point type, the meaning, and the only one with second derivatives
     sdpa        PyTorch's fused kernels, and isoform's own blocks where these can't serve
@@ -36,7 +36,7 @@ Impl = Literal["auto", "reference", "sdpa", "triton"]
 def attention(
     q_BHND: Tensor,
     k_BGMD: Tensor,
-    v_BGMD: Tensor,
+    v_BGME: Tensor,
     *,
     bias: Bias | Tensor | None = None,
     valid_q: Tensor | None = None,
@@ -50,13 +50,13 @@ def attention(
     scale: float | None = None,
     impl: Impl | str = "auto",
 ) -> Tensor:
-    """softmax(scale q k^T + bias) v over the keys that each query sees, [B, H, N, D] (Vaswani et al. 2017, 3.2.1).
+    """softmax(scale q k^T + bias) v over the keys that each query sees, [B, H, N, E] (Vaswani et al. 2017, 3.2.1).
 
     bias      a value of `isoform.core.attention.bias`, or a tensor that broadcasts to [B, H, N, M]
     valid_q   [B, N] bool; rows that are False give 0 and no gradients
     valid_kv  [B, M] bool; keys that are False are seen by no query
     offsets_q, offsets_kv
-              [B + 1] integers: the packed layout. q is [T, H, D], k and v are [S, G, D], the result is [T, H, D];
+              [B + 1] integers: the packed layout. q is [T, H, D], k is [S, G, D], v [S, G, E], the result [T, H, E];
               sample b owns rows offsets[b] to offsets[b + 1]; offsets_kv is offsets_q unless given. A bias is laid
               out as in the padded layout, [B, H, longest N, longest M]
     causal    no query sees later keys; the last query is aligned with the last key
@@ -76,29 +76,31 @@ def attention(
         if valid_q is not None or valid_kv is not None:
             raise ValueError("packed tokens are all real: give offsets or valid_q and valid_kv, not both")
         return attention_packed(
-            attention, q_BHND, k_BGMD, v_BGMD, offsets_q, offsets_kv,
+            attention, q_BHND, k_BGMD, v_BGME, offsets_q, offsets_kv,
             bias=bias, causal=causal, window=window, dropout=dropout, seed=seed, scale=scale, impl=impl,
         )  # fmt: skip
     bias = Dense(bias) if isinstance(bias, Tensor) else bias
-    _check(q_BHND, k_BGMD, v_BGMD, bias, valid_q, valid_kv, dropout)
+    _check(q_BHND, k_BGMD, v_BGME, bias, valid_q, valid_kv, dropout)
     scale = 1 / math.sqrt(q_BHND.shape[3]) if scale is None else scale
     seen = visible(q_BHND.shape[2], k_BGMD.shape[2], valid_q, valid_kv, causal, window)
     device = q_BHND.device.type
     autocast: AbstractContextManager[object] = PLAIN
     if torch.is_autocast_enabled(device) and q_BHND.dtype != torch.float64:
         # What autocast would do, except that it would round the bias as well.
-        q_BHND, k_BGMD, v_BGMD = (x.to(torch.get_autocast_dtype(device)) for x in (q_BHND, k_BGMD, v_BGMD))
+        q_BHND, k_BGMD, v_BGME = (x.to(torch.get_autocast_dtype(device)) for x in (q_BHND, k_BGMD, v_BGME))
         autocast = torch.autocast(device, enabled=False)
-    if not q_BHND.dtype == k_BGMD.dtype == v_BGMD.dtype:
-        raise ValueError(f"q, k and v must be of one type, got {q_BHND.dtype}, {k_BGMD.dtype} and {v_BGMD.dtype}")
+    if not q_BHND.dtype == k_BGMD.dtype == v_BGME.dtype:
+        raise ValueError(f"q, k and v must be of one type, got {q_BHND.dtype}, {k_BGMD.dtype} and {v_BGME.dtype}")
 
-    backward = torch.is_grad_enabled() and (q_BHND.requires_grad or k_BGMD.requires_grad or v_BGMD.requires_grad)
+    backward = torch.is_grad_enabled() and (q_BHND.requires_grad or k_BGMD.requires_grad or v_BGME.requires_grad)
     request = _request(q_BHND, bias, seen, dropout)._replace(backward=backward, keys=k_BGMD.shape[2])
+    if v_BGME.shape[3] != q_BHND.shape[3]:
+        request = request._replace(value_dim=v_BGME.shape[3])
     if impl == "auto":
         impl = choose(request).name
     elif impl in ("reference", "sdpa", "triton") and (why_not := refusal(impl, request)) is not None:
         raise ValueError(f"attention impl={impl!r} can't serve this: {why_not}; ask for impl='auto' to have one chosen")
-    qkv = (q_BHND, k_BGMD, v_BGMD)
+    qkv = (q_BHND, k_BGMD, v_BGME)
     with autocast:
         match impl:
             case "reference":
@@ -171,9 +173,10 @@ def _request(q_BHND: Tensor, bias: Bias | None, seen: Visible, dropout: float) -
 def _check(
     q: Tensor, k: Tensor, v: Tensor, bias: Bias | None, valid_q: Tensor | None, valid_kv: Tensor | None, dropout: float
 ) -> None:
-    if q.dim() != 4 or k.dim() != 4 or k.shape != v.shape:
+    if q.dim() != 4 or k.dim() != 4 or v.dim() != 4 or k.shape[:3] != v.shape[:3]:
         raise ValueError(
-            "attention takes q [B, H, N, D] and k, v [B, G, M, D] (or [T, H, D] and [S, G, D] with offsets), got "
+            "attention takes q [B, H, N, D], k [B, G, M, D] and v [B, G, M, E] (or [T, H, D], [S, G, D] and [S, G, E] "
+            "with offsets), got "
             f"q {list(q.shape)}, k {list(k.shape)}, v {list(v.shape)}"
         )
     n_batch, n_heads, n_q, n_dims = q.shape

@@ -1,12 +1,12 @@
 """Attention in blocks: its own forward and backward pass over some samples, or some rows of one sample, at a time.
 
-B samples, H heads (each with its own keys), N queries, M keys, R rows of a block, D features a head, Z = samples x
-heads.
+B samples, H heads (each with its own keys), N queries, M keys, R rows of a block, D features a head, E features of a
+value, Z = samples x heads.
 
 For what PyTorch's fused operators can't do: hand a gradient to the bias, hold a bias that is too large to build at
-once, or drop probabilities. The forward pass keeps a row's log-sum-exp; the backward pass computes the probabilities
-again (Dao et al., "FlashAttention", 2022, arXiv:2205.14135, algorithm 4) and hands each block's bias gradient to the
-bias value's graph.
+once, drop probabilities, or mix values of another width than the keys. The forward pass keeps a row's log-sum-exp; the
+backward pass computes the probabilities again (Dao et al., "FlashAttention", 2022, arXiv:2205.14135, algorithm 4) and
+hands each block's bias gradient to the bias value's graph.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BLOCK_BYTES = 4 * 2**20
 def attention_blocks(
     q_BHND: Tensor,
     k_BHMD: Tensor,
-    v_BHMD: Tensor,
+    v_BHME: Tensor,
     *,
     bias: Bias | None,
     visible: Visible,
@@ -38,10 +38,10 @@ def attention_blocks(
     dropout: float = 0.0,
     seed: int | None = None,
 ) -> Tensor:
-    """[B, H, N, D]; see `isoform.core.attention.attention`."""
+    """[B, H, N, E]; see `isoform.core.attention.attention`."""
     leaves, spec = tree_flatten(bias)
     seed = Dropout(dropout, seed, q_BHND.device).seed if dropout > 0 else None
-    return _Blocks.apply(q_BHND, k_BHMD, v_BHMD, scale, visible, dropout, seed, spec, *leaves)
+    return _Blocks.apply(q_BHND, k_BHMD, v_BHME, scale, visible, dropout, seed, spec, *leaves)
 
 
 def plan(q_BHND: Tensor, n_kv: int, bias: Bias | None) -> Iterator[tuple[slice, list[slice]]]:
@@ -78,9 +78,10 @@ class _Blocks(torch.autograd.Function):
         bias = tree_unflatten(leaves, spec)
         keep = Dropout(dropout, seed, q.device) if dropout > 0 else None
         # The fused operator's own layout: heads inside rows, so that joining the heads afterwards needs no copy.
-        out = q.new_empty(q.transpose(1, 2).shape).transpose(1, 2)
+        n_batch, n_heads, n_q, _ = q.shape
+        out = q.new_empty(n_batch, n_q, n_heads, v.shape[3]).transpose(1, 2)
         lse = q.new_empty(q.shape[:3], dtype=working_dtype(q))
-        if bias is None and keep is None and visible.everything and q.device.type == "cpu":
+        if bias is None and keep is None and visible.everything and _is_fused(q, v):
             out, lse = _forward(q, k, v, None, scale, None)  # the fused kernel builds nothing large here
         else:
             for batch, parts in plan(q, k.shape[2], bias):
@@ -123,7 +124,11 @@ class _Blocks(torch.autograd.Function):
                 dp = (d_out_b @ v_b.mT).to(lse.dtype).view(shape)
                 if factor is not None:
                     dp *= factor
-                ds = dp.sub_((d_out_r * out[at]).sum(-1, keepdim=True)).mul_(p)
+                if shape[3] <= v.shape[3]:
+                    mean = (p * dp).sum(-1, keepdim=True) / total
+                else:  # the same number from the smaller tensor
+                    mean = (d_out_r * out[at]).sum(-1, keepdim=True)
+                ds = dp.sub_(mean).mul_(p)
                 if factor is not None:
                     p *= factor
                 p, ds_b = p.flatten(0, 1).to(low), ds.flatten(0, 1).to(low)
@@ -132,7 +137,7 @@ class _Blocks(torch.autograd.Function):
                 dq[at] = (ds_b @ k_b).mul_(scale).view(q[at].shape)
                 d_bias.add(batch, rows, ds)
             assert dk_b is not None and dv_b is not None
-            dk[batch], dv[batch] = dk_b.mul_(scale).view(k[batch].shape), dv_b.view(k[batch].shape)
+            dk[batch], dv[batch] = dk_b.mul_(scale).view(k[batch].shape), dv_b.view(v[batch].shape)
         return dq, dk, dv, None, None, None, None, None, *d_bias.gradients()
 
 
@@ -155,7 +160,7 @@ def _forward(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, keep: Dropout | None
 ) -> tuple[Tensor, Tensor]:
     """A block's output and the logarithm of its softmax's denominators (finite in a row without keys)."""
-    if keep is None and q.device.type == "cpu":
+    if keep is None and _is_fused(q, v):
         if mask is not None and mask.dtype == torch.bool:
             mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill_(~mask, -torch.inf)
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, attn_mask=mask, scale=scale)
@@ -166,7 +171,12 @@ def _forward(
     p = scores.sub_(lse[..., None]).exp_()
     if keep is not None:
         p *= keep.next(shape, p.dtype)
-    return (p.flatten(0, 1) @ _stack(v)).view(q.shape), lse
+    return (p.flatten(0, 1) @ _stack(v)).view(*shape[:3], v.shape[3]), lse
+
+
+def _is_fused(q: Tensor, v: Tensor) -> bool:
+    """Whether PyTorch has one operator for a block's forward pass."""
+    return q.device.type == "cpu" and q.shape[3] == v.shape[3]
 
 
 class _BiasGradient:

@@ -17,6 +17,7 @@ from isoform.core.attention.tuning import MAX_DIM
 
 # Up to here isoform's blocks were the faster ones (measured on AVX512-BF16, 24 and 64 features a head).
 FEW_KEYS = 256
+FULL = (torch.float32, torch.float64)
 BF16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
@@ -26,6 +27,7 @@ class Request(NamedTuple):
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
     head_dim: int = 64
+    value_dim: int = 0  # features of a value; 0: as many as a head's
     bias: bool = False
     bias_gradient: bool = False
     bias_bytes: int = 0  # of a structured bias once it is dense; 0 for one that is given dense
@@ -56,8 +58,21 @@ AUTO = (
 
 # How `sdpa` works, first match.
 SDPA_PATHS = (
+    Rule(
+        "eager",
+        lambda r: (
+            (r.dropout or r.value_dim > 0)
+            and not r.bias
+            and 0 < r.keys <= (r.value_dim or r.head_dim)
+            and r.device == "cpu"
+            and r.dtype in FULL
+            and r.mask_bytes <= biases.LIMIT_BYTES
+        ),
+        "so few keys that their probabilities take less memory than what they mix: they are kept, not computed again",
+    ),
     Rule("blocks", lambda r: r.dropout, "PyTorch's fused kernel on a CPU doesn't drop probabilities"),
     Rule("blocks", lambda r: r.bias_gradient, "PyTorch's fused kernel on a CPU gives the bias no gradient"),
+    Rule("blocks", lambda r: r.value_dim > 0, "PyTorch's fused kernel on a CPU takes values only as wide as keys"),
     Rule(
         "blocks",
         lambda r: max(r.bias_bytes, r.mask_bytes) > biases.LIMIT_BYTES,
@@ -91,6 +106,8 @@ def refusal(impl: str, request: Request) -> str | None:
         return "its kernels compute in float32, and the inputs are float64"
     if request.head_dim > MAX_DIM:
         return f"its kernels take at most {MAX_DIM} features a head, got {request.head_dim}"
+    if request.value_dim:
+        return f"its kernels take values as wide as keys, and these have {request.value_dim} features"
     if request.dropout:
         return "its kernels don't drop probabilities"
     if request.window:
@@ -111,7 +128,7 @@ def choose(request: Request) -> Rule:
 
 
 def sdpa_path(request: Request) -> Rule:
-    """How `sdpa` serves the request: "fused" or "blocks"."""
+    """How `sdpa` serves the request: "fused", "blocks" or "eager"."""
     return next(rule for rule in SDPA_PATHS if rule.when(request))
 
 

@@ -17,6 +17,21 @@ def sum_rows(ids_LI: Tensor, table_VH: Tensor) -> Tensor:
     return _SumRows.apply(ids_LI, table_VH)
 
 
+def without_first(table_VH: Tensor) -> Tensor:
+    """The table as it is, whose row 0 takes no gradient: the row that stands for padding, or for nothing."""
+    return _WithoutFirst.apply(table_VH)
+
+
+class _WithoutFirst(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, table_VH: Tensor) -> Tensor:
+        return table_VH.view_as(table_VH)
+
+    @staticmethod
+    def backward(ctx: Any, d_table_VH: Tensor) -> Tensor:
+        return torch.cat([torch.zeros_like(d_table_VH[:1]), d_table_VH[1:]])
+
+
 class _SumRows(torch.autograd.Function):
     """`embedding_bag` with a backward pass that reads each gradient row in place (its own expands them first)."""
 

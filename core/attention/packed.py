@@ -18,16 +18,16 @@ def attention_packed(
     attend: Callable[..., Tensor],
     q_THD: Tensor,
     k_SGD: Tensor,
-    v_SGD: Tensor,
+    v_SGE: Tensor,
     offsets_q: Tensor | None,
     offsets_kv: Tensor | None,
     **settings: Any,
 ) -> Tensor:
-    """[T, H, D] `attend` (the padded operation) on the samples side by side, its padding taken out again."""
-    if q_THD.dim() != 3 or k_SGD.dim() != 3 or k_SGD.shape != v_SGD.shape:
+    """[T, H, E] `attend` (the padded operation) on the samples side by side, its padding taken out again."""
+    if q_THD.dim() != 3 or k_SGD.dim() != 3 or v_SGE.dim() != 3 or k_SGD.shape[:2] != v_SGE.shape[:2]:
         raise ValueError(
-            "packed attention takes q [T, H, D] and k, v [S, G, D], got "
-            f"q {list(q_THD.shape)}, k {list(k_SGD.shape)}, v {list(v_SGD.shape)}"
+            "packed attention takes q [T, H, D], k [S, G, D] and v [S, G, E], got "
+            f"q {list(q_THD.shape)}, k {list(k_SGD.shape)}, v {list(v_SGE.shape)}"
         )
     if offsets_q is None:
         raise ValueError("packed attention needs offsets_q where offsets_kv is given")
@@ -38,8 +38,9 @@ def attention_packed(
     if rows_kv.n_batch != rows_q.n_batch:
         raise ValueError(f"offsets_q is of {rows_q.n_batch} samples and offsets_kv of {rows_kv.n_batch}")
     if q_THD.shape[0] == 0 or k_SGD.shape[0] == 0:
-        return q_THD.masked_fill(torch.ones_like(q_THD, dtype=torch.bool), 0.0)
-    q, k, v = rows_q.pad(q_THD), rows_kv.pad(k_SGD), rows_kv.pad(v_SGD)
+        nothing = q_THD[..., :1]
+        return nothing.masked_fill(torch.ones_like(nothing, dtype=torch.bool), 0.0).repeat(1, 1, v_SGE.shape[2])
+    q, k, v = rows_q.pad(q_THD), rows_kv.pad(k_SGD), rows_kv.pad(v_SGE)
     return rows_q.unpad(attend(q, k, v, valid_q=rows_q.valid, valid_kv=rows_kv.valid, **settings))
 
 

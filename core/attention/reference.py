@@ -1,7 +1,7 @@
 """What attention means: eager, unbounded, for any floating-point type, differentiable twice.
 
 B samples, H query heads, G key/value heads (H / G query heads share one), N queries, M keys, R chosen rows, D
-features a head.
+features a head, E features of a value.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from isoform.core.attention.bias import Bias
 from isoform.core.attention.visible import Rows, Visible
+from isoform.core.dropout import LEVELS, kept
 
 
 def working_dtype(q: Tensor) -> torch.dtype:
@@ -33,9 +34,11 @@ def probabilities(
     k_BGMD = k_BGMD.to(dtype)
     with torch.autocast(q_BHRD.device.type, enabled=False):
         scores = (q_BGSRD @ k_BGMD[:, :, None].mT).flatten(1, 2) * scale
+    seen = visible.block(scores.device, rows=slice(None) if rows is None else rows)
+    if bias is None and seen is None:
+        return scores.softmax(-1)
     if bias is not None:
         scores = scores + bias.dense(rows).to(dtype)
-    seen = visible.block(scores.device, rows=slice(None) if rows is None else rows)
     if seen is not None:
         scores = scores.masked_fill(~seen, -torch.inf)
     # Softmax over nothing is 0/0: such rows are given any finite scores, and 0 for their result.
@@ -53,23 +56,23 @@ class Dropout:
     def __init__(self, p: float, seed: int | None, device: torch.device) -> None:
         self.seed = int(torch.randint(2**62, ())) if seed is None else seed
         self.generator = torch.Generator(device).manual_seed(self.seed)
-        self.dropped = min(round(p * 2**16), 2**16 - 1)
+        self.dropped = min(round(p * LEVELS), LEVELS - 1)
 
     def next(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """[b, h, r, m] factors of the next block: 0 with probability p, else 1 / (1 - p)."""
         b, h, r, m = shape
         # Four 16-bit numbers from each of the generator's, which is what takes the time.
-        words = (b, r, -(-h * m // 4))
-        bits = torch.randint(-(2**63), 2**63 - 1, words, generator=self.generator, device=self.generator.device)
-        kept = bits.view(torch.int16)[..., : h * m].unflatten(2, (h, m)) >= self.dropped - 2**15
-        factor = kept.transpose(1, 2).to(dtype, memory_format=torch.contiguous_format)
-        return factor.mul_(2**16 / (2**16 - self.dropped))
+        words = torch.empty((b, r, -(-h * m // 4)), dtype=torch.int64, device=self.generator.device)
+        words.random_(-(2**63), None, generator=self.generator)
+        mask = kept(words, self.dropped)[..., : h * m].unflatten(2, (h, m))
+        factor = mask.transpose(1, 2).to(dtype, memory_format=torch.contiguous_format)
+        return factor.mul_(LEVELS / (LEVELS - self.dropped))
 
 
 def attention_reference(
     q_BHND: Tensor,
     k_BGMD: Tensor,
-    v_BGMD: Tensor,
+    v_BGME: Tensor,
     *,
     bias: Bias | None,
     visible: Visible,
@@ -77,11 +80,11 @@ def attention_reference(
     dropout: float = 0.0,
     seed: int | None = None,
 ) -> Tensor:
-    """[B, H, N, D]; see `isoform.core.attention.attention`."""
+    """[B, H, N, E]; see `isoform.core.attention.attention`."""
     p_BHNM = probabilities(q_BHND, k_BGMD, bias=bias, visible=visible, scale=scale)
     if dropout > 0:
         p_BHNM = p_BHNM * Dropout(dropout, seed, q_BHND.device).next(p_BHNM.shape, p_BHNM.dtype)
     p_BGSNM = p_BHNM.unflatten(1, (k_BGMD.shape[1], -1))
     with torch.autocast(q_BHND.device.type, enabled=False):
-        out = (p_BGSNM @ v_BGMD.to(p_BHNM.dtype)[:, :, None]).flatten(1, 2)
+        out = (p_BGSNM @ v_BGME.to(p_BHNM.dtype)[:, :, None]).flatten(1, 2)
     return out.to(q_BHND.dtype)

@@ -1,11 +1,11 @@
 """Attention through PyTorch's fused operators, and through isoform's blocks where these can't serve.
 
-B samples, H query heads, G key/value heads, N queries, M keys, D features a head.
+B samples, H query heads, G key/value heads, N queries, M keys, D features a head, E features of a value.
 
 PyTorch's operator chooses its kernel itself, and on a CPU falls to an eager path, several times slower, without a
 word: for dropout, for a mask that requires a gradient (even where gradients are off), for a mask of 3 axes, for
-features that aren't adjacent in memory, for values wider than keys. Here it is called only in ways in which it runs a
-fused kernel.
+features that aren't adjacent in memory, for values of another width than keys. Here it is called only in ways in which
+it runs a fused kernel.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FUSED_BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SD
 def attention_sdpa(
     q_BHND: Tensor,
     k_BGMD: Tensor,
-    v_BGMD: Tensor,
+    v_BGME: Tensor,
     *,
     path: str,
     bias: Bias | None,
@@ -34,16 +34,19 @@ def attention_sdpa(
     dropout: float = 0.0,
     seed: int | None = None,
 ) -> Tensor:
-    """[B, H, N, D]; see `isoform.core.attention.attention`. `path` is what `choice.sdpa_path` says: fused or blocks."""
-    if q_BHND.numel() == 0 or k_BGMD.numel() == 0:
-        return attention_reference(q_BHND, k_BGMD, v_BGMD, bias=bias, visible=visible, scale=scale)
+    """[B, H, N, E]; see `isoform.core.attention.attention`. `path` is what `choice.sdpa_path` says: fused, blocks or
+    eager."""
+    if path == "eager" or q_BHND.numel() == 0 or k_BGMD.numel() == 0:
+        return attention_reference(
+            q_BHND, k_BGMD, v_BGME, bias=bias, visible=visible, scale=scale, dropout=dropout, seed=seed
+        )
     if path == "fused":
-        return _fused(q_BHND, k_BGMD, v_BGMD, bias, visible, scale)
+        return _fused(q_BHND, k_BGMD, v_BGME, bias, visible, scale)
     n_shared = q_BHND.shape[1] // k_BGMD.shape[1]
     if n_shared > 1:
-        k_BGMD, v_BGMD = k_BGMD.repeat_interleave(n_shared, 1), v_BGMD.repeat_interleave(n_shared, 1)
+        k_BGMD, v_BGME = k_BGMD.repeat_interleave(n_shared, 1), v_BGME.repeat_interleave(n_shared, 1)
     return attention_blocks(
-        q_BHND, k_BGMD, v_BGMD, bias=materialise(bias), visible=visible, scale=scale, dropout=dropout, seed=seed
+        q_BHND, k_BGMD, v_BGME, bias=materialise(bias), visible=visible, scale=scale, dropout=dropout, seed=seed
     )
 
 

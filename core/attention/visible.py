@@ -42,8 +42,9 @@ class Visible(NamedTuple):
     @property
     def plainly_causal(self) -> bool:
         """Whether this is the square lower triangle and nothing else."""
-        whole = self.valid_kv_BM is None and self.place_q_BN is None and self.n_q == self.n_kv
-        return whole and self.left is None and self.right == 0
+        if self.left is not None or self.right != 0:
+            return False  # before the lengths are compared, which are symbols in an export with any number of tokens
+        return self.valid_kv_BM is None and self.place_q_BN is None and self.n_q == self.n_kv
 
     def block(self, device: torch.device, batch: slice = slice(None), rows: Rows = slice(None)) -> Tensor | None:
         """[B or 1, 1, R or 1, M] bool of a block, True = seen; None where all is seen."""

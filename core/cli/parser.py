@@ -138,7 +138,7 @@ def _domain(parser: argparse.ArgumentParser, domain: Domain) -> None:
     for name, verb in domain.verbs.items():
         extra = verbs.add_parser(name, help=verb.help, description=verb.help)
         verb.arguments(extra)
-        extra.set_defaults(run=lambda context, run=verb.run: run(context.args))
+        extra.set_defaults(run=lambda context, run=verb.run: run(context.args, context.console))
         _globals(extra, argparse.SUPPRESS)
 
 

@@ -93,7 +93,7 @@ def predict(context: Context) -> int:
     elif console.json:
         console.result["rows"] = rows
     else:
-        console.say(tables.csv_text(rows).rstrip("\n"))
+        console.say(tables.csv_text(tables.columns_of(rows)).rstrip("\n"))
     if failed == len(rows) or (args.strict and failed):
         raise UserError(f"{failed} of {len(rows)} inputs failed; mend or leave out those named above")
     return 0

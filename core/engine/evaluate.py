@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from isoform.core.domain import Domain, Preempted, Task, UserError
+from isoform.core.domain import Domain, Preempted, Tally, Task, UserError
 from isoform.core.engine import distributed, loader, precision
 from isoform.core.engine.run import RunFolder
 
@@ -26,7 +26,7 @@ def evaluate(
     workers: int | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Metrics over a whole split, and Task.predict's outputs in sample order.
+    """Metrics over a whole split, and what the task's tally keeps: by default Task.predict's outputs in sample order.
 
     The model is used as it stands, in evaluation mode (its mode is put back). Raises UserError for a split that the
     task lacks, Preempted as soon as `stop()` is true.
@@ -38,23 +38,51 @@ def evaluate(
     keys = [loader.Key(0, i, b) for i, b in enumerate(task.batches(split, task.config.eval.batch, None))]
     # Starting workers costs more than a few batches.
     workers = min(loader.workers_of(task) if workers is None else workers, len(keys) // 4)
-    parts: dict[str, list[np.ndarray]] = {}
+    tally = task.tally(split)
     training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            for batch in loader.read(task, split, keys, workers=workers):
+            batches = loader.read(task, split, keys, workers=workers)
+            for key, batch in zip(keys, batches, strict=True):
                 if stop():
                     raise Preempted(f"stopped during the evaluation on {split}")
                 with precision.autocast(precision_name, device):
                     predicted = task.predict(model, to_device(batch, device))
-                for name, value in predicted.items():
-                    parts.setdefault(name, []).append(_array(value))
+                tally.add(key.indices, {name: _array(value) for name, value in predicted.items()})
     finally:
         model.train(training)
-    order = np.argsort(np.concatenate([key.indices for key in keys]), kind="stable")
-    outputs = {name: np.concatenate(found)[order] for name, found in parts.items()}
-    return {name: float(value) for name, value in task.metrics(split, outputs).items()}, outputs
+    return {name: float(value) for name, value in tally.metrics().items()}, tally.outputs()
+
+
+class Collect(Tally):
+    """Keeps everything, puts it into sample order and lets Task.metrics judge it."""
+
+    def __init__(self, task: Task, split: str) -> None:
+        self.task, self.split = task, split
+        self.indices: list[int] = []
+        self.parts: dict[str, list[np.ndarray]] = {}
+        self.joined: dict[str, np.ndarray] | None = None
+
+    def add(self, indices: Sequence[int], outputs: Mapping[str, np.ndarray]) -> None:
+        """See Tally.add."""
+        self.joined = None
+        self.indices += indices
+        for name, value in outputs.items():
+            self.parts.setdefault(name, []).append(value)
+
+    def metrics(self) -> dict[str, float]:
+        """Task.metrics of the outputs."""
+        return self.task.metrics(self.split, self.outputs())
+
+    def outputs(self) -> dict[str, np.ndarray]:
+        """Task.predict's outputs, first axis the sample, in sample order."""
+        if self.joined is None:
+            order = np.argsort(self.indices, kind="stable")
+            self.joined = {name: np.concatenate(found)[order] for name, found in self.parts.items()}
+            self.indices = [self.indices[i] for i in order]
+            self.parts = {name: [value] for name, value in self.joined.items()}  # one copy, not two
+        return self.joined
 
 
 def evaluate_run(
@@ -67,7 +95,8 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Evaluates a run's checkpoint (its average where it has one) on `split` of its own data, or of the data at `data`.
 
-    Computes in the precision that the run's metrics were measured in, and writes predictions.* into the run folder.
+    Computes in the precision that the run's metrics were measured in, and writes predictions.* into the run folder
+    (predictions.SPLIT.* of another split, with the name of other data behind it).
     Raises UserError for a folder that isn't a run, an unknown checkpoint, or a domain that can't take other data.
     """
     from isoform.core.config import load_run_config
@@ -84,7 +113,8 @@ def evaluate_run(
     model = load_model(domain, run, checkpoint=checkpoint)
     device = distributed.this_process().device
     metrics, outputs = evaluate(task, model.to(device), split, precision_name=run.precision())
-    task.write_predictions(run.path, split, outputs)
+    stem = "predictions" if split == "test" else f"predictions.{split}"
+    task.write_predictions(run.path, split, outputs, stem if data is None else f"{stem}.{Path(data).stem}")
     return {
         "app": config.app,
         "domain": domain.name,

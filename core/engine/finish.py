@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from isoform.core.config import dump_toml
 from isoform.core.domain import Task, UserError
@@ -72,6 +73,8 @@ def finish(loop: Loop, command: str) -> dict[str, Any]:
     load_weights(model, run.load_weights(best), f"{run.path} (step {best})")
     sizes = task.sizes()
     metrics: dict[str, dict[str, float]] = {"val": place.best_metrics} if place.best_metrics else {}
+    if sizes.get("val"):
+        _calibrate(loop, model)
     outputs = None
     if sizes.get("test"):
         metrics["test"], outputs = evaluate(
@@ -93,6 +96,17 @@ def finish(loop: Loop, command: str) -> dict[str, Any]:
         theirs = baselines[name][split][task.monitor]
         loop.show.say(f"warning: the baseline {name} is better: {split} {task.monitor} {theirs:.4g}")
     return found
+
+
+def _calibrate(loop: Loop, model: nn.Module) -> None:
+    """calibration.npz, from the best checkpoint on validation, for a task that asks for it."""
+    task = loop.task
+    if type(task).calibrate is Task.calibrate:
+        return  # another pass over validation would be for nothing
+    _, outputs = evaluate(
+        task, model, "val", precision_name=loop.precision, device=loop.device, stop=lambda: loop.stop.requested
+    )
+    loop.run_folder.write_arrays("calibration.npz", task.calibrate(outputs))
 
 
 def _shown(metrics: Mapping[str, float]) -> str:

@@ -103,7 +103,9 @@ class _Source(Dataset[Any]):
             return error  # a worker's exception would arrive as a traceback, not as the sentence
 
     def _sample(self, epoch: int, index: int) -> Any:
-        rng = None if self.seed is None else generator(self.seed, epoch, index, AUGMENT)
+        rng = None
+        if self.seed is not None and self.task.augments:
+            rng = generator(self.seed, epoch, index, AUGMENT)
         try:
             return self.task.sample(self.split, index, rng)
         except UserError:

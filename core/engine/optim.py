@@ -34,7 +34,8 @@ def decays(name: str, parameter: Tensor) -> bool:
 def build_optimizer(model: nn.Module, config: TrainConfig, depths: Mapping[str, int]) -> torch.optim.Optimizer:
     """AdamW, Adam or SGD over the parameters that want gradients.
 
-    One group for each depth and kind (decaying or not); `group["scale"]` is its factor on the learning rate,
+    AdamW shrinks weights apart from the gradient's step (Loshchilov & Hutter 2019); Adam and SGD add the decay to the
+    gradient. One group for each depth and kind (decaying or not); `group["scale"]` is its factor on the learning rate,
     layer_decay ** (deepest - depth) (Clark et al. 2020; Bao et al. 2022).
     """
     top = max(depths.values(), default=0)
@@ -42,7 +43,8 @@ def build_optimizer(model: nn.Module, config: TrainConfig, depths: Mapping[str, 
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             depth = depths[name] if config.layer_decay < 1 else top
-            groups.setdefault((depth, decays(name, parameter)), []).append(parameter)
+            decaying = config.decay_all or decays(name, parameter)
+            groups.setdefault((depth, decaying), []).append(parameter)
     described = [
         {
             "params": parameters,
@@ -63,12 +65,15 @@ def learning_rate(config: TrainConfig, epochs: int, time: float) -> float:
     """The learning rate `time` epochs into a run of `epochs` (a fraction: it moves at every optimiser step).
 
     Linear from warmup_lr to lr over the warm-up, then constant, or linear or half a cosine (Loshchilov & Hutter 2017)
-    down to min_lr.
+    down to min_lr, or halved after every whole epoch but the first, without regard to min_lr (the "type1" of Zhou et
+    al. 2021, Informer's code and its descendants').
     """
     if time < config.warmup:
         return config.warmup_lr + (config.lr - config.warmup_lr) * time / config.warmup
     if config.schedule == "constant" or epochs <= config.warmup:
         return config.lr
+    if config.schedule == "halving":
+        return config.lr * 0.5 ** max(math.floor(time - config.warmup) - 1, 0)
     done = min((time - config.warmup) / (epochs - config.warmup), 1.0)
     left = 0.5 * (1 + math.cos(math.pi * done)) if config.schedule == "cosine" else 1 - done
     return config.min_lr + (config.lr - config.min_lr) * left

@@ -1,11 +1,13 @@
 """A run folder: its layout, its lock, and writing that never leaves half a file.
 
-config.toml  metrics.jsonl  results.json  task.json  figures.json  checkpoints/  report.html  card.md  predictions.*
+config.toml  metrics.jsonl  results.json  task.json  calibration.npz  figures.json  checkpoints/  report.html  card.md
+predictions.*
 """
 
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import math
 import os
@@ -14,10 +16,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from isoform.core.domain import UserError
 from isoform.core.engine import checkpoint as checkpoints
+from isoform.core.restricted import read_checkpoint
 
 _LOCK = ".lock"
 _CONTENT = ("config.toml", "metrics.jsonl", "results.json", "checkpoints")
@@ -85,11 +89,14 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> Path:
         """Replaces a file of the run in one step."""
+        return self._write(name, text.encode())
+
+    def _write(self, name: str, content: bytes) -> Path:
         final = self.path / name
         new = final.with_name(f".{name}.new")
         try:
-            with new.open("w", encoding="utf-8") as stream:
-                stream.write(text)
+            with new.open("wb") as stream:
+                stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
             new.replace(final)
@@ -101,6 +108,15 @@ class RunFolder:
     def write_json(self, name: str, value: Any) -> Path:
         """Replaces a JSON file of the run in one step; NaN and infinity become null, which JSON can say."""
         return self.write_text(name, json.dumps(plain(value), indent=1, ensure_ascii=False) + "\n")
+
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Replaces an .npz file of the run in one step, or removes it where there are no arrays."""
+        if not arrays:
+            (self.path / name).unlink(missing_ok=True)
+            return
+        content = io.BytesIO()
+        np.savez(content, allow_pickle=False, **arrays)
+        self._write(name, content.getvalue())
 
     def read_json(self, name: str) -> Any:
         """A JSON file of the run. Raises UserError where it is missing or unreadable."""
@@ -116,8 +132,15 @@ class RunFolder:
         return self.read_json("results.json") if (self.path / "results.json").exists() else {}
 
     def portable(self) -> dict[str, Any]:
-        """task.json: what predicting needs besides weights and configuration."""
-        return self.read_json("task.json")
+        """What predicting needs besides weights and configuration: task.json, and the arrays of "calibration" if any.
+
+        Raises UserError where a file is damaged.
+        """
+        found = self.read_json("task.json")
+        if (self.path / "calibration.npz").exists():
+            arrays = read_checkpoint(self.path / "calibration.npz")
+            found["calibration"] = {name: array.numpy() for name, array in arrays.items()}
+        return found
 
     def precision(self) -> str:
         """The precision that the stored metrics were measured in."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -24,6 +24,7 @@ from isoform.core.engine.evaluate import evaluate, to_device
 from isoform.core.engine.guard import StopSignal, reproducible, seed_forward
 from isoform.core.engine.meter import Finite, Meter
 from isoform.core.engine.run import RunFolder
+from isoform.core.engine.sam import Sam
 
 
 def train(
@@ -112,6 +113,7 @@ class Loop:
         self.ema = optim.Ema(self.model, config.ema) if config.ema else None
         self.optimizer = optim.build_optimizer(self.model, config, task.parameter_groups(self.model))
         self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.sam = Sam(self.trained, config.sam) if config.sam else None
         self.place = Place()
         self.meter, self.finite = Meter(), Finite(self.device)
         self.saved_step = -1
@@ -241,20 +243,17 @@ class Loop:
     def _step(self, group: Sequence[loader.Key], batches: Iterator[Batch], lr: float) -> None:
         """One optimiser step on the mean loss over all samples of `group`, whatever the sizes of its micro-batches."""
         place = self.place
-        total = sum(len(key.indices) for key in group)
-        indices: list[int] = []
-        summed: Tensor | None = None
-        for micro, key in enumerate(group):
-            batch = to_device(next(batches), self.device)
-            seed_forward(loader.forward_seed(self.config.seed, place.step, micro), self.device)
-            with precision.autocast(self.precision, self.device):
-                losses = self.task.loss(self.model, batch)
-            share = losses["loss"] if len(group) == 1 else losses["loss"] * (len(key.indices) / total)
-            share.backward()
-            self.meter.add(losses, len(key.indices))
-            indices += key.indices
-            summed = share.detach() if summed is None else summed + share.detach()
-        assert summed is not None
+        read = (to_device(next(batches), self.device) for _ in group)
+        if self.sam is None:
+            summed = self._backward(group, read, self.meter)
+        else:
+            kept = list(read)
+            summed = self._backward(group, kept, self.meter)
+            self.sam.climb()
+            above = self._backward(group, kept, None)  # the same samples and dropout, from up there
+            self.sam.back()
+            self.meter.add({"sharpness": above - summed}, 1)
+        indices = [index for key in group for index in key.indices]
         gradients = [p.grad for p in self.trained if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.config.clip is not None:
@@ -267,7 +266,29 @@ class Loop:
         if self.ema is not None:
             self.ema.update(place.step)
         place.step += 1
-        self._line_samples += total
+        self._line_samples += len(indices)
+
+    def _backward(self, group: Sequence[loader.Key], batches: Iterable[Batch], meter: Meter | None) -> Tensor:
+        """Adds the gradient of the mean loss over `group` and returns that loss; `meter` takes what was measured."""
+        total = sum(len(key.indices) for key in group)
+        summed: Tensor | None = None
+        for micro, (key, batch) in enumerate(zip(group, batches, strict=True)):
+            seed_forward(loader.forward_seed(self.config.seed, self.place.step, micro), self.device)
+            measured: dict[str, Tensor] = {}
+            passes = self.task.passes(self.model, batch)
+            while (losses := self._next(passes)) is not None:
+                share = losses["loss"] if len(group) == 1 else losses["loss"] * (len(key.indices) / total)
+                share.backward()
+                summed = share.detach() if summed is None else summed + share.detach()
+                measured = {name: measured.get(name, 0) + value.detach() for name, value in losses.items()}
+            if meter is not None:
+                meter.add(measured, len(key.indices))
+        assert summed is not None
+        return summed
+
+    def _next(self, passes: Iterator[Mapping[str, Tensor]]) -> Mapping[str, Tensor] | None:
+        with precision.autocast(self.precision, self.device):
+            return next(passes, None)
 
     def _end_epoch(self) -> None:
         place, config = self.place, self.config

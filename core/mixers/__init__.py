@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from isoform.core.mixers.contract import Context, Traits
+from isoform.core.mixers.neighbour import NeighbourAttention
 from isoform.core.mixers.softmax import SoftmaxAttention
 
-MIXERS = {
+MIXERS: dict[str, Any] = {
     "softmax": SoftmaxAttention,
+    "neighbour": NeighbourAttention,
 }
 
-__all__ = ["MIXERS", "Context", "SoftmaxAttention", "Traits"]
+__all__ = ["MIXERS", "Context", "NeighbourAttention", "SoftmaxAttention", "Traits"]

@@ -22,6 +22,7 @@ class Traits:
     ragged: bool = False  # understands the packed layout
     reads_memory: bool = False  # can attend to the stream "memory"
     narrows: bool = False  # can answer for the leading tokens alone (Context.first)
+    edges: bool = False  # reads the stream "edges" and gives it back changed
 
 
 @dataclass
@@ -32,7 +33,9 @@ class Context:
     bias: Bias | None = None  # score bias, built once for all blocks
     rotation: tuple[Tensor, Tensor] | None = None  # cos and sin of the rotary angles
     streams: dict[str, Tokens] | None = None  # every other stream by name
+    ends: Tensor | None = None  # of the stream "edges": [U, 2] from which token to which, see Edges
     first: int | None = None  # of a block whose other tokens nobody reads: how many leading ones to answer for
+    main_only: bool = False  # of a block whose edges nobody reads
     light: bool = False  # cheap inputs of linear layers are computed again in the backward pass (`Deferred`)
 
     @property

@@ -1,10 +1,12 @@
 """Softmax attention as a mixer: multi-head or grouped-query, of the tokens to themselves or to a memory.
 
-B samples, N tokens, M memory tokens, D features, H query heads, G key/value heads, E features a head.
+B samples, N tokens, M memory tokens, D features, H query heads, G key/value heads, E features a head, F features a head
+of the values (usually E).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
@@ -37,35 +39,42 @@ class SoftmaxAttention(nn.Module):
         if config.head_dim is None and config.dim % self.heads:
             raise ValueError(f"backbone.heads = {self.heads} must divide backbone.dim = {config.dim}, or set head_dim")
         self.head_dim = config.head_dim or config.dim // self.heads
+        self.value_dim = config.value_dim or self.head_dim
         self.causal, self.impl, self.cross = config.causal and not cross, config.attention, cross
         self.attention_dropout = config.attention_dropout
-        inner, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        self.shapes = ((self.heads, self.head_dim), (self.kv_heads, self.head_dim), (self.kv_heads, self.value_dim))
+        self.widths = [heads * size for heads, size in self.shapes]  # of queries, keys and values
+        mixed = self.heads * self.value_dim
+        if not config.proj and mixed != config.dim:
+            raise ValueError(
+                f"backbone.proj = false leaves {self.heads} heads of {self.value_dim} values beside a stream of "
+                f"{config.dim} features: set backbone.value_dim to {config.dim / self.heads:g}"
+            )
         if cross:
-            self.q = Linear(config.dim, inner, bias=config.qkv_bias)
-            self.kv = Linear(config.dim, 2 * kv, bias=config.qkv_bias)
+            self.q = Linear(config.dim, self.widths[0], bias=config.qkv_bias)
+            self.kv = Linear(config.dim, sum(self.widths[1:]), bias=config.qkv_bias)
         else:
-            self.qkv = Linear(config.dim, inner + 2 * kv, bias=config.qkv_bias)
+            self.qkv = Linear(config.dim, sum(self.widths), bias=config.qkv_bias)
         self.q_norm = make_norm(config.qk_norm, self.head_dim, config.eps, config.norm_bias)
         self.k_norm = make_norm(config.qk_norm, self.head_dim, config.eps, config.norm_bias)
-        self.norm = make_norm(config.norm if config.mixer_norm else "none", inner, config.eps, config.norm_bias)
-        self.gate = Linear(config.dim, inner, bias=config.qkv_bias) if config.gated else None
-        self.proj = Linear(inner, config.dim, bias=config.proj_bias)
+        self.norm = make_norm(config.norm if config.mixer_norm else "none", mixed, config.eps, config.norm_bias)
+        self.gate = Linear(config.dim, mixed, bias=config.qkv_bias) if config.gated else None
+        self.proj = Linear(mixed, config.dim, bias=config.proj_bias) if config.proj else nn.Identity()
         self.rotary = None if cross or not config.position.startswith("rotary") else config.position
         if self.rotary == "rotary_learned":  # Heo et al. 2024: a frequency for each axis, head and pair
             self.frequencies = nn.Parameter(torch.randn(2, self.heads, self.head_dim // 2))
 
     def project(self, x: Tensor | Deferred, context: Context) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, [B, heads, tokens, E] (packed: [T, heads, E]), normed and turned but not scaled.
+        """Queries, keys and values, [B, heads, tokens, E or F] (packed: [T, heads, ...]), normed, turned, not scaled.
 
         Queries of the first tokens alone where the context asks for no more.
         """
-        sizes = (self.heads, self.kv_heads, self.kv_heads)
+        parts: Sequence[Tensor]
         if self.cross:
-            memory = context.memory.x
-            parts = [self.q(x), *self.kv(memory).chunk(2, dim=-1)]
-            q, k, v = (p.unflatten(-1, (h, self.head_dim)) for p, h in zip(parts, sizes, strict=True))
+            parts = [self.q(x), *self.kv(context.memory.x).split(self.widths[1:], dim=-1)]
         else:
-            q, k, v = self.qkv(x).unflatten(-1, (sum(sizes), self.head_dim)).split(sizes, dim=-2)
+            parts = self.qkv(x).split(self.widths, dim=-1)
+        q, k, v = (part.unflatten(-1, shape) for part, shape in zip(parts, self.shapes, strict=True))
         if not context.tokens.packed:
             q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         q, k = self.q_norm(q), self.k_norm(k)

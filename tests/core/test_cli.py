@@ -97,10 +97,11 @@ def expand(inputs):
     return [one for one in inputs if one != "empty"]
 
 
-def count(args):
-    sys.stdout.write(f"{args.n}\n")
+def count(args, console):
+    console.say(f"{args.n}")
     if args.n == 3:
         raise ValueError("three")
+    console.result = {"n": args.n}
     return 0
 
 
@@ -226,6 +227,8 @@ def test_version(cli):
 
 def test_a_domains_own_verb(cli):
     assert cli("toys", "count", "-n", "7")[:2] == (0, "7\n")
+    _, out, err = cli("toys", "count", "-n", "11", "--json")
+    assert (json.loads(out), err) == ({"n": 11, "exit": 0}, "11\n")
 
 
 def test_what_is_unforeseen_is_a_line_and_with_debug_a_traceback(cli):

@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from golden import vision_kinds
+from golden import graph_kinds, molecule_kinds, series_kinds, timeseries_kinds, vision_kinds
 from golden.cases import PENDING, Case
 
-KINDS: dict[str, Callable[[Case, Path], None]] = {**vision_kinds.KINDS}
+KINDS: dict[str, Callable[[Case, Path], None]] = {
+    **vision_kinds.KINDS, **timeseries_kinds.KINDS, **series_kinds.KINDS, **graph_kinds.KINDS,
+    **molecule_kinds.KINDS,
+}  # fmt: skip
 
 
 def test_parity(case_path: Path, request: pytest.FixtureRequest, tmp_path: Path) -> None:

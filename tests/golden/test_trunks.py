@@ -17,6 +17,8 @@ from isoform.core.backbone import Backbone
 from isoform.core.pretrained import Layout
 from isoform.core.schema import BackboneConfig
 from isoform.core.tokens import Pair, Tokens
+from isoform.molecules.graphormer.pretrained import trunk_layout as graphormer_trunk
+from isoform.timeseries.itransformer.pretrained import trunk_layout as itransformer_trunk
 
 
 class Case:
@@ -56,7 +58,7 @@ def test_itransformer(golden_dir: Path) -> None:
     config = BackboneConfig(
         dim=c["d_model"], depth=c["e_layers"], heads=c["n_heads"], mlp_dim=c["d_ff"], order="post", eps=1e-5
     )
-    trunk = case.trunk(layouts.itransformer(), config)
+    trunk = case.trunk(itransformer_trunk(), config)
     case.check(encoder_tokens=trunk(Tokens(case.output["embedded_tokens"], suffix=4)).x)
 
 
@@ -68,7 +70,7 @@ def test_graphormer(golden_dir: Path, order: str) -> None:
         dim=c["embedding_dim"], depth=c["num_hidden_layers"], heads=c["num_attention_heads"],
         mlp_dim=c["ffn_embedding_dim"], order=order, eps=1e-5, score="dense", final_norm=False,
     )  # fmt: skip
-    trunk = case.trunk(layouts.graphormer(order == "pre"), config)
+    trunk = case.trunk(graphormer_trunk(order == "pre"), config)
     x = case.output["embedding"]
     n = x.shape[1]
     real = case.input["input_nodes"][..., 0] != 0

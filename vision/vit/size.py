@@ -3,43 +3,8 @@
 from __future__ import annotations
 
 from isoform.core.schema import BackboneConfig
+from isoform.core.size import GATED, backbone_size, linear_size, norm_size
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
-
-GATED = ("swiglu", "geglu")
-
-
-def norm_size(backbone: BackboneConfig, dim: int, kind: str | None = None) -> int:
-    """Parameters of one norm over `dim` features."""
-    return {"layer": dim * (1 + backbone.norm_bias), "rms": dim}.get(kind or backbone.norm, 0)
-
-
-def linear_size(inputs: int, outputs: int, bias: bool = True) -> int:
-    """Parameters of one linear layer."""
-    return inputs * outputs + outputs * bias
-
-
-def backbone_size(c: BackboneConfig) -> int:
-    """Parameters of a Backbone without a score bias."""
-    head = c.head_dim or c.dim // c.heads
-    inner, kv, hidden = c.heads * head, (c.kv_heads or c.heads) * head, c.mlp_dim or 4 * c.dim
-    mixer = linear_size(c.dim, inner + 2 * kv, c.qkv_bias) + linear_size(inner, c.dim, c.proj_bias)
-    mixer += 2 * norm_size(c, head, c.qk_norm) if c.qk_norm != "none" else 0
-    mixer += norm_size(c, inner) * c.mixer_norm + linear_size(c.dim, inner, c.qkv_bias) * c.gated
-    mixer += 2 * c.heads * (head // 2) * (c.position == "rotary_learned")
-    channel = linear_size(c.dim, hidden * (2 if c.channel in GATED else 1), c.mlp_bias)
-    channel += norm_size(c, hidden) * c.mlp_norm + linear_size(hidden, c.dim, c.mlp_bias)
-    branches = [mixer] if c.channel == "none" else [mixer, channel]
-    if c.memory == "cross":
-        branches.insert(1, linear_size(c.dim, inner, c.qkv_bias) + linear_size(c.dim, 2 * kv, c.qkv_bias))
-        branches[1] += linear_size(inner, c.dim, c.proj_bias)
-    wraps = 1 if c.layout == "parallel" else len(branches)
-    scales = 0 if c.layer_scale is None else wraps - (not c.layer_scale_mlp and wraps > 1 and c.channel != "none")
-    modulation = linear_size(c.cond_dim or c.dim, 3 * c.dim) * (c.condition == "adaln_zero")
-    in_wraps = {"pre": wraps, "res_post": wraps, "cct": wraps - (c.channel != "none")}.get(c.order, 0)
-    on_stream = {"post": wraps, "cct": 1}.get(c.order, 0)
-    norm = norm_size(c, c.dim)
-    block = c.branches * (sum(branches) + scales * c.dim + wraps * modulation + in_wraps * norm) + on_stream * norm
-    return c.depth * block + norm * c.final_norm
 
 
 def vit_size(tokeniser: VitTokeniserConfig, backbone: BackboneConfig, head: VitHeadConfig, outputs: int) -> int:

@@ -179,6 +179,38 @@ def test_packed_is_padded_without_the_padding(impl, settings, cross):
         torch.testing.assert_close(got, want, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("impl", ["reference", "sdpa", "auto"])
+@pytest.mark.parametrize("wide", [1, 13])
+@pytest.mark.parametrize("settings", [{}, {"causal": True}, {"dropout": 0.3, "seed": 5}], ids=str)
+def test_values_of_another_width_are_mixed_by_the_same_probabilities(impl, wide, settings):
+    """Feature by feature: what each of the value's features gets doesn't depend on how many others there are."""
+    q, k, _ = inputs()
+    v = torch.randn(B, G, M, wide, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    out = attention(q, k, v, impl=impl, **settings)
+    assert out.shape == (B, H, N, wide)
+    for feature in {0, wide - 1}:
+        alone = v[..., [feature]].expand(-1, -1, -1, D).contiguous()
+        expected = attention(q, k, alone, impl="reference", **settings)[..., 0]
+        torch.testing.assert_close(out[..., feature], expected, atol=1e-12, rtol=0)
+
+
+def test_packed_values_of_another_width():
+    lengths, wide = [5, 0, 3, 7], 11
+    g = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(15, n, d, generator=g, dtype=torch.float64) for n, d in ((H, D), (G, D), (G, wide)))
+    offsets = torch.tensor([0, *lengths]).cumsum(0)
+    out = attention(q, k, v, offsets_q=offsets)
+    parts = [
+        attention(*(x[None].transpose(1, 2) for x in sample), impl="reference")[0].transpose(0, 1)
+        for sample in zip(q.split(lengths), k.split(lengths), v.split(lengths), strict=True)
+    ]
+    torch.testing.assert_close(out, torch.cat(parts), atol=1e-12, rtol=0)
+    nothing = attention(q[:0], k, v, offsets_q=torch.tensor([0, 0]), offsets_kv=torch.tensor([0, 15]))
+    assert nothing.shape == (0, H, wide)
+    keyless = attention(q, k[:0], v[:0], offsets_q=torch.tensor([0, 15]), offsets_kv=torch.tensor([0, 0]))
+    assert keyless.shape == (15, H, wide) and keyless.eq(0).all()
+
+
 def test_packed_samples_of_one_length_are_not_masked():
     q, k, v = inputs(n=M)
     packed = [x.transpose(1, 2).flatten(0, 1) for x in (q, k, v)]
@@ -263,15 +295,17 @@ def test_autocast_rounds_the_inputs_and_not_the_bias(impl):
 
 def call(**changes):
     q, k, v = inputs()
-    arguments = {"q_BHND": q, "k_BGMD": k, "v_BGMD": v} | changes
-    return attention(arguments.pop("q_BHND"), arguments.pop("k_BGMD"), arguments.pop("v_BGMD"), **arguments)
+    arguments = {"q_BHND": q, "k_BGMD": k, "v_BGME": v} | changes
+    return attention(arguments.pop("q_BHND"), arguments.pop("k_BGMD"), arguments.pop("v_BGME"), **arguments)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"q_BHND": torch.zeros(B, N, D)}, "takes q .B, H, N, D."),
-        ({"v_BGMD": torch.zeros(B, G, M, D + 2)}, "takes q .B, H, N, D."),
+        ({"v_BGME": torch.zeros(B, G, M + 2, D)}, "takes q .B, H, N, D."),
+        ({"v_BGME": torch.zeros(B, G, M)}, "takes q .B, H, N, D."),
+        ({"impl": "triton", "v_BGME": torch.zeros(B, G, M, D + 2, dtype=torch.float64)}, "can't serve this"),
         ({"q_BHND": torch.zeros(B + 1, H, N, D)}, "samples or features"),
         ({"q_BHND": torch.zeros(B, 5, N, D)}, "3 key heads must divide the 5 query heads"),
         ({"q_BHND": torch.zeros(B, H, N, D)}, "one type"),
@@ -328,6 +362,15 @@ def test_auto_takes_triton_for_a_bias_on_a_gpu():
         (Request(bias=True), "fused"),
         (Request(bias=True, bias_gradient=True), "blocks"),
         (Request(dropout=True), "blocks"),
+        (Request(value_dim=32), "blocks"),
+        (Request(value_dim=32, keys=33), "blocks"),
+        (Request(value_dim=32, keys=32), "eager"),
+        (Request(dropout=True, keys=64), "eager"),
+        (Request(dropout=True, keys=65), "blocks"),
+        (Request(dropout=True, keys=7, bias=True), "blocks"),
+        (Request(dropout=True, keys=7, dtype=torch.bfloat16), "blocks"),
+        (Request(dropout=True, keys=7, device="cuda"), "blocks"),
+        (Request(dropout=True, keys=7, mask_bytes=65 << 20), "blocks"),
         (Request(mask_bytes=65 << 20), "blocks"),
         (Request(device="cuda", dtype=torch.float64), "blocks"),
         (Request(device="cuda", dtype=torch.bfloat16, bias=True), "blocks"),
@@ -362,6 +405,7 @@ def test_triton_is_refused_where_it_cannot_serve(monkeypatch):
         (Request(device="cuda", dtype=torch.float64), "float64"),
         (Request(device="cuda", head_dim=4096), "4096"),
         (Request(device="cuda", dropout=True), "drop"),
+        (Request(device="cuda", value_dim=33), "as wide as keys, and these have 33"),
         (Request(device="cuda", window=True), "window"),
         (Request(device="cuda", uneven=True), "padded differently"),
         (Request(device="cuda", bias=True, bias_bytes=65 << 20), "65 MiB is over the limit of 64 MiB"),

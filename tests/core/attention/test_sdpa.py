@@ -12,7 +12,7 @@ MATH = "aten::_scaled_dot_product_attention_math"
 
 def draw(sizes, name, dtype=torch.float32):
     """q, k, v, settings; all floating-point tensors require gradients."""
-    b, h, g, n, m, d = sizes
+    b, h, g, n, m, d, *wide = sizes
     gen = torch.Generator().manual_seed(0)
 
     def normal(*shape):
@@ -24,7 +24,7 @@ def draw(sizes, name, dtype=torch.float32):
     def chance(*shape):
         return torch.rand(shape, generator=gen) < 0.7
 
-    q, k, v = normal(b, h, n, d), normal(b, g, m, d), normal(b, g, m, d)
+    q, k, v = normal(b, h, n, d), normal(b, g, m, d), normal(b, g, m, *(wide or [d]))
     valid_kv = chance(b, m)
     valid_kv[0] = False  # a sample whose rows are all empty
     holes = torch.randn(b, h, n, m, generator=gen, dtype=dtype)
@@ -74,7 +74,8 @@ def to(value, dtype):
     return tree_map(lambda x: x.to(dtype) if isinstance(x, torch.Tensor) and x.is_floating_point() else x, value)
 
 
-SIZES = [(2, 3, 3, 5, 7, 11), (3, 6, 2, 13, 5, 7), (2, 5, 1, 17, 17, 3)]
+# Samples, heads, key heads, queries, keys, features, and those of a value where they differ.
+SIZES = [(2, 3, 3, 5, 7, 11), (3, 6, 2, 13, 5, 7), (2, 5, 1, 17, 17, 3), (2, 6, 3, 5, 7, 2, 13), (2, 3, 1, 7, 11, 5, 3)]
 NAMES = ["plain", "causal", "window", "padding", "uneven", "dropout"]
 BIASES = ["dense", "head", "row", "column", "table", "relative", "path", "distance", "sum"]
 
@@ -92,17 +93,19 @@ def test_equals_the_float64_reference(monkeypatch, sizes, name, limit):
         torch.testing.assert_close(got.double(), want, atol=3e-5, rtol=3e-5)
 
 
+@pytest.mark.parametrize("sizes", [SIZES[1], SIZES[3]], ids=str)
 @pytest.mark.parametrize("name", ["padding", "table", "sum"])
-def test_float64_is_served_in_float64(name):
-    drawn = draw(SIZES[1], name, torch.float64)
+def test_float64_is_served_in_float64(name, sizes):
+    drawn = draw(sizes, name, torch.float64)
     for got, want in zip(run(*drawn, "sdpa"), run(*drawn, "reference"), strict=True):
         torch.testing.assert_close(got, want, atol=1e-12, rtol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["plain", "table", "dropout"])
-def test_small_types_are_as_close_as_their_rounding(dtype, name):
-    drawn = to(draw(SIZES[1], name), dtype)
+@pytest.mark.parametrize("sizes", [SIZES[1], SIZES[3]], ids=str)
+def test_small_types_are_as_close_as_their_rounding(dtype, name, sizes):
+    drawn = to(draw(sizes, name), dtype)
     exact = run(*to(drawn, torch.float64), "reference")
     eager = run(*drawn, "reference")
     for got, coarse, want in zip(run(*drawn, "sdpa"), eager, exact, strict=True):

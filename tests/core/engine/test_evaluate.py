@@ -78,7 +78,10 @@ def test_other_data_go_through_the_domain(run, tmp_path):
         seen.append((config.app, portable["classes"][0], data))
         return toy.ToyTask(config)
 
+    own = run.path / "predictions.json"
+    own.write_text("the run's own")
     evaluate_run(toy.domain(task_of_run=task_of_run), run.path, data=str(tmp_path))
+    assert own.read_text() == "the run's own" and (run.path / f"predictions.{tmp_path.stem}.json").exists()
     evaluate_run(toy.domain(task_of_run=task_of_run), run.path)
     assert seen == [("toy-mlp", "class 0", tmp_path), ("toy-mlp", "class 0", None)]
 

@@ -76,6 +76,39 @@ def test_what_decays(name, shape, decaying):
     assert optim.decays(name, torch.zeros(shape)) is decaying
 
 
+def test_everything_decays_where_asked():
+    model = Named()
+    config = TrainConfig(weight_decay=0.3, decay_all=True, optimizer="adam", layer_decay=0.5)
+    optimizer = optim.build_optimizer(model, config, optim.depth_from_names(model))
+    assert sum(len(g["params"]) for g in optimizer.param_groups) == 14
+    assert all(g["weight_decay"] == 0.3 for g in optimizer.param_groups)
+    assert len(optimizer.param_groups) == 5, "one a depth"
+
+
+@pytest.mark.parametrize(("kind", "moved"), [("adam", 0.1), ("adamw", 0.1 * 0.3 * 5)])
+def test_what_decay_does_to_a_weight_without_gradient(kind, moved):
+    """Adam adds 0.3 * 5 to the gradient, and its first step is lr whatever the gradient's size; AdamW shrinks by lr."""
+    layer = nn.Linear(1, 1)
+    nn.init.constant_(layer.bias, 5.0)
+    config = TrainConfig(optimizer=kind, lr=0.1, weight_decay=0.3, decay_all=True)
+    optimizer = optim.build_optimizer(layer, config, optim.depth_from_names(layer))
+    optim.set_learning_rate(optimizer, 0.1)
+    for p in layer.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    assert layer.bias.item() == pytest.approx(5 - moved)
+
+
+def test_halving_by_hand():
+    """lr in the first two epochs, then half after every one: 1, 1, 1/2, 1/4, ... of the rate, min_lr or not."""
+    config = TrainConfig(lr=0.8, min_lr=0.5, schedule="halving")
+    found = [optim.learning_rate(config, 10, time) for time in (0, 0.99, 1, 1.5, 2, 2.99, 3, 9.5)]
+    assert found == pytest.approx([0.8, 0.8, 0.8, 0.8, 0.4, 0.4, 0.2, 0.8 / 2**8])
+    warm = config.model_copy(update={"warmup": 2.0, "warmup_lr": 0.2})
+    assert optim.learning_rate(warm, 10, 1) == pytest.approx(0.5)
+    assert [optim.learning_rate(warm, 10, time) for time in (2, 3.5, 4)] == pytest.approx([0.8, 0.8, 0.4])
+
+
 def test_schedule_by_hand():
     config = TrainConfig(lr=1.0, min_lr=0.2, warmup=2.0, warmup_lr=0.5, schedule="cosine")
 

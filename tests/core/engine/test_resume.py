@@ -103,6 +103,26 @@ def test_killed_and_resumed(whole, tmp_path, step, capsys):
     assert_same_run(run, whole)
 
 
+@pytest.mark.parametrize("step", [3, 11])
+def test_killed_and_resumed_amid_sharpness_aware_steps(tmp_path, step):
+    """The climb, the decay of every weight and the halved rate need nothing that the checkpoint lacks."""
+    settings = {**SETTINGS, "sam": 0.05, "optimizer": "adam", "weight_decay": 1e-3, "decay_all": True,
+                "schedule": "halving", "warmup": 0.0}  # fmt: skip
+    train(toy.task(**settings), RunFolder(tmp_path / "whole"), progress=False)
+
+    class Deadly(RunFolder):
+        def append_metrics(self, line):
+            super().append_metrics(line)
+            if line["step"] == step:
+                die()
+
+    run = tmp_path / "run"
+    assert in_child(lambda: train(toy.task(**settings), Deadly(run), progress=False)) == signal.SIGKILL
+    train(toy.task(**settings), RunFolder(run), resume=True, progress=False)
+    assert_same_run(run, tmp_path / "whole")
+    assert "sharpness" in log_of(run)[0]
+
+
 def test_killed_between_two_log_lines(tmp_path):
     """The running means of a line that isn't full are a part of the checkpoint."""
     settings = {**SETTINGS, "log_every": 7}

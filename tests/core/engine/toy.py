@@ -101,8 +101,8 @@ class ToyTask(Task):
     def card(self):
         return {"data": "random points", "licence": "none needed", "classes": ", ".join(self.names)}
 
-    def write_predictions(self, folder, split, outputs):
-        path = Path(folder) / "predictions.json"
+    def write_predictions(self, folder, split, outputs, stem="predictions"):
+        path = Path(folder) / f"{stem}.json"
         path.write_text(json.dumps(outputs["logits"].argmax(1).tolist()))
         return [path]
 

@@ -22,7 +22,7 @@ SCHEMAS: dict[str, type[Table]] = {"tokeniser": VitTokeniserConfig, "backbone": 
 # What a setting may change about a checkpoint; every other difference is a contradiction.
 CHANGEABLE = {
     "tokeniser": {"image", "patch", "channels", "position_resize", "dropout", "patch_dropout"},
-    "backbone": {"drop_path", "dropout", "attention_dropout", "recompute", "attention", "final_norm"},
+    "backbone": {"drop_path", "dropout", "mlp_dropout", "attention_dropout", "recompute", "attention", "final_norm"},
     "head": {"task", "pool", "pool_prefix", "pool_heads", "pool_mlp", "norm", "dropout", "outputs"},
 }
 Trio = tuple[VitTokeniserConfig, BackboneConfig, VitHeadConfig]

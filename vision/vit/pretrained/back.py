@@ -19,8 +19,8 @@ from isoform.vision.vit.pretrained.timm_tables import POOLS, Architecture, Unsup
 from isoform.vision.vit.tokeniser import pair_of
 
 # What a table may say without another function coming out in evaluation.
-TRAINING = {"dropout", "patch_dropout", "attention_dropout", "drop_path", "recompute", "attention", "position_resize",
-            "task"}  # fmt: skip
+TRAINING = {"dropout", "mlp_dropout", "patch_dropout", "attention_dropout", "drop_path", "recompute", "attention",
+            "position_resize", "task"}  # fmt: skip
 
 
 def foreign_state(
@@ -134,6 +134,7 @@ def _comparable(tokeniser: Any, backbone: Any, head: Any) -> dict[str, Any]:
         "tokeniser.position": t.position != "none",
         "tokeniser.position_prefix": bool(t.position_prefix and prefix and t.position != "none"),
         "backbone.kv_heads": b.kv_heads or b.heads, "backbone.head_dim": b.head_dim or b.dim // b.heads,
+        "backbone.value_dim": b.value_dim or b.head_dim or b.dim // b.heads,
         "backbone.mlp_dim": b.mlp_dim or 4 * b.dim, "backbone.layer_scale": b.layer_scale is not None,
         "backbone.layer_scale_mlp": b.layer_scale is None or b.layer_scale_mlp,
         "head.pool_heads": head.pool_heads or b.heads, "head.pool_mlp": head.pool_mlp or b.mlp_dim or 4 * b.dim,

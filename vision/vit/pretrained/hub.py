@@ -2,97 +2,36 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
+from isoform.core import hub
 from isoform.core.domain import UserError
-from isoform.core.pretrained import Layout, ignore, join, rename, state_dict_of
-from isoform.core.restricted import read_checkpoint
+from isoform.core.pretrained import Layout, ignore, join, rename
 from isoform.core.schema import BackboneConfig
 from isoform.vision.vit.pretrained.found import INCEPTION, Fields, Found
 from isoform.vision.vit.pretrained.timm_source import create, from_timm
 
-NAME = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
-WEIGHTS = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "quick_gelu": "quick_gelu",
                "relu": "relu", "silu": "silu", "swish": "silu"}  # fmt: skip
-JSON_LIMIT = 16 << 20  # bytes
 
 
 def from_hub(name: str) -> Found:
     """OWNER/NAME or OWNER/NAME@REVISION, from the local cache or the hub. Raises UserError where it can't be had."""
-    found = NAME.fullmatch(name)
-    if found is None or ".." in name:
-        raise UserError(f"hf:{name}: write hf:OWNER/NAME or hf:OWNER/NAME@REVISION")
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise UserError("huggingface_hub is not installed: pip install 'isoform[pretrained]'") from error
-    patterns = [
-        "config.json",
-        "preprocessor_config.json",
-        "README.md",
-        "*.safetensors",
-        "*.index.json",
-        "pytorch_model.bin",
-    ]
-    try:
-        folder = snapshot_download(found["repo"], revision=found["revision"], allow_patterns=patterns)
-    except Exception as error:  # the client raises of every kind, from offline mode to HTTP
-        raise UserError(f"hf:{name}: can't be fetched ({str(error).splitlines()[0]})") from error
-    return from_folder(Path(folder), f"hf:{name}")
+    return from_folder(hub.fetch(name), f"hf:{name}")
 
 
 def from_folder(folder: Path, where: str) -> Found:
     """The model in a folder with config.json. Raises UserError for one that isn't a ViT of timm or transformers."""
-    config = _json(folder / "config.json", where)
-    licence = _licence(folder)
+    config = hub.read_json(folder / "config.json", where)
+    licence = hub.licence_of(folder)
     if "architecture" in config:
         return _from_timm(config, folder, where, licence)
     kind = config.get("model_type")
     if kind != "vit":
         raise UserError(f"{where}: config.json names no timm architecture, and its model type {kind!r} is not 'vit'")
     return _from_transformers(config, folder, where, licence)
-
-
-def _json(path: Path, where: str) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > JSON_LIMIT:
-            raise UserError(f"{where}: {path.name} is larger than {JSON_LIMIT >> 20} MiB")
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{where}: {path.name} can't be read ({error.strerror})") from error
-    except ValueError as error:
-        raise UserError(f"{where}: {path.name} is not valid JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{where}: {path.name} does not hold an object")
-    return found
-
-
-def _weights(folder: Path, where: str) -> dict[str, Tensor]:
-    for name in WEIGHTS:
-        if (folder / name).is_file():
-            return state_dict_of(read_checkpoint(folder / name), "state_dict", where=f"{where}: {name}")
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        raise UserError(f"{where}: has none of {', '.join(WEIGHTS)}")
-    shards = sorted(set(map(str, _json(index, where).get("weight_map", {}).values())))
-    if any(Path(shard).name != shard for shard in shards):
-        raise UserError(f"{where}: {index.name} names files outside its folder")
-    return {name: t for shard in shards for name, t in state_dict_of(read_checkpoint(folder / shard)).items()}
-
-
-def _licence(folder: Path) -> str:
-    card = folder / "README.md"
-    if not card.is_file() or card.stat().st_size > JSON_LIMIT:
-        return "unknown"
-    found = re.search(r"\A---\n(?:.*\n)*?license:\s*(\S+)", card.read_text(encoding="utf-8", errors="replace"))
-    return found[1] if found else "unknown"
 
 
 def _from_timm(config: Mapping[str, Any], folder: Path, where: str, licence: str) -> Found:
@@ -104,7 +43,7 @@ def _from_timm(config: Mapping[str, Any], folder: Path, where: str, licence: str
         cfg["label_names"] = config["label_names"]
     if licence != "unknown":
         cfg["license"] = licence
-    found = from_timm(name, state=_weights(folder, where), kwargs=kwargs, cfg=cfg)
+    found = from_timm(name, state=hub.read_weights(folder, where), kwargs=kwargs, cfg=cfg)
     pool = config.get("global_pool")
     if pool is not None and pool != create(name, meta=True, **kwargs).global_pool:
         raise UserError(f"{where}: config.json says global_pool = {pool!r} and its model_args build another model")
@@ -133,7 +72,7 @@ def transformers_layout(backbone: BackboneConfig) -> Layout:
 
 
 def _from_transformers(config: Mapping[str, Any], folder: Path, where: str, licence: str) -> Found:
-    state = _weights(folder, where)
+    state = hub.read_weights(folder, where)
     if "embeddings.cls_token" in state:
         state = {f"vit.{name}": tensor for name, tensor in state.items()}
     if str(config.get("hidden_act", "gelu")) not in ACTIVATIONS:
@@ -170,7 +109,7 @@ def _preprocessing(folder: Path, where: str) -> Fields:
     path = folder / "preprocessor_config.json"
     if not path.is_file():
         return {**INCEPTION, "crop_pct": 1.0, "resize": "squash", "interpolation": "bilinear"}
-    found = _json(path, where)
+    found = hub.read_json(path, where)
     return {
         "mean": tuple(map(float, found.get("image_mean", INCEPTION["mean"]))),
         "std": tuple(map(float, found.get("image_std", INCEPTION["std"]))),

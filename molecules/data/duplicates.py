@@ -1,0 +1,164 @@
+"""Rows of one molecule: merged by rule where they are in one split, reported where they are in two.
+
+n molecules, K targets. Molecules are equal where their canonical SMILES are, stereo chemistry and charges included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from isoform.core.domain import UserError
+from isoform.molecules.config import DataConfig
+from isoform.molecules.data.labelled import Labelled, take
+
+SAME = "is the same molecule as"  # how the reason begins for a row that went into another
+_NAMED = 5
+_RULE = {
+    "mean": {"regression": "their mean counts", "": "the majority counts, and a tie is no label"},
+    "first": {"": "the first row counts"},
+    "drop": {"": "those with different labels are left out, of the others one row stays"},
+    "keep": {"": "all rows stay"},
+}
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Rows that are one molecule in one split, and the targets in which their labels differ."""
+
+    rows: tuple[int, ...]
+    differing: tuple[int, ...]
+
+
+def repeated(molecules: Labelled) -> list[Repeated]:
+    """Every molecule with several rows in one split, in the order of its first row; none where there are no keys."""
+    if molecules.keys is None:
+        return []
+    places: dict[tuple[str, str], list[int]] = {}
+    split = molecules.split if molecules.split is not None else [""] * len(molecules)
+    for row, (key, part) in enumerate(zip(molecules.keys, split, strict=True)):
+        places.setdefault((key, part), []).append(row)
+    found = []
+    for rows in places.values():
+        if len(rows) > 1:
+            low, high = _range(molecules.targets[rows])
+            differing = np.flatnonzero(high - low > 1e-9 * np.maximum(1, np.abs(high)))
+            found.append(Repeated(tuple(rows), tuple(differing.tolist())))
+    return found
+
+
+def _range(targets_nK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest label of each target; 0 and 0 where there is none."""
+    known = np.isfinite(targets_nK)
+    low = np.where(known, targets_nK, np.inf).min(0, initial=np.inf)
+    high = np.where(known, targets_nK, -np.inf).max(0, initial=-np.inf)
+    return np.where(known.any(0), low, 0.0), np.where(known.any(0), high, 0.0)
+
+
+def merge(molecules: Labelled, data: DataConfig) -> Labelled:
+    """One row a molecule and split, by data.duplicates; every row that goes is in `skipped`, every rule a finding.
+
+    mean   the mean of the labels, of binary and multi-class ones the majority (a tie is no label, and a molecule that
+           has no label left goes)
+    first  the first row as it is
+    drop   molecules whose labels differ go, of the others the first row stays with the labels of all
+    keep   nothing goes
+    """
+    found = repeated(molecules)
+    if not found:
+        return molecules
+    findings = [*molecules.findings, *describe(molecules, found, data.duplicates)]
+    if data.duplicates == "keep":
+        return replace(molecules, findings=findings)
+    targets = molecules.targets.copy()
+    stays = np.ones(len(molecules), bool)
+    skipped = list(molecules.skipped)
+    for one in found:
+        first, *others = one.rows
+        stays[others] = False
+        skipped += [(molecules.names[row], f"{SAME} {molecules.names[first]}") for row in others]
+        if data.duplicates == "drop" and one.differing:
+            stays[first] = False
+            skipped.append((molecules.names[first], "its labels differ between rows (data.duplicates = drop)"))
+        elif data.duplicates != "first":
+            labels = molecules.targets[list(one.rows)]
+            targets[first] = _mean(labels, molecules.task)
+            if np.isfinite(labels).any() and not np.isfinite(targets[first]).any():
+                stays[first] = False
+                skipped.append((molecules.names[first], "its labels contradict each other"))
+    rows = np.flatnonzero(stays)
+    if not len(rows):
+        raise UserError(f"{molecules.origin}: no molecule is left; set data.duplicates to mean, first or keep")
+    return replace(take(molecules, rows, targets=targets[rows]), skipped=skipped, findings=findings)
+
+
+def _mean(targets_nK: np.ndarray, task: str) -> np.ndarray:
+    """[K] one label for several rows of a molecule."""
+    merged = np.full(targets_nK.shape[1], np.nan)
+    for column, values in enumerate(targets_nK.T):
+        values = values[np.isfinite(values)]
+        if not len(values):
+            continue
+        if task == "regression":
+            merged[column] = values.mean()
+            continue
+        different, counts = np.unique(values, return_counts=True)
+        if (counts == counts.max()).sum() == 1:
+            merged[column] = different[counts.argmax()]
+    return merged
+
+
+def describe(molecules: Labelled, found: Sequence[Repeated], rule: str) -> list[str]:
+    """What there is of several rows, in sentences with the largest differences, and the rule for them."""
+    if not found:
+        return []
+    rows = sum(len(one.rows) for one in found)
+    words = _RULE[rule]
+    lines = [
+        f"{len(found)} molecules have several rows, {rows} in all: {words.get(molecules.task, words.get('', ''))} "
+        f"(data.duplicates = {rule})"
+    ]
+    differing = [one for one in found if one.differing]
+    if not differing:
+        return lines
+
+    def spread(one: Repeated) -> float:
+        low, high = _range(molecules.targets[list(one.rows)])
+        return float((high - low).max())
+
+    differing.sort(key=spread, reverse=True)
+    some = []
+    for one in differing[:_NAMED]:
+        low, high = _range(molecules.targets[list(one.rows)])
+        most = int((high - low).argmax())
+        places = ", ".join(molecules.names[row] for row in one.rows[:4])
+        some.append(f'"{molecules.target_names[most]}" {low[most]:.6g} to {high[most]:.6g} ({places})')
+    more = f" and {len(differing) - _NAMED} more" if len(differing) > _NAMED else ""
+    return [*lines, f"{len(differing)} of them have different labels: {'; '.join(some)}{more}"]
+
+
+def leaks(molecules: Labelled, splits: Mapping[str, np.ndarray]) -> list[list[tuple[str, int]]]:
+    """[(split, row), ...] of every molecule that is in several splits; none where there are no keys."""
+    if molecules.keys is None:
+        return []
+    places: dict[str, list[tuple[str, int]]] = {}
+    for split, rows in splits.items():
+        for row in rows.tolist():
+            places.setdefault(molecules.keys[row], []).append((split, row))
+    return [found for found in places.values() if len({split for split, _ in found}) > 1]
+
+
+def refuse_leaks(molecules: Labelled, splits: Mapping[str, np.ndarray]) -> None:
+    """Raises UserError naming the first molecule that is in several splits."""
+    found = leaks(molecules, splits)
+    if found:
+        split, row = found[0][0]
+        other, there = next((s, r) for s, r in found[0] if s != split)
+        assert molecules.keys is not None
+        raise UserError(
+            f"{molecules.origin}: {molecules.keys[row][:80]} is in {split} ({molecules.names[row]}) and in {other} "
+            f"({molecules.names[there]}), and so are {len(found) - 1} other molecules in two splits: mend the "
+            "splits, or set data.allow_leakage = true"
+        )

@@ -1,0 +1,124 @@
+"""The labels of a table: numbers, 0 and 1, or classes, and which of these they are ("auto")."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from isoform.core.domain import UserError
+from isoform.molecules.config import DataConfig
+from isoform.molecules.data.columns import MISSING, Numbers, boolean_of, numbers_of, shown
+from isoform.molecules.data.tables import Rows
+
+MOST_CLASSES = 1000
+
+
+class Labels(NamedTuple):
+    """targets float64 [n, K], NaN = no label; `task` and `classes` as in labelled.Labelled."""
+
+    targets: np.ndarray
+    task: str
+    classes: tuple[str, ...]
+
+
+def read_labels(rows: Rows, names: Sequence[str], data: DataConfig, comma: bool) -> Labels:
+    """The targets `names` of a table as numbers, by data.task; what "auto" chose is a finding of `rows`.
+
+    auto: classes where the one target is text, binary where every label is 0 or 1 (or yes and no), else regression.
+    A cell that can't be read counts as missing and is named. Raises UserError where a column doesn't fit data.task.
+    """
+    if not names:
+        return Labels(np.zeros((len(rows), 0)), "regression" if data.task == "auto" else data.task, data.classes or ())
+    columns: list[Numbers] = []
+    for name in names:
+        cells = rows.columns[name]
+        words = boolean_of(cells) if data.task in ("auto", "binary") else None
+        if words is not None:
+            rows.findings.append(f'"{name}" holds words such as yes and no; they count as 1 and 0')
+        columns.append(Numbers(words) if words is not None else numbers_of(cells, censored=data.censored, comma=comma))
+    task = data.task if data.task != "auto" else _choose(rows, names, columns, data)
+    if task == "multiclass":
+        return _classes(rows, names, data)
+    for name, column in zip(names, columns, strict=True):
+        _name_odd_cells(rows, name, column, data)
+    targets = np.stack([column.values for column in columns], 1)
+    if task == "binary":
+        _refuse_other_numbers(rows, names, targets)
+    return Labels(targets, task, ())
+
+
+def _choose(rows: Rows, names: Sequence[str], columns: Sequence[Numbers], data: DataConfig) -> str:
+    if data.classes is not None or (len(names) == 1 and columns[0].unread and not columns[0].numeric):
+        task, why = "multiclass", "data.classes is set" if data.classes is not None else f'"{names[0]}" holds text'
+    else:
+        values = np.concatenate([column.values[np.isfinite(column.values)] for column in columns])
+        different = np.unique(values)
+        if len(different) and np.isin(different, (0.0, 1.0)).all() and not any(column.censored for column in columns):
+            task, why = "binary", "every label is 0 or 1"
+        else:
+            task, why = "regression", "the labels are numbers"
+            if len(names) == 1 and len(different) <= 10 and (different == np.round(different)).all():
+                why += f"; set data.task = multiclass if these {len(different)} whole numbers are classes"
+    rows.findings.append(f"data.task = auto: {task} ({why})")
+    return task
+
+
+def _classes(rows: Rows, names: Sequence[str], data: DataConfig) -> Labels:
+    if len(names) != 1:
+        raise UserError(
+            f"{rows.origin}: data.task = multiclass takes one target and there are {len(names)} "
+            f"({', '.join(names[:8])}); name it with data.targets"
+        )
+    cells = [_whole(cell) for cell in rows.columns[names[0]]]
+    found = {cell for cell in cells if cell.lower() not in MISSING}
+    classes = tuple(data.classes) if data.classes is not None else tuple(_sorted(found))
+    if len(classes) < 2 or len(classes) > MOST_CLASSES:
+        raise UserError(
+            f'{rows.origin}: column "{names[0]}" holds {len(classes)} different labels where 2 to {MOST_CLASSES} '
+            "classes are expected (data.task = multiclass)"
+        )
+    place = {name: float(number) for number, name in enumerate(classes)}
+    odd = [(row, cell) for row, cell in enumerate(cells) if cell not in place and cell.lower() not in MISSING]
+    if odd:
+        rows.findings.append(f'"{names[0]}": {len(odd)} labels are none of the classes and count as missing: '
+                             f"{shown(odd, rows.names)}")  # fmt: skip
+    return Labels(np.array([[place.get(cell, math.nan)] for cell in cells]), "multiclass", classes)
+
+
+def _whole(cell: str) -> str:
+    """A class written as 2.0 is the class 2: a table with missing cells makes floats of whole numbers."""
+    return cell[:-2] if cell.endswith(".0") and cell[:-2].lstrip("-").isdigit() else cell
+
+
+def _sorted(names: set[str]) -> list[str]:
+    """By value where all are whole numbers, by spelling otherwise."""
+    if all(name.isascii() and name.isdigit() for name in names):
+        return sorted(names, key=lambda name: (int(name), name))
+    return sorted(names)
+
+
+def _name_odd_cells(rows: Rows, name: str, column: Numbers, data: DataConfig) -> None:
+    if not np.isfinite(column.values).any() and not (column.censored and data.censored == "drop"):
+        example = f" (such as {shown(column.unread[:1], rows.names)})" if column.unread else ""
+        raise UserError(f'{rows.origin}: column "{name}" holds no number{example}; choose others with data.targets')
+    if column.censored:
+        rule = "count as their bound" if data.censored == "value" else "count as missing (data.censored = drop)"
+        rows.findings.append(
+            f'"{name}": {len(column.censored)} censored values {rule}: {shown(column.censored, rows.names)}'
+        )
+    if column.unread:
+        rows.findings.append(f'"{name}": {len(column.unread)} cells are no numbers and count as missing: '
+                             f"{shown(column.unread, rows.names)}")  # fmt: skip
+
+
+def _refuse_other_numbers(rows: Rows, names: Sequence[str], targets: np.ndarray) -> None:
+    odd = np.argwhere(np.isfinite(targets) & (targets != 0) & (targets != 1))
+    if len(odd):
+        row, column = odd[0]
+        raise UserError(
+            f'{rows.origin} {rows.names[row]}: column "{names[column]}" is {targets[row, column]:g} where 0 or 1 is '
+            "expected (data.task = binary)"
+        )

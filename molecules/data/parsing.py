@@ -1,0 +1,216 @@
+"""RDKit behind a fence: text from outside becomes a molecule or a reason, within limits and without a word in the log.
+
+RDKit's log is silenced for the length of a call only: what the user set for it stays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rdkit import Chem, rdBase
+
+MOST_TEXT = 10_000  # characters of one SMILES; the longest of PubChem's proteins stay below
+MOST_BLOCK = 2**21  # characters of one mol block
+MOST_ATOMS = 2_000  # without hydrogens: canonical ranking takes seconds beyond
+MOST_RINGS = 200  # a fullerene of 360 atoms has fewer; those of 40 atoms, each bound to all, take seconds to perceive
+_SHORT = 300  # characters that can't hold enough atoms or rings to be slow
+_FEW_BONDS = 100  # that can't close enough rings to be slow
+_ODD = re.compile("[^ -~]")
+_CLOSURE = re.compile(r"\[[^\]]*\]|%\(\d+\)|%\d\d|\d")  # an atom in brackets, or one end of a ring closure
+_MAPPED = re.compile(r":\d+\]")
+# What a molecule file can do wrong inside RDKit; Boost turns C++ exceptions into these.
+_ERRORS = (ValueError, RuntimeError, TypeError, KeyError, IndexError, OverflowError, MemoryError, AttributeError)
+
+
+def _params(*, sanitize: bool) -> Chem.SmilesParserParams:
+    params: Any = Chem.SmilesParserParams()  # its properties are typed as what they belong to
+    params.sanitize = sanitize
+    params.allowCXSMILES = False
+    params.parseName = False
+    return params
+
+
+_RAW, _SANE = _params(sanitize=False), _params(sanitize=True)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """RDKit's log is off inside, and as it was before behind it."""
+    with rdBase.BlockLogs():
+        yield
+
+
+def parse_smiles(text: str, max_atoms: int = MOST_ATOMS) -> Chem.Mol | str:
+    """The sanitised molecule of a SMILES, or why there is none, as part of a sentence; never raises.
+
+    Blanks around it are ignored, and so is a CXSMILES extension (" |...|"). `max_atoms` counts no hydrogens that RDKit
+    takes up into their neighbours.
+    """
+    text = text.strip()
+    wrong = _wrong_text(text)
+    if wrong:
+        return wrong
+    head, blank, extension = text.partition(" ")
+    if blank:
+        if not extension.lstrip().startswith("|"):
+            return "holds a blank"
+        text = head
+    long = len(text) > _SHORT
+    if long:  # even parsing without sanitising looks for rings
+        closures = sum(not found.startswith("[") for found in _CLOSURE.findall(text)) // 2
+        if closures > MOST_RINGS:
+            return f"has {closures} rings, more than {MOST_RINGS}"
+    with quiet():
+        try:
+            if long:
+                wrong = _too_large(Chem.MolFromSmiles(text, _RAW), max_atoms)
+                if wrong:
+                    return wrong
+            mol = Chem.MolFromSmiles(text, _SANE)
+            if mol is None:
+                return _why_not(Chem.MolFromSmiles(text, _RAW), text)
+        except _ERRORS as error:
+            return _said(error)
+    return _checked(mol, max_atoms)
+
+
+def parse_block(block: str, max_atoms: int = MOST_ATOMS, *, hydrogens: bool = False) -> Chem.Mol | str:
+    """The sanitised molecule of a mol block (V2000 or V3000), or why there is none; never raises.
+
+    Stereo chemistry comes from the wedges, or from the coordinates where they are in 3-D. Explicit hydrogens are taken
+    up into their neighbours unless `hydrogens`.
+    """
+    if len(block) > MOST_BLOCK:
+        return f"is longer than {MOST_BLOCK:,} characters"
+    if "\0" in block:
+        return "holds a NUL character"
+    rings = _rings_of_block(block)
+    if rings > MOST_RINGS:
+        return f"has {rings} rings, more than {MOST_RINGS}"
+    with quiet():
+        try:
+            raw = Chem.MolFromMolBlock(block, sanitize=False, removeHs=False)
+            if raw is None:
+                return "is no mol block that can be read"
+            wrong = _too_large(raw, max_atoms)
+            if wrong:
+                return wrong
+            mol = Chem.MolFromMolBlock(block, sanitize=True, removeHs=not hydrogens)
+            if mol is None:
+                return _why_not(raw, "")
+        except _ERRORS as error:
+            return _said(error)
+    return _checked(mol, MOST_ATOMS * 4 if hydrogens else max_atoms)
+
+
+def parse(smiles: str, block: str | None = None, max_atoms: int = MOST_ATOMS) -> Chem.Mol | str:
+    """The molecule of a mol block where there is one, of the SMILES otherwise; see `parse_smiles`."""
+    return parse_smiles(smiles, max_atoms) if block is None else parse_block(block, max_atoms)
+
+
+def canonical(mol: Chem.Mol, *, stereo: bool = True) -> str:
+    """RDKit's canonical SMILES without atom map numbers: equal for two spellings of one molecule."""
+    with quiet():
+        text = str(Chem.MolToSmiles(mol, isomericSmiles=stereo))
+        if not _MAPPED.search(text):
+            return text
+        plain = Chem.Mol(mol)
+        for atom in plain.GetAtoms():
+            atom.SetAtomMapNum(0)
+        # An atom's rank, and so the sense of a stereo centre as written, came with the numbers: read it once more.
+        plain = Chem.MolFromSmiles(Chem.MolToSmiles(plain), _SANE) or plain
+        return str(Chem.MolToSmiles(plain, isomericSmiles=stereo))
+
+
+def looks_like_smiles(text: str) -> bool:
+    """True for text that RDKit parses and that holds an atom; a number or a word is none."""
+    text = text.strip()
+    if not text or text[0] in "0123456789+-.," or len(text) > MOST_TEXT:
+        return False
+    return not isinstance(parse_smiles(text), str)
+
+
+def _wrong_text(text: str) -> str:
+    if not text:
+        return "is empty"
+    if len(text) > MOST_TEXT:
+        return f"is longer than {MOST_TEXT:,} characters"
+    odd = _ODD.search(text)
+    if odd:
+        return f"holds the character {odd[0]!a}, which no SMILES has"
+    return ""
+
+
+def _too_large(mol: Chem.Mol | None, max_atoms: int) -> str:
+    """Judged before sanitising, which takes long for what is too large."""
+    if mol is None:
+        return ""
+    heavy = sum(atom.GetAtomicNum() != 1 for atom in mol.GetAtoms())
+    if heavy > max_atoms:
+        return f"has {heavy} atoms, more than {max_atoms}"
+    return ""
+
+
+def _rings_of_block(block: str) -> int:
+    """Bonds that close a ring, from the text alone; 0 where there are few bonds, or lines that RDKit will refuse."""
+    lines = block.splitlines()
+    counts = lines[3] if len(lines) > 3 else ""
+    try:
+        if "V3000" in counts:
+            begin = lines.index("M  V30 BEGIN BOND")
+            bonds = [line.split()[4:6] for line in lines[begin + 1 : lines.index("M  V30 END BOND")]]
+            ends = [(int(a), int(b)) for a, b in bonds] if len(bonds) > _FEW_BONDS else []
+        else:
+            atoms, number = int(counts[:3]), int(counts[3:6])
+            bonds_at = lines[4 + atoms : 4 + atoms + number] if number > _FEW_BONDS else []
+            ends = [(int(line[:3]), int(line[3:6])) for line in bonds_at]
+    except (ValueError, IndexError):
+        return 0
+    parent: dict[int, int] = {}
+
+    def root(atom: int) -> int:
+        while parent.setdefault(atom, atom) != atom:
+            parent[atom] = parent[parent[atom]]
+            atom = parent[atom]
+        return atom
+
+    closing = 0
+    for a, b in ends:
+        a, b = root(a), root(b)
+        closing += a == b
+        parent[a] = b
+    return closing
+
+
+def _checked(mol: Chem.Mol, max_atoms: int) -> Chem.Mol | str:
+    if not mol.GetNumAtoms():
+        return "has no atom"
+    if mol.GetNumAtoms() > max_atoms:
+        return f"has {mol.GetNumAtoms()} atoms, more than {max_atoms}"
+    return mol
+
+
+def _why_not(raw: Chem.Mol | None, text: str) -> str:
+    """Why a molecule can't be sanitised, or why text can't be parsed; `raw` is the molecule as written."""
+    if raw is not None:
+        problems = Chem.DetectChemistryProblems(raw)
+        return _one_line(problems[0].Message()) if problems else "is no possible molecule"
+    if ">" in text:
+        return "is a reaction"
+    if text.count("(") != text.count(")"):
+        return "is no SMILES: its parentheses don't match"
+    if text.count("[") != text.count("]"):
+        return "is no SMILES: its brackets don't match"
+    return "is no SMILES"
+
+
+def _said(error: BaseException) -> str:
+    return f"can't be read ({_one_line(str(error)) or type(error).__name__})"
+
+
+def _one_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0][:160] if lines else ""

@@ -1,0 +1,66 @@
+"""From what was read to what is trained on: cleaned, one row a molecule, split."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from isoform.core.domain import UserError
+from isoform.molecules.config import DataConfig
+from isoform.molecules.data.duplicates import merge, refuse_leaks
+from isoform.molecules.data.labelled import Labelled, take
+from isoform.molecules.data.read import read_molecules
+from isoform.molecules.data.splits import split_rows
+from isoform.molecules.data.standardise import standardise
+
+
+def load_molecules(data: DataConfig) -> Labelled:
+    """Reads, cleans, merges and splits what `data` describes: see `prepare`."""
+    return prepare(read_molecules(data), data)
+
+
+def prepare(molecules: Labelled, data: DataConfig) -> Labelled:
+    """The molecules of every split; `split` is "train", "val", "test", or "" for what data.counts did not draw.
+
+    Rows without any label go first, then what is no molecule, then duplicates; each is in `skipped` with the reason.
+    Where nothing asks for parsing (no cleaning, data.duplicates = keep, a random or given split), it is left to the
+    featuriser to find what is no molecule. Raises UserError where there is nothing to learn, and for a molecule in two
+    splits unless data.allow_leakage.
+    """
+    if not molecules.targets.shape[1]:
+        raise UserError(f"{molecules.origin}: no column of labels to learn; name it with data.targets")
+    molecules = drop_unlabelled(molecules)
+    if parsing_asked(data) and molecules.graphs is None:
+        molecules = standardise(molecules, data)
+    elif molecules.graphs is not None:
+        standardise(molecules, data)  # says that graphs can't be cleaned
+        molecules = replace(
+            molecules, findings=[*molecules.findings, "graphs without SMILES aren't compared for duplicates"]
+        )
+    molecules = merge(molecules, data)
+    splits = split_rows(molecules, data)
+    if not data.allow_leakage:
+        refuse_leaks(molecules, splits)
+    split = np.full(len(molecules), "", dtype=object)
+    for name, rows in splits.items():
+        split[rows] = name
+    return replace(molecules, split=split)
+
+
+def parsing_asked(data: DataConfig) -> bool:
+    """Whether a setting needs every molecule parsed before it is featurised."""
+    cleaned = data.fragment or data.neutralise or data.tautomer or data.canonical
+    return cleaned or data.duplicates != "keep" or data.split in ("scaffold", "cluster")
+
+
+def drop_unlabelled(molecules: Labelled) -> Labelled:
+    """Without the rows that have no label at all, each named. Raises UserError where none is left."""
+    labelled = np.isfinite(molecules.targets).any(1)
+    if labelled.all():
+        return molecules
+    rows = np.flatnonzero(labelled)
+    if not len(rows):
+        raise UserError(f"{molecules.origin}: no row has a label ({', '.join(list(molecules.target_names)[:5])})")
+    gone = [(molecules.names[row], "has no label") for row in np.flatnonzero(~labelled).tolist()]
+    return replace(take(molecules, rows), skipped=[*molecules.skipped, *gone])

@@ -1,0 +1,129 @@
+"""data.name -> molecules with their labels, as a source gives them; and structures alone, for predicting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from isoform.core.domain import UserError
+from isoform.molecules.config import DataConfig
+from isoform.molecules.data.columns import decimal_comma, find_smiles, find_split, find_targets, pick
+from isoform.molecules.data.labelled import Labelled
+from isoform.molecules.data.labels import read_labels
+from isoform.molecules.data.tables import Rows, check_file, kind_of, read_rows
+
+
+class Structure(NamedTuple):
+    """One molecule to predict: where it comes from, its SMILES, its mol block from an SD file, or why there is none."""
+
+    name: str
+    smiles: str
+    block: str | None = None
+    error: str = ""
+
+
+def read_molecules(data: DataConfig) -> Labelled:
+    """Reads what data.name says; rows whose text can't be understood are in `skipped`. See prepare.load_molecules.
+
+    Whether a SMILES is a molecule is found out later, by standardising or featurising. Raises UserError, one sentence,
+    for a missing file (with its source) and for settings that don't fit.
+    """
+    if data.name == "file":
+        if data.path is None:
+            raise UserError(
+                "data.path is not set: give a file of molecules (.csv .smi .sdf .parquet), --set data.path=FILE"
+            )
+        return read_file(data.path, data)
+    if data.name == "qm9":
+        from isoform.molecules.data.qm9 import read_qm9
+
+        return read_qm9(data)
+    if data.name.startswith("pyg:"):
+        from isoform.molecules.data.pyg import read_pyg
+
+        return read_pyg(data)
+    if data.name in ("zinc12k", "zinc-full"):
+        from isoform.molecules.data.zinc import read_zinc
+
+        return read_zinc(data)
+    from isoform.molecules.data.benchmarks import read_benchmark
+
+    return read_benchmark(data)
+
+
+def read_file(path: str | Path, data: DataConfig) -> Labelled:
+    """The molecules of a .csv, .tsv, .txt, .smi, .sdf (each also .gz) or .parquet with the labels data.targets.
+
+    Column of SMILES, targets and task are found where they aren't set; what was found is in `findings`. With
+    data.targets = () no labels are read. Raises UserError as `read_molecules`.
+    """
+    return labelled(file_rows(path), data)
+
+
+def file_rows(path: str | Path) -> Rows:
+    """The cells of any file of molecules. Raises UserError."""
+    path = check_file(path)
+    if kind_of(path) == "sdf":
+        from isoform.molecules.data.sdf import read_sdf
+
+        return read_sdf(path)
+    return read_rows(path)
+
+
+def labelled(rows: Rows, data: DataConfig, licence: str = "the data owner's") -> Labelled:
+    """A table understood: see `read_file`."""
+    good = np.array([row for row in range(len(rows)) if row not in rows.errors], np.int64)
+    if not len(good):
+        example = f" ({rows.names[0]}: {rows.errors[0]})" if len(rows) else ""
+        raise UserError(f"{rows.origin}: holds no molecule that can be read{example}")
+    smiles = find_smiles(rows, data)
+    comma = decimal_comma(list(rows.columns.values()))
+    names = _names(rows, data)
+    targets = find_targets(rows, data, smiles, comma)
+    found = read_labels(rows, targets, data, comma)
+    split = find_split(rows, data)
+    cells = rows.columns[smiles]
+    return Labelled(
+        smiles=[cells[row] for row in good],
+        names=[names[row] for row in good],
+        targets=found.targets[good],
+        target_names=targets,
+        units=[""] * len(targets),
+        split=None if split is None else split[good],
+        blocks=None if rows.blocks is None else [rows.blocks[row] for row in good],
+        origin=Path(rows.origin).name,
+        licence=licence,
+        sha256=rows.sha256,
+        skipped=[(names[row], why) for row, why in rows.errors.items()],
+        findings=list(rows.findings),
+        task=found.task,
+        classes=found.classes,
+    )
+
+
+def _names(rows: Rows, data: DataConfig) -> list[str]:
+    """data.label's cells where it is set, else where each row stands in the file."""
+    if data.label is None:
+        return rows.names
+    column = pick(data.label, list(rows.columns), rows.origin, "data.label")
+    return [cell or name for cell, name in zip(rows.columns[column], rows.names, strict=True)]
+
+
+def read_structures(path: str | Path, smiles: str | None = None, label: str | None = None) -> list[Structure]:
+    """Every row of a file of molecules in its order, those that can't be read with `error`: one prediction each.
+
+    smiles  the column of SMILES; found if None
+    label   the column of names; "line 7" otherwise (the name behind a SMILES in a .smi file isn't unique)
+    """
+    rows = file_rows(path)
+    data = DataConfig(smiles=smiles, label=label)
+    column = rows.columns[find_smiles(rows, data)]
+    names = _names(rows, data)
+    blocks: Sequence[str | None] = rows.blocks or [None] * len(rows)
+    return [
+        Structure(name, text, None if row in rows.errors else block, rows.errors.get(row, ""))
+        for row, (name, text, block) in enumerate(zip(names, column, blocks, strict=True))
+    ]

@@ -1,0 +1,179 @@
+"""Which molecules train, validate and test: at random, by framework, by cluster, or as given. n molecules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from isoform.core.domain import UserError
+from isoform.molecules.config import DataConfig
+from isoform.molecules.data.columns import SPLITS
+from isoform.molecules.data.labelled import Labelled
+
+Rows = dict[str, np.ndarray]
+
+
+def split_rows(molecules: Labelled, data: DataConfig) -> Rows:
+    """{split: its rows, ascending} of every split that has some; a pure function of the molecules and `data`.
+
+    random    drawn by data.split_seed: test first, then val; both are fractions of all. Where one target has classes,
+              every split has its share of each. Rows of one molecule stay together.
+    scaffold  MoleculeNet's (Wu et al. 2018): frameworks by their number of molecules, each to train while that fits,
+              else to val, else to test. Deterministic; the rarest frameworks are tested on.
+    cluster   Taylor-Butina clusters, whole ones to test and val in the order that data.split_seed draws; one that
+              doesn't fit any more goes to train.
+    given     the source's; what it leaves open is train, and where it has no val, that is drawn from train.
+
+    data.counts: that many molecules drawn by data.split_seed, the rest in no split; scaffold, cluster and given split
+    what was drawn. Raises UserError where train or val stays empty, or data.counts asks for more than there is.
+    """
+    rng = np.random.default_rng(data.split_seed)
+    if data.split == "given":
+        found = _given(molecules, data, rng)
+    elif data.split == "random":
+        found = _random(molecules, data, rng)
+    else:
+        rows, data = _drawn(molecules, data, rng)
+        smiles = _smiles(molecules, rows, data.split)
+        from isoform.molecules.data.groups import cluster_groups, scaffold_groups
+
+        if data.split == "scaffold":
+            found = _by_size(scaffold_groups(smiles), data)
+        else:
+            groups = cluster_groups(smiles)
+            order = rng.permutation(groups.max(initial=-1) + 1)
+            found = _fill([np.flatnonzero(groups == group) for group in order], _wanted(len(rows), data))
+        found = {split: rows[part] for split, part in found.items()}
+    found = {split: np.sort(found[split]) for split in SPLITS if len(found[split])}
+    for split in ("train", "val"):
+        if split not in found:
+            raise UserError(
+                f"{molecules.origin}: data.split = {data.split} leaves none of {len(molecules)} molecules for {split}; "
+                "use another split, or other fractions"
+            )
+    return found
+
+
+def _wanted(n: int, data: DataConfig) -> dict[str, float]:
+    """Rows of val and test; train takes the rest."""
+    return {"test": round(n * data.test_fraction), "val": round(n * data.val_fraction)}
+
+
+def _counts(data: DataConfig, n: int) -> tuple[int, int, int]:
+    """data.counts, checked."""
+    counts = data.counts
+    assert counts is not None
+    if len(counts) != 3 or min(counts) < 0:
+        raise UserError(f"data.counts = {list(counts)}: should be three numbers, of train, val and test")
+    if sum(counts) > n:
+        raise UserError(f"data.counts = {list(counts)}: asks for {sum(counts)} molecules and there are {n}")
+    return counts[0], counts[1], counts[2]
+
+
+def _drawn(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> tuple[np.ndarray, DataConfig]:
+    """(all rows, data), or the rows that data.counts draws with fractions in place of the counts."""
+    n = len(molecules)
+    if data.counts is None:
+        return np.arange(n), data
+    counts = _counts(data, n)
+    total = max(1, sum(counts))
+    update = {"counts": None, "val_fraction": counts[1] / total, "test_fraction": counts[2] / total}
+    return np.sort(rng.permutation(n)[:total]), data.model_copy(update=update)
+
+
+def _smiles(molecules: Labelled, rows: np.ndarray, split: str) -> list[str]:
+    if molecules.graphs is not None:
+        raise UserError(f"data.split = {split}: {molecules.origin} comes as graphs without SMILES; use random or given")
+    source = molecules.keys if molecules.keys is not None else molecules.smiles
+    return [source[row] for row in rows.tolist()]
+
+
+def _random(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> Rows:
+    units = _units(molecules)
+    if data.counts is not None:
+        train, val, test = _counts(data, len(molecules))
+        shuffled = [units[i] for i in rng.permutation(len(units))]
+        return _fill(shuffled, {"test": test, "val": val}, train)
+    found: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+    for members in _strata(molecules, units):
+        shuffled = [units[members[i]] for i in rng.permutation(len(members))]
+        n = sum(map(len, shuffled))
+        wanted = {split: n * fraction for split, fraction in (("test", data.test_fraction), ("val", data.val_fraction))}
+        # A rare class of at least 3 molecules is in every split.
+        counts = {split: max(round(rows), 1) if n >= 3 and rows > 0 else round(rows) for split, rows in wanted.items()}
+        for split, rows in _fill(shuffled, counts).items():
+            found[split].append(rows)
+    return {split: np.concatenate(parts) if parts else np.zeros(0, np.int64) for split, parts in found.items()}
+
+
+def _units(molecules: Labelled) -> list[np.ndarray]:
+    """Rows that must stay together: those with the same key or, where there are none, the same text."""
+    if molecules.graphs is not None:
+        return list(np.arange(len(molecules))[:, None])
+    places: dict[str, list[int]] = {}
+    for row, key in enumerate(molecules.keys if molecules.keys is not None else molecules.smiles):
+        places.setdefault(key, []).append(row)
+    return [np.array(rows) for rows in places.values()]
+
+
+def _strata(molecules: Labelled, units: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Units whose shares every split should have: of each class, where one target has classes; else all."""
+    if molecules.task == "regression" or molecules.targets.shape[1] != 1:
+        return [np.arange(len(units))]
+    label = np.nan_to_num(molecules.targets[[unit[0] for unit in units], 0], nan=-1)
+    return [np.flatnonzero(label == value) for value in np.unique(label)]
+
+
+def _fill(units: Sequence[np.ndarray], wanted: Mapping[str, float], most_train: int | None = None) -> Rows:
+    """Units one after the other to the first split of `wanted` with room for all of one, else to train.
+
+    most_train   more than that many rows of train are in no split
+    """
+    found: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+    room = dict(wanted) | {"train": np.inf if most_train is None else most_train}
+    for unit in units:
+        split = next((split for split in room if len(unit) <= room[split]), None)
+        if split is not None:
+            found[split].append(unit)
+            room[split] -= len(unit)
+    return {split: np.concatenate(parts) if parts else np.zeros(0, np.int64) for split, parts in found.items()}
+
+
+def _by_size(groups: np.ndarray, data: DataConfig) -> Rows:
+    """MoleculeNet's rule. Of frameworks with as many molecules, the one that begins later in the file comes first."""
+    n = len(groups)
+    order = np.argsort(groups, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if n else []
+    members.sort(key=lambda rows: (len(rows), rows[0]), reverse=True)
+    last_train = n * (1 - data.val_fraction - data.test_fraction) + 1e-9
+    last_val = n * (1 - data.test_fraction) + 1e-9
+    found: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+    size = dict.fromkeys(SPLITS, 0)
+    for rows in members:
+        if size["train"] + len(rows) <= last_train:
+            split = "train"
+        else:
+            split = "val" if size["train"] + size["val"] + len(rows) <= last_val else "test"
+        found[split].append(rows)
+        size[split] += len(rows)
+    return {split: np.concatenate(parts) if parts else np.zeros(0, np.int64) for split, parts in found.items()}
+
+
+def _given(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> Rows:
+    if molecules.split is None:
+        raise UserError(f"{molecules.origin}: gives no split; set data.split to random, scaffold or cluster")
+    open_ = np.isin(molecules.split, ("train", ""))
+    found = {"train": np.flatnonzero(open_)} | {s: np.flatnonzero(molecules.split == s) for s in ("val", "test")}
+    if not len(found["val"]):
+        # Rows of one molecule stay together here too.
+        units = [rows for unit in _units(molecules) if len(rows := unit[open_[unit]])]
+        shuffled = [units[i] for i in rng.permutation(len(units))]
+        drawn = _fill(shuffled, {"val": round(len(found["train"]) * data.val_fraction)})
+        found |= {"train": drawn["train"], "val": drawn["val"]}
+    if data.counts is not None:
+        for split, count in zip(SPLITS, _counts(data, len(molecules)), strict=True):
+            if count > len(found[split]):
+                raise UserError(f"data.counts asks for {count} molecules of {split} and there are {len(found[split])}")
+            found[split] = rng.permutation(found[split])[:count]
+    return found

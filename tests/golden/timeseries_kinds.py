@@ -1,0 +1,106 @@
+"""Adapters of the time-series kinds: a case in, an assertion out; `tmp_path` is where checkpoints to import go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from checks import assert_same_bits
+from golden.cases import Case
+from isoform.core.domain import ImportedModel
+from isoform.core.engine.optim import build_optimizer, depth_from_names
+from isoform.core.engine.sam import Sam
+from isoform.timeseries.config import TimeseriesApp
+from isoform.timeseries.itransformer.pretrained import itransformer_settings
+from isoform.timeseries.models import Sizes, build_model
+from isoform.timeseries.pretrained import import_checkpoint, official_state
+from isoform.timeseries.samformer.pretrained import samformer_settings
+
+
+def imported(case: Case, settings: TimeseriesApp, tmp_path: Path) -> tuple[ImportedModel, Any]:
+    """The model of a bare state dict as the official trainer saves it, after its weights came back bit for bit."""
+    file = tmp_path / "checkpoint.pth"
+    torch.save(case.weights, file)
+    found = import_checkpoint(file, None, settings)
+    assert isinstance(found.config, TimeseriesApp)
+    assert_same_bits(official_state(found.config, found.weights, found.portable), case.weights)
+    model = build_model(found.config, Sizes.of_portable(found.portable))
+    model.load_state_dict(dict(found.weights))
+    return found, model
+
+
+def gradients(found: ImportedModel, model: Any) -> dict[str, Tensor]:
+    """Those of every parameter, under the official names."""
+    grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return official_state(found.config, grads, found.portable)
+
+
+def itransformer(case: Case, tmp_path: Path) -> None:
+    """Forecast, tokens in front of the encoder and behind it, and the gradients of the loss where they are stored."""
+    found, model = imported(case, itransformer_settings(case.config), tmp_path)
+    model.eval()
+    inputs = {"context": case.input["x_enc"]}
+    if "x_mark_enc" in case.input:
+        inputs["calendar"] = case.input["x_mark_enc"]
+    forecast = model(**inputs)[..., 0]
+    tokens = model.tokens(**inputs)
+    output = {"forecast": forecast, "embedded_tokens": tokens.x, "encoder_tokens": model.backbone(tokens).x}
+    grad: dict[str, Tensor] = {}
+    if "target" in case.input:
+        output["loss_mse"] = F.mse_loss(forecast, case.input["target"])
+        output["loss_mse"].backward()
+        grad = gradients(found, model)
+    case.compare(output=output, grad=grad)
+
+
+def samformer(case: Case, tmp_path: Path) -> None:
+    """Forecast and the gradients of its loss; the official tensors have the time last."""
+    found, model = imported(case, samformer_settings(case.config), tmp_path)
+    forecast = model.eval()(case.input["x"].transpose(1, 2))[..., 0].transpose(1, 2)
+    output = {"forecast": forecast}
+    grad: dict[str, Tensor] = {}
+    if "target" in case.input:
+        output["loss_mse"] = F.mse_loss(forecast, case.input["target"])
+        output["loss_mse"].backward()
+        grad = gradients(found, model)
+    case.compare(output=output, grad=grad)
+
+
+def samformer_sam(case: Case, tmp_path: Path) -> None:
+    """Steps of the engine's own optimiser and climb, the weights compared up there and afterwards."""
+    found, model = imported(case, samformer_settings(case.config), tmp_path)
+    train = found.config.train
+    optimizer = build_optimizer(model, train, depth_from_names(model))
+    sam = Sam(list(model.parameters()), train.sam)
+    model.train()
+    output: dict[str, Tensor] = {}
+
+    def loss(samples: Tensor) -> Tensor:
+        forecast = model(case.input["x"][samples].transpose(1, 2))[..., 0]
+        return F.mse_loss(forecast, case.input["target"][samples].transpose(1, 2))
+
+    def keep(label: str) -> None:
+        state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        official = official_state(found.config, state, found.portable)
+        output.update({f"{label}/{name}": tensor for name, tensor in official.items()})
+
+    for number, samples in enumerate(case.input["batch_order"].long(), start=1):
+        first = loss(samples)
+        first.backward()
+        output |= {f"step{number}/loss_first": first, f"step{number}/grad_norm_first": sam.climb()}
+        keep(f"step{number}/climbed")
+        second = loss(samples)
+        second.backward()
+        output[f"step{number}/loss_second"] = second
+        sam.back()
+        optimizer.step()
+        optimizer.zero_grad()
+        keep(f"step{number}/weights")
+    case.compare(output=output)
+
+
+KINDS = {"itransformer": itransformer, "samformer": samformer, "samformer-sam": samformer_sam}

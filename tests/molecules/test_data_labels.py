@@ -1,0 +1,146 @@
+"""Which columns are labels, what a cell is worth, and what "auto" makes of them."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isoform.molecules.data.columns import boolean_of, decimal_comma, numbers_of
+from isoform.molecules.data.read import read_file
+
+from .miniatures import SMILES, data, refusal, write
+
+
+def table(tmp_path, *columns):
+    """A csv of SMILES and columns (name, cell, cell, ...)."""
+    rows = list(zip(SMILES, *(cells for _, *cells in columns), strict=False))
+    lines = [",".join(["smiles", *(name for name, *_ in columns)]), *(",".join(map(str, row)) for row in rows)]
+    return write(tmp_path / "t.csv", "\n".join(lines) + "\n")
+
+
+def read(path, **settings):
+    return read_file(path, data(**settings))
+
+
+def test_censored_values_are_named_and_count_by_rule(tmp_path):
+    path = table(tmp_path, ("ic50", ">10", "<= 0.5", "~3", "4.5", "", "≥7", ">x"))
+    found = read(path)
+    np.testing.assert_array_equal(found.targets[:, 0], [10, 0.5, 3, 4.5, np.nan, 7, np.nan])
+    line = next(line for line in found.findings if "censored" in line)
+    assert '"ic50": 4 censored values count as their bound' in line and "'>10' (line 2)" in line
+    assert '"ic50": 1 cells are no numbers and count as missing: \'>x\' (line 8)' in found.findings
+    dropped = read(path, censored="drop")
+    np.testing.assert_array_equal(dropped.targets[:, 0], [np.nan, np.nan, np.nan, 4.5, np.nan, np.nan, np.nan])
+    assert any("data.censored = drop" in line for line in dropped.findings)
+
+
+def test_a_column_with_a_bad_cell_in_five_is_still_one_of_numbers(tmp_path):
+    good = [k / 4 for k in range(18)]
+    bad = ("broken", "n/a?", "x", "y")
+    assert read(table(tmp_path, ("y", *good[:12], *bad[:3]))).target_names == ["y"]
+    many = read(table(tmp_path, ("y", *good[:15], *bad), ("z", *good, 1)))
+    assert many.target_names == ["z"] and "not to be predicted (text): y" in many.findings
+    named = read(table(tmp_path, ("y", *good[:15], *bad)), targets=("y",), task="regression")
+    assert np.isnan(named.targets[15:]).all() and any("4 cells are no numbers" in line for line in named.findings)
+
+
+def test_columns_that_are_no_labels_are_left_out_and_named(tmp_path):
+    path = table(
+        tmp_path, ("id", *range(1, 8)), ("gaps", 2, 3, 5, 6, 7, 8, 9), ("same", *[4] * 7), ("none", *[""] * 7),
+        ("canonical_smiles", *SMILES[:7]), ("note", *"abcdefg"), ("split", *["train"] * 7), ("y", 3, 1, 4, 1, 5, 9, 2),
+    )  # fmt: skip
+    found = read(path)
+    assert found.target_names == ["y"]
+    said = "\n".join(found.findings)
+    for why in ("running number): id, gaps", "the same in every row): same", "empty): none", "SMILES): canonical_smiles",
+                "text): note"):  # fmt: skip
+        assert why in said
+    assert 'the column "split" is not used' in said
+    assert read(path, targets=("gaps", "y")).target_names == ["gaps", "y"]
+
+
+def test_auto_tells_binary_from_regression_and_classes(tmp_path):
+    zeros = read(table(tmp_path, ("a", 0, 1, 1, 0, ""), ("b", "0.0", "1.0", "", "1.0", "0")))
+    assert zeros.task == "binary" and zeros.target_names == ["a", "b"]
+    assert read(table(tmp_path, ("a", 0, 1, 2, 0, 1))).task == "regression"
+    assert read(table(tmp_path, ("a", 0, 1, 1, 0, 1), ("b", 0.5, 1, 1, 0, 1))).task == "regression"
+    words = read(table(tmp_path, ("active", "yes", "No", "", "YES", "no")))
+    assert words.task == "binary" and any("count as 1 and 0" in line for line in words.findings)
+    np.testing.assert_array_equal(words.targets[:, 0], [1, 0, np.nan, 1, 0])
+    signs = read(table(tmp_path, ("active", "+", "-", "+", "-", "+")))
+    assert signs.targets[:, 0].tolist() == [1, 0, 1, 0, 1]
+    classes = read(table(tmp_path, ("kind", *"bacabacab")))
+    assert classes.task == "multiclass" and classes.classes == ("a", "b", "c")
+    assert classes.targets[:3, 0].tolist() == [1, 0, 2]
+    assert any("data.task = auto: multiclass" in line for line in classes.findings)
+    whole = read(table(tmp_path, ("k", 0, 1, 2, 2, 0)))
+    assert any("set data.task = multiclass if these 3 whole numbers are classes" in line for line in whole.findings)
+
+
+def test_numbers_may_be_classes_and_their_order_is_by_value(tmp_path):
+    path = table(tmp_path, ("k", 10, 2, "", 2.0, 10, 1))
+    found = read(path, task="multiclass")
+    assert found.classes == ("1", "2", "10")
+    np.testing.assert_array_equal(found.targets[:, 0], [2, 1, np.nan, 1, 2, 0])
+    few = read(path, classes=("10", "2"))
+    np.testing.assert_array_equal(few.targets[:, 0], [0, 1, np.nan, 1, 0, np.nan])
+    assert any("1 labels are none of the classes" in line and "'1' (line 7)" in line for line in few.findings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"targets": ("z",)}, 'has no column "z" (data.targets)'),
+        ({"targets": ("y", "Y")}, "data.targets names a column twice"),
+        ({"targets": ("smiles",)}, "the column of SMILES"),
+        ({"targets": ("note",), "task": "regression"}, 'column "note" holds no number (such as \'a\' (line 2))'),
+        ({"targets": ("y",), "task": "binary"}, 'line 2: column "y" is 3 where 0 or 1 is expected'),
+        ({"targets": ("y", "note"), "task": "multiclass"}, "takes one target and there are 2"),
+        ({"targets": ("same",), "task": "multiclass"}, "holds 1 different labels where 2 to 1000 classes"),
+        ({"split": "given"}, 'has no column "split" (data.split_column)'),
+    ],
+)
+def test_settings_that_do_not_fit(tmp_path, settings, words):
+    path = table(tmp_path, ("y", 3, 1, 4, 1), ("note", *"abcd"), ("same", *"xxxx"))
+    assert words in refusal(lambda: read(path, **settings))
+
+
+def test_given_splits(tmp_path):
+    path = table(tmp_path, ("y", 3, 1, 4, 1, 5), ("part", "Train", "VALID", "test", "", "training"))
+    assert read(path, split="given", split_column="part").split.tolist() == ["train", "val", "test", "", "train"]
+    path = table(tmp_path, ("y", 3, 1), ("split", "train", "fold 3"))
+    assert "line 3: column \"split\" is 'fold 3' where train, val or test" in refusal(lambda: read(path, split="given"))
+
+
+def test_missing_words_are_missing_and_odd_numbers_are_named():
+    found = numbers_of(["NaN", "n/a", "-", "None", "?", "inf", "1_000", "1e3", " ", "0x10", "-.5", "+3."])
+    np.testing.assert_array_equal(found.values, [np.nan] * 7 + [1000] + [np.nan] * 2 + [-0.5, 3])
+    assert [cell for _, cell in found.unread] == ["inf", "1_000", " ", "0x10"]
+
+
+def test_boolean_words_need_both_values():
+    assert boolean_of(["yes", "yes"]) is None and boolean_of(["yes", "maybe", "no"]) is None
+    assert boolean_of(["-", "-"]) is None and boolean_of(["1", "0"]) is None
+    np.testing.assert_array_equal(boolean_of(["Active", "inactive", "-"]), [1, 0, np.nan])
+
+
+def test_decimal_commas_need_no_point_beside_them():
+    assert decimal_comma([["1,5", "2,5"], ["x"]])
+    assert not decimal_comma([["1,5"], ["2.5"]]) and not decimal_comma([["15"], ["x,y"]])
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False)), st.sampled_from(["", ">", "<=", "~ ", "≥ "]))
+def test_numbers_are_read_exactly(values, bound):
+    found = numbers_of([f"{bound}{value!r}" for value in values])
+    assert found.values.tolist() == values and len(found.censored) == (len(values) if bound else 0)
+    assert math.nan not in found.values
+
+
+@given(st.lists(st.text(max_size=9)))
+def test_any_cells_are_numbers_missing_or_named(cells):
+    found = numbers_of(cells)
+    named = {row for row, _ in found.unread}
+    assert all(math.isfinite(value) != (row in named) or math.isnan(value) for row, value in enumerate(found.values))
+    assert not {row for row, _ in found.censored} & named

@@ -1,0 +1,86 @@
+"""Graphormer live beside transformers 4.57.6, the last release that has it: same weights, same inputs, same numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from isoform.molecules.graphormer.back import official_state, write_transformers
+from isoform.molecules.graphormer.pretrained import import_checkpoint
+from isoform.molecules.models import build_model
+
+from .batches import MIXED, QM9, batch_of
+
+try:
+    from transformers.models.deprecated.graphormer.configuration_graphormer import GraphormerConfig
+    from transformers.models.deprecated.graphormer.modeling_graphormer import GraphormerForGraphClassification
+except Exception as error:  # noqa: BLE001  a transformers that can't be imported has many ways to say so
+    pytest.skip(f"no transformers with Graphormer (4.57.6 is the last): {error}", allow_module_level=True)
+
+SLIM = {"num_hidden_layers": 12, "embedding_dim": 80, "ffn_embedding_dim": 80, "num_attention_heads": 8}
+
+
+def peer(**changes: object) -> nn.Module:
+    """A fresh model, its zeros and ones made random as well."""
+    torch.manual_seed(0)
+    model = GraphormerForGraphClassification(GraphormerConfig(**{**SLIM, "encoder_normalize_before": True, **changes}))
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 1:
+            nn.init.normal_(parameter, float("norm.weight" in name), 0.1)
+        elif "graph_attn_bias" in name:
+            nn.init.normal_(parameter, std=0.3)
+            with torch.no_grad():
+                parameter[0] *= float("encoder.weight" not in name or "edge_dis" in name)  # padding's row is zero
+    return model.eval()
+
+
+def inputs(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Our batch as the peer takes it."""
+    n_batch, n = batch["valid"].shape
+    return {
+        "input_nodes": batch["atoms"].long(), "input_edges": batch["edges"].long(),
+        "attn_bias": torch.zeros(n_batch, n + 1, n + 1), "in_degree": batch["degree"].long(),
+        "out_degree": batch["degree"].long(), "spatial_pos": batch["distance"].long(),
+        "attn_edge_type": torch.zeros(n_batch, n, n, 3, dtype=torch.long),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"pre_layernorm": True}, {"activation_fn": "relu", "num_classes": 3, "encoder_normalize_before": False}],
+    ids=["post", "pre", "relu"],
+)
+@pytest.mark.parametrize("compat", [False, True], ids=["", "compat"])
+def test_slim_on_50_molecules(tmp_path: Path, changes: dict, compat: bool) -> None:
+    theirs = peer(**changes)
+    theirs.save_pretrained(tmp_path / "peer")
+    found = import_checkpoint(tmp_path / "peer")
+    ours = build_model(found.config, spare=found.portable["source"]["spare"]).eval()
+    ours.load_state_dict(dict(found.weights))
+    assert len(QM9) == 50
+    for molecules in (QM9, MIXED):
+        batch = batch_of(*molecules, hf_compat=compat)
+        want = theirs(**inputs(batch)).logits
+        got = ours(batch)
+        torch.testing.assert_close(got, want, atol=1e-5, rtol=0)
+        assert want.std() > 1e-3
+
+    # Gradients of every tensor, under its official name.
+    weight = torch.sin(torch.arange(got.numel())).view_as(got)
+    (want * weight).sum().backward()
+    (got * weight).sum().backward()
+    grads = {name: parameter.grad for name, parameter in ours.named_parameters()}
+    named = {name: grads.get(name, torch.zeros_like(t)) for name, t in ours.state_dict().items()}
+    official = official_state(found.config, named, found.portable)
+    for name, parameter in theirs.named_parameters():
+        grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        torch.testing.assert_close(official[name], grad, atol=3e-5 * max(1.0, float(grad.abs().max())), rtol=0)
+
+    # What we write, they read.
+    write_transformers(tmp_path / "ours", found.config, found.weights, found.portable)
+    again, told = GraphormerForGraphClassification.from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not told["missing_keys"] and not told["unexpected_keys"] and not told["mismatched_keys"]
+    assert torch.equal(again.eval()(**inputs(batch)).logits, want)

@@ -1,0 +1,156 @@
+"""TimeseriesTask as the engine and the command line use it, on a small file of three sines."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import xarray as xr
+
+import isoform
+from isoform.core import config as configs
+from isoform.core.cli import main
+from isoform.core.domain import UserError
+from isoform.timeseries import DOMAIN
+from isoform.timeseries.task import TimeseriesTask
+
+CONTEXT, HORIZON, ROWS = 13, 5, 331
+SMALL = [
+    "data.source=file", "data.season=24", f"model.context={CONTEXT}", f"model.horizon={HORIZON}", "train.epochs=1",
+    "train.batch=32", "train.accumulate=1", "backbone.dim=16", "train.log_every=50",
+]  # fmt: skip
+
+
+def write_sines(path, names=("north", "south", "east"), rows=ROWS, missing=()):
+    t = np.arange(rows)
+    table = pd.DataFrame({"stamp": pd.date_range("2024-03-01", periods=rows, freq="h")})
+    for i, name in enumerate(names):
+        table[name] = 50 * (i + 1) + 10 * np.sin(2 * np.pi * (t + 5 * i) / 24) + 0.1 * t
+    for row, name in missing:
+        table.loc[row, name] = np.nan
+    table.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def sines(tmp_path_factory):
+    return write_sines(tmp_path_factory.mktemp("data") / "sines.csv")
+
+
+def app(path, *sets, name="itransformer-tiny"):
+    drop = ["data.val_from", "data.test_from", "data.until"] if name == "itransformer-tiny" else []
+    config = configs.resolve(name, domain=DOMAIN, sets=[*SMALL, f"data.path={path}", *sets])
+    plain = {key.split(".")[1]: None for key in drop}
+    return config.model_copy(update={"data": config.data.model_copy(update=plain)})
+
+
+@pytest.fixture(scope="module")
+def run(sines, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "sines"
+    settings = dict(one.split("=") for one in SMALL)
+    settings = {key: json.loads(value) if value[0].isdigit() else value for key, value in settings.items()}
+    return isoform.train("timeseries/itransformer-own", run_dir=folder, progress=False, **settings,
+                         **{"data.path": str(sines), "head.quantiles": [0.1, 0.5, 0.9]})  # fmt: skip
+
+
+def test_every_window_is_a_sample(sines):
+    task = TimeseriesTask(app(sines))
+    # 331 rows: 66 test, 33 validation, 232 train; stride 1, horizons within their split.
+    assert task.sizes() == {"train": 232 - CONTEXT - HORIZON + 1, "val": 33 - HORIZON + 1, "test": 66 - HORIZON + 1}
+
+
+def test_augmentation_is_a_function_of_its_generator(sines):
+    task = TimeseriesTask(app(sines))
+    draw = lambda seed: task.collate([task.sample("train", i, np.random.default_rng(seed + i)) for i in (3, 8, 1)])  # noqa: E731
+    one, again, other = draw(0), draw(0), draw(50)
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert not torch.equal(one["context"], other["context"])
+    plain = task.collate([task.sample("train", i, None) for i in (3, 8, 1)])
+    assert not torch.equal(plain["target"], one["target"])  # stretched with its look-back
+    ratio = one["target"] / plain["target"]
+    assert torch.allclose(ratio, ratio[:, :1, :1].expand_as(ratio), atol=1e-4)
+
+
+def test_a_batch_keeps_the_same_variates(sines):
+    task = TimeseriesTask(app(sines, "augment.variates=0.67"))
+    batch = task.collate([task.sample("train", i, None) for i in range(7)])
+    mixed = task.mix(batch, np.random.default_rng(1))
+    assert mixed["target"].shape == (7, HORIZON, 2) and mixed["context"].shape == (7, CONTEXT, 2)
+    assert mixed["calendar"].shape == batch["calendar"].shape
+    chosen = [v for v in range(3) if any(torch.equal(batch["target"][..., v], mixed["target"][..., w]) for w in (0, 1))]
+    assert len(chosen) == 2
+    for w, v in enumerate(chosen):
+        assert torch.equal(batch["context"][..., v], mixed["context"][..., w])
+
+
+class Fixed(torch.nn.Module):
+    """Forecasts one number everywhere, with quantiles around it."""
+
+    def forward(self, context, **_):
+        out = torch.full((len(context), HORIZON, context.shape[-1], 3), 0.5)
+        out[..., 1], out[..., 2] = 0.0, 1.0
+        return out
+
+
+def test_loss_by_hand_and_without_missing_targets(tmp_path):
+    path = write_sines(tmp_path / "gaps.csv", missing=[(40, "south"), (41, "south"), (42, "east")])
+    task = TimeseriesTask(app(path, "head.quantiles=[0.2, 0.9]", "augment.variates=1.0"))
+    batch = task.collate([task.sample("train", i, None) for i in range(25, 42)])
+    seen = batch["observed"]
+    assert seen.dtype == torch.bool and not seen.all()
+    found = task.loss(Fixed(), batch)
+    target = batch["target"][seen]
+    point = (target - 0.5).square().mean()
+    pinball = (torch.maximum(0.2 * target, -0.8 * target) + torch.maximum(0.9 * (target - 1), -0.1 * (target - 1))) / 2
+    torch.testing.assert_close(found["point"], point)
+    torch.testing.assert_close(found["pinball"], pinball.mean())
+    torch.testing.assert_close(found["loss"], point + pinball.mean())
+    batch["target"] = torch.where(seen, batch["target"], 1e6)
+    torch.testing.assert_close(task.loss(Fixed(), batch)["loss"], found["loss"])
+
+
+def test_a_run_judges_itself_beside_baselines(run):
+    test = run.metrics["test"]
+    assert {"mse", "mae", "windows", "unit_mae", "mase", "crps"} <= test.keys()
+    assert test["windows"] == 66 - HORIZON + 1
+    assert {"last", "seasonal_naive", "linear"} <= run.results["baselines"].keys()
+    for found in run.results["baselines"].values():
+        assert found["test"]["windows"] == test["windows"]
+    assert (run.folder / "report.html").read_text().count("<svg") >= 4
+
+
+def test_predictions_are_in_the_data_s_units(run, sines):
+    table = pd.read_csv(sines, index_col="stamp", parse_dates=True)
+    with xr.open_dataset(run.folder / "predictions.nc", engine="h5netcdf") as found:
+        assert found.sizes["window"] == 66 - HORIZON + 1 and list(found.variate.values) == ["north", "south", "east"]
+        origin = pd.Timestamp(found.origin.values[7])
+        truth = table.loc[origin:].iloc[:HORIZON]
+        np.testing.assert_allclose(found.truth.values[7], truth, rtol=1e-5)
+        assert (np.diff(found.quantiles.values, axis=-1) >= 0).all()
+
+
+def test_eval_on_other_variates_and_rows(run, tmp_path, capsys):
+    other = write_sines(tmp_path / "west.csv", names=("west", "south"), rows=251)
+    own = (run.folder / "predictions.nc").stat().st_mtime_ns
+    argv = ["timeseries", "eval", str(run.folder), "--data", str(other), "--json"]
+    assert main(argv, domains={"timeseries": lambda: DOMAIN}) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["metrics"]["windows"] == 50 - HORIZON + 1
+    assert (run.folder / "predictions.nc").stat().st_mtime_ns == own
+    assert (run.folder / "predictions.west.nc").exists()
+
+
+def test_too_few_rows_are_one_sentence(tmp_path):
+    path = write_sines(tmp_path / "short.csv", rows=20)
+    with pytest.raises(UserError, match=r"short\.csv.*20 rows"):
+        TimeseriesTask(app(path))
+
+
+def test_settling_twice_changes_nothing(sines):
+    config = configs.resolve("itransformer-own", domain=DOMAIN, sets=[f"data.path={sines}"])
+    once, notes = DOMAIN.settle(config)
+    assert notes and DOMAIN.settle(once) == (once, [])
+    assert (once.model.horizon, once.backbone.dim) == (24, 64) and isinstance(once.train.epochs, int)

@@ -1,0 +1,396 @@
+"""Stamps -> one regular grid, and the rows of a file -> values on it.
+
+The rules, each of which leaves a sentence in the Findings where it was used:
+
+- Order. Rows may come in any order.
+- Zones. Stamps with an offset, and those of a zone that the file names, are converted to UTC; the panel's zone is
+  data.tz, else the file's, else "UTC". Stamps without one are localised by data.tz: an hour that the clock shows twice
+  in autumn is told apart by order of appearance, the hour that it skips in spring is no gap, and a row in the skipped
+  hour is left out. Without data.tz they stay as they are; where an hour is missing in spring and one is doubled in
+  autumn, as daylight saving does, the finding suggests data.tz.
+- Clock. Steps of up to an hour count in UTC. Longer ones (6 h, days, months) count on the wall's clock where the stamps
+  follow that one: a day is a local day of 23 to 25 hours, and the panel then needs no zone.
+- Frequency. The most common step, if at least half of all steps are that long, or the calendar's that the stamps
+  follow; else data.freq is needed. A stamp between two steps goes to the nearer one.
+- Aggregation. Where data.freq is coarser than the file, the rows of one step become their mean, sum or last value,
+  missing ones left aside; but a sum needs all rows of its step, else it would be too low and is missing.
+- Duplicates. Rows of the same stamp that are equal in every column count once; others are aggregated.
+- Gaps. A step without a row is a row of missing values.
+- Unreadable stamps. Fewer than 1 %: these rows are left out and named; else the file is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+import pandas as pd
+
+from isoform.core.domain import UserError
+from isoform.timeseries.config import DataConfig
+from isoform.timeseries.data.frequency import (
+    DAY,
+    HOUR,
+    Grid,
+    differences,
+    find_freq,
+    fixed_step,
+    make_grid,
+    parse_freq,
+    usual_length,
+)
+from isoform.timeseries.data.series import Findings
+from isoform.timeseries.data.stamps import Stamps
+
+NAMED = 5  # rows that a finding names
+# Whose clock changes are compared with missing and doubled hours, to suggest a zone.
+_LIKELY = (
+    "Europe/Berlin", "Europe/London", "Europe/Athens", "America/New_York", "America/Chicago", "America/Denver",
+    "America/Los_Angeles", "Australia/Sydney", "Pacific/Auckland", "America/Santiago",
+)  # fmt: skip
+Get = Callable[[np.ndarray], np.ndarray]  # rows of the file -> their values [rows, C]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A regular grid, and the rows of a file that belong to each of its steps.
+
+    time      the grid, naive: UTC where `tz` is set, else the wall's clock
+    order     int64 [kept rows]: rows of the file sorted by series, instant and appearance
+    first     int64 [U + 1]: where in `order` each of the U different (series, instant) begins
+    place     int64 [U]: index into time
+    bounds    int64 [series + 1]: where in `place` each series begins
+    needed    int64 [time]: rows that make a whole step, for sums; None where any number does
+    repeated  rows whose stamp stood in an earlier row of their series
+    differing bool [U]: stamps whose rows differed, as far as values have been read
+    """
+
+    time: pd.DatetimeIndex
+    freq: str
+    tz: str | None
+    order: np.ndarray
+    first: np.ndarray
+    place: np.ndarray
+    bounds: np.ndarray
+    needed: np.ndarray | None = None
+    repeated: int = 0
+    differing: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+
+    def span(self, series: int = 0) -> tuple[int, int]:
+        """First step of a series, and the one after its last."""
+        low, high = self.bounds[series], self.bounds[series + 1]
+        return (int(self.place[low]), int(self.place[high - 1]) + 1) if high > low else (0, 0)
+
+    def read(self, get: Get, start: int, stop: int, how: str, series: int = 0) -> np.ndarray:
+        """Values of the steps [start, stop) of a series, [stop - start, C], NaN where there is no row.
+
+        `how` is "mean", "sum" or "last". Only the rows of these steps are asked for, so `get` may read from a disk.
+        """
+        low, high = self.bounds[series], self.bounds[series + 1]
+        u0, u1 = low + np.searchsorted(self.place[low:high], [start, stop])
+        base = self.first[u0]
+        rows = self.order[base : self.first[u1]]
+        values, differ = merge(get(rows), self.first[u0 : u1 + 1] - base, how)
+        if len(self.differing):
+            self.differing[u0:u1] |= differ
+        needed = None if self.needed is None or how != "sum" else self.needed[start:stop]
+        return bins(values, self.place[u0:u1] - start, stop - start, how, needed)
+
+
+def taker(values: np.ndarray) -> Get:
+    """`Get` of values in memory [rows, C]; a run of rows is a view."""
+
+    def get(rows: np.ndarray) -> np.ndarray:
+        if len(rows) and rows[-1] - rows[0] + 1 == len(rows) and (np.diff(rows) == 1).all():
+            return values[rows[0] : rows[-1] + 1]
+        return values[rows]
+
+    return get
+
+
+def merge(values: np.ndarray, first: np.ndarray, how: str) -> tuple[np.ndarray, np.ndarray]:
+    """(values [U, C] of U instants, bool [U] which of them had rows that differ) of rows [n, C] sorted by instant.
+
+    `first` [U + 1] says where each instant's rows begin. Equal rows count once; of those that differ, each column is
+    aggregated over what isn't missing.
+    """
+    sizes = np.diff(first)
+    if len(values) == len(sizes):
+        return values, np.zeros(len(sizes), bool)
+    merged = values[first[:-1]].copy()
+    several = sizes > 1
+    block = values[np.repeat(several, sizes)]
+    label = np.repeat(np.arange(several.sum()), sizes[several])
+    plain = np.where(np.isnan(block), np.nan, block + 0.0).astype(np.float64)  # one NaN, one zero
+    keys = np.ascontiguousarray(np.column_stack([label.astype(np.float64), plain]))
+    words = keys.view(np.dtype((np.void, keys.shape[1] * 8)))[:, 0]
+    keep = np.sort(np.unique(words, return_index=True)[1])
+    block, label = block[keep], label[keep]
+    starts = np.searchsorted(label, np.arange(several.sum()))
+    merged[several] = _reduce(block, starts, how)
+    differ = np.zeros(len(sizes), bool)
+    differ[several] = np.bincount(label, minlength=int(several.sum())) > 1
+    return merged, differ
+
+
+def bins(values: np.ndarray, place: np.ndarray, rows: int, how: str, needed: np.ndarray | None = None) -> np.ndarray:
+    """[rows, C] with values [U, C] at the ascending places [U]; those of one place are aggregated, others are NaN.
+
+    With `needed` [rows], a sum of fewer values, or of one that is missing, is missing.
+    """
+    starts = np.flatnonzero(np.diff(place, prepend=-1))
+    if len(starts) == rows == len(place) and needed is None:
+        return values
+    out = np.full((rows, *values.shape[1:]), np.nan, values.dtype)
+    if len(starts) < len(place):
+        sums = _reduce(values, starts, how)
+        if needed is not None:
+            sums[np.logical_or.reduceat(np.isnan(values), starts, axis=0)] = np.nan
+        values = sums
+    at = place[starts]
+    out[at] = values
+    if needed is not None:
+        out[at[np.diff(starts, append=len(place)) < needed[at]]] = np.nan
+    return out
+
+
+def _reduce(values: np.ndarray, starts: np.ndarray, how: str) -> np.ndarray:
+    """Mean, sum or last of each run of rows, over what isn't NaN; NaN where all is."""
+    there = ~np.isnan(values)
+    if how == "last":
+        rows = np.where(there, np.arange(len(values))[:, None], -1)
+        last = np.maximum.reduceat(rows, starts, axis=0)
+        return np.where(last < 0, np.nan, np.take_along_axis(values, np.maximum(last, 0), axis=0)).astype(values.dtype)
+    total = np.add.reduceat(np.where(there, values, 0).astype(np.float64), starts, axis=0)
+    count = np.add.reduceat(there.astype(np.int64), starts, axis=0)
+    if how == "mean":
+        total = total / np.maximum(count, 1)
+    return np.where(count == 0, np.nan, total).astype(values.dtype)
+
+
+def make_axis(
+    stamps: Stamps,
+    data: DataConfig,
+    findings: Findings,
+    where: str,
+    series: np.ndarray | None = None,
+    numbers: np.ndarray | None = None,
+) -> Axis:
+    """The axis of a file's rows; the module's text has the rules.
+
+    `series` [rows] numbers the series of a long file from 0. `numbers` are what a person calls the rows. Raises UserError naming the row of the first stamp that can't be read, where there are too many, an
+    unknown zone, and for what `make_grid` refuses.
+    """
+    where = f"{where} {stamps.source}"
+    codes = np.zeros(len(stamps.time), np.int64) if series is None else series
+    _refuse_unreadable(stamps, findings, where, numbers)
+    time, tz, kept = _zoned(stamps, data, codes, findings, where)
+    rows = np.flatnonzero(kept)
+    if not len(rows):
+        raise UserError(f"{where}: no row is left; every stamp lies in an hour that {tz} skips, check data.tz")
+    instant, code = time.view(np.int64)[rows], codes[rows]
+    count = int(codes.max()) + 1 if series is not None else 1
+    steps = np.diff(instant)
+    if (np.diff(code) < 0).any() or (steps[np.diff(code) == 0] < 0).any():
+        sorting = np.lexsort((np.arange(len(rows)), instant, code))
+        if (steps[np.diff(code) == 0] < 0).any():
+            findings.say("rows were not in the order of time: sorted", unsorted=True)
+        rows, instant, code = rows[sorting], instant[sorting], code[sorting]
+    new = np.ones(len(rows), bool)
+    new[1:] = (np.diff(instant) != 0) | (np.diff(code) != 0)
+    first = np.append(np.flatnonzero(new), len(rows))
+    unique, owner = instant[new], code[new]
+    repeated = len(rows) - len(unique)
+    if tz is None and repeated and not stamps.zoned:
+        _suggest_zone(unique, instant[~new], findings)
+    grid, tz = _grid(unique, owner, tz, data, findings, where)
+    needed = _needed(grid, unique, owner, tz, stamps, data) if grid.coarse and data.aggregate == "sum" else None
+    # On the wall's clock an instant may lie before an earlier one: keep places ascending within a series.
+    place = np.maximum.accumulate(grid.place + owner * len(grid.time)) - owner * len(grid.time)
+    if grid.moved and not grid.coarse:
+        findings.say(
+            f"{grid.moved:,} of {len(unique):,} stamps lie between steps of {grid.freq}: moved to the nearest",
+            moved=grid.moved,
+        )
+    if grid.coarse:
+        findings.say(f"rows of one {grid.freq} step are aggregated ({data.aggregate})", aggregated=data.aggregate)
+    bounds = np.searchsorted(owner, np.arange(count + 1))
+    differing = np.zeros(len(unique) if repeated else 0, bool)
+    return Axis(grid.time, grid.freq, tz, rows, first, place, bounds, needed, repeated, differing)
+
+
+def _refuse_unreadable(stamps: Stamps, findings: Findings, where: str, numbers: np.ndarray | None) -> None:
+    bad = np.flatnonzero(np.isnat(stamps.time))
+    if not len(bad):
+        return
+    called = np.arange(1, len(stamps.time) + 1) if numbers is None else numbers
+    shown = [f'row {called[row]} ("{_short(stamps.show(row))}")' for row in bad[:NAMED].tolist()]
+    if len(bad) == len(stamps.time):
+        raise UserError(f"{where}: no cell is a stamp ({shown[0]}); name the column of stamps in data.time")
+    if len(bad) * 100 >= len(stamps.time):
+        raise UserError(
+            f"{where}: {len(bad):,} of {len(stamps.time):,} stamps can't be read, the first in {shown[0]}; "
+            "write stamps as 2024-01-31 13:00"
+        )
+    more = f" and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
+    findings.say(
+        f"rows without a stamp that can be read are left out: {', '.join(shown)}{more}", unreadable_stamps=len(bad)
+    )
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _zoned(
+    stamps: Stamps, data: DataConfig, codes: np.ndarray, findings: Findings, where: str
+) -> tuple[np.ndarray, str | None, np.ndarray]:
+    """(datetime64[ns] in UTC or naive, zone, which rows have one)."""
+    if data.tz is not None:
+        try:
+            ZoneInfo(data.tz)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise UserError(f'data.tz = "{data.tz}": no such time zone; write it as Europe/Berlin or UTC') from None
+    readable = ~np.isnat(stamps.time)
+    if stamps.zoned:
+        zone = data.tz or stamps.zone or "UTC"
+        findings.say(f"stamps carry their offset from UTC; zone {zone}", tz=zone)
+        return stamps.time, zone, readable
+    if data.tz is None:
+        return stamps.time, None, readable
+    time, doubled, skipped = localise(stamps.time, data.tz, codes)
+    said = f"stamps are {data.tz}'s clock: {doubled:,} rows in hours that it shows twice"
+    if skipped:
+        said += f", {skipped:,} in hours that it skips left out"
+        if not doubled:
+            said += "; if the clock of the data never changes, set data.tz to a fixed zone, for example Etc/GMT-1"
+    findings.say(said, tz=data.tz, doubled_hours=doubled, skipped_hours=skipped)
+    return time, data.tz, ~np.isnat(time)
+
+
+def localise(time: np.ndarray, zone: str, codes: np.ndarray) -> tuple[np.ndarray, int, int]:
+    """Stamps of a zone's clock in UTC; (datetime64[ns] with NaT in skipped hours, rows in doubled, in skipped hours).
+
+    Of rows of one series with the same doubled stamp, the first half in order of appearance is before the clock was
+    set back; in a file that runs backwards, the last half. A stamp that is there once is before.
+    """
+    wall = pd.DatetimeIndex(time)
+    before = wall.tz_localize(zone, ambiguous=np.ones(len(wall), bool), nonexistent="NaT")
+    after = wall.tz_localize(zone, ambiguous=np.zeros(len(wall), bool), nonexistent="NaT")
+    found = before.tz_convert("UTC").tz_localize(None).to_numpy().astype("M8[ns]", copy=True)
+    doubled = np.flatnonzero(np.asarray(before != after) & before.notna())
+    if len(doubled):
+        groups = pd.DataFrame({"code": codes[doubled], "time": time[doubled]}).groupby(["code", "time"])
+        rank, size = groups.cumcount().to_numpy(), groups["time"].transform("size").to_numpy()
+        steps = np.diff(time)[np.diff(codes) == 0]
+        if (steps < np.timedelta64(0)).sum() > (steps > np.timedelta64(0)).sum():
+            rank = size - 1 - rank
+        late = doubled[(2 * rank >= size) & (size > 1)]
+        found[late] = after[late].tz_convert("UTC").tz_localize(None).to_numpy()
+    skipped = int((wall.notna() & before.isna()).sum())
+    return found, len(doubled), skipped
+
+
+def _wall(instant: np.ndarray, zone: str) -> np.ndarray:
+    """UTC nanoseconds as the zone's clock shows them."""
+    local = pd.DatetimeIndex(instant.view("M8[ns]")).tz_localize("UTC").tz_convert(zone).tz_localize(None)
+    return local.as_unit("ns").asi8
+
+
+def _grid(
+    unique: np.ndarray, owner: np.ndarray, tz: str | None, data: DataConfig, findings: Findings, where: str
+) -> tuple[Grid, str | None]:
+    """The grid on the clock that the stamps follow, and the zone if that is UTC."""
+    freq = parse_freq(data.freq) if data.freq is not None else None
+    steps = differences(unique, owner)
+    if tz is None:
+        return make_grid(unique, steps, freq, 0, where), None
+    wall = _wall(unique, tz)
+    ahead = int(wall[0] - unique[0])
+    if tz == "UTC" or (freq is not None and usual_length(freq) <= HOUR):
+        return make_grid(unique, steps, freq, ahead, where), tz
+    # Steps on the wall's clock may go back by an hour in autumn; only their most common length matters.
+    wall_steps = differences(wall, owner)
+    grids: list[Grid | None] = []
+    problem: UserError | None = None
+    for clock, lengths, lead in ((unique, steps, ahead), (wall, wall_steps, 0)):
+        try:
+            grids.append(make_grid(clock, lengths, freq, lead, where))
+        except UserError as error:
+            grids.append(None)
+            problem = problem or error
+    universal, local = grids
+    if universal is not None and (step := fixed_step(universal.freq)) is not None and step <= HOUR:
+        return universal, tz
+    if local is None and universal is None:
+        assert problem is not None
+        raise problem
+    if local is None or (universal is not None and _prefers_utc(universal, local)):
+        assert universal is not None
+        return universal, tz
+    findings.say(
+        f"steps of {local.freq} count on the clock of {tz}, so the length of a day doesn't matter to them", clock="wall"
+    )
+    return local, None
+
+
+def _prefers_utc(universal: Grid, local: Grid) -> bool:
+    """False where the stamps follow the wall's clock from midnight, or fit it no worse than UTC."""
+    step = fixed_step(local.freq)
+    from_midnight = step is None or int(local.time.asi8[0]) % min(step, DAY) == 0
+    if local.coarse or (local.moved == 0 and from_midnight):
+        return False
+    return universal.moved < local.moved or universal.moved == 0
+
+
+def _needed(
+    grid: Grid, unique: np.ndarray, owner: np.ndarray, tz: str | None, stamps: Stamps, data: DataConfig
+) -> np.ndarray | None:
+    """Rows of the file's own step that each step of a coarser grid holds; None where the file has no step."""
+    steps = differences(unique, owner)
+    try:
+        fine = fixed_step(find_freq(unique, steps, ""))
+    except UserError:
+        return None  # single events: their sum is what there is
+    if fine is None:
+        return None
+    edges = grid.edges()
+    zone = data.tz or stamps.zone
+    if tz is None and zone is not None:  # local days: 23 to 25 hours
+        ones = np.ones(len(edges), bool)
+        edges = edges.tz_localize(zone, ambiguous=ones, nonexistent="shift_forward").tz_convert("UTC").tz_localize(None)
+    return np.round(np.diff(edges.as_unit("ns").asi8) / fine).astype(np.int64)
+
+
+def _suggest_zone(unique: np.ndarray, repeated: np.ndarray, findings: Findings) -> None:
+    """Says so where naive stamps lack and repeat just the hours that a zone's clock skips and shows twice."""
+    if unique[-1] - unique[0] > 200 * 366 * DAY:
+        return
+    hours = pd.date_range(
+        pd.Timestamp(unique.min()).floor("h"), pd.Timestamp(unique.max()).floor("h"), freq="h"
+    ).as_unit("ns")
+    there = np.unique(unique // HOUR)
+    twice = np.unique(repeated // HOUR)
+    for zone in _LIKELY:
+        _, skipped, doubled = _changes(hours, zone)
+        if not len(doubled) or not np.isin(doubled, twice).all() or np.isin(skipped, there).any():
+            continue
+        if len(twice) > 2 * len(doubled):
+            continue  # stamps repeat all over
+        findings.say(
+            f"stamps lack and repeat the hours that the clock of {zone} skips and shows twice; these count as missing and "
+            f"as duplicates: set data.tz, for example {zone}",
+            suggested_tz=zone,
+        )
+        return
+
+
+def _changes(hours: pd.DatetimeIndex, zone: str) -> tuple[str, np.ndarray, np.ndarray]:
+    """(zone, hours that its clock skips, hours that it shows twice), hours since 1970."""
+    before = hours.tz_localize(zone, ambiguous=np.ones(len(hours), bool), nonexistent="NaT")
+    after = hours.tz_localize(zone, ambiguous=np.zeros(len(hours), bool), nonexistent="NaT")
+    number = hours.asi8 // HOUR
+    return zone, number[before.isna()], number[np.asarray(before != after) & before.notna()]

@@ -1,0 +1,274 @@
+"""`isoform timeseries check`: what a model would be trained on, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from isoform.core.domain import CheckReport, UserError
+from isoform.core.schema import AppConfig
+from isoform.timeseries.config import TimeseriesApp
+from isoform.timeseries.data.series import Panel
+from isoform.timeseries.data.splits import SPLITS, Borders, borders_of, window_counts
+from isoform.timeseries.data.survey import BINS, Survey, equal_variates, leaking_covariates, repeated_windows, survey
+
+LISTED = 20  # variates with a line of their own
+NAMED = 10  # of each kind of finding, in the text
+_STUCK = 0.02  # of a variate's rows: a longer run of equal values is named
+_SHADES = {"val": "#9ca0ab33", "test": "#9ca0ab66"}
+_LINE, _GAP = "#2f5bd0", "#c43a5e"
+
+
+def check(target: AppConfig | Path) -> CheckReport:
+    """Reads the data of an app, or a file, and reports on them: grid, zones, gaps, ranges, units, splits and windows.
+
+    Leakage is a covariate that is the target to be forecast, or test horizons (1 % of them) that stand word for word
+    among the training rows. Raises UserError where the data can't be read.
+    """
+    config = _app_of(target) if isinstance(target, Path) else target
+    assert isinstance(config, TimeseriesApp)
+    from isoform.timeseries.settle import panel_of  # which settling reads as well, so that the file is read once
+
+    panel = panel_of(config.data)
+    config, notes = _settled(config)
+    context, horizon = config.model.context, config.model.horizon
+    low, high = _bounds(config, panel)
+    found = survey(panel, low, high)
+    data = _facts(panel, found)
+    data["windows"] = {}
+    if isinstance(context, int) and isinstance(horizon, int):
+        cuts = borders_of(config.data, panel)
+        data |= {"context": context, "horizon": horizon, "windows": window_counts(config.data, panel, context, horizon)}
+        data["splits"] = _spans(panel, cuts)
+        data["repeated_windows"], data["test_windows"] = repeated_windows(panel, cuts, horizon)
+        leaks = leaking_covariates(panel, horizon)
+    else:
+        cuts, leaks = [], leaking_covariates(panel, 1)
+    data["leaks"] = [{"covariate": name, "variate": variate, "lead": lead} for name, variate, lead in leaks]
+    data["equal_variates"] = equal_variates(panel)
+    lines = [*_lines(panel, found, data, config), *notes]
+    copies = data.get("repeated_windows", 0)
+    leakage = bool(leaks) or (copies > 0 and copies >= 0.01 * data["test_windows"])
+    lines.append("LEAKAGE: see above" if leakage else "no leakage found")
+    return CheckReport(lines, data, leakage, _page(panel, found, lines, leakage, cuts))
+
+
+def _app_of(path: Path) -> TimeseriesApp:
+    """What `itransformer-own` would make of a file."""
+    return TimeseriesApp.model_validate(
+        {"domain": "timeseries", "app": "check", "auto": True, "data": {"source": "file", "path": str(path)},
+         "model": {"context": "auto", "horizon": "auto"}, "train": {"epochs": "auto"}}
+    )  # fmt: skip
+
+
+def _settled(config: TimeseriesApp) -> tuple[TimeseriesApp, list[str]]:
+    """The app with look-back and horizon; a line instead where the data are too few for any."""
+    if "auto" not in (config.model.context, config.model.horizon):
+        return config, []
+    from isoform.timeseries.settle import settle
+
+    try:
+        return settle(config)[0], []
+    except UserError as error:
+        return config, [str(error)]
+
+
+def _bounds(config: TimeseriesApp, panel: Panel) -> tuple[np.ndarray, np.ndarray]:
+    given = config.data.bounds
+    pairs = [given.get(name, given.get("*", (-np.inf, np.inf))) for name in panel.variates]
+    return np.array([low for low, _ in pairs]), np.array([high for _, high in pairs])
+
+
+def _facts(panel: Panel, found: Survey) -> dict[str, Any]:
+    """Everything as JSON."""
+    times = [
+        panel.local(pd.DatetimeIndex(series["time"].values[[0, int(series.attrs["rows"]) - 1]])) for series in panel
+    ]
+    units = panel.first.coords["units"].values if "units" in panel.first.coords else [""] * len(panel.variates)
+    columns = zip(
+        panel.variates, units, found.least, found.most, found.mean, found.deviation, found.missing, found.stuck,
+        found.outside, strict=True,
+    )  # fmt: skip
+    return {
+        "origin": panel.origin, "licence": panel.licence, "sha256": panel.sha256, "freq": panel.freq, "tz": panel.tz,
+        "series": len(panel.series), "rows": found.rows,
+        "first": str(min(one[0] for one in times)), "last": str(max(one[1] for one in times)),
+        "past": panel.names("past"), "known": panel.names("known"), "static": panel.names("static"),
+        "known_ahead": max(series.sizes["time"] - int(series.attrs["rows"]) for series in panel),
+        "variates": {
+            name: {"unit": str(unit), "min": _number(low), "max": _number(high), "mean": _number(mean),
+                   "std": _number(std), "missing": round(float(gone), 6), "longest_run": int(run), "outside": int(out)}
+            for name, unit, low, high, mean, std, gone, run, out in columns
+        },
+        "constant": [n for n, same in zip(panel.variates, found.constant, strict=True) if same],
+        "empty": [n for n, count in zip(panel.variates, found.count, strict=True) if not count],
+        "findings": list(panel.findings.lines), "reading": dict(panel.findings.data),
+    }  # fmt: skip
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _spans(panel: Panel, cuts: Sequence[Borders]) -> dict[str, list[str]]:
+    """{split: [first, last] local stamp} of the rows of horizons, over all series."""
+    spans = {}
+    for split in SPLITS:
+        ends = [
+            panel.local(pd.DatetimeIndex(series["time"].values[[cut[split][0], cut[split][1] - 1]]))
+            for series, cut in zip(panel, cuts, strict=True) if cut[split][1] > cut[split][0]
+        ]  # fmt: skip
+        if ends:
+            spans[split] = [str(min(one[0] for one in ends)), str(max(one[1] for one in ends))]
+    return spans
+
+
+def _lines(panel: Panel, found: Survey, data: Mapping[str, Any], config: TimeseriesApp) -> list[str]:
+    series = f"{data['series']:,} series of " if data["series"] > 1 else ""
+    zone = f" ({panel.tz})" if panel.tz else ""
+    lines = [
+        f"{panel.origin}: {series}{_count(len(panel.variates), 'variate')}, {found.rows:,} rows, one each {panel.freq}, "
+        f"from {data['first']} to {data['last']}{zone}",
+        *panel.findings.lines,
+    ]
+    for kind, said in (("past", "past covariates"), ("known", "known-future covariates"), ("static", "static values")):
+        if data[kind]:
+            lines.append(f"{said}: {_some(data[kind])}")
+    if data["known"]:
+        lines.append(f"known-future covariates go on for {data['known_ahead']:,} rows behind the last target")
+    lines += _by_variate(data["variates"], found)
+    if data["empty"]:
+        lines.append(f"without any value: {_some(data['empty'])}")
+    if data["constant"]:
+        lines.append(f"always the same value: {_some(data['constant'])}")
+    limit = max(24, _STUCK * found.rows / max(1, data["series"]))
+    stuck = {
+        n: v["longest_run"]
+        for n, v in data["variates"].items()
+        if v["longest_run"] > limit and n not in data["constant"]
+    }
+    if stuck:
+        worst = sorted(stuck, key=lambda name: -stuck[name])
+        lines.append("the same value for long: " + _some([f"{name} ({stuck[name]:,} rows)" for name in worst]))
+    outside = [f"{name} ({v['outside']:,} values)" for name, v in data["variates"].items() if v["outside"]]
+    if outside:
+        lines.append(f"outside data.bounds: {_some(outside)}")
+    for members in data["equal_variates"][:NAMED]:
+        lines.append(f"equal in every row: {' = '.join(members[:NAMED])}")
+    for split, (first, last) in data.get("splits", {}).items():
+        lines.append(f"{split}: {first} to {last}, {_count(data['windows'].get(split, 0), 'window')}")
+    if "context" in data:
+        lines.append(f"windows: look-back {data['context']}, horizon {data['horizon']}")
+        absent = [split for split in SPLITS if not data["windows"].get(split)]
+        if absent:
+            lines.append(
+                f"no window for {', '.join(absent)}: shorten model.context or model.horizon, or give more rows"
+            )
+    for leak in data["leaks"]:
+        when = "in the same row" if not leak["lead"] else f"{leak['lead']} rows ahead"
+        lines.append(f"covariate {leak['covariate']} is the target {leak['variate']} {when}: leave it out (data.drop)")
+    if data.get("repeated_windows"):
+        lines.append(
+            f"{data['repeated_windows']:,} of {data['test_windows']:,} test horizons stand word for word in the training rows"
+        )
+    return lines
+
+
+def _by_variate(variates: Mapping[str, Mapping[str, Any]], found: Survey) -> list[str]:
+    """A line a variate; of many, the share of missing values and those with most."""
+    names = list(variates)
+    lines = []
+    if len(names) > LISTED:
+        gone = found.missing
+        lines.append(
+            f"missing values: {100 * gone.mean():.2f} % in all, median {100 * np.median(gone):.2f} %, "
+            f"most {100 * gone.max():.2f} % of a variate"
+        )
+        if not gone.max():
+            return lines
+        names = [names[i] for i in np.argsort(-gone, kind="stable")[:NAMED] if gone[i] > 0]
+    for name in names:
+        v = variates[name]
+        unit = f" [{v['unit']}]" if v["unit"] else ""
+        if v["min"] is None:
+            lines.append(f"  {name}{unit}: no value")
+            continue
+        gaps = f", {100 * v['missing']:.2g} % missing" if v["missing"] else ""
+        lines.append(
+            f"  {name}{unit}: {v['min']:.6g} to {v['max']:.6g}, mean {v['mean']:.4g}, deviation {v['std']:.4g}{gaps}"
+        )
+    return lines
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
+
+
+def _page(panel: Panel, found: Survey, lines: list[str], leakage: bool, cuts: Sequence[Borders]) -> str:
+    cells = []
+    for (number, variate), picture in found.pictures.items():
+        name = str(panel.series[number].attrs.get("id", ""))
+        caption = f"{name} · {panel.variates[variate]}" if name else panel.variates[variate]
+        cells.append({"caption": caption, "svg": _svg(panel, number, picture, cuts[number] if cuts else {})})
+    environment = Environment(
+        loader=PackageLoader("isoform.timeseries.data", "."), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    template = environment.get_template("check.html.j2")
+    return template.render(title=panel.origin, lines=lines, leakage=leakage, cells=cells)
+
+
+def _svg(
+    panel: Panel, number: int, picture: tuple[np.ndarray, np.ndarray, np.ndarray], cut: Mapping[str, tuple[int, int]]
+) -> str:
+    """Least and most value along time, the splits behind it."""
+    from matplotlib.figure import Figure
+
+    from isoform.core.drawing import label, to_svg
+
+    low, high, missing = picture
+    series = panel.series[number]
+    rows = int(series.attrs["rows"])
+    local = panel.local(pd.DatetimeIndex(series["time"].values[:rows]))
+    place = np.minimum((np.arange(BINS) + 0.5) * rows / BINS, rows - 1).astype(int)
+    there = np.isfinite(low) & np.isfinite(high)
+    low, high = np.where(there, low, np.nan), np.where(there, high, np.nan)
+    figure = Figure(figsize=(4.2, 1.5), layout="constrained")
+    axes = figure.add_subplot()
+    for split, shade in _SHADES.items():
+        start, stop = cut.get(split, (0, 0))
+        if stop > start:
+            axes.axvspan(local[start], local[stop - 1], color=shade, lw=0)
+    axes.fill_between(local[place], low, high, color=_LINE, lw=0.6)
+    axes.plot(local[place], (low + high) / 2, color=_LINE, lw=0.8)
+    gone = local[place][missing > 0.5]
+    if len(gone) and there.any():
+        axes.plot(gone, np.full(len(gone), np.nanmin(low)), "|", color=_GAP, ms=6)
+    label(axes, "", "")
+    axes.locator_params(axis="y", nbins=4)
+    axes.tick_params(labelsize=7)
+    figure.autofmt_xdate(rotation=0, ha="center")
+    axes.xaxis.set_major_locator(_dates())
+    axes.xaxis.set_major_formatter(_short_dates(axes))
+    return to_svg(figure)
+
+
+def _dates() -> Any:
+    from matplotlib.dates import AutoDateLocator
+
+    return AutoDateLocator(minticks=3, maxticks=6)
+
+
+def _short_dates(axes: Any) -> Any:
+    from matplotlib.dates import ConciseDateFormatter
+
+    return ConciseDateFormatter(axes.xaxis.get_major_locator())

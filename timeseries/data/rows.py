@@ -1,0 +1,270 @@
+"""Rows of a panel as scaled float32: held in memory, or read from a store block by block as windows ask for them.
+
+n windows, R rows of a block, C columns of a kind ("target", "past", "known", "calendar").
+Both ways give the same bits: a row is scaled by one function, and a window is nothing but rows.
+"""
+
+from __future__ import annotations
+
+import abc
+import functools
+import math
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from isoform.core.domain import UserError
+from isoform.timeseries.data import calendar, holidays
+from isoform.timeseries.data.scaling import Moments, Scaling
+from isoform.timeseries.data.series import Panel
+
+STREAM_BYTES = 2**30  # data.stream = "auto": a store from this size on stays on the disk
+BLOCK_BYTES = 2 * 2**20  # of scaled rows; a store's own chunks may ask for more
+HELD_BYTES = 256 * 2**20  # of scaled rows that streaming keeps at a time
+CHUNK_BYTES = 256 * 2**20  # no store with larger chunks is streamed
+POOL = 8  # places of the store that a training batch is drawn from, where memory allows
+STORED = ("target", "past", "known")
+
+
+class Reader:
+    """Rows of a panel by series and number, as they are stored or as the model takes them.
+
+    names       the columns of each kind, a holiday's among the known ones where `region` is set
+    """
+
+    def __init__(self, panel: Panel, names: Mapping[str, Sequence[str]], region: str | None) -> None:
+        self.panel, self.names, self.region = panel, dict(names), region
+        self.scaling: Scaling | None = None
+        self.rows = [int(series.attrs["rows"]) for series in panel]
+        if region is not None:
+            holidays.check(region)
+
+    def stored(self, series: int, kind: str, start: int, stop: int) -> np.ndarray:
+        """[stop - start, C] float in the data's units, NaN where missing or behind the data's end."""
+        names = self.file_names(kind)
+        variable = variable_of(self.panel.series[series], kind) if names else None
+        if variable is None:
+            return np.full((stop - start, len(names)), np.nan)
+        ends = self.rows[series] if kind != "known" else variable.shape[0]
+        values = np.asarray(variable[start : max(start, min(stop, ends))].values)
+        values = values.astype(np.float64 if values.dtype.itemsize > 4 or values.dtype.kind != "f" else np.float32)
+        values[~np.isfinite(values)] = np.nan
+        if len(values) == stop - start:
+            return values
+        behind = np.full((stop - start - len(values), len(names)), np.nan, values.dtype)
+        return np.concatenate([values, behind])
+
+    def file_names(self, kind: str) -> list[str]:
+        """The columns of a kind that come from the file."""
+        return [name for name in self.names[kind] if not (kind == "known" and self.region and name == holidays.NAME)]
+
+    def read(self, series: int, kind: str, start: int, stop: int) -> np.ndarray:
+        """[stop - start, C] float32 as the model takes it, NaN where missing; rows may lie behind the data's end."""
+        if kind == "calendar":
+            return calendar.marks(calendar.stamps_of(self.panel, series, start, stop), tuple(self.names[kind]))
+        assert self.scaling is not None
+        names = self.file_names(kind)
+        values = self.scaling.scaled(kind, names, self.stored(series, kind, start, stop))
+        if kind == "known" and self.region:
+            flags = holidays.flags(calendar.stamps_of(self.panel, series, start, stop), self.region)
+            values = np.concatenate([values, flags[:, None]], axis=1)
+        return values
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one row of all kinds as the model takes it."""
+        return 4 * max(1, sum(len(names) for names in self.names.values()))
+
+    @functools.cached_property
+    def block_rows(self) -> int:
+        """Rows to read at a time: about BLOCK_BYTES, whole chunks of the store. Raises UserError for huge chunks."""
+        found = [variable_of(series, kind) for series in self.panel for kind in STORED]
+        chunk = max(_chunk(variable) for variable in found if variable is not None)
+        if chunk * self.row_bytes > CHUNK_BYTES:
+            raise UserError(
+                f"{self.panel.origin}: its chunks of {chunk} rows take {chunk * self.row_bytes >> 20} MiB each, too "
+                f"much to stream; write the store with at most {CHUNK_BYTES // self.row_bytes} rows a chunk"
+            )
+        return max(1, round(BLOCK_BYTES / (chunk * self.row_bytes))) * chunk
+
+    def spans(self, series: int) -> Iterator[tuple[int, int]]:
+        """(start, stop) of pieces that cover the rows of a series, each small enough for memory."""
+        step = self.block_rows
+        for start in range(0, self.rows[series], step):
+            yield start, min(start + step, self.rows[series])
+
+
+def variable_of(series: xr.Dataset, kind: str) -> xr.Variable | None:
+    """The values of a kind, None where the series has none."""
+    return series.variables.get("target" if kind == "target" else f"{kind}_values")
+
+
+def _chunk(variable: xr.Variable) -> int:
+    """Rows of one chunk of a store; 1 where the variable is in memory or doesn't say."""
+    preferred = variable.encoding.get("preferred_chunks") or {}
+    found = preferred.get(variable.dims[0], (variable.encoding.get("chunks") or [1])[0])
+    return min(int(found), max(1, variable.shape[0])) if isinstance(found, int | np.integer) else 1
+
+
+def is_streamed(panel: Panel, stream: str) -> bool:
+    """Whether windows are read from the disk (data.stream): "auto" for a store above STREAM_BYTES."""
+    if stream != "auto":
+        return stream == "disk"
+    targets = [series.variables["target"] for series in panel]
+    lazy = not all(variable._in_memory for variable in targets)
+    return lazy and sum(math.prod(v.shape) * v.dtype.itemsize for v in targets) > STREAM_BYTES
+
+
+def survey(
+    reader: Reader, train_stops: Sequence[int], kinds: Sequence[str]
+) -> tuple[dict[str, Moments], list[np.ndarray]]:
+    """One pass over all rows: moments of the training rows of `kinds`, and the missing targets of every row.
+
+    The counts are int32, one array a series; an empty one stands for a series without a gap.
+    """
+    moments = {kind: Moments(len(reader.file_names(kind))) for kind in kinds}
+    counts = []
+    for series, rows in enumerate(reader.rows):
+        gaps = np.zeros(rows, np.int32)
+        for start, stop in reader.spans(series):
+            for kind in dict.fromkeys(("target", *kinds)):
+                values = reader.stored(series, kind, start, stop)
+                if kind in moments and start < train_stops[series]:
+                    moments[kind].add(values[: train_stops[series] - start])
+                if kind == "target":
+                    gaps[start:stop] = np.isnan(values).sum(1)
+        for found in moments.values():
+            found.flush()
+        counts.append(gaps if gaps.any() else np.zeros(0, np.int32))
+    return moments, counts
+
+
+class Part(NamedTuple):
+    """A piece of every window: rows [first, first + length) of a kind, counted from the window's origin."""
+
+    kind: str
+    first: int
+    length: int
+
+
+class Rows(abc.ABC):
+    """Scaled rows of all series, `ahead` more behind the end of each."""
+
+    def __init__(self, reader: Reader, ahead: int) -> None:
+        self.reader, self.ahead = reader, ahead
+        self.lengths = np.array([rows + ahead for rows in reader.rows], np.int64)
+
+    @abc.abstractmethod
+    def windows(self, parts: Mapping[str, Part], series: np.ndarray, origin: np.ndarray) -> dict[str, np.ndarray]:
+        """{name: [n, length, C] float32}, fresh copies, of n windows by series and origin; NaN where missing."""
+
+
+class MemoryRows(Rows):
+    """All rows of all series behind one another, one array a kind."""
+
+    def __init__(self, reader: Reader, ahead: int) -> None:
+        super().__init__(reader, ahead)
+        self.first = np.concatenate([[0], np.cumsum(self.lengths)])
+        self.held = {kind: self._hold(kind) for kind, names in reader.names.items() if names}
+
+    def _hold(self, kind: str) -> np.ndarray:
+        held = np.empty((int(self.first[-1]), len(self.reader.names[kind])), np.float32)
+        step = max(1, 8 * BLOCK_BYTES // self.reader.row_bytes)
+        for series, length in enumerate(self.lengths):
+            mine = held[self.first[series] : self.first[series + 1]]
+            for start in range(0, int(length), step):
+                stop = min(start + step, int(length))
+                mine[start:stop] = self.reader.read(series, kind, start, stop)
+        return held
+
+    def windows(self, parts: Mapping[str, Part], series: np.ndarray, origin: np.ndarray) -> dict[str, np.ndarray]:
+        """See Rows.windows. A part is one contiguous run of the array, so each is copied in one go."""
+        found = {}
+        for name, (kind, first, length) in parts.items():
+            held = self.held[kind]
+            columns = held.shape[1]
+            shape = (max(0, len(held) - length + 1), length * columns)
+            runs = np.lib.stride_tricks.as_strided(held, shape, (4 * columns, 4), writeable=False)
+            found[name] = runs[self.first[series] + origin + first].reshape(-1, length, columns)
+        return found
+
+    def whole(self, series: int, kind: str) -> np.ndarray:
+        """[rows, C] float32 of one series, without the rows behind its end; a view."""
+        start = int(self.first[series])
+        return self.held[kind][start : start + self.reader.rows[series]]
+
+
+class DiskRows(Rows):
+    """Rows in blocks: those used last are kept, in memory that is set aside once (HELD_BYTES, or two windows' blocks).
+
+    `span`: rows of the longest window.
+    """
+
+    def __init__(self, reader: Reader, ahead: int, span: int) -> None:
+        super().__init__(reader, ahead)
+        self.block = reader.block_rows
+        self.tail = -(-span // self.block) + 1  # blocks that a window may touch
+        self.slots = max(HELD_BYTES // (self.block * reader.row_bytes), 2 * self.tail)
+        self.first = np.concatenate([[0], np.cumsum(-(-self.lengths // self.block))])  # number of a series' first block
+        self.slot_of = np.full(int(self.first[-1]), -1, np.int64)
+        self.used: OrderedDict[int, int] = OrderedDict()  # block -> slot, the one used longest ago first
+        self.free = list(range(self.slots))
+        self.arena: dict[str, np.ndarray] = {}
+
+    def group_rows(self) -> tuple[int, int]:
+        """(rows of a group, groups of a pool) such that all windows that begin in a pool's rows fit into memory.
+
+        As many places at a time as let a group be four times as long as the rows that its windows share with the next.
+        """
+        for pool in (POOL, POOL // 2, 2):
+            blocks = self.slots // pool - self.tail
+            if blocks >= 4 * self.tail:
+                return blocks * self.block, pool
+        return max(1, self.slots - self.tail) * self.block, 1
+
+    def windows(self, parts: Mapping[str, Part], series: np.ndarray, origin: np.ndarray) -> dict[str, np.ndarray]:
+        """See Rows.windows. Reads the blocks that aren't there yet, in the order of the store."""
+        base = self.first[series]
+        low = base + (origin + min(part.first for part in parts.values())) // self.block
+        high = base + (origin + max(part.first + part.length for part in parts.values()) - 1) // self.block
+        between = low[:, None] + np.arange(int((high - low).max(initial=0)) + 1)
+        needed = np.unique(np.minimum(between, high[:, None]))
+        if len(needed) > self.slots:  # more than fits: half of the windows at a time
+            half = len(origin) // 2
+            early, late = (self.windows(parts, series[at], origin[at]) for at in (slice(half), slice(half, None)))
+            return {name: np.concatenate([early[name], late[name]]) for name in parts}
+        self._hold(needed)
+        found = {}
+        for name, (kind, first, length) in parts.items():
+            rows = (origin + first)[:, None] + np.arange(length)
+            places = self.slot_of[base[:, None] + rows // self.block] * self.block + rows % self.block
+            found[name] = self.arena[kind].reshape(-1, self.arena[kind].shape[2])[places]
+        return found
+
+    def _hold(self, needed: np.ndarray) -> None:
+        """Has the blocks in the arena, in place of those that were used longest ago."""
+        if not self.arena:
+            self.arena = {
+                kind: np.empty((self.slots, self.block, len(names)), np.float32)
+                for kind, names in self.reader.names.items() if names
+            }  # fmt: skip
+        for block in needed.tolist():
+            if block in self.used:
+                self.used.move_to_end(block)
+        for block in needed[self.slot_of[needed] < 0].tolist():
+            if not self.free:
+                oldest, slot = self.used.popitem(last=False)
+                self.slot_of[oldest] = -1
+                self.free.append(slot)
+            self._read(block, self.free[-1])
+            self.used[block] = self.slot_of[block] = self.free.pop()
+
+    def _read(self, block: int, slot: int) -> None:
+        series = int(np.searchsorted(self.first, block, side="right")) - 1
+        start = (block - int(self.first[series])) * self.block
+        stop = min(start + self.block, int(self.lengths[series]))
+        for kind, arena in self.arena.items():
+            arena[slot, : stop - start] = self.reader.read(series, kind, start, stop)

@@ -1,0 +1,281 @@
+"""Cells -> instants: text, numbers or several columns of a file become datetime64[ns], zoned or as a clock showed them."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from isoform.core.domain import UserError
+
+NAT = np.datetime64("NaT", "ns")
+UNITS = ("year", "month", "day", "hour", "minute", "second")
+_SPELLINGS = {
+    **{unit: unit for unit in UNITS}, "yr": "year", "yyyy": "year", "mon": "month", "hr": "hour", "hh": "hour",
+    "h": "hour", "min": "minute", "sec": "second",
+}  # fmt: skip
+_ISO = re.compile(r"\d{4}[-/]\d{1,2}(?!\d)")
+_PARTS = re.compile(
+    r"(\d{1,4})([-/.])(\d{1,2})\2(\d{1,4})"
+    r"(?:[T ,]+(\d{1,2})(?::(\d{2}))?(?::(\d{2})(?:[.,](\d{1,9}))?)?\s*([AaPp])?(?:\.?[Mm]\.?)?)?"
+    r"\s*(Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?"
+)
+_OFFSET = re.compile(r"[T ]\d{1,2}(?::?\d{2}){0,2}(?:[.,]\d+)?\s*(?:Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$")
+_QUARTER = re.compile(r"(\d{4})[- ]?Q([1-4])")
+_WORDY = re.compile(r"(?=.*\d{4})(?=.*[A-Za-z]{3})[\w ,:./+-]{6,40}")  # 3 Jan 2024 13:00
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,]\d+)?)?\s*([AaPp])?(?:\.?[Mm]\.?)?(?:\s*[-–].*)?")
+_LONGEST = 64  # characters of a stamp
+# Digits alone: (how many, smallest, largest) of a date written without separators, and how to take it apart.
+_COMPACT = {6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+_EPOCHS = ((1e8, 1e11, "s"), (1e11, 1e14, "ms"), (1e14, 1e17, "us"), (1e17, 9.2e18, "ns"))
+
+
+@dataclass(frozen=True)
+class Stamps:
+    """The instants of the rows of a file.
+
+    time    datetime64[ns] [rows], NaT where a row has none; in UTC if `zoned`, else as a clock on the wall showed it
+    zone    the IANA zone that the file itself names (a parquet column has one), or None
+    show    row -> what the file says there, for messages
+    source  "column date", for messages
+    """
+
+    time: np.ndarray
+    zoned: bool
+    show: Callable[[int], str]
+    source: str
+    zone: str | None = None
+
+
+def unit_of(name: str) -> str | None:
+    """ "hour" for a column called hour, Hr or HH; None for any other name."""
+    return _SPELLINGS.get(name.strip().lower())
+
+
+def parse_stamps(columns: Sequence[pd.Series], where: str) -> Stamps:
+    """One column of stamps, a date and a clock, or year, month, day, hour, minute, second.
+
+    Text may be ISO 8601 with or without offset, numbers joined by - / or . with the day or the month first (whichever
+    fits every row), with AM or PM, 24:00, quarters (2024Q1) or months by name; digits alone are 20240131, 202401311300
+    or seconds, milliseconds, ... since 1970 (UTC). A clock is 13:00, an hour 0 to 24, 1300 or a span 6:00-6:59, which
+    counts from its start. Raises UserError where day and month can't be told apart, some stamps have offsets and
+    others don't, or numbers are no stamps.
+    """
+    names = ", ".join(str(column.name) for column in columns)
+    source = f"column {names}" if len(columns) == 1 else f"columns {names}"
+
+    def show(row: int) -> str:
+        return " ".join("" if pd.isna(cell) else str(cell) for cell in (column.iloc[row] for column in columns))
+
+    if len(columns) == 1 or not _is_component(columns[0]):
+        time, zoned, zone = _instants(columns[0], f"{where} {source}")
+        for place, column in enumerate(columns[1:], 3):
+            time = time + _clock(column, unit_of(str(column.name)) or (UNITS[place] if place < 6 else "second"))
+    else:
+        units = [unit_of(str(column.name)) for column in columns]
+        if None in units or len(set(units)) < len(units):
+            units = list(UNITS[: len(columns)])  # data.time gives them in this order
+        time, zoned, zone = _components(dict(zip(units, columns, strict=False))), False, None
+    return Stamps(time, zoned, show, source, zone)
+
+
+def _is_component(column: pd.Series) -> bool:
+    """True where the first of several columns is a year and not a date."""
+    if unit_of(str(column.name)) == "year":
+        return True
+    numbers = _numbers(column)
+    return numbers is not None and not (np.nan_to_num(np.abs(numbers), nan=0) > 9999).any()
+
+
+def _numbers(column: pd.Series) -> np.ndarray | None:
+    """The cells as float64 where every filled one is a number, else None."""
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        return None
+    found = pd.to_numeric(column, errors="coerce")
+    numbers = np.asarray(found.to_numpy(dtype=np.float64, na_value=np.nan))
+    text = column.to_numpy()[np.isnan(numbers)]
+    filled = [cell for cell in text.tolist() if isinstance(cell, str) and cell.strip()]
+    return None if filled or np.isnan(numbers).all() else numbers
+
+
+def _instants(column: pd.Series, where: str) -> tuple[np.ndarray, bool, str | None]:
+    """(datetime64[ns], zoned, zone) of one column."""
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        zone = getattr(column.dtype, "tz", None)
+        if zone is None:
+            return _within(column.to_numpy()), False, None
+        named = str(zone) if "/" in str(zone) else None  # an offset such as +01:00 is no zone
+        return _within(column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()), True, named
+    numbers = _numbers(column)
+    if numbers is not None:
+        return *_from_numbers(numbers, where), None
+    # A long file repeats its stamps for every series: each text is parsed once.
+    codes, unique = pd.factorize(column)
+    texts = [str(text).strip() for text in unique]
+    time, offsets = _from_texts(texts, where)
+    mixed = offsets.any() and not offsets[~np.isnat(time)].all()
+    if mixed:
+        without = texts[int(np.flatnonzero(~offsets & ~np.isnat(time))[0])]
+        raise UserError(
+            f'{where}: "{without}" has no offset from UTC where others have one; write all stamps the same way'
+        )
+    time = np.append(time, NAT)  # code -1: an empty cell
+    return time[codes], bool(offsets.any()), None
+
+
+def _from_numbers(numbers: np.ndarray, where: str) -> tuple[np.ndarray, bool]:
+    filled = numbers[~np.isnan(numbers)]
+    whole = bool((filled == np.floor(filled)).all())
+    low, high = float(filled.min()), float(filled.max())
+    if whole and low >= 1600 and high <= 2261:  # years
+        return _components({"year": pd.Series(numbers)}), False
+    digits = len(f"{low:.0f}")
+    form = _COMPACT.get(digits)
+    if whole and form is not None and digits == len(f"{high:.0f}"):
+        texts = pd.Series(filled.astype(np.int64)).astype(str)
+        parsed = pd.to_datetime(texts, format=form, errors="coerce")
+        if parsed.notna().all() and parsed.dt.year.between(1800, 2200).all():
+            time = np.full(len(numbers), NAT)
+            time[~np.isnan(numbers)] = _within(parsed.to_numpy())
+            return time, False
+    for least, most, unit in _EPOCHS:
+        if low >= least and high < most:
+            time = np.full(len(numbers), NAT)
+            factor = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}[unit]
+            count = np.floor(filled)
+            rest = np.round((filled - count) * factor).astype(np.int64)  # 0.25 s of a float
+            time[~np.isnan(numbers)] = (count.astype(np.int64) * factor + rest).view("M8[ns]")
+            return time, True
+    raise UserError(
+        f"{where}: holds numbers from {low:g} to {high:g}, which are no stamps; name another column in data.time"
+    )
+
+
+def _from_texts(texts: Sequence[str], where: str) -> tuple[np.ndarray, np.ndarray]:
+    """(datetime64[ns], True where the text had an offset) of different texts; NaT where one is no stamp."""
+    time = np.full(len(texts), NAT)
+    short = np.array([len(text) <= _LONGEST for text in texts], bool)
+    offsets = np.array(
+        [bool(_OFFSET.search(text)) if ok else False for text, ok in zip(texts, short, strict=True)], bool
+    )
+    iso = np.array([bool(_ISO.match(text)) if ok else False for text, ok in zip(texts, short, strict=True)], bool)
+    if iso.any():
+        chosen = [text for text, is_iso in zip(texts, iso, strict=True) if is_iso]
+        parsed = pd.to_datetime(pd.Series(chosen, dtype=object), format="ISO8601", errors="coerce", utc=True)
+        time[iso] = _within(parsed.dt.tz_localize(None).to_numpy())
+    rest = [i for i in np.flatnonzero(np.isnat(time) & short).tolist() if texts[i]]
+    found = [(i, match) for i in rest if (match := _PARTS.fullmatch(texts[i]))]
+    if found:
+        time[[i for i, _ in found]] = _from_parts([match for _, match in found], where)
+    for i in rest:
+        if np.isnat(time[i]) and (match := _QUARTER.fullmatch(texts[i])):
+            time[i] = np.datetime64(f"{match[1]}-{3 * int(match[2]) - 2:02d}-01", "ns")
+    wordy = [i for i in rest if np.isnat(time[i]) and _WORDY.fullmatch(texts[i])]
+    if wordy:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the form was guessed
+            chosen = [texts[i] for i in wordy]
+            parsed = pd.to_datetime(pd.Series(chosen, dtype=object), errors="coerce", format="mixed", utc=True)
+        time[wordy] = _within(parsed.dt.tz_localize(None).to_numpy())
+    return time, offsets
+
+
+def _from_parts(found: list[re.Match[str]], where: str) -> np.ndarray:
+    """Instants of dates such as 31.1.2024 13:00, 1/31/2024 1 PM or 2024-1-31 24:00; offsets are taken off."""
+    cells = [match.groups() for match in found]
+    first, second, third = (np.array([int(cell[k]) for cell in cells]) for k in (0, 2, 3))
+    year_first = np.array([len(cell[0]) == 4 for cell in cells])
+    turned = ~year_first
+    day_first = bool(turned.any())
+    if turned.any():
+        dotted = all(cell[1] == "." for cell, is_turned in zip(cells, turned, strict=True) if is_turned)
+        days, months = int((first[turned] > 12).sum()), int((second[turned] > 12).sum())
+        if not dotted and days == months == 0 and (first[turned] != second[turned]).any():
+            text = found[int(np.flatnonzero(turned)[0])].group()
+            raise UserError(f'{where}: day and month of "{text}" can\'t be told apart; write stamps as 2024-01-31')
+        day_first = days > months or (dotted and days >= months)
+    third = np.where(turned & (third < 100), third + 2000, third)
+    year = np.where(year_first, first, third)
+    month = np.where(year_first, second, second if day_first else first)
+    day = np.where(year_first, third, first if day_first else second)
+
+    def part(k: int) -> np.ndarray:
+        return np.array([int(cell[k] or 0) for cell in cells], np.float64)
+
+    hour = part(4)
+    letters = [(cell[8] or "").lower() for cell in cells]
+    hour = np.where([letter == "p" for letter in letters], hour % 12 + 12, hour)
+    hour = np.where([letter == "a" for letter in letters], hour % 12, hour)
+    values = dict(zip(UNITS, (year, month, day, hour, part(5), part(6)), strict=True))
+    time = _components({unit: pd.Series(value) for unit, value in values.items()})
+    fraction = np.array([int((cell[7] or "").ljust(9, "0")) for cell in cells], "m8[ns]")
+    shift = np.array([_shift(cell[9]) for cell in cells], "m8[m]")
+    return time + fraction - shift
+
+
+def _shift(offset: str | None) -> int:
+    """Minutes of an offset such as +01:00."""
+    if not offset or offset[0] not in "+-":
+        return 0
+    minutes = int(offset[1:3]) * 60 + int(offset[3:].strip(":") or 0)
+    return -minutes if offset[0] == "-" else minutes
+
+
+def _components(columns: dict[str | None, pd.Series]) -> np.ndarray:
+    """datetime64[ns] of numbers in columns year, month, day, hour, ...; NaT where one is missing or out of range."""
+    parts = {
+        unit: np.asarray(pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan))
+        for unit, column in columns.items()
+    }
+    length = len(next(iter(parts.values())))
+    year = parts.get("year", np.full(length, np.nan))
+    month, day = parts.get("month", np.ones(length)), parts.get("day", np.ones(length))
+    good = (year >= 1678) & (year <= 2261) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
+    good &= (year == np.floor(year)) & (month == np.floor(month)) & (day == np.floor(day))
+    for unit, most in (("hour", 24), ("minute", 59), ("second", 60)):
+        if unit in parts:
+            good &= (parts[unit] >= 0) & (parts[unit] <= most)
+    clean = {unit: np.where(good, part, 1) for unit, part in parts.items()}
+    base = ((np.where(good, year, 1970) - 1970) * 12 + np.where(good, month, 1) - 1).astype(np.int64).astype("M8[M]")
+    date = base.astype("M8[D]") + (np.where(good, day, 1) - 1).astype(np.int64)
+    good &= date.astype("M8[M]") == base  # 31 April
+    seconds = clean.get("hour", np.zeros(length)) * 3600
+    seconds = seconds + clean.get("minute", np.zeros(length)) * 60 + clean.get("second", np.zeros(length))
+    time = date.astype("M8[ns]") + np.round(seconds * 1e3).astype("m8[ms]")
+    return np.where(good, time, NAT)
+
+
+def _clock(column: pd.Series, unit: str) -> np.ndarray:
+    """timedelta64[ns] since midnight of a column of clocks, hours, minutes or seconds; NaT where a cell is neither."""
+    numbers = _numbers(column)
+    if numbers is not None:
+        most = np.nanmax(numbers)
+        if unit == "hour" and most > 24 and (np.nan_to_num(numbers) % 100 < 60).all():  # 1300
+            numbers, unit = numbers // 100 * 60 + numbers % 100, "minute"
+        limit, factor = {"hour": (24, 3600), "minute": (1440, 60), "second": (86400, 1)}.get(unit, (86400, 1))
+        good = (numbers >= 0) & (numbers <= limit)
+        return np.where(good, np.round(np.where(good, numbers, 0) * factor * 1e3).astype("m8[ms]"), NAT - NAT)
+    codes, unique = pd.factorize(column)
+    found = np.full(len(unique) + 1, NAT - NAT)
+    for i, text in enumerate(unique):
+        match = _CLOCK.fullmatch(str(text).strip()) if len(str(text)) <= _LONGEST else None
+        if match:
+            hour, letter = int(match[1]), (match[4] or "").lower()
+            hour = hour % 12 + 12 * (letter == "p") if letter else hour
+            minutes, seconds = int(match[2]), int(match[3] or 0)
+            if hour <= 24 and minutes < 60 and seconds <= 60:
+                found[i] = np.timedelta64(hour * 3600 + minutes * 60 + seconds, "s")
+    return found[codes]
+
+
+def _within(time: np.ndarray) -> np.ndarray:
+    """datetime64[ns]; NaT for years that nanoseconds since 1970 can't hold."""
+    if time.dtype == np.dtype("M8[ns]"):
+        return time
+    year = time.astype("M8[Y]").astype(np.int64) + 1970
+    good = ~np.isnat(time) & (year >= 1678) & (year <= 2261)
+    return np.where(good, np.where(good, time, np.datetime64(0, "s")).astype("M8[ns]"), NAT)

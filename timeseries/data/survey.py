@@ -1,0 +1,244 @@
+"""Statistics of a panel's targets in one pass over blocks of rows, and signs of leakage. Nothing is held but a block.
+
+V variates, n rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import xarray as xr
+
+from isoform.timeseries.data.rows import variable_of
+from isoform.timeseries.data.series import Panel
+
+BLOCK_CELLS = 2**22  # of a block: 32 MiB as float64
+BINS = 360  # of a picture, along time
+MOST_PICTURES = 24
+_LEAK_ROWS, _LEAK_VARIATES = 20_000, 200  # looked at, the last and the first ones
+_LEAK_LEADS = 48
+_SAME = 1 - 1e-9  # correlation of two columns that say the same
+
+
+@dataclass
+class Survey:
+    """What the targets of all series hold; arrays [V] by variate.
+
+    count, least, most, total, squares   of the values that are there; squares from `shift`, the first value
+    stuck                                longest run of equal values, rows (within a block)
+    outside                              values outside their bounds
+    rows                                 rows with targets, over all series
+    pictures                             (series, variate) -> (least, most, share missing) [BINS] along time
+    """
+
+    shift: np.ndarray
+    count: np.ndarray
+    least: np.ndarray
+    most: np.ndarray
+    total: np.ndarray
+    squares: np.ndarray
+    stuck: np.ndarray
+    outside: np.ndarray
+    rows: int = 0
+    pictures: dict[tuple[int, int], tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> np.ndarray:
+        """Share of missing values [V]."""
+        return 1 - self.count / max(1, self.rows)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """[V], NaN for a variate without a value."""
+        return np.where(self.count > 0, self.shift + self.total / np.maximum(self.count, 1), np.nan)
+
+    @property
+    def deviation(self) -> np.ndarray:
+        """Standard deviation [V], of the population."""
+        count = np.maximum(self.count, 1)
+        return np.sqrt(np.maximum(self.squares / count - (self.total / count) ** 2, 0))
+
+    @property
+    def constant(self) -> np.ndarray:
+        """[V] True where every value is the same."""
+        return (self.count > 0) & (self.least == self.most)
+
+
+def blocks(series: xr.Dataset) -> Iterator[tuple[int, np.ndarray]]:
+    """(first row, values [rows, V] float64) of the rows with targets, block by block; whole chunks of a store."""
+    variable = series.variables["target"]
+    rows, width = int(series.attrs["rows"]), max(1, variable.shape[1])
+    preferred = (variable.encoding.get("preferred_chunks") or {}).get("time", 1)
+    step = max(1, BLOCK_CELLS // width // max(1, preferred)) * max(1, preferred)
+    for start in range(0, rows, step):
+        yield start, np.asarray(variable[start : min(start + step, rows)].values, np.float64)
+
+
+def survey(panel: Panel, low: np.ndarray, high: np.ndarray) -> Survey:
+    """One pass over the targets; low and high [V] are their bounds."""
+    width = len(panel.variates)
+
+    def zeros() -> np.ndarray:
+        return np.zeros(width)
+
+    found = Survey(
+        np.full(width, np.nan),
+        zeros(),
+        np.full(width, np.inf),
+        np.full(width, -np.inf),
+        zeros(),
+        zeros(),
+        zeros(),
+        zeros(),
+    )
+    shown = _shown(len(panel.series), width)
+    for number, series in enumerate(panel):
+        rows = int(series.attrs["rows"])
+        found.rows += rows
+        mine = [variate for one, variate in shown if one == number]
+        for variate in mine:
+            found.pictures[number, variate] = (np.full(BINS, np.inf), np.full(BINS, -np.inf), np.zeros(BINS))
+        for start, values in blocks(series):
+            _add(found, values, low, high)
+            if mine:
+                _draw(found, number, mine, values[:, mine], start, rows)
+    return found
+
+
+def _shown(series: int, width: int) -> list[tuple[int, int]]:
+    """At most MOST_PICTURES (series, variate), spread over both."""
+    if series == 1:
+        return [(0, int(v)) for v in np.unique(np.linspace(0, width - 1, min(width, MOST_PICTURES)).astype(int))]
+    each = max(1, MOST_PICTURES // series)
+    chosen = np.unique(np.linspace(0, series - 1, min(series, MOST_PICTURES)).astype(int))
+    return [(int(one), v) for one in chosen for v in range(min(each, width))][:MOST_PICTURES]
+
+
+def _add(found: Survey, values: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
+    there = ~np.isnan(values)
+    fresh = np.isnan(found.shift) & there.any(0)
+    first = there.argmax(0)
+    found.shift = np.where(fresh, values[first, np.arange(values.shape[1])], found.shift)
+    plain = np.where(there, values - np.nan_to_num(found.shift), 0)
+    found.count += there.sum(0)
+    found.total += plain.sum(0)
+    found.squares += (plain**2).sum(0)
+    found.least = np.fmin(found.least, np.where(there, values, np.inf).min(0))
+    found.most = np.fmax(found.most, np.where(there, values, -np.inf).max(0))
+    found.outside += ((values < low) | (values > high)).sum(0)
+    changed = np.ones(values.shape, bool)
+    changed[1:] = values[1:] != values[:-1]  # NaN always differs
+    row = np.arange(len(values))[:, None]
+    run = row - np.maximum.accumulate(np.where(changed, row, 0), axis=0) + 1
+    found.stuck = np.maximum(found.stuck, np.where(there, run, 0).max(0))
+
+
+def _draw(found: Survey, number: int, variates: list[int], values: np.ndarray, start: int, rows: int) -> None:
+    place = (np.arange(start, start + len(values)) * BINS) // max(rows, 1)
+    starts = np.flatnonzero(np.diff(place, prepend=-1))
+    at = place[starts]
+    width = np.bincount((np.arange(rows) * BINS) // rows, minlength=BINS)[at] if rows < 10 * BINS else rows / BINS
+    there = ~np.isnan(values)
+    least = np.minimum.reduceat(np.where(there, values, np.inf), starts, axis=0)
+    most = np.maximum.reduceat(np.where(there, values, -np.inf), starts, axis=0)
+    gone = np.add.reduceat((~there).astype(np.float64), starts, axis=0)
+    for k, variate in enumerate(variates):
+        low, high, missing = found.pictures[number, variate]
+        low[at], high[at] = np.minimum(low[at], least[:, k]), np.maximum(high[at], most[:, k])
+        missing[at] += gone[:, k] / width
+
+
+def equal_variates(panel: Panel) -> list[list[str]]:
+    """Sets of variates that have the same values in every row of the first series (in memory only)."""
+    values = panel.first.variables["target"]
+    if not values._in_memory:
+        return []
+    sums: dict[bytes, list[int]] = {}
+    columns = np.ascontiguousarray(np.asarray(values.values, np.float64).T)
+    for v, column in enumerate(columns):
+        if not np.isnan(column).all():
+            sums.setdefault(np.nan_to_num(column, nan=np.inf).tobytes()[:4096], []).append(v)
+    found = []
+    for members in sums.values():
+        while len(members) > 1:
+            first, *rest = members
+            same = [first] + [v for v in rest if np.array_equal(columns[first], columns[v], equal_nan=True)]
+            members = [v for v in rest if v not in same]
+            if len(same) > 1:
+                found.append([panel.variates[v] for v in same])
+    return found
+
+
+def leaking_covariates(panel: Panel, horizon: int) -> list[tuple[str, str, int]]:
+    """(covariate, variate, lead): covariates that say what is to be forecast, up to a factor and a shift.
+
+    A known-future one that is a target (lead 0), or any that is a target `lead` rows later.
+    """
+    found: list[tuple[str, str, int]] = []
+    series = panel.first
+    rows = int(series.attrs["rows"])
+    start = max(0, rows - _LEAK_ROWS)
+    target = np.asarray(series.variables["target"][start:rows, :_LEAK_VARIATES].values, np.float64)
+    for kind, leads in (("known", range(0, horizon + 1)), ("past", range(1, horizon + 1))):
+        names = panel.names(kind)
+        variable = variable_of(series, kind) if names else None
+        if variable is None:
+            continue
+        values = np.asarray(variable[start:rows].values, np.float64)
+        for lead in [lead for lead in leads if lead <= _LEAK_LEADS and len(target) - lead > 10]:
+            a, b = values[: len(values) - lead], target[lead:]
+            close = np.argwhere(np.abs(_correlation(a, b)) > 0.99)
+            for k, v in close.tolist():
+                both = ~np.isnan(a[:, k]) & ~np.isnan(b[:, v])
+                if both.sum() > 10 and abs(_correlation(a[both, k : k + 1], b[both, v : v + 1])[0, 0]) > _SAME:
+                    found.append((names[k], panel.variates[v], lead))
+    first: dict[tuple[str, str], tuple[str, str, int]] = {}
+    for name, variate, lead in found:
+        first.setdefault((name, variate), (name, variate, lead))
+    return list(first.values())
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """[columns of a, columns of b]; 0 where one doesn't vary. Missing values count as the mean."""
+
+    def scaled(x: np.ndarray) -> np.ndarray:
+        there = ~np.isnan(x)
+        count = np.maximum(there.sum(0), 1)
+        x = np.where(there, x - np.where(there, x, 0).sum(0) / count, 0)
+        size = np.sqrt((x**2).sum(0))
+        return np.where(size > 0, x / np.where(size > 0, size, 1), 0)
+
+    return scaled(a).T @ scaled(b)
+
+
+def repeated_windows(panel: Panel, borders: list[dict[str, tuple[int, int]]], horizon: int) -> tuple[int, int]:
+    """(test horizons that stand word for word in the training rows of their series, test horizons); in memory only.
+
+    Horizons that hardly change, or hold fewer than 24 values, repeat by chance and are not counted.
+    """
+    repeated, total = 0, 0
+    for series, cut in zip(panel, borders, strict=True):
+        variable = series.variables["target"]
+        if not variable._in_memory or horizon * variable.shape[1] < 24:
+            continue
+        values = np.ascontiguousarray(np.asarray(variable[: int(series.attrs["rows"])].values, np.float64))
+        if len(values) < horizon:
+            continue
+        words = np.where(np.isnan(values), 0.5, values + 0.0).view(np.uint64)
+        rng = np.random.default_rng(0)
+        columns, steps = (rng.integers(0, 2**63, size, np.uint64) | np.uint64(1) for size in (words.shape[1], horizon))
+        with np.errstate(over="ignore"):
+            row = (words * columns).sum(1, dtype=np.uint64)
+            row ^= row >> np.uint64(29)
+            code = np.zeros(len(row) - horizon + 1, np.uint64)
+            for step in range(horizon):
+                code += row[step : step + len(code)] * steps[step]
+        moves = np.concatenate([[0], np.cumsum((np.diff(values, axis=0) != 0).any(1))])
+        lively = moves[horizon - 1 :] - moves[: len(code)] >= (horizon - 1) / 2
+        train, test = (np.arange(cut[split][0], cut[split][1] - horizon + 1) for split in ("train", "test"))
+        train, test = (rows[(rows >= 0) & (rows < len(code))] for rows in (train, test))
+        total += len(test)
+        repeated += int((np.isin(code[test], code[train]) & lively[test]).sum())
+    return repeated, total

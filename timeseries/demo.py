@@ -1,0 +1,67 @@
+"""`python -m isoform.timeseries.demo RUN [--out FILE]`: a picture of what a trained run says of its test windows."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from isoform.core import actions
+from isoform.core.config import load_run_config
+from isoform.core.domain import UserError
+from isoform.core.engine.run import RunFolder
+from isoform.timeseries import DOMAIN, plots
+from isoform.timeseries.figures import draw_map, spread
+from isoform.timeseries.task import task_of_run
+
+
+def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path | None = None) -> Path:
+    """Test windows of a run, forecast with intervals, and what looks at what: `out` (default RUN/demo.png).
+
+    data: other series than the run's own, as for `isoform timeseries eval --data`. Raises UserError where there is no
+    run, or its data are no longer there.
+    """
+    run = RunFolder(run_dir)
+    path = Path(out) if out is not None else run.path / "demo.png"
+    plots.kind_of(path)
+    task = task_of_run(load_run_config(run.path, DOMAIN), run.portable(), Path(data) if data is not None else None)
+    windows, predictor = task.data, actions.load_predictor(DOMAIN, run.path)
+    made: Any = predictor  # forecasts too, beyond what every domain's does
+    split = "test" if "test" in windows.sizes() else next(iter(windows.sizes()))
+    pairs = windows.where(split, spread(windows.sizes()[split], 3))
+    levels = made.wanted_levels(None)
+    forecasts = made.run(windows, pairs, levels)
+    variates = spread(len(windows.variates), 2 if len(windows.variates) > 1 else 1)
+    chosen = [(n, int(v)) for n in range(len(pairs)) for v in variates]
+    curves = plots.window_curves(windows, chosen, pairs, forecasts.mean_nHV, forecasts.quantiles_nHVQ, levels)
+    mapped = len(windows.variates) > 1
+    plot = Figure(figsize=(10.4, 11.5 if mapped else 8), layout="constrained")
+    parts: Any = plot.subfigures(2, 1, height_ratios=[2, 1]) if mapped else [plot]
+    plots.draw(curves, windows.panel.tz, len(variates), onto=parts[0])
+    if mapped:
+        draw_map(parts[1], windows, made.model, split)
+    plots.save(plot, path)
+    return path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; 2 for the user's mistake."""
+    parser = argparse.ArgumentParser(prog="python -m isoform.timeseries.demo", description=__doc__)
+    parser.add_argument("run", metavar="RUN", help="the folder of a trained run")
+    parser.add_argument("--out", metavar="FILE", help="the picture (default RUN/demo.png)")
+    parser.add_argument("--data", metavar="PATH", help="other series than the run's own")
+    args = parser.parse_args(arguments)
+    try:
+        path = draw(args.run, args.out, data=args.data)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(f"{path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,239 @@
+"""How good forecasts are: sums over windows as they come by, so that no split has to fit into memory.
+
+    windows         how many were judged
+    mse, mae        squared and absolute error of the scaled data, as papers report them
+    unit_mae        absolute error in the data's own units
+    unit_rmse       root of the mean squared error in the data's own units
+    mase            absolute error over that of the seasonal naive forecast on the training rows of the same series and
+                    variate (Hyndman and Koehler 2006); a variate that never changes there doesn't count
+    smape           2 |y - f| / (|y| + |f|), from 0 to 2; 0 where both are 0
+    crps            twice the mean pinball loss over the quantile levels, in the data's own units: the continuous ranked
+                    probability score seen at these levels (Gneiting and Raftery 2007); scaled_crps of the scaled data
+    coverage_80     share of values inside the interval of levels .1 and .9 (its ends count), for every symmetric pair
+    width_80        mean width of that interval, in the data's own units
+
+Every mean is over all values observed, whichever window, step and variate they belong to; a missing target never
+counts. A figure that nothing was observed for is NaN.
+
+n windows, H steps, V variates, Q quantile levels, S series.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from isoform.core.domain import Tally
+from isoform.timeseries.conformal import Calibration
+from isoform.timeseries.data.splits import borders_of
+
+if TYPE_CHECKING:
+    from isoform.timeseries.data.windows import WindowData
+
+KEPT = 64 << 20  # bytes of windows that outputs() holds at most
+FEWEST = 8  # windows that it holds even where they are larger than that
+_CHUNK = 4 << 20  # numbers that are worked on at a time
+_BLOCK = 64 << 20  # bytes of rows that are read at a time
+
+
+class ForecastTally(Tally):
+    """Errors by step and variate of one split's windows.
+
+    `levels` are those of the quantiles that are added, `season` the rows a season of MASE and `scale_units` [S, V] its
+    denominators in the data's units, from the training rows if None. With a `calibration` the intervals judged are
+    those that it makes of what is added, at its own levels.
+    """
+
+    def __init__(
+        self, data: WindowData, split: str, levels: Sequence[float] = (), season: int = 1,
+        scale_units: np.ndarray | None = None, *, calibration: Calibration | None = None, limit: int = KEPT,
+    ) -> None:  # fmt: skip
+        self.data, self.season, self.calibration, self.limit = data, season, calibration, limit
+        self.given = tuple(levels)
+        self.size = data.sizes().get(split, 0)
+        self.std = np.asarray(data.spread_units(), np.float64)
+        self.mean = np.asarray(data.to_units(np.zeros(len(data.variates))), np.float64)
+        scale_SV = seasonal_scale(data, season) if scale_units is None else np.asarray(scale_units, np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scaled_SV = self.std / scale_SV
+        self.per_mase_SV = np.where(np.isfinite(scaled_SV), scaled_SV, 0.0)
+        self.windows = 0
+        self.sums: dict[str, np.ndarray] = {}
+        self.below_Q = np.zeros(0)
+        self.kept: dict[str, list[np.ndarray]] = {}
+        self.kept_indices: list[int] = []
+        self._chosen: np.ndarray | None = None
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Of the quantiles that are judged."""
+        return self.given if self.calibration is None else self.calibration.levels
+
+    def add(self, indices: Sequence[int], outputs: Mapping[str, np.ndarray]) -> None:
+        """Scaled "forecast" and "target" [n, H, V], "where" [n, 2]; "observed" [n, H, V], "quantiles" [n, H, V, Q]."""
+        n, steps, variates = outputs["forecast"].shape
+        size = max(1, _CHUNK // (steps * variates * max(1, len(self.levels))))
+        for start in range(0, n, size):
+            part = {name: np.asarray(value[start : start + size]) for name, value in outputs.items()}
+            if self.calibration is not None:
+                part["quantiles"] = self.calibration.apply(part["forecast"], part.get("quantiles"))
+            self._sum(part)
+            self._keep(indices[start : start + size], part)
+
+    def _sum(self, part: Mapping[str, np.ndarray]) -> None:
+        target = part["target"].astype(np.float64)
+        seen = ~np.isnan(target)
+        if "observed" in part:
+            seen &= part["observed"].astype(bool)
+        target[~seen] = 0
+        forecast = part["forecast"].astype(np.float64)
+        error = np.where(seen, forecast - target, 0)
+        absolute = np.abs(error)
+        self.windows += len(target)
+        self._up("count", seen)
+        self._up("mse", error * error)
+        self._up("mae", absolute)
+        per_mase_n1V = self.per_mase_SV[part["where"][:, 0]][:, None]
+        self._up("mase", absolute * per_mase_n1V)
+        self._up("mase_count", seen & (per_mase_n1V > 0))
+        size = np.abs(target * self.std + self.mean) + np.abs(forecast * self.std + self.mean)
+        self._up("smape", 2 * absolute * self.std / np.where(size == 0, 1, size))
+        if "quantiles" in part and self.levels:
+            self._sum_quantiles(part["quantiles"].astype(np.float64), target, seen)
+
+    def _sum_quantiles(self, q_nHVQ: np.ndarray, target: np.ndarray, seen: np.ndarray) -> None:
+        level_Q = np.array(self.levels)
+        above = np.where(seen[..., None], target[..., None] - q_nHVQ, 0)
+        self._up("crps", 2 * np.maximum(level_Q * above, (level_Q - 1) * above).mean(-1))
+        below = ((above <= 0) & seen[..., None]).sum((0, 1, 2))
+        self.below_Q = below if not self.below_Q.size else self.below_Q + below
+        for name, low, high in self._intervals():
+            self._up(f"coverage_{name}", seen & (above[..., low] >= 0) & (above[..., high] <= 0))
+            self._up(f"width_{name}", np.where(seen, q_nHVQ[..., high] - q_nHVQ[..., low], 0))
+
+    def _intervals(self) -> list[tuple[str, int, int]]:
+        """(percent, index of the lower level, of the upper one) of every symmetric pair of levels."""
+        found = []
+        for low, level in enumerate(self.levels):
+            for high, other in enumerate(self.levels):
+                if level < 0.5 and abs(level + other - 1) < 1e-9:
+                    found.append((f"{100 * (other - level):.4g}", low, high))
+        return found
+
+    def _up(self, name: str, value: np.ndarray) -> None:
+        total_HV = value.sum(0, dtype=np.float64)
+        self.sums[name] = self.sums[name] + total_HV if name in self.sums else total_HV
+
+    # ------------------------------------------------------------------ what comes out
+
+    def metrics(self) -> dict[str, float]:
+        """The figures that the module's text names, over everything added."""
+        return {"windows": float(self.windows)} | {name: float(v) for name, v in self._means(None).items()}
+
+    def _means(self, axis: int | None) -> dict[str, np.ndarray]:
+        """Means over steps (axis 0), variates (1) or both (None)."""
+        if not self.sums:
+            return {}
+        s, std = self.sums, self.std
+        count = s["count"]
+        pairs = {
+            "mse": (s["mse"], count), "mae": (s["mae"], count),
+            "unit_mae": (s["mae"] * std, count), "unit_rmse": (s["mse"] * std**2, count),
+            "mase": (s["mase"], s["mase_count"]), "smape": (s["smape"], count),
+        }  # fmt: skip
+        if "crps" in s:
+            pairs |= {"crps": (s["crps"] * std, count), "scaled_crps": (s["crps"], count)}
+        for name, _, _ in self._intervals() if "crps" in s else ():
+            pairs[f"coverage_{name}"] = s[f"coverage_{name}"], count
+            pairs[f"width_{name}"] = s[f"width_{name}"] * std, count
+        with np.errstate(invalid="ignore"):
+            found = {name: np.asarray(top.sum(axis) / n.sum(axis)) for name, (top, n) in pairs.items()}
+        found["unit_rmse"] = np.sqrt(found["unit_rmse"])
+        return found
+
+    def outputs(self) -> dict[str, np.ndarray]:
+        """Some of the windows, evenly spread, and tables.
+
+        "where" [k, 2], "forecast", "target" [k, H, V] (scaled), "observed" [k, H, V] where a target is missing,
+        "quantiles" [k, H, V, Q] and "levels" [Q]: at most `limit` bytes, but 8 windows in any case. "windows": how many
+        were judged. "by_variate/NAME" [V] and "by_step/NAME" [H] for every metric and for "count", the values that it
+        is a mean of; "by_level/below" [Q]: share of values at or below each quantile.
+        """
+        order = np.argsort(self.kept_indices, kind="stable")
+        found = {name: np.concatenate(parts)[order] for name, parts in self.kept.items()}
+        if "observed" in found and found["observed"].all():
+            del found["observed"]
+        found["windows"] = np.array(self.windows)
+        for table, axis in (("by_variate", 0), ("by_step", 1)):
+            found |= {f"{table}/{name}": value for name, value in self._means(axis).items()}
+            if self.sums:
+                found[f"{table}/count"] = self.sums["count"].sum(axis)
+        if "crps" in self.sums:
+            found["levels"] = np.array(self.levels)
+            found["by_level/below"] = self.below_Q / max(1, self.sums["count"].sum())
+        return found
+
+    def _keep(self, indices: Sequence[int], part: Mapping[str, np.ndarray]) -> None:
+        if self._chosen is None:
+            self._chosen = self._spread(part["forecast"].shape[1:])
+        numbers = np.asarray(indices, np.int64)
+        mine = np.flatnonzero(self._chosen[numbers])
+        self.kept_indices += numbers[mine].tolist()
+        target = part["target"][mine]
+        observed = ~np.isnan(target)
+        if "observed" in part:
+            observed &= part["observed"][mine].astype(bool)
+        kept = {
+            "where": part["where"][mine], "forecast": part["forecast"][mine].astype(np.float32),
+            "target": np.where(observed, target, 0).astype(np.float32), "observed": observed,
+        }  # fmt: skip
+        if "quantiles" in part and self.levels:
+            kept["quantiles"] = part["quantiles"][mine].astype(np.float32)
+        for name, value in kept.items():
+            self.kept.setdefault(name, []).append(value)
+
+    def _spread(self, shape: tuple[int, ...]) -> np.ndarray:
+        """[windows of the split] True for those that outputs() will hold."""
+        window = int(np.prod(shape)) * (4 + 4 + 1 + 4 * len(self.levels))
+        count = min(self.size, max(FEWEST, self.limit // window))
+        chosen = np.zeros(self.size, bool)
+        chosen[np.linspace(0, self.size - 1, count).round().astype(np.int64)] = True
+        return chosen
+
+
+_SCALES: weakref.WeakKeyDictionary[WindowData, dict[int, np.ndarray]] = weakref.WeakKeyDictionary()
+
+
+def seasonal_scale(data: WindowData, season: int) -> np.ndarray:
+    """[S, V] mean |y(t) - y(t - season)| over the training rows, in the data's units: the denominators of MASE.
+
+    Pairs with a missing value don't count; NaN where there is no pair. A series with no more training rows than a
+    season is compared with the row before. Worked out once for the same data.
+    """
+    known = _SCALES.setdefault(data, {})
+    if season not in known:
+        known[season] = np.stack([_scale_of(data, series, stop, season) for series, stop in training_rows(data)])
+    return known[season]
+
+
+def training_rows(data: WindowData) -> list[tuple[int, int]]:
+    """(series, row where its training ends) for every series."""
+    cuts = borders_of(data.config.data, data.panel)
+    return [(series, cut["train"][1]) for series, cut in enumerate(cuts)]
+
+
+def _scale_of(data: WindowData, series: int, stop: int, season: int) -> np.ndarray:
+    variates = len(data.variates)
+    lag = season if stop > season else 1
+    rows = max(1, _BLOCK // (8 * variates))
+    total, count = np.zeros(variates), np.zeros(variates)
+    for start in range(lag, stop, rows):
+        block = data.reader.stored(series, "target", start - lag, min(stop, start + rows)).astype(np.float64)
+        change = np.abs(block[lag:] - block[:-lag])
+        total += np.nansum(change, 0)
+        count += (~np.isnan(change)).sum(0)
+    with np.errstate(invalid="ignore"):
+        return total / count

@@ -1,0 +1,154 @@
+"""Where a forecast starts, and the rows that it needs: the look-back, and what is known of the horizon.
+
+L rows of look-back, H rows of horizon, V variates, K known covariates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from isoform.core.domain import UserError
+from isoform.timeseries.data.calendar import stamps_of
+from isoform.timeseries.data.rows import variable_of
+from isoform.timeseries.data.series import Panel
+from isoform.timeseries.outside import columns_of, dataset, listed
+
+
+def origin_of(panel: Panel, number: int, start: str | pd.Timestamp | None, context: int) -> int:
+    """The row of a series that a forecast starts with: behind its last row, or at the stamp `start`.
+
+    Raises UserError for a stamp that is none or no row, and where fewer rows than `context` come before it.
+    """
+    series = panel.series[number]
+    rows = int(series.attrs["rows"])
+    who = str(series.attrs.get("id") or panel.origin)
+    row = rows if start is None else _row_at(panel, number, rows, start, who)
+    if row < context:
+        before = "" if start is None else f" before {start}"
+        raise UserError(
+            f"{who}: has {row} row{'' if row == 1 else 's'}{before}, and this run looks back {context} "
+            "(model.context); give more rows"
+        )
+    return row
+
+
+def _row_at(panel: Panel, number: int, rows: int, start: str | pd.Timestamp, who: str) -> int:
+    moment = moment_of(start, panel)
+    ahead = instants(stamps_of(panel, number, 0, rows + 1, aware=True))
+    row = int(np.searchsorted(ahead, moment))
+    if row <= rows and ahead[row] == moment:
+        return row
+    first, last = (text_of(panel, ahead[k]) for k in (0, rows))
+    if row == 0 or row > rows:
+        raise UserError(f"{who}: --from {start} is out of reach; its rows allow a forecast from {first} to {last}")
+    near = " and ".join(text_of(panel, ahead[k]) for k in (row - 1, row))
+    raise UserError(f"{who}: --from {start} is no row; the nearest are {near}")
+
+
+def moment_of(stamp: str | pd.Timestamp, panel: Panel) -> np.datetime64:
+    """A stamp as the panel's time coordinate has it; local in the panel's zone where it has no offset.
+
+    Of an hour that a clock shows twice, the first. Raises UserError for what is no stamp of the panel's clock.
+    """
+    try:
+        moment = pd.Timestamp(stamp)
+    except (ValueError, TypeError):
+        moment = pd.NaT
+    if moment is pd.NaT:
+        raise UserError(f"--from {stamp}: is no stamp; write it as 2026-01-31T13:00")
+    if panel.tz is None:
+        if moment.tzinfo is not None:
+            raise UserError(f"--from {stamp}: the stamps of {panel.origin} have no offset; leave it out here too")
+        return np.datetime64(moment.as_unit("ns").asm8)
+    if moment.tzinfo is None:
+        try:
+            moment = moment.tz_localize(panel.tz, ambiguous=True)
+        except ValueError:
+            raise UserError(f"--from {stamp}: the clock of {panel.tz} skips that time; name another") from None
+    return np.datetime64(moment.tz_convert("UTC").tz_localize(None).as_unit("ns").asm8)
+
+
+def instants(stamps: pd.DatetimeIndex) -> np.ndarray:
+    """datetime64[ns], in UTC where the stamps have a zone."""
+    plain = stamps if stamps.tz is None else stamps.tz_convert("UTC").tz_localize(None)
+    return np.asarray(plain.as_unit("ns").values)
+
+
+def text_of(panel: Panel, instant: np.datetime64) -> str:
+    """An instant of the panel's time coordinate for a person, with its offset."""
+    stamp = pd.Timestamp(instant)
+    return (stamp if panel.tz is None else stamp.tz_localize("UTC").tz_convert(panel.tz)).isoformat()
+
+
+def cut(
+    panel: Panel, origins: Sequence[tuple[int, int]], context: int, horizon: int, known: Sequence[str],
+    ahead: Panel | None = None,
+) -> Panel:  # fmt: skip
+    """The L + H rows around the origins (series, row) in memory, with targets and past covariates of the look-back.
+
+    Known covariates of the horizon are those of `ahead` where it has them, else of the panel's own rows; of the
+    look-back the other way round.
+    """
+    series = []
+    kinds = {"past": panel.names("past"), "known": list(known), "static": panel.names("static")}
+    for number, row in origins:
+        one, low = panel.series[number], row - context
+        time = instants(stamps_of(panel, number, low, row + horizon, aware=True))
+        arrays = {kind: np.full((context + horizon, len(names)), np.nan) for kind, names in kinds.items()}
+        target = np.full((context + horizon, len(panel.variates)), np.nan)
+        target[:context] = one["target"].variable[low:row].values
+        arrays["past"][:context] = _values(one, "past", low, row)
+        if panel.names("known"):
+            have = _values(one, "known", low, row + horizon)
+            arrays["known"][: len(have)] = have
+        if ahead is not None:
+            own, other = arrays["known"], _matched(one, ahead, time, known)
+            own[:context] = np.where(np.isnan(own), other, own)[:context]
+            own[context:] = np.where(np.isnan(other), own, other)[context:]
+        arrays["static"] = _values(one, "static", 0, None)
+        series.append(dataset(time, target, panel.variates, kinds, arrays, {**one.attrs, "rows": context}))
+    return replace(panel, series=tuple(series))
+
+
+def _values(one: xr.Dataset, kind: str, start: int, stop: int | None) -> np.ndarray:
+    """Rows of a covariate's kind; without columns where there are none."""
+    variable = variable_of(one, kind)
+    if variable is None:
+        return np.zeros(0) if kind == "static" else np.zeros((len(one.time[start:stop]), 0))
+    return np.asarray(variable[start:stop].values, np.float64)
+
+
+def _matched(one: xr.Dataset, ahead: Panel, time: np.ndarray, known: Sequence[str]) -> np.ndarray:
+    """[L + H, K] of the series of the same id, or of the only one; NaN where it says nothing."""
+    found = np.full((len(time), len(known)), np.nan)
+    mine = str(one.attrs.get("id", ""))
+    same = [other for other in ahead if len(ahead.series) == 1 or str(other.attrs.get("id", "")) == mine]
+    if not same:
+        return found
+    values = columns_of(same[0], "known", known, ahead.origin)
+    at = pd.Index(same[0].time.values).get_indexer(pd.Index(time))
+    found[at >= 0] = values[at[at >= 0]]
+    return found
+
+
+def refuse_short_future(panel: Panel, number: int, context: int, asked: bool) -> None:
+    """Raises UserError where a known covariate ends before the horizon does; a gap inside it is no end."""
+    one = panel.series[number]
+    values, time = _values(one, "known", context, None), one.time.values
+    ends: dict[str, list[str]] = {}
+    for name, column in zip(panel.names("known"), values.T, strict=True):
+        if np.isnan(column[-1]):
+            there = np.flatnonzero(~np.isnan(column))
+            until = f"known until {text_of(panel, time[context + there[-1]])}" if len(there) else "not known"
+            ends.setdefault(until, []).append(name)
+    if ends:
+        who = str(one.attrs.get("id") or panel.origin)
+        said = "; ".join(f"{listed(names)}: {until}" for until, names in ends.items())
+        how = "the file of --future is too short" if asked else "give them with --future FILE, or as further rows"
+        first, last = (text_of(panel, time[k]) for k in (context, -1))
+        raise UserError(f"{who}: a forecast from {first} to {last} needs known covariates ({said}); {how}")

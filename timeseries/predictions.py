@@ -1,0 +1,46 @@
+"""predictions.nc: what a run said of its test windows, beside what happened, in the data's own units."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from isoform.timeseries.data.windows import WindowData
+
+
+def write(path: Path, data: WindowData, levels: tuple[float, ...], outputs: Mapping[str, np.ndarray]) -> None:
+    """Writes the windows that the evaluation kept: forecast, truth (NaN where missing) and quantiles.
+
+    Dimensions window, step, variate (and quantile); `origin` is the local stamp of a window's first forecast row and
+    `series` its id. Written whole or not at all.
+    """
+    where = outputs["where"]
+    truth = data.to_units(outputs["target"], axis=2)
+    if "observed" in outputs:
+        truth = np.where(outputs["observed"], truth, np.nan)
+    dims = ("window", "step", "variate")
+    found = {
+        "forecast": (dims, data.to_units(outputs["forecast"], axis=2).astype(np.float32)),
+        "truth": (dims, truth.astype(np.float32)),
+    }
+    coords = {
+        "origin": ("window", [np.datetime64(data.stamps(int(s), int(r), int(r) + 1)[0], "s") for s, r in where]),
+        "series": ("window", np.array([str(data.panel.series[int(s)].attrs["id"]) for s, _ in where], dtype=str)),
+        "step": np.arange(1, data.horizon + 1),
+        "variate": np.array(data.variates, dtype=str),
+    }
+    if "quantiles" in outputs:
+        found["quantiles"] = ((*dims, "quantile"), data.to_units(outputs["quantiles"], axis=2).astype(np.float32))
+        coords["quantile"] = np.array(levels)
+    made = xr.Dataset(found, coords)
+    made.attrs["windows_evaluated"] = int(outputs.get("windows", np.array(len(where))))
+    part = path.with_name(f".{path.name}.part")
+    try:
+        made.to_netcdf(part, engine="h5netcdf")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,310 @@
+"""A trained forecaster on series from anywhere: what follows a file, with intervals, in the file's own units.
+
+n series, L rows of look-back, H rows of horizon, V variates, D features, Q quantile levels.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from isoform.core.domain import Predictor, UserError
+from isoform.core.schema import AppConfig
+from isoform.timeseries import origin, outside
+from isoform.timeseries.config import TimeseriesApp
+from isoform.timeseries.conformal import Calibration
+from isoform.timeseries.data.scaling import Scaling
+from isoform.timeseries.data.series import Panel
+from isoform.timeseries.data.windows import WindowData
+
+LEVELS = (0.1, 0.5, 0.9)  # of the quantiles, where nobody asks for others
+DIGITS = 6  # that a forecast shows, counted from its variate's standard deviation
+INPUTS = ("context", "past", "known", "calendar", "static")  # of the model
+_TOKENS = 1 << 15  # of one batch: attention between them takes memory with their square
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """Of n windows, in the data's units and inside the bounds."""
+
+    mean_nHV: np.ndarray  # float64; NaN for a variate without a value in its look-back
+    quantiles_nHVQ: np.ndarray | None
+    levels: tuple[float, ...] = ()
+
+
+class TimeseriesPredictor(Predictor):
+    """Forecasts and features of one model.
+
+    portable (task.json) holds the names, the frequency and the scale of the run's data; "calibration" its intervals.
+    Without a scale (an imported checkpoint) a file is scaled by its own first rows, as a training would have done.
+    """
+
+    def __init__(self, config: AppConfig, portable: Mapping[str, Any], model: nn.Module) -> None:
+        assert isinstance(config, TimeseriesApp)
+        self.config, self.portable = config, dict(portable)
+        self.model = model.eval()
+        self.context, self.horizon = int(config.model.context), int(config.model.horizon)
+        self.scaling = Scaling.from_json(portable["scaling"]) if portable.get("scaling") else None
+        self.own = tuple(sorted(config.head.quantiles))  # levels that the model itself forecasts
+        self.calibration = self._calibration(portable.get("calibration"))
+
+    def _calibration(self, arrays: Mapping[str, np.ndarray] | None) -> Calibration | None:
+        if arrays:
+            return Calibration.of(arrays)
+        if not self.own:
+            return None
+        shape = (len(self.own), self.horizon)  # the model's quantiles as they are
+        return Calibration(self.own, np.zeros((*shape, 0), np.float32), np.zeros(shape, np.float32), self.own)
+
+    # What comes in
+
+    def read(self, data: Any, *, known_elsewhere: bool = False) -> Panel:
+        """A file (.csv, .parquet, .nc, .zarr), a pandas DataFrame or a Panel, read as the run's own data were.
+
+        known_elsewhere: it may lack the known-future covariates. Raises UserError for what can't be read, lacks a
+        column of the run, or has rows of another frequency.
+        """
+        return outside.read_for_run(data, self.config, self.portable, known_elsewhere=known_elsewhere)
+
+    def windows(self, panel: Panel) -> WindowData:
+        """A panel as windows on the run's scale; columns that the run never saw get their own."""
+        return WindowData(outside.settings(self.config), panel, self.scaling)
+
+    def use(self, model: nn.Module) -> None:
+        """Forecasts with other weights from now on."""
+        self.model = model.eval()
+
+    # What goes out
+
+    def forecast(
+        self, data: Any, *, future: Any = None, start: str | pd.Timestamp | None = None,
+        levels: Sequence[float] | None = None,
+    ) -> xr.Dataset:  # fmt: skip
+        """What follows the end of every series of `data`, or its rows from `start` on, forecast from those before.
+
+        data    what `read` takes
+        future  the same, with the known-future covariates of the horizon; they may also stand in `data`
+        start   first stamp to forecast, local where it has no offset; rows of targets from there on aren't looked at
+        levels  of the quantiles, (.1, .5, .9) if None and the run has intervals; () for none
+
+        A Dataset with `mean` (id, time, variate) and, with levels, `quantiles` (id, time, variate, quantile), in the
+        units of the data and inside the run's bounds; `id` is there where the data have ids. Stamps are in UTC where
+        the attribute `time_zone` is set. `step` (time, or id and time) counts from 1 and is 0 where a series has no
+        forecast. A variate without any value in its look-back is NaN, and named in a warning. Raises UserError.
+        """
+        panel = self.read(data, known_elsewhere=future is not None)
+        wanted = self.wanted_levels(levels)
+        ahead = None if future is None else outside.read_future(future, self.config, self.portable, panel)
+        panel, windows = self._look_back(panel, start, ahead)
+        for i in range(len(panel.series)):
+            if windows.missing_future(i, self.context):
+                origin.refuse_short_future(windows.panel, i, self.context, asked=ahead is not None)
+                names = outside.listed(windows.missing_future(i, self.context))
+                warnings.warn(f"gaps of {names} in the horizon are filled like those of a look-back", stacklevel=2)
+        made = self.run(windows, self._pairs(windows), wanted)
+        self._warn_of_empty(made, windows.panel)
+        return self._dataset(windows.panel, made, panel)
+
+    def _look_back(
+        self, panel: Panel, start: str | pd.Timestamp | None, ahead: Panel | None
+    ) -> tuple[Panel, WindowData]:
+        """The series that can be forecast, and their rows around the forecast's start as windows.
+
+        Of several series those that are too short are left out, with a warning. Raises UserError where all are.
+        """
+        origins: list[tuple[int, int]] = []
+        failed: list[str] = []
+        for i in range(len(panel.series)):
+            try:
+                origins.append((i, origin.origin_of(panel, i, start, self.context)))
+            except UserError as error:
+                failed.append(str(error))
+        if not origins:
+            raise UserError(failed[0])
+        if failed:
+            more = f" (and {len(failed) - 1:,} more)" if len(failed) > 1 else ""
+            warnings.warn(f"left out: {failed[0]}{more}", stacklevel=3)
+        scale = self._scale_of(panel)
+        known = outside.names_of(self.portable, "known")
+        cut = origin.cut(panel, origins, self.context, self.horizon, known, ahead)
+        kept = replace(panel, series=tuple(panel.series[i] for i, _ in origins))
+        return kept, WindowData(outside.settings(self.config), cut, scale)
+
+    def _pairs(self, windows: WindowData) -> np.ndarray:
+        return np.array([[i, self.context] for i in range(len(windows.panel.series))])
+
+    def wanted_levels(self, levels: Sequence[float] | None) -> tuple[float, ...]:
+        """The quantile levels to give. Raises UserError where the run has no intervals and some are asked for."""
+        if self.calibration is None:
+            if levels:
+                raise UserError(
+                    "this run has neither quantiles nor a calibration of its errors; ask for none (--quantiles ''), or "
+                    "train with head.quantiles or a validation split"
+                )
+            return ()
+        if levels is None:
+            low, high = self.calibration.levels[0] - 1e-9, self.calibration.levels[-1] + 1e-9
+            return tuple(level for level in LEVELS if low <= level <= high)
+        return tuple(sorted(float(level) for level in levels))
+
+    def run(self, windows: WindowData, pairs: np.ndarray, levels: tuple[float, ...] = ()) -> Forecasts:
+        """Forecasts of windows (series, row of the first step) in units, clipped to the bounds."""
+        size = self._batch(windows)
+        parts = [self._run_batch(windows, pairs[i : i + size], levels) for i in range(0, len(pairs), size)]
+        quantiles = [part.quantiles_nHVQ for part in parts if part.quantiles_nHVQ is not None]
+        return Forecasts(
+            np.concatenate([part.mean_nHV for part in parts]), np.concatenate(quantiles) if quantiles else None, levels
+        )
+
+    def _batch(self, windows: WindowData) -> int:
+        return max(1, min(self.config.eval.batch, _TOKENS // max(1, len(windows.variates))))
+
+    def _run_batch(self, windows: WindowData, pairs: np.ndarray, levels: tuple[float, ...]) -> Forecasts:
+        output = self._call(self.model, windows.at(pairs)).numpy()
+        mean, own = output[..., 0], output[..., 1:] if self.own else None
+        low_V, high_V = self._bounds(windows.variates)
+        stored = windows.scaling.tables["target"]  # the deviations, whether they scale the data or not
+        spread_V = np.array([stored[name][1] for name in windows.variates])
+        decimals_V = np.clip(DIGITS - 1 - np.floor(np.log10(spread_V)), 0, 12).astype(int)
+
+        def finished(x: np.ndarray) -> np.ndarray:  # [n, H, V]
+            units = np.clip(windows.to_units(x), low_V, high_V)
+            for decimals in np.unique(decimals_V):
+                mine = decimals_V == decimals
+                units[..., mine] = np.round(units[..., mine], decimals)
+            return units
+
+        quantiles = None
+        if levels:
+            assert self.calibration is not None
+            fitted = self.calibration.of_variates(list(self.portable.get("variates") or ()), windows.variates)
+            made = fitted.apply(mean, own, levels)
+            quantiles = np.stack([finished(made[..., q]) for q in range(len(levels))], -1)
+        return Forecasts(finished(mean), quantiles, levels)
+
+    def _call(self, function: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        device = next(self.model.parameters()).device
+        with torch.no_grad():
+            given = {name: batch[name].to(device) for name in INPUTS if name in batch}
+            return function(**given).float().cpu()
+
+    def _scale_of(self, panel: Panel) -> Scaling | None:
+        """The run's scale, completed from all rows of the panel where it lacks columns."""
+        names = {"target": panel.variates, **{kind: panel.names(kind) for kind in ("past", "known", "static")}}
+        if self.scaling is not None and not any(self.scaling.lacks(kind, names[kind]) for kind in names):
+            return self.scaling
+        return self.windows(panel).scaling
+
+    def _bounds(self, variates: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        given = self.config.data.bounds
+        pairs = [given.get(name, given.get("*", (-np.inf, np.inf))) for name in variates]
+        return np.array([low for low, _ in pairs]), np.array([high for _, high in pairs])
+
+    def _warn_of_empty(self, made: Forecasts, cut: Panel) -> None:
+        """What has no value in its look-back isn't forecast: the model would only return the training mean."""
+        for i, series in enumerate(cut):
+            empty = ~np.isfinite(series.target.values[: self.context]).any(0)
+            if empty.any():
+                made.mean_nHV[i, :, empty] = np.nan
+                if made.quantiles_nHVQ is not None:
+                    made.quantiles_nHVQ[i, :, empty] = np.nan
+                names = [name for name, none in zip(cut.variates, empty, strict=True) if none]
+                shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+                who = f"{series.attrs.get('id')}: " if series.attrs.get("id") else ""
+                warnings.warn(
+                    f"{who}{shown}: no value in the {self.context} rows before the forecast, so there is none",
+                    stacklevel=3,
+                )
+
+    def _dataset(self, cut: Panel, made: Forecasts, panel: Panel) -> xr.Dataset:
+        instants = [one.time.values[self.context :] for one in cut]
+        time = np.unique(np.concatenate(instants))
+        n, variates = len(instants), panel.variates
+        step = np.zeros((n, len(time)), np.int64)
+        mean = np.full((n, len(time), len(variates)), np.nan)
+        quantiles = np.full((*mean.shape, len(made.levels)), np.nan)
+        for i, mine in enumerate(instants):
+            at = np.searchsorted(time, mine)
+            step[i, at] = np.arange(1, len(mine) + 1)
+            mean[i, at] = made.mean_nHV[i]
+            if made.quantiles_nHVQ is not None:
+                quantiles[i, at] = made.quantiles_nHVQ[i]
+        dims = ("id", "time", "variate")
+        arrays: dict[str, Any] = {"mean": (dims, mean)}
+        coords: dict[str, Any] = {
+            "time": time, "variate": variates, "units": ("variate", outside.units_of(panel, self.portable)),
+            "id": [str(series.attrs.get("id", "")) for series in panel],
+        }  # fmt: skip
+        coords["step"] = (("time",), step[0]) if (step == step[0]).all() else (("id", "time"), step)
+        if made.levels:
+            arrays["quantiles"] = ((*dims, "quantile"), quantiles)
+            coords["quantile"] = list(made.levels)
+        found = xr.Dataset(arrays, coords)
+        found.attrs = {"title": f"forecast of {panel.origin} by {self.config.app}", "freq": panel.freq}
+        if panel.tz is not None:
+            found.attrs["time_zone"] = panel.tz
+        return found if n > 1 or coords["id"] != [""] else found.isel(id=0, drop=True)
+
+    # What every domain has
+
+    def predict(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
+        """One row a stamp and variate that follows each input: input, id, stamp, variate, mean, q0.1, ..., error.
+
+        An input that can't be forecast has one row, its reason in `error`.
+        """
+        from isoform.timeseries.forecast import columns_of
+
+        rows: list[dict[str, Any]] = []
+        for i, one in enumerate(inputs):
+            name = str(one) if isinstance(one, (str, Path)) else f"{type(one).__name__} {i}"
+            try:
+                columns = columns_of(self.forecast(one))
+            except UserError as error:
+                rows.append({"input": name, "error": str(error)})
+                continue
+            values = zip(*(_listed(column) for column in columns.values()), strict=True)
+            rows += [{"input": name, **dict(zip(columns, row, strict=True)), "error": ""} for row in values]
+        return rows
+
+    def embed(self, inputs: Sequence[Any]) -> np.ndarray:
+        """[N, D] float32: the trunk's features of each input's last rows, mean over variates (and series).
+
+        NaN for an input that can't be read, which is named in a warning. Raises UserError where none can.
+        """
+        found: dict[int, np.ndarray] = {}
+        failed: list[str] = []
+        for i, one in enumerate(inputs):
+            try:
+                found[i] = self.features(one).mean(("id", "variate")).values
+            except UserError as error:
+                failed.append(str(error))
+        if not found:
+            raise UserError(failed[0] if failed else "there is no input to embed")
+        for line in failed:
+            warnings.warn(line, stacklevel=2)
+        features = np.full((len(inputs), len(next(iter(found.values())))), np.nan, np.float32)
+        for i, value in found.items():
+            features[i] = value
+        return features
+
+    def features(self, data: Any, *, start: str | pd.Timestamp | None = None) -> xr.DataArray:
+        """(id, variate, feature) the trunk's tokens of the look-back before the end, or before `start`."""
+        panel, windows = self._look_back(self.read(data, known_elsewhere=True), start, None)
+        method: Any = self.model.features
+        pairs, size = self._pairs(windows), self._batch(windows)
+        parts = [self._call(method, windows.at(pairs[i : i + size])) for i in range(0, len(pairs), size)]
+        coords = {"id": [str(one.attrs.get("id", "")) for one in panel], "variate": panel.variates}
+        return xr.DataArray(torch.cat(parts).numpy(), coords, ("id", "variate", "feature"))
+
+
+def _listed(column: Any) -> list[Any]:
+    return column.tolist() if hasattr(column, "tolist") else list(column)
