@@ -28,7 +28,8 @@ def row(results: Mapping[str, Any], seconds: float) -> dict[str, str]:
     """One line of the table: the first test metric that the baselines share, and the best of them."""
     metrics = results["metrics"]["test"]
     baselines = {name: found["test"] for name, found in results["baselines"].items() if "test" in found}
-    shared = [name for name in metrics if name != "loss" and all(name in found for found in baselines.values())]
+    counts = ("loss", "windows")
+    shared = [name for name in metrics if name not in counts and all(name in found for found in baselines.values())]
     headline = shared[0] if shared else next(iter(metrics))
     best = max if headline.startswith(HIGHER_IS_BETTER) else min
     name = best(baselines, key=lambda baseline: baselines[baseline][headline], default=None)

@@ -23,7 +23,7 @@ def write(path: Path, data: WindowData, levels: tuple[float, ...], outputs: Mapp
     if "observed" in outputs:
         truth = np.where(outputs["observed"], truth, np.nan)
     dims = ("window", "step", "variate")
-    found = {
+    found: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
         "forecast": (dims, data.to_units(outputs["forecast"], axis=2).astype(np.float32)),
         "truth": (dims, truth.astype(np.float32)),
     }

@@ -117,12 +117,13 @@ def _choose_windows(config: TimeseriesApp, panel: Panel, rows: int) -> Timeserie
     """Horizon: a season (at most a tenth of the rows). Look-back: a week of finer rows, four horizons of the rest."""
     season = season_of(config.data, panel.freq)
     model = config.model
-    horizon = model.horizon if model.horizon != "auto" else max(1, min(season if season > 1 else 7, rows // 10))
-    context = model.context
-    if context == "auto":
+    horizon = max(1, min(season if season > 1 else 7, rows // 10)) if model.horizon == "auto" else model.horizon
+    if model.context == "auto":
         step = step_of(panel.freq)
         wanted = 7 * season if step is not None and step < _DAY else 4 * max(season, horizon)
         context = max(2, min(wanted, 1024, rows // 4))
+    else:
+        context = model.context
     if rows < 2 * (context + 3 * horizon):
         raise UserError(
             f"{panel.origin}: {rows} rows are too few for a look-back of {context} and three splits with a horizon of "

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isoform.core.domain import Figure, InitialWeights, Tally, Task, UserError
+from isoform.core.domain import Figure, InitialWeights, Task, UserError
 from isoform.core.schema import AppConfig
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.conformal import Calibration
@@ -24,6 +24,7 @@ from isoform.timeseries.data.scaling import Scaling
 from isoform.timeseries.data.series import Panel
 from isoform.timeseries.data.splits import borders_of
 from isoform.timeseries.data.windows import WindowData
+from isoform.timeseries.metrics import ForecastTally
 from isoform.timeseries.models import Sizes, build_model
 from isoform.timeseries.settle import panel_of, season_of, settle
 
@@ -131,10 +132,8 @@ class TimeseriesTask(Task):
         output: Tensor = model(**{name: batch[name] for name in INPUTS if name in batch})
         return output.float()
 
-    def tally(self, split: str) -> Tally:
+    def tally(self, split: str) -> ForecastTally:
         """Errors summed as the windows come by; intervals of test windows are calibrated ones. See metrics.py."""
-        from isoform.timeseries.metrics import ForecastTally
-
         calibration = self.calibration if split == "test" else None
         return ForecastTally(self.data, split, self.levels, self.season, calibration=calibration)
 

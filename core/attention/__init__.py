@@ -93,7 +93,9 @@ def attention(
         raise ValueError(f"q, k and v must be of one type, got {q_BHND.dtype}, {k_BGMD.dtype} and {v_BGME.dtype}")
 
     backward = torch.is_grad_enabled() and (q_BHND.requires_grad or k_BGMD.requires_grad or v_BGME.requires_grad)
-    request = _request(q_BHND, bias, seen, dropout)._replace(backward=backward, keys=k_BGMD.shape[2])
+    score_bytes = math.prod(q_BHND.shape[:3]) * k_BGMD.shape[2] * q_BHND.element_size()
+    request = _request(q_BHND, bias, seen, dropout)
+    request = request._replace(backward=backward, keys=k_BGMD.shape[2], score_bytes=score_bytes)
     if v_BGME.shape[3] != q_BHND.shape[3]:
         request = request._replace(value_dim=v_BGME.shape[3])
     if impl == "auto":

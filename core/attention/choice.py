@@ -18,6 +18,8 @@ from isoform.core.attention.tuning import MAX_DIM
 # Up to here isoform's blocks were the faster ones (measured on AVX512-BF16, 24 and 64 features a head).
 FEW_KEYS = 256
 FULL = (torch.float32, torch.float64)
+# Up to here keeping probabilities beside a bias adds at most half to what a layer keeps anyway (10 features a head).
+KEPT_KEYS = 64
 BF16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
@@ -36,6 +38,7 @@ class Request(NamedTuple):
     window: bool = False
     backward: bool = False  # a gradient will be wanted
     keys: int = 0
+    score_bytes: int = 0  # of one layer's probabilities
     uneven: bool = False  # causal or windowed, with queries and keys padded differently
 
 
@@ -69,6 +72,18 @@ SDPA_PATHS = (
             and r.mask_bytes <= biases.LIMIT_BYTES
         ),
         "so few keys that their probabilities take less memory than what they mix: they are kept, not computed again",
+    ),
+    Rule(
+        "kept",
+        lambda r: (
+            r.bias_gradient
+            and r.backward
+            and 0 < r.keys <= KEPT_KEYS
+            and r.device == "cpu"
+            and r.dtype in FULL
+            and max(r.bias_bytes, r.mask_bytes, r.score_bytes) <= biases.LIMIT_BYTES
+        ),
+        "a bias that wants its gradient, and few keys: probabilities are kept, since computing them twice takes longer",
     ),
     Rule("blocks", lambda r: r.dropout, "PyTorch's fused kernel on a CPU doesn't drop probabilities"),
     Rule("blocks", lambda r: r.bias_gradient, "PyTorch's fused kernel on a CPU gives the bias no gradient"),
@@ -128,7 +143,7 @@ def choose(request: Request) -> Rule:
 
 
 def sdpa_path(request: Request) -> Rule:
-    """How `sdpa` serves the request: "fused", "blocks" or "eager"."""
+    """How `sdpa` serves the request: "fused", "blocks", "kept" or "eager"."""
     return next(rule for rule in SDPA_PATHS if rule.when(request))
 
 

@@ -3,8 +3,9 @@
 B samples, H heads (each with its own keys), N queries, M keys, D features a head, E features of a value, Z = samples x
 heads.
 
-The blocks compute probabilities twice and cut them up, which pays where they are large; here every step is one product
-or one softmax over all samples and heads.
+The blocks compute probabilities twice and cut them up, which pays where they are large; here every step is one
+operation over all samples and heads. The softmax is spelled out: PyTorch's own takes up to four times as long for rows
+that are shorter than a vector register, and sums of short rows are fastest as products with ones.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ def attention_kept(
     """[B, H, N, E], of q's type, which is float32 or float64; see `isoform.core.attention.attention`."""
     dense = None if bias is None else bias.dense().to(working_dtype(q_BHND))
     seen = visible.block(q_BHND.device)
+    if seen is not None:
+        seen = torch.zeros_like(seen, dtype=working_dtype(q_BHND)).masked_fill_(~seen, -torch.inf)
     factor = None
     if dropout > 0:
         shape = (*q_BHND.shape[:3], k_BHMD.shape[2])
@@ -41,10 +44,10 @@ def attention_kept(
 
 
 class _Kept(torch.autograd.Function):
-    """bias broadcasts to [B, H, N, M], seen too (True = seen); factor [Z, N, M] is what dropout multiplies with."""
+    """bias and mask (0 or -inf) broadcast to [B, H, N, M]; factor [Z, N, M] is what dropout multiplies with."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, seen: Tensor | None,
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor | None,
                 factor: Tensor | None, scale: float) -> Tensor:  # fmt: skip
         shape = (*q.shape[:3], k.shape[2])
         q, k, v = (x.flatten(0, 1) for x in (q, k, v))
@@ -54,13 +57,9 @@ class _Kept(torch.autograd.Function):
             scores = torch.bmm(q, k.mT).mul_(scale).view(shape)
             if bias is not None:
                 scores += bias
-        if seen is not None:
-            scores.masked_fill_(~seen, -torch.inf)
-        if bias is None and seen is None:
-            p = scores.softmax(-1).flatten(0, 1)
-        else:  # a row without keys is given any finite scores, and 0 for its result
-            empty = scores.amax(-1, keepdim=True) == -torch.inf
-            p = scores.masked_fill_(empty, 0.0).softmax(-1).masked_fill_(empty, 0.0).flatten(0, 1)
+        if mask is not None:
+            scores += mask
+        p = _softmax_(scores).flatten(0, 1)
         ctx.save_for_backward(q, k, v, p, factor)
         ctx.shape, ctx.scale, ctx.bias_shape = shape, scale, None if bias is None else bias.shape
         out = torch.bmm(p if factor is None else p * factor, v).unflatten(0, shape[:2])
@@ -77,7 +76,19 @@ class _Kept(torch.autograd.Function):
         if factor is not None:
             dp *= factor
         dv = torch.bmm((p if factor is None else p * factor).mT, d_out)
-        ds = torch.ops.aten._softmax_backward_data(dp, p, -1, p.dtype)
+        ds = dp.sub_(_row_sums(p * dp)).mul_(p)
         dq, dk = torch.bmm(ds, k).mul_(ctx.scale), torch.bmm(ds.mT, q).mul_(ctx.scale)
         d_bias = ds.view(ctx.shape).sum_to_size(ctx.bias_shape) if ctx.needs_input_grad[3] else None
         return *(x.unflatten(0, ctx.shape[:2]) for x in (dq, dk, dv)), d_bias, None, None, None
+
+
+def _softmax_(scores: Tensor) -> Tensor:
+    """The softmax of every row, in place; 0 in a row that is -inf throughout."""
+    top = scores.amax(-1, keepdim=True)
+    empty = top == -torch.inf
+    p = scores.sub_(top.masked_fill_(empty, 0.0)).exp_()
+    return p.div_(_row_sums(p).masked_fill_(empty, 1.0))
+
+
+def _row_sums(x: Tensor) -> Tensor:
+    return x @ x.new_ones(x.shape[-1], 1)

@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from isoform.core.attention.bias import Bias, materialise
 from isoform.core.attention.blocks import attention_blocks, mask_of
+from isoform.core.attention.kept import attention_kept
 from isoform.core.attention.reference import attention_reference
 from isoform.core.attention.visible import Visible
 
@@ -34,8 +35,8 @@ def attention_sdpa(
     dropout: float = 0.0,
     seed: int | None = None,
 ) -> Tensor:
-    """[B, H, N, E]; see `isoform.core.attention.attention`. `path` is what `choice.sdpa_path` says: fused, blocks or
-    eager."""
+    """[B, H, N, E]; see `isoform.core.attention.attention`. `path` is what `choice.sdpa_path` says: fused, blocks, kept
+    or eager."""
     if path == "eager" or q_BHND.numel() == 0 or k_BGMD.numel() == 0:
         return attention_reference(
             q_BHND, k_BGMD, v_BGME, bias=bias, visible=visible, scale=scale, dropout=dropout, seed=seed
@@ -45,7 +46,8 @@ def attention_sdpa(
     n_shared = q_BHND.shape[1] // k_BGMD.shape[1]
     if n_shared > 1:
         k_BGMD, v_BGME = k_BGMD.repeat_interleave(n_shared, 1), v_BGME.repeat_interleave(n_shared, 1)
-    return attention_blocks(
+    attend = attention_kept if path == "kept" else attention_blocks
+    return attend(
         q_BHND, k_BGMD, v_BGME, bias=materialise(bias), visible=visible, scale=scale, dropout=dropout, seed=seed
     )
 

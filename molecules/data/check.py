@@ -152,7 +152,7 @@ def _near(molecules: Labelled, seen: _Seen, splits: Mapping[str, np.ndarray]) ->
         places.setdefault(flat, []).append(row)
     found = [rows for rows in places.values() if len({molecules.keys[row] for row in rows}) > 1]
     split_of = {int(row): split for split, rows in splits.items() for row in rows}
-    return sorted(found, key=lambda rows: len({split_of.get(row) for row in rows}) == 1)
+    return sorted(found, key=lambda rows: len({split_of[row] for row in rows if row in split_of}) <= 1)
 
 
 def _targets(molecules: Labelled, splits: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
@@ -210,7 +210,7 @@ def _lines(
     lines += _found("molecules in several rows", [" = ".join(names) for names in report["duplicates"]])
     lines += _found("of these, with different labels", [" = ".join(names) for names in report["conflicting_labels"]])
     split_of = {int(row): split for split, rows in splits.items() for row in rows}
-    across = sum(len({split_of.get(row) for row in rows}) > 1 for rows in near)
+    across = sum(len({split_of[row] for row in rows if row in split_of}) > 1 for rows in near)
     heading = "molecules that differ in salt, charge, isotopes or stereo chemistry alone"
     lines += _found(
         heading + (f" ({across} in several splits)" if across else ""),

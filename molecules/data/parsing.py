@@ -77,11 +77,11 @@ def parse_smiles(text: str, max_atoms: int = MOST_ATOMS) -> Chem.Mol | str:
     return _checked(mol, max_atoms)
 
 
-def parse_block(block: str, max_atoms: int = MOST_ATOMS, *, hydrogens: bool = False) -> Chem.Mol | str:
+def parse_block(block: str, max_atoms: int = MOST_ATOMS) -> Chem.Mol | str:
     """The sanitised molecule of a mol block (V2000 or V3000), or why there is none; never raises.
 
     Stereo chemistry comes from the wedges, or from the coordinates where they are in 3-D. Explicit hydrogens are taken
-    up into their neighbours unless `hydrogens`.
+    up into their neighbours, as those of a SMILES are.
     """
     if len(block) > MOST_BLOCK:
         return f"is longer than {MOST_BLOCK:,} characters"
@@ -98,12 +98,12 @@ def parse_block(block: str, max_atoms: int = MOST_ATOMS, *, hydrogens: bool = Fa
             wrong = _too_large(raw, max_atoms)
             if wrong:
                 return wrong
-            mol = Chem.MolFromMolBlock(block, sanitize=True, removeHs=not hydrogens)
+            mol = Chem.MolFromMolBlock(block, sanitize=True, removeHs=True)
             if mol is None:
                 return _why_not(raw, "")
         except _ERRORS as error:
             return _said(error)
-    return _checked(mol, MOST_ATOMS * 4 if hydrogens else max_atoms)
+    return _checked(mol, max_atoms)
 
 
 def parse(smiles: str, block: str | None = None, max_atoms: int = MOST_ATOMS) -> Chem.Mol | str:

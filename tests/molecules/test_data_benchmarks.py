@@ -41,7 +41,9 @@ def test_bbbp_and_bace(tmp_path):
     assert read("bace", tmp_path, targets=("pIC50",)).task == "regression"
 
 
-@pytest.mark.parametrize(("name", "make", "file"), [("esol", esol, "delaney-processed.csv"), ("bbbp", bbbp, "BBBP.csv")])
+@pytest.mark.parametrize(
+    ("name", "make", "file"), [("esol", esol, "delaney-processed.csv"), ("bbbp", bbbp, "BBBP.csv")]
+)
 def test_a_csv_may_lie_where_torch_geometric_keeps_it_or_be_named(tmp_path, name, make, file):
     make(tmp_path / "flat")
     (tmp_path / "pyg" / name / "raw").mkdir(parents=True)

@@ -2,23 +2,19 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from isoform.molecules.data.buckets import batches, padding
 
 
-@given(
-    sizes=st.lists(st.integers(1, 90), max_size=120),
-    batch=st.integers(1, 23),
-    seed=st.one_of(st.none(), st.integers(0, 99)),
-)
-def test_every_molecule_once(sizes, batch, seed):
-    parts = batches(np.array(sizes, np.int64), batch, None if seed is None else np.random.default_rng(seed))
-    assert sorted(index for part in parts for index in part) == list(range(len(sizes)))
-    assert len(parts) == -(-len(sizes) // batch) and all(type(index) is int for part in parts for index in part)
-    assert sum(len(part) < batch for part in parts) <= 1
-    assert sorted(map(len, parts))[1:] == [batch] * (len(parts) - 1)
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_every_molecule_once(shuffled):
+    rng = np.random.default_rng(11)
+    for n in [*range(9), *rng.integers(9, 200, 60).tolist()]:
+        sizes, batch = rng.integers(1, 90, n), int(rng.integers(1, 23))
+        parts = batches(sizes, batch, rng if shuffled else None)
+        assert sorted(index for part in parts for index in part) == list(range(n))
+        assert all(type(index) is int for part in parts for index in part)
+        assert len(parts) == -(-n // batch) and sorted(map(len, parts))[1:] == [batch] * (len(parts) - 1)
 
 
 # About as QM9, ESOL and drug-like molecules are distributed.

@@ -42,7 +42,10 @@ def test_rules_for_measured_labels(rule, rows, targets):
     found = merge(molecules(VALUES), data(duplicates=rule))
     assert found.names == [f"line {row + 2}" for row in rows]
     np.testing.assert_array_equal(found.targets, targets)
-    assert f"2 molecules have several rows, 5 in all: " in found.findings[0] and f"(data.duplicates = {rule})" in found.findings[0]
+    assert (
+        "2 molecules have several rows, 5 in all: " in found.findings[0]
+        and f"(data.duplicates = {rule})" in found.findings[0]
+    )
     assert found.findings[1] == '1 of them have different labels: "y0" 1 to 4 (line 2, line 4, line 6)'
     gone = {name for name, _ in found.skipped}
     assert gone == {f"line {row + 2}" for row in range(6)} - {f"line {row + 2}" for row in rows}

@@ -30,7 +30,7 @@ def test_censored_values_are_named_and_count_by_rule(tmp_path):
     np.testing.assert_array_equal(found.targets[:, 0], [10, 0.5, 3, 4.5, np.nan, 7, np.nan])
     line = next(line for line in found.findings if "censored" in line)
     assert '"ic50": 4 censored values count as their bound' in line and "'>10' (line 2)" in line
-    assert '"ic50": 1 cells are no numbers and count as missing: \'>x\' (line 8)' in found.findings
+    assert "\"ic50\": 1 cells are no numbers and count as missing: '>x' (line 8)" in found.findings
     dropped = read(path, censored="drop")
     np.testing.assert_array_equal(dropped.targets[:, 0], [np.nan, np.nan, np.nan, 4.5, np.nan, np.nan, np.nan])
     assert any("data.censored = drop" in line for line in dropped.findings)
@@ -54,9 +54,12 @@ def test_columns_that_are_no_labels_are_left_out_and_named(tmp_path):
     found = read(path)
     assert found.target_names == ["y"]
     said = "\n".join(found.findings)
-    for why in ("running number): id, gaps", "the same in every row): same", "empty): none", "SMILES): canonical_smiles",
-                "text): note"):  # fmt: skip
-        assert why in said
+    left_out = {
+        "running number": "id, gaps", "the same in every row": "same", "empty": "none", "SMILES": "canonical_smiles",
+        "text": "note",
+    }  # fmt: skip
+    for why, names in left_out.items():
+        assert f"not to be predicted ({why}): {names}\n" in said
     assert 'the column "split" is not used' in said
     assert read(path, targets=("gaps", "y")).target_names == ["gaps", "y"]
 
@@ -95,7 +98,7 @@ def test_numbers_may_be_classes_and_their_order_is_by_value(tmp_path):
         ({"targets": ("z",)}, 'has no column "z" (data.targets)'),
         ({"targets": ("y", "Y")}, "data.targets names a column twice"),
         ({"targets": ("smiles",)}, "the column of SMILES"),
-        ({"targets": ("note",), "task": "regression"}, 'column "note" holds no number (such as \'a\' (line 2))'),
+        ({"targets": ("note",), "task": "regression"}, "column \"note\" holds no number (such as 'a' (line 2))"),
         ({"targets": ("y",), "task": "binary"}, 'line 2: column "y" is 3 where 0 or 1 is expected'),
         ({"targets": ("y", "note"), "task": "multiclass"}, "takes one target and there are 2"),
         ({"targets": ("same",), "task": "multiclass"}, "holds 1 different labels where 2 to 1000 classes"),

@@ -1,4 +1,4 @@
-"""Splits: their sizes, what stays together, MoleculeNet's scaffold rule by hand, clusters against RDKit's own Butina."""
+"""Splits: sizes, what stays together, MoleculeNet's scaffold rule by hand, clusters against RDKit's own Butina."""
 
 from dataclasses import replace
 
@@ -160,7 +160,9 @@ def test_given_splits_stand_and_val_is_drawn_where_there_is_none():
     few = split_rows(many(30, split=split), data(split="given", counts=(11, 1, 2)))
     assert sizes(few) == {"train": 11, "val": 1, "test": 2}
     assert "gives no split" in refusal(split_rows, many(30), data(split="given"))
-    assert "asks for 4 molecules of test" in refusal(split_rows, many(30, split=split), data(split="given", counts=(9, 1, 4)))
+    assert "asks for 4 molecules of test" in refusal(
+        split_rows, many(30, split=split), data(split="given", counts=(9, 1, 4))
+    )
 
 
 def test_graphs_are_split_at_random_or_as_given():
@@ -193,7 +195,9 @@ def test_prepare_leaves_only_molecules_with_labels_one_row_each(tmp_path):
 
 
 def test_prepare_refuses_a_file_without_labels_or_a_path(tmp_path):
-    assert "no column of labels to learn" in refusal(load_molecules, data(path=write(tmp_path / "a.smi", "CCO x\nCC y\n")))
+    assert "no column of labels to learn" in refusal(
+        load_molecules, data(path=write(tmp_path / "a.smi", "CCO x\nCC y\n"))
+    )
     path = write(tmp_path / "a.csv", "smiles,y\nCCO,\nCC,\n")
     assert 'column "y" holds no number' in refusal(load_molecules, data(path=path, targets=("y",), task="regression"))
     assert "data.path is not set" in refusal(load_molecules, data())

@@ -1,4 +1,4 @@
-"""Tables as they come from people: delimiters, encodings, headers, rows that are wrong, columns that have to be found."""
+"""Tables as people have them: delimiters, encodings, headers, rows that are wrong, columns to be found."""
 
 import codecs
 
@@ -81,7 +81,10 @@ def test_rows_that_are_wrong_are_named_by_line_and_the_rest_is_read(tmp_path):
         ("smiles,smiles\nC,C\n", 'two columns are called "smiles"'),
         ('smiles,y\n"CCO,1\nCC,2\n', "line 2: unexpected end of data; is a quotation mark missing?"),
         ("smiles,y\nC\0C,1\n", "is no text"),
-        ("name,y\nPropanolol,1.5\nAspirin,2.5\n", "no column holds SMILES; name it with data.smiles (columns: name, y)"),
+        (
+            "name,y\nPropanolol,1.5\nAspirin,2.5\n",
+            "no column holds SMILES; name it with data.smiles (columns: name, y)",
+        ),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, text, words):

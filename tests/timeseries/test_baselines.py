@@ -8,6 +8,7 @@ import torch
 
 from isoform.timeseries.baselines import NAMES, LagBoosting, Last, Linear, SeasonalNaive, baselines
 from isoform.timeseries.baselines.naive import seasons
+from isoform.timeseries.conformal import Calibration
 from isoform.timeseries.data.windows import WindowData
 from isoform.timeseries.metrics import ForecastTally
 
@@ -171,6 +172,7 @@ def small(monkeypatch):
     monkeypatch.setattr("isoform.timeseries.baselines.boosting.TRAIN_ROWS", 3000)
     monkeypatch.setattr("isoform.timeseries.baselines.boosting.CHOOSING_ROWS", 500)
     monkeypatch.setattr("isoform.timeseries.baselines.boosting.TREES", 40)
+    monkeypatch.setattr("isoform.timeseries.baselines.boosting.UNCHOSEN_TREES", 20)
 
 
 def error(method, data, split="test"):
@@ -281,6 +283,20 @@ def test_the_table_of_baselines(small, missing):
         assert 0.65 < metrics["test"]["coverage_80"] < 0.95 and metrics["test"]["crps"] < metrics["test"]["unit_mae"]
     order = [found[name]["test"]["mse"] for name in ("lag_boosting", "seasonal_naive", "last")]
     assert order == sorted(order)
+
+
+def test_intervals_are_a_baselines_own():
+    """The task's tally may come with the model's calibration: of it only the levels count."""
+    data = window_data(daily(400), context=11, horizon=5)
+    offsets = np.full((4, 5, 2), 1e6, np.float32)
+    model = Calibration((0.05, 0.1, 0.9, 0.95), offsets, offsets[..., 0], (0.1, 0.9))
+
+    def tally(split):
+        return ForecastTally(data, split, (0.1, 0.9), 24, calibration=model if split == "test" else None)
+
+    found = baselines(data, tally, 24, names=("last",))["last"]
+    assert {"coverage_80", "coverage_90"} < found["test"].keys() and not {"coverage_80"} & found["val"].keys()
+    assert found["test"]["width_90"] < 1e3
 
 
 def test_without_validation(small):

@@ -1,5 +1,7 @@
 """The axis: rows in any order, twice or not at all lie on the same grid; zones, frequencies and aggregation by hand."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -36,7 +38,7 @@ def refused(stamps, *words, **data):
     assert "\n" not in text and all(word in text for word in words), text
 
 
-# Any order, duplicates, gaps ----------------------------------------------------------------------------------------------
+# Any order, duplicates, gaps ------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=70)
@@ -84,7 +86,7 @@ def test_reading_by_pieces_is_reading_at_once(seed, how):
         asked.append(len(chosen))
         return values[chosen]
 
-    parts = [axis.read(get, a, b, how) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    parts = [axis.read(get, a, b, how) for a, b in itertools.pairwise(cuts)]
     assert same(np.concatenate(parts), whole) and sum(asked) == 2 * rows  # every row once
 
 
@@ -123,7 +125,7 @@ def test_infinite_sums_and_empty_bins():
     assert same(bins(x[:0], place[:0], 2, "mean"), [[NAN], [NAN]])
 
 
-# Frequencies --------------------------------------------------------------------------------------------------------------
+# Frequencies ----------------------------------------------------------------------------------------------------------
 
 
 def test_monthly_data_on_any_day_of_the_month_stand_for_the_month():
@@ -214,7 +216,7 @@ def test_one_far_stamp_is_a_mistake():
     assert axis_of(["2024-01-01"], freq="D")[0].freq == "D"
 
 
-# Zones and daylight saving ------------------------------------------------------------------------------------------------
+# Zones and daylight saving --------------------------------------------------------------------------------------------
 
 
 def local_hours(start, stop, zone="Europe/Berlin"):
@@ -255,7 +257,7 @@ def test_quarters_of_an_hour_in_the_doubled_hour():
 
 
 def test_each_series_of_a_long_file_has_its_own_doubled_hour():
-    utc, texts = local_hours("2024-10-27 00:00", "2024-10-27 06:00")
+    _, texts = local_hours("2024-10-27 00:00", "2024-10-27 06:00")
     codes = np.repeat([0, 1], len(texts))
     axis, _ = axis_of(texts * 2, codes, tz="Europe/Berlin")
     assert axis.span(0) == axis.span(1) == (0, 8) and axis.repeated == 0
@@ -301,10 +303,10 @@ def test_six_hours_of_a_clock_on_the_wall_or_of_utc():
 
 
 def test_days_of_23_and_25_hours_are_whole_days():
-    utc, texts = local_hours("2024-03-30", "2024-03-31 23:00")
+    _, texts = local_hours("2024-03-30", "2024-03-31 23:00")
     axis, _ = axis_of(texts, tz="Europe/Berlin", freq="D", aggregate="sum")
     assert same(on_grid(axis, np.ones((len(texts), 1)), "sum")[:, 0], [24, 23])
-    utc, texts = local_hours("2024-10-26", "2024-10-27 23:00")
+    _, texts = local_hours("2024-10-26", "2024-10-27 23:00")
     axis, _ = axis_of(texts, tz="Europe/Berlin", freq="D", aggregate="sum")
     assert axis.tz is None and same(on_grid(axis, np.ones((len(texts), 1)), "sum")[:, 0], [24, 25])
 
@@ -321,7 +323,7 @@ def test_unknown_zones_are_refused():
         refused(["2024-01-01", "2024-01-02"], f'data.tz = "{zone}"', "no such time zone", tz=zone)
 
 
-# Stamps that can't be read ------------------------------------------------------------------------------------------------
+# Stamps that can't be read --------------------------------------------------------------------------------------------
 
 
 def test_a_few_unreadable_stamps_are_left_out_and_named():

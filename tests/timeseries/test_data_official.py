@@ -106,7 +106,7 @@ def test_published_files_and_their_windows(golden_data):
     assert panel.freq == "D" and panel.variates == [*"0123456", "OT"]
 
 
-# Pedestrians --------------------------------------------------------------------------------------------------------------
+# Pedestrians ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def plain(tmp_path):
     return frame(tmp_path / "plain.csv", {"date": hours(29), "a": x[:, 0], "b": x[:, 1], "c": x[:, 2]})
 
 
-# What a csv may look like -------------------------------------------------------------------------------------------------
+# What a csv may look like ---------------------------------------------------------------------------------------------
 
 
 def test_a_plain_file(plain):
@@ -183,15 +183,17 @@ def test_since_and_until_are_local_and_include_their_day(plain, tmp_path):
     refused('data.until = "soon"', "is no date", path=plain, until="soon")
 
 
-# Parquet and DataFrames ---------------------------------------------------------------------------------------------------
+# Parquet and DataFrames -----------------------------------------------------------------------------------------------
 
 
 def test_parquet_types(tmp_path):
     x = wide(7, 1)[:, 0]
     columns = {
-        "when": pa.array(hours(7, tz="Europe/Berlin")), "f32": pa.array(x.astype(np.float32)), "bool": pa.array([True, False] * 3 + [True]),
+        "when": pa.array(hours(7, tz="Europe/Berlin")), "f32": pa.array(x.astype(np.float32)), 
+        "bool": pa.array([True, False] * 3 + [True]),
         "money": pa.array([Decimal("1.25")] * 6 + [None]), "site": pa.array(list("abcdefg")).dictionary_encode(),
-        "nested": pa.array([[1]] * 7), "clock": pa.array([0] * 7, pa.time32("s")), "small": pa.array([1, 2, 1, 2, 1, 2, None], pa.int8()),
+        "nested": pa.array([[1]] * 7), "clock": pa.array([0] * 7, pa.time32("s")),
+        "small": pa.array([1, 2, 1, 2, 1, 2, None], pa.int8()),
     }  # fmt: skip
     schema = pa.schema(
         [pa.field(n, c.type, metadata={"units": "kW"} if n == "f32" else None) for n, c in columns.items()]
@@ -214,7 +216,7 @@ def test_an_index_of_stamps_counts_as_a_column(tmp_path):
     assert read_frame(made.astype(np.float32), DataConfig()).first["target"].dtype == np.float32
 
 
-# Mistakes -----------------------------------------------------------------------------------------------------------------
+# Mistakes -------------------------------------------------------------------------------------------------------------
 
 
 def test_mistakes_in_settings(plain):
@@ -299,7 +301,7 @@ def test_any_bytes_are_read_or_refused_with_a_sentence(tmp_path_factory, content
         assert panel.first["target"].dims == ("time", "variate")
 
 
-# Size and real files ------------------------------------------------------------------------------------------------------
+# Size and real files --------------------------------------------------------------------------------------------------
 
 
 def test_ten_thousand_variates_take_seconds(tmp_path):

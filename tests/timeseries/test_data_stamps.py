@@ -84,7 +84,7 @@ def test_an_hour_of_24_is_the_next_day():
 def test_day_or_month_first_is_told_by_all_rows():
     assert parse(["1/2/2024", "2/13/2024"]).time[0] == np.datetime64("2024-01-02")
     assert parse(["1/2/2024", "13/2/2024"]).time[0] == np.datetime64("2024-02-01")
-    with pytest.raises(UserError, match="day and month.*told apart"):
+    with pytest.raises(UserError, match=r"day and month.*told apart"):
         parse(["1/2/2024", "2/3/2024"])
 
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from isoform.timeseries.data import disk, store
 from isoform.timeseries.data import read as reading
-from isoform.timeseries.data import store
 from isoform.timeseries.data.windows import WindowData
 
 from .files import hours, read, refused, same, values
@@ -100,27 +100,28 @@ def test_stamps_by_another_name_or_in_parts(tmp_path):
     made = dataset().rename(time="valid").drop_vars("site")
     path = saved(made, tmp_path / "v.nc")
     assert read(path).variates == ["0", "1", "2", "temp"] and read(path, time="valid").freq == "h"
-    parts = made.drop_vars("valid").assign_coords(year=("valid", [2024] * 29), month=("valid", [1] * 29),
-                                                  day=("valid", np.arange(29) // 24 + 1), hour=("valid", np.arange(29) % 24))  # fmt: skip
+    t = np.arange(29)
+    clock = {"year": t * 0 + 2024, "month": t * 0 + 1, "day": t // 24 + 1, "hour": t % 24}
+    parts = made.drop_vars("valid").assign_coords({unit: ("valid", cells) for unit, cells in clock.items()})
     panel = read(saved(parts, tmp_path / "y.nc"))
     assert (values(panel).index == hours(29)).all() and "stamps: year, month, day, hour" in panel.findings.lines
 
 
-# Stores on the disk -------------------------------------------------------------------------------------------------------
+# Stores on the disk ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def counted(monkeypatch):
     """The rows that are read of a store, one entry a read."""
     rows = []
-    original = store.Field.read
+    original = disk.Field.read
 
-    def read_rows(self, key):
-        found = original(self, key)
+    def read_rows(self, *key):
+        found = original(self, *key)
         rows.append(len(found))
         return found
 
-    monkeypatch.setattr(store.Field, "read", read_rows)
+    monkeypatch.setattr(disk.Field, "read", read_rows)
     return rows
 
 
@@ -208,7 +209,7 @@ def test_static_values_of_a_store_are_single_numbers(tmp_path):
     refused('"temp" (data.static) varies', path=path, stream="disk", targets="load", static="temp")
 
 
-# Mistakes and bad intentions ----------------------------------------------------------------------------------------------
+# Mistakes and bad intentions ------------------------------------------------------------------------------------------
 
 
 class Bomb:

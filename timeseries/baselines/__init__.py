@@ -5,8 +5,8 @@
     linear          ridge regression from look-back to horizon
     lag_boosting    LightGBM on lags and calendar
 
-Each is judged by the task's own tally. Where that has quantile levels, the baselines' intervals are conformal ones,
-calibrated on their validation windows.
+Each is judged by the task's own tally. Where that judges quantiles of the model, the baselines get conformal ones of
+the same levels, calibrated on their own validation windows.
 """
 
 from __future__ import annotations
@@ -71,12 +71,11 @@ def baselines(
 def judge(method: Baseline, data: WindowData, tally: Callable[[str], ForecastTally]) -> Metrics:
     """A fitted method's metrics on validation and test."""
     found: Metrics = {}
+    tallies = {split: tally(split) for split in ("val", "test") if data.sizes().get(split)}
+    levels = tallies["test"].levels if "test" in tallies else ()
     calibration = None
-    for split in ("val", "test"):
-        if not data.sizes().get(split):
-            continue
-        sums = tally(split)
-        sums.calibration = calibration
+    for split, sums in tallies.items():
+        sums.calibration = calibration  # the model's, if there was one, is not a baseline's
         every = np.arange(data.sizes()[split])
         windows = method.windows(data, split) if isinstance(method, LagBoosting) else every
         for part in portions(data, windows):
@@ -87,8 +86,8 @@ def judge(method: Baseline, data: WindowData, tally: Callable[[str], ForecastTal
             outputs["forecast"] = method.predict(data, outputs["where"])
             sums.add(part, outputs)
         found[split] = sums.metrics()
-        if split == "val" and sums.given:
-            calibration = conformal.fit(sums.outputs(), levels=sums.given)
+        if split == "val" and levels:
+            calibration = conformal.fit(sums.outputs(), levels=levels)
     return found
 
 

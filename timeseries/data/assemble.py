@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -130,7 +130,7 @@ def _ids(table: Table, roles: Roles) -> tuple[np.ndarray | None, list[str]]:
     codes, found = pd.factorize(texts)
     names = [str(name) for name in found]
     whole = all(name.isascii() and name.isdigit() for name in names)
-    order = sorted(range(len(names)), key=lambda i: (int(names[i]), names[i]) if whole else names[i])  # type: ignore[return-value,arg-type]
+    order = sorted(range(len(names)), key=lambda i: (int(names[i]), names[i]) if whole else names[i])
     rank = np.empty(len(names), np.int64)
     rank[order] = np.arange(len(names))
     return rank[codes], [names[i] for i in order]
@@ -147,7 +147,8 @@ def _refuse_hidden_ids(table: Table, roles: Roles, stamps: Stamps, axis: Axis) -
             continue
         if not pd.DataFrame({"time": stamps.time, "id": column.to_numpy()}).duplicated().any():
             raise UserError(
-                f'{table.where}: each stamp occurs {len(axis.order) / len(axis.place):.3g} times, once for each "{name}"; '
+                f"{table.where}: each stamp occurs {len(axis.order) / len(axis.place):.3g} times, once for each "
+                f'"{name}"; '
                 f"set data.id = {name}, or data.drop = {name} to aggregate these rows"
             )
 
@@ -181,8 +182,8 @@ def _as_variates(axis: Axis, ids: int, data: DataConfig, findings: Findings) -> 
     together = bool(ids <= MOST_VARIATES and common >= SHARED * whole)
     share = max(0.0, 100 * common / whole)
     findings.say(
-        f"{ids:,} ids share {share:.0f} % of their time: {'variates of one window' if together else 'series of their own'} "
-        "(data.panel)",
+        f"{ids:,} ids share {share:.0f} % of their time: "
+        f"{'variates of one window' if together else 'series of their own'} (data.panel)",
         panel="variates" if together else "series",
     )
     return together
@@ -191,8 +192,8 @@ def _as_variates(axis: Axis, ids: int, data: DataConfig, findings: Findings) -> 
 def _refuse_large(steps: int, columns: int, where: str) -> None:
     if steps * columns > MOST_CELLS:
         raise UserError(
-            f"{where}: {steps:,} steps of {columns:,} columns take {steps * columns * 8 >> 30} GiB; drop columns, set a "
-            "coarser data.freq, or write the data as a Zarr store, which is streamed"
+            f"{where}: {steps:,} steps of {columns:,} columns take {steps * columns * 8 >> 30} GiB; drop columns, set "
+            "a coarser data.freq, or write the data as a Zarr store, which is streamed"
         )
 
 
@@ -264,8 +265,8 @@ def _variates(
     variates = [name if single else f"{name}/{column}" for name in ids for column in roles.targets]
     covariates = [_common(part, names, ids) for part, names in zip(parts[1:], kinds[1:], strict=True)]
     return make_series(
-        axis.time, parts[0].reshape(steps, -1), variates, units=[units[column] for _ in ids for column in roles.targets],
-        past=covariates[0], known=covariates[1],
+        axis.time, parts[0].reshape(steps, -1), variates,
+        units=[units[column] for _ in ids for column in roles.targets], past=covariates[0], known=covariates[1],
         static=([f"{name}/{column}" for name in ids for column in roles.static], static.reshape(-1)),
     )  # fmt: skip
 
@@ -307,7 +308,11 @@ def make_series(
     past_names, past_values = past or ((), np.zeros((len(time), 0)))
     known_names, known_values = known or ((), np.zeros((len(time), 0)))
     static_names, static_values = static or ((), np.zeros(0))
-    rows = len(time) if whole else last_row(target) if rows is None else rows
+    if whole:
+        rows = len(time)
+    elif rows is None:
+        assert isinstance(target, np.ndarray), "a target on the disk comes with its number of rows"
+        rows = last_row(target)
     stop = max(rows, last_row(known_values))
     values = target[:stop] if isinstance(target, xr.Variable) else xr.Variable(("time", "variate"), target[:stop])
     names = _coordinates(*map(tuple, (variates, units or [""] * len(variates), past_names, known_names, static_names)))
@@ -342,52 +347,6 @@ def last_row(values: np.ndarray) -> int:
     """Rows up to the last one that holds any number."""
     there = np.flatnonzero(~np.isnan(values).all(1)) if values.shape[1] else np.zeros(0, np.int64)
     return int(there[-1]) + 1 if len(there) else 0
-
-
-def between(panel: Panel, data: DataConfig) -> Panel:
-    """The panel from data.since to data.until, both included; a date means the whole day, on the local clock.
-
-    Raises UserError for a text that is no date, or where nothing is left.
-    """
-    if data.since is None and data.until is None:
-        return panel
-    since = None if data.since is None else _ends("since", data.since, panel)[0]
-    until = None if data.until is None else _ends("until", data.until, panel)[1]
-    kept = []
-    for series in panel:
-        local = panel.local(pd.DatetimeIndex(series["time"].values))
-        inside = np.ones(len(local), bool)
-        inside &= True if since is None else np.asarray(local >= since)
-        inside &= True if until is None else np.asarray(local <= until)
-        there = np.flatnonzero(inside)
-        if not len(there) or there[0] >= series.attrs["rows"]:
-            continue
-        start, stop = int(there[0]), int(there[-1]) + 1
-        cut = series.isel(time=slice(start, stop))
-        kept.append(cut.assign_attrs(rows=min(int(series.attrs["rows"]), stop) - start))
-        kept[-1]["target"].encoding.update(series["target"].encoding)
-    if not kept:
-        ends = panel.local(pd.DatetimeIndex(panel.first["time"].values[[0, -1]]))
-        raise UserError(
-            f"{panel.origin}: no row lies from data.since = {data.since} to data.until = {data.until}; it goes from "
-            f"{ends[0]} to {ends[1]}"
-        )
-    return replace(panel, series=tuple(kept))
-
-
-def _ends(key: str, text: str, panel: Panel) -> tuple[pd.Timestamp, pd.Timestamp]:
-    """The first and the last instant that a date or time means, on the local clock."""
-    try:
-        moment = pd.Timestamp(text)
-        if moment.tzinfo is None and moment is not pd.NaT:
-            period = pd.Period(text)
-            return period.start_time, period.end_time
-    except ValueError:
-        moment = pd.NaT
-    if moment is pd.NaT:
-        raise UserError(f'data.{key} = "{text}" is no date; write one such as 2024-07-01 or 2024-07-01T12:00')
-    local = moment.tz_convert(panel.tz or "UTC").tz_localize(None)
-    return local, local
 
 
 def report(axis: Axis, data: DataConfig, findings: Findings, unread: bool = False) -> None:

@@ -180,8 +180,9 @@ def make_axis(
 ) -> Axis:
     """The axis of a file's rows; the module's text has the rules.
 
-    `series` [rows] numbers the series of a long file from 0. `numbers` are what a person calls the rows. Raises UserError naming the row of the first stamp that can't be read, where there are too many, an
-    unknown zone, and for what `make_grid` refuses.
+    `series` [rows] numbers the series of a long file from 0; `numbers` [rows] are what a person calls the rows. Raises
+    UserError naming the row of the first stamp that can't be read, where there are too many, an unknown zone, and for
+    what `make_grid` refuses.
     """
     where = f"{where} {stamps.source}"
     codes = np.zeros(len(stamps.time), np.int64) if series is None else series
@@ -381,8 +382,8 @@ def _suggest_zone(unique: np.ndarray, repeated: np.ndarray, findings: Findings) 
         if len(twice) > 2 * len(doubled):
             continue  # stamps repeat all over
         findings.say(
-            f"stamps lack and repeat the hours that the clock of {zone} skips and shows twice; these count as missing and "
-            f"as duplicates: set data.tz, for example {zone}",
+            f"stamps lack and repeat the hours that the clock of {zone} skips and shows twice; these count as missing "
+            f"and as duplicates: set data.tz, for example {zone}",
             suggested_tz=zone,
         )
         return

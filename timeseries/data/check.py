@@ -132,8 +132,8 @@ def _lines(panel: Panel, found: Survey, data: Mapping[str, Any], config: Timeser
     series = f"{data['series']:,} series of " if data["series"] > 1 else ""
     zone = f" ({panel.tz})" if panel.tz else ""
     lines = [
-        f"{panel.origin}: {series}{_count(len(panel.variates), 'variate')}, {found.rows:,} rows, one each {panel.freq}, "
-        f"from {data['first']} to {data['last']}{zone}",
+        f"{panel.origin}: {series}{_count(len(panel.variates), 'variate')}, {found.rows:,} rows, one each "
+        f"{panel.freq}, from {data['first']} to {data['last']}{zone}",
         *panel.findings.lines,
     ]
     for kind, said in (("past", "past covariates"), ("known", "known-future covariates"), ("static", "static values")):
@@ -174,7 +174,8 @@ def _lines(panel: Panel, found: Survey, data: Mapping[str, Any], config: Timeser
         lines.append(f"covariate {leak['covariate']} is the target {leak['variate']} {when}: leave it out (data.drop)")
     if data.get("repeated_windows"):
         lines.append(
-            f"{data['repeated_windows']:,} of {data['test_windows']:,} test horizons stand word for word in the training rows"
+            f"{data['repeated_windows']:,} of {data['test_windows']:,} test horizons stand word for word in the "
+            "training rows"
         )
     return lines
 
@@ -242,7 +243,8 @@ def _svg(
     place = np.minimum((np.arange(BINS) + 0.5) * rows / BINS, rows - 1).astype(int)
     there = np.isfinite(low) & np.isfinite(high)
     low, high = np.where(there, low, np.nan), np.where(there, high, np.nan)
-    figure = Figure(figsize=(4.2, 1.5), layout="constrained")
+    figure = Figure(figsize=(4.2, 1.5))
+    figure.subplots_adjust(0.12, 0.16, 0.98, 0.96)
     axes = figure.add_subplot()
     for split, shade in _SHADES.items():
         start, stop = cut.get(split, (0, 0))

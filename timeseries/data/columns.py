@@ -294,4 +294,5 @@ def encode(table: Table, roles: Roles, findings: Findings) -> Roles:
             findings.say(f"{name} is text: encoded as {len(texts)} columns of 0 and 1")
     if added:
         table.frame = pd.concat([frame, pd.DataFrame(added, index=frame.index)], axis=1)
-    return replace(roles, **{role: tuple(names) for role, names in new.items()})
+    past, known, static = (tuple(new[role]) for role in ("past", "known", "static"))
+    return replace(roles, past=past, known=known, static=static)

@@ -154,8 +154,8 @@ def make_grid(clock: np.ndarray, steps: np.ndarray, freq: str | None, offset: in
         closest, usual = int(steps.min()), float(np.median(steps))
         if length < closest * 0.67:
             raise UserError(
-                f"{where}: rows are at least {_length(closest)} apart; data.freq = {freq} is finer, set {_length(closest)} "
-                "or a coarser one"
+                f"{where}: rows are at least {_length(closest)} apart; data.freq = {freq} is finer, set "
+                f"{_length(closest)} or a coarser one"
             )
         coarse = length > 1.5 * usual
     step = fixed_step(found)

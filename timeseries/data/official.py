@@ -1,7 +1,7 @@
 """The files of the forecasting benchmarks, row for row as their official loaders take them.
 
-Borders, window counts and results of the papers belong to rows, so nothing is sorted, filled or moved here. Where a file
-has a gap or a stamp twice (Weather has some), its stamps are irregular in these places, and the findings say so.
+Borders, window counts and results of the papers belong to rows, so nothing is sorted, filled or moved here. Where a
+file has a gap or a stamp twice (Weather has some), its stamps are irregular there, and the findings say so.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pandas as pd
 from isoform.core.domain import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.assemble import MOST_CELLS, make_series
-from isoform.timeseries.data.columns import Table, numbers_of, pick
+from isoform.timeseries.data.columns import numbers_of, pick
 from isoform.timeseries.data.frequency import find_freq, fixed_step
 from isoform.timeseries.data.read import check_size, file_digest, open_text, read_csv
 from isoform.timeseries.data.series import Findings, Panel
@@ -92,7 +92,8 @@ def _dated(path: Path, data: DataConfig, findings: Findings) -> tuple[np.ndarray
     bad = np.flatnonzero(np.isnat(stamps.time))
     if len(bad):
         raise UserError(
-            f'{path} row {table.numbers[bad[0]]}: "{stamps.show(int(bad[0]))}" is no stamp; download {_ABOUT[data.source][0]}'
+            f'{path} row {table.numbers[bad[0]]}: "{stamps.show(int(bad[0]))}" is no stamp; it should be a file of '
+            f"{_ABOUT[data.source][0]}"
         )
     names = [str(name) for name in table.frame if name != "date"]
     if data.targets is not None:

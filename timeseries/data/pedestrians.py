@@ -8,10 +8,10 @@ What its file says and what it means differ in three ways, each of which shows i
   and five of January 2025, where a spreadsheet counted days up instead of hours).
 - Hours are those of the clock on the wall: the morning peak stays at 8:00 through every change of the clock. In autumn
   the row 2:00 holds the hour that occurs twice, mostly as a sum; both hours count as missing.
-- The hour that the clock skips in spring has a row of zeros (2019 to 2022) or none (2024). In 2023 and 2025 it was taken
-  out days too late: its row holds the counts of 3:00, every later one those of the hour after it, up to an empty row on
-  1 October. These rows are moved by an hour; the counts then agree with those of other weeks (correlation with the week
-  14 days later .993 and .983, instead of .939 and .925).
+- The hour that the clock skips in spring has a row of zeros (2019 to 2022) or none (2024). In 2023 and 2025 it was
+  taken out days too late: its row holds the counts of 3:00, every later one those of the hour after it, up to an empty
+  row on 1 October. These rows are moved by an hour; the counts then agree with those of other weeks (correlation with
+  the week 14 days later .993 and .983, instead of .939 and .925).
 """
 
 from __future__ import annotations
@@ -111,9 +111,9 @@ def _mended(counts: np.ndarray, hours: pd.Series, findings: Findings) -> tuple[n
         else:
             kept[skipped] = False
     findings.say(
-        "rows are dated by their order, since 0:00 to 5:59 carry the date of the evening before; the hours that the clock "
-        f"of {ZONE} skips are left out, those that it shows twice are missing, and {moved} rows behind the changes of 2023 "
-        "and 2025 are moved by an hour",
+        "rows are dated by their order, since 0:00 to 5:59 carry the date of the evening before; the hours that the "
+        f"clock of {ZONE} skips are left out, those that it shows twice are missing, and {moved} rows behind the "
+        "changes of 2023 and 2025 are moved by an hour",
         moved_rows=moved,
     )
     return counts[kept], stamps[kept]

@@ -16,8 +16,9 @@ import pandas as pd
 
 from isoform.core.domain import UserError
 from isoform.timeseries.config import DataConfig
-from isoform.timeseries.data.assemble import Source, between, panel_of
+from isoform.timeseries.data.assemble import Source, panel_of
 from isoform.timeseries.data.columns import Table, find_time
+from isoform.timeseries.data.limits import between
 from isoform.timeseries.data.series import Findings, Panel
 
 MOST_BYTES = 4 * 2**30  # of a file, unpacked, or of its numbers, that are read into memory
@@ -71,7 +72,7 @@ def read_panel(data: DataConfig) -> Panel:
 
 
 def read_file(path: str | Path, data: DataConfig) -> Panel:
-    """The panel of a .csv, .tsv, .txt (also .gz), .parquet, .nc or .zarr, wide or long (data.id); see axis for the rules.
+    """The panel of a .csv, .tsv, .txt (also .gz), .parquet, .nc or .zarr, wide or long (data.id), by the rules of axis.
 
     Everything but a streamed Zarr store (data.stream) is read into memory, at most 4 GiB of it. `data.targets = ()`
     reads covariates alone. Raises UserError, one sentence, for a file or settings that don't fit.
@@ -124,8 +125,8 @@ def check_size(path: Path, size: int, what: str = "") -> None:
     """Raises UserError where more than MOST_BYTES would be read into memory."""
     if size > MOST_BYTES:
         raise UserError(
-            f"{path}: {what or 'its size'} of {size / 2**30:.1f} GiB is more than the {MOST_BYTES >> 30} GiB that are read "
-            "into memory; write it as a Zarr store (xarray.Dataset.to_zarr), which is streamed"
+            f"{path}: {what or 'its size'} of {size / 2**30:.1f} GiB is more than the {MOST_BYTES >> 30} GiB that are "
+            "read into memory; write it as a Zarr store (xarray.Dataset.to_zarr), which is streamed"
         )
 
 
@@ -234,7 +235,7 @@ def _is_value(name: str) -> bool:
 
 
 def read_parquet(path: Path) -> Table:
-    """A parquet file's columns; nested ones are left out. Raises UserError where it is damaged or pyarrow is missing."""
+    """A parquet file's columns; nested ones are left out. Raises UserError where it is damaged."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq

@@ -1,4 +1,4 @@
-"""Cells -> instants: text, numbers or several columns of a file become datetime64[ns], zoned or as a clock showed them."""
+"""Cells -> instants: text, numbers or several columns become datetime64[ns], zoned or as a clock showed them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PARTS = re.compile(
 _OFFSET = re.compile(r"[T ]\d{1,2}(?::?\d{2}){0,2}(?:[.,]\d+)?\s*(?:Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$")
 _QUARTER = re.compile(r"(\d{4})[- ]?Q([1-4])")
 _WORDY = re.compile(r"(?=.*\d{4})(?=.*[A-Za-z]{3})[\w ,:./+-]{6,40}")  # 3 Jan 2024 13:00
-_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,]\d+)?)?\s*([AaPp])?(?:\.?[Mm]\.?)?(?:\s*[-–].*)?")
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,]\d+)?)?\s*([AaPp])?(?:\.?[Mm]\.?)?(?:\s*[-\u2013].*)?")
 _LONGEST = 64  # characters of a stamp
 # Digits alone: (how many, smallest, largest) of a date written without separators, and how to take it apart.
 _COMPACT = {6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}

@@ -5,11 +5,9 @@ T steps, C columns. A variable with further axes than time is one column for eac
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,22 +15,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
-from xarray.backends import BackendArray
-from xarray.core import indexing
 
 from isoform.core.domain import UserError
 from isoform.timeseries.config import DataConfig
-from isoform.timeseries.data.assemble import Source, last_row, make_series, panel_of, report
-from isoform.timeseries.data.axis import Axis, make_axis
-from isoform.timeseries.data.columns import Roles, Table, assign, find_time, unit_in
+from isoform.timeseries.data.assemble import Source, panel_of
+from isoform.timeseries.data.columns import Table, find_time
+from isoform.timeseries.data.disk import Field, read_streamed, readable, store_digest
 from isoform.timeseries.data.read import check_size, file_digest
 from isoform.timeseries.data.series import Findings, Panel
-from isoform.timeseries.data.stamps import parse_stamps
 
 STREAM_BYTES = 2**30  # data.stream = "auto": larger targets of a Zarr store stay on the disk
 MOST_CHUNK_BYTES = 2**30
-_HASHED_BYTES = 2**30  # of a larger store, only metadata, names and sizes are hashed
-_BLOCK = 4096  # steps between scattered rows that are still read in one go
 # Packers that make bytes of bytes or numbers of numbers. "pickle" would run what the file says.
 _CODECS = {
     "blosc", "zlib", "gzip", "bz2", "lzma", "lz4", "zstd", "delta", "quantize", "bitround", "fixedscaleoffset",
@@ -42,29 +35,6 @@ _CODECS = {
 _UNREAL = (
     "{path}: stamps are no real dates ({what}); convert them, for example with xarray's convert_calendar('standard')"
 )
-_BROKEN = (
-    OSError, ValueError, TypeError, KeyError, RuntimeError, NotImplementedError, OverflowError, IndexError, MemoryError,
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Field:
-    """A variable along time as columns: `variable` has time as its first axis; `columns` in the order of the others."""
-
-    name: str
-    variable: xr.Variable
-    columns: list[str]
-    unit: str
-
-    @property
-    def nbytes(self) -> int:
-        """Of its numbers, unpacked."""
-        return math.prod(self.variable.shape) * max(4, self.variable.dtype.itemsize)
-
-    def read(self, rows: slice | np.ndarray) -> np.ndarray:
-        """[rows, columns] as stored, unpacked and with missing values as NaN."""
-        values = np.asarray(self.variable[rows].values)
-        return values.reshape(len(values), len(self.columns))
 
 
 def read_store(path: Path, data: DataConfig, findings: Findings, kind: str) -> Panel:
@@ -81,9 +51,9 @@ def read_store(path: Path, data: DataConfig, findings: Findings, kind: str) -> P
         fields = _fields(dataset, row, str(data.id) if by_dimension else None, set(names), path)
         if kind == "zarr":  # a folder has no order of its own
             fields.sort(key=lambda field: field.name)
-        stream = kind == "zarr" and data.id is None and data.stream != "memory"
+        stream = kind == "zarr" and data.id is None and data.stream != "memory" and data.targets != ()
         if stream and (data.stream == "disk" or _target_bytes(fields, data) > STREAM_BYTES):
-            return _streamed(dataset, names, fields, data, findings, path)
+            return read_streamed(dataset, names, fields, data, findings, path)
         if data.stream == "disk":
             why = "ids are read" if kind == "zarr" else f"only a Zarr store can stay on the disk; {path.name} is read"
             findings.say(f"data.stream = disk: {why} into memory")
@@ -91,25 +61,16 @@ def read_store(path: Path, data: DataConfig, findings: Findings, kind: str) -> P
         count = dataset.sizes[data.id] if by_dimension else 1
         # Along an id every step carries its stamp and its id as well.
         check_size(path, sum(one.nbytes for one in fields) + 16 * count * dataset.sizes[row], "its content")
-        with _readable(path):
+        with readable(path):
             table = _table(dataset, names, row, fields, data, by_dimension, path)
-    digest = _digest(path) if kind == "zarr" else file_digest(path)
+    digest = store_digest(path) if kind == "zarr" else file_digest(path)
     return panel_of(table, data, findings, Source(path.name, sha256=digest))
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except _BROKEN as error:
-        said = " ".join(str(error).split())[:120]
-        raise UserError(f"{path}: is damaged or not what its ending says ({said}); write it again") from None
 
 
 @contextmanager
 def _opened(path: Path, kind: str) -> Iterator[xr.Dataset]:
     options: dict[str, Any] = {"decode_timedelta": False}
-    with _readable(path):
+    with readable(path):
         if kind == "zarr":
             _refuse_codecs(path)
             options |= {"engine": "zarr", "chunks": None, "consolidated": False}
@@ -141,17 +102,10 @@ def _refuse_codecs(path: Path) -> None:
 
     group = zarr.open_group(str(path), mode="r", use_consolidated=False)
     for name, array in group.arrays():
-        about = array.metadata.to_dict()
+        about: Any = array.metadata.to_dict()
         found = list(about.get("codecs") or [*(about.get("filters") or ()), *filter(None, [about.get("compressor")])])
         while found:
-            codec = found.pop()
-            codec = (
-                codec
-                if isinstance(codec, dict)
-                else codec.get_config()
-                if hasattr(codec, "get_config")
-                else codec.to_dict()
-            )
+            codec = _settings_of(found.pop())
             known = str(codec.get("name") or codec.get("id"))
             settings = codec.get("configuration") or {}
             found += [*settings.get("codecs", ()), *settings.get("index_codecs", ())]
@@ -163,9 +117,17 @@ def _refuse_codecs(path: Path) -> None:
         size = math.prod(array.chunks) * array.dtype.itemsize
         if size > MOST_CHUNK_BYTES:
             raise UserError(
-                f'{path}: array "{name}" has chunks of {size / 2**30:.1f} GiB, too large to read; write the store again '
-                "with chunks of some MiB"
+                f'{path}: array "{name}" has chunks of {size / 2**30:.1f} GiB, too large to read; write the store '
+                "again with chunks of some MiB"
             )
+
+
+def _settings_of(codec: Any) -> dict[str, Any]:
+    """A packer's name and options, whether zarr gives them as JSON, as numcodecs' object or as its own."""
+    if isinstance(codec, dict):
+        return codec
+    found: dict[str, Any] = codec.get_config() if hasattr(codec, "get_config") else codec.to_dict()
+    return found
 
 
 def _time_of(dataset: xr.Dataset, data: DataConfig, path: Path) -> tuple[str, ...]:
@@ -229,14 +191,10 @@ def _labels_of(dataset: xr.Dataset, axis: str) -> list[str]:
     ]
 
 
-def _numeric(field: Field) -> bool:
-    return field.variable.dtype.kind in "fiub"
-
-
 def _target_bytes(fields: Sequence[Field], data: DataConfig) -> int:
     """About how large the targets are."""
     named = None if data.targets is None else set(data.targets)
-    kept = [f for f in fields if _numeric(f) and f.variable.ndim]
+    kept = [f for f in fields if f.numeric and f.variable.ndim]
     return sum(
         f.nbytes
         if named is None or f.name in named
@@ -264,12 +222,14 @@ def _table(
     parts = [pd.DataFrame({name: np.repeat(dataset[name].values, count) for name in times})]
     if by_dimension:
         parts.append(pd.DataFrame({str(data.id): np.tile(np.array(ids, object), steps)}))
-    units, groups, left_out = {}, {}, []
+    units: dict[str, str] = {}
+    groups: dict[str, list[str]] = {}
+    left_out: list[tuple[str, str]] = []
     for field in fields:
         axes = field.variable.dims
         text = field.variable.dtype.kind in "OSUT"
         named = field.name in (*data.past, *data.known_future, *data.static, *(data.targets or ()), data.id)
-        if not _numeric(field) and not (text and (named or axes == (row,))):
+        if not field.numeric and not (text and (named or axes == (row,))):
             left_out.append((field.name, f"{field.variable.dtype}"))
             continue
         if not axes and field.name not in data.static:
@@ -299,154 +259,3 @@ def _as_text(values: np.ndarray, name: str, path: Path) -> np.ndarray:
     if any(not isinstance(cell, str) and cell is not None and cell == cell for cell in flat):
         raise UserError(f'{path}: variable "{name}" holds objects; only numbers and text are read')
     return np.array([cell if isinstance(cell, str) and cell else None for cell in flat], object).reshape(values.shape)
-
-
-# A target on the disk ---------------------------------------------------------------------------------------------------
-
-
-class StoreTarget(BackendArray):
-    """The targets of a store on a regular grid, [T, C], read when rows are asked for.
-
-    Gaps are rows of NaN, duplicates and coarser steps are aggregated as `axis` says, with no more than the rows that
-    are asked for in memory. float32 unless the store has wider numbers.
-    """
-
-    def __init__(self, fields: Sequence[tuple[Field, np.ndarray]], axis: Axis, how: str) -> None:
-        self.fields, self.axis, self.how = list(fields), axis, how
-        widest = max(4, *(f.variable.dtype.itemsize if f.variable.dtype.kind == "f" else 2 * f.variable.dtype.itemsize
-                          for f, _ in fields))  # fmt: skip
-        self.dtype = np.dtype(np.float32 if widest == 4 else np.float64)
-        self.shape = (len(axis.time), sum(len(columns) for _, columns in fields))
-
-    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
-
-    def _read(self, key: tuple[Any, ...]) -> np.ndarray:
-        rows, columns = key
-        if isinstance(rows, slice):
-            wanted = np.arange(*rows.indices(self.shape[0]))
-        else:
-            wanted = np.atleast_1d(np.asarray(rows, np.int64))
-        found = np.empty((len(wanted), self.shape[1]), self.dtype)
-        order = np.argsort(wanted, kind="stable")
-        for run in np.split(order, np.flatnonzero(np.diff(wanted[order]) > _BLOCK) + 1):
-            if len(run):
-                low, high = int(wanted[run[0]]), int(wanted[run[-1]]) + 1
-                found[run] = self.axis.read(self._rows, low, high, self.how)[wanted[run] - low]
-        found = found[:, columns]
-        return found[0] if not isinstance(rows, slice) and np.ndim(rows) == 0 else found
-
-    def _rows(self, rows: np.ndarray) -> np.ndarray:
-        """[rows, C] of the store's own rows, infinite values missing."""
-        if not len(rows):
-            return np.zeros((0, self.shape[1]), self.dtype)
-        in_order = bool((np.diff(rows) == 1).all())
-        # A store is read in its own order; rows that come in another are put back.
-        back = None if in_order else np.unique(rows, return_inverse=True)
-        key = slice(int(rows[0]), int(rows[-1]) + 1) if back is None else back[0]
-        values = np.empty((len(rows) if back is None else len(back[0]), self.shape[1]), self.dtype)
-        start = 0
-        for field, columns in self.fields:
-            part = field.read(key)
-            values[:, start : start + len(columns)] = part if len(columns) == part.shape[1] else part[:, columns]
-            start += len(columns)
-        values[np.isinf(values)] = np.nan
-        return values if back is None else values[back[1]]
-
-
-def _streamed(
-    dataset: xr.Dataset, times: Sequence[str], fields: list[Field], data: DataConfig, findings: Findings, path: Path
-) -> Panel:
-    kept = [field for field in fields if _numeric(field) and (field.variable.ndim or field.name in data.static)]
-    empty = {column: np.zeros(0, field.variable.dtype) for field in kept for column in field.columns}
-    stamps_only = {name: dataset[name].values for name in times}
-    columns = pd.DataFrame({**{name: values[:0] for name, values in stamps_only.items()}, **empty})
-    groups = {field.name: field.columns for field in kept if field.columns != [field.name]}
-    table = Table(columns, str(path), np.zeros(0, np.int64), groups=groups, time=tuple(times))
-    table.left_out = [(field.name, str(field.variable.dtype)) for field in fields if not _numeric(field)]
-    roles = assign(table, data, findings, table.time)
-    with _readable(path):
-        stamps = parse_stamps([pd.Series(values, name=name) for name, values in stamps_only.items()], str(path))
-    axis = make_axis(stamps, data, findings, str(path))
-    target = StoreTarget(_chosen(kept, roles.targets), axis, data.aggregate)
-    side = [_in_memory(kept, names, axis, data, path) for names in (roles.past, roles.known)]
-    chunk = max(_chunk_rows(field.variable) for field, _ in target.fields)
-    encoding = {"preferred_chunks": {"time": chunk}, "chunks": (chunk, target.shape[1])}
-    variable = xr.Variable(("time", "variate"), indexing.LazilyIndexedArray(target), encoding=encoding)
-    with _readable(path):
-        rows = _last_row(variable, chunk)
-    units = {column: field.unit or unit_in(column) for field in kept for column in field.columns}
-    findings.say(
-        f"{target.shape[0]:,} steps of {target.shape[1]:,} variates stay on the disk (data.stream)", streamed=True
-    )
-    report(axis, data, findings, unread=True)
-    series = make_series(
-        axis.time, variable, roles.targets, units=[units[name] for name in roles.targets], past=(roles.past, side[0]),
-        known=(roles.known, side[1]), static=(roles.static, _static(kept, roles, path)), rows=rows,
-    )  # fmt: skip
-    return Panel(
-        series=(series,), freq=axis.freq, tz=axis.tz, origin=path.name, licence="the data owner's", sha256=_digest(path),
-        findings=findings,
-    )  # fmt: skip
-
-
-def _chosen(fields: Sequence[Field], names: Sequence[str]) -> list[tuple[Field, np.ndarray]]:
-    """(field, its columns that are meant), in the order of `names`; neighbours of one field together."""
-    place = {column: (k, i) for k, field in enumerate(fields) for i, column in enumerate(field.columns)}
-    found: list[tuple[int, list[int]]] = []
-    for name in names:
-        k, i = place[name]
-        if not found or found[-1][0] != k:
-            found.append((k, []))
-        found[-1][1].append(i)
-    return [(fields[k], np.array(columns)) for k, columns in found]
-
-
-def _in_memory(fields: Sequence[Field], names: Sequence[str], axis: Axis, data: DataConfig, path: Path) -> np.ndarray:
-    """[T, C] of covariates."""
-    if not names:
-        return np.zeros((len(axis.time), 0))
-    check_size(path, 8 * len(axis.time) * len(names), "the size of its covariates")
-    how = "mean" if data.aggregate == "sum" else data.aggregate
-    with _readable(path):
-        return np.asarray(StoreTarget(_chosen(fields, names), axis, how)._read((slice(None), slice(None))))
-
-
-def _static(fields: Sequence[Field], roles: Roles, path: Path) -> np.ndarray:
-    """[S] of variables that hold a single number."""
-    single = {field.name: field for field in fields if not field.variable.ndim}
-    for name in roles.static:
-        if name not in single:
-            raise UserError(
-                f'{path}: "{name}" (data.static) varies; of a store on the disk, only single numbers are static'
-            )
-    return np.array([float(single[name].variable.values) for name in roles.static], np.float64)
-
-
-def _chunk_rows(variable: xr.Variable) -> int:
-    """Steps that are stored together; the variable's own order of axes may have been another."""
-    preferred = variable.encoding.get("preferred_chunks") or {}
-    found = preferred.get(variable.dims[0], 1)
-    return int(found if isinstance(found, int | np.integer) else max(found))
-
-
-def _last_row(variable: xr.Variable, chunk: int) -> int:
-    """Rows up to the last one with a number, looked for from the end."""
-    step = max(chunk, _BLOCK // max(1, variable.shape[1] // 1024))
-    for stop in range(variable.shape[0], 0, -step):
-        start = max(0, stop - step)
-        if found := last_row(variable[start:stop].values):
-            return start + found
-    return 0
-
-
-def _digest(path: Path) -> str:
-    """SHA-256 of a store: of all its files, or, above 1 GiB, of its metadata and every file's name and size."""
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    whole = sum(file.stat().st_size for file in files) <= _HASHED_BYTES
-    sha = hashlib.sha256()
-    for file in files:
-        sha.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode())
-        if whole or file.name in ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"):
-            sha.update(file_digest(file).encode())
-    return sha.hexdigest()

@@ -5,6 +5,7 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from isoform.core.attention import Dense, Distance, Gaussians, PathTable, Table, attention, bias, blocks, materialise
+from isoform.core.attention import choice as choices
 
 FLASH = "aten::_scaled_dot_product_flash_attention_for_cpu"
 MATH = "aten::_scaled_dot_product_attention_math"
@@ -82,13 +83,14 @@ BIASES = ["dense", "head", "row", "column", "table", "relative", "path", "distan
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("name", NAMES + BIASES)
-@pytest.mark.parametrize("limit", [None, 900, 1], ids=["whole", "rows", "one-row"])
+@pytest.mark.parametrize("limit", [None, 1 << 26, 900, 1], ids=["kept", "whole", "rows", "one-row"])
 def test_equals_the_float64_reference(monkeypatch, sizes, name, limit):
     """Float32 against float64, forward and every gradient, at once and in blocks of some rows or of one."""
     drawn = draw(sizes, name)
     exact = run(*to(drawn, torch.float64), "reference")
     if limit:
         monkeypatch.setattr(bias, "LIMIT_BYTES", limit)
+        monkeypatch.setattr(choices, "KEPT_KEYS", 0)
     for got, want in zip(run(*drawn, "sdpa"), exact, strict=True):
         torch.testing.assert_close(got.double(), want, atol=3e-5, rtol=3e-5)
 
@@ -197,12 +199,17 @@ def test_inference_runs_pytorchs_fused_kernel(name, layout):
 
 
 @pytest.mark.parametrize("name", [*FUSED, "dropout"])
-def test_training_never_runs_pytorchs_eager_path(name):
+@pytest.mark.parametrize("kept", [True, False])
+def test_training_never_runs_pytorchs_eager_path(monkeypatch, name, kept):
+    """A bias that wants a gradient keeps its probabilities where there are few of them, else the blocks serve it."""
+    if not kept:
+        monkeypatch.setattr(choices, "KEPT_KEYS", 10)
     settings = {"dropout": 0.1} if name == "dropout" else FUSED[name]
     q, k, v = (torch.zeros(2, 2, n, 5, requires_grad=True) for n in (7, 11, 11))
     ran = ops(lambda: attention(q, k, v, **settings).sum().backward())
-    assert MATH not in ran and "aten::_softmax" not in ran
-    assert (FLASH in ran) == (name != "dropout")
+    keeps = kept and name in ("parameter", "table")
+    assert MATH not in ran and ("aten::_softmax" in ran) == keeps
+    assert (FLASH in ran) == (name != "dropout" and not keeps)
 
 
 def test_pytorchs_eager_path_would_be_seen():
@@ -289,10 +296,12 @@ def test_checkpointing_repeats_dropout():
     torch.testing.assert_close(*grads, atol=0, rtol=0)
 
 
-def test_second_derivatives_are_refused_and_not_wrong():
+def test_second_derivatives_are_refused_and_not_wrong(monkeypatch):
     q, k, v, settings = draw(SIZES[0], "table")
-    with pytest.raises(RuntimeError, match="no second derivatives: ask for impl='reference'"):
-        torch.autograd.grad(attention(q, k, v, **settings).sum(), q, create_graph=True)
+    for most in (choices.KEPT_KEYS, 0):
+        monkeypatch.setattr(choices, "KEPT_KEYS", most)
+        with pytest.raises(RuntimeError, match="no second derivatives: ask for impl='reference'"):
+            torch.autograd.grad(attention(q, k, v, **settings).sum(), q, create_graph=True)
     (dq,) = torch.autograd.grad(attention(q, k, v).sum(), q, create_graph=True)
     with pytest.raises(RuntimeError, match="is not implemented"):
         torch.autograd.grad(dq.sum(), q)

@@ -1,0 +1,128 @@
+"""`check`: what it counts and names, leakage, and a page that opens offline and runs nothing."""
+
+import base64
+import json
+import re
+
+import pytest
+
+from isoform.molecules.config import MoleculesApp
+from isoform.molecules.data.check import check
+from isoform.molecules.data.check_page import svg_of
+from isoform.molecules.data.parsing import canonical, parse_smiles
+
+from .miniatures import SMILES, bbbp, molhiv, refusal, sd_record, write, zinc
+
+
+def app(**settings):
+    settings = {key: str(v) if key in ("root", "path") else v for key, v in settings.items()}
+    return MoleculesApp.model_validate({"domain": "molecules", "app": "x", "data": settings})
+
+
+ROWS = [
+    "smiles,name,y,split",
+    "CCO,a,1.5,train", "OCC,b,2.5,train", "C1CC,c,3,train", "CCN,d,>4,val", "NCC,e,5,test", "C[C@H](F)Cl,f,6,train",
+    "C[C@@H](F)Cl,g,7,test", "CC(=O)[O-].[Na+],h,8,train", "CC(=O)O,i,,train", "[13CH4],j,10,train", "C,k,11,val",
+    "only two,cells", "*C,l,12,test",
+]  # fmt: skip
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write(tmp_path / "a.csv", "\n".join(ROWS) + "\n")
+
+
+def test_everything_that_is_odd_is_counted_and_named(path):
+    report = check(app(path=path, targets=("y",), split="given"))
+    found = report.data
+    assert found["rows"] == 13 and found["molecules"] == 10 and found["task"] == "regression"
+    assert found["splits"] == {"train": 4, "val": 2, "test": 3}  # the one without a label is in none
+    skipped = {one["row"]: one["reason"] for one in found["skipped"]}
+    assert skipped == {
+        "line 13": "has 2 cells where there are 4 columns", "line 4": "is no SMILES",
+        "line 3": "is the same molecule as line 2",
+    }  # fmt: skip
+    assert found["duplicates"] == [["line 2", "line 3"]] == found["conflicting_labels"]
+    assert found["leaks"] == [["val: line 5", "test: line 6"]] and report.leakage
+    near = {tuple(names) for names in found["near_duplicates"]}
+    assert near == {("line 7", "line 8"), ("line 9", "line 10"), ("line 11", "line 12")}
+    kinds = found["kinds"]
+    assert kinds["several fragments (salts, mixtures)"] == kinds["isotopes"] == 1
+    assert kinds["dummy atoms (*)"] == 1 and kinds["a single atom"] == 2 and kinds["marked stereo centres"] == 2
+    assert found["targets"]["y"]["missing"] == 1 and found["targets"]["y"]["max"] == 12
+    assert found["atoms"] == {"smallest": 1, "median": 3, "largest": 5} and found["elements"]["Na"] == 1
+    json.dumps(found, allow_nan=False)
+    text = "\n".join(report.lines)
+    for words in ("a.csv: 13 rows, 10 molecules (4 train, 2 val, 3 test)", "'>4' (line 5)", "skipped: 2\n",
+                  "LEAKAGE, one molecule in several splits: 1\n  val: line 5, test: line 6",
+                  "different labels: 1\n  line 2 = line 3", "(2 in several splits): 3"):  # fmt: skip
+        assert words in text, words
+
+
+def test_leakage_may_be_allowed_and_is_still_named(path):
+    report = check(app(path=path, targets=("y",), split="given", allow_leakage=True))
+    assert not report.leakage and report.data["leaks"] and any("LEAKAGE" in line for line in report.lines)
+
+
+def test_a_file_alone_is_split_at_random_without_leakage(path):
+    report = check(path)
+    assert not report.leakage and report.data["leaks"] == [] and "no leakage between splits found" in report.lines
+    assert sum(report.data["splits"].values()) == 8 and any("data.task = auto" in line for line in report.lines)
+
+
+def test_benchmarks_and_classes(tmp_path):
+    report = check(app(name="bbbp", root=bbbp(tmp_path)))
+    assert report.data["targets"]["p_np"]["counts"] == {"0": 10, "1": 10}
+    assert report.data["targets"]["p_np"]["by_split"]["test"] == {"0": 1, "1": 1}
+    report = check(app(name="molhiv", root=molhiv(tmp_path), split="given"))
+    assert report.data["splits"] == {"train": 13, "val": 3, "test": 4} and not report.leakage
+    kinds = write(tmp_path / "k.csv", "smiles,kind\n" + "\n".join(f"{s},{'abc'[k % 3]}" for k, s in enumerate(SMILES)))
+    report = check(kinds)
+    assert report.data["classes"] == ["a", "b", "c"] and report.data["targets"]["kind"]["counts"]["a"] == 7
+
+
+def test_graphs_without_smiles(tmp_path):
+    report = check(app(name="zinc12k", root=zinc(tmp_path), split="given"))
+    assert report.data["molecules"] == 16 and report.data["atoms"]["smallest"] == 1
+    assert (
+        "graphs without SMILES: duplicates and leakage were not looked for" in report.lines
+        and "<img" not in report.page
+    )
+
+
+def test_a_list_without_labels_and_too_few_molecules(tmp_path):
+    report = check(write(tmp_path / "a.smi", "CCO x\nOCC y\nCCN z\n"))
+    assert report.data["targets"] == {} and report.data["duplicates"] == [["line 1", "line 2"]]
+    report = check(write(tmp_path / "b.smi", "CCO x\n"))
+    assert report.data["splits"] == {} and any(line.startswith("no splits: ") for line in report.lines)
+    assert "no such file" in refusal(check, tmp_path / "none.csv")
+
+
+def pictures(page):
+    return [base64.b64decode(code).decode() for code in re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)]
+
+
+def test_the_page_draws_molecules_and_escapes_names(tmp_path):
+    rows = [f"{smiles},<script>alert({k})</script>,{k + 0.5}" for k, smiles in enumerate(SMILES)]
+    report = check(app(path=write(tmp_path / "a.csv", "smiles,id,y\n" + "\n".join(rows)), label="id"))
+    drawn = pictures(report.page)
+    assert len(drawn) >= 8 and all("<svg" in one and "<script" not in one for one in drawn)
+    assert "<script>" not in report.page and "&lt;script&gt;alert(19)" in report.page
+    assert "default-src 'none'" in report.page and "http:" not in re.sub(r'base64,[^"]+', "", report.page)
+
+
+def test_pictures_of_what_cannot_be_drawn_are_empty():
+    assert svg_of("no molecule") == "" and svg_of("C" * 121) == ""
+    assert base64.b64decode(svg_of("CCO")).startswith(b"<?xml")
+    block = sd_record("CCO").replace("CCO", "").partition("$$$$")[0]
+    named = block.replace("M  END", "A    3\n<script>x</script>\nM  END")
+    assert "<script" not in base64.b64decode(svg_of("", named)).decode()
+
+
+def test_sd_files_keep_their_stereo_chemistry(tmp_path):
+    pair = ("C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O")
+    report = check(write(tmp_path / "a.sdf", "".join(sd_record(s, f"m{k}") for k, s in enumerate(pair * 2))))
+    assert report.data["duplicates"] == [["m0", "m2"], ["m1", "m3"]] and report.data["near_duplicates"] == [
+        ["m0", "m1"]
+    ]
+    assert canonical(parse_smiles(pair[0])) != canonical(parse_smiles(pair[1]))

@@ -1,0 +1,58 @@
+"""A panel cut to data.since and data.until."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from isoform.core.domain import UserError
+from isoform.timeseries.config import DataConfig
+from isoform.timeseries.data.series import Panel
+
+
+def between(panel: Panel, data: DataConfig) -> Panel:
+    """The panel from data.since to data.until, both included; a date means the whole day, on the local clock.
+
+    Raises UserError for a text that is no date, or where nothing is left.
+    """
+    if data.since is None and data.until is None:
+        return panel
+    since = None if data.since is None else _ends("since", data.since, panel)[0]
+    until = None if data.until is None else _ends("until", data.until, panel)[1]
+    kept = []
+    for series in panel:
+        local = panel.local(pd.DatetimeIndex(series["time"].values))
+        inside = np.ones(len(local), bool)
+        inside &= True if since is None else np.asarray(local >= since)
+        inside &= True if until is None else np.asarray(local <= until)
+        there = np.flatnonzero(inside)
+        if not len(there) or there[0] >= series.attrs["rows"]:
+            continue
+        start, stop = int(there[0]), int(there[-1]) + 1
+        cut = series.isel(time=slice(start, stop))
+        kept.append(cut.assign_attrs(rows=min(int(series.attrs["rows"]), stop) - start))
+        kept[-1]["target"].encoding.update(series["target"].encoding)
+    if not kept:
+        ends = panel.local(pd.DatetimeIndex(panel.first["time"].values[[0, -1]]))
+        raise UserError(
+            f"{panel.origin}: no row lies from data.since = {data.since} to data.until = {data.until}; it goes from "
+            f"{ends[0]} to {ends[1]}"
+        )
+    return replace(panel, series=tuple(kept))
+
+
+def _ends(key: str, text: str, panel: Panel) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """The first and the last instant that a date or time means, on the local clock."""
+    try:
+        moment = pd.Timestamp(text)
+        if moment.tzinfo is None and moment is not pd.NaT:
+            period = pd.Period(text)
+            return period.start_time, period.end_time
+    except ValueError:
+        moment = pd.NaT
+    if moment is pd.NaT:
+        raise UserError(f'data.{key} = "{text}" is no date; write one such as 2024-07-01 or 2024-07-01T12:00')
+    local = moment.tz_convert(panel.tz or "UTC").tz_localize(None)
+    return local, local
