@@ -368,7 +368,7 @@ def _needed(
 
 def _suggest_zone(unique: np.ndarray, repeated: np.ndarray, findings: Findings) -> None:
     """Says so where naive stamps lack and repeat just the hours that a zone's clock skips and shows twice."""
-    if unique[-1] - unique[0] > 200 * 366 * DAY:
+    if unique.max() - unique.min() > 60 * 366 * DAY:
         return
     hours = pd.date_range(
         pd.Timestamp(unique.min()).floor("h"), pd.Timestamp(unique.max()).floor("h"), freq="h"
