@@ -18,7 +18,6 @@ def _known_source(value: str) -> str:
     raise ValueError(f"no such source of images; known: {', '.join(SOURCES)}, torchvision:NAME")
 
 
-
 class AugmentConfig(Table):
     """Random changes of training images; every draw is a function of (seed, epoch, index)."""
 

@@ -1,5 +1,6 @@
 """QM9 inside qm9pack: how many, which targets, in which units, by the published csv and by torch-geometric."""
 
+import importlib.metadata
 import sys
 import warnings
 
@@ -12,10 +13,7 @@ from isoform.molecules.data.splits import split_rows
 
 from .miniatures import data, refusal
 
-pytest.importorskip("torch_geometric")
 try:
-    import importlib.metadata
-
     importlib.metadata.distribution("qm9pack")
 except importlib.metadata.PackageNotFoundError:
     pytest.skip("qm9pack is not installed", allow_module_level=True)
@@ -62,6 +60,7 @@ def test_methane_in_electron_volts(everything):
 
 
 def test_order_and_atom_energies_are_torch_geometrics():
+    pytest.importorskip("torch_geometric")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from torch_geometric.datasets.qm9 import HAR2EV, atomrefs, conversion

@@ -180,7 +180,7 @@ def test_a_table_of_few_different_texts_is_not_held_twice(tmp_path):
 
 
 @given(st.binary(max_size=400) | st.text(max_size=300).map(str.encode))
-@settings(max_examples=200)
+@settings(max_examples=70)
 def test_any_bytes_are_read_or_refused_in_one_sentence(tmp_path_factory, raw):
     folder = tmp_path_factory.getbasetemp()
     for name in ("x.csv", "x.smi", "x.txt", "x.csv.gz", "x.sdf", "x.parquet"):

@@ -26,7 +26,7 @@ def panel(*values, freq="h", tz=None, known=None, past=None, start="2024-01-01")
             variables["past_values"] = ("time", "past"), np.asarray(past, np.float64)
         coords = {
             "time": pd.date_range(start, periods=rows, freq=freq), "variate": [f"v{j}" for j in range(value.shape[1])],
-            "units": ("variate", [""] * value.shape[1]), **{kind: np.array(found, str) for kind, found in names.items()},
+            "units": ("variate", [""] * value.shape[1]), **{kind: np.array(own, str) for kind, own in names.items()},
         }  # fmt: skip
         series.append(xr.Dataset(variables, coords, {"id": "" if len(values) == 1 else f"s{i}", "rows": len(value)}))
     return Panel(series=tuple(series), freq=freq, tz=tz, origin="made")

@@ -51,7 +51,7 @@ def test_a_forecasts_own_offset_at_each_step_and_variate():
     scale = np.array([[1.0, 20.0], [300.0, 4000.0], [5e4, 6e5]])
     calibration = fit(outputs_of(rng.normal(size=(N, H, V)) * scale))
     found = calibration.offsets_QHV[LEVELS.index(0.9)] / scale
-    assert calibration.offsets_QHV.shape == (7, H, V) and ((1 < found) & (found < 1.7)).all()
+    assert calibration.offsets_QHV.shape == (7, H, V) and ((found > 1) & (found < 1.7)).all()
 
 
 def test_the_models_quantiles_are_widened_to_what_they_claim():

@@ -61,7 +61,7 @@ def test_a_forecast_by_hand():
     assert metrics["unit_mae"] == 1 and metrics["unit_rmse"] == pytest.approx(2**0.5)
     assert metrics["mase"] == pytest.approx(1 / 2)  # the training rows go up and down by 2
     assert metrics["smape"] == pytest.approx((2 * 2 / (5 + 3) + 0) / 2)
-    # above the quantiles by 3, 1, 0.5: .1 * 3 + .5 * 1 + .9 * .5; then by 1, 0, -2: .1 * 1 + 0 + .1 * 2; a third of each
+    # above the quantiles by 3, 1, .5: .1 * 3 + .5 * 1 + .9 * .5; then by 1, 0, -2: .1 * 1 + 0 + .1 * 2; a third each
     assert metrics["crps"] == pytest.approx(2 * (1.25 / 3 + 0.3 / 3) / 2)
     assert metrics["coverage_80"] == 0.5 and metrics["width_80"] == pytest.approx((2.5 + 3) / 2)
     tables = found.outputs()
