@@ -131,7 +131,7 @@ class ForecastTally(Tally):
 
     def metrics(self) -> dict[str, float]:
         """The figures that the module's text names, over everything added."""
-        return {"windows": float(self.windows)} | {name: float(v) for name, v in self._means(None).items()}
+        return {name: float(v) for name, v in self._means(None).items()} | {"windows": float(self.windows)}
 
     def _means(self, axis: int | None) -> dict[str, np.ndarray]:
         """Means over steps (axis 0), variates (1) or both (None)."""
