@@ -6,12 +6,13 @@ B molecules, D features a token, K outputs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
 from torch import Tensor, nn
 
-from isoform.core.domain import UserError
+from isoform.core.domain import Domain, UserError
 from isoform.molecules.atoms import Batch
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.graphormer.model import SIZES, Graphormer, sized
@@ -68,14 +69,17 @@ def create(
     return Features(model) if features_only else model
 
 
+def _domain() -> Domain:
+    return cast(Domain, import_module("isoform.molecules").DOMAIN)
+
+
 def _app(name: str) -> MoleculesApp:
     size = name.removeprefix("graphormer-")
     if size in SIZES and size != name:
         return MoleculesApp(domain="molecules", app=name, backbone=sized(size))
     from isoform.core.config import resolve
-    from isoform.molecules import DOMAIN  # type: ignore[attr-defined]
 
-    return cast(MoleculesApp, resolve(name, domain=DOMAIN))
+    return cast(MoleculesApp, resolve(name, domain=_domain()))
 
 
 def _fresh(config: MoleculesApp, outputs: int) -> nn.Module:
@@ -89,9 +93,8 @@ def _with_weights(name: str, source: str) -> nn.Module:
     if (Path(source) / "task.json").exists():
         from isoform.core.engine.evaluate import load_model
         from isoform.core.engine.run import RunFolder
-        from isoform.molecules import DOMAIN  # type: ignore[attr-defined]
 
-        return load_model(DOMAIN, RunFolder(source))
+        return load_model(_domain(), RunFolder(source))
     from isoform.molecules.graphormer.pretrained import import_checkpoint
 
     imported = import_checkpoint(source, None, _app(name))
