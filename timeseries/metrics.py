@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 KEPT = 64 << 20  # bytes of windows that outputs() holds at most
 FEWEST = 8  # windows that it holds even where they are larger than that
-_CHUNK = 4 << 20  # numbers that are worked on at a time
+_CHUNK = 1 << 18  # values that are worked on at a time: as many as fit into a processor's cache
 _BLOCK = 64 << 20  # bytes of rows that are read at a time
 
 
@@ -55,7 +55,8 @@ class ForecastTally(Tally):
         self.given = tuple(levels)
         self.size = data.sizes().get(split, 0)
         self.std = np.asarray(data.spread_units(), np.float64)
-        self.mean = np.asarray(data.to_units(np.zeros(len(data.variates))), np.float64)
+        self.std32 = self.std.astype(np.float32)
+        self.mean32 = np.asarray(data.to_units(np.zeros(len(data.variates))), np.float32)
         scale_SV = seasonal_scale(data, season) if scale_units is None else np.asarray(scale_units, np.float64)
         with np.errstate(divide="ignore", invalid="ignore"):
             scaled_SV = self.std / scale_SV
@@ -75,7 +76,7 @@ class ForecastTally(Tally):
     def add(self, indices: Sequence[int], outputs: Mapping[str, np.ndarray]) -> None:
         """Scaled "forecast" and "target" [n, H, V], "where" [n, 2]; "observed" [n, H, V], "quantiles" [n, H, V, Q]."""
         n, steps, variates = outputs["forecast"].shape
-        size = max(1, _CHUNK // (steps * variates * max(1, len(self.levels))))
+        size = max(1, _CHUNK // (steps * variates))
         for start in range(0, n, size):
             part = {name: np.asarray(value[start : start + size]) for name, value in outputs.items()}
             if self.calibration is not None:
@@ -84,35 +85,42 @@ class ForecastTally(Tally):
             self._keep(indices[start : start + size], part)
 
     def _sum(self, part: Mapping[str, np.ndarray]) -> None:
-        target = part["target"].astype(np.float64)
-        seen = ~np.isnan(target)
-        if "observed" in part:
-            seen &= part["observed"].astype(bool)
-        target[~seen] = 0
-        forecast = part["forecast"].astype(np.float64)
-        error = np.where(seen, forecast - target, 0)
+        """Differences in float32, as forecasts and targets are; everything that adds up in float64."""
+        target, forecast = part["target"].astype(np.float32), part["forecast"].astype(np.float32)
+        seen = _seen(part)
+        error = forecast - target
+        if seen is not None:
+            target, error = np.where(seen, target, 0), np.where(seen, error, 0)
         absolute = np.abs(error)
+        series = part["where"][:, 0]
         self.windows += len(target)
-        self._up("count", seen)
+        self._up("count", np.ones_like(error, bool) if seen is None else seen)
         self._up("mse", error * error)
         self._up("mae", absolute)
-        per_mase_n1V = self.per_mase_SV[part["where"][:, 0]][:, None]
-        self._up("mase", absolute * per_mase_n1V)
-        self._up("mase_count", seen & (per_mase_n1V > 0))
-        size = np.abs(target * self.std + self.mean) + np.abs(forecast * self.std + self.mean)
-        self._up("smape", 2 * absolute * self.std / np.where(size == 0, 1, size))
+        for one in np.unique(series):
+            mine, per_mase_V = series == one, self.per_mase_SV[one]
+            self._up("mase", absolute[mine], per_mase_V)
+            self._up("mase_count", np.ones_like(error[mine], bool) if seen is None else seen[mine], per_mase_V > 0)
+        size = np.abs(target * self.std32 + self.mean32) + np.abs(forecast * self.std32 + self.mean32)
+        self._up("smape", absolute / np.where(size == 0, 1, size), 2 * self.std)
         if "quantiles" in part and self.levels:
-            self._sum_quantiles(part["quantiles"].astype(np.float64), target, seen)
+            self._sum_quantiles(part["quantiles"].astype(np.float32), target, seen)
 
-    def _sum_quantiles(self, q_nHVQ: np.ndarray, target: np.ndarray, seen: np.ndarray) -> None:
-        level_Q = np.array(self.levels)
-        above = np.where(seen[..., None], target[..., None] - q_nHVQ, 0)
-        self._up("crps", 2 * np.maximum(level_Q * above, (level_Q - 1) * above).mean(-1))
-        below = ((above <= 0) & seen[..., None]).sum((0, 1, 2))
-        self.below_Q = below if not self.below_Q.size else self.below_Q + below
+    def _sum_quantiles(self, q_nHVQ: np.ndarray, target: np.ndarray, seen: np.ndarray | None) -> None:
+        aboves = []
+        if not self.below_Q.size:
+            self.below_Q = np.zeros(len(self.levels))
+        for i, level in enumerate(self.levels):
+            above = target - q_nHVQ[..., i]
+            if seen is not None:
+                above = np.where(seen, above, 0)
+            self._up("crps", np.maximum(level * above, (level - 1) * above), 2 / len(self.levels))
+            self.below_Q[i] += np.count_nonzero(above <= 0 if seen is None else seen & (above <= 0))
+            aboves.append(above)
         for name, low, high in self._intervals():
-            self._up(f"coverage_{name}", seen & (above[..., low] >= 0) & (above[..., high] <= 0))
-            self._up(f"width_{name}", np.where(seen, q_nHVQ[..., high] - q_nHVQ[..., low], 0))
+            inside = (aboves[low] >= 0) & (aboves[high] <= 0)
+            self._up(f"coverage_{name}", inside if seen is None else inside & seen)
+            self._up(f"width_{name}", aboves[low] - aboves[high])
 
     def _intervals(self) -> list[tuple[str, int, int]]:
         """(percent, index of the lower level, of the upper one) of every symmetric pair of levels."""
@@ -123,8 +131,8 @@ class ForecastTally(Tally):
                     found.append((f"{100 * (other - level):.4g}", low, high))
         return found
 
-    def _up(self, name: str, value: np.ndarray) -> None:
-        total_HV = value.sum(0, dtype=np.float64)
+    def _up(self, name: str, value_nHV: np.ndarray, factor: np.ndarray | float = 1.0) -> None:
+        total_HV = value_nHV.sum(0, dtype=np.float64) * factor
         self.sums[name] = self.sums[name] + total_HV if name in self.sums else total_HV
 
     # ------------------------------------------------------------------ what comes out
@@ -181,17 +189,18 @@ class ForecastTally(Tally):
             self._chosen = self._spread(part["forecast"].shape[1:])
         numbers = np.asarray(indices, np.int64)
         mine = np.flatnonzero(self._chosen[numbers])
+        if not len(mine):
+            return
         self.kept_indices += numbers[mine].tolist()
-        target = part["target"][mine]
-        observed = ~np.isnan(target)
-        if "observed" in part:
-            observed &= part["observed"][mine].astype(bool)
+        few = {name: value[mine] for name, value in part.items()}
+        seen = _seen(few)
+        observed = np.ones(few["target"].shape, bool) if seen is None else seen
         kept = {
-            "where": part["where"][mine], "forecast": part["forecast"][mine].astype(np.float32),
-            "target": np.where(observed, target, 0).astype(np.float32), "observed": observed,
+            "where": few["where"], "forecast": few["forecast"].astype(np.float32),
+            "target": np.where(observed, few["target"], 0).astype(np.float32), "observed": observed,
         }  # fmt: skip
-        if "quantiles" in part and self.levels:
-            kept["quantiles"] = part["quantiles"][mine].astype(np.float32)
+        if "quantiles" in few and self.levels:
+            kept["quantiles"] = few["quantiles"].astype(np.float32)
         for name, value in kept.items():
             self.kept.setdefault(name, []).append(value)
 
@@ -202,6 +211,14 @@ class ForecastTally(Tally):
         chosen = np.zeros(self.size, bool)
         chosen[np.linspace(0, self.size - 1, count).round().astype(np.int64)] = True
         return chosen
+
+
+def _seen(part: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """[n, H, V] True where there is a target; None where all are there."""
+    missing = np.isnan(part["target"])
+    if "observed" in part:
+        return part["observed"].astype(bool) & ~missing
+    return ~missing if missing.any() else None
 
 
 _SCALES: weakref.WeakKeyDictionary[WindowData, dict[int, np.ndarray]] = weakref.WeakKeyDictionary()

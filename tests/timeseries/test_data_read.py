@@ -104,8 +104,10 @@ def test_columns_that_are_no_series_are_left_out_in_one_line(tmp_path):
     panel = read(frame(tmp_path / "x.csv", data))
     assert panel.variates == ["load", "half"]
     (line,) = [line for line in panel.findings.lines if line.startswith("columns left out")]
-    for said in ("No (a running number)", "site (text)", "empty (empty)", "made (text)"):
+    for said in ("No (a running number)", "site (text)", "empty (empty)", "made (text)", "and 1 more"):
         assert said in line, line
+    left_out = {entry["column"]: entry["reason"] for entry in panel.findings.data["columns_left_out"]}
+    assert left_out["year"] == "repeats the stamps" and left_out["hour"] == "a running number"
     assert read(frame(tmp_path / "y.csv", data), targets="No").variates == ["No"]
 
 

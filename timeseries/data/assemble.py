@@ -23,6 +23,7 @@ from isoform.timeseries.data.columns import (
     encode,
     find_time,
     numbers_of,
+    say_left_out,
     time_by_content,
     unit_in,
 )
@@ -52,9 +53,10 @@ def panel_of(table: Table, data: DataConfig, findings: Findings, source: Source)
     if not len(table.frame):
         raise UserError(f"{table.where}: has a head but no rows")
     time, stamps = _stamps(table, data, findings)
-    roles = assign(table, data, findings, time)
+    roles = assign(table, data, time)
     if data.targets is None:
         roles = _without_calendar(table, roles, stamps)
+    say_left_out(table, findings)
     roles = encode(table, roles, findings)
     codes, ids = _ids(table, roles)
     axis = make_axis(stamps, data, findings, table.where, codes, table.numbers)

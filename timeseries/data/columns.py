@@ -136,8 +136,8 @@ def _looks_dated(column: pd.Series) -> bool:
     return bool(head) and all(pattern.match(cell.strip()) for cell in head)
 
 
-def assign(table: Table, data: DataConfig, findings: Findings, time: tuple[str, ...]) -> Roles:
-    """The role of every column. Columns of no role that are text, empty or a running number are left out and named.
+def assign(table: Table, data: DataConfig, time: tuple[str, ...]) -> Roles:
+    """The role of every column. Columns of no role that are text, empty or a running number go to table.left_out.
 
     Raises UserError for a name that there isn't, a column of two roles, a target that is no number, or no target.
     """
@@ -163,16 +163,20 @@ def assign(table: Table, data: DataConfig, findings: Findings, time: tuple[str, 
             raise UserError(f"{where}: has no numeric column to forecast{f' ({why})' if why else ''}; set data.targets")
     elif rest := [column for column in columns if column not in seen]:
         table.left_out.extend((column, "has no role") for column in rest)
+    return Roles(
+        time, own["id"][0] if own["id"] else None, tuple(own["targets"]), tuple(own["past"]), tuple(own["known"]),
+        tuple(own["static"]), tuple(own["drop"]),
+    )  # fmt: skip
+
+
+def say_left_out(table: Table, findings: Findings) -> None:
+    """Names the columns of no role that are no series, in one line."""
     named = [(name, reason) for name, reason in table.left_out if reason != "has no role"]
     if named:
         shown = ", ".join(f"{name} ({reason})" for name, reason in named[:NAMED])
         more = f" and {len(named) - NAMED:,} more" if len(named) > NAMED else ""
         findings.say(f"columns left out: {shown}{more}")
     findings.data["columns_left_out"] = [{"column": name, "reason": reason} for name, reason in table.left_out]
-    return Roles(
-        time, own["id"][0] if own["id"] else None, tuple(own["targets"]), tuple(own["past"]), tuple(own["known"]),
-        tuple(own["static"]), tuple(own["drop"]),
-    )  # fmt: skip
 
 
 def _usable(table: Table, names: Sequence[str]) -> list[str]:

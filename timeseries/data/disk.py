@@ -23,7 +23,7 @@ from isoform.core.domain import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.assemble import last_row, make_series, report
 from isoform.timeseries.data.axis import Axis, make_axis
-from isoform.timeseries.data.columns import Roles, Table, assign, unit_in
+from isoform.timeseries.data.columns import Roles, Table, assign, say_left_out, unit_in
 from isoform.timeseries.data.read import check_size, file_digest
 from isoform.timeseries.data.series import Findings, Panel
 from isoform.timeseries.data.stamps import parse_stamps
@@ -137,7 +137,8 @@ def read_streamed(
     groups = {field.name: field.columns for field in kept if field.columns != [field.name]}
     table = Table(columns, str(path), np.zeros(0, np.int64), groups=groups, time=tuple(times))
     table.left_out = [(field.name, str(field.variable.dtype)) for field in fields if not field.numeric]
-    roles = assign(table, data, findings, table.time)
+    roles = assign(table, data, table.time)
+    say_left_out(table, findings)
     with readable(path):
         stamps = parse_stamps([pd.Series(values, name=name) for name, values in stamps_only.items()], str(path))
     axis = make_axis(stamps, data, findings, str(path))
