@@ -1,1 +1,50 @@
-"""Molecules and materials: not part of this release yet."""
+"""The molecules domain: Graphormer and a graph transformer on the shared backbone. This file is its wiring; read it first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from isoform.core.domain import Domain
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def _later(path: str) -> Callable[..., Any]:
+    """The function at "module:name" below this package, imported when it is called: wiring costs no import of torch."""
+    module, name = path.split(":")
+
+    def call(*args: Any, **keywords: Any) -> Any:
+        return getattr(import_module(f"isoform.molecules.{module}"), name)(*args, **keywords)
+
+    return call
+
+
+def create(name: str, *, pretrained: bool | str = False, features_only: bool = False, **options: Any) -> nn.Module:
+    """A model by size ("graphormer-slim") or by the name of its app; see `isoform.molecules.models.create`."""
+    model: nn.Module = _later("models:create")(name, pretrained=pretrained, features_only=features_only, **options)
+    return model
+
+
+DOMAIN = Domain(
+    name="molecules",
+    summary="molecules: properties from SMILES, with Graphormer",
+    schema=lambda: import_module("isoform.molecules.config").MoleculesApp,
+    settle=_later("settle:settle"),
+    task=_later("task:MoleculesTask"),
+    task_of_run=_later("task:task_of_run"),
+    predictor=_later("predictor:MoleculePredictor"),
+    rebuild=_later("task:rebuild"),
+    check=_later("data.check:check"),
+    expand_inputs=_later("predictor:expand_inputs"),
+    import_weights=_later("graphormer.pretrained:import_checkpoint"),
+    export={
+        "safetensors": _later("export:to_safetensors"),
+        "official": _later("export:to_official"),
+        "transformers": _later("export:to_transformers"),
+        "bundle": _later("export:to_bundle"),
+    },
+    describe=_later("describe:describe"),
+)

@@ -102,12 +102,16 @@ class HeadConfig(Table):
         "quarter of the width (gt)",
     )  # fmt: skip
     dropout: float = Field(0.0, ge=0, lt=1)
+    descriptors: bool = Field(
+        False, description="RDKit's 2D descriptors, normalised, beside the pooled vector (family graphormer)"
+    )
 
 
 class LossConfig(Table):
     """What training minimises; missing labels count nothing."""
 
     regression: Literal["l1", "mse", "huber"] = Field("l1", description="on scaled targets")
+    balance: bool = Field(False, description="a label weighs the more the rarer it is in training (binary, multiclass)")
     flag_steps: int = Field(0, ge=0, description="FLAG: ascent steps on the atoms' features (Kong et al. 2022); 0: off")
     flag_size: float = Field(0.001, gt=0, description="length of such a step")
 

@@ -29,9 +29,13 @@ def pooled(tokens: Tokens, pool: str) -> Tensor:
 
 
 class GraphormerHead(nn.Module):
-    """A layer with the trunk's activation and a norm, then a matrix without biases and one scalar for all outputs."""
+    """A layer with the trunk's activation and a norm, then a matrix without biases and one scalar for all outputs.
 
-    def __init__(self, config: HeadConfig, backbone: BackboneConfig, outputs: int) -> None:
+    `descriptors`: as many numbers a molecule come in beside the pooled vector, as if the first layer read both (Yang et
+    al. 2019, arXiv:1904.01561). Raises ValueError for descriptors without that layer.
+    """
+
+    def __init__(self, config: HeadConfig, backbone: BackboneConfig, outputs: int, descriptors: int = 0) -> None:
         super().__init__()
         dim = backbone.dim
         self.transform = Linear(dim, dim) if config.hidden else None
@@ -42,15 +46,25 @@ class GraphormerHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1))
         if self.transform is not None:
             initialise(self.transform)
+        if descriptors:
+            if self.transform is None:
+                raise ValueError("head.descriptors = true needs a layer that reads them: head.hidden = true")
+            self.descriptors = Linear(descriptors, dim, bias=False)
+            initialise(self.descriptors)
         nn.init.trunc_normal_(self.out.weight, std=0.02)
 
-    def hidden(self, x: Tensor) -> Tensor:
-        """[..., D] -> [..., D], what the last matrix reads."""
-        return x if self.transform is None else self.norm(self.activation(self.transform(x)))
+    def hidden(self, x: Tensor, descriptors: Tensor | None = None) -> Tensor:
+        """[..., D] and [..., F] -> [..., D], what the last matrix reads."""
+        if self.transform is None:
+            return x
+        x = self.transform(x)
+        if descriptors is not None:
+            x = x + self.descriptors(self.dropout(descriptors))
+        return self.norm(self.activation(x))
 
-    def forward(self, x_BD: Tensor) -> Tensor:
-        """[B, D] -> [B, K]."""
-        return self.out(self.dropout(self.hidden(x_BD))) + self.bias
+    def forward(self, x_BD: Tensor, descriptors_BF: Tensor | None = None) -> Tensor:
+        """[B, D] and [B, F] -> [B, K]."""
+        return self.out(self.dropout(self.hidden(x_BD, descriptors_BF))) + self.bias
 
 
 class ReadoutHead(nn.Module):

@@ -22,21 +22,23 @@ LABEL_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def label_loss(kind: str, outputs_BK: Tensor, targets_BK: Tensor, weight_B: Tensor | None = None) -> Tensor:
+def label_loss(kind: str, outputs_BK: Tensor, targets_BK: Tensor, weight: Tensor | None = None) -> Tensor:
     """The mean over all labels that are there of "l1", "mse", "huber" (bend at 1) or, of logits, "bce".
 
-    A missing label is NaN; it counts for nothing, and a batch without any label gives 0 and no gradient. `weight_B`
-    weighs molecules. Raises ValueError for another name and for shapes that differ.
+    A missing label is NaN; it counts for nothing, and a batch without any label gives 0 and no gradient. `weight`
+    weighs molecules [B] or labels [B, K]. Raises ValueError for another name and for shapes that differ.
     """
     if kind not in LABEL_LOSSES:
         raise ValueError(f"no loss is called {kind!r}; there are {', '.join(LABEL_LOSSES)}")
     if outputs_BK.shape != targets_BK.shape:
         raise ValueError(f"outputs {list(outputs_BK.shape)} and targets {list(targets_BK.shape)} differ in shape")
     known = ~targets_BK.isnan()
-    weight = known.to(outputs_BK.dtype) if weight_B is None else known * weight_B[:, None].to(outputs_BK.dtype)
+    counts = known.to(outputs_BK.dtype)
+    if weight is not None:
+        counts = counts * (weight if weight.dim() == 2 else weight[:, None]).to(outputs_BK.dtype)
     # Missing targets are replaced before the loss: NaN times a weight of 0 is NaN, in the gradient too.
     losses = LABEL_LOSSES[kind](outputs_BK, torch.where(known, targets_BK, 0).to(outputs_BK.dtype))
-    return (losses * weight).sum() / _nonzero(weight.sum())
+    return (losses * counts).sum() / _nonzero(counts.sum())
 
 
 def class_loss(

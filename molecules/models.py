@@ -20,20 +20,23 @@ from isoform.molecules.gt.model import GraphTransformer
 
 
 def build_model(
-    config: MoleculesApp, outputs: int = 0, spare: Mapping[str, Sequence[int]] | None = None
+    config: MoleculesApp, outputs: int = 0, spare: Mapping[str, Sequence[int]] | None = None, descriptors: int = 0
 ) -> Graphormer | GraphTransformer:
     """A fresh model of the app, from torch's global generator; `forward`, `features` and `tokens` take a batch.
 
-    outputs   targets or classes where head.outputs leaves them to the data
-    spare     portable()["source"]["spare"] of an imported model: see `Graphormer`
+    outputs       targets or classes where head.outputs leaves them to the data
+    spare         portable()["source"]["spare"] of an imported model: see `Graphormer`
+    descriptors   numbers a molecule that the head reads beside the graph (head.descriptors)
     Raises ValueError, naming the keys, for tables that contradict each other.
     """
     outputs = config.head.outputs or outputs
     if outputs < 1:
         raise ValueError("head.outputs = 0 leaves the number of outputs to data, and there are none")
     if config.model.family == "gt":
+        if descriptors:
+            raise ValueError('head.descriptors = true is known to model.family = "graphormer" alone')
         return GraphTransformer(config, outputs)
-    return Graphormer(config, outputs, spare)
+    return Graphormer(config, outputs, spare, descriptors)
 
 
 class Features(nn.Module):

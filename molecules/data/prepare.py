@@ -28,6 +28,23 @@ def prepare(molecules: Labelled, data: DataConfig) -> Labelled:
     featuriser to find what is no molecule. Raises UserError where there is nothing to learn, and for a molecule in two
     splits unless data.allow_leakage.
     """
+    molecules = cleaned(molecules, data)
+    splits = split_rows(molecules, data)
+    if not data.allow_leakage:
+        refuse_leaks(molecules, splits)
+    split = np.full(len(molecules), "", dtype=object)
+    for name, rows in splits.items():
+        split[rows] = name
+    return replace(molecules, split=split)
+
+
+def load_unsplit(data: DataConfig) -> Labelled:
+    """Reads, cleans and merges what `data` describes, whatever splits there are: to judge a model by all of it."""
+    return cleaned(read_molecules(data), data)
+
+
+def cleaned(molecules: Labelled, data: DataConfig) -> Labelled:
+    """The molecules with a label, standardised, one row each. Raises UserError where there is nothing to learn."""
     if not molecules.targets.shape[1]:
         raise UserError(f"{molecules.origin}: no column of labels to learn; name it with data.targets")
     molecules = drop_unlabelled(molecules)
@@ -38,14 +55,7 @@ def prepare(molecules: Labelled, data: DataConfig) -> Labelled:
         molecules = replace(
             molecules, findings=[*molecules.findings, "graphs without SMILES aren't compared for duplicates"]
         )
-    molecules = merge(molecules, data)
-    splits = split_rows(molecules, data)
-    if not data.allow_leakage:
-        refuse_leaks(molecules, splits)
-    split = np.full(len(molecules), "", dtype=object)
-    for name, rows in splits.items():
-        split[rows] = name
-    return replace(molecules, split=split)
+    return merge(molecules, data)
 
 
 def parsing_asked(data: DataConfig) -> bool:

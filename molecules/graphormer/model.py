@@ -41,10 +41,14 @@ class Graphormer(nn.Module):
     """Atoms and a graph token, the trunk of the table `backbone`, a head that reads the graph token or all atoms.
 
     `spare`: shapes by name of tensors that an official checkpoint holds and nothing reads; they are kept as buffers so
-    that it can be written again. Raises ValueError for tables that contradict each other.
+    that it can be written again. `descriptors`: how many numbers a molecule the head reads beside it, from the batch's
+    "descriptors". Raises ValueError for tables that contradict each other.
     """
 
-    def __init__(self, config: MoleculesApp, outputs: int, spare: Mapping[str, Sequence[int]] | None = None) -> None:
+    def __init__(
+        self, config: MoleculesApp, outputs: int, spare: Mapping[str, Sequence[int]] | None = None,
+        descriptors: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__()
         b, t, h = config.backbone, config.tokeniser, config.head
         if b.position != "none":
@@ -54,7 +58,7 @@ class Graphormer(nn.Module):
         self.pool = h.pool
         self.tokeniser = GraphormerTokeniser(t, b)
         self.backbone = Backbone(b, ordered=False)
-        self.head = GraphormerHead(h, b, outputs)
+        self.head = GraphormerHead(h, b, outputs, descriptors)
         if spare:
             self.spare = Spare(spare)
 
@@ -63,7 +67,7 @@ class Graphormer(nn.Module):
 
         "bias" [B, 1 + N, 1 + N], where there is one, counts twice, as in the official code; -inf hides a token.
         """
-        return self.head(self.features(batch))
+        return self.head(self.features(batch), batch.get("descriptors"))
 
     def features(self, batch: Batch) -> Tensor:
         """[B, D], what the head reads: the graph token behind the trunk, or the mean or sum of the atoms."""

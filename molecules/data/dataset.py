@@ -1,0 +1,185 @@
+"""The molecules of an app as graphs, with labels and splits: what the task, the baselines and the pictures look at.
+
+n molecules, K targets, C classes, F descriptors.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from isoform.core.domain import UserError
+from isoform.molecules.config import DataConfig, MoleculesApp
+from isoform.molecules.data.cache import graph_store
+from isoform.molecules.data.columns import SPLITS
+from isoform.molecules.data.graphs import GraphStore
+from isoform.molecules.data.labelled import Labelled, take
+from isoform.molecules.data.prepare import load_molecules, load_unsplit
+from isoform.molecules.losses import Scaling
+
+NAMED = 5  # molecules that are left out, in a line for a person
+
+
+@dataclass(frozen=True, eq=False)
+class MoleculeData:
+    """Row i of `molecules` is graph i of `store`; what became no graph is in `skipped` as (name, why)."""
+
+    config: MoleculesApp
+    molecules: Labelled
+    store: GraphStore
+    rows: dict[str, np.ndarray]  # split -> its rows, ascending; a split without molecules is absent
+    skipped: list[tuple[str, str]]
+    scaling: Scaling
+
+    @property
+    def kind(self) -> str:
+        """What the labels are: regression, binary or multiclass."""
+        return self.molecules.task
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The targets' names; of a multi-class target its classes."""
+        return tuple(self.molecules.classes if self.kind == "multiclass" else self.molecules.target_names)
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Of the targets; "" where unknown."""
+        return tuple(self.molecules.units)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the data."""
+        return self.molecules.sha256
+
+    def sizes(self) -> dict[str, int]:
+        """Molecules of each split."""
+        return {split: len(rows) for split, rows in self.rows.items()}
+
+    def targets(self, split: str) -> np.ndarray:
+        """float64 [N, K] in the data's units, NaN = missing; of a multi-class target [N] int64 numbers, -1 = missing."""
+        return self.labels[self.rows[split]]
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """`targets` of all molecules."""
+        if self.kind != "multiclass":
+            return self.molecules.targets
+        return np.nan_to_num(self.molecules.targets[:, 0], nan=-1).astype(np.int64)
+
+    def smiles(self, split: str) -> list[str]:
+        """The molecules of a split as they are featurised."""
+        return [self.molecules.smiles[row] for row in self.rows[split].tolist()]
+
+    @property
+    def has_smiles(self) -> bool:
+        """Whether the molecules are more than graphs."""
+        return self.molecules.graphs is None
+
+
+def data_of(config: MoleculesApp) -> MoleculeData:
+    """The data of an app, read once though settling and training both ask; again where a file has changed."""
+    return _read(_Asked(_text_of(config), config))
+
+
+def _text_of(config: MoleculesApp) -> str:
+    path = config.data.path or config.data.root
+    about = Path(path).expanduser().stat() if path is not None and Path(path).expanduser().exists() else None
+    # What settling fills in changes nothing of what is read.
+    data = config.data.model_copy(update={"target_mean": None, "target_std": None})
+    stamp = (about.st_mtime_ns, about.st_size) if about else None
+    return repr((data, config.model.family, config.backbone.score_hops, config.tokeniser.laplacian, stamp))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    text: str
+    config: MoleculesApp = field(compare=False)
+
+
+@functools.lru_cache(maxsize=2)
+def _read(asked: _Asked) -> MoleculeData:
+    return build_data(asked.config, load_molecules(asked.config.data))
+
+
+def other_data(
+    config: MoleculesApp, path: str | Path | None, kind: str, names: Sequence[str], kinds: np.ndarray, scaling: Scaling
+) -> MoleculeData:
+    """The data of a finished run, its own (None) or those of a file or folder, whose molecules are all "test" then.
+
+    kind, names, scaling   of the run's targets; a file must have them as columns
+    kinds                  int16 [kinds + 1, Fb] of bonds, as the run was trained with
+    """
+    if path is None:
+        return build_data(config, load_molecules(config.data), kinds, scaling)
+    data = _elsewhere(config.data, Path(path), kind, names)
+    molecules = load_unsplit(data)
+    whole = replace(molecules, split=np.full(len(molecules), "test", dtype=object))
+    return build_data(config.model_copy(update={"data": data}), whole, kinds, scaling)
+
+
+def _elsewhere(data: DataConfig, path: Path, kind: str, names: Sequence[str]) -> DataConfig:
+    """The settings that read other data as a run's own: a file by the targets' names, a folder as the same benchmark."""
+    if path.is_dir():
+        return data.model_copy(update={"root": str(path), "path": None})
+    changes = {"name": "file", "path": str(path), "root": None, "task": kind, "counts": None, "duplicates": "keep"}
+    if kind == "multiclass":
+        changes |= {"classes": tuple(names)}
+    elif data.name != "file" or data.targets is None:
+        changes |= {"targets": tuple(names)}
+    return data.model_copy(update=changes)
+
+
+def build_data(
+    config: MoleculesApp, molecules: Labelled, kinds: np.ndarray | None = None, scaling: Scaling | None = None
+) -> MoleculeData:
+    """Graphs of the molecules that are in a split. Raises UserError where none is left to train on."""
+    drawn = np.flatnonzero(np.asarray(molecules.split) != "")
+    molecules = molecules if len(drawn) == len(molecules) else take(molecules, drawn)
+    hops = config.backbone.score_hops if config.model.family == "graphormer" else 1
+    found = graph_store(molecules, config.data, hops=hops, laplacian=config.tokeniser.laplacian, kinds=kinds)
+    left_out = [(molecules.names[row], why) for row, why in found.skipped]
+    if len(found.kept) < len(molecules):
+        molecules = take(molecules, found.kept)
+    split = np.asarray(molecules.split)
+    rows = {name: at for name in SPLITS if len(at := np.flatnonzero(split == name))}
+    if scaling is None:
+        if "train" not in rows:
+            raise UserError(
+                f"{molecules.origin}: none of its molecules is left to train on; see isoform molecules check"
+            )
+        scaling = _scaling(config.data, molecules, rows["train"])
+    return MoleculeData(config, molecules, found.store, rows, [*molecules.skipped, *left_out], scaling)
+
+
+def _scaling(data: DataConfig, molecules: Labelled, train: np.ndarray) -> Scaling:
+    targets = molecules.targets.shape[1]
+    if molecules.task != "regression" or data.scale == "none":
+        return Scaling.none(targets)
+    fitted = Scaling.fitted(torch.from_numpy(molecules.targets[train]))
+    mean, std = data.target_mean or fitted.mean, data.target_std or fitted.std
+    for key, values in (("target_mean", mean), ("target_std", std)):
+        if len(values) != targets:
+            raise UserError(f"data.{key} holds {len(values)} numbers and there are {targets} targets")
+    return Scaling(tuple(mean), tuple(std))
+
+
+def describe_data(data: MoleculeData) -> list[str]:
+    """What was read, in sentences: splits, targets, findings, and what was left out by reason."""
+    molecules = data.molecules
+    sizes = ", ".join(f"{count:,} {split}" for split, count in data.sizes().items())
+    what = "classes" if data.kind == "multiclass" else "targets"
+    lines = [f"{molecules.origin}: {sizes}; {len(data.names)} {what} ({data.kind})", *molecules.findings]
+    reasons = Counter(why for _, why in data.skipped)
+    for why, count in reasons.most_common(NAMED):
+        some = [name for name, reason in data.skipped if reason == why][:NAMED]
+        lines.append(f"{count:,} left out, {', '.join(some)}{', ...' if count > len(some) else ''}: {why}")
+    if len(reasons) > NAMED:
+        more = sum(reasons.values()) - sum(count for _, count in reasons.most_common(NAMED))
+        lines.append(f"{more:,} more left out for other reasons; see isoform molecules check")
+    return lines

@@ -1,0 +1,84 @@
+"""Everything an app leaves open, decided from its data: outputs, the targets' scale, and for `auto` apps the trunk."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from isoform.core.domain import UserError
+from isoform.core.schema import AppConfig, Table
+from isoform.molecules.config import MoleculesApp
+from isoform.molecules.data.dataset import MoleculeData, data_of, describe_data
+
+# (up to this many training molecules, dim, depth, heads, batch)
+_SIZES = ((2000, 64, 4, 4, 32), (20_000, 96, 6, 8, 64), (math.inf, 128, 8, 8, 128))
+_OPERATIONS = 4e12  # of a training: about 5 minutes of one core, small matrices and all
+_EPOCHS = (10, 200)  # at least and at most
+
+
+def settle(config: AppConfig) -> tuple[MoleculesApp, list[str]]:
+    """The config with nothing left open, and what was read and chosen, as lines to print. Settling twice changes nothing.
+
+    Reads the data. Raises UserError for data that are missing or don't fit the config.
+    """
+    assert isinstance(config, MoleculesApp)
+    if _settled(config):
+        return config, []
+    data = data_of(config)
+    outputs = len(data.names)
+    if config.head.outputs not in (0, outputs):
+        what = "classes" if data.kind == "multiclass" else "targets"
+        raise UserError(f"head.outputs = {config.head.outputs}, but {data.molecules.origin} has {outputs} {what}")
+    notes = describe_data(data)
+    changes: dict[str, Any] = {}
+    if data.kind == "regression":
+        changes = {"target_mean": data.scaling.mean, "target_std": data.scaling.std}
+    config = _update(config, head={"outputs": outputs}, data=changes)
+    if config.auto:
+        config = _choose_trunk(config, data)
+    if config.auto or config.train.epochs == "auto":
+        config = _choose_epochs(config, data)
+        b, t = config.backbone, config.train
+        notes.append(
+            f"{data.sizes()['train']:,} training molecules: {b.depth} blocks of {b.dim} features, {t.epochs} epochs in "
+            f"batches of {t.batch}, stopped after {t.patience} without a better validation"
+        )
+    return config, notes
+
+
+def _settled(config: MoleculesApp) -> bool:
+    data, known = config.data, config.backbone.model_fields_set >= {"dim", "depth", "heads", "mlp_dim"}
+    scaled = data.task in ("binary", "multiclass") or data.target_mean is not None
+    return bool(config.head.outputs) and scaled and config.train.epochs != "auto" and (known or not config.auto)
+
+
+def _choose_trunk(config: MoleculesApp, data: MoleculeData) -> MoleculesApp:
+    """Fills the keys of the trunk that nobody set, from the number of molecules."""
+    _, dim, depth, heads, batch = next(row for row in _SIZES if data.sizes()["train"] <= row[0])
+    dim = config.backbone.dim if "dim" in config.backbone.model_fields_set else dim
+    trunk = {"dim": dim, "depth": depth, "heads": heads, "mlp_dim": 2 * dim}
+    return _update(config, backbone=_unset(config.backbone, trunk), train=_unset(config.train, {"batch": batch}))
+
+
+def _choose_epochs(config: MoleculesApp, data: MoleculeData) -> MoleculesApp:
+    """As many epochs as the model's cost allows, and patience to stop earlier."""
+    if config.train.epochs != "auto":
+        return config
+    b, train = config.backbone, data.rows["train"]
+    weights = b.depth * (4 * b.dim**2 + 2 * b.dim * (b.mlp_dim or 4 * b.dim))
+    cost = 6 * weights * float((data.store.sizes[train] + 1).sum())  # forward, and twice as much backward
+    epochs = int(max(_EPOCHS[0], min(_EPOCHS[1], _OPERATIONS / max(cost, 1))))
+    patience = config.train.patience or max(10, epochs // 4)
+    return _update(config, train={"epochs": epochs, "patience": patience})
+
+
+def _unset(table: Table, values: dict[str, Any]) -> dict[str, Any]:
+    """The values for the keys that nobody set."""
+    return {key: value for key, value in values.items() if key not in table.model_fields_set}
+
+
+def _update(config: MoleculesApp, **tables: dict[str, Any]) -> MoleculesApp:
+    """The config with some keys set."""
+    return config.model_copy(
+        update={name: getattr(config, name).model_copy(update=changes) for name, changes in tables.items()}
+    )
