@@ -1,4 +1,4 @@
-"""The molecules domain: Graphormer and a graph transformer on the shared backbone. This file is its wiring; read it first."""
+"""The molecules domain: Graphormer and a graph transformer on the shared backbone. Its wiring; read it first."""
 
 from __future__ import annotations
 

@@ -31,6 +31,8 @@ class DataConfig(Table):
     smiles: str | None = Field(None, description="the column of SMILES; found if unset")
     targets: Names | None = Field(None, description="the columns to predict; all numeric ones that are left if unset")
     label: str | None = Field(None, description="the column of names; a row's line otherwise")
+    group: str | None = Field(None, description="a column: rows with the same entry (a series, a patent) share a split")
+    weight: str | None = Field(None, description="a column of numbers: how much a row counts in training")
     task: Literal["auto", "regression", "binary", "multiclass"] = Field(
         "auto", description="binary: every target 0 or 1; multiclass: one target of classes"
     )

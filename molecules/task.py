@@ -73,7 +73,7 @@ class MoleculesTask(Task):
         return torch.from_numpy(self.normaliser(values))
 
     def _label_weights(self) -> Tensor | None:
-        """[K, 2] weights of a target's negative and positive labels, or [C] of classes; their mean over training is 1."""
+        """[K, 2] weights of negative and positive labels, or [C] of classes; their mean over training is 1."""
         if self.kind == "regression" or "train" not in self.data.rows:
             return None
         labels = self.data.targets("train")

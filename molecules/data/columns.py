@@ -152,7 +152,8 @@ def find_targets(rows: Rows, data: DataConfig, smiles: str, comma: bool) -> list
         if smiles in chosen:
             raise UserError(f'{rows.origin}: data.targets names "{smiles}", the column of SMILES')
         return chosen
-    taken = {smiles, data.label, data.split_column} | ({"name", "title"} if rows.smiles is not None else set())
+    taken = {smiles, data.label, data.split_column, data.group, data.weight}
+    taken |= {"name", "title"} if rows.smiles is not None else set()
     left_out: dict[str, list[str]] = {}
     chosen = []
     for name in columns:
@@ -237,6 +238,27 @@ def find_split(rows: Rows, data: DataConfig) -> np.ndarray | None:
             )
         split[row] = SPLIT_NAMES.get(cell.lower(), "")
     return split
+
+
+def find_groups(rows: Rows, data: DataConfig) -> list[str] | None:
+    """The cells of the column data.group; None where it isn't set. Raises UserError where there is no such column."""
+    if data.group is None:
+        return None
+    return list(rows.columns[pick(data.group, list(rows.columns), rows.origin, "data.group")])
+
+
+def find_weights(rows: Rows, data: DataConfig, comma: bool) -> np.ndarray | None:
+    """float64 [n], the column data.weight; None where it isn't set. Raises UserError for a cell that is no weight."""
+    if data.weight is None:
+        return None
+    column = pick(data.weight, list(rows.columns), rows.origin, "data.weight")
+    values = numbers_of(rows.columns[column], comma=comma).values
+    wrong = [row for row in np.flatnonzero(~(values >= 0)).tolist() if row not in rows.errors]
+    if wrong:
+        cell = rows.columns[column][wrong[0]]
+        where = f'{rows.origin} {rows.names[wrong[0]]}: column "{column}"'
+        raise UserError(f"{where} is {cell!r} where a weight is expected (a number, 0 or more)")
+    return values
 
 
 def shown(cells: Sequence[tuple[int, str]], names: Sequence[str]) -> str:

@@ -62,7 +62,7 @@ class MoleculeData:
         return {split: len(rows) for split, rows in self.rows.items()}
 
     def targets(self, split: str) -> np.ndarray:
-        """float64 [N, K] in the data's units, NaN = missing; of a multi-class target [N] int64 numbers, -1 = missing."""
+        """float64 [N, K] in the data's units, NaN = missing; of classes [N] int64 numbers, -1 = missing."""
         return self.labels[self.rows[split]]
 
     @functools.cached_property
@@ -124,7 +124,7 @@ def other_data(
 
 
 def _elsewhere(data: DataConfig, path: Path, kind: str, names: Sequence[str]) -> DataConfig:
-    """The settings that read other data as a run's own: a file by the targets' names, a folder as the same benchmark."""
+    """The settings that read other data as a run's: a file by the targets' names, a folder as the same benchmark."""
     if path.is_dir():
         return data.model_copy(update={"root": str(path), "path": None})
     changes = {"name": "file", "path": str(path), "root": None, "task": kind, "counts": None, "duplicates": "keep"}

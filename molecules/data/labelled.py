@@ -41,6 +41,7 @@ def take(molecules: Labelled, rows: np.ndarray, **changes: Any) -> Labelled:
         "graphs": None if molecules.graphs is None else take_graphs(molecules.graphs, rows),
         "blocks": some(molecules.blocks),
         "keys": some(molecules.keys),
+        "groups": some(molecules.groups),
     }
     return replace(molecules, **(fields | changes))
 

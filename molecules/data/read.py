@@ -10,7 +10,15 @@ import numpy as np
 
 from isoform.core.domain import UserError
 from isoform.molecules.config import DataConfig
-from isoform.molecules.data.columns import decimal_comma, find_smiles, find_split, find_targets, pick
+from isoform.molecules.data.columns import (
+    decimal_comma,
+    find_groups,
+    find_smiles,
+    find_split,
+    find_targets,
+    find_weights,
+    pick,
+)
 from isoform.molecules.data.labelled import Labelled
 from isoform.molecules.data.labels import read_labels
 from isoform.molecules.data.tables import Rows, check_file, kind_of, read_rows
@@ -84,7 +92,7 @@ def labelled(rows: Rows, data: DataConfig, licence: str = "the data owner's") ->
     names = _names(rows, data)
     targets = find_targets(rows, data, smiles, comma)
     found = read_labels(rows, targets, data, comma)
-    split = find_split(rows, data)
+    split, groups, weight = find_split(rows, data), find_groups(rows, data), find_weights(rows, data, comma)
     cells = rows.columns[smiles]
     return Labelled(
         smiles=[cells[row] for row in good],
@@ -93,6 +101,8 @@ def labelled(rows: Rows, data: DataConfig, licence: str = "the data owner's") ->
         target_names=targets,
         units=[""] * len(targets),
         split=None if split is None else split[good],
+        groups=None if groups is None else [groups[row] for row in good],
+        weight=None if weight is None else weight[good],
         blocks=None if rows.blocks is None else [rows.blocks[row] for row in good],
         origin=Path(rows.origin).name,
         licence=licence,

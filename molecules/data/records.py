@@ -56,6 +56,7 @@ class Molecules:
     units: Sequence[str]  # "" where unknown
     split: np.ndarray | None = None
     weight: np.ndarray | None = None
+    groups: Sequence[str] | None = None  # rows with the same one share a split; "" stands alone
     graphs: PackedGraphs | None = None
     blocks: Sequence[str] | None = None
     origin: str = ""

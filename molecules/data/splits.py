@@ -25,6 +25,7 @@ def split_rows(molecules: Labelled, data: DataConfig) -> Rows:
               doesn't fit any more goes to train.
     given     the source's; what it leaves open is train, and where it has no val, that is drawn from train.
 
+    With data.group, rows of one group stay together in the first three.
     data.counts: that many molecules drawn by data.split_seed, the rest in no split; scaffold, cluster and given split
     what was drawn. Raises UserError where train or val stays empty, or data.counts asks for more than there is.
     """
@@ -38,10 +39,11 @@ def split_rows(molecules: Labelled, data: DataConfig) -> Rows:
         smiles = _smiles(molecules, rows, data.split)
         from isoform.molecules.data.groups import cluster_groups, scaffold_groups
 
+        own = None if molecules.groups is None else [molecules.groups[row] for row in rows.tolist()]
         if data.split == "scaffold":
-            found = _by_size(scaffold_groups(smiles), data)
+            found = _by_size(_together(scaffold_groups(smiles), own), data)
         else:
-            groups = cluster_groups(smiles)
+            groups = _together(cluster_groups(smiles), own)
             order = rng.permutation(groups.max(initial=-1) + 1)
             found = _fill([np.flatnonzero(groups == group) for group in order], _wanted(len(rows), data))
         found = {split: rows[part] for split, part in found.items()}
@@ -108,13 +110,35 @@ def _random(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> 
 
 
 def _units(molecules: Labelled) -> list[np.ndarray]:
-    """Rows that must stay together: those with the same key or, where there are none, the same text."""
+    """Rows that must stay together: those of one group, and those with the same key or, without keys, the same text."""
     if molecules.graphs is not None:
         return list(np.arange(len(molecules))[:, None])
-    places: dict[str, list[int]] = {}
-    for row, key in enumerate(molecules.keys if molecules.keys is not None else molecules.smiles):
-        places.setdefault(key, []).append(row)
-    return [np.array(rows) for rows in places.values()]
+    texts = molecules.keys if molecules.keys is not None else molecules.smiles
+    unit = _together(_numbered(texts), molecules.groups)
+    order = np.argsort(unit, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(unit[order])) + 1) if len(order) else []
+
+
+def _numbered(texts: Sequence[object]) -> np.ndarray:
+    """int64 [n]: what is equal has equal numbers, by first appearance."""
+    known: dict[object, int] = {}
+    return np.array([known.setdefault(text, len(known)) for text in texts], np.int64)
+
+
+def _together(parts: np.ndarray, groups: Sequence[str] | None) -> np.ndarray:
+    """The parts [n] joined wherever two of them have a row of the same group; "" is no group."""
+    if groups is None:
+        return parts
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    rows = np.flatnonzero([group != "" for group in groups])
+    group = _numbered([groups[row] for row in rows.tolist()])
+    size = int(parts.max(initial=-1)) + 1
+    nodes = size + int(group.max(initial=-1)) + 1
+    links = coo_matrix((np.ones(len(rows)), (parts[rows], size + group)), shape=(nodes, nodes))
+    joined = connected_components(links, directed=False)[1][parts]
+    return _numbered(joined.tolist())
 
 
 def _strata(molecules: Labelled, units: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -4,17 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from rdkit import DataStructs
 from rdkit.Chem import rdFingerprintGenerator
 from rdkit.ML.Cluster import Butina
 
+from isoform.core.domain import UserError
 from isoform.molecules.data.groups import SIMILAR, cluster_groups, fingerprints, scaffold_groups, similar_rows
 from isoform.molecules.data.parsing import parse_smiles
 from isoform.molecules.data.prepare import load_molecules, parsing_asked, prepare
 from isoform.molecules.data.splits import split_rows
 
+from .batches import QM9
 from .miniatures import SMILES, bbbp, data, esol, refusal, write
 from .test_data_standardise import packed, table
 
@@ -215,3 +217,28 @@ def test_moleculenets_own_counts(golden_data):
 def test_a_miniature_goes_all_the_way(tmp_path, make):
     found = load_molecules(data(name=make.__name__, root=make(tmp_path), split="scaffold"))
     assert len(found) == 20 and [int((found.split == part).sum()) for part in ("train", "val", "test")] == [16, 2, 2]
+
+
+@pytest.mark.parametrize("split", ["random", "scaffold", "cluster"])
+@given(st.lists(st.sampled_from(["", "", "", "a", "b", "c", "d"]), min_size=43, max_size=43))
+@settings(max_examples=20, deadline=None)
+def test_a_group_is_never_torn_apart(split, groups):
+    try:
+        found = split_rows(table(*QM9[:43], groups=groups), data(split=split, val_fraction=0.3, test_fraction=0.2))
+    except UserError:  # everything hangs together
+        reject()
+    assert_partition(found, 43)
+    where = {row: name for name, rows in found.items() for row in rows.tolist()}
+    for group in "abcd":
+        assert len({where[row] for row in range(43) if groups[row] == group}) <= 1
+
+
+def test_groups_and_weights_of_a_table(tmp_path):
+    lines = [f"{s},{k / 3},{'old' if k < 9 else ''},{k % 3}" for k, s in enumerate(SMILES)]
+    path = write(tmp_path / "m.csv", "\n".join(["smiles,y,patent,trust", *lines]) + "\n")
+    found = load_molecules(data(path=path, group="patent", weight="trust", val_fraction=0.2, test_fraction=0.2))
+    old = [k for k, name in enumerate(found.names) if int(name.split()[1]) < 11]
+    assert len(old) == 9 and len({found.split[row] for row in old}) == 1
+    assert list(found.target_names) == ["y"] and found.weight.tolist() == [k % 3 for k in range(20)]
+    write(path, path.read_text().replace(",1\n", ",-1\n"))
+    assert "line 3: column \"trust\" is '-1' where a weight" in refusal(load_molecules, data(path=path, weight="trust"))
