@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -246,6 +247,23 @@ class Domain:
     describe: Callable[..., dict[str, Any]] | None = None  # (config, detail) -> rows that `apps` and `explain` add
     # The task of a finished run on its own (None) or on other data: class names and scalers are the run's portable()
     task_of_run: Callable[[AppConfig, dict[str, Any], Path | None], Task] | None = None
+
+
+def lazily(package: str) -> Callable[[str], Callable[..., Any]]:
+    """Gives, for a text "module:name", the function there below `package`, imported when it is called.
+
+    So a domain's wiring costs no import of torch.
+    """
+
+    def later(path: str) -> Callable[..., Any]:
+        module, name = path.split(":")
+
+        def call(*args: Any, **keywords: Any) -> Any:
+            return getattr(import_module(f"{package}.{module}"), name)(*args, **keywords)
+
+        return call
+
+    return later
 
 
 @dataclass(frozen=True)

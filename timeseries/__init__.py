@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from isoform.core.domain import Domain, Verb
+from isoform.core.domain import Domain, Verb, lazily
 
 if TYPE_CHECKING:
     import argparse
@@ -14,14 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def _later(path: str) -> Callable[..., Any]:
-    """The function at "module:name" below this package, imported when it is called: wiring costs no import of torch."""
-    module, name = path.split(":")
-
-    def call(*args: Any, **keywords: Any) -> Any:
-        return getattr(import_module(f"isoform.timeseries.{module}"), name)(*args, **keywords)
-
-    return call
+_later = lazily("isoform.timeseries")
 
 
 def create(name: str, *, pretrained: bool | str = False, features_only: bool = False, **options: Any) -> nn.Module:

@@ -124,7 +124,7 @@ def featurise_chunk(texts: Sequence[object], options: Options) -> Featurised:
     answers, kept, skipped = _Answers(), [], []
     with quiet():
         for number, text in enumerate(texts):
-            mol = _molecule(text, options)
+            mol = molecule_of(text, options)
             if isinstance(mol, str):
                 skipped.append((number, mol))
             else:
@@ -133,7 +133,8 @@ def featurise_chunk(texts: Sequence[object], options: Options) -> Featurised:
     return Featurised(answers.packed(options.chirality), np.array(kept, np.int64), skipped)
 
 
-def _molecule(text: object, options: Options) -> Mol | str:
+def molecule_of(text: object, options: Options) -> Mol | str:
+    """The molecule whose atoms, in this order, become the graph of a SMILES or mol block, or why there is none."""
     if not isinstance(text, str):
         return f"is no text but {type(text).__name__}"
     mol = (parse_block if _is_block(text) else parse_smiles)(text, options.max_atoms)
