@@ -9,13 +9,18 @@ import html
 import io
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from isoform.core import tables
+from isoform.core.domain import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INK = "#010203"  # stands for the reader's text colour, light or dark
 FRAME = "#9ca0ab"
+PICTURES = (".png", ".svg", ".pdf")
 
 
 def short(name: str, most: int = 18) -> str:
@@ -43,6 +48,28 @@ def to_svg(plot: Any) -> str:
         warnings.simplefilter("ignore")  # a glyph that matplotlib's font lacks: the browser has it
         plot.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return buffer.getvalue().replace(INK, "currentColor")
+
+
+def picture(plot: Any, path: str | Path) -> bytes:
+    """A matplotlib figure in the format that the file's ending names. Raises UserError for another one."""
+    kind = kind_of(path)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a glyph that matplotlib's font lacks
+        plot.savefig(buffer, format=kind, dpi=150)
+    return buffer.getvalue().replace(INK.encode(), b"#000000") if kind == "svg" else buffer.getvalue()
+
+
+def kind_of(path: str | Path) -> str:
+    """A picture's format, by its ending. Raises UserError for one that isn't drawn."""
+    if Path(path).suffix.lower() not in PICTURES:
+        raise UserError(f"{path}: a picture ends in {', '.join(PICTURES)}; give it one of these")
+    return Path(path).suffix.lower()[1:]
+
+
+def save(plot: Any, path: str | Path) -> None:
+    """Writes a picture, whole or not at all."""
+    tables.write_atomically(path, picture(plot, path))
 
 
 def to_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

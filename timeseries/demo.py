@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from isoform.core import actions
+from isoform.core import actions, demo, drawing
 from isoform.core.config import load_run_config
-from isoform.core.domain import UserError
 from isoform.core.engine.run import RunFolder
 from isoform.timeseries import DOMAIN, plots
 from isoform.timeseries.figures import draw_map, spread
@@ -26,7 +24,7 @@ def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path
     """
     run = RunFolder(run_dir)
     path = Path(out) if out is not None else run.path / "demo.png"
-    plots.kind_of(path)
+    drawing.kind_of(path)
     task = task_of_run(load_run_config(run.path, DOMAIN), run.portable(), Path(data) if data is not None else None)
     windows, predictor = task.data, actions.load_predictor(DOMAIN, run.path)
     made: Any = predictor  # forecasts too, beyond what every domain's does
@@ -43,24 +41,13 @@ def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path
     plots.draw(curves, windows.panel.tz, len(variates), onto=parts[0])
     if mapped:
         draw_map(parts[1], windows, made.model, split)
-    plots.save(plot, path)
+    drawing.save(plot, path)
     return path
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; 2 for the user's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m isoform.timeseries.demo", description=__doc__)
-    parser.add_argument("run", metavar="RUN", help="the folder of a trained run")
-    parser.add_argument("--out", metavar="FILE", help="the picture (default RUN/demo.png)")
-    parser.add_argument("--data", metavar="PATH", help="other series than the run's own")
-    args = parser.parse_args(arguments)
-    try:
-        path = draw(args.run, args.out, data=args.data)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    sys.stdout.write(f"{path}\n")
-    return 0
+    return demo.main("timeseries", __doc__, draw, arguments)
 
 
 if __name__ == "__main__":

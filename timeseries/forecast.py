@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from isoform.core import actions, tables
+from isoform.core import actions, drawing, tables
 from isoform.core.cli.console import Console
 from isoform.core.domain import UserError
 from isoform.timeseries import plots
@@ -28,7 +28,7 @@ def run_forecast(args: argparse.Namespace, console: Console) -> int:
     if args.out is not None:
         check_out(args.out)
     if args.plot is not None:
-        plots.kind_of(args.plot)
+        drawing.kind_of(args.plot)
     levels = parse_levels(args.quantiles)
     predictor: Any = actions.load_predictor(DOMAIN, args.run_dir, args.checkpoint)
     with warnings.catch_warnings(record=True) as said:
@@ -39,7 +39,7 @@ def run_forecast(args: argparse.Namespace, console: Console) -> int:
         console.warn(line)
     pictures = {}
     if args.plot is not None:
-        pictures[args.plot] = plots.picture(plots.draw(plots.curves(found, panel), panel.tz), args.plot)
+        pictures[args.plot] = drawing.picture(plots.draw(plots.curves(found, panel), panel.tz), args.plot)
     if args.out is not None:
         write(found, args.out, pictures)
     else:

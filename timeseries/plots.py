@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from isoform.core import tables
-from isoform.core.domain import UserError
 from isoform.core.drawing import INK, label, short
 from isoform.timeseries.data.series import Panel
 
@@ -22,7 +17,6 @@ if TYPE_CHECKING:
 
     from isoform.timeseries.data.windows import WindowData
 
-PICTURES = (".png", ".svg", ".pdf")
 MOST = 8  # pictures of one variate each
 HISTORY = 3  # horizons of the past that are drawn
 SAID, WAS = "#2f5bd0", "#83868f"
@@ -148,25 +142,3 @@ def _draw_one(axes: Axes, curve: Curve, tz: str | None) -> None:
     axes.margins(x=0.01)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-
-
-def picture(plot: Any, path: str | Path) -> bytes:
-    """A figure in the format that the file's ending names. Raises UserError for another one."""
-    kind = kind_of(path)
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a glyph that matplotlib's font lacks
-        plot.savefig(buffer, format=kind, dpi=150)
-    return buffer.getvalue().replace(INK.encode(), b"#000000") if kind == "svg" else buffer.getvalue()
-
-
-def kind_of(path: str | Path) -> str:
-    """The picture's format, by its ending. Raises UserError for one that isn't drawn."""
-    if Path(path).suffix.lower() not in PICTURES:
-        raise UserError(f"{path}: a picture ends in {', '.join(PICTURES)}; give it one of these")
-    return Path(path).suffix.lower()[1:]
-
-
-def save(plot: Any, path: str | Path) -> None:
-    """Writes a picture, whole or not at all."""
-    tables.write_atomically(path, picture(plot, path))

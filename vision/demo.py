@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from isoform.core import demo, drawing
 from isoform.core.config import load_run_config
-from isoform.core.domain import UserError
 from isoform.core.engine.evaluate import load_model
 from isoform.core.engine.run import RunFolder
 from isoform.vision import DOMAIN
@@ -27,6 +26,8 @@ def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path
     or its data are no longer there.
     """
     run = RunFolder(run_dir)
+    path = Path(out) if out is not None else run.path / "demo.png"
+    drawing.kind_of(path)
     config = load_run_config(run.path, DOMAIN)
     task = task_of_run(config, run.portable(), Path(data) if data is not None else None)
     model = load_model(DOMAIN, run)
@@ -43,30 +44,13 @@ def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path
         part = range(start, min(start + 6, len(chosen)))
         cells += [(images[i], *guess_of(task.kind, task.classes, guess[i], outputs["target"][i])) for i in part]
         cells += [(maps[i][None] / maps[i].max(), "", None) for i in part]
-    path = Path(out) if out is not None else run.path / "demo.png"
-    try:
-        draw_grid(cells, min(6, len(chosen))).savefig(path, dpi=160)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: can't be drawn ({error}); choose another --out ending in .png, .svg or .pdf"
-        ) from None
+    drawing.save(draw_grid(cells, min(6, len(chosen))), path)
     return path
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; 2 for the user's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m isoform.vision.demo", description=__doc__)
-    parser.add_argument("run", metavar="RUN", help="the folder of a trained run")
-    parser.add_argument("--out", metavar="FILE", help="the picture (default RUN/demo.png)")
-    parser.add_argument("--data", metavar="PATH", help="other images than the run's own")
-    args = parser.parse_args(arguments)
-    try:
-        path = draw(args.run, args.out, data=args.data)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    sys.stdout.write(f"{path}\n")
-    return 0
+    return demo.main("vision", __doc__, draw, arguments)
 
 
 if __name__ == "__main__":
