@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 
 import isoform
+from isoform.core import drawing
 from isoform.core.cli import main
 from isoform.core.domain import UserError
 from isoform.timeseries import DOMAIN, outside, plots
@@ -351,7 +352,7 @@ def test_a_missing_file(plain: Path, tmp_path: Path, cli) -> None:
 def test_table_and_picture_are_written_both_or_neither(plain: Path, tmp_path: Path, cli, monkeypatch) -> None:
     file = saved(runs.frame(), tmp_path / "series.csv")
     (tmp_path / "a.svg").mkdir()
-    monkeypatch.setattr(plots, "picture", lambda plot, path: b"<svg/>")
+    monkeypatch.setattr(drawing, "picture", lambda plot, path: b"<svg/>")
     for out in ("next.csv", "next.parquet", "next.nc", "next.zarr"):
         code, _, err = cli("forecast", plain, file, "--out", tmp_path / out, "--plot", tmp_path / "a.svg")
         assert code == 2 and "a.svg" in err
