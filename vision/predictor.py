@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from isoform.core import metrics as M
 from isoform.core.domain import Predictor, UserError
 from isoform.core.schema import AppConfig
-from isoform.vision import metrics as M
 from isoform.vision.data.folders import list_images
 from isoform.vision.data.images import MAX_PIXELS, to_input
 from isoform.vision.data.transforms import Preprocess

@@ -17,14 +17,15 @@ from torch import Tensor, nn
 
 from isoform.core import tables
 from isoform.core.domain import Figure, InitialWeights, Task, UserError
+from isoform.core.metrics import multiclass_metrics, sigmoid, softmax
 from isoform.core.schema import AppConfig
-from isoform.vision import metrics as M
 from isoform.vision.baselines import baselines
 from isoform.vision.config import VisionApp
 from isoform.vision.data.dataset import ImageData, preprocessing
 from isoform.vision.data.sources import other_data
 from isoform.vision.data.transforms import Augment, Drawn, to_float
 from isoform.vision.initial import adapt_weights, initial_weights
+from isoform.vision.metrics import multilabel_metrics, regression_metrics
 from isoform.vision.predictor import SHOWN_CLASSES, rows_of
 from isoform.vision.settle import settle
 
@@ -174,12 +175,12 @@ class VisionTask(Task):
     def score(self, guess: np.ndarray, target: np.ndarray) -> dict[str, float]:
         """Metrics of probabilities [N, K] or predicted targets."""
         if self.kind == "regression":
-            return M.regression_metrics(guess, target, self.classes, self.target_std.tolist())
-        return M.multiclass_metrics(guess, target) if self.kind == "multiclass" else M.multilabel_metrics(guess, target)
+            return regression_metrics(guess, target, self.classes, self.target_std.tolist())
+        return multiclass_metrics(guess, target) if self.kind == "multiclass" else multilabel_metrics(guess, target)
 
     def probability(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """[N, K] probabilities of classes (that sum to 1) or of labels."""
-        return M.softmax(outputs["logits"]) if self.kind == "multiclass" else M.sigmoid(outputs["logits"])
+        return softmax(outputs["logits"]) if self.kind == "multiclass" else sigmoid(outputs["logits"])
 
     def initial_weights(self, source: str) -> InitialWeights:
         """See initial.py."""
