@@ -1,0 +1,296 @@
+"""The pictures of a molecules report: prediction against truth, error by size, best and worst molecules, their atoms.
+
+N molecules, K targets, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import nn
+
+from isoform.core.domain import Figure
+from isoform.core.drawing import INK, label, short, to_svg, to_table
+from isoform.core.metrics import average_precision, calibration_error, confusion, roc_auc
+from isoform.core.pictures import class_table, confusion_figure, draw_reliability, reliability
+from isoform.molecules.cases import Cases, judged, told
+from isoform.molecules.drawings import scale_of, sheet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from isoform.molecules.task import MoleculesTask
+
+MOST_PANELS = 6  # targets in one picture
+MOST_ROWS = 100  # in a table
+SHOWN = 6  # molecules of the best, and of the worst
+_BLUE, _SOFT = "#2f5bd0", "#9fb4ea"
+_LINES = ("#2f5bd0", "#d9622b", "#2a9163", "#9a3fb5", "#b58a00", "#128ba3")
+_MOST_SIZES = 14  # bars of the error by size
+_MOST_MARKS = 1500  # that stay shapes; more become pixels
+_MOST_POINTS = 250  # of a curve
+
+
+def figures(task: MoleculesTask, model: nn.Module, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
+    """Pictures of the test molecules."""
+    guess, target = task.guess(outputs), outputs["target"]
+    found = {"regression": _regression, "binary": _binary, "multiclass": _multiclass}[task.kind](task, guess, target)
+    cases = judged(task, guess, target)
+    return [*found[:1], *_molecules(task, model, cases), *found[1:], *_sizes(task, cases, outputs["atoms"])]
+
+
+def units_of(task: MoleculesTask) -> list[str]:
+    """The targets' units, "" where unknown."""
+    return [task.data.units[k] if k < len(task.data.units) else "" for k in range(len(task.data.names))]
+
+
+def _named(task: MoleculesTask, k: int) -> str:
+    name, unit = short(task.data.names[k]), units_of(task)[k]
+    return f"{name} ({short(unit)})" if unit else name
+
+
+# Numbers --------------------------------------------------------------------------------------------------------------
+
+
+def _regression(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> list[Figure]:
+    from matplotlib.figure import Figure as Plot
+
+    k = min(len(task.data.names), MOST_PANELS)
+    columns = min(k, 3)
+    rows = -(-k // columns)
+    plot = Plot(figsize=(3.6 * columns if k > 1 else 4.2, (3.2 if k > 1 else 3.7) * rows), layout="constrained")
+    axes = plot.subplots(rows, columns, squeeze=False).ravel()
+    for place in axes[k:]:
+        place.set_axis_off()
+    for i, place in enumerate(axes[:k]):
+        draw_parity(place, task, guess, target, i)
+    more = f", the first {k} of {len(task.data.names)} targets" if k < len(task.data.names) else ""
+    caption = f"Predicted against true values of {len(target):,} test molecules{more}; the dotted line is equality"
+    held = _coverage(task, guess, target)
+    found = [Figure(f"{caption}{f'; {held}' if held else ''}", to_svg(plot))]
+    if len(task.data.names) > 1:
+        found.append(_target_table(task, guess, target))
+    return found
+
+
+def draw_parity(axes: Axes, task: MoleculesTask, guess: np.ndarray, target: np.ndarray, k: int) -> None:
+    """One target's predictions over its true values, with the error and the explained share in the corner."""
+    known = np.isfinite(target[:, k])
+    true, said = target[known, k], guess[known, k]
+    many = len(true) > _MOST_MARKS
+    axes.scatter(true, said, s=5 if many else 11, color=_BLUE, alpha=0.25 if many else 0.55, lw=0, rasterized=many)
+    if len(true):
+        low, high = float(min(true.min(), said.min())), float(max(true.max(), said.max()))
+        room = 0.04 * (high - low) or 1.0
+        ends = (low - room, high + room)
+        axes.plot(ends, ends, color=INK, lw=0.8, ls=":")
+        axes.set(xlim=ends, ylim=ends)
+        unit = units_of(task)[k]
+        error, explained = float(np.abs(said - true).mean()), _explained(true, said)
+        text = f"MAE {error:.3g} {short(unit)}".strip() + (f"\nR² {explained:.3f}" if np.isfinite(explained) else "")
+        axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", fontsize=9, color=INK, parse_math=False)
+    axes.set_aspect("equal")
+    label(axes, f"true {_named(task, k)}", "predicted")
+
+
+def _explained(true: np.ndarray, said: np.ndarray) -> float:
+    spread = float(((true - true.mean()) ** 2).sum())
+    return 1 - float(((said - true) ** 2).sum()) / spread if spread > 0 else float("nan")
+
+
+def _coverage(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> str:
+    """What the conformal intervals hold, as part of a sentence."""
+    if task.calibration is None:
+        return ""
+    found = task.calibration.coverage(guess, target)
+    held = [(name.split(), value) for name, value in found.items() if name.startswith("coverage ")]
+    shown = [f"{value:.1%} for {float(name[1]):.0%}" for name, value in held if len(name) == 2]
+    return f"intervals hold {', '.join(shown)}" if shown else ""
+
+
+def _target_table(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> Figure:
+    """Each target with its own metrics, the worst first."""
+    found = task.score(guess, target)
+    names = {"regression": ("mae", "rmse", "r2", "spearman"), "binary": ("roc_auc", "average_precision")}[task.kind]
+    many = len(task.data.names) > 1
+    units, known = units_of(task), np.isfinite(target).sum(0)
+    rows, order = [], []
+    for k, name in enumerate(task.data.names):
+        values = [found.get(f"{metric} {name}" if many else metric, float("nan")) for metric in names]
+        share = [] if task.kind == "regression" else [_number(float(np.nanmean(target[:, k])) if known[k] else np.nan)]
+        unit = [units[k]] if task.kind == "regression" else []
+        rows.append([name, *unit, f"{known[k]:,}", *share, *map(_number, values)])
+        order.append(np.nan_to_num(values[2 if task.kind == "regression" else 0], nan=2.0))
+    chosen = np.argsort(order, kind="stable")[:MOST_ROWS]
+    more = f", the {MOST_ROWS} worst of {len(rows)}" if len(rows) > MOST_ROWS else ", the worst first"
+    head = ["target", "unit", "labels"] if task.kind == "regression" else ["target", "labels", "share of 1"]
+    titles = [metric.replace("_", " ") for metric in names]
+    return Figure(f"Targets on test{more}", html=to_table([*head, *titles], [rows[k] for k in chosen]))
+
+
+# Classes --------------------------------------------------------------------------------------------------------------
+
+
+def _binary(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> list[Figure]:
+    from matplotlib.figure import Figure as Plot
+
+    plot = Plot(figsize=(7.4, 3.8), layout="constrained")
+    drawn = draw_curves(plot.subplots(1, 2), task, guess, target)
+    more = f", the first {drawn} of {len(task.data.names)} targets" if drawn < len(task.data.names) else ""
+    found = [
+        Figure(
+            f"How well probabilities sort {len(target):,} test molecules{more}: the area below the left curve is the "
+            "ROC AUC, below the right one the average precision; dotted: by chance",
+            to_svg(plot),
+        )
+    ]
+    known = np.isfinite(target)
+    if known.any():
+        said, true = guess[known], target[known] > 0.5
+        sure, share, counts = reliability(said, true)
+        plot = Plot(figsize=(3.8, 3.4), layout="constrained")
+        draw_reliability(plot.subplots(), sure, share, counts, "probability of 1", "share that is 1")
+        used = counts > 0
+        error = float((np.abs(sure - share)[used] * counts[used]).sum() / counts.sum())
+        text = f"Calibration on test: on the dotted line probabilities mean what they say (error {error:.3f})"
+        found.append(Figure(text, to_svg(plot)))
+    return [*found, _target_table(task, guess, target)] if len(task.data.names) > 1 else found
+
+
+def draw_curves(axes: Sequence[Axes], task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> int:
+    """ROC and precision-recall curves, onto two axes, of the first targets with labels of both kinds; how many."""
+    left, right = axes
+    left.plot([0, 1], [0, 1], color=INK, lw=0.8, ls=":")
+    drawn = 0
+    for k in range(len(task.data.names)):
+        known = np.isfinite(target[:, k])
+        true = target[known, k] > 0.5
+        if drawn == MOST_PANELS or true.all() or not true.any():
+            continue
+        colour, name = _LINES[drawn], short(task.data.names[k], 14)
+        said = guess[known, k]
+        fall, rise, precision = curves_of(said, true)
+        left.plot(fall, rise, color=colour, lw=1.5, label=f"{name} {roc_auc(said, true):.3f}")
+        sorted_well = average_precision(said, true)
+        right.step(rise, precision, color=colour, lw=1.5, where="pre", label=f"{name} {sorted_well:.3f}")
+        right.axhline(true.mean(), color=colour, lw=0.8, ls=":")
+        drawn += 1
+    for place, x, y, corner in (
+        (left, "share of 0 found wrongly", "share of 1 found", "lower right"),
+        (right, "share of 1 found (recall)", "right among those found", "lower left"),
+    ):
+        place.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03))
+        label(place, x, y)
+        if drawn:
+            place.legend(loc=corner, fontsize=8, frameon=False, labelcolor=INK)
+    return drawn
+
+
+def curves_of(score_N: np.ndarray, true_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(false-positive rate, recall, precision) at every threshold that tells two scores apart, thinned for drawing.
+
+    From (0, 0) to (1, 1); both kinds must be there.
+    """
+    order = np.argsort(-score_N, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(score_N[order]) != 0, True))
+    hits = np.cumsum(true_N[order])[ends]
+    found = ends + 1
+    if len(ends) > _MOST_POINTS:
+        some = np.unique(np.linspace(0, len(ends) - 1, _MOST_POINTS).round().astype(int))
+        hits, found = hits[some], found[some]
+    rise, fall, precision = hits / true_N.sum(), (found - hits) / (~true_N).sum(), hits / found
+    return np.append(0.0, fall), np.append(0.0, rise), np.append(precision[0], precision)
+
+
+def _multiclass(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> list[Figure]:
+    from matplotlib.figure import Figure as Plot
+
+    known = target >= 0
+    said, true, names = guess[known], target[known], task.data.names
+    if not len(true):
+        return []
+    counts = confusion(said.argmax(1), true, len(names))
+    plot = Plot(figsize=(3.8, 3.4), layout="constrained")
+    sure, right = said.max(1), said.argmax(1) == true
+    draw_reliability(plot.subplots(), *reliability(sure, right), "probability of the guess", "share that is right")
+    error = calibration_error(said, true)
+    return [
+        confusion_figure(counts, names, "molecules"),
+        Figure(
+            f"Calibration on test: on the dotted line probabilities mean what they say (error {error:.3f})",
+            to_svg(plot),
+        ),
+        class_table(counts, names, "molecules"),
+    ]
+
+
+# Molecules ------------------------------------------------------------------------------------------------------------
+
+
+def _molecules(task: MoleculesTask, model: nn.Module, cases: Cases) -> list[Figure]:
+    """The worst and the best as drawn molecules; none for data that are graphs alone."""
+    if not task.data.has_smiles or not len(cases.order):
+        return []
+    count = min(SHOWN, len(cases.order))
+    worst, best = cases.order[:count], cases.best(count)
+    cells = told(task, model, cases, [*worst, *best])
+    scale, unit = scale_of(cells), cases.unit
+    of_all = f" of {short(cases.name, 30)}" if len(task.data.names) > 1 and cases.name else ""
+    colours = (
+        f"orange atoms raise {cases.raised}, blue ones lower it, beside the same graph with the average atom in every "
+        "place"
+    )
+    return [
+        Figure(f"{cases.titles[0]}{of_all} on {len(cases.order):,} test molecules; {colours}",
+               sheet(cells[:count], 3, scale, unit)),
+        Figure(f"{cases.titles[1]}{of_all}; colours as there", sheet(cells[count:], 3, scale, unit)),
+    ]  # fmt: skip
+
+
+def _sizes(task: MoleculesTask, cases: Cases, atoms: np.ndarray) -> list[Figure]:
+    """The error over the number of atoms: quartiles and mean."""
+    if not len(cases.order):
+        return []
+    from matplotlib.figure import Figure as Plot
+
+    groups = by_size(atoms[cases.order], cases.error)
+    plot = Plot(figsize=(5.6, 3.2), layout="constrained")
+    axes = plot.subplots()
+    places = np.arange(len(groups))
+    if cases.share:
+        axes.bar(places, [errors.mean() for _, errors in groups], color=_SOFT, width=0.7)
+    else:
+        low, middle, high = np.array([np.quantile(errors, (0.25, 0.5, 0.75)) for _, errors in groups]).T
+        axes.bar(places, high - low, bottom=low, color=_SOFT, width=0.6, label="middle half")
+        axes.scatter(places, middle, color=_BLUE, marker="_", s=150, lw=2, label="median")
+        axes.scatter(places, [errors.mean() for _, errors in groups], color=INK, s=12, label="mean")
+        axes.legend(fontsize=8, frameon=False, labelcolor=INK)
+    axes.set_ylim(bottom=0)
+    axes.set_xticks(places, [f"{name}\n{len(errors):,}" for name, errors in groups], fontsize=7.5)
+    label(axes, "atoms, and below how many molecules", cases.measure)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    return [Figure(f"{cases.measure[:1].upper()}{cases.measure[1:]} by size on test", to_svg(plot))]
+
+
+def by_size(atoms: np.ndarray, errors: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """(sizes, the errors of molecules of these sizes), ascending: every size, or ranges with about equally many."""
+    sizes = np.unique(atoms)
+    if len(sizes) > _MOST_SIZES:
+        ranked = np.sort(atoms)
+        lows = np.unique(ranked[np.linspace(0, len(ranked), _MOST_SIZES, endpoint=False).astype(int)])
+    else:
+        lows = sizes
+    place = np.searchsorted(lows, atoms, side="right") - 1
+    found = []
+    for i in range(len(lows)):
+        mine = place == i
+        first, last = int(atoms[mine].min()), int(atoms[mine].max())
+        found.append((str(first) if first == last else f"{first}-{last}", errors[mine]))
+    return found
+
+
+def _number(value: Any) -> str:
+    return "-" if not np.isfinite(value) else f"{value:.4g}"
