@@ -99,18 +99,18 @@ def average_precision(score_N: np.ndarray, positive_N: np.ndarray) -> float:
     return float((precision * np.diff(hits, prepend=0)).sum() / hits[-1])
 
 
-def calibration(probability_NK: np.ndarray, target_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(mean confidence, accuracy, number of samples) in equal bins of the guess's probability; NaN if empty."""
-    guess = probability_NK.argmax(1)
-    confidence, right = probability_NK.max(1), guess == target_N
-    place = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+def reliability(sure_N: np.ndarray, right_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(mean probability, share that is right, number) of probabilities in equal bins; NaN where a bin is empty."""
+    place = np.minimum((sure_N * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     counts = np.bincount(place, minlength=CALIBRATION_BINS)
     with np.errstate(invalid="ignore"):
-        return (
-            np.bincount(place, confidence, CALIBRATION_BINS) / counts,
-            np.bincount(place, right, CALIBRATION_BINS) / counts,
-            counts,
-        )
+        sure = np.bincount(place, sure_N, CALIBRATION_BINS) / counts
+        return sure, np.bincount(place, right_N, CALIBRATION_BINS) / counts, counts
+
+
+def calibration(probability_NK: np.ndarray, target_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(mean confidence, accuracy, number of samples) in equal bins of the guess's probability; NaN if empty."""
+    return reliability(probability_NK.max(1), probability_NK.argmax(1) == target_N)
 
 
 def calibration_error(probability_NK: np.ndarray, target_N: np.ndarray) -> float:

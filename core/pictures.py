@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from isoform.core.domain import Figure
 from isoform.core.drawing import INK, label, short, to_svg, to_table
-from isoform.core.metrics import CALIBRATION_BINS, per_class
+from isoform.core.metrics import per_class, reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_CLASSES = 30  # in a picture of the confusion matrix
-MOST_ROWS = 100  # in the table of classes
+MOST_ROWS = 100  # in a table
 
 
-def draw_confusion(counts_CC: np.ndarray, classes: Sequence[str]) -> Any:
-    """A matplotlib figure: rows are the true classes, columns the guessed ones, shades a row's shares."""
-    from matplotlib.figure import Figure as Plot
-
-    k = len(classes)
-    plot = Plot(figsize=(2.2 + 0.36 * k, 1.8 + 0.36 * k), layout="constrained")
-    fill_confusion(plot.subplots(), counts_CC, classes)
-    return plot
-
-
-def fill_confusion(axes: Axes, counts_CC: np.ndarray, classes: Sequence[str]) -> None:
-    """The same onto axes."""
+def draw_confusion(axes: Axes, counts_CC: np.ndarray, classes: Sequence[str]) -> None:
+    """Rows are the true classes, columns the guessed ones, shades a row's shares."""
     share = counts_CC / np.maximum(counts_CC.sum(1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for a, b in zip(*np.nonzero(counts_CC), strict=True):
@@ -44,22 +34,16 @@ def fill_confusion(axes: Axes, counts_CC: np.ndarray, classes: Sequence[str]) ->
 def confusion_figure(counts_CC: np.ndarray, classes: Sequence[str], what: str) -> Figure:
     """The confusion matrix of few classes as a picture; of many, the most frequent confusions. `what`: the samples."""
     if len(classes) <= MOST_CLASSES:
-        drawn = to_svg(draw_confusion(counts_CC, classes))
-        return Figure("Confusion on test: rows are the true classes, shades their shares", drawn)
+        from matplotlib.figure import Figure as Plot
+
+        plot = Plot(figsize=(2.2 + 0.36 * len(classes), 1.8 + 0.36 * len(classes)), layout="constrained")
+        draw_confusion(plot.subplots(), counts_CC, classes)
+        return Figure("Confusion on test: rows are the true classes, shades their shares", to_svg(plot))
     off = counts_CC - np.diag(np.diag(counts_CC))
     order = np.argsort(-off, axis=None, kind="stable")[:20]
     pairs = [(k // len(classes), k % len(classes)) for k in order if off.flat[k]]
     body = [[classes[a], classes[b], str(off[a, b])] for a, b in pairs]
     return Figure("The most frequent confusions on test", html=to_table(["true", "guessed", what], body))
-
-
-def reliability(sure_N: np.ndarray, right_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(mean probability, share that is true, number) of probabilities in equal bins; NaN where a bin is empty."""
-    place = np.minimum((sure_N * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    counts = np.bincount(place, minlength=CALIBRATION_BINS)
-    with np.errstate(invalid="ignore"):
-        sure = np.bincount(place, sure_N, CALIBRATION_BINS) / counts
-        return sure, np.bincount(place, right_N, CALIBRATION_BINS) / counts, counts
 
 
 def draw_reliability(axes: Axes, sure: np.ndarray, share: np.ndarray, counts: np.ndarray, x: str, y: str) -> None:
@@ -69,6 +53,21 @@ def draw_reliability(axes: Axes, sure: np.ndarray, share: np.ndarray, counts: np
     axes.scatter(sure[used], share[used], s=10 + 150 * counts[used] / counts.max(), color="#2f5bd0", alpha=0.7, lw=0)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     label(axes, x, y)
+
+
+def calibration_figure(
+    sure_N: np.ndarray, right_N: np.ndarray, x: str = "probability of the guess", y: str = "share that is right"
+) -> Figure:
+    """Whether probabilities mean what they say; the caption gives the expected calibration error (Guo et al. 2017)."""
+    from matplotlib.figure import Figure as Plot
+
+    sure, share, counts = reliability(sure_N, right_N)
+    plot = Plot(figsize=(3.8, 3.4), layout="constrained")
+    draw_reliability(plot.subplots(), sure, share, counts, x, y)
+    used = counts > 0
+    error = float((np.abs(sure - share)[used] * counts[used]).sum() / counts.sum())
+    text = f"Calibration on test: on the dotted line probabilities mean what they say (error {error:.3f})"
+    return Figure(text, to_svg(plot))
 
 
 def class_table(counts_CC: np.ndarray, classes: Sequence[str], what: str) -> Figure:

@@ -16,8 +16,8 @@ from isoform.core import demo, drawing
 from isoform.core.config import load_run_config
 from isoform.core.engine.evaluate import evaluate, load_model
 from isoform.core.engine.run import RunFolder
-from isoform.core.metrics import confusion
-from isoform.core.pictures import MOST_CLASSES, draw_reliability, fill_confusion, reliability
+from isoform.core.metrics import confusion, reliability
+from isoform.core.pictures import MOST_CLASSES, draw_confusion, draw_reliability
 from isoform.molecules import DOMAIN
 from isoform.molecules.cases import Cases, judged, told
 from isoform.molecules.drawings import colour_of, pixels, scale_of
@@ -64,7 +64,7 @@ def draw_answers(onto: Any, task: MoleculesTask, guess: np.ndarray, target: np.n
         known, names = target >= 0, task.data.names
         said, true = guess[known], target[known]
         if len(names) <= MOST_CLASSES:
-            fill_confusion(onto.subplots(), confusion(said.argmax(1), true, len(names)), names)
+            draw_confusion(onto.subplots(), confusion(said.argmax(1), true, len(names)), names)
         else:
             found = reliability(said.max(1), said.argmax(1) == true)
             draw_reliability(onto.subplots(), *found, "probability of the guess", "share that is right")

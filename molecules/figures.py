@@ -13,8 +13,8 @@ from torch import nn
 
 from isoform.core.domain import Figure
 from isoform.core.drawing import INK, label, short, to_svg, to_table
-from isoform.core.metrics import average_precision, calibration_error, confusion, roc_auc
-from isoform.core.pictures import class_table, confusion_figure, draw_reliability, reliability
+from isoform.core.metrics import average_precision, confusion, roc_auc
+from isoform.core.pictures import MOST_ROWS, calibration_figure, class_table, confusion_figure
 from isoform.molecules.cases import Cases, judged, told
 from isoform.molecules.drawings import scale_of, sheet
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from isoform.molecules.task import MoleculesTask
 
 MOST_PANELS = 6  # targets in one picture
-MOST_ROWS = 100  # in a table
 SHOWN = 6  # molecules of the best, and of the worst
 _BLUE, _SOFT = "#2f5bd0", "#9fb4ea"
 _LINES = ("#2f5bd0", "#d9622b", "#2a9163", "#9a3fb5", "#b58a00", "#128ba3")
@@ -149,13 +148,7 @@ def _binary(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> list[
     known = np.isfinite(target)
     if known.any():
         said, true = guess[known], target[known] > 0.5
-        sure, share, counts = reliability(said, true)
-        plot = Plot(figsize=(3.8, 3.4), layout="constrained")
-        draw_reliability(plot.subplots(), sure, share, counts, "probability of 1", "share that is 1")
-        used = counts > 0
-        error = float((np.abs(sure - share)[used] * counts[used]).sum() / counts.sum())
-        text = f"Calibration on test: on the dotted line probabilities mean what they say (error {error:.3f})"
-        found.append(Figure(text, to_svg(plot)))
+        found.append(calibration_figure(said, true, "probability of 1", "share that is 1"))
     return [*found, _target_table(task, guess, target)] if len(task.data.names) > 1 else found
 
 
@@ -205,23 +198,14 @@ def curves_of(score_N: np.ndarray, true_N: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _multiclass(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> list[Figure]:
-    from matplotlib.figure import Figure as Plot
-
     known = target >= 0
     said, true, names = guess[known], target[known], task.data.names
     if not len(true):
         return []
     counts = confusion(said.argmax(1), true, len(names))
-    plot = Plot(figsize=(3.8, 3.4), layout="constrained")
-    sure, right = said.max(1), said.argmax(1) == true
-    draw_reliability(plot.subplots(), *reliability(sure, right), "probability of the guess", "share that is right")
-    error = calibration_error(said, true)
     return [
         confusion_figure(counts, names, "molecules"),
-        Figure(
-            f"Calibration on test: on the dotted line probabilities mean what they say (error {error:.3f})",
-            to_svg(plot),
-        ),
+        calibration_figure(said.max(1), said.argmax(1) == true),
         class_table(counts, names, "molecules"),
     ]
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from isoform.core import metrics as M
 from isoform.core.domain import Figure
 from isoform.core.drawing import INK, label, short, to_svg, to_table
+from isoform.core.pictures import MOST_ROWS, calibration_figure, class_table, confusion_figure
 from isoform.vision.data.dataset import spread
 from isoform.vision.data.transforms import to_float
 from isoform.vision.maps import attention_map
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from isoform.vision.task import VisionTask
 
 _RIGHT, _WRONG = "#2a9163", "#c43a5e"
-MOST_CLASSES = 30  # in a picture of the confusion matrix
-MOST_ROWS = 100  # in the table of classes
 
 
 def figures(task: VisionTask, model: nn.Module, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
@@ -35,9 +34,9 @@ def figures(task: VisionTask, model: nn.Module, outputs: Mapping[str, np.ndarray
     found = [_sample_grid(task, probability, target)]
     worst = _worst_mistakes(task, probability, target)
     found += [worst, look] if worst else [look]
-    found.append(_confusion_figure(counts, task.classes))
-    found.append(_reliability(probability, target))
-    found.append(_class_table(counts, task.classes))
+    found.append(confusion_figure(counts, task.classes, "images"))
+    found.append(calibration_figure(probability.max(1), probability.argmax(1) == target))
+    found.append(class_table(counts, task.classes, "images"))
     return found
 
 
@@ -106,58 +105,6 @@ def _attention_figure(task: VisionTask, model: nn.Module) -> Figure:
     cells += [(one[None] / one.max(), "", None) for one in maps]
     who = "the class token" if task.config.tokeniser.class_token else "all patches on average"
     return Figure(f"Test images, and where {who} looks in the last block", to_svg(draw_grid(cells, len(images))))
-
-
-def _confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> Figure:
-    if len(classes) > MOST_CLASSES:
-        off = counts - np.diag(np.diag(counts))
-        order = np.argsort(-off, axis=None, kind="stable")[:20]
-        pairs = [(k // len(classes), k % len(classes)) for k in order if off.flat[k]]
-        body = [[classes[a], classes[b], str(off[a, b])] for a, b in pairs]
-        return Figure("The most frequent confusions on test", html=to_table(["true", "guessed", "images"], body))
-    from matplotlib.figure import Figure as Plot
-
-    k = len(classes)
-    plot = Plot(figsize=(2.2 + 0.36 * k, 1.8 + 0.36 * k), layout="constrained")
-    axes = plot.subplots()
-    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for a, b in zip(*np.nonzero(counts), strict=True):
-        axes.text(b, a, str(counts[a, b]), ha="center", va="center", fontsize=7,
-                  color="white" if share[a, b] > 0.5 else "#1c1d22")  # fmt: skip
-    names = [short(name) for name in classes]
-    axes.set_xticks(range(k), names, rotation=90, fontsize=8, parse_math=False)
-    axes.set_yticks(range(k), names, fontsize=8, parse_math=False)
-    label(axes, "guessed", "true")
-    return Figure("Confusion on test: rows are the true classes, shades their shares", to_svg(plot))
-
-
-def _reliability(probability: np.ndarray, target: np.ndarray) -> Figure:
-    from matplotlib.figure import Figure as Plot
-
-    confidence, accuracy, counts = M.calibration(probability, target)
-    plot = Plot(figsize=(3.6, 3.2), layout="constrained")
-    axes = plot.subplots()
-    axes.plot([0, 1], [0, 1], color=INK, lw=0.8, ls=":")
-    used = counts > 0
-    size = 10 + 150 * counts[used] / counts.max()
-    axes.scatter(confidence[used], accuracy[used], s=size, color="#2f5bd0", alpha=0.7, lw=0)
-    axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
-    label(axes, "probability of the guess", "share that is right")
-    error = M.calibration_error(probability, target)
-    return Figure(
-        f"Calibration on test: on the dotted line probabilities mean what they say (error {error:.3f})", to_svg(plot)
-    )
-
-
-def _class_table(counts: np.ndarray, classes: Sequence[str]) -> Figure:
-    recall, precision, f1, n = M.per_class(counts)
-    order = np.argsort(np.nan_to_num(f1, nan=2.0), kind="stable")[:MOST_ROWS]
-    rows = [[classes[k], str(n[k]), _number(precision[k]), _number(recall[k]), _number(f1[k])] for k in order]
-    more = f", the {MOST_ROWS} worst of {len(classes)}" if len(classes) > MOST_ROWS else ""
-    return Figure(
-        f"Classes on test, worst first{more}", html=to_table(["class", "images", "precision", "recall", "F1"], rows)
-    )
 
 
 def _label_table(task: VisionTask, probability: np.ndarray, target: np.ndarray) -> Figure:
