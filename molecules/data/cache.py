@@ -51,7 +51,7 @@ def graph_store(
     Raises UserError where data.cache can't be written, and as `build_store`.
     """
     key = _key(molecules, data, hops, laplacian, kinds)
-    folder = _folder(data)
+    folder = cache_folder(data.cache)
     keeps = len(molecules) >= FEW or data.cache is not None
     if keeps and (found := load(folder / key)) is not None:
         return found
@@ -153,9 +153,10 @@ def _arrays(store: GraphStore) -> dict[str, np.ndarray]:
     return {**{field.name: getattr(store.graphs, field.name) for field in fields(PackedGraphs)}, **own}
 
 
-def _folder(data: DataConfig) -> Path:
-    if data.cache is not None:
-        return Path(data.cache).expanduser()
+def cache_folder(chosen: str | None) -> Path:
+    """Where what is worked out of molecules is kept: data.cache, or the user's usual folder of such things."""
+    if chosen is not None:
+        return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "isoform" / "molecules"
 
 

@@ -1,0 +1,260 @@
+"""What a model must beat: fixed methods with fixed settings, fitted on the training molecules that have a label.
+
+    mean                 the training set's mean of each target
+    majority             the training set's share of each label or class as every molecule's probability
+    logistic             logistic regression on Morgan fingerprints, C = 0.1, at most 200 iterations
+    random_forest        200 trees on Morgan fingerprints, a fifth of the bits tried at each split
+    descriptor_boosting  LightGBM on RDKit's two-dimensional descriptors; validation decides how many trees there are
+
+Fingerprints have radius 2 and 2048 bits. At most 20,000 evenly spread training molecules are used, and as many of
+validation and test are judged; molecules that come as graphs without SMILES, and more than 50 targets, have the first
+two alone. Every target has a model of its own, fitted on the molecules whose label is known; only a forest of targets
+that lack no label takes all at once.
+
+n molecules, K targets, C classes, F features.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from isoform.molecules.data.dataset import MoleculeData
+from isoform.molecules.data.descriptors import descriptors
+
+TRAIN_ROWS, JUDGED_ROWS, MOST_TARGETS = 20_000, 20_000, 50
+RADIUS, BITS = 2, 2048
+FOREST: dict[str, Any] = {"n_estimators": 200, "max_features": 0.2, "random_state": 0}
+LOGISTIC: dict[str, Any] = {"C": 0.1, "max_iter": 200}
+BOOSTING: dict[str, Any] = {
+    "learning_rate": 0.05, "num_leaves": 15, "min_data_in_leaf": 10, "lambda_l2": 1.0, "feature_fraction": 0.6,
+    "bagging_fraction": 0.8, "bagging_freq": 1, "seed": 0, "deterministic": True, "force_col_wise": True, "verbose": -1,
+}  # fmt: skip
+TREES, PATIENCE, UNCHOSEN_TREES = 1500, 50, 300
+Score = Callable[[np.ndarray, np.ndarray], dict[str, float]]
+Metrics = dict[str, dict[str, float]]
+Predict = Callable[[Any], np.ndarray]  # features -> guess, as in metrics.py
+
+
+class Sample(NamedTuple):
+    """Features [n, F] and labels, as MoleculeData.targets, of one split."""
+
+    x: Any
+    y: np.ndarray
+
+
+Fit = Callable[[Sample, Sample | None, str, int], Predict]  # training, validation, kind, classes
+
+
+def baselines(
+    data: MoleculeData, score: Score, say: Callable[[str], None] | None = None
+) -> dict[str, dict[str, dict[str, float]]]:
+    """{NAME: {"val": metrics, "test": metrics}} of the splits that there are; none without training molecules.
+
+    `score` turns (guess, target), as in metrics.py, into metrics; targets without any training label are left out.
+    `say` gets the sentences that a person should read, as warnings by default.
+    """
+    say = say or _warn
+    judged = [split for split in ("val", "test") if split in data.rows]
+    if "train" not in data.rows or not judged:
+        return {}
+    name = "mean" if data.kind == "regression" else "majority"
+    constant = _constant(data)
+    labels = {split: _labels(data, data.rows[split]) for split in judged}
+    found = {name: {s: score(np.tile(constant, (len(y), 1)), y) for s, y in labels.items()}}
+    if not data.has_smiles or (len(data.names) > MOST_TARGETS and data.kind != "multiclass"):
+        why = f"there are more than {MOST_TARGETS} targets" if data.has_smiles else "the molecules come without SMILES"
+        say(f"{name} is the only baseline: {why}")
+        return found
+    rows = _drawn(data, judged, say)
+    if not len(rows["train"]):
+        return found
+    for name, fit in _methods(data.kind).items():
+        try:
+            found[name] = _judge(data, fit, rows, score)
+        except (ImportError, OSError) as error:  # OSError: a library of the system that LightGBM needs
+            say(f"the baseline {name} was left out: {error}; pip install 'isoform[molecules]' brings what it takes")
+    return found
+
+
+def _judge(data: MoleculeData, fit: Fit, rows: dict[str, np.ndarray], score: Score) -> Metrics:
+    features = describe if fit is boosting else fingerprints
+    x = features(data, rows)
+    samples = {split: Sample(x[split], _labels(data, at)) for split, at in rows.items()}
+    predict = fit(samples["train"], samples.get("val"), data.kind, len(data.names))
+    return {split: score(predict(sample.x), sample.y) for split, sample in samples.items() if split != "train"}
+
+
+def _methods(kind: str) -> dict[str, Fit]:
+    found: dict[str, Fit] = {} if kind == "regression" else {"logistic": logistic}
+    return found | {"random_forest": random_forest, "descriptor_boosting": boosting}
+
+
+def _drawn(data: MoleculeData, judged: Sequence[str], say: Callable[[str], None]) -> dict[str, np.ndarray]:
+    """Split -> the rows that are used: labelled ones in training, evenly spread ones where there are too many."""
+    labels = data.labels[data.rows["train"]]
+    known = labels >= 0 if data.kind == "multiclass" else np.isfinite(labels).any(1)
+    rows = {"train": data.rows["train"][known], **{split: data.rows[split] for split in judged}}
+    for split, most in (("train", TRAIN_ROWS), ("val", JUDGED_ROWS), ("test", JUDGED_ROWS)):
+        if split in rows and len(rows[split]) > most:
+            say(f"the baselines use {most:,} evenly spread molecules of the {len(rows[split]):,} in {split}")
+            rows[split] = rows[split][np.linspace(0, len(rows[split]) - 1, most).astype(int)]
+    return rows
+
+
+def _labels(data: MoleculeData, rows: np.ndarray) -> np.ndarray:
+    """Labels of these molecules; missing throughout for a target without training labels, of which nothing is known."""
+    found = data.labels[rows]
+    if data.kind == "multiclass":
+        return found
+    return np.where(np.isfinite(data.targets("train")).any(0), found, np.nan)
+
+
+def _constant(data: MoleculeData) -> np.ndarray:
+    """[K] means, or shares of each label or class, one more of each than there are, so that none is impossible."""
+    labels = data.targets("train")
+    if data.kind == "multiclass":
+        counts = np.bincount(labels[labels >= 0], minlength=len(data.names)) + 1
+        return np.asarray(counts / counts.sum())
+    count = np.isfinite(labels).sum(0)
+    if data.kind == "regression":
+        return np.asarray(np.nansum(labels, 0) / np.maximum(count, 1))
+    return np.asarray((np.nansum(labels, 0) + 1) / (count + 2))
+
+
+def fingerprints(data: MoleculeData, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """uint8 [n, 2048] Morgan bits of each split."""
+    from rdkit.Chem import rdFingerprintGenerator
+
+    from isoform.molecules.data.parsing import parse_smiles, quiet
+
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=RADIUS, fpSize=BITS)
+    found = {split: np.zeros((len(at), BITS), np.uint8) for split, at in rows.items()}
+    with quiet():
+        for split, at in rows.items():
+            for i, row in enumerate(at.tolist()):
+                mol = parse_smiles(data.molecules.smiles[row])
+                if not isinstance(mol, str):
+                    found[split][i] = generator.GetFingerprintAsNumPy(mol)
+    return found
+
+
+def describe(data: MoleculeData, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """float32 [n, F] descriptors of each split, NaN where there is none."""
+    used = np.unique(np.concatenate(list(rows.values())))
+    values = descriptors([data.molecules.smiles[row] for row in used.tolist()], data.config.data.cache)
+    return {split: values[np.searchsorted(used, at)] for split, at in rows.items()}
+
+
+def random_forest(train: Sample, val: Sample | None, kind: str, classes: int) -> Predict:
+    """See the module."""
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+    forest = RandomForestRegressor if kind == "regression" else RandomForestClassifier
+
+    def fit(x: np.ndarray, y: np.ndarray) -> Any:
+        return forest(**FOREST, n_jobs=torch.get_num_threads()).fit(x, y)
+
+    if kind == "regression" and train.y.shape[1] > 1 and np.isfinite(train.y).all():
+        together = fit(*train)
+        return lambda z: np.asarray(together.predict(z))
+    predict = _each(lambda k, x, y: fit(x, y), train, kind, classes)
+    if kind == "regression":
+        return predict
+    votes, rest = FOREST["n_estimators"], 1 / classes if kind == "multiclass" else 0.5
+    return lambda z: (predict(z) * votes + rest) / (votes + 1)  # a vote spread evenly: no label is impossible
+
+
+def logistic(train: Sample, val: Sample | None, kind: str, classes: int) -> Predict:
+    """See the module."""
+    from scipy.sparse import csr_matrix
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    def fit(k: int, x: Any, y: np.ndarray) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return LogisticRegression(**LOGISTIC).fit(x, y)
+
+    predict = _each(fit, Sample(csr_matrix(train.x, dtype=np.float64), train.y), kind, classes)
+    return lambda z: predict(csr_matrix(z, dtype=np.float64))
+
+
+def boosting(train: Sample, val: Sample | None, kind: str, classes: int) -> Predict:
+    """See the module."""
+    import lightgbm
+
+    def fit(k: int, x: np.ndarray, y: np.ndarray) -> Any:
+        outputs = classes if kind == "multiclass" else 2
+        settings = {**BOOSTING, "num_threads": torch.get_num_threads()}
+        settings["objective"] = {"regression": "l2", "binary": "binary", "multiclass": "multiclass"}[kind]
+        if kind == "multiclass":
+            settings["num_class"] = classes
+        known = lightgbm.Dataset(x, y, params=settings)
+        there = _there(val.y, k, kind) if val is not None else np.zeros(0, bool)
+        if val is None or not there.any():
+            return _Booster(lightgbm.train(settings, known, UNCHOSEN_TREES), outputs)
+        held = lightgbm.Dataset(val.x[there], _label(val.y, k, kind)[there], reference=known)
+        stop = lightgbm.early_stopping(PATIENCE, verbose=False)
+        return _Booster(lightgbm.train(settings, known, TREES, valid_sets=[held], callbacks=[stop]), outputs)
+
+    return _each(fit, train, kind, classes)
+
+
+class _Booster:
+    """A LightGBM with scikit-learn's names."""
+
+    def __init__(self, model: Any, classes: int):
+        self.model, self.classes_ = model, np.arange(classes)
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(self.model.predict(x))
+
+    def predict_proba(self, x: np.ndarray) -> np.ndarray:
+        p = self.predict(x)
+        return np.stack([1 - p, p], 1) if p.ndim == 1 else p
+
+
+def _label(y: np.ndarray, k: int, kind: str) -> np.ndarray:
+    return y if kind == "multiclass" else y[:, k]
+
+
+def _there(y: np.ndarray, k: int, kind: str) -> np.ndarray:
+    label = _label(y, k, kind)
+    return np.asarray(label >= 0 if kind == "multiclass" else np.isfinite(label))
+
+
+def _each(fit: Callable[[int, Any, np.ndarray], Any], train: Sample, kind: str, classes: int) -> Predict:
+    """Fits a model a target on the molecules whose label is known; what predicts all of them."""
+    models: list[Any] = []
+    for k in range(1 if kind == "multiclass" else train.y.shape[1]):
+        there = _there(train.y, k, kind)
+        known = _label(train.y, k, kind)[there]
+        tell_apart = len(known) and (kind == "regression" or (known != known[0]).any())
+        models.append(fit(k, train.x[there], known) if tell_apart else _share(known, kind, classes))
+
+    def of_target(model: Any, z: Any) -> np.ndarray:
+        if isinstance(model, np.ndarray):
+            return np.tile(model, (z.shape[0], 1))
+        if kind == "regression":
+            return np.asarray(model.predict(z))[:, None]
+        probability = np.full((z.shape[0], classes if kind == "multiclass" else 2), 1e-9)
+        probability[:, np.asarray(model.classes_, int)] = model.predict_proba(z)
+        return probability if kind == "multiclass" else probability[:, 1:]
+
+    return lambda z: np.concatenate([of_target(model, z) for model in models], 1)
+
+
+def _share(known: np.ndarray, kind: str, classes: int) -> np.ndarray:
+    """The guess for a target whose labels are all alike, or for one that has none."""
+    if kind == "multiclass":
+        return np.asarray((np.bincount(known, minlength=classes) + 1) / (len(known) + classes))
+    return np.array([(known.sum() + 1) / (len(known) + 2)])
+
+
+def _warn(line: str) -> None:
+    warnings.warn(line, stacklevel=3)
