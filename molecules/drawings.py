@@ -45,9 +45,9 @@ class Cell:
 
 
 def scale_of(cells: Sequence[Cell]) -> float:
-    """The contribution that gets the full colour: what one atom in twenty of all cells reaches, or 1 without atoms."""
+    """The contribution that gets the full colour: what one atom in ten of all cells reaches, or 1 without atoms."""
     found = [np.abs(cell.atoms) for cell in cells if cell.atoms is not None]
-    return float(np.quantile(np.concatenate(found), 0.95)) or 1.0 if found else 1.0
+    return float(np.quantile(np.concatenate(found), 0.9)) or 1.0 if found else 1.0
 
 
 def colour_of(value: float, scale: float) -> tuple[float, float, float]:

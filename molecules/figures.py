@@ -91,7 +91,7 @@ def draw_parity(axes: Axes, task: MoleculesTask, guess: np.ndarray, target: np.n
         text = f"MAE {error:.3g} {short(unit)}".strip() + (f"\nR² {explained:.3f}" if np.isfinite(explained) else "")
         axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", fontsize=9, color=INK, parse_math=False)
     axes.set_aspect("equal")
-    label(axes, f"true {_named(task, k)}", "predicted")
+    label(axes, f"true {_named(task, k)}", f"predicted {_named(task, k)}")
 
 
 def _explained(true: np.ndarray, said: np.ndarray) -> float:

@@ -171,7 +171,7 @@ def test_colours():
     assert colour_of(0.0, 2.0) == (1, 1, 1)
     raised, lowered = colour_of(2.0, 2.0), colour_of(-2.0, 2.0)
     assert raised[0] > raised[2] and lowered[2] > lowered[0] and colour_of(5.0, 2.0) == raised
-    assert scale_of([Cell(None, np.array([0.0, -3.0]), ())]) == pytest.approx(2.85)
+    assert scale_of([Cell(None, np.array([0.0, -3.0]), ())]) == pytest.approx(2.7)
     assert scale_of([Cell(None, None, ())]) == scale_of([Cell(None, np.zeros(2), ())]) == 1.0
 
 
