@@ -1,0 +1,158 @@
+"""Baselines of each kind of label: better than a constant, blind to missing labels."""
+
+import csv
+import math
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from isoform.molecules import baselines as B
+from isoform.molecules.config import MoleculesApp
+from isoform.molecules.data.dataset import build_data
+from isoform.molecules.data.prepare import load_molecules
+from isoform.molecules.metrics import score
+
+from .batches import QM9
+from .smiles import MOLECULES
+
+pytest.importorskip("sklearn")
+pytest.importorskip("lightgbm")
+TEXTS = list(dict.fromkeys([*QM9, *MOLECULES[:20]]))
+BETTER = {"regression": ("mae", -1), "binary": ("roc_auc", 1), "multiclass": ("top1", 1)}
+
+
+@pytest.fixture(autouse=True)
+def fewer_trees(monkeypatch):
+    monkeypatch.setitem(B.FOREST, "n_estimators", 11)
+    monkeypatch.setattr(B, "TREES", 80)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """kind -> molecules whose label the number of carbons nearly decides."""
+    folder, found = tmp_path_factory.mktemp("molecules"), {}
+    for kind in BETTER:
+        with (folder / f"{kind}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([["smiles", "label"], *([text, label_of(kind, text)] for text in TEXTS)])
+        data = {"path": str(folder / f"{kind}.csv"), "cache": str(folder), "val_fraction": 0.2, "test_fraction": 0.3}
+        config = MoleculesApp.model_validate({"domain": "molecules", "app": "made", "data": data})
+        found[kind] = build_data(config, load_molecules(config.data))
+        assert found[kind].kind == kind
+    return found
+
+
+def label_of(kind, text):
+    count = text.upper().count("C")
+    if kind == "regression":
+        return 0.5 * count + 0.01 * (len(text) % 7)
+    return int(count > 5) if kind == "binary" else "few" if count < 4 else "some" if count < 7 else "many"
+
+
+def judged(data, say=None):
+    return B.baselines(data, lambda g, t: score(data.kind, g, t, data.names, data.scaling.std), say or pytest.fail)
+
+
+def with_targets(data, targets):
+    names = [f"t{k}" for k in range(targets.shape[1])]
+    molecules = replace(data.molecules, targets=targets, target_names=names, units=[""] * len(names))
+    return replace(data, molecules=molecules, scaling=type(data.scaling).none(len(names)))
+
+
+@pytest.mark.parametrize("kind", BETTER)
+def test_each_learns_what_there_is(made, kind):
+    data = made[kind]
+    found = judged(data)
+    constant = "mean" if kind == "regression" else "majority"
+    expected = {constant, "random_forest", "descriptor_boosting"} | ({"logistic"} if kind != "regression" else set())
+    assert set(found) == expected
+    metric, sign = BETTER[kind]
+    for name, splits in found.items():
+        assert set(splits) == {"val", "test"} and all(map(math.isfinite, splits["test"].values()))
+        if name != constant:
+            assert sign * splits["test"][metric] > sign * found[constant]["test"][metric], name
+    assert judged(data) == found
+
+
+def test_the_constants_by_hand(made):
+    data = made["regression"]
+    train, test = data.targets("train"), data.targets("test")
+    assert judged(data)["mean"]["test"]["mae"] == pytest.approx(abs(test - train.mean()).mean())
+    data = made["multiclass"]
+    counts = np.bincount(data.targets("train"), minlength=3) + 1
+    expected = -np.log(counts / counts.sum())[data.targets("test")].mean()
+    assert judged(data)["majority"]["test"]["loss"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", ["regression", "binary"])
+def test_several_targets_with_missing_labels(made, kind):
+    """A target is learned from its own known labels: as if it were alone; one without training labels is left out."""
+    data = made[kind]
+    label = data.labels[:, 0]
+    hidden = np.where(np.arange(len(label)) % 5 == 0, np.nan, label)
+    never = label.copy()
+    never[data.rows["train"]] = np.nan
+    several = judged(with_targets(data, np.stack([label, hidden, never, 1 - label], 1)))
+    alone = judged(with_targets(data, np.stack([hidden], 1)))
+    metric = BETTER[kind][0]
+    for name, splits in several.items():
+        assert splits["test"][f"{metric} t1"] == pytest.approx(alone[name]["test"][metric]), name
+        assert f"{metric} t2" not in splits["test"] and math.isfinite(splits["test"]["loss"])
+
+
+def test_targets_that_lack_no_label_share_a_forest(made, monkeypatch):
+    data = made["regression"]
+    label = data.labels[:, 0]
+    monkeypatch.setattr(B, "_each", lambda *_: pytest.fail("a forest a target"))
+    both = B.Sample(np.eye(len(label), dtype=np.uint8), np.stack([label, -label, 2 * label], 1))
+    guess = B.random_forest(both, None, "regression", 3)(both.x)
+    assert guess.shape == both.y.shape
+    np.testing.assert_allclose(guess[:, 1:], guess[:, :1] * [-1, 2])
+
+
+def test_labels_all_alike_are_no_obstacle(made):
+    for kind in ("binary", "multiclass"):
+        data = made[kind]
+        found = judged(with_targets(data, np.ones_like(data.molecules.targets)) if kind == "binary" else alike(data))
+        assert all(0 <= splits["test"]["loss"] < 0.2 for splits in found.values()), kind
+
+
+def alike(data):
+    return replace(data, molecules=replace(data.molecules, targets=np.ones_like(data.molecules.targets)))
+
+
+def test_large_data_are_thinned_and_it_is_said(made, monkeypatch):
+    monkeypatch.setattr(B, "TRAIN_ROWS", 17)
+    monkeypatch.setattr(B, "JUDGED_ROWS", 7)
+    data, said = made["regression"], []
+    rows = B._drawn(data, ["val", "test"], said.append)
+    assert [len(rows[split]) for split in ("train", "val", "test")] == [17, 7, 7] and len(said) == 3
+    for split, at in rows.items():
+        assert len(set(at)) == len(at) and at[0] == data.rows[split][0] and at[-1] == data.rows[split][-1]
+    assert "17 evenly spread molecules of the" in said[0]
+
+
+def test_graphs_without_smiles_and_many_targets_have_constants_alone(made, monkeypatch):
+    data, said = made["regression"], []
+    bare = replace(data, molecules=replace(data.molecules, smiles=[""] * len(data.molecules), graphs=data.store.graphs))
+    assert set(judged(bare, said.append)) == {"mean"} and "without SMILES" in said.pop()
+    monkeypatch.setattr(B, "MOST_TARGETS", 2)
+    many = with_targets(made["binary"], np.tile(made["binary"].labels, 3))
+    assert set(judged(many, said.append)) == {"majority"} and "more than 2 targets" in said.pop()
+
+
+def test_without_a_split_to_judge_or_to_learn_from_there_is_none(made):
+    data = made["regression"]
+    for kept in (["train"], ["val", "test"]):
+        assert judged(replace(data, rows={split: data.rows[split] for split in kept})) == {}
+    assert set(judged(replace(data, rows={s: data.rows[s] for s in ("train", "test")}))["descriptor_boosting"]) == {
+        "test"
+    }
+
+
+def test_a_library_that_is_missing_is_said(made, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    said = []
+    assert set(judged(made["regression"], said.append)) == {"mean", "random_forest"}
+    assert "descriptor_boosting was left out" in said[0] and "isoform[molecules]" in said[0]
