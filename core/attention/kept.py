@@ -13,11 +13,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from isoform.core.attention.bias import Bias
 from isoform.core.attention.reference import Dropout, working_dtype
 from isoform.core.attention.visible import Visible
+
+VECTOR = 8  # numbers in a vector register
+FEW = 16  # keys up to which the layout of the heads makes no difference
 
 
 def attention_kept(
@@ -50,19 +54,18 @@ class _Kept(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor | None,
                 factor: Tensor | None, scale: float) -> Tensor:  # fmt: skip
         shape = (*q.shape[:3], k.shape[2])
-        q, k, v = (x.flatten(0, 1) for x in (q, k, v))
-        if bias is not None and bias.shape == shape:
-            scores = torch.baddbmm(bias.flatten(0, 1), q, k.mT, alpha=scale).view(shape)
-        else:
-            scores = torch.bmm(q, k.mT).mul_(scale).view(shape)
-            if bias is not None:
-                scores += bias
+        tall = shape[3] > FEW and q.shape[3] % VECTOR > 0
+        q, k, v = (_laid(x, tall) for x in (q, k, v))
+        scores = _scores(q, k, None if bias is None or bias.shape != shape else bias.flatten(0, 1), scale)
+        scores = scores.unflatten(0, shape[:2])
+        if bias is not None and bias.shape != shape:
+            scores += bias
         if mask is not None:
             scores += mask
         p = _softmax_(scores).flatten(0, 1)
         ctx.save_for_backward(q, k, v, p, factor)
         ctx.shape, ctx.scale, ctx.bias_shape = shape, scale, None if bias is None else bias.shape
-        out = torch.bmm(p if factor is None else p * factor, v).unflatten(0, shape[:2])
+        out = _mixed(p if factor is None else p * factor, v).unflatten(0, shape[:2])
         # Heads inside rows, so that joining them afterwards needs no copy.
         return out.transpose(1, 2).contiguous().transpose(1, 2)
 
@@ -71,24 +74,64 @@ class _Kept(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise RuntimeError("attention that keeps probabilities has no second derivatives: ask for impl='reference'")
         q, k, v, p, factor = ctx.saved_tensors
-        d_out = d_out.flatten(0, 1)
-        dp = torch.bmm(d_out, v.mT)
+        d_out = _laid(d_out, not v.is_contiguous())
+        dp = _scores(d_out, v)
         if factor is not None:
             dp *= factor
-        dv = torch.bmm((p if factor is None else p * factor).mT, d_out)
+        dv = _mixed((p if factor is None else p * factor).mT, d_out)
         ds = dp.sub_(_row_sums(p * dp)).mul_(p)
-        dq, dk = torch.bmm(ds, k).mul_(ctx.scale), torch.bmm(ds.mT, q).mul_(ctx.scale)
-        d_bias = ds.view(ctx.shape).sum_to_size(ctx.bias_shape) if ctx.needs_input_grad[3] else None
+        dq, dk = _mixed(ds, k).mul_(ctx.scale), _mixed(ds.mT, q).mul_(ctx.scale)
+        d_bias = ds.unflatten(0, ctx.shape[:2]).sum_to_size(ctx.bias_shape) if ctx.needs_input_grad[3] else None
         return *(x.unflatten(0, ctx.shape[:2]) for x in (dq, dk, dv)), d_bias, None, None, None
+
+
+def _laid(x_BHND: Tensor, tall: bool) -> Tensor:
+    """[Z, N, D]; `tall`: in memory feature after feature, and so is what the functions below make of it.
+
+    Products of small matrices take twice as long where the result has few columns that don't fill vector registers:
+    then it is computed as its transpose, whose columns are tokens.
+    """
+    return x_BHND.mT.contiguous().flatten(0, 1).mT if tall else x_BHND.flatten(0, 1)
+
+
+def _scores(a_ZND: Tensor, b_ZMD: Tensor, bias_ZNM: Tensor | None = None, scale: float = 1.0) -> Tensor:
+    """[Z, N, M] scale a b^T + bias."""
+    turned = not a_ZND.is_contiguous()
+    if turned:
+        a_ZND, b_ZMD, bias_ZNM = b_ZMD, a_ZND, bias_ZNM if bias_ZNM is None else bias_ZNM.mT
+    if bias_ZNM is None:
+        scores = torch.bmm(a_ZND, b_ZMD.mT)
+        scores = scores if scale == 1 else scores.mul_(scale)
+    else:
+        scores = torch.baddbmm(bias_ZNM, a_ZND, b_ZMD.mT, alpha=scale)
+    return scores.mT if turned else scores
+
+
+def _mixed(p_ZNM: Tensor, x_ZMD: Tensor) -> Tensor:
+    """[Z, N, D] p x."""
+    return torch.bmm(p_ZNM, x_ZMD) if x_ZMD.is_contiguous() else torch.bmm(x_ZMD.mT, p_ZNM.mT).mT
 
 
 def _softmax_(scores: Tensor) -> Tensor:
     """The softmax of every row, in place; 0 in a row that is -inf throughout."""
-    top = scores.amax(-1, keepdim=True)
+    top = _row_tops(scores)
     empty = top == -torch.inf
-    p = scores.sub_(top.masked_fill_(empty, 0.0)).exp_()
+    # exp takes up to 14 times as long for -inf and for results too small to be normal numbers: they are 0 without it.
+    p = F.threshold_(scores.sub_(top.masked_fill_(empty, 0.0)).clamp_(min=-80.0).exp_(), 1e-34, 0.0)
     return p.div_(_row_sums(p).masked_fill_(empty, 1.0))
 
 
+def _row_tops(x: Tensor) -> Tensor:
+    """The largest of every row; by halves where rows are columns of memory, since amax doesn't vectorise them."""
+    if x.is_contiguous():
+        return x.amax(-1, keepdim=True)
+    while (n := x.shape[-1]) > 1:
+        half, odd = n // 2, x[..., n - 1 :]
+        x = torch.maximum(x[..., :half], x[..., half : 2 * half])
+        if n % 2:
+            torch.maximum(x[..., :1], odd, out=x[..., :1])
+    return x
+
+
 def _row_sums(x: Tensor) -> Tensor:
-    return x @ x.new_ones(x.shape[-1], 1)
+    return x @ x.new_ones(x.shape[-1], 1) if x.is_contiguous() else x.sum(-1, keepdim=True)

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from isoform.core.attention.bias import Bias, Dense
+from isoform.core.attention.bias import Dense
 from isoform.core.backbone import Backbone
 from isoform.core.schema import BackboneConfig
 from isoform.core.tokens import Tokens
 from isoform.molecules.atoms import Batch
 from isoform.molecules.config import MoleculesApp
+from isoform.molecules.graphormer.parts import in_parts
 from isoform.molecules.graphormer.tokeniser import GraphormerTokeniser
 from isoform.molecules.head import GraphormerHead, pooled
 
@@ -55,7 +56,7 @@ class Graphormer(nn.Module):
             raise ValueError("atoms are a set without positions: backbone.position must be none")
         if h.pool == "graph" and not t.graph_token:
             raise ValueError('head.pool = "graph" reads the graph token, and tokeniser.graph_token is false')
-        self.pool = h.pool
+        self.pool, self.whole = h.pool, b.norm == "batch"
         self.tokeniser = GraphormerTokeniser(t, b)
         self.backbone = Backbone(b, ordered=False)
         self.head = GraphormerHead(h, b, outputs, descriptors)
@@ -71,8 +72,12 @@ class Graphormer(nn.Module):
 
     def features(self, batch: Batch) -> Tensor:
         """[B, D], what the head reads: the graph token behind the trunk, or the mean or sum of the atoms."""
-        first = 1 if self.pool == "graph" else None
-        return pooled(self.backbone(self.tokeniser(batch), first=first, bias=given_bias(batch)), self.pool)
+        tokens, bias = self.tokeniser(batch), given_bias(batch)
+        # A batch norm counts its whole batch at once.
+        return self._trunk(tokens, bias) if self.whole else in_parts(tokens, bias, self._trunk)
+
+    def _trunk(self, tokens: Tokens, bias: Dense | None) -> Tensor:
+        return pooled(self.backbone(tokens, first=1 if self.pool == "graph" else None, bias=bias), self.pool)
 
     def tokens(self, batch: Batch) -> Tokens:
         """Tokens [B, 1 + N, D] in front of the trunk."""
@@ -83,7 +88,7 @@ class Graphormer(nn.Module):
         return self.backbone(self.tokeniser(batch), bias=given_bias(batch))
 
 
-def given_bias(batch: Batch) -> Bias | None:
+def given_bias(batch: Batch) -> Dense | None:
     """The batch's own bias on the scores, twice; None without."""
     return Dense(2 * batch["bias"][:, None]) if "bias" in batch else None
 
