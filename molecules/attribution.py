@@ -2,8 +2,10 @@
 
 B molecules, N atoms (padded), D features of an atom's vector, K outputs.
 
-The way begins where all atoms have the same vector, the mean of many molecules' atoms: there a model knows which atoms
-are bonded to which, and nothing of what they are. Contributions sum to what is predicted minus what is predicted there.
+The way begins where all atoms have the same vector, the mean of many molecules' atoms: the same graph with the average
+atom in every place. Contributions sum to what is predicted minus what is predicted there, which of Graphormer's is
+nearly the same for all molecules: attention over equal vectors gives that vector, whatever the bonds. What stays as it
+is, bonds and descriptors beside the graph, gets no share.
 Zero vectors, the usual beginning, are none here: the norm of the tokens maps c x to the same vector for all c > 0, so
 that the whole way would be one step at 0.
 """
@@ -19,7 +21,7 @@ from torch import Tensor, nn
 
 from isoform.molecules.atoms import Batch, valid_of
 
-STEPS = 32  # of the quadrature: exact to rounding for Graphormer, to some hundredths for ReLU's kinks (family gt)
+STEPS = 32  # of the quadrature: trained models need them, and ReLU's kinks (family gt) leave some hundredths even so
 
 
 def vectors(model: nn.Module, batch: Batch) -> Tensor:

@@ -46,10 +46,10 @@ def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path
     cases = judged(task, guess, target)
     drawn = task.data.has_smiles and len(cases.order) > 0
     plot = Figure(figsize=(13, 5.2) if drawn else (5, 5), layout="constrained")
-    left, right = plot.subfigures(1, 2, width_ratios=[1, 1.75]) if drawn else (plot, None)
-    draw_answers(left, task, guess, target, cases.target)
+    parts: Any = plot.subfigures(1, 2, width_ratios=[1, 1.75]) if drawn else [plot]
+    draw_answers(parts[0], task, guess, target, cases.target)
     if drawn:
-        _draw_molecules(right, task, model, cases, split)
+        _draw_molecules(parts[1], task, model, cases, split)
     drawing.save(plot, path)
     return path
 

@@ -170,14 +170,13 @@ def draw_curves(axes: Sequence[Axes], task: MoleculesTask, guess: np.ndarray, ta
         right.step(rise, precision, color=colour, lw=1.5, where="pre", label=f"{name} {sorted_well:.3f}")
         right.axhline(true.mean(), color=colour, lw=0.8, ls=":")
         drawn += 1
-    for place, x, y, corner in (
-        (left, "share of 0 found wrongly", "share of 1 found", "lower right"),
-        (right, "share of 1 found (recall)", "right among those found", "lower left"),
-    ):
+    label(left, "share of 0 found wrongly", "share of 1 found")
+    label(right, "share of 1 found (recall)", "right among those found")
+    for place in (left, right):
         place.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03))
-        label(place, x, y)
-        if drawn:
-            place.legend(loc=corner, fontsize=8, frameon=False, labelcolor=INK)
+    if drawn:
+        left.legend(loc="lower right", fontsize=8, frameon=False, labelcolor=INK)
+        right.legend(loc="lower left", fontsize=8, frameon=False, labelcolor=INK)
     return drawn
 
 
