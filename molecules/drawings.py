@@ -159,7 +159,7 @@ def _legend(scale: float, unit: str, width: int, y: int) -> str:
         value = scale * (i + 0.5 - _STEPS) / _STEPS
         red, green, blue = (round(255 * part) for part in colour_of(value, scale))
         bars.append(
-            f'<rect x="{left + i * wide:g}" y="{y}" width="{wide + 0.3}" height="{high}" '
+            f'<rect x="{left + i * wide:g}" y="{y}" width="{wide + 0.8}" height="{high}" '
             f'fill="#{red:02x}{green:02x}{blue:02x}"/>'
         )
     middle, below = width / 2, y + high + 13

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MOST_PANELS = 6  # targets in one picture
 SHOWN = 6  # molecules of the best, and of the worst
-_BLUE, _SOFT = "#2f5bd0", "#9fb4ea"
+_BLUE, _SOFT, _DARK = "#2f5bd0", "#9fb4ea", "#14265c"
 _LINES = ("#2f5bd0", "#d9622b", "#2a9163", "#9a3fb5", "#b58a00", "#128ba3")
 _MOST_SIZES = 14  # bars of the error by size
 _MOST_MARKS = 1500  # that stay shapes; more become pixels
@@ -228,7 +228,7 @@ def _molecules(task: MoleculesTask, model: nn.Module, cases: Cases) -> list[Figu
     return [
         Figure(f"{cases.titles[0]}{of_all} on {len(cases.order):,} test molecules; {colours}",
                sheet(cells[:count], 3, scale, unit)),
-        Figure(f"{cases.titles[1]}{of_all}; colours as there", sheet(cells[count:], 3, scale, unit)),
+        Figure(f"{cases.titles[1]}{of_all}; colours as above", sheet(cells[count:], 3, scale, unit)),
     ]  # fmt: skip
 
 
@@ -248,8 +248,8 @@ def _sizes(task: MoleculesTask, cases: Cases, atoms: np.ndarray) -> list[Figure]
         low, middle, high = np.array([np.quantile(errors, (0.25, 0.5, 0.75)) for _, errors in groups]).T
         axes.bar(places, high - low, bottom=low, color=_SOFT, width=0.6, label="middle half")
         axes.scatter(places, middle, color=_BLUE, marker="_", s=150, lw=2, label="median")
-        axes.scatter(places, [errors.mean() for _, errors in groups], color=INK, s=12, label="mean")
-        axes.legend(fontsize=8, frameon=False, labelcolor=INK)
+        axes.scatter(places, [errors.mean() for _, errors in groups], color=_DARK, s=12, label="mean")
+        plot.legend(loc="outside upper center", ncols=3, fontsize=8, frameon=False, labelcolor=INK)
     axes.set_ylim(bottom=0)
     axes.set_xticks(places, [f"{name}\n{len(errors):,}" for name, errors in groups], fontsize=7.5)
     label(axes, "atoms, and below how many molecules", cases.measure)
