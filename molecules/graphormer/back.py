@@ -39,6 +39,7 @@ def unlike(config: MoleculesApp) -> list[str]:
     rest = {
         "tokeniser.graph_token": (t.graph_token, True), "tokeniser.degree_ids > 0": (t.degree_ids > 0, True),
         "tokeniser.laplacian": (t.laplacian, 0), "head.pool": (h.pool, "graph"), "head.hidden": (h.hidden, True),
+        "head.descriptors": (h.descriptors, False),
     }  # fmt: skip
     return found + [
         f"{key} is {ours!r} here and {theirs!r} there" for key, (ours, theirs) in rest.items() if ours != theirs

@@ -118,7 +118,8 @@ def import_checkpoint(
     source   a checkpoint file, a folder with config.json, or hf:OWNER/NAME[@REVISION]
     layout   one of LAYOUTS where a file isn't recognised
     config   settings: what the source can't tell (activation, longest path, reach) is taken from the keys that somebody
-             set, else it is the official default and a note says so; a key that contradicts the source is refused
+             set, else it is the official default and a note says so; a key that contradicts the source is refused.
+             data.task, data.targets and data.classes say what the outputs are, else regression targets without names
     Raises UserError for whatever can't be read, recognised or honoured.
     """
     if layout is not None and layout not in LAYOUTS:
@@ -134,11 +135,16 @@ def import_checkpoint(
         own = build_model(app, spare=spare).state_dict()
     loaded = layout_of(kind, app.backbone).read(found.state, own, where=found.where)
     outputs = app.head.outputs
-    portable = {
-        "targets": list(app.data.targets or [f"output {n}" for n in range(1, outputs + 1)]),
-        "target_mean": [0.0] * outputs, "target_std": [1.0] * outputs,
-        "source": {"layout": kind, "spare": spare, **({"config": found.config} if found.config else {})},
-    }  # fmt: skip
+    portable: dict[str, Any] = {
+        "source": {"layout": kind, "spare": spare, **({"config": found.config} if found.config else {})}
+    }
+    if app.data.task != "auto":
+        portable["kind"] = app.data.task
+    names = app.data.classes if app.data.task == "multiclass" else app.data.targets
+    if names:
+        if len(names) != outputs:
+            raise UserError(f"{found.where}: has {outputs} outputs, and {len(names)} names are set for them")
+        portable["names"] = list(names)
     return ImportedModel(app, loaded.weights, portable, kind, (*notes, *loaded.notes), found.licence)
 
 

@@ -1,0 +1,126 @@
+"""Every export format, opened by whoever reads it; import and what follows it from the command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+import isoform
+from checks import assert_same_bits
+from isoform.core import cli
+from isoform.core.domain import UserError
+from isoform.core.engine.evaluate import load_model
+from isoform.core.engine.run import RunFolder
+from isoform.core.restricted import read_checkpoint
+from isoform.molecules import DOMAIN, export
+from isoform.molecules.graphormer.pretrained import import_checkpoint
+
+from .batches import MIXED, batch_of
+from .runs import trained
+from .test_pretrained import made
+
+scaled = pytest.mark.filterwarnings("ignore:this format has no place")
+
+
+def main(words: list[str]) -> int:
+    return cli.main(words, domains={"molecules": lambda: DOMAIN})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("regression"), backbone={"final_norm": False})
+
+
+def test_safetensors_tell_all_in_one_metadata_entry(run: Path, tmp_path: Path) -> None:
+    export.to_safetensors(run, tmp_path / "a.safetensors")
+    with safe_open(tmp_path / "a.safetensors", "pt") as file:
+        metadata = file.metadata()
+    assert list(metadata) == ["isoform"] and json.loads(metadata["isoform"])["task"]["names"] == ["label"]
+    assert_same_bits(load_file(tmp_path / "a.safetensors"), load_model(DOMAIN, RunFolder(run)).state_dict())
+
+
+def test_a_bundle_predicts_elsewhere(run: Path, tmp_path: Path) -> None:
+    export.to_bundle(run, tmp_path / "b.zip")
+    with zipfile.ZipFile(tmp_path / "b.zip") as archive:
+        archive.extractall(tmp_path / "b")
+    assert isoform.load(tmp_path / "b").predict(MIXED) == isoform.load(run).predict(MIXED)
+
+
+@scaled
+@pytest.mark.parametrize("kind", ["official", "transformers"])
+def test_official_forms_are_the_same_model(kind: str, run: Path, tmp_path: Path) -> None:
+    DOMAIN.export[kind](run, tmp_path / "out", checkpoint="best")
+    found = import_checkpoint(tmp_path / "out")
+    model = DOMAIN.rebuild(found.config, found.portable)
+    model.load_state_dict(dict(found.weights))
+    batch = batch_of(*MIXED)
+    with torch.no_grad():
+        assert torch.equal(model.eval()(batch), load_model(DOMAIN, RunFolder(run))(batch))
+
+
+def test_the_scale_that_a_format_lacks_is_said(run: Path, tmp_path: Path) -> None:
+    scaling = json.loads((run / "task.json").read_text())["scaling"]
+    with pytest.warns(UserWarning, match=f"{scaling['mean'][0]:g}"):
+        export.to_official(run, tmp_path / "a.pt")
+
+
+def test_what_official_code_lacks_is_named(tmp_path: Path) -> None:
+    folder = trained(tmp_path, head={"descriptors": True})
+    with pytest.raises(UserError, match=r"head\.descriptors"):
+        export.to_official(folder, tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("layout", ["fairseq", "fairseq-old", "transformers"])
+def test_import_predict_embed_and_export_from_the_command_line(layout: str, tmp_path: Path) -> None:
+    source, model = made(tmp_path, layout, order="pre")
+    out = str(tmp_path / "run")
+    assert main(["molecules", "import", str(source), "--out", out]) == 0
+    assert main(["molecules", "predict", out, *MIXED, "--out", str(tmp_path / "p.csv")]) == 0
+    assert main(["molecules", "embed", out, *MIXED, "--out", str(tmp_path / "e.npz")]) == 0
+    assert main(["molecules", "embed", str(source), *MIXED, "--out", str(tmp_path / "f.npz")]) == 0
+    batch = batch_of(*MIXED)
+    with torch.no_grad():
+        want, features = model(batch), model.features(batch)
+    rows = list(csv.DictReader((tmp_path / "p.csv").open()))
+    got = np.array([[float(row[f"prediction {k}"]) for k in (1, 2, 3)] for row in rows])
+    np.testing.assert_allclose(got, want, atol=1e-4)
+    for name in ("e.npz", "f.npz"):
+        arrays = np.load(tmp_path / name)
+        np.testing.assert_allclose(next(a for a in map(arrays.get, arrays.files) if a.ndim == 2), features, atol=1e-4)
+    kind = "transformers" if layout == "transformers" else "official"
+    assert main(["molecules", "export", out, "--format", kind, "--out", str(tmp_path / "back")]) == 0
+    if kind == "official":
+        back, first = read_checkpoint(tmp_path / "back")["model"], read_checkpoint(source)["model"]
+    else:
+        back, first = (load_file(path / "model.safetensors") for path in (tmp_path / "back", source))
+    assert_same_bits(back, first)
+
+
+def test_outputs_are_what_an_import_is_told(tmp_path: Path) -> None:
+    source, _ = made(tmp_path)
+    sets = ["--set", "data.task=multiclass", "--set", 'data.classes=["a","b","c"]', "--set", "tokeniser.hf_compat=true"]
+    assert main(["molecules", "import", str(source), *sets, "--out", str(tmp_path / "run")]) == 0
+    row = isoform.load(tmp_path / "run").predict(["CCO"])[0]
+    assert row["prediction"] in "abc" and row["p a"] + row["p b"] + row["p c"] == pytest.approx(1, abs=1e-5)
+    two = ["--set", 'data.targets=["a","b"]']
+    assert main(["molecules", "import", str(source), *two, "--out", str(tmp_path / "other")]) == 2
+
+
+def test_ids_of_transformers_collator_on_request(tmp_path: Path) -> None:
+    source, model = made(tmp_path, "transformers")
+    for value, options in (("false", {}), ("true", {"hf_compat": True})):
+        out = tmp_path / value
+        command = ["molecules", "import", str(source), "--set", f"tokeniser.hf_compat={value}", "--out", str(out)]
+        assert main(command) == 0
+        with torch.no_grad():
+            want = model(batch_of("CCO", **options))[0].tolist()
+        row = isoform.load(out).predict(["CCO"])[0]
+        assert [row[f"prediction {k}"] for k in (1, 2, 3)] == pytest.approx(want, abs=1e-4)

@@ -1,0 +1,167 @@
+"""One row a molecule, whatever the input is; a bad one is named and costs nothing but itself."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rdkit import Chem, DataStructs
+from rdkit.Chem import rdFingerprintGenerator
+
+import isoform
+from isoform.core import cli
+from isoform.core.domain import UserError
+from isoform.core.engine.evaluate import load_model
+from isoform.core.engine.run import RunFolder
+from isoform.molecules import DOMAIN
+from isoform.molecules.predictor import MoleculePredictor, Named, expand_inputs, rows_of
+
+from .batches import batch_of
+from .runs import TEXTS, trained
+
+ODD = ("CCO", "nonsense", "", "C1CC", "C(C)(C)(C)(C)C", "CC>>CC", "[Na+].[Cl-]", "é", "C" * 300, "12", "CC\0")
+GOOD = {"CCO", "[Na+].[Cl-]"}
+
+
+def main(words: list[str]) -> int:
+    return cli.main(words, domains={"molecules": lambda: DOMAIN})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("regression"))
+
+
+@pytest.fixture(scope="module")
+def predictor(run: Path):
+    return isoform.load(run)
+
+
+def test_every_input_has_its_row_in_order(predictor) -> None:
+    rows = predictor.predict(ODD)
+    assert [row["input"] for row in rows] == list(ODD)
+    for text, row in zip(ODD, rows, strict=True):
+        assert bool(row["error"]) == (text not in GOOD) and (row["prediction"] is None) == bool(row["error"])
+    assert "nor is there a file" in rows[1]["error"] and "reaction" in rows[5]["error"]
+    assert "300 atoms" in rows[8]["error"]
+
+
+def test_predictions_are_those_of_evaluation(run: Path, predictor) -> None:
+    """And so the molecules are cleaned, featurised and scaled as in training."""
+    stored = list(csv.DictReader((run / "predictions.csv").open()))
+    rows = predictor.predict([row["smiles"] for row in stored])
+    assert set(rows[0]) == {*(stored[0].keys() - {"target"}), "nearest", "similarity", "error"}
+    for ours, theirs in zip(rows, stored, strict=True):
+        for name in ("prediction", "low 0.9", "high 0.9"):
+            if name in theirs:
+                assert ours[name] == pytest.approx(float(theirs[name]), abs=1e-4)
+
+
+def test_a_prediction_does_not_depend_on_spelling_or_company(predictor) -> None:
+    alone = [predictor.predict([text])[0]["prediction"] for text in ("OCC", "CCO", "[CH3][CH2][OH]")]
+    among = predictor.predict([*TEXTS, "OCC"])[-1]["prediction"]
+    assert alone == pytest.approx([among] * 3, abs=1e-5)
+
+
+def test_molecules_of_every_kind(predictor) -> None:
+    hydrogens = Chem.AddHs(Chem.MolFromSmiles("CCO"))
+    rows = predictor.predict(["CCO", Chem.MolFromSmiles("CCO"), hydrogens, Named("mine", "OCC"), 7])
+    assert [row["prediction"] for row in rows[:4]] == pytest.approx([rows[0]["prediction"]] * 4, abs=1e-5)
+    assert rows[3]["input"] == "mine" and "int" in rows[4]["error"] and rows[2]["smiles"] == "CCO"
+
+
+def test_the_nearest_training_molecule(run: Path, predictor) -> None:
+    training = json.loads((run / "task.json").read_text())["training"]
+    for row in predictor.predict(training[:5]):
+        assert row["similarity"] == 1 and row["nearest"] in training
+    made = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
+    prints = [made.GetFingerprint(Chem.MolFromSmiles(text)) for text in training]
+    for row in predictor.predict(["FS(F)(F)(F)(F)F", "CCCCOC", "Nc1ccccc1CC"]):
+        alike = DataStructs.BulkTanimotoSimilarity(made.GetFingerprint(Chem.MolFromSmiles(row["smiles"])), prints)
+        assert row["similarity"] == pytest.approx(max(alike), abs=1e-4)
+
+
+def test_files_name_their_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.smi").write_text("# made\nCCO ethanol\nnot_a_molecule\nCCN\n")
+    with gzip.open(tmp_path / "b.csv.gz", "wt") as file:
+        file.write("id,smiles,other\n1,CCC,CO\n2,CCCC,CN\n")
+    with Chem.SDWriter(str(tmp_path / "c.sdf")) as writer:
+        writer.write(Chem.MolFromSmiles("c1ccccc1"))
+    a, b, c = (str(tmp_path / name) for name in ("a.smi", "b.csv.gz", "c.sdf"))
+    found = expand_inputs([a, "CC", b, f"{b}:other", c, str(tmp_path / "none.smi"), str(tmp_path), f"{b}:colour"])
+    assert [str(one) for one in found[:4]] == [f"{a} line 2", f"{a} line 3", f"{a} line 4", "CC"]
+    assert [one.smiles for one in found[4:9]] == ["CCC", "CCCC", "CO", "CN", "c1ccccc1"] and found[8].block
+    assert "no such file" in found[9].error and "is a folder" in found[10].error and "colour" in found[11].error
+    assert expand_inputs(found) == found
+
+
+def test_the_command_line_predicts_and_embeds_files(run: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "a.smi").write_text("CCO\nnot_a_molecule\nCCN\n")
+    command = ["molecules", "predict", str(run), str(tmp_path / "a.smi"), "C#C", "--out", str(tmp_path / "p.csv")]
+    assert main(command) == 0
+    rows = list(csv.DictReader((tmp_path / "p.csv").open()))
+    assert [row["smiles"] for row in rows] == ["CCO", "", "CCN", "C#C"]
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'a.smi'} line 2: is no SMILES" in said and "Traceback" not in said
+    assert main([*command, "--strict"]) == 2
+    assert main(["molecules", "predict", str(run), "nonsense"]) == 2
+    assert main(["molecules", "embed", str(run), str(tmp_path / "a.smi"), "--out", str(tmp_path / "e.npz")]) == 0
+    made = np.load(tmp_path / "e.npz")
+    values = next(made[name] for name in made.files if made[name].ndim == 2)
+    assert np.isnan(values).any(1).tolist() == [False, True, False] and values.dtype == np.float32
+
+
+def test_features_are_what_the_head_reads(run: Path, predictor) -> None:
+    texts = ["CCO", "c1ccccc1", "C#CC"]
+    with pytest.warns(UserWarning, match="nonsense"):
+        found = predictor.embed([*texts, "nonsense"])
+    model = load_model(DOMAIN, RunFolder(run))
+    with torch.no_grad():
+        want = model.features(batch_of(*texts))
+    np.testing.assert_allclose(found[:3], want, atol=1e-5)
+    assert np.isnan(found[3]).all()
+    with pytest.raises(UserError, match="no molecule"):
+        predictor.embed([])
+
+
+def test_salts_and_charges_go_as_the_run_says(tmp_path: Path) -> None:
+    made = isoform.load(trained(tmp_path, data={"fragment": True, "neutralise": True}))
+    salt, acid = made.predict(["CC(=O)[O-].[Na+]", "CC(=O)O"])
+    assert salt["smiles"] == "CC(=O)O" and salt["prediction"] == acid["prediction"]
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_classes_come_with_probabilities(task: str, tmp_path: Path) -> None:
+    row, bad = isoform.load(trained(tmp_path, task)).predict(["CCO", "nonsense"])
+    assert 0 <= row["uncertainty"] <= 1 and bad["prediction"] is None
+    if task == "binary":
+        assert row["prediction"] == (row["probability"] >= 0.5)
+    else:
+        assert sum(row[f"p {name}"] for name in ("few", "some", "many")) == pytest.approx(1, abs=1e-5)
+        assert row["probability"] == row[f"p {row['prediction']}"]
+
+
+def test_descriptors_are_those_of_training(tmp_path: Path) -> None:
+    folder = trained(tmp_path, head={"descriptors": True})
+    stored = list(csv.DictReader((folder / "predictions.csv").open()))
+    rows = isoform.load(folder).predict([row["smiles"] for row in stored])
+    for ours, theirs in zip(rows, stored, strict=True):
+        assert ours["prediction"] == pytest.approx(float(theirs["prediction"]), abs=1e-4)
+
+
+def test_several_targets_are_named() -> None:
+    made = rows_of("binary", ["toxic", "soluble"], np.array([[0.9, 0.2]]))
+    assert made[0]["prediction toxic"] == 1 and made[0]["probability soluble"] == 0.2
+    assert rows_of("regression", ["a", "b"], np.array([[1.5, 2.5]])) == [{"prediction a": 1.5, "prediction b": 2.5}]
+
+
+def test_graphs_that_no_smiles_becomes_are_refused(run: Path) -> None:
+    folder = RunFolder(run)
+    task = isoform.load(run)
+    with pytest.raises(UserError, match="SMILES don't give"):
+        MoleculePredictor(task.config, {**folder.portable(), "kinds": [[0], [1]]}, load_model(DOMAIN, folder))
