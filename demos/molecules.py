@@ -32,7 +32,7 @@ def main(folder: Path) -> None:
     model = isoform.load(folder)
     molecules = [*NAMES, Chem.MolFromSmiles("CC(C)=O"), "C1CC"]  # the last one is no molecule
     for answer in model.predict(molecules):
-        name = NAMES.get(answer["input"], answer["input"])
+        name = NAMES.get(answer["input"]) or answer["smiles"] or answer["input"]
         if answer["error"]:
             print(f"{name}: {answer['error']}")
             continue
