@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LEVELS = (0.5, 0.8, 0.9, 0.95)  # of regression
-SET_LEVELS = (0.9,)  # of classes
+LEVELS: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95)  # of regression
+SET_LEVELS: tuple[float, ...] = (0.9,)  # of classes
 SHOWN = 0.9  # the level of predictions and metrics
 
 

@@ -255,7 +255,7 @@ def _class_row(names: Sequence[str], p_C: np.ndarray, belongs: np.ndarray | None
     if len(names) <= SHOWN_CLASSES:
         row |= {f"p {name}": round(float(p), 6) for name, p in zip(names, p_C, strict=True)}
     if belongs is not None:
-        row[f"set {SHOWN:g}"] = "|".join(names[k] for k in np.flatnonzero(belongs))
+        row[f"set {SHOWN:g}"] = "|".join(names[k] for k in np.flatnonzero(belongs).tolist())
     return {**row, "uncertainty": _entropy(p_C)}
 
 
@@ -289,7 +289,7 @@ def _of_text(text: str) -> list[Named]:
             path, column = head, tail
     if _is_there(path) and (_has_ending(path) or Path(path).is_dir() or not looks_like_smiles(path)):
         try:
-            return [Named(f"{path} {name}", *rest) for name, *rest in read_structures(path, column)]
+            return [Named(f"{path} {o.name}", o.smiles, o.block, o.error) for o in read_structures(path, column)]
         except UserError as error:
             return [Named(text, "", None, str(error))]
     wrong = parse_smiles(text)
