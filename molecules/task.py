@@ -21,9 +21,10 @@ from isoform.core.schema import AppConfig
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.conformal import Calibration, calibrate
 from isoform.molecules.data.buckets import batches
-from isoform.molecules.data.collate import collate, flip_signs
+from isoform.molecules.data.collate import FIRST_ATOM_ID, collate, flip_signs
 from isoform.molecules.data.dataset import MoleculeData, data_of, other_data
 from isoform.molecules.data.descriptors import Normaliser, descriptors
+from isoform.molecules.data.graphs import COLUMN, GraphStore
 from isoform.molecules.losses import Scaling, class_loss, flag, label_loss
 from isoform.molecules.metrics import score
 from isoform.molecules.models import build_model
@@ -43,6 +44,7 @@ class MoleculesTask(Task):
         self.data = data_of(self.config) if data is None else data
         self.kind, self.scaling = self.data.kind, self.data.scaling
         self.calibration: Calibration | None = None  # of the best checkpoint, once it is known
+        check_ids(self.config, self.data.store)
         self.normaliser = normaliser
         self.described = self._described() if self.config.head.descriptors else None
         self.weights = self._label_weights() if self.config.loss.balance else None
@@ -276,6 +278,26 @@ class MoleculesTask(Task):
         from isoform.molecules.figures import figures
 
         return figures(self, model, outputs)
+
+
+def check_ids(config: MoleculesApp, store: GraphStore) -> None:
+    """Raises UserError where a molecule has a feature that the model's tables have no row for."""
+    hf = int(config.tokeniser.hf_compat)
+    needed = {"tokeniser.atom_ids": FIRST_ATOM_ID + hf + _highest(store.graphs.atoms)}
+    bonds = "tokeniser.bond_ids" if config.model.family == "gt" else "backbone.score_edge_ids"
+    needed[bonds] = 3 + _highest(store.graphs.bonds)
+    for key, highest in needed.items():
+        table, name = key.split(".")
+        rows = getattr(getattr(config, table), name)
+        if rows is not None and highest >= rows:
+            raise UserError(f"{key} = {rows}: the features of these molecules need {highest + 1} rows; set it to that")
+
+
+def _highest(features: np.ndarray) -> int:
+    """The largest of `COLUMN * column + value`."""
+    if not len(features):
+        return 0
+    return int((features.max(0) + COLUMN * np.arange(features.shape[1])).max())
 
 
 def _times(a: Tensor | None, b: Tensor | None) -> Tensor | None:
