@@ -21,7 +21,7 @@ from isoform.core.program import run_stack
 from isoform.core.schema import BackboneConfig
 from isoform.core.score import make_score
 from isoform.core.tokens import Tokens
-from isoform.core.wrap import Together, Wrap, placed
+from isoform.core.wrap import Together, Wrap, placed, stream_of
 
 Streams = Tokens | Mapping[str, Tokens | Edges]
 
@@ -79,8 +79,12 @@ class Block(nn.Module):
             assert context.tokens.pos is not None
             x = x + context.tokens.pos
         for step in self.steps:
-            y = getattr(self, step)(x, context)
-            x = (x if y.shape == x.shape else x[:, : context.first]) + y
+            branch = getattr(self, step)
+            if isinstance(branch, Wrap):
+                x = branch.onto(x, context)
+            else:
+                y = branch(x, context)
+                x = stream_of(x, y) + y
             if step in self.norms:
                 x = normed(self.norms[step], x, context.tokens.valid)
         return x

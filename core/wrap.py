@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isoform.core.dropout import dropout
+from isoform.core.dropout import dropout, dropped_onto
 from isoform.core.mixers.contract import Context
 from isoform.core.norms import make_norm, normed
 from isoform.core.recompute import Deferred
@@ -31,6 +31,11 @@ def placed(config: BackboneConfig, step: str) -> tuple[bool, bool, bool]:
     bare = step == "channel" and config.order == "cct"
     on_stream = config.order == "post" or (config.order == "cct" and step == "mixer")
     return config.order in ("pre", "cct") and not bare, config.order == "res_post", on_stream
+
+
+def stream_of(x: Tensor, y: Tensor) -> Tensor:
+    """Those tokens of the stream that a branch answered for."""
+    return x if y.shape == x.shape else x[:, : y.shape[1]]
 
 
 class Wrap(nn.Module):
@@ -58,7 +63,21 @@ class Wrap(nn.Module):
         self.takes_context = takes_context
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        """[B, N, D] (packed: [T, D]) -> the same shape."""
+        """[B, N, D] (packed: [T, D]) -> the same shape; [B, first, D] where the context asks for no more."""
+        y, gate = self.value(x, context)
+        return self.leave(y, context.tokens, gate)
+
+    def onto(self, x: Tensor, context: Context) -> Tensor:
+        """The stream with `forward`'s value added to it; in one go where dropout comes last."""
+        if not (self.training and self.dropout) or self.scale is not None or self.drop_path:
+            return stream_of(x, y := self(x, context)) + y
+        y, gate = self.value(x, context)
+        if gate is not None:
+            return stream_of(x, y) + self.leave(y, context.tokens, gate)
+        return dropped_onto(stream_of(x, y), normed(self.norm_out, y, context.tokens.valid), self.dropout)
+
+    def value(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor | None]:
+        """What the branch makes of the stream, and the gate of its conditioning."""
         modulation, gate = [], None
         if self.modulation is not None:
             *modulation, gate = self.modulate(context.tokens)
@@ -67,8 +86,7 @@ class Wrap(nn.Module):
             h = Deferred(self.enter, (x, *modulation), tuple(self.norm.parameters()))
         else:
             h = self.enter(x, *modulation, valid=context.tokens.valid)
-        y = self.inner(h, context) if self.takes_context else self.inner(h)
-        return self.leave(y, context.tokens, gate)
+        return (self.inner(h, context) if self.takes_context else self.inner(h)), gate
 
     def leave(self, y: Tensor, tokens: Tokens, gate: Tensor | None = None) -> Tensor:
         """What the stream gets of the branch's value: normed, dropped, scaled, gated."""

@@ -20,6 +20,8 @@ FEW_KEYS = 256
 FULL = (torch.float32, torch.float64)
 # Up to here keeping probabilities beside a bias adds at most half to what a layer keeps anyway (10 features a head).
 KEPT_KEYS = 64
+# Up to here that was faster than PyTorch's operators one by one (16 and 32 features a head, with dropout).
+VERY_FEW_KEYS = 16
 BF16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
@@ -61,6 +63,19 @@ AUTO = (
 
 # How `sdpa` works, first match.
 SDPA_PATHS = (
+    Rule(
+        "kept",
+        lambda r: (
+            r.dropout
+            and r.backward
+            and not r.bias
+            and 0 < r.keys <= VERY_FEW_KEYS
+            and r.device == "cpu"
+            and r.dtype in FULL
+            and max(r.mask_bytes, r.score_bytes) <= biases.LIMIT_BYTES
+        ),
+        "so few keys that the number of operators counts: probabilities are kept, and every step is one operator",
+    ),
     Rule(
         "eager",
         lambda r: (

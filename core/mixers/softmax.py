@@ -17,6 +17,7 @@ from isoform.core.linear import Linear
 from isoform.core.mixers.contract import Context, Traits
 from isoform.core.norms import make_norm
 from isoform.core.positions import rotate
+from isoform.core.products import linear
 from isoform.core.recompute import Deferred, forgetting
 from isoform.core.schema import BackboneConfig
 
@@ -73,7 +74,7 @@ class SoftmaxAttention(nn.Module):
         if self.cross:
             parts = [self.q(x), *self.kv(context.memory.x).split(self.widths[1:], dim=-1)]
         else:
-            parts = self.qkv(x).split(self.widths, dim=-1)
+            parts = self.apart(x, context.first)
         q, k, v = (part.unflatten(-1, shape) for part, shape in zip(parts, self.shapes, strict=True))
         if not context.tokens.packed:
             q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
@@ -83,6 +84,20 @@ class SoftmaxAttention(nn.Module):
             half = self.rotary == "rotary_half"
             q, k = rotate(q, cos, sin, half), rotate(k, cos, sin, half)
         return (q if context.first is None else q[:, :, : context.first]), k, v
+
+    def apart(self, x: Tensor | Deferred, first: int | None) -> Sequence[Tensor]:
+        """`qkv` of the input, cut into its three; where not all queries are wanted, no other is made.
+
+        Unless the rest is less than an eighth, which costs more to cut out than it saves.
+        """
+        joined = self.rotary is not None or type(self.qkv) is not Linear
+        if isinstance(x, Deferred) or joined or first is None or 8 * first > 7 * x.shape[1]:
+            return self.qkv(x).split(self.widths, dim=-1)
+        sizes = [self.widths[0], sum(self.widths[1:])]
+        weights = self.qkv.weight.split(sizes)
+        biases = (None, None) if self.qkv.bias is None else self.qkv.bias.split(sizes)
+        q = linear(x[:, :first].contiguous(), weights[0], biases[0])
+        return [q, *linear(x, weights[1], biases[1]).split(self.widths[1:], dim=-1)]
 
     def turn(self, context: Context) -> tuple[Tensor, Tensor]:
         """cos and sin of each token's angles, broadcastable to the queries' and keys' halves."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from isoform.core.dropout import LEVELS, Dropout, dropout, kept
+from isoform.core.dropout import LEVELS, Dropout, dropout, dropped_onto, kept
 
 
 def test_which_of_65536_values_are_kept() -> None:
@@ -45,6 +45,24 @@ def test_the_gradient_is_that_of_the_same_mask() -> None:
     torch.testing.assert_close(grad * x, y)
     with torch.no_grad():
         assert torch.equal(fixed(x), y), "without a gradient it is the same function"
+
+
+def test_onto_a_stream_it_is_the_sum_with_every_gradient() -> None:
+    stream, y = (torch.randn(7, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
+
+    def fixed(stream: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(3)
+        return dropped_onto(stream, y, 0.4)
+
+    torch.autograd.gradcheck(fixed, (stream, y))
+    torch.autograd.gradgradcheck(fixed, (stream, y))
+    torch.manual_seed(3)
+    want = stream + dropout(y, 0.4)
+    torch.testing.assert_close(fixed(stream, y), want)
+    assert torch.equal(dropped_onto(stream, y, 0.0), stream + y)
+    assert dropped_onto(stream[:, :1], y, 0.4).shape == y.shape
+    with torch.no_grad():
+        torch.testing.assert_close(fixed(stream, y), want)
 
 
 def test_torchs_global_generator_decides() -> None:

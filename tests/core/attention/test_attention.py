@@ -373,6 +373,8 @@ def test_auto_takes_triton_for_a_bias_on_a_gpu():
         (Request(value_dim=32, keys=33), "blocks"),
         (Request(value_dim=32, keys=32), "eager"),
         (Request(dropout=True, keys=64), "eager"),
+        (Request(dropout=True, backward=True, keys=17), "eager"),
+        (Request(dropout=True, backward=True, keys=16), "kept"),
         (Request(dropout=True, keys=65), "blocks"),
         (Request(dropout=True, keys=7, bias=True), "blocks"),
         (Request(dropout=True, keys=7, dtype=torch.bfloat16), "blocks"),
