@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -127,7 +128,14 @@ def _elsewhere(data: DataConfig, path: Path, kind: str, names: Sequence[str]) ->
     """The settings that read other data as a run's: a file by the targets' names, a folder as the same benchmark."""
     if path.is_dir():
         return data.model_copy(update={"root": str(path), "path": None})
-    changes = {"name": "file", "path": str(path), "root": None, "task": kind, "counts": None, "duplicates": "keep"}
+    changes: dict[str, Any] = {
+        "name": "file",
+        "path": str(path),
+        "root": None,
+        "task": kind,
+        "counts": None,
+        "duplicates": "keep",
+    }
     if kind == "multiclass":
         changes |= {"classes": tuple(names)}
     elif data.name != "file" or data.targets is None:

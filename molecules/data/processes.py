@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from isoform.core.domain import RunError
 from isoform.molecules.data.featurise import Featurised, Options, featurise_chunk, joined
@@ -40,7 +40,7 @@ class Processes:
         self._closed = False
         self._threads = ThreadPoolExecutor(workers)
 
-    def __enter__(self) -> Processes:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
