@@ -6,7 +6,7 @@ B samples, N tokens, H heads, V table rows, P hops, K kinds of edges, F features
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from isoform.core.attention.bias import Bias, Dense, Distance, Gaussians, PathTable, Table
 from isoform.core.attention.lookup import sum_rows, without_first
@@ -89,23 +89,71 @@ class GraphScore(nn.Module):
             self.spatial[0], self.edges[0] = 0.0, 0.0
 
     def forward(self, tokens: Tokens) -> Bias:
-        """The sum of a table and a path table; -inf from `score_reach` on."""
+        """The sum of a table and a path table, on a CPU a table of the batch's few distinct paths; -inf from
+        `score_reach` on.
+        """
         pair = _pair(tokens, "spatial")
+        if self._countable(pair):
+            return self._counted(pair)
         known, ids = pair.known(), pair.view("spatial").int()
-        rows = without_first(self.spatial)
-        if self.reach is not None:
-            far = torch.arange(rows.shape[0], device=rows.device) > self.reach
-            rows = rows.masked_fill(far[:, None], -torch.inf)
+        rows = self._distances()
         distances = Table(torch.where(known, ids, rows.shape[0]), torch.cat([rows, self.virtual]))
-        edges, rows = _pair(tokens, "edges").view("edges")[:, :, :, : self.max_hops].int(), without_first(self.edges)
+        edges = _pair(tokens, "edges").view("edges")[:, :, :, : self.max_hops].int()
         if edges.shape[3] == 0:  # molecules of one atom
             return distances
-        if edges.dim() == 4:  # a kind is the mean of its features' rows, so that a hop is one lookup
-            kinds = _pair(tokens, "edge_ids").features["edge_ids"]
-            edges, rows = edges[..., None], sum_rows(kinds.int(), rows) / kinds.shape[1]
+        edges, rows = self._edges(edges, pair)
         # One more row, of zeros, for pairs without a path.
         edges = torch.where(known[..., None, None], edges, rows.shape[0])
         return distances + PathTable(edges, ids - 1, torch.cat([rows, torch.zeros_like(rows[:1])]), self.hops)
+
+    def _distances(self) -> Tensor:
+        """What each distance adds [V, H]."""
+        rows = without_first(self.spatial)
+        if self.reach is None:
+            return rows
+        far = torch.arange(rows.shape[0], device=rows.device) > self.reach
+        return rows.masked_fill(far[:, None], -torch.inf)
+
+    def _edges(self, edges: Tensor, pair: Pair) -> tuple[Tensor, Tensor]:
+        """Ids [B, N, N, P, F] and their table; a kind is the mean of its features' rows, so that a hop is one lookup.
+
+        `edges` are such ids already, or kinds [B, N, N, P].
+        """
+        rows = without_first(self.edges)
+        if edges.dim() == 5:
+            return edges, rows
+        kinds = pair.features["edge_ids"]
+        return edges[..., None], sum_rows(kinds.int(), rows) / kinds.shape[1]
+
+    def _countable(self, pair: Pair) -> bool:
+        """Whether paths can be numbered: each is one integer, and a tensor's size may depend on how many there are."""
+        spatial, edges = pair.features["spatial"], pair.features.get("edges")
+        if edges is None or edges.dim() != 4 or spatial.device.type != "cpu" or edges.numel() == 0:
+            return False
+        hops = min(self.max_hops, edges.shape[3])
+        plain = not (torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_autocast_enabled("cpu"))
+        return plain and self.spatial.shape[0] * pair.features["edge_ids"].shape[0] ** hops < 2**63
+
+    def _counted(self, pair: Pair) -> Table:
+        """The bias of every distinct distance and path, looked up by pair.
+
+        Molecules are made of few kinds of paths: 10,000 pairs of QM9 have about 300.
+        """
+        kinds = pair.features["edge_ids"].shape[0]
+        hops = pair.features["edges"][..., : self.max_hops].unbind(-1)
+        number = pair.features["spatial"].long()
+        for hop in hops:
+            number = number * kinds + hop
+        number, place = torch.unique(number, return_inverse=True)
+        edges = []
+        for _ in hops:
+            edges.insert(0, number % kinds)
+            number = number // kinds
+        ids = number[:, None, None]
+        way, rows = self._edges(torch.stack(edges, -1)[:, None, None], pair)
+        found = (Table(ids, self._distances()) + PathTable(way, ids - 1, rows, self.hops)).whole()
+        table = torch.cat([found[:, :, 0, 0], self.virtual])
+        return Table(Pair({"ids": place}, pair.index).view("ids", absent=len(number)), table)
 
 
 class DistanceScore(nn.Module):

@@ -27,9 +27,12 @@ class Features(nn.Module):
         with torch.no_grad():
             self.weight[0] = 0.0
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """Integers [..., F] below `rows` -> [..., D]."""
-        found = sum_rows(ids.reshape(-1, ids.shape[-1]).int(), without_first(self.weight))
+    def forward(self, ids: Tensor, *others: Features) -> Tensor:
+        """Integers [..., F] below `rows` -> [..., D]; rows of `others`, of the same size, are added."""
+        table = without_first(self.weight)
+        for other in others:
+            table = table + without_first(other.weight)
+        found = sum_rows(ids.reshape(-1, ids.shape[-1]).int(), table)
         return found.view(*ids.shape[:-1], self.weight.shape[1])
 
 
@@ -56,9 +59,12 @@ class Atoms(nn.Module):
         """
         x_BND = self.features(batch["atoms"])
         if self.in_degree is not None and self.out_degree is not None:
-            degree = batch["degree"]
-            x_BND = x_BND + self.in_degree(degree[..., None])
-            x_BND = x_BND + self.out_degree(batch.get("out_degree", degree)[..., None])
+            degree, out = batch["degree"][..., None], batch.get("out_degree")
+            if out is None and self.in_degree.weight.shape == self.out_degree.weight.shape:
+                x_BND = x_BND + self.in_degree(degree, self.out_degree)  # one lookup
+            else:
+                x_BND = x_BND + self.in_degree(degree)
+                x_BND = x_BND + self.out_degree(degree if out is None else out[..., None])
         if self.positions is not None:
             x_BND = x_BND + self.positions(batch["laplacian"].to(x_BND.dtype))
         return x_BND + batch["perturb"] if "perturb" in batch else x_BND

@@ -37,6 +37,8 @@ class _SumRows(torch.autograd.Function):
 
     @staticmethod
     def forward(ids_LI: Tensor, table_VH: Tensor) -> Tensor:
+        if ids_LI.shape[1] == 1:
+            return table_VH.index_select(0, ids_LI[:, 0])
         return F.embedding_bag(ids_LI, table_VH, mode="sum")
 
     @staticmethod
@@ -52,11 +54,16 @@ class _SumRows(torch.autograd.Function):
 
 
 class _SpreadRows(torch.autograd.Function):
-    """The transpose of `_SumRows`: [V, H] the sum of the rows l that have v among their ids, by a sort of the ids."""
+    """The transpose of `_SumRows`: [V, H] the sum of the rows l that have v among their ids.
+
+    By a sort of the ids; where each row has one, a CPU adds it to its place in turn.
+    """
 
     @staticmethod
     def forward(ids_LI: Tensor, rows_LH: Tensor, n_rows: int) -> Tensor:
         ids = ids_LI.flatten()
+        if ids_LI.shape[1] == 1 and ids.device.type == "cpu":
+            return rows_LH.new_zeros(n_rows, rows_LH.shape[1]).index_add_(0, ids.long(), rows_LH.contiguous())
         order = ids.argsort(stable=True)
         count = torch.zeros(n_rows, dtype=order.dtype, device=ids.device)
         count.scatter_add_(0, ids.long(), torch.ones_like(order))
