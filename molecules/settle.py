@@ -17,7 +17,7 @@ _EPOCHS = (10, 200)  # at least and at most
 
 
 def settle(config: AppConfig) -> tuple[MoleculesApp, list[str]]:
-    """The config with nothing left open, and what was read and chosen, as lines to print. Settling twice changes nothing.
+    """The config with nothing left open, and what was chosen, as lines to print. Settling twice changes nothing.
 
     Reads the data. Raises UserError for data that are missing or don't fit the config.
     """

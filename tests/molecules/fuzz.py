@@ -1,7 +1,7 @@
-"""Random and mutated SMILES through the featuriser: `python tests/molecules/fuzz.py [COUNT] [SEED]`, 100,000 by default.
+"""Random and mutated SMILES through the featuriser: `python tests/molecules/fuzz.py [COUNT] [SEED]`, else 100,000.
 
-No text may crash it, hang it or get lost: each is a graph or is named with what is wrong with it. test_data_featurise.py
-does the same with a few thousand.
+No text may crash it, hang it or get lost: each is a graph or is named with what is wrong with it.
+test_data_featurise.py does the same with a few.
 """
 
 from __future__ import annotations
