@@ -165,3 +165,13 @@ def test_graphs_that_no_smiles_becomes_are_refused(run: Path) -> None:
     task = isoform.load(run)
     with pytest.raises(UserError, match="SMILES don't give"):
         MoleculePredictor(task.config, {**folder.portable(), "kinds": [[0], [1]]}, load_model(DOMAIN, folder))
+
+
+def test_twenty_spellings_are_one_prediction_and_the_enantiomer_is_another(predictor) -> None:
+    chiral = "C[C@H](N)C(=O)Nc1ccc(Cl)cc1C(F)(F)F"
+    spelled = Chem.MolToRandomSmilesVect(Chem.MolFromSmiles(chiral), 60, randomSeed=7)
+    spellings = list(dict.fromkeys(spelled))[:20]
+    assert len(spellings) == 20
+    mirrored = chiral.replace("@", "@@")
+    values = [row["prediction"] for row in predictor.predict([*spellings, mirrored])]
+    assert max(values[:-1]) - min(values[:-1]) <= 1e-6 < 1e-5 < abs(values[-1] - values[0])
