@@ -145,7 +145,7 @@ class GraphScore(nn.Module):
         for hop in hops:
             number = number * kinds + hop
         number, place = torch.unique(number, return_inverse=True)
-        edges = []
+        edges: list[Tensor] = []
         for _ in hops:
             edges.insert(0, number % kinds)
             number = number // kinds

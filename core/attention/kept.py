@@ -117,7 +117,8 @@ def _softmax_(scores: Tensor) -> Tensor:
     top = _row_tops(scores)
     empty = top == -torch.inf
     # exp takes up to 14 times as long for -inf and for results too small to be normal numbers: they are 0 without it.
-    p = F.threshold_(scores.sub_(top.masked_fill_(empty, 0.0)).clamp_(min=-80.0).exp_(), 1e-34, 0.0)
+    p = scores.sub_(top.masked_fill_(empty, 0.0)).clamp_(min=-80.0).exp_()
+    F.threshold(p, 1e-34, 0.0, inplace=True)
     return p.div_(_row_sums(p).masked_fill_(empty, 1.0))
 
 
