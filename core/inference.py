@@ -34,9 +34,11 @@ def optimise(model: nn.Module, precision: Precision = "fp32") -> nn.Module:
     """
     dtype = DTYPES[precision]
     fast = copy.deepcopy(model).eval().requires_grad_(False).to(dtype)
+    # Processors without the instructions for bfloat16 are refused by oneDNN and served by PyTorch.
+    packs = AVAILABLE and (dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
     for parent in list(fast.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, nn.Linear) and AVAILABLE and child.weight.device.type == "cpu" and _large(child):
+            if isinstance(child, nn.Linear) and packs and child.weight.device.type == "cpu" and _large(child):
                 setattr(parent, name, PackedLinear(child))
     return Converted(fast, dtype)
 

@@ -61,9 +61,9 @@ def test_the_copy_answers_as_the_model_does(name: str, precision: str, tolerance
 
 def test_large_layers_are_packed_and_the_model_can_still_train(monkeypatch) -> None:
     backbone = build({}).train()
-    assert not any(isinstance(m, PackedLinear) for m in optimise(backbone, "bf16").modules())
+    assert not any(isinstance(m, PackedLinear) for m in optimise(backbone).modules())
     monkeypatch.setattr(inference, "SMALLEST_WEIGHT", 1)
-    fast = optimise(backbone, "bf16")
+    fast = optimise(backbone)
     assert not any(isinstance(m, nn.Linear) for m in fast.modules())
     assert sum(isinstance(m, PackedLinear) for m in fast.modules()) == 2 * 4
     assert backbone.training and all(p.requires_grad for p in backbone.parameters())
