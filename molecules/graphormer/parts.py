@@ -15,7 +15,7 @@ from isoform.core.tokens import Pair, Tokens
 
 # What a part costs, measured with the slim model on one core: so many tokens' worth of work to start with, and of each
 # token as much as of its pairs with so many others.
-START, PAIRS = 70, 32
+START, PAIRS = 350, 32
 MOST = 4
 FEWEST = 16  # molecules in a part
 
