@@ -175,7 +175,7 @@ class MoleculesTask(Task):
 
     def score(self, guess: np.ndarray, target: np.ndarray) -> dict[str, float]:
         """Metrics of what `guess` gives; see metrics.py."""
-        return score(self.kind, guess, target, self.data.names, self.scaling.std)
+        return score_of(self.data, guess, target)
 
     def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         """See metrics.py; on test, how many labels the intervals hold, too."""
@@ -197,10 +197,8 @@ class MoleculesTask(Task):
         return initial_weights(source, self.config)
 
     def baselines(self) -> dict[str, dict[str, dict[str, float]]]:
-        """See baselines.py."""
-        from isoform.molecules.baselines import baselines
-
-        return baselines(self.data, self.score)
+        """See baselines.py; fitted once for all seeds of a training."""
+        return _baselines(self.data)
 
     def portable(self) -> dict[str, Any]:
         """Targets, units, scale and kinds of bonds: what predicting elsewhere needs."""
@@ -278,6 +276,18 @@ class MoleculesTask(Task):
         from isoform.molecules.figures import figures
 
         return figures(self, model, outputs)
+
+
+def score_of(data: MoleculeData, guess: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """Metrics of predictions [N, K] in the targets' units, or of probabilities, of these data; see metrics.py."""
+    return score(data.kind, guess, target, data.names, data.scaling.std)
+
+
+@functools.lru_cache(maxsize=1)
+def _baselines(data: MoleculeData) -> dict[str, dict[str, dict[str, float]]]:
+    from isoform.molecules.baselines import baselines
+
+    return baselines(data, functools.partial(score_of, data))
 
 
 def check_ids(config: MoleculesApp, store: GraphStore) -> None:

@@ -12,8 +12,6 @@ import functools
 import hashlib
 import json
 import os
-import pickle
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +24,7 @@ import numpy as np
 
 from isoform.core.domain import UserError
 from isoform.molecules.data.cache import cache_folder, processors
-from isoform.molecules.data.processes import Processes
+from isoform.molecules.data.processes import Processes, answer, live
 
 VERSION = 1  # of what is stored: raise it whenever equal SMILES would give other numbers
 FEW = 200  # molecules: worked out in a second, so not kept unless a folder is named
@@ -235,21 +233,9 @@ class Normaliser:
 
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:
-    """A worker's life: see processes.serve."""
-    pickle.load(requests)
-    pickle.dump(True, replies)
-    replies.flush()
-    while True:
-        try:
-            texts = pickle.load(requests)
-        except EOFError:
-            return
-        pickle.dump(compute(texts), replies, pickle.HIGHEST_PROTOCOL)
-        replies.flush()
+    """A worker's life; see processes.answer."""
+    answer(requests, replies, lambda texts, _: compute(cast(list[str], texts)))
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the first one ends us
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever C++ code prints must not mix with the answers
-    serve(sys.stdin.buffer, answers)
+    live(serve)

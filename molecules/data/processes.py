@@ -12,10 +12,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 from isoform.core.domain import RunError
 from isoform.molecules.data.featurise import Featurised, Options, featurise_chunk, joined
@@ -123,8 +123,13 @@ class Processes:
 
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:
-    """A worker's life: options, answered by True, then lists of texts, each answered by its `Featurised`."""
-    options = Options(*pickle.load(requests))
+    """A worker's life; see `answer`."""
+    answer(requests, replies, lambda texts, options: featurise_chunk(texts, Options(*options)))
+
+
+def answer(requests: BinaryIO, replies: BinaryIO, work: Callable[[list[object], Any], object]) -> None:
+    """Options, answered by True, then lists of texts, each answered by work(texts, options)."""
+    options = pickle.load(requests)
     pickle.dump(True, replies)
     replies.flush()
     while True:
@@ -132,12 +137,17 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
             texts = pickle.load(requests)
         except EOFError:
             return
-        pickle.dump(featurise_chunk(texts, options), replies, pickle.HIGHEST_PROTOCOL)
+        pickle.dump(work(texts, options), replies, pickle.HIGHEST_PROTOCOL)
         replies.flush()
 
 
-if __name__ == "__main__":
+def live(serve: Callable[[BinaryIO, BinaryIO], None]) -> None:
+    """What a worker's module does when it is run."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the first one ends us
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever C++ code prints must not mix with the answers
     serve(sys.stdin.buffer, answers)
+
+
+if __name__ == "__main__":
+    live(serve)
