@@ -250,6 +250,7 @@ def _sizes(task: MoleculesTask, cases: Cases, atoms: np.ndarray) -> list[Figure]
         axes.scatter(places, middle, color=_BLUE, marker="_", s=150, lw=2, label="median")
         axes.scatter(places, [errors.mean() for _, errors in groups], color=_DARK, s=12, label="mean")
         plot.legend(loc="outside upper center", ncols=3, fontsize=8, frameon=False, labelcolor=INK)
+    axes.use_sticky_edges = False  # of one molecule the bar has no height, and would be the border of the picture
     axes.set_ylim(bottom=0)
     axes.set_xticks(places, [f"{name}\n{len(errors):,}" for name, errors in groups], fontsize=7.5)
     label(axes, "atoms, and below how many molecules", cases.measure)
