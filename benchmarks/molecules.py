@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import harness
 from harness import Case, Contestant
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 
 PACKAGES = ("torch", "transformers", "rdkit", "isoform")
 HANDED = "ISOFORM_BENCH_SMILES"  # environment: a file of the molecules, for the processes whose memory is measured

@@ -30,7 +30,7 @@ import harness
 from harness import Case, Contestant
 from plain_itransformer import PlainITransformer, from_official
 
-from isoform.core.inference import Converted, optimise
+from isoform.core.inference.optimise import Converted, optimise
 
 PACKAGES = ("torch", "neuralforecast", "isoform")
 CONTEXT = HORIZON = 96
@@ -184,10 +184,10 @@ def frame(shape: Shape):
 
 def whole_isoform(shape: Shape, folder: Path, **changes: object) -> Callable[[int], None]:
     """isoform's data and the engine's work of so many steps; `changes` are settings."""
-    from isoform.core.engine import guard, loader
-    from isoform.core.engine.display import Display
-    from isoform.core.engine.run import RunFolder
+    from isoform.core.engine import loader, signals
+    from isoform.core.engine.progress import Display
     from isoform.core.engine.train import Loop
+    from isoform.core.runs.folder import RunFolder
     from isoform.timeseries.task import TimeseriesTask
 
     path = folder / f"{shape.name}.csv"
@@ -195,8 +195,8 @@ def whole_isoform(shape: Shape, folder: Path, **changes: object) -> Callable[[in
 
     def run(count: int) -> None:
         task = TimeseriesTask(app(shape, **{"data.source": "custom", "data.path": str(path), **changes}))
-        with guard.reproducible():
-            loop = Loop(task, RunFolder(folder / "run"), Display(enabled=False), guard.StopSignal())
+        with signals.reproducible():
+            loop = Loop(task, RunFolder(folder / "run"), Display(enabled=False), signals.StopSignal())
             loop.model.train()
             keys = [key for epoch in range(9) for key in loader.plan(task, 0, epoch)][:count]
             batches = loader.read(task, "train", keys, seed=0)

@@ -81,7 +81,7 @@ def eager(model: nn.Module, dtype: torch.dtype, x: Tensor) -> Callable[[Tensor],
 
 def inference(size: str, batch: int) -> Case:
     """Equal precision first; then what changes it, and engines."""
-    from isoform.core.inference import openvino, optimise
+    from isoform.core.inference.optimise import openvino, optimise
 
     def entry(name: str, precision: str, mode: str, make: Callable[[Tensor], Callable], **rest: object) -> Contestant:
         tolerance = 5e-2 if precision == "bf16" else 1e-4
@@ -181,7 +181,7 @@ class Engine(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, K]."""
-        from isoform.core.inference import openvino
+        from isoform.core.inference.optimise import openvino
 
         if x.shape not in self.engines:
             self.engines[x.shape] = openvino(self.model, x, self.precision)
@@ -192,8 +192,8 @@ def top1(run: str, data: str | None) -> int:
     """Prints a trained run's top-1 on its test images, or on those at `data`, in every precision and engine."""
     from isoform.core.config import load_run_config
     from isoform.core.engine.evaluate import evaluate, load_model
-    from isoform.core.engine.run import RunFolder
-    from isoform.core.inference import optimise
+    from isoform.core.inference.optimise import optimise
+    from isoform.core.runs.folder import RunFolder
     from isoform.registry import domain
 
     vision, folder = domain("vision"), RunFolder(run)
@@ -265,7 +265,7 @@ if __name__ == "__main__":
     # Everything is imported before a peak's first reading, so that no import counts as the model's memory.
     import timm  # noqa: F401
 
-    import isoform.core.inference
+    import isoform.core.inference.optimise
     import isoform.vision.vit.model
     import isoform.vision.vit.pretrained.timm_tables  # noqa: F401
 

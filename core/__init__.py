@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from isoform.core import attention
     from isoform.core.backbone import Backbone
-    from isoform.core.schema import BackboneConfig
+    from isoform.core.config.schema import BackboneConfig
     from isoform.core.tokens import Pair, Tokens
 
 __all__ = ["Backbone", "BackboneConfig", "Pair", "Tokens", "attention"]
 
 # Imported when asked for: `isoform --help` passes through here and needs no torch. `attention` is a package that can be
 # called, so the import system finds it by itself.
-_HOMES = {"Backbone": "backbone", "BackboneConfig": "schema", "Pair": "tokens", "Tokens": "tokens"}
+_HOMES = {"Backbone": "backbone", "BackboneConfig": "config.schema", "Pair": "tokens", "Tokens": "tokens"}
 
 
 def __getattr__(name: str) -> Any:

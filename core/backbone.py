@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from isoform.core.attention.bias import Bias, materialise
+from isoform.core.config.schema import BackboneConfig
 from isoform.core.edges import EdgeBlock, Edges
 from isoform.core.ffn import make_channel_mixer
 from isoform.core.mixers import MIXERS, Context, Traits
 from isoform.core.norms import make_norm, normed
 from isoform.core.program import run_stack
-from isoform.core.schema import BackboneConfig
 from isoform.core.score import make_score
 from isoform.core.tokens import Tokens
 from isoform.core.wrap import Together, Wrap, placed, stream_of

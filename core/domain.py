@@ -25,18 +25,6 @@ if TYPE_CHECKING:
 Batch = Any  # a pytree of tensors whose first axis is the sample, as Task.collate makes it
 
 
-class UserError(Exception):
-    """The user's mistake, as one sentence: what, where, how to mend. The command line prints it and exits with 2."""
-
-
-class RunError(Exception):
-    """A run that had to stop (the loss is NaN, the disk is full), as one sentence; the command line exits with 1."""
-
-
-class Preempted(Exception):
-    """A run that was told to stop (SIGTERM, Ctrl-C) and wrote a checkpoint; the command line exits with 75."""
-
-
 class Task(abc.ABC):
     """One app made concrete: its data, model, loss and metrics. What the engine's two loops need, and nothing else.
 
@@ -135,7 +123,7 @@ class Task(abc.ABC):
 
         A domain overrides it to read foreign checkpoints. Raises UserError for what can't be read.
         """
-        from isoform.core.engine.initial import read
+        from isoform.core.engine.warm_start import read
 
         return read(source)
 

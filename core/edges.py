@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from isoform.core.config.schema import BackboneConfig
 from isoform.core.ffn import make_channel_mixer
 from isoform.core.mixers import MIXERS, Context
 from isoform.core.norms import make_norm, normed
-from isoform.core.schema import BackboneConfig
 from isoform.core.tokens import Tokens
 from isoform.core.wrap import Wrap, placed
 

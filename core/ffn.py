@@ -10,11 +10,11 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isoform.core.dropout import Dropout
-from isoform.core.linear import Linear
+from isoform.core.config.schema import BackboneConfig
 from isoform.core.norms import make_norm
-from isoform.core.recompute import Deferred
-from isoform.core.schema import BackboneConfig
+from isoform.core.ops.dropout import Dropout
+from isoform.core.ops.linear import Linear
+from isoform.core.ops.recompute import Deferred
 
 
 def quick_gelu(x: Tensor) -> Tensor:

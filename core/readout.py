@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from isoform.core.attention import attention
 from isoform.core.backbone import initialise
+from isoform.core.config.schema import BackboneConfig
 from isoform.core.ffn import Mlp
 from isoform.core.norms import make_norm
-from isoform.core.schema import BackboneConfig
 from isoform.core.tokens import Tokens
 
 READOUTS = ("class", "mean", "max", "mean_max", "class_max", "attention", "none")

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from isoform.core.attention.bias import Bias, Dense, Distance, Gaussians, PathTable, Table
-from isoform.core.attention.lookup import sum_rows, without_first
-from isoform.core.schema import BackboneConfig
+from isoform.core.attention.embedding_sum import sum_rows, without_first
+from isoform.core.config.schema import BackboneConfig
 from isoform.core.tokens import Pair, Tokens
 
 

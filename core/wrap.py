@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isoform.core.dropout import dropout, dropped_onto
+from isoform.core.config.schema import BackboneConfig
 from isoform.core.mixers.contract import Context
 from isoform.core.norms import make_norm, normed
-from isoform.core.recompute import Deferred
-from isoform.core.schema import BackboneConfig
+from isoform.core.ops.dropout import dropout, dropped_onto
+from isoform.core.ops.recompute import Deferred
 from isoform.core.tokens import Tokens
 
 

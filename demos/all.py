@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 import isoform
-from isoform.core.domain import Preempted, UserError
-from isoform.core.engine.report import write_report
+from isoform.core.errors import Preempted, UserError
+from isoform.core.report.page import write_report
 
 HIGHER_IS_BETTER = ("top", "balanced", "macro", "roc", "average", "r2")
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from isoform.core.attention.lookup import sum_rows, without_first
-from isoform.core.linear import Linear
+from isoform.core.attention.embedding_sum import sum_rows, without_first
+from isoform.core.ops.linear import Linear
 from isoform.molecules.config import TokeniserConfig
 
 Batch = Mapping[str, Tensor]

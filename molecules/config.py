@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from isoform.core.schema import AppConfig, Floats, Names, Table
+from isoform.core.config.schema import AppConfig, Floats, Names, Table
 
 SOURCES = (
     "file", "qm9", "esol", "bbbp", "bace", "zinc12k", "zinc-full", "pcqm4mv2", "molhiv", "molpcba",

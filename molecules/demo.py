@@ -12,12 +12,13 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from torch import nn
 
-from isoform.core import demo, drawing
+from isoform.core.cli import demo
 from isoform.core.config import load_run_config
 from isoform.core.engine.evaluate import evaluate, load_model
-from isoform.core.engine.run import RunFolder
-from isoform.core.metrics import confusion, reliability
-from isoform.core.pictures import MOST_CLASSES, draw_confusion, draw_reliability
+from isoform.core.report import drawing
+from isoform.core.report.classification import MOST_CLASSES, draw_confusion, draw_reliability
+from isoform.core.runs.folder import RunFolder
+from isoform.core.supervised.metrics import confusion, reliability
 from isoform.molecules import DOMAIN
 from isoform.molecules.cases import Cases, judged, told
 from isoform.molecules.drawings import colour_of, pixels, scale_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-from isoform.core.schema import AppConfig
-from isoform.core.size import backbone_size, linear_size, norm_size
+from isoform.core.config.parameter_count import backbone_size, linear_size, norm_size
+from isoform.core.config.schema import AppConfig
 from isoform.molecules.config import MoleculesApp
 
 # data.name -> what it is, where it comes from, outputs where the data decide
@@ -59,7 +59,7 @@ def parameters(config: MoleculesApp, outputs: int) -> int | None:
 def _detail(config: MoleculesApp) -> dict[str, Any]:
     import torch
 
-    from isoform.core.attention.choice import Request, explain_choice
+    from isoform.core.attention.dispatch import Request, explain_choice
 
     b = config.backbone
     if config.model.family == "gt":

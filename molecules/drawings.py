@@ -20,7 +20,7 @@ import numpy as np
 from rdkit import Chem
 from rdkit.Chem.Draw import rdMolDraw2D
 
-from isoform.core.drawing import short
+from isoform.core.report.drawing import short
 from isoform.molecules.data.parsing import quiet
 
 MOST_DRAWN = 120  # atoms; placing more takes long, and nobody could read it

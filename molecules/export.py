@@ -3,8 +3,8 @@
     official      {"model": state dict} in the names of microsoft/Graphormer (fairseq)
     transformers  a folder that GraphormerForGraphClassification.from_pretrained opens
 
-and what every domain has: safetensors, bundle (core/export.py). There is no onnx or openvino form: the model attends
-over parts of a batch that it cuts by the molecules' sizes, which a fixed graph can't.
+and what every domain has: safetensors, bundle (core/inference/export.py). There is no onnx or openvino form: the model
+attends over parts of a batch that it cuts by the molecules' sizes, which a fixed graph can't.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from isoform.core import export
-from isoform.core.export import Exported
+from isoform.core.inference import export
+from isoform.core.inference.export import Exported
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.graphormer.back import write_fairseq, write_transformers
 

@@ -12,9 +12,9 @@ import numpy as np
 from torch import nn
 
 from isoform.core.domain import Figure
-from isoform.core.drawing import INK, label, short, to_svg, to_table
-from isoform.core.metrics import average_precision, confusion, roc_auc
-from isoform.core.pictures import MOST_ROWS, calibration_figure, class_table, confusion_figure
+from isoform.core.report.classification import MOST_ROWS, calibration_figure, class_table, confusion_figure
+from isoform.core.report.drawing import INK, label, short, to_svg, to_table
+from isoform.core.supervised.metrics import average_precision, confusion, roc_auc
 from isoform.molecules.cases import Cases, judged, told
 from isoform.molecules.drawings import scale_of, sheet
 

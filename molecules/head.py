@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from isoform.core.backbone import initialise
+from isoform.core.config.schema import BackboneConfig
 from isoform.core.ffn import ACTIVATIONS, GATED
-from isoform.core.linear import Linear
 from isoform.core.norms import make_norm
+from isoform.core.ops.linear import Linear
 from isoform.core.readout import read
-from isoform.core.schema import BackboneConfig
 from isoform.core.tokens import Tokens
 from isoform.molecules.config import HeadConfig
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from isoform.core.metrics import binary_metrics, mean, multiclass_metrics
+from isoform.core.supervised.metrics import binary_metrics, mean, multiclass_metrics
 
 LEAST = 1e-12  # a probability is never taken for less: a label thought impossible costs 27.6, not infinity
 

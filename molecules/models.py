@@ -12,7 +12,8 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from isoform.core.domain import Domain, UserError
+from isoform.core.domain import Domain
+from isoform.core.errors import UserError
 from isoform.molecules.atoms import Batch
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.graphormer.model import SIZES, Graphormer, sized
@@ -80,9 +81,9 @@ def _app(name: str) -> MoleculesApp:
     size = name.removeprefix("graphormer-")
     if size in SIZES and size != name:
         return MoleculesApp(domain="molecules", app=name, backbone=sized(size))
-    from isoform.core.config import resolve
+    from isoform.core.config import resolve_app
 
-    return cast(MoleculesApp, resolve(name, domain=_domain()))
+    return cast(MoleculesApp, resolve_app(name, domain=_domain()))
 
 
 def _fresh(config: MoleculesApp, outputs: int) -> nn.Module:
@@ -95,7 +96,7 @@ def _fresh(config: MoleculesApp, outputs: int) -> nn.Module:
 def _with_weights(name: str, source: str) -> nn.Module:
     if (Path(source) / "task.json").exists():
         from isoform.core.engine.evaluate import load_model
-        from isoform.core.engine.run import RunFolder
+        from isoform.core.runs.folder import RunFolder
 
         return load_model(_domain(), RunFolder(source))
     from isoform.molecules.graphormer.pretrained import import_checkpoint

@@ -17,9 +17,10 @@ from rdkit import Chem
 from rdkit.Chem import rdFingerprintGenerator
 from torch import Tensor, nn
 
-from isoform.core.domain import Predictor, UserError
-from isoform.core.metrics import sigmoid, softmax
-from isoform.core.schema import AppConfig
+from isoform.core.config.schema import AppConfig
+from isoform.core.domain import Predictor
+from isoform.core.errors import UserError
+from isoform.core.supervised.metrics import sigmoid, softmax
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.conformal import SHOWN, Calibration
 from isoform.molecules.data.buckets import batches

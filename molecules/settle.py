@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from isoform.core.domain import UserError
-from isoform.core.schema import AppConfig, Table
+from isoform.core.config.schema import AppConfig, Table
+from isoform.core.errors import UserError
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.data.dataset import MoleculeData, data_of, describe_data
 

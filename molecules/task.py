@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isoform.core import tables
-from isoform.core.domain import Figure, InitialWeights, Task, UserError
-from isoform.core.metrics import sigmoid, softmax
-from isoform.core.schema import AppConfig
+from isoform.core.config.schema import AppConfig
+from isoform.core.data import writers
+from isoform.core.domain import Figure, InitialWeights, Task
+from isoform.core.errors import UserError
+from isoform.core.supervised.metrics import sigmoid, softmax
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.conformal import Calibration, calibrate
 from isoform.molecules.data.buckets import batches
@@ -268,7 +269,7 @@ class MoleculesTask(Task):
                 known |= {f"target {name}": _cell(target[i, k]) for k, name in enumerate(self.data.names)}
             rows.append({**known, **row})
         path = folder / f"{stem}.csv"
-        tables.write_rows(rows, path)
+        writers.write_rows(rows, path)
         return [path]
 
     def figures(self, model: nn.Module, outputs: Mapping[str, np.ndarray]) -> list[Figure]:

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from isoform.core import actions, tables
+from isoform.core import api
 from isoform.core.cli.console import Console
-from isoform.core.domain import UserError
+from isoform.core.data import writers
+from isoform.core.errors import UserError
 from isoform.timeseries import origin, outside, plots
 from isoform.timeseries.against import Duel, Theirs, Verdict
 from isoform.timeseries.baselines.naive import SeasonalNaive
@@ -41,8 +42,8 @@ def run_backtest(args: argparse.Namespace, console: Console) -> int:
     from isoform.timeseries import DOMAIN
 
     if args.out is not None:
-        tables.format_of(args.out, (".csv", ".parquet"))
-    predictor: Any = actions.load_predictor(DOMAIN, args.run_dir, args.checkpoint)
+        writers.format_of(args.out, (".csv", ".parquet"))
+    predictor: Any = api.load_predictor(DOMAIN, args.run_dir, args.checkpoint)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         panel = predictor.read(args.file)
@@ -55,7 +56,7 @@ def run_backtest(args: argparse.Namespace, console: Console) -> int:
     if args.out is not None:
         parquet = Path(args.out).suffix.lower() == ".parquet"
         columns = found.columns(texts=not parquet)
-        tables.write_columns(columns, args.out)
+        writers.write_columns(columns, args.out)
     console.say(found.headline())
     console.table(["steps ahead", *found.shown], found.rows_by_lead())
     console.table(["variate", "unit", *found.shown], found.rows_by_variate()[:SHOWN])

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from isoform.core.schema import AppConfig, Floats, Names, Range, Table
+from isoform.core.config.schema import AppConfig, Floats, Names, Range, Table
 
 Source = Literal["file", "pedestrians", "ett-hour", "ett-minute", "custom", "solar", "pems"]
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 
 LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 BEYOND = 5  # residuals that should lie beyond a level

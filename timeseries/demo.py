@@ -8,9 +8,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from isoform.core import actions, demo, drawing
+from isoform.core import api
+from isoform.core.cli import demo
 from isoform.core.config import load_run_config
-from isoform.core.engine.run import RunFolder
+from isoform.core.report import drawing
+from isoform.core.runs.folder import RunFolder
 from isoform.timeseries import DOMAIN, plots
 from isoform.timeseries.figures import draw_map, spread
 from isoform.timeseries.task import task_of_run
@@ -26,7 +28,7 @@ def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path
     path = Path(out) if out is not None else run.path / "demo.png"
     drawing.kind_of(path)
     task = task_of_run(load_run_config(run.path, DOMAIN), run.portable(), Path(data) if data is not None else None)
-    windows, predictor = task.data, actions.load_predictor(DOMAIN, run.path)
+    windows, predictor = task.data, api.load_predictor(DOMAIN, run.path)
     made: Any = predictor  # forecasts too, beyond what every domain's does
     split = "test" if "test" in windows.sizes() else next(iter(windows.sizes()))
     pairs = windows.where(split, spread(windows.sizes()[split], 3))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from isoform.core.schema import AppConfig
+from isoform.core.config.schema import AppConfig
 from isoform.timeseries.config import TimeseriesApp
 
 # data.source -> what it is, where it comes from; variates and calendar marks by app name below.
@@ -56,7 +56,7 @@ def _parameters(config: TimeseriesApp) -> int | None:
 def _detail(config: TimeseriesApp) -> dict[str, Any]:
     import torch
 
-    from isoform.core.attention.choice import Request, explain_choice
+    from isoform.core.attention.dispatch import Request, explain_choice
 
     b = config.backbone
     variates = VARIATES.get(config.data.source, 0)

@@ -2,7 +2,7 @@
 
     official     checkpoint.pth of the code base that the weights came from, else of thuml/iTransformer
 
-and what every domain has: safetensors, onnx, openvino, bundle (core/export.py).
+and what every domain has: safetensors, onnx, openvino, bundle (core/inference/export.py).
 
 B windows, L rows of look-back, H rows of horizon, V variates.
 """
@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from isoform.core import export
-from isoform.core.export import Exported, Graph
+from isoform.core.inference import export
+from isoform.core.inference.export import Exported, Graph
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.models import Sizes
 from isoform.timeseries.pretrained import official_state

@@ -13,8 +13,8 @@ import pandas as pd
 from torch import nn
 
 from isoform.core.domain import Figure
-from isoform.core.drawing import INK, label, short, to_svg, to_table
-from isoform.core.maps import last_attention
+from isoform.core.inference.attention_maps import last_attention
+from isoform.core.report.drawing import INK, label, short, to_svg, to_table
 from isoform.timeseries import plots
 
 if TYPE_CHECKING:

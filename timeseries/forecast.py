@@ -13,9 +13,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from isoform.core import actions, drawing, tables
+from isoform.core import api
 from isoform.core.cli.console import Console
-from isoform.core.domain import UserError
+from isoform.core.data import writers
+from isoform.core.errors import UserError
+from isoform.core.report import drawing
 from isoform.timeseries import plots
 
 FORMATS = (".csv", ".parquet", ".nc", ".zarr")
@@ -30,7 +32,7 @@ def run_forecast(args: argparse.Namespace, console: Console) -> int:
     if args.plot is not None:
         drawing.kind_of(args.plot)
     levels = parse_levels(args.quantiles)
-    predictor: Any = actions.load_predictor(DOMAIN, args.run_dir, args.checkpoint)
+    predictor: Any = api.load_predictor(DOMAIN, args.run_dir, args.checkpoint)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         panel = predictor.read(args.file, known_elsewhere=args.future is not None)
@@ -43,9 +45,9 @@ def run_forecast(args: argparse.Namespace, console: Console) -> int:
     if args.out is not None:
         write(found, args.out, pictures)
     else:
-        tables.write_together(pictures)
+        writers.write_together(pictures)
         if not console.json:
-            console.say(tables.csv_text(columns_of(found)).rstrip("\n"))
+            console.say(writers.csv_text(columns_of(found)).rstrip("\n"))
     _report(found, args, console)
     return 0
 
@@ -87,7 +89,7 @@ def check_out(path: str | Path) -> None:
     """Raises UserError for an ending that isn't written, or a store that is there already."""
     if Path(path).suffix.lower() not in FORMATS:
         raise UserError(f"{path}: --out should end in {', '.join(FORMATS)}")
-    tables.format_of(path, FORMATS)
+    writers.format_of(path, FORMATS)
     if Path(path).suffix.lower() == ".zarr" and Path(path).exists():
         raise UserError(f"{path}: exists already; name another --out")
 
@@ -160,16 +162,16 @@ def write(found: xr.Dataset, path: str | Path, beside: Mapping[str | Path, bytes
     others = dict(beside or {})
     suffix = Path(path).suffix.lower()
     if suffix == ".zarr":
-        with actions.staged(path) as place:
+        with api.staged(path) as place:
             found.to_zarr(place, mode="w-", zarr_format=2)  # of format 3, text has no settled form
-            tables.write_together(others)
+            writers.write_together(others)
         return
     if suffix == ".csv":
-        content = tables.csv_text(columns_of(found)).encode()
+        content = writers.csv_text(columns_of(found)).encode()
     elif suffix == ".parquet":
-        content = tables.parquet_bytes(columns_of(found, texts=False))
+        content = writers.parquet_bytes(columns_of(found, texts=False))
     else:
         with tempfile.TemporaryDirectory() as folder:
             found.to_netcdf(Path(folder) / "forecast.nc", engine="h5netcdf")
             content = (Path(folder) / "forecast.nc").read_bytes()
-    tables.write_together({path: content, **others})
+    writers.write_together({path: content, **others})

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from isoform.core.domain import UserError
-from isoform.core.foreign import CHANGEABLE, settings_of, widths_of
+from isoform.core.config.schema import BackboneConfig
+from isoform.core.errors import UserError
 from isoform.core.pretrained import Layout
-from isoform.core.schema import BackboneConfig
+from isoform.core.pretrained.settings import CHANGEABLE, settings_of, widths_of
 from isoform.timeseries.config import TimeseriesApp
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isoform.core.linear import Linear
+from isoform.core.ops.linear import Linear
 
 SPREAD = 0.5  # of the forecast's errors in window spreads, where the quantiles start from
 

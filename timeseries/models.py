@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.itransformer.model import ITransformer
 from isoform.timeseries.samformer.model import SAMformer
@@ -93,10 +93,10 @@ def create(
 
 
 def _app(name: str, context: int | None = None, horizon: int | None = None) -> TimeseriesApp:
-    from isoform.core.config import resolve
+    from isoform.core.config import resolve_app
     from isoform.timeseries import DOMAIN
 
-    config = cast(TimeseriesApp, resolve(name, domain=DOMAIN))
+    config = cast(TimeseriesApp, resolve_app(name, domain=DOMAIN))
     changes = {key: value for key, value in (("context", context), ("horizon", horizon)) if value is not None}
     return config.model_copy(update={"model": config.model.model_copy(update=changes)})
 
@@ -113,7 +113,7 @@ def _with_weights(name: str, source: str, sizes: Sizes) -> nn.Module:
 
     if (Path(source) / "config.toml").exists():
         from isoform.core.engine.evaluate import load_model
-        from isoform.core.engine.run import RunFolder
+        from isoform.core.runs.folder import RunFolder
 
         return load_model(DOMAIN, RunFolder(source))
     from isoform.timeseries.pretrained import import_checkpoint

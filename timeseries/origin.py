@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.timeseries.data.calendar import stamps_of
 from isoform.timeseries.data.rows import variable_of
 from isoform.timeseries.data.series import Panel

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig, TimeseriesApp
 from isoform.timeseries.data import assemble, holidays, read
 from isoform.timeseries.data.columns import Table

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from isoform.core.drawing import INK, label, short
+from isoform.core.report.drawing import INK, label, short
 from isoform.timeseries.data.series import Panel
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from isoform.core.domain import Predictor, UserError
-from isoform.core.schema import AppConfig
+from isoform.core.config.schema import AppConfig
+from isoform.core.domain import Predictor
+from isoform.core.errors import UserError
 from isoform.timeseries import origin, outside
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.conformal import Calibration

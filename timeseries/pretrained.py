@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isoform.core.domain import ImportedModel, InitialWeights, UserError
-from isoform.core.foreign import CHANGEABLE, settings_of, table
+from isoform.core.config.schema import BackboneConfig
+from isoform.core.domain import ImportedModel, InitialWeights
+from isoform.core.errors import UserError
 from isoform.core.pretrained import state_dict_of, strip_prefix
-from isoform.core.restricted import read_checkpoint
-from isoform.core.schema import BackboneConfig
+from isoform.core.pretrained.checkpoint_file import read_checkpoint
+from isoform.core.pretrained.settings import CHANGEABLE, settings_of, table
 from isoform.timeseries.config import ModelConfig, TimeseriesApp, TokeniserConfig
 from isoform.timeseries.foreign import Found, refuse_contradictions
 from isoform.timeseries.itransformer import pretrained as itransformer
@@ -151,13 +152,13 @@ def initial_weights(source: str, config: TimeseriesApp) -> InitialWeights:
     Of an official checkpoint, another horizon, quantiles and covariates are no contradiction: what it lacks starts
     fresh.
     """
-    from isoform.core.engine import initial
+    from isoform.core.engine import warm_start
 
     path = Path(source)
     if path.is_dir():
-        return initial.read(source)
+        return warm_start.read(source)
     if path.suffix == ".safetensors" and path.is_file():
-        found = initial.read(source)
+        found = warm_start.read(source)
         if any(name.startswith("backbone.") for name in found.weights):
             return found
     said: dict[str, Any] = {"family": config.model.family}

@@ -17,8 +17,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from isoform.core.domain import Figure, InitialWeights
-from isoform.core.engine.run import RunFolder
 from isoform.core.engine.train import train
+from isoform.core.runs.folder import RunFolder
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.data.scaling import Scaling
 from isoform.timeseries.data.series import Panel

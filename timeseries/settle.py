@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from isoform.core.domain import UserError
-from isoform.core.schema import AppConfig
+from isoform.core.config.schema import AppConfig
+from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig, TimeseriesApp
 from isoform.timeseries.data.read import read_panel
 from isoform.timeseries.data.series import Panel

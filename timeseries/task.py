@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isoform.core.domain import Figure, InitialWeights, Task, UserError
-from isoform.core.schema import AppConfig
+from isoform.core.config.schema import AppConfig
+from isoform.core.domain import Figure, InitialWeights, Task
+from isoform.core.errors import UserError
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.conformal import Calibration
 from isoform.timeseries.data.scaling import Scaling

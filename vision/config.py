@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from isoform.core.schema import AppConfig, Floats, Names, Range, Table
+from isoform.core.config.schema import AppConfig, Floats, Names, Range, Table
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 
 SOURCES = ("mnist5k", "folder", "imagenet", "table", "mnist", "fashion-mnist", "cifar10", "cifar100", "auto")

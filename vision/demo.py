@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from isoform.core import demo, drawing
+from isoform.core.cli import demo
 from isoform.core.config import load_run_config
 from isoform.core.engine.evaluate import load_model
-from isoform.core.engine.run import RunFolder
+from isoform.core.report import drawing
+from isoform.core.runs.folder import RunFolder
 from isoform.vision import DOMAIN
 from isoform.vision.data.dataset import spread
 from isoform.vision.figures import draw_grid, guess_of

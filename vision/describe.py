@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from isoform.core.schema import AppConfig
+from isoform.core.config.schema import AppConfig
 from isoform.vision.config import VisionApp
 from isoform.vision.vit.size import activation_bytes, pair, token_count, vit_size
 
@@ -41,7 +41,7 @@ def describe(config: AppConfig, detail: bool = True) -> dict[str, Any]:
 def _detail(config: VisionApp, parameters: int) -> dict[str, Any]:
     import torch
 
-    from isoform.core.attention.choice import Request, explain_choice
+    from isoform.core.attention.dispatch import Request, explain_choice
     from isoform.core.engine.precision import resolve
     from isoform.vision.task import build_model
 

@@ -3,7 +3,7 @@
     timm         a folder that timm.create_model("local-dir:PATH") opens (the hub's layout)
     official     the checkpoint form of the code base that the weights came from
 
-and what every domain has: safetensors, onnx, openvino, bundle (core/export.py).
+and what every domain has: safetensors, onnx, openvino, bundle (core/inference/export.py).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from isoform.core import export
-from isoform.core.export import Exported, Graph
+from isoform.core.inference import export
+from isoform.core.inference.export import Exported, Graph
 from isoform.vision.config import VisionApp
 from isoform.vision.vit.pretrained.back import foreign_state, timm_model
 

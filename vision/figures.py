@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor, nn
 
-from isoform.core import metrics as M
 from isoform.core.domain import Figure
-from isoform.core.drawing import INK, label, short, to_svg, to_table
-from isoform.core.pictures import MOST_ROWS, calibration_figure, class_table, confusion_figure
+from isoform.core.report.classification import MOST_ROWS, calibration_figure, class_table, confusion_figure
+from isoform.core.report.drawing import INK, label, short, to_svg, to_table
+from isoform.core.supervised import metrics as M
 from isoform.vision.data.dataset import spread
 from isoform.vision.data.transforms import to_float
 from isoform.vision.maps import attention_map

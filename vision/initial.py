@@ -9,19 +9,20 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from isoform.core.domain import ImportedModel, InitialWeights, UserError
-from isoform.core.engine import initial
-from isoform.core.resize import change_channels, resize_patch_kernel, resize_position_table
+from isoform.core.domain import ImportedModel, InitialWeights
+from isoform.core.engine import warm_start
+from isoform.core.errors import UserError
 from isoform.vision.config import VisionApp
+from isoform.vision.vit.resize import change_channels, resize_patch_kernel, resize_position_table
 
 
 def initial_weights(source: str, config: VisionApp) -> InitialWeights:
     """A run folder, a file in isoform's names, or whatever `isoform vision import` reads (timm:NAME, a checkpoint)."""
     path = Path(source)
     if path.is_dir():
-        return initial.read(source)
+        return warm_start.read(source)
     if path.suffix == ".safetensors" and path.is_file():
-        found = initial.read(source)
+        found = warm_start.read(source)
         if any(name.startswith("backbone.") for name in found.weights):
             return found
     imported = foreign(source)

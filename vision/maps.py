@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from isoform.core.maps import last_attention
+from isoform.core.inference.attention_maps import last_attention
 
 
 def attention_map(model: nn.Module, images: Tensor) -> Tensor:

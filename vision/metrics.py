@@ -1,4 +1,4 @@
-"""How good predictions are, for several labels an image and for numbers; for one class see core/metrics.py.
+"""How good predictions are, for several labels an image and for numbers; for one class see core/supervised/metrics.py.
 
 N samples, K labels or targets. Everything is plain numpy on whole splits.
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from isoform.core.metrics import average_precision, mean, roc_auc
+from isoform.core.supervised.metrics import average_precision, mean, roc_auc
 
 
 def multilabel_metrics(probability_NK: np.ndarray, target_NK: np.ndarray) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 from isoform.vision.vit.model import SIZES, ViT, build_vit, sized
 
@@ -67,11 +67,11 @@ def _fresh(name: str, outputs: int | None, image: int | tuple[int, int] | None, 
 
 
 def _tables_of(name: str) -> tuple[Any, Any, Any]:
-    from isoform.core.config import app_names, resolve
+    from isoform.core.config import app_names, resolve_app
     from isoform.vision import DOMAIN
 
     if name in app_names("vision"):
-        app: Any = resolve(name, domain=DOMAIN)
+        app: Any = resolve_app(name, domain=DOMAIN)
     else:
         app = DOMAIN.import_weights(f"timm:{name}").config
     return app.tokeniser, app.backbone, app.head
@@ -82,7 +82,7 @@ def _with_weights(name: str, pretrained: bool | str) -> ViT:
 
     if isinstance(pretrained, str) and (Path(pretrained) / "config.toml").exists():
         from isoform.core.engine.evaluate import load_model
-        from isoform.core.engine.run import RunFolder
+        from isoform.core.runs.folder import RunFolder
 
         model: Any = load_model(DOMAIN, RunFolder(pretrained))
         return model

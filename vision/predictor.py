@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isoform.core import metrics as M
-from isoform.core.domain import Predictor, UserError
-from isoform.core.schema import AppConfig
+from isoform.core.config.schema import AppConfig
+from isoform.core.domain import Predictor
+from isoform.core.errors import UserError
+from isoform.core.supervised import metrics as M
 from isoform.vision.data.folders import list_images
 from isoform.vision.data.images import MAX_PIXELS, to_input
 from isoform.vision.data.transforms import Preprocess

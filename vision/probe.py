@@ -152,13 +152,13 @@ def of_trunk(task: VisionTask) -> dict[str, dict[str, dict[str, float]]]:
     At most 5,000 random training images are used, as for the other baselines; empty without training or validation
     images.
     """
-    from isoform.core.engine import initial
+    from isoform.core.engine import warm_start
 
     rows = task.data.rows
     if not task.config.train.init or not {"train", "val"} <= rows.keys():
         return {}
     model = task.build()
-    initial.load(task, model, task.initial_weights(task.config.train.init))
+    warm_start.load(task, model, task.initial_weights(task.config.train.init))
     chosen = {**rows, "train": np.random.default_rng(0).permutation(rows["train"])[:TRAIN_IMAGES]}
     size = task.config.eval.batch
     x = {

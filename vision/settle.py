@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from isoform.core.domain import UserError
-from isoform.core.schema import AppConfig, Table
+from isoform.core.config.schema import AppConfig, Table
+from isoform.core.errors import UserError
 from isoform.vision.config import VisionApp
 from isoform.vision.data.dataset import ImageData, spread
 from isoform.vision.data.images import open_image

@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isoform.core import tables
-from isoform.core.domain import Figure, InitialWeights, Task, UserError
-from isoform.core.metrics import multiclass_metrics, sigmoid, softmax
-from isoform.core.schema import AppConfig
+from isoform.core.config.schema import AppConfig
+from isoform.core.data import writers
+from isoform.core.domain import Figure, InitialWeights, Task
+from isoform.core.errors import UserError
+from isoform.core.supervised.metrics import multiclass_metrics, sigmoid, softmax
 from isoform.vision.baselines import baselines
 from isoform.vision.config import VisionApp
 from isoform.vision.data.dataset import ImageData, preprocessing
@@ -251,7 +252,7 @@ class VisionTask(Task):
             else:
                 row["target"] = "|".join(name for k, name in enumerate(self.classes) if targets[i, k] > 0.5)
         path = folder / f"{stem}.csv"
-        tables.write_rows(rows, path)
+        writers.write_rows(rows, path)
         return [path]
 
     def figures(self, model: nn.Module, outputs: Mapping[str, np.ndarray]) -> list[Figure]:

@@ -22,11 +22,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from isoform.core.attention.bias import Bias, Dense, Distance, Gaussians, PathTable, Sum, Table, materialise
-from isoform.core.attention.choice import Request, choose, explain_choice, refusal, sdpa_path
-from isoform.core.attention.packed import attention_packed
+from isoform.core.attention.dispatch import Request, choose, explain_choice, refusal, sdpa_path
+from isoform.core.attention.mask import Visible, Window, visible
 from isoform.core.attention.reference import attention_reference, probabilities
 from isoform.core.attention.sdpa import attention_sdpa
-from isoform.core.attention.visible import Visible, Window, visible
+from isoform.core.attention.varlen import attention_packed
 
 PLAIN = nullcontext()
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from isoform.core.attention.lookup import sum_rows
-from isoform.core.attention.visible import Rows
+from isoform.core.attention.embedding_sum import sum_rows
+from isoform.core.attention.mask import Rows
 
 ALL = slice(None)
 

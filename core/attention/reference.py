@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from isoform.core.attention.bias import Bias
-from isoform.core.attention.visible import Rows, Visible
-from isoform.core.dropout import LEVELS, kept
+from isoform.core.attention.mask import Rows, Visible
+from isoform.core.ops.dropout import LEVELS, kept
 
 
 def working_dtype(q: Tensor) -> torch.dtype:

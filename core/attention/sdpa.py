@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from isoform.core.attention.bias import Bias, materialise
-from isoform.core.attention.blocks import attention_blocks, mask_of
-from isoform.core.attention.kept import attention_kept
+from isoform.core.attention.chunked import attention_blocks, mask_of
+from isoform.core.attention.mask import Visible
 from isoform.core.attention.reference import attention_reference
-from isoform.core.attention.visible import Visible
+from isoform.core.attention.stored_probs import attention_kept
 
 FUSED_BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION]
 

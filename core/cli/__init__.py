@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from isoform.core.cli.console import Console
 from isoform.core.cli.parser import Context, UsageError, parse
-from isoform.core.domain import Preempted, RunError, UserError
+from isoform.core.errors import Preempted, RunError, UserError
 
 if TYPE_CHECKING:
     from isoform.core.domain import Domain

@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from isoform.core.cli.console import Console
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
+from isoform.core.version import __version__
 
 if TYPE_CHECKING:
     from isoform.core.domain import Domain
@@ -63,13 +64,23 @@ def parse(argv: Sequence[str], domains: Mapping[str, Callable[[], Domain]]) -> a
     parser.add_argument("--version", action="store_true", help="print the version and stop")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     _apps(
-        _verb(commands, "apps", "every app: data, model, parameters, status, expected metric and minutes", "show:apps")
+        _verb(
+            commands,
+            "apps",
+            "every app: data, model, parameters, status, expected metric and minutes",
+            "catalogue:apps",
+        )
     )
     _explain(
-        _verb(commands, "explain", "an app's settings and where each comes from; its model and memory", "show:explain")
+        _verb(
+            commands,
+            "explain",
+            "an app's settings and where each comes from; its model and memory",
+            "catalogue:explain",
+        )
     )
-    _report(_verb(commands, "report", "(re)write RUN/report.html; several runs side by side", "show:report"))
-    _bench(_verb(commands, "bench", "the benchmarks, side by side with peers", "show:bench"))
+    _report(_verb(commands, "report", "(re)write RUN/report.html; several runs side by side", "catalogue:report"))
+    _bench(_verb(commands, "bench", "the benchmarks, side by side with peers", "catalogue:bench"))
     named = next((word for word in argv if not word.startswith("-")), None)
     for name, load in domains.items():
         below = commands.add_parser(name, help=_summary(load))
@@ -95,10 +106,8 @@ def _summary(load: Callable[[], Domain]) -> str:
 
 
 def _version(context: Context) -> int:
-    import isoform
-
-    context.console.say(f"isoform {isoform.__version__}")
-    context.console.result = {"version": isoform.__version__}
+    context.console.say(f"isoform {__version__}")
+    context.console.result = {"version": __version__}
     return 0
 
 
@@ -128,13 +137,17 @@ def _verb(verbs: Any, name: str, summary: str, target: str) -> argparse.Argument
 def _domain(parser: argparse.ArgumentParser, domain: Domain) -> None:
     parser.description = domain.summary
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=_Parser, required=True)
-    _check(_verb(verbs, "check", "what was read, skipped and why; duplicates, leakage, a page of samples", "use:check"))
+    _check(
+        _verb(
+            verbs, "check", "what was read, skipped and why; duplicates, leakage, a page of samples", "run_verbs:check"
+        )
+    )
     _train(_verb(verbs, "train", "train an app, then evaluate its best checkpoint once on test", "train:train"))
-    _eval(_verb(verbs, "eval", "evaluate a run", "use:evaluate"))
-    _predict(_verb(verbs, "predict", "one row an input, in input order", "use:predict"))
-    _embed(_verb(verbs, "embed", "features of a frozen trunk", "use:embed"))
-    _import(_verb(verbs, "import", "turn a foreign checkpoint into a run folder", "convert:import_"))
-    _export(_verb(verbs, "export", "write a run's model in another format", "convert:export"), sorted(domain.export))
+    _eval(_verb(verbs, "eval", "evaluate a run", "run_verbs:evaluate"))
+    _predict(_verb(verbs, "predict", "one row an input, in input order", "run_verbs:predict"))
+    _embed(_verb(verbs, "embed", "features of a frozen trunk", "run_verbs:embed"))
+    _import(_verb(verbs, "import", "turn a foreign checkpoint into a run folder", "weights:import_"))
+    _export(_verb(verbs, "export", "write a run's model in another format", "weights:export"), sorted(domain.export))
     for name, verb in domain.verbs.items():
         extra = verbs.add_parser(name, help=verb.help, description=verb.help)
         verb.arguments(extra)

@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from isoform.core import actions
+from isoform.core import api
 from isoform.core.cli.parser import Context
-from isoform.core.domain import Preempted
+from isoform.core.errors import Preempted
 
 _FLAGS = {"init": "train.init", "freeze": "train.freeze", "epochs": "train.epochs", "seed": "train.seed"}
 
@@ -17,13 +17,13 @@ def train(context: Context) -> int:
     """Trains an app (with one seed, or several) and shows its metrics beside the baselines."""
     args, console = context.args, context.console
     flags = {key: getattr(args, flag) for flag, key in _FLAGS.items() if getattr(args, flag) is not None}
-    request = actions.Request(context.domain, args.app, args.apps, tuple(args.sets), flags)
+    request = api.Request(context.domain, args.app, args.apps, tuple(args.sets), flags)
     options: dict[str, Any] = {"resume": args.resume, "progress": not console.json, "say": console.say}
     try:
         if args.seeds is None:
-            run = actions.train(request, args.run_dir, **options)
+            run = api.train(request, args.run_dir, **options)
         else:
-            run = actions.train_seeds(request, args.seeds, args.run_dir, **options)
+            run = api.train_seeds(request, args.seeds, args.run_dir, **options)
     except KeyboardInterrupt:
         raise Preempted("interrupted; the same command with --resume goes on") from None
     if args.seeds is None:

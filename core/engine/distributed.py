@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from isoform.core.domain import Domain, Preempted, Tally, Task, UserError
+from isoform.core.domain import Domain, Tally, Task
 from isoform.core.engine import distributed, loader, precision
-from isoform.core.engine.run import RunFolder
+from isoform.core.errors import Preempted, UserError
+from isoform.core.runs.folder import RunFolder
 
 
 def evaluate(

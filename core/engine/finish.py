@@ -11,12 +11,14 @@ import torch
 from torch import nn
 
 from isoform.core.config import dump_toml
-from isoform.core.domain import Task, UserError
-from isoform.core.engine import checkpoint as checkpoints
-from isoform.core.engine import report, results
+from isoform.core.config.schema import AppConfig
+from isoform.core.domain import Task
 from isoform.core.engine.evaluate import evaluate, load_weights
-from isoform.core.engine.run import RunFolder
-from isoform.core.schema import AppConfig
+from isoform.core.errors import UserError
+from isoform.core.report import page
+from isoform.core.runs import checkpoint as checkpoints
+from isoform.core.runs import results
+from isoform.core.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from isoform.core.engine.train import Loop
@@ -88,7 +90,7 @@ def finish(loop: Loop, command: str) -> dict[str, Any]:
     run.write_text("card.md", results.card(task, found, command=command, weights_sha256=digest, initial=place.initial))
     if outputs is not None:
         run.write_json("figures.json", [asdict(figure) for figure in task.figures(model, outputs)])
-    report.write_report([run.path])
+    page.write_report([run.path])
     split = "test" if "test" in metrics else "val"
     if metrics:
         loop.show.say(f"{split} (best checkpoint, step {best}): {_shown(metrics[split])}")

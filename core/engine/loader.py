@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from isoform.core.domain import Batch, Task, UserError
+from isoform.core.domain import Batch, Task
+from isoform.core.errors import UserError
 
 # The independent random streams of a run, the last number of every seed below.
 ORDER, AUGMENT, MIX, FORWARD = range(4)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from isoform.core.domain import RunError
+from isoform.core.errors import RunError
 
 
 class Meter:

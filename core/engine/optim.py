@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from isoform.core.schema import TrainConfig
+from isoform.core.config.schema import TrainConfig
 
 _BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
 _INPUT = re.compile(r"(?:^|\.)tokeniser\.|(?:^|[._])(?:token|tokens|pos|position|positions|embed)(?:[._]|$)")

@@ -16,15 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isoform.core.domain import Batch, Preempted, RunError, Task, UserError
-from isoform.core.engine import checkpoint as checkpoints
-from isoform.core.engine import distributed, finish, initial, loader, optim, precision
-from isoform.core.engine.display import Display
+from isoform.core.domain import Batch, Task
+from isoform.core.engine import distributed, finish, loader, optim, precision, warm_start
+from isoform.core.engine.determinism import reproducible, seed_forward
 from isoform.core.engine.evaluate import evaluate, to_device
-from isoform.core.engine.guard import StopSignal, reproducible, seed_forward
 from isoform.core.engine.meter import Finite, Meter
-from isoform.core.engine.run import RunFolder
+from isoform.core.engine.progress import Display
 from isoform.core.engine.sam import Sam
+from isoform.core.engine.signals import StopSignal
+from isoform.core.errors import Preempted, RunError, UserError
+from isoform.core.runs import checkpoint as checkpoints
+from isoform.core.runs.folder import RunFolder
 
 
 def train(
@@ -155,7 +157,7 @@ class Loop:
 
     def _load_initial(self, source: str) -> None:
         start = self.task.initial_weights(source)
-        for line in initial.load(self.task, self.model, start):
+        for line in warm_start.load(self.task, self.model, start):
             self.show.say(line)
         if self.ema is not None:
             self.ema = optim.Ema(self.model, self.config.ema)

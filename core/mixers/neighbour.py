@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isoform.core.linear import Linear
+from isoform.core.config.schema import BackboneConfig
 from isoform.core.mixers.contract import Context, Traits
-from isoform.core.schema import BackboneConfig
+from isoform.core.ops.linear import Linear
 
 LIMIT = 5.0  # what scores are clamped to before their exponential
 EPS = 1e-6  # beside the denominator

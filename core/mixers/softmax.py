@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from isoform.core.attention import attention
-from isoform.core.linear import Linear
+from isoform.core.config.schema import BackboneConfig
 from isoform.core.mixers.contract import Context, Traits
 from isoform.core.norms import make_norm
+from isoform.core.ops.linear import Linear
+from isoform.core.ops.matmul import linear
+from isoform.core.ops.recompute import Deferred, forgetting
 from isoform.core.positions import rotate
-from isoform.core.products import linear
-from isoform.core.recompute import Deferred, forgetting
-from isoform.core.schema import BackboneConfig
 
 
 class SoftmaxAttention(nn.Module):

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from isoform.core.domain import UserError
-from isoform.core.restricted import read_checkpoint
+from isoform.core.errors import UserError
+from isoform.core.pretrained.checkpoint_file import read_checkpoint
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.columns import pick
 from isoform.molecules.data.labelled import Labelled

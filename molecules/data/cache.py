@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.graphs import HOPS, GraphStore, build_store, select
 from isoform.molecules.data.records import Molecules, PackedGraphs

@@ -12,8 +12,9 @@ import numpy as np
 from rdkit import Chem
 from rdkit.Chem.MolStandardize import rdMolStandardize
 
-from isoform.core.domain import CheckReport, UserError
-from isoform.core.schema import AppConfig
+from isoform.core.config.schema import AppConfig
+from isoform.core.domain import CheckReport
+from isoform.core.errors import UserError
 from isoform.molecules.config import DataConfig, MoleculesApp
 from isoform.molecules.data.check_page import draw_page
 from isoform.molecules.data.duplicates import SAME, leaks, merge, repeated

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from isoform.core.domain import UserError
-from isoform.core.fields import suggest
+from isoform.core.config.keys import suggest
+from isoform.core.errors import UserError
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.parsing import looks_like_smiles
 from isoform.molecules.data.tables import SMILES_NAMES, Rows, is_smiles_name, plain_name

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.molecules.config import DataConfig, MoleculesApp
 from isoform.molecules.data.cache import graph_store
 from isoform.molecules.data.columns import SPLITS

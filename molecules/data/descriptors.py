@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.molecules.data.cache import cache_folder, processors
 from isoform.molecules.data.processes import Processes, answer, live
 

@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.molecules.data.paths import UNREACHABLE, shortest_paths
 from isoform.molecules.data.records import PackedGraphs
 

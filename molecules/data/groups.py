@@ -8,7 +8,7 @@ import numpy as np
 from rdkit.Chem import rdFingerprintGenerator
 from rdkit.Chem.Scaffolds import MurckoScaffold
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.molecules.data.parsing import MOST_ATOMS, parse_smiles, quiet
 
 RADIUS, BITS = 2, 2048  # of Morgan's fingerprint (ECFP4)

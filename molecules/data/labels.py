@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.columns import MISSING, Numbers, boolean_of, numbers_of, shown
 from isoform.molecules.data.tables import Rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.molecules.data.records import PackedGraphs
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.duplicates import merge, refuse_leaks
 from isoform.molecules.data.labelled import Labelled, take

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from isoform.core.domain import RunError
+from isoform.core.errors import RunError
 from isoform.molecules.data.featurise import Featurised, Options, featurise_chunk, joined
 
 SECONDS = 20.0  # for one text; a thousand times what the largest molecules take

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from isoform.core.domain import UserError
-from isoform.core.fields import suggest
+from isoform.core.config.keys import suggest
+from isoform.core.errors import UserError
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.columns import pick
 from isoform.molecules.data.labelled import Labelled

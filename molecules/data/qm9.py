@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.columns import pick
 from isoform.molecules.data.labelled import Labelled

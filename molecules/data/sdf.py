@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.molecules.data.parsing import MOST_BLOCK, canonical, parse_block
 from isoform.molecules.data.tables import MOST_CELLS, Rows, open_text, read_rows
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.molecules.data.parsing import looks_like_smiles
 
 MOST_BYTES = 4 * 2**30  # of a file, unpacked

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from isoform.core.domain import UserError
-from isoform.core.unpickler import ERRORS, Refused, RestrictedUnpickler, Storage, unpickle
+from isoform.core.errors import UserError
+from isoform.core.pretrained.unpickler import ERRORS, Refused, RestrictedUnpickler, Storage, unpickle
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.labelled import Labelled
 from isoform.molecules.data.pack import pack

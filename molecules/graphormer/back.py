@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from isoform.core.domain import UserError
-from isoform.core.foreign import differences, widths_of
-from isoform.core.schema import BackboneConfig
+from isoform.core.config.schema import BackboneConfig
+from isoform.core.errors import UserError
+from isoform.core.pretrained.settings import differences, widths_of
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.graphormer.model import TRUNK
 from isoform.molecules.graphormer.official import ACTIVATIONS, official_config

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from isoform.core.attention.bias import Dense
 from isoform.core.backbone import Backbone
-from isoform.core.schema import BackboneConfig
+from isoform.core.config.schema import BackboneConfig
 from isoform.core.tokens import Tokens
 from isoform.molecules.atoms import Batch
 from isoform.molecules.config import MoleculesApp

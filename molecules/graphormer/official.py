@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from isoform.core.domain import UserError
-from isoform.core.foreign import switch, table
-from isoform.core.schema import BackboneConfig
+from isoform.core.config.schema import BackboneConfig
+from isoform.core.errors import UserError
+from isoform.core.pretrained.settings import switch, table
 from isoform.molecules.config import HeadConfig, MoleculesApp, TokeniserConfig
 from isoform.molecules.graphormer.model import TRUNK
 

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isoform.core import hub
-from isoform.core.domain import ImportedModel, InitialWeights, UserError
-from isoform.core.foreign import CHANGEABLE, need, settings_of, table, widths_of
-from isoform.core.pretrained import Layout, Rule, join, rename, reshape, state_dict_of
-from isoform.core.restricted import read_checkpoint
-from isoform.core.schema import BackboneConfig
+from isoform.core.config.schema import BackboneConfig
+from isoform.core.domain import ImportedModel, InitialWeights
+from isoform.core.errors import UserError
+from isoform.core.pretrained import Layout, Rule, hub, join, rename, reshape, state_dict_of
+from isoform.core.pretrained.checkpoint_file import read_checkpoint
+from isoform.core.pretrained.settings import CHANGEABLE, need, settings_of, table, widths_of
 from isoform.molecules.config import HeadConfig, ModelConfig, MoleculesApp, TokeniserConfig
 from isoform.molecules.graphormer.model import TRUNK
 from isoform.molecules.graphormer.official import graphormer_settings
@@ -267,13 +267,13 @@ def initial_weights(source: str, config: MoleculesApp) -> InitialWeights:
     Of an official checkpoint, other outputs are no contradiction: a head of another size starts fresh. Matrices of hops
     beyond what the app's score holds are left out.
     """
-    from isoform.core.engine import initial
+    from isoform.core.engine import warm_start
 
     path = Path(source)
     if path.is_dir() and not (path / "config.json").exists():
-        return initial.read(source)
+        return warm_start.read(source)
     if path.suffix == ".safetensors" and path.is_file():
-        found = initial.read(source)
+        found = warm_start.read(source)
         if any(name.startswith("backbone.") for name in found.weights):
             return found
     b = config.backbone

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from isoform.core.config.schema import BackboneConfig
 from isoform.core.norms import make_norm
-from isoform.core.schema import BackboneConfig
 from isoform.core.tokens import Pair, Tokens
 from isoform.molecules.atoms import Atoms, Batch, valid_of
 from isoform.molecules.config import TokeniserConfig

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from isoform.core.config.schema import BackboneConfig
 from isoform.core.edges import Edges
 from isoform.core.norms import make_norm
-from isoform.core.schema import BackboneConfig
 from isoform.core.tokens import Tokens
 from isoform.molecules.atoms import Atoms, Batch, Features, valid_of
 from isoform.molecules.config import TokeniserConfig

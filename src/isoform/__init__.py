@@ -13,18 +13,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from isoform.core.version import __version__
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from torch import nn
 
-    from isoform.core.actions import Run
+    from isoform.core.api import Run
     from isoform.core.domain import Predictor
 
 __all__ = ["__version__", "create", "load", "train"]
-
-__version__ = "0.1.0"
 
 
 def load(run: str | Path, checkpoint: str = "best") -> Predictor:
@@ -33,7 +33,7 @@ def load(run: str | Path, checkpoint: str = "best") -> Predictor:
     `checkpoint`: "best", "last" or a step; its averaged weights where it has them. Raises UserError where `run` isn't a
     run folder or is damaged.
     """
-    from isoform.core.actions import load_predictor
+    from isoform.core.api import load_predictor
     from isoform.core.config import run_domain
     from isoform.registry import domain
 
@@ -50,8 +50,8 @@ def train(
     `train__lr=1e-3`; `isoform explain APP` lists them. `run_dir` defaults to runs/APP-seedN; `apps` is a file of your
     own apps. Raises ConfigError (a UserError) with every mistake in the settings at once.
     """
-    from isoform.core.actions import Request
-    from isoform.core.actions import train as start
+    from isoform.core.api import Request
+    from isoform.core.api import train as start
     from isoform.registry import named
 
     domain, name = named(app)

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import isoform
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 
 if TYPE_CHECKING:
     from isoform.core.domain import Domain
@@ -26,7 +26,7 @@ def domains() -> dict[str, Callable[[], Domain]]:
 def domain(name: str) -> Domain:
     """The domain of that name. Raises UserError where there is none in this release."""
     if name not in domains():
-        from isoform.core.fields import suggest
+        from isoform.core.config.keys import suggest
 
         hint = suggest(name, domains()) or f"; there are {', '.join(domains())}"
         raise UserError(f"{name}: unknown domain{hint}")

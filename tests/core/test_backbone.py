@@ -11,8 +11,8 @@ from torch import nn
 
 from isoform.core import mixers
 from isoform.core.backbone import Backbone
+from isoform.core.config.schema import BackboneConfig
 from isoform.core.mixers import Traits
-from isoform.core.schema import BackboneConfig
 from isoform.core.tokens import Tokens
 from isoform.core.wrap import keep_path
 

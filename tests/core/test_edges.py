@@ -8,8 +8,8 @@ from torch import Tensor
 
 from isoform.core.attention.bias import Dense
 from isoform.core.backbone import Backbone
+from isoform.core.config.schema import BackboneConfig
 from isoform.core.edges import Edges
-from isoform.core.schema import BackboneConfig
 from isoform.core.tokens import Tokens
 
 B, N, D, U = 2, 5, 12, 7

@@ -18,9 +18,9 @@ from checks import (
     assert_permutation_equivariant,
 )
 from isoform.core.backbone import Backbone
+from isoform.core.config.schema import BackboneConfig
 from isoform.core.edges import Edges
 from isoform.core.mixers import MIXERS
-from isoform.core.schema import BackboneConfig
 from isoform.core.tokens import Pair, Tokens
 
 B, N, M, HEADS, HEAD_DIM, MLP, COND, HOPS = 2, 7, 5, 6, 4, 13, 11, 3

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from isoform.core.backbone import Backbone
+from isoform.core.config.schema import BackboneConfig
 from isoform.core.edges import Edges
 from isoform.core.norms import BatchNorm, make_norm
-from isoform.core.schema import BackboneConfig
 from isoform.core.tokens import Tokens
 
 B, N, D = 3, 7, 5

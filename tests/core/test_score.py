@@ -7,7 +7,7 @@ import torch
 
 from checks import assert_close_named
 from isoform.core.attention.bias import materialise
-from isoform.core.schema import BackboneConfig
+from isoform.core.config.schema import BackboneConfig
 from isoform.core.score import GraphScore, make_score
 from isoform.core.tokens import Pair, Tokens
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from checks import assert_close_named, assert_same_bits
 from golden import trunk_layouts as layouts
 from isoform.core.backbone import Backbone
+from isoform.core.config.schema import BackboneConfig
 from isoform.core.pretrained import Layout
-from isoform.core.schema import BackboneConfig
 from isoform.core.tokens import Pair, Tokens
 from isoform.molecules.graphormer.pretrained import trunk_layout as graphormer_trunk
 from isoform.timeseries.itransformer.pretrained import trunk_layout as itransformer_trunk

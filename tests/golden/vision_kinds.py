@@ -13,12 +13,12 @@ from torch import Tensor
 from checks import assert_same_bits
 from golden.cases import Case
 from isoform.core.domain import ImportedModel
-from isoform.core.resize import resize_patch_kernel, resize_position_table
 from isoform.vision import DOMAIN
 from isoform.vision.vit.model import ViT
 from isoform.vision.vit.pretrained import import_checkpoint
 from isoform.vision.vit.pretrained.back import foreign_state, layout_of
 from isoform.vision.vit.pretrained.official import mae_settings
+from isoform.vision.vit.resize import resize_patch_kernel, resize_position_table
 
 
 def size_of(name: str) -> tuple[int, int]:

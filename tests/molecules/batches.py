@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isoform.core.schema import BackboneConfig
+from isoform.core.config.schema import BackboneConfig
 from isoform.molecules.config import HeadConfig, ModelConfig, MoleculesApp, TokeniserConfig
 from isoform.molecules.data.collate import collate
 from isoform.molecules.data.featurise import featurise_many

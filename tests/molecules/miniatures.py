@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.parsing import parse_smiles
 

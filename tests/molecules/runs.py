@@ -6,8 +6,8 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from isoform.core.engine.run import RunFolder
 from isoform.core.engine.train import train
+from isoform.core.runs.folder import RunFolder
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.task import MoleculesTask
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from isoform.core.metrics import softmax
+from isoform.core.supervised.metrics import softmax
 from isoform.molecules.conformal import LEVELS, Calibration, calibrate
 
 

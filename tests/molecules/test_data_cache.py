@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data import cache
 from isoform.molecules.data.featurise import featurise_many

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.molecules.data.featurise import featurise, featurise_many
 from isoform.molecules.data.graphs import (
     MOST_VALUE,

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from isoform.core.domain import RunError
+from isoform.core.errors import RunError
 from isoform.molecules.data import featurise as featurising
 from isoform.molecules.data.featurise import Options, featurise_chunk, featurise_many, joined
 from isoform.molecules.data.processes import Processes

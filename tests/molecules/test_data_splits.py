@@ -10,7 +10,7 @@ from rdkit import DataStructs
 from rdkit.Chem import rdFingerprintGenerator
 from rdkit.ML.Cluster import Butina
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.molecules.data.groups import SIMILAR, cluster_groups, fingerprints, scaffold_groups, similar_rows
 from isoform.molecules.data.parsing import parse_smiles
 from isoform.molecules.data.prepare import load_molecules, parsing_asked, prepare

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.molecules.data.prepare import load_molecules
 from isoform.molecules.data.read import read_molecules
 from isoform.molecules.data.zinc import read_pickle

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.molecules.data import descriptors as D
 from isoform.molecules.data.descriptors import NAMES, Normaliser, compute, descriptors
 

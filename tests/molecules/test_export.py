@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 import isoform
 from checks import assert_same_bits
 from isoform.core import cli
-from isoform.core.domain import UserError
 from isoform.core.engine.evaluate import load_model
-from isoform.core.engine.run import RunFolder
-from isoform.core.restricted import read_checkpoint
+from isoform.core.errors import UserError
+from isoform.core.pretrained.checkpoint_file import read_checkpoint
+from isoform.core.runs.folder import RunFolder
 from isoform.molecules import DOMAIN, export
 from isoform.molecules.graphormer.pretrained import import_checkpoint
 

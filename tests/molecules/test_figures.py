@@ -13,8 +13,8 @@ import torch
 from matplotlib.figure import Figure
 
 from isoform.core.engine.evaluate import evaluate
-from isoform.core.engine.report import inline_svg
-from isoform.core.metrics import average_precision, roc_auc
+from isoform.core.report.page import inline_svg
+from isoform.core.supervised.metrics import average_precision, roc_auc
 from isoform.molecules import demo
 from isoform.molecules.attribution import average_atom, contributions
 from isoform.molecules.cases import judged, told

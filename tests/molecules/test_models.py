@@ -9,9 +9,9 @@ import torch
 from rdkit import Chem
 from torch import Tensor
 
-from isoform.core.domain import UserError
-from isoform.core.schema import BackboneConfig
-from isoform.core.size import backbone_size
+from isoform.core.config.parameter_count import backbone_size
+from isoform.core.config.schema import BackboneConfig
+from isoform.core.errors import UserError
 from isoform.molecules.data.featurise import featurise
 from isoform.molecules.graphormer.model import SIZES, sized
 from isoform.molecules.gt.model import TRUNK as GT_TRUNK

@@ -15,9 +15,9 @@ from rdkit.Chem import rdFingerprintGenerator
 
 import isoform
 from isoform.core import cli
-from isoform.core.domain import UserError
 from isoform.core.engine.evaluate import load_model
-from isoform.core.engine.run import RunFolder
+from isoform.core.errors import UserError
+from isoform.core.runs.folder import RunFolder
 from isoform.molecules import DOMAIN
 from isoform.molecules.predictor import MoleculePredictor, Named, expand_inputs, rows_of
 

@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from checks import assert_same_bits
-from isoform.core.domain import ImportedModel, UserError
-from isoform.core.foreign import differences
-from isoform.core.schema import BackboneConfig
+from isoform.core.config.schema import BackboneConfig
+from isoform.core.domain import ImportedModel
+from isoform.core.errors import UserError
+from isoform.core.pretrained.settings import differences
 from isoform.molecules.config import HeadConfig, ModelConfig, MoleculesApp, TokeniserConfig
 from isoform.molecules.graphormer.back import official_state, unlike, write_fairseq, write_transformers
 from isoform.molecules.graphormer.model import sized

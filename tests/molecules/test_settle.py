@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.molecules.data.dataset import data_of
 from isoform.molecules.settle import settle
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from isoform.core.cli import main
-from isoform.core.domain import UserError
 from isoform.core.engine.evaluate import evaluate_run, load_model
-from isoform.core.engine.run import RunFolder
+from isoform.core.errors import UserError
+from isoform.core.runs.folder import RunFolder
 from isoform.molecules import DOMAIN
 from isoform.molecules.task import MoleculesTask, task_of_run
 

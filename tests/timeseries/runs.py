@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from isoform.core.engine.run import RunFolder
 from isoform.core.engine.train import train
+from isoform.core.runs.folder import RunFolder
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.task import TimeseriesTask
 

@@ -12,7 +12,7 @@ import pytest
 
 import isoform
 from isoform.core.cli import main
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.timeseries import DOMAIN
 from isoform.timeseries.backtest import backtest
 from isoform.timeseries.refit import recipe

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import isoform
-from isoform.core.apps import built_in
+from isoform.core.config.layers import built_in
 from isoform.timeseries import baselines
 from isoform.timeseries.task import TimeseriesTask
 

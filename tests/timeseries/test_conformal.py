@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isoform.core.domain import UserError
-from isoform.core.engine.run import RunFolder
+from isoform.core.errors import UserError
+from isoform.core.runs.folder import RunFolder
 from isoform.timeseries.conformal import LEVELS, Calibration, calibrate, fit
 
 N, H, V = 211, 3, 2

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.axis import bins, localise, make_axis, merge, taker
 from isoform.timeseries.data.frequency import parse_freq

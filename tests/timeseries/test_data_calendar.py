@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.timeseries.data import holidays
 from isoform.timeseries.data.calendar import marks, names, stamps_of
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.timeseries.data.check import check
 from isoform.timeseries.data.read import read_frame
 from isoform.timeseries.data.survey import blocks, leaking_covariates, repeated_windows, survey

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.timeseries.data.stamps import parse_stamps, unit_of
 
 MOMENT = "2024-02-29T13:05:00"

@@ -12,7 +12,7 @@ import zarr
 from torch.utils.data import DataLoader
 
 from checks import assert_same_bits
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.timeseries.data import rows
 from isoform.timeseries.data.read import read_panel
 from isoform.timeseries.data.rows import DiskRows

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from checks import assert_same_bits
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.timeseries.data.calendar import marks
 from isoform.timeseries.data.fill import fill
 from isoform.timeseries.data.scaling import Scaling

@@ -15,10 +15,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import isoform
-from isoform.core.actions import write_imported
-from isoform.core.domain import ImportedModel, UserError
+from isoform.core.api import write_imported
+from isoform.core.domain import ImportedModel
 from isoform.core.engine.evaluate import load_model
-from isoform.core.engine.run import RunFolder
+from isoform.core.errors import UserError
+from isoform.core.runs.folder import RunFolder
 from isoform.timeseries import DOMAIN, export
 from isoform.timeseries.pretrained import import_checkpoint
 

@@ -11,9 +11,9 @@ import pytest
 import xarray as xr
 
 import isoform
-from isoform.core import drawing
 from isoform.core.cli import main
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
+from isoform.core.report import drawing
 from isoform.timeseries import DOMAIN, outside, plots
 from isoform.timeseries.forecast import columns_of, parse_levels, write
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from checks import assert_padding_ignored, assert_permutation_equivariant
-from isoform.core.domain import UserError
-from isoform.core.schema import BackboneConfig
+from isoform.core.config.schema import BackboneConfig
+from isoform.core.errors import UserError
 from isoform.core.tokens import Tokens
 from isoform.timeseries.config import AugmentConfig, HeadConfig, ModelConfig, TimeseriesApp, TokeniserConfig
 from isoform.timeseries.head import ForecastHead

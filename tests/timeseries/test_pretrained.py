@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from checks import assert_same_bits
-from isoform.core.domain import ImportedModel, UserError
-from isoform.core.schema import BackboneConfig
+from isoform.core.config.schema import BackboneConfig
+from isoform.core.domain import ImportedModel
+from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig, HeadConfig, ModelConfig, TimeseriesApp, TokeniserConfig
 from isoform.timeseries.itransformer.pretrained import itransformer_settings
 from isoform.timeseries.models import Sizes, build_model

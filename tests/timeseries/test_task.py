@@ -13,7 +13,7 @@ import xarray as xr
 import isoform
 from isoform.core import config as configs
 from isoform.core.cli import main
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.timeseries import DOMAIN
 from isoform.timeseries.task import TimeseriesTask
 
@@ -42,7 +42,7 @@ def sines(tmp_path_factory):
 
 def app(path, *sets, name="itransformer-tiny"):
     drop = ["data.val_from", "data.test_from", "data.until"] if name == "itransformer-tiny" else []
-    config = configs.resolve(name, domain=DOMAIN, sets=[*SMALL, f"data.path={path}", *sets])
+    config = configs.resolve_app(name, domain=DOMAIN, sets=[*SMALL, f"data.path={path}", *sets])
     plain = {key.split(".")[1]: None for key in drop}
     return config.model_copy(update={"data": config.data.model_copy(update=plain)})
 
@@ -150,7 +150,7 @@ def test_too_few_rows_are_one_sentence(tmp_path):
 
 
 def test_settling_twice_changes_nothing(sines):
-    config = configs.resolve("itransformer-own", domain=DOMAIN, sets=[f"data.path={sines}"])
+    config = configs.resolve_app("itransformer-own", domain=DOMAIN, sets=[f"data.path={sines}"])
     once, notes = DOMAIN.settle(config)
     assert notes and DOMAIN.settle(once) == (once, [])
     assert (once.model.horizon, once.backbone.dim) == (24, 64) and isinstance(once.train.epochs, int)

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.vision.config import DataConfig
 from isoform.vision.data.arrays import read_idx_file
 from isoform.vision.data.sources import read_records

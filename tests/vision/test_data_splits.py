@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.vision.config import DataConfig
 from isoform.vision.data.records import ArrayImages, Records
 from isoform.vision.data.splits import split_rows, torn_groups

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.vision.config import AugmentConfig
 from isoform.vision.data.randaugment import OPERATIONS, RandAugment
 from isoform.vision.data.transforms import Augment, Preprocess, jitter, random_area, resize, to_float

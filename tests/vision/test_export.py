@@ -13,11 +13,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from isoform.core.actions import write_imported
+from isoform.core.api import write_imported
 from isoform.core.config import bare
-from isoform.core.domain import ImportedModel, UserError
+from isoform.core.domain import ImportedModel
 from isoform.core.engine.evaluate import load_model
-from isoform.core.engine.run import RunFolder
+from isoform.core.errors import UserError
+from isoform.core.runs.folder import RunFolder
 from isoform.vision import DOMAIN, export
 from isoform.vision.data.transforms import Preprocess
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.vision.data import images as I
 from isoform.vision.data.images import MAX_PIXELS, read_image, to_input
 

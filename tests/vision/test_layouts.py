@@ -17,11 +17,12 @@ import timm
 from timm.models.vision_transformer import checkpoint_filter_fn
 
 from isoform.core.config import bare
-from isoform.core.domain import ImportedModel, UserError
-from isoform.core.resize import resize_patch_kernel, resize_position_table
+from isoform.core.domain import ImportedModel
+from isoform.core.errors import UserError
 from isoform.vision import DOMAIN
 from isoform.vision.vit.pretrained import import_checkpoint
 from isoform.vision.vit.pretrained.back import foreign_state, timm_model
+from isoform.vision.vit.resize import resize_patch_kernel, resize_position_table
 
 SMALL = {"depth": 2, "img_size": 48, "num_classes": 7}
 

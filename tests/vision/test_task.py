@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from isoform.core.domain import UserError
 from isoform.core.engine import loader
-from isoform.core.engine.run import RunFolder
 from isoform.core.engine.train import train
+from isoform.core.errors import UserError
+from isoform.core.runs.folder import RunFolder
 from isoform.vision.data.sources import other_data
 from isoform.vision.predictor import VisionPredictor, expand_inputs
 from isoform.vision.settle import settle
@@ -262,9 +262,9 @@ def test_auto_takes_the_model_of_the_run_it_starts_from(folder, tmp_path):
     assert not any("pretrained" in note for note in notes)
     task = VisionTask(settled)
     model = task.build()
-    from isoform.core.engine import initial
+    from isoform.core.engine import warm_start
 
-    lines = initial.load(task, model, task.initial_weights(str(tmp_path / "first")))
+    lines = warm_start.load(task, model, task.initial_weights(str(tmp_path / "first")))
     assert "tensors from vision/test" in lines[0] and len(lines) == 1
 
 

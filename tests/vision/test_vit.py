@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from isoform.core.schema import BackboneConfig
+from isoform.core.config.schema import BackboneConfig
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 from isoform.vision.vit.model import SIZES, build_vit, sized
 from isoform.vision.vit.size import token_count, vit_size

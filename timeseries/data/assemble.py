@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.axis import Axis, make_axis, taker
 from isoform.timeseries.data.columns import (

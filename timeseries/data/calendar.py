@@ -15,7 +15,7 @@ import pandas as pd
 from pandas.tseries import offsets
 from pandas.tseries.frequencies import to_offset
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.timeseries.data.frequency import parse_freq
 from isoform.timeseries.data.series import Panel
 

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from isoform.core.domain import CheckReport, UserError
-from isoform.core.schema import AppConfig
+from isoform.core.config.schema import AppConfig
+from isoform.core.domain import CheckReport
+from isoform.core.errors import UserError
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.data.series import Panel
 from isoform.timeseries.data.splits import SPLITS, Borders, borders_of, window_counts
@@ -234,7 +235,7 @@ def _svg(
     """Least and most value along time, the splits behind it."""
     from matplotlib.figure import Figure
 
-    from isoform.core.drawing import label, to_svg
+    from isoform.core.report.drawing import label, to_svg
 
     low, high, missing = picture
     series = panel.series[number]

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from isoform.core.domain import UserError
-from isoform.core.fields import suggest
+from isoform.core.config.keys import suggest
+from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.series import Findings
 from isoform.timeseries.data.stamps import UNITS, unit_of

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 
 DAY = 86_400_000_000_000
 HOUR = DAY // 24

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import pandas as pd
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 
 NAME = "holiday"  # of the covariate
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.timeseries.data import calendar, holidays
 from isoform.timeseries.data.scaling import Moments, Scaling
 from isoform.timeseries.data.series import Panel

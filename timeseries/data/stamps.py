@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 
 NAT = np.datetime64("NaT", "ns")
 UNITS = ("year", "month", "day", "hour", "minute", "second")

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from isoform.core.domain import UserError
-from isoform.core.foreign import differences, need, settings_of, switch, table
+from isoform.core.config.schema import BackboneConfig
+from isoform.core.errors import UserError
 from isoform.core.pretrained import Layout, Rule, join, rename, squeeze
-from isoform.core.schema import BackboneConfig
+from isoform.core.pretrained.settings import differences, need, settings_of, switch, table
 from isoform.timeseries.config import ModelConfig, TimeseriesApp, TokeniserConfig
 from isoform.timeseries.foreign import Found
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isoform.core.dropout import Dropout
-from isoform.core.linear import Linear
+from isoform.core.ops.dropout import Dropout
+from isoform.core.ops.linear import Linear
 from isoform.core.tokens import Tokens
 from isoform.timeseries.normalise import standardise
 

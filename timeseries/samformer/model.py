@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from isoform.core.backbone import Backbone, initialise
-from isoform.core.schema import BackboneConfig
+from isoform.core.config.schema import BackboneConfig
 from isoform.core.tokens import Tokens
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.head import ForecastHead

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isoform.core.domain import UserError
-from isoform.core.foreign import differences, need, settings_of, switch, table
+from isoform.core.config.schema import BackboneConfig, TrainConfig
+from isoform.core.errors import UserError
 from isoform.core.pretrained import Layout, ignore, join, rename
-from isoform.core.schema import BackboneConfig, TrainConfig
+from isoform.core.pretrained.settings import differences, need, settings_of, switch, table
 from isoform.timeseries.config import HeadConfig, ModelConfig, TimeseriesApp, TokeniserConfig
 from isoform.timeseries.foreign import Found
 from isoform.timeseries.samformer.model import TRUNK, trunk_table

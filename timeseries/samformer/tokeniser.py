@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from isoform.core.dropout import Dropout
+from isoform.core.ops.dropout import Dropout
 from isoform.core.tokens import Tokens
 
 

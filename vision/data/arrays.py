@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from isoform.core.domain import UserError
-from isoform.core.restricted import read_plain_pickle
+from isoform.core.errors import UserError
+from isoform.core.pretrained.checkpoint_file import read_plain_pickle
 from isoform.vision.config import DataConfig
 from isoform.vision.data.records import ArrayImages, PillowImages, Records, sorted_classes
 

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 
-from isoform.core.domain import CheckReport, UserError
-from isoform.core.schema import AppConfig
+from isoform.core.config.schema import AppConfig
+from isoform.core.domain import CheckReport
+from isoform.core.errors import UserError
 from isoform.vision.config import VisionApp
 from isoform.vision.data.dataset import spread
 from isoform.vision.data.duplicates import exact_groups, fingerprint, near_pairs

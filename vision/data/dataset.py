@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.vision.config import VisionApp
 from isoform.vision.data.records import ArrayImages, Records
 from isoform.vision.data.sources import read_records

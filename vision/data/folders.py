@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.vision.config import DataConfig
 from isoform.vision.data.images import EXTENSIONS
 from isoform.vision.data.records import SPLIT_NAMES, FileImages, Records, sorted_classes

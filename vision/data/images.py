@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 
 if TYPE_CHECKING:
     from PIL import Image

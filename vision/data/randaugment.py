@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.vision.config import DataConfig, VisionApp
 from isoform.vision.data.records import Records
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.vision.config import DataConfig
 from isoform.vision.data.records import SPLITS, Records
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.vision.config import AugmentConfig
 from isoform.vision.data.randaugment import RandAugment
 from isoform.vision.data.warp import Warp

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
-from isoform.core.schema import Table
+from isoform.core.config.schema import Table
 
 # TOML has arrays, not tuples.
 Pair = Annotated[tuple[int, int], Strict(False)]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from isoform.core.config.schema import BackboneConfig
 from isoform.core.norms import make_norm
 from isoform.core.readout import AttentionPool, read
-from isoform.core.schema import BackboneConfig
 from isoform.core.tokens import Tokens
 from isoform.vision.vit.config import VitHeadConfig
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from isoform.core.backbone import Backbone
+from isoform.core.config.schema import BackboneConfig
 from isoform.core.readout import dense_map
-from isoform.core.schema import BackboneConfig
 from isoform.core.tokens import Tokens
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 from isoform.vision.vit.head import VitHead

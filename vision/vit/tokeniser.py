@@ -8,12 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from isoform.core.config.schema import BackboneConfig
 from isoform.core.norms import make_norm
 from isoform.core.positions import axial_angles, dinov3_angles, sincos_2d
-from isoform.core.resize import resize_position_table
-from isoform.core.schema import BackboneConfig
 from isoform.core.tokens import Tokens
 from isoform.vision.vit.config import VitTokeniserConfig
+from isoform.vision.vit.resize import resize_position_table
 
 
 def pair_of(size: int | tuple[int, int]) -> tuple[int, int]:

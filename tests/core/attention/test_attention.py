@@ -11,8 +11,8 @@ from isoform.core.attention import (
     Table,
     attention,
     attention_rows,
-    choice,
     choose,
+    dispatch,
     explain_choice,
     refusal,
     sdpa_path,
@@ -390,7 +390,7 @@ def test_auto_takes_triton_for_a_bias_on_a_gpu():
     ],
 )
 def test_the_path_of_sdpa(request_, path, monkeypatch):
-    monkeypatch.setattr(choice, "BF16", True)
+    monkeypatch.setattr(dispatch, "BF16", True)
     assert sdpa_path(request_).name == path
 
 

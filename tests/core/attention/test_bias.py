@@ -7,7 +7,7 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from isoform.core.attention.bias import Dense, Distance, Gaussians, PathTable, Sum, Table, materialise
-from isoform.core.attention.lookup import sum_rows
+from isoform.core.attention.embedding_sum import sum_rows
 
 B, H, N, M, V, P, F, K, C = 2, 3, 5, 7, 11, 3, 2, 4, 3
 

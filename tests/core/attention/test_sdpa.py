@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from isoform.core.attention import Dense, Distance, Gaussians, PathTable, Table, attention, bias, blocks, materialise
-from isoform.core.attention import choice as choices
+from isoform.core.attention import Dense, Distance, Gaussians, PathTable, Table, attention, bias, chunked, materialise
+from isoform.core.attention import dispatch as choices
 
 FLASH = "aten::_scaled_dot_product_flash_attention_for_cpu"
 MATH = "aten::_scaled_dot_product_attention_math"
@@ -128,10 +128,10 @@ def test_rows_masked_by_the_lowest_number_keep_their_gradients():
 def test_two_blocks_of_samples_and_of_rows_are_planned(monkeypatch):
     q = torch.zeros(5, 2, 7, 3)
     monkeypatch.setattr(bias, "LIMIT_BYTES", 4 * 2 * 7 * 11 * 2)
-    assert list(blocks.plan(q, 11, None)) == [(slice(b, b + 2), [slice(0, 7)]) for b in (0, 2, 4)]
+    assert list(chunked.plan(q, 11, None)) == [(slice(b, b + 2), [slice(0, 7)]) for b in (0, 2, 4)]
     monkeypatch.setattr(bias, "LIMIT_BYTES", 4 * 2 * 11 * 3)
     rows = [slice(0, 3), slice(3, 6), slice(6, 9)]
-    assert list(blocks.plan(q, 11, None)) == [(slice(b, b + 1), rows) for b in range(5)]
+    assert list(chunked.plan(q, 11, None)) == [(slice(b, b + 1), rows) for b in range(5)]
 
 
 @pytest.mark.parametrize("name", [*BIASES, "dropout", "uneven"])
@@ -151,14 +151,14 @@ def test_no_bias_or_mask_is_built_beyond_the_limit(monkeypatch, name):
 
     for kind in whole:
         watch(kind)
-    masks = blocks.mask_of
+    masks = chunked.mask_of
 
     def mask_of(*args):
         made = masks(*args)
         built.append(0 if made is None else made.numel() * made.element_size())
         return made
 
-    monkeypatch.setattr(blocks, "mask_of", mask_of)
+    monkeypatch.setattr(chunked, "mask_of", mask_of)
     sizes = (2, 6, 2, 13, 17, 5)
     run(*draw(sizes, name), "sdpa")
     assert built and max(built) <= limit

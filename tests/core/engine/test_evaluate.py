@@ -6,11 +6,11 @@ import pytest
 import torch
 import toy
 
-from isoform.core.domain import Preempted, UserError
-from isoform.core.engine import checkpoint
 from isoform.core.engine.evaluate import evaluate, evaluate_run, load_model
-from isoform.core.engine.run import RunFolder
 from isoform.core.engine.train import train
+from isoform.core.errors import Preempted, UserError
+from isoform.core.runs import checkpoint
+from isoform.core.runs.folder import RunFolder
 
 
 class Bucketed(toy.ToyTask):

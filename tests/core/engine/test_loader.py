@@ -9,8 +9,8 @@ import pytest
 import torch
 import toy
 
-from isoform.core.domain import UserError
 from isoform.core.engine import loader
+from isoform.core.errors import UserError
 
 
 def batches(task, keys, **settings):

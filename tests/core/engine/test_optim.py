@@ -5,8 +5,8 @@ import torch
 import toy
 from torch import nn
 
+from isoform.core.config.schema import TrainConfig
 from isoform.core.engine import optim
-from isoform.core.schema import TrainConfig
 
 
 class Named(nn.Module):

@@ -6,8 +6,8 @@ import torch
 import toy
 from torch import nn
 
-from isoform.core.engine.run import RunFolder
 from isoform.core.engine.train import train
+from isoform.core.runs.folder import RunFolder
 
 
 class Whole(toy.ToyTask):

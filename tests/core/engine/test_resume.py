@@ -7,10 +7,10 @@ import signal
 import pytest
 import toy
 
-from isoform.core.domain import Preempted
-from isoform.core.engine import checkpoint
-from isoform.core.engine.run import RunFolder
 from isoform.core.engine.train import train
+from isoform.core.errors import Preempted
+from isoform.core.runs import checkpoint
+from isoform.core.runs.folder import RunFolder
 
 SETTINGS = {"ema": 0.9, "checkpoint_every": 2, "evaluate_every": 2, "log_every": 1}
 LAST = 16

@@ -7,9 +7,9 @@ import torch
 import toy
 from torch import nn
 
-from isoform.core.engine.run import RunFolder
 from isoform.core.engine.sam import Sam
 from isoform.core.engine.train import train
+from isoform.core.runs.folder import RunFolder
 
 
 def test_a_climb_by_hand():

@@ -9,11 +9,12 @@ import pytest
 import torch
 import toy
 
-from isoform.core import export
-from isoform.core.domain import Preempted, Tally, UserError
+from isoform.core.domain import Tally
 from isoform.core.engine.evaluate import Collect, evaluate, evaluate_run
-from isoform.core.engine.run import RunFolder
 from isoform.core.engine.train import train
+from isoform.core.errors import Preempted, UserError
+from isoform.core.inference import export
+from isoform.core.runs.folder import RunFolder
 
 
 class Counting(Tally):

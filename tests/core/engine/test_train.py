@@ -10,11 +10,12 @@ import torch
 import toy
 from torch import nn
 
-from isoform.core.domain import InitialWeights, RunError, UserError
-from isoform.core.engine import display, distributed, initial, precision
-from isoform.core.engine.results import summarise_seeds
-from isoform.core.engine.run import RunFolder
+from isoform.core.domain import InitialWeights
+from isoform.core.engine import distributed, precision, progress, warm_start
 from isoform.core.engine.train import train
+from isoform.core.errors import RunError, UserError
+from isoform.core.runs.folder import RunFolder
+from isoform.core.runs.results import summarise_seeds
 
 RESULTS = {"app", "domain", "status", "parameters", "precision", "seconds", "peak_memory_bytes", "metrics", "baselines",
            "environment"}  # fmt: skip
@@ -252,7 +253,7 @@ def test_a_licence_is_handed_on(tmp_path):
 
 
 def load(model, weights, *, domain="toy", task=None):
-    return initial.load(task or toy.task(), model, InitialWeights(weights, "there", domain))
+    return warm_start.load(task or toy.task(), model, InitialWeights(weights, "there", domain))
 
 
 def test_a_head_of_another_size_stays_fresh():
@@ -338,7 +339,7 @@ def test_a_bar_on_a_terminal(tmp_path, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stdout", terminal := Terminal())
     seconds = itertools.count()
-    monkeypatch.setattr(display.time, "monotonic", lambda: float(next(seconds)))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(seconds)))
     train(toy.task(epochs=2), RunFolder(tmp_path / "run"))
     text = terminal.getvalue()
     assert "\x1b[" in text and "6/8" in text and "samples/s" in text and "val  top1" in text and "step 3/8" not in text

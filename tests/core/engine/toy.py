@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from isoform.core.config.schema import AppConfig, EvalConfig, Table, TrainConfig
 from isoform.core.domain import Domain, Figure, Task
-from isoform.core.schema import AppConfig, EvalConfig, Table, TrainConfig
 
 FEATURES, HIDDEN, CLASSES = 5, 7, 3
 SIZES = {"train": 47, "val": 11, "test": 13}  # 47 = 9 batches of 5 and one of 2

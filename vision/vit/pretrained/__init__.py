@@ -13,9 +13,10 @@ from typing import Any
 
 from torch import Tensor
 
-from isoform.core.domain import ImportedModel, UserError
+from isoform.core.domain import ImportedModel
+from isoform.core.errors import UserError
 from isoform.core.pretrained import state_dict_of
-from isoform.core.restricted import read_checkpoint
+from isoform.core.pretrained.checkpoint_file import read_checkpoint
 from isoform.vision.config import VisionApp
 from isoform.vision.vit.pretrained import adapt
 from isoform.vision.vit.pretrained.augreg import from_npz

@@ -8,14 +8,14 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from isoform.core.domain import UserError
+from isoform.core.config.schema import BackboneConfig, Table
+from isoform.core.errors import UserError
 from isoform.core.pretrained import Loaded
-from isoform.core.resize import change_channels, resize_patch_kernel, resize_position_table
-from isoform.core.schema import BackboneConfig, Table
 from isoform.vision.config import VisionApp
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 from isoform.vision.vit.model import ViT, build_vit
 from isoform.vision.vit.pretrained.found import Found
+from isoform.vision.vit.resize import change_channels, resize_patch_kernel, resize_position_table
 from isoform.vision.vit.tokeniser import VitTokeniser
 
 SCHEMAS: dict[str, type[Table]] = {"tokeniser": VitTokeniserConfig, "backbone": BackboneConfig, "head": VitHeadConfig}

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from isoform.core.domain import UserError
+from isoform.core.config.schema import BackboneConfig
+from isoform.core.errors import UserError
 from isoform.core.pretrained import Layout, Op, Rule, join, permute, rename, reshape, transpose
-from isoform.core.schema import BackboneConfig
 from isoform.vision.vit.pretrained.files import grid_of
 from isoform.vision.vit.pretrained.found import INCEPTION, Fields, Found
 

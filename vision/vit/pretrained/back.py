@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isoform.core.domain import UserError
+from isoform.core.config.schema import Table
+from isoform.core.errors import UserError
 from isoform.core.pretrained import Layout
-from isoform.core.schema import Table
 from isoform.vision.config import VisionApp
 from isoform.vision.vit.pretrained import augreg, files, hub
 from isoform.vision.vit.pretrained.names import TimmNames

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from isoform.core.domain import UserError
+from isoform.core.config.schema import BackboneConfig
+from isoform.core.errors import UserError
 from isoform.core.pretrained import Layout, Rule, ignore, rename
-from isoform.core.schema import BackboneConfig
 from isoform.vision.vit.pretrained.found import IMAGENET, INCEPTION, Fields, Found
 from isoform.vision.vit.pretrained.names import TimmNames
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from isoform.core.config.schema import BackboneConfig
 from isoform.core.pretrained import Layout
-from isoform.core.schema import BackboneConfig
 
 Fields = dict[str, Any]
 Tables = dict[str, Fields]  # "tokeniser", "backbone", "head"

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from isoform.core import hub
-from isoform.core.domain import UserError
-from isoform.core.pretrained import Layout, ignore, join, rename
-from isoform.core.schema import BackboneConfig
+from isoform.core.config.schema import BackboneConfig
+from isoform.core.errors import UserError
+from isoform.core.pretrained import Layout, hub, ignore, join, rename
 from isoform.vision.vit.pretrained.found import INCEPTION, Fields, Found
 from isoform.vision.vit.pretrained.timm_source import create, from_timm
 

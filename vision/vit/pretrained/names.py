@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from isoform.core.config.schema import BackboneConfig
 from isoform.core.pretrained import ZERO, Layout, Rule, join, permute, rename, reshape, split
-from isoform.core.schema import BackboneConfig
 
 Projection = Literal["fused", "fused_separate_bias", "fused_no_bias", "separate", "separate_no_key_bias"]
 

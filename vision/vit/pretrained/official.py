@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from isoform.core.domain import UserError
-from isoform.core.schema import BackboneConfig
+from isoform.core.config.schema import BackboneConfig
+from isoform.core.errors import UserError
 from isoform.vision.config import VisionApp
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 

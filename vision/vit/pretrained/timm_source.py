@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from isoform.core.domain import UserError
+from isoform.core.errors import UserError
 from isoform.vision.vit.pretrained.found import Found
 from isoform.vision.vit.pretrained.timm_tables import Unsupported, read_tables
 

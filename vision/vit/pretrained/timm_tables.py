@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import nn
 
-from isoform.core.domain import UserError
-from isoform.core.schema import BackboneConfig
+from isoform.core.config.schema import BackboneConfig
+from isoform.core.errors import UserError
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 from isoform.vision.vit.pretrained.names import Projection, TimmNames
 

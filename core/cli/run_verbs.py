@@ -1,0 +1,127 @@
+"""`isoform DOMAIN check | eval | predict | embed`: what is done with data and with finished runs."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from isoform.core import api, config
+from isoform.core.cli.parser import Context
+from isoform.core.data import writers
+from isoform.core.domain import Predictor
+from isoform.core.engine.evaluate import evaluate_run
+from isoform.core.errors import UserError
+from isoform.core.runs.results import summarise_seeds
+
+if TYPE_CHECKING:
+    from isoform.core.config import AppConfig
+    from isoform.core.domain import Domain
+
+
+CHUNK = 256  # inputs between two looks of a progress bar
+
+
+def check(context: Context) -> int:
+    """Says what was read, skipped and why; 2 where a sample is in two splits."""
+    args, console = context.args, context.console
+    target = _target(context.domain, args.target, args.apps, args.sets)
+    report = context.domain.check(target)
+    console.say(*report.lines)
+    console.result = {**report.data, "leakage": report.leakage}
+    if report.page is not None:
+        name = target.name if isinstance(target, Path) else target.app
+        page = Path(args.page or f"runs/check-{name}.html")
+        writers.write_atomically(page, report.page.encode())
+        console.say(f"samples: {page}")
+        console.result["page"] = str(page)
+    if report.leakage and not args.allow_leakage:
+        raise UserError(
+            f"{args.target}: a sample is in two splits (above); remove it, or accept it with --allow-leakage"
+        )
+    return 0
+
+
+def _target(domain: Domain, target: str, apps_file: str | None, sets: list[str]) -> AppConfig | Path:
+    """The app of that name, or else the path."""
+    if target not in config.app_names(domain.name, apps_file) and Path(target).exists():
+        if sets:
+            raise UserError(f"--set {sets[0]}: changes an app, and {target} is a path; name an app")
+        return Path(target)
+    return config.resolve_app(target.removeprefix(f"{domain.name}/"), domain=domain, apps_file=apps_file, sets=sets)
+
+
+def evaluate(context: Context) -> int:
+    """Metrics of a run on a split of its own data or of other data; mean and spread of a group of seeds."""
+    args, console = context.args, context.console
+    options = {"split": args.split, "data": args.data, "checkpoint": args.checkpoint}
+    found = [evaluate_run(context.domain, run, **options) for run in api.runs_in(args.run_dir)]
+    if len(found) == 1:
+        console.table(["metric", args.split], list(found[0]["metrics"].items()))
+        console.result = found[0]
+        return 0
+    summary = summarise_seeds([{"metrics": {"test": one["metrics"]}} for one in found])["metrics"]["test"]
+    rows = [
+        [name, one["mean"], one["std"], " ".join(map("{:.4g}".format, one["values"]))] for name, one in summary.items()
+    ]
+    console.table(["metric", f"{args.split} mean", "std", "values"], rows)
+    console.result = {**found[0], "checkpoint": args.checkpoint, "metrics": summary}
+    return 0
+
+
+def predict(context: Context) -> int:
+    """One row an input; 0 if at least one succeeded (with --strict, all), else 2."""
+    args, console = context.args, context.console
+    if args.out is not None:
+        writers.format_of(args.out, writers.ROWS)
+    predictor = api.load_predictor(context.domain, args.run_dir, args.checkpoint)
+    inputs = context.domain.expand_inputs(args.inputs)
+    if not inputs:
+        raise UserError(
+            f"{' '.join(args.inputs)}: holds nothing that can be predicted on; name files or folders of them"
+        )
+    parts = [inputs[start : start + CHUNK] for start in range(0, len(inputs), CHUNK)]
+    rows = [row for part in console.track(parts, "predicting") for row in predictor.predict(part)]
+    for row in rows:
+        if row.get("error"):
+            name, why = str(row["input"]), str(row["error"])
+            console.warn(why if why.startswith(name) else f"{name}: {why}")
+    failed = sum(bool(row.get("error")) for row in rows)
+    console.result = {"inputs": len(rows), "failed": failed}
+    if args.out is not None:
+        writers.write_rows(rows, args.out)
+        console.say(f"{len(rows) - failed} of {len(rows)} predicted: {args.out}")
+        console.result["out"] = args.out
+    elif console.json:
+        console.result["rows"] = rows
+    else:
+        console.say(writers.csv_text(writers.columns_of(rows)).rstrip("\n"))
+    if failed == len(rows) or (args.strict and failed):
+        raise UserError(f"{failed} of {len(rows)} inputs failed; mend or leave out those named above")
+    return 0
+
+
+def embed(context: Context) -> int:
+    """Features of a frozen trunk, one row an input."""
+    args, console = context.args, context.console
+    writers.format_of(args.out, writers.ARRAYS)
+    predictor = _any_predictor(context.domain, args.source, args.checkpoint)
+    inputs = context.domain.expand_inputs(args.inputs)
+    if not inputs:
+        raise UserError(f"{' '.join(args.inputs)}: holds nothing to embed; name files or folders of them")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        features = predictor.embed(inputs)
+    for one in said:  # an input that can't be read has no features
+        console.warn(str(one.message))
+    writers.write_features([str(one) for one in inputs], features, args.out)
+    console.say(f"{features.shape[0]} inputs x {features.shape[1]} features: {args.out}")
+    console.result = {"inputs": features.shape[0], "features": features.shape[1], "out": args.out}
+    return 0
+
+
+def _any_predictor(domain: Domain, source: str, checkpoint: str) -> Predictor:
+    """The predictor of a run folder, or of whatever else `import` reads."""
+    if Path(source).is_dir() and (Path(source) / "config.toml").is_file():
+        return api.load_predictor(domain, source, checkpoint)
+    return api.foreign_predictor(domain, api.import_weights(domain, source))

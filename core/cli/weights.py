@@ -1,0 +1,36 @@
+"""`isoform DOMAIN import | export`: foreign checkpoints to run folders, and back."""
+
+from __future__ import annotations
+
+import warnings
+
+from isoform.core import api
+from isoform.core.cli.parser import Context
+
+
+def import_(context: Context) -> int:
+    """Writes a foreign checkpoint as a run folder."""
+    args, console, domain = context.args, context.console, context.domain
+    imported = api.import_weights(
+        domain, args.source, app=args.app, apps_file=args.apps, sets=args.sets, layout=args.layout
+    )
+    run = api.write_imported(imported, domain, args.source, args.out)
+    console.say(*imported.notes)
+    console.say(
+        f"{imported.layout} layout, {run.results['parameters']:,} parameters, licence {imported.licence}: {run.folder}"
+    )
+    console.result = {"run": str(run.folder), "notes": list(imported.notes), **run.results}
+    return 0
+
+
+def export(context: Context) -> int:
+    """Writes a run's model in another format."""
+    args, console, domain = context.args, context.console, context.domain
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        api.export(domain, args.run_dir, args.format, args.out, args.checkpoint)
+    for one in said:  # a NonCommercial licence of the initial weights
+        console.warn(str(one.message))
+    console.say(f"{args.format}: {args.out}")
+    console.result = {"format": args.format, "out": args.out}
+    return 0

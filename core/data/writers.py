@@ -1,0 +1,141 @@
+"""Rows and features as files: .csv, .jsonl, .npz, .parquet, written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from isoform.core.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Rows = Sequence[Mapping[str, Any]]
+Columns = Mapping[str, Any]  # name -> list, numpy array or, for parquet, whatever pyarrow takes
+
+ROWS = (".csv", ".jsonl", ".parquet")
+ARRAYS = (".npz", ".parquet")
+
+
+def format_of(path: str | Path, known: Sequence[str]) -> str:
+    """The file's ending. Raises UserError where it is none of `known`, or needs a library that isn't there."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in known:
+        raise UserError(f"{path}: --out should end in {', '.join(known)}")
+    if suffix == ".parquet":
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError:
+            raise UserError(f"{path}: parquet needs pyarrow; `pip install pyarrow`, or choose {known[0]}") from None
+    return suffix
+
+
+def columns_of(rows: Rows) -> dict[str, list[Any]]:
+    """One row an input as columns: `input` first, `error` last, the others as they first appear, None where missing."""
+    found = dict.fromkeys(name for row in rows for name in row)
+    middle = [name for name in found if name not in ("input", "error")]
+    return {name: [_json(row.get(name)) for row in rows] for name in ("input", *middle, "error")}
+
+
+def csv_text(columns: Columns) -> str:
+    """Columns as csv; a list becomes JSON in its cell, None an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*(map(_cell, _json(column)) for column in columns.values()), strict=True))
+    return text.getvalue()
+
+
+def write_rows(rows: Rows, path: str | Path) -> None:
+    """Writes one row an input (see `columns_of`) in the format that the file's ending names."""
+    write_columns(columns_of(rows), path)
+
+
+def write_columns(columns: Columns, path: str | Path) -> None:
+    """Writes columns of one length in the format that the file's ending names."""
+    suffix = format_of(path, ROWS)
+    if suffix == ".csv":
+        write_atomically(path, csv_text(columns).encode())
+    elif suffix == ".jsonl":
+        rows = zip(*map(_json, columns.values()), strict=True)
+        lines = (json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows)
+        write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
+    else:
+        write_atomically(path, parquet_bytes(columns))
+
+
+def write_features(inputs: Sequence[str], features: np.ndarray, path: str | Path) -> None:
+    """Writes features [inputs, F] and the names of their inputs in the format that the file's ending names."""
+    import numpy as np
+
+    if format_of(path, ARRAYS) == ".npz":
+        buffer = io.BytesIO()
+        np.savez(buffer, inputs=np.array(inputs, dtype=np.str_), features=features)
+        write_atomically(path, buffer.getvalue())
+    else:
+        write_atomically(path, parquet_bytes({"input": list(inputs), "features": features.tolist()}))
+
+
+def write_atomically(path: str | Path, content: bytes) -> None:
+    """Replaces a file in one step. Raises UserError where it can't be written."""
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[str | Path, bytes]) -> None:
+    """Replaces several files, each in one step, once all of them are on the disk.
+
+    Raises UserError, and leaves all as it was, where one can't be written.
+    """
+    new: dict[Path, Path] = {}
+    path = Path()
+    try:
+        for path, content in ((Path(name), content) for name, content in contents.items()):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            handle, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            new[path] = Path(made)
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
+            new[path].chmod(0o666 & ~_umask())
+        for path, whole in new.items():
+            whole.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: can't be written ({error.strerror}); choose another place") from error
+    finally:
+        for part in new.values():
+            part.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def parquet_bytes(columns: Columns) -> bytes:
+    """Columns as the content of a parquet file."""
+    import pyarrow
+    import pyarrow.parquet
+
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(dict(columns)), buffer)
+    return buffer.getvalue()
+
+
+def _json(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _cell(value: Any) -> Any:
+    value = _json(value)
+    if value is None:
+        return ""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple | dict) else value

@@ -1,0 +1,86 @@
+"""Starting from other weights: a run of the same domain, a trunk of another one, or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from isoform.core.domain import InitialWeights, Task
+from isoform.core.errors import UserError
+from isoform.core.runs.folder import RunFolder
+
+
+def read(source: str) -> InitialWeights:
+    """The best weights of a run folder, or those of a .safetensors file in isoform's names.
+
+    A run that itself started from other weights hands their licence on.
+    Raises UserError for anything else.
+    """
+    path = Path(source)
+    if path.is_dir():
+        run = RunFolder(path)
+        known = run.portable() if (path / "task.json").exists() else {}
+        results = run.results()
+        return InitialWeights(
+            run.load_weights("best"),
+            f"{results.get('domain', '')}/{results.get('app', path.name)}",
+            str(results.get("domain", "")),
+            str(known.get("licence") or known.get("initial") or "that of its training data"),
+        )
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise UserError(f"train.init = {source!r} is neither a run folder nor a .safetensors file")
+    try:
+        return InitialWeights(load_file(path), path.name)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{source}: not a readable .safetensors file ({error})") from error
+
+
+def load(task: Task, model: nn.Module, initial: InitialWeights) -> list[str]:
+    """Copies initial weights into `model`; returns lines for a person: what was taken and what starts fresh.
+
+    The trunk is strict: its blocks must be the same in number and shape, and what both have must have one shape.
+    Weights of another domain fill the backbone only. Heads of another size stay fresh. Raises UserError where the trunk
+    differs.
+    """
+    foreign = initial.domain not in ("", task.config.domain)
+    trunk = ("backbone.",) if foreign else task.trunk
+    have = dict(task.adapt_weights(initial.weights, model))
+    want: dict[str, Tensor] = dict(model.state_dict())
+    if foreign:
+        have = {name: value for name, value in have.items() if name.startswith(trunk)}
+    _check_trunk(have, want, trunk, initial.source)
+    fits = {name: value for name, value in have.items() if name in want and value.shape == want[name].shape}
+    model.load_state_dict(fits, strict=False)
+    fresh = [name for name in want if name not in fits]
+    unused = [name for name in have if name not in fits and name not in want]
+    lines = [f"initial weights: {len(fits)} of {len(want)} tensors from {initial.source}"]
+    if fresh:
+        lines.append(f"fresh, since {initial.source} has none of that size: {_listed(fresh)}")
+    if unused:
+        lines.append(f"not used: {_listed(unused)}")
+    return lines
+
+
+def _check_trunk(have: Mapping[str, Tensor], want: Mapping[str, Tensor], trunk: tuple[str, ...], source: str) -> None:
+    theirs = {name for name in have if name.startswith(trunk)}
+    ours = {name for name in want if name.startswith(trunk)}
+    if not theirs & ours:
+        raise UserError(f"{source} holds no weights of this model's trunk, but {_listed(sorted(have)) or 'nothing'}")
+    unequal = sorted(name for name in theirs ^ ours if ".blocks." in name)
+    if unequal:
+        raise UserError(f"the trunk of {source} is another one: only one of the two models has {_listed(unequal)}")
+    for name in sorted(theirs & ours):
+        if have[name].shape != want[name].shape:
+            raise UserError(
+                f"the trunk of {source} has another shape: {name} is {list(have[name].shape)} there "
+                f"and {list(want[name].shape)} here"
+            )
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

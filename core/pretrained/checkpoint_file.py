@@ -1,0 +1,201 @@
+"""The one reader of foreign checkpoints: .safetensors, PyTorch's files (new and old), .npz, plain pickles.
+
+Nothing in a file is run (unpickler.py), sizes are checked before anything is decompressed or allocated, and a damaged
+file is one sentence. PyTorch's zip files carry checksums, which are verified here.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickletools
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+
+from isoform.core.errors import UserError
+from isoform.core.pretrained.unpickler import ERRORS, Refused, Storage, unpickle
+
+HEADER_LIMIT = 100 << 20  # bytes of a .safetensors header; a large model's takes less than one MiB
+PICKLE_LIMIT = 1 << 30  # bytes of a pickle without its tensors
+EXPANSION_LIMIT = 64 << 20  # bytes that a compressed archive may grow to freely; beyond, at most fiftyfold
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint file holds: names to tensors, or whatever tree of containers was saved.
+
+    The kind is told by content. Values of unknown classes are inert placeholders. .npz arrays come as tensors. Raises
+    UserError for a missing, damaged, truncated or oversized file and for one of another kind.
+    """
+    path = Path(path)
+    with _explained(path):
+        with path.open("rb") as file:
+            start = file.read(9)
+        if start[:4] == b"PK\x03\x04":
+            found: Any = _read_zip(path)
+        elif path.suffix == ".safetensors" or (len(start) == 9 and start[8:9] == b"{"):
+            return _read_safetensors(path)
+        elif start[:1] == b"\x80":
+            found = _read_legacy(path)
+        else:
+            raise Refused("its content is none of .safetensors, a PyTorch checkpoint, .npz")
+        if not isinstance(found, dict):
+            raise Refused(f"it holds a {type(found).__name__} at its top, not a dictionary")
+        return found
+
+
+def read_plain_pickle(path: str | Path, *, encoding: str = "bytes") -> Any:
+    """The value of a pickle of containers, numbers, strings and numeric arrays (CIFAR's batches).
+
+    `encoding` is for strings of Python 2, as in pickle.load. Raises UserError as `read_checkpoint`.
+    """
+    path = Path(path)
+    with _explained(path):
+        if path.stat().st_size > PICKLE_LIMIT:
+            raise Refused(f"it is larger than {PICKLE_LIMIT >> 20} MiB")
+        return unpickle(path.read_bytes(), encoding=encoding)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file") from error
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror or error})") from error
+    except (*ERRORS, zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: not a checkpoint that can be read, or damaged: {why}") from error
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(HEADER_LIMIT, max(size - 8, 0)):
+            raise Refused(f"its header claims {length} bytes in a file of {size}")
+        json.loads(file.read(length))
+    try:
+        return dict(load_file(path))
+    except SafetensorError as error:
+        raise Refused(str(error)) from error
+
+
+def _read_zip(path: Path) -> Any:
+    with zipfile.ZipFile(path) as archive:
+        members = {member.filename: member for member in archive.infolist()}
+        roots = [name for name in members if name == "data.pkl" or name.endswith("/data.pkl")]
+        if len(roots) == 1:
+            return _read_torch(archive, members, roots[0].removesuffix("data.pkl"), path.stat().st_size)
+        if members and all(name.endswith(".npy") for name in members):
+            return _read_npz(archive, members)
+    raise Refused("it is a zip archive, but neither a PyTorch checkpoint nor .npz")
+
+
+def _read_torch(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], root: str, size: int) -> Any:
+    if any(m.compress_type != zipfile.ZIP_STORED for m in members.values()):
+        raise Refused("its members are compressed, as PyTorch never writes them")
+    if sum(m.file_size for m in members.values()) > size or members[f"{root}data.pkl"].file_size > PICKLE_LIMIT:
+        raise Refused("its members claim more bytes than the file has")
+    if f"{root}constants.pkl" in members:
+        raise Refused("it is a TorchScript program, not a checkpoint")
+    if f"{root}byteorder" in members and archive.read(f"{root}byteorder") != b"little":
+        raise Refused("it was written on a big-endian machine")
+    storages: dict[str, Storage] = {}
+
+    def storage(dtype: torch.dtype, key: str, numbers: int) -> Storage:
+        if key not in storages:
+            raw = bytearray(archive.read(f"{root}data/{key}"))
+            storages[key] = Storage(
+                torch.frombuffer(raw, dtype=torch.uint8) if raw else torch.empty(0, dtype=torch.uint8)
+            )
+        found = storages[key].numbers
+        if found.numel() != numbers * dtype.itemsize:
+            raise Refused(f"its storage {key} has {found.numel()} bytes, not {numbers * dtype.itemsize}")
+        return Storage(found.view(dtype))
+
+    return unpickle(archive.read(f"{root}data.pkl"), storage)
+
+
+def _one_pickle(file: BinaryIO) -> bytes:
+    """The bytes of the pickle that begins where the file stands."""
+    start = file.tell()
+    for _, _, _ in pickletools.genops(file):
+        if file.tell() - start > PICKLE_LIMIT:
+            raise Refused(f"its pickle is larger than {PICKLE_LIMIT >> 20} MiB")
+    end = file.tell()
+    file.seek(start)
+    return file.read(end - start)
+
+
+def _read_legacy(path: Path) -> Any:
+    """PyTorch's format before 1.6: pickles one after the other, then the storages' numbers."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if unpickle(_one_pickle(file)) != LEGACY_MAGIC:
+            raise Refused("it is a pickle, but not a PyTorch checkpoint")
+        if unpickle(_one_pickle(file)) != 1001:
+            raise Refused("it is a PyTorch checkpoint of an unknown version")
+        system = unpickle(_one_pickle(file))
+        if not (isinstance(system, dict) and system.get("little_endian", True)):
+            raise Refused("it was written on a big-endian machine")
+        storages: dict[str, Storage] = {}
+
+        def storage(dtype: torch.dtype, key: str, numbers: int) -> Storage:
+            claimed = sum(s.numbers.nbytes for s in storages.values())
+            if key not in storages:
+                if claimed + numbers * dtype.itemsize > size:
+                    raise Refused("its storages claim more bytes than the file has")
+                storages[key] = Storage(torch.empty(numbers, dtype=dtype))
+            return storages[key]
+
+        value = unpickle(_one_pickle(file), storage)
+        keys = unpickle(_one_pickle(file))
+        if not isinstance(keys, list) or {str(key) for key in keys} != storages.keys():
+            raise Refused("its list of storages doesn't fit its tensors")
+        for key in keys:
+            numbers = storages[str(key)].numbers
+            (count,) = struct.unpack("<q", file.read(8))
+            raw = file.read(numbers.nbytes)
+            if count != numbers.numel() or len(raw) != numbers.nbytes:
+                raise Refused("it ends in the middle of a tensor")
+            if raw:
+                numbers.copy_(torch.frombuffer(bytearray(raw), dtype=numbers.dtype))
+        return value
+
+
+def _read_npz(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> dict[str, Any]:
+    whole = sum(m.file_size for m in members.values())
+    packed = sum(m.compress_size for m in members.values())
+    if whole > EXPANSION_LIMIT and whole > 50 * packed:
+        raise Refused(f"its {packed} bytes claim to hold {whole}")
+    arrays = {}
+    for name, member in members.items():
+        with archive.open(name) as stream:
+            data = io.BytesIO(stream.read())
+        version = np.lib.format.read_magic(data)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(data)
+        if dtype.kind not in "biufc":
+            raise Refused(f"its array {name} is not of plain numbers")
+        if int(np.prod(shape, dtype=object)) * dtype.itemsize > member.file_size:
+            raise Refused(f"its array {name} claims more numbers than it holds")
+        data.seek(0)
+        array = np.lib.format.read_array(data, allow_pickle=False)
+        arrays[name.removesuffix(".npy")] = torch.from_numpy(np.asarray(array, order="C"))
+    return arrays
+
+
+__all__ = ["read_checkpoint", "read_plain_pickle"]

@@ -1,0 +1,84 @@
+"""Pictures of classifiers that several domains show: confusion, calibration, classes. C classes, N samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from isoform.core.domain import Figure
+from isoform.core.report.drawing import INK, label, short, to_svg, to_table
+from isoform.core.supervised.metrics import per_class, reliability
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MOST_CLASSES = 30  # in a picture of the confusion matrix
+MOST_ROWS = 100  # in a table
+
+
+def draw_confusion(axes: Axes, counts_CC: np.ndarray, classes: Sequence[str]) -> None:
+    """Rows are the true classes, columns the guessed ones, shades a row's shares."""
+    share = counts_CC / np.maximum(counts_CC.sum(1, keepdims=True), 1)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for a, b in zip(*np.nonzero(counts_CC), strict=True):
+        axes.text(b, a, str(counts_CC[a, b]), ha="center", va="center", fontsize=7,
+                  color="white" if share[a, b] > 0.5 else "#1c1d22")  # fmt: skip
+    names = [short(name) for name in classes]
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8, parse_math=False)
+    axes.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
+    label(axes, "guessed", "true")
+
+
+def confusion_figure(counts_CC: np.ndarray, classes: Sequence[str], what: str) -> Figure:
+    """The confusion matrix of few classes as a picture; of many, the most frequent confusions. `what`: the samples."""
+    if len(classes) <= MOST_CLASSES:
+        from matplotlib.figure import Figure as Plot
+
+        plot = Plot(figsize=(2.2 + 0.36 * len(classes), 1.8 + 0.36 * len(classes)), layout="constrained")
+        draw_confusion(plot.subplots(), counts_CC, classes)
+        return Figure("Confusion on test: rows are the true classes, shades their shares", to_svg(plot))
+    off = counts_CC - np.diag(np.diag(counts_CC))
+    order = np.argsort(-off, axis=None, kind="stable")[:20]
+    pairs = [(k // len(classes), k % len(classes)) for k in order if off.flat[k]]
+    body = [[classes[a], classes[b], str(off[a, b])] for a, b in pairs]
+    return Figure("The most frequent confusions on test", html=to_table(["true", "guessed", what], body))
+
+
+def draw_reliability(axes: Axes, sure: np.ndarray, share: np.ndarray, counts: np.ndarray, x: str, y: str) -> None:
+    """Bins as dots, as large as they hold samples, beside the dotted line where probabilities mean what they say."""
+    axes.plot([0, 1], [0, 1], color=INK, lw=0.8, ls=":")
+    used = counts > 0
+    axes.scatter(sure[used], share[used], s=10 + 150 * counts[used] / counts.max(), color="#2f5bd0", alpha=0.7, lw=0)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    label(axes, x, y)
+
+
+def calibration_figure(
+    sure_N: np.ndarray, right_N: np.ndarray, x: str = "probability of the guess", y: str = "share that is right"
+) -> Figure:
+    """Whether probabilities mean what they say; the caption gives the expected calibration error (Guo et al. 2017)."""
+    from matplotlib.figure import Figure as Plot
+
+    sure, share, counts = reliability(sure_N, right_N)
+    plot = Plot(figsize=(3.8, 3.4), layout="constrained")
+    draw_reliability(plot.subplots(), sure, share, counts, x, y)
+    used = counts > 0
+    error = float((np.abs(sure - share)[used] * counts[used]).sum() / counts.sum())
+    text = f"Calibration on test: on the dotted line probabilities mean what they say (error {error:.3f})"
+    return Figure(text, to_svg(plot))
+
+
+def class_table(counts_CC: np.ndarray, classes: Sequence[str], what: str) -> Figure:
+    """Precision, recall and F1 of each class, the worst first. `what`: the samples."""
+    recall, precision, f1, n = per_class(counts_CC)
+    order = np.argsort(np.nan_to_num(f1, nan=2.0), kind="stable")[:MOST_ROWS]
+    rows = [[classes[k], str(n[k]), _number(precision[k]), _number(recall[k]), _number(f1[k])] for k in order]
+    more = f", the {MOST_ROWS} worst of {len(classes)}" if len(classes) > MOST_ROWS else ""
+    head = ["class", what, "precision", "recall", "F1"]
+    return Figure(f"Classes on test, worst first{more}", html=to_table(head, rows))
+
+
+def _number(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.3f}"

@@ -1,0 +1,213 @@
+"""A run folder: its layout, its lock, and writing that never leaves half a file.
+
+config.toml  metrics.jsonl  results.json  task.json  calibration.npz  figures.json  checkpoints/  report.html  card.md
+predictions.*
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from isoform.core.errors import UserError
+from isoform.core.pretrained.checkpoint_file import read_checkpoint
+from isoform.core.runs import checkpoint as checkpoints
+
+_LOCK = ".lock"
+_CONTENT = ("config.toml", "metrics.jsonl", "results.json", "checkpoints")
+_locks: set[int] = set()
+
+
+def _close_inherited_locks() -> None:
+    # A flock lives as long as any copy of its descriptor: a worker that outlives its killed parent would keep it.
+    for descriptor in _locks:
+        with suppress(OSError):
+            os.close(descriptor)
+    _locks.clear()
+
+
+os.register_at_fork(after_in_child=_close_inherited_locks)
+
+
+class RunFolder:
+    """The folder of one run; nothing is created before something is written."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self.log = self.path / "metrics.jsonl"
+
+    def exists(self) -> bool:
+        """True where the folder holds a run, finished or not."""
+        return any((self.path / name).exists() for name in _CONTENT)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps a second run out; a dead process holds nothing. Raises UserError where a living one trains here.
+
+        Folders that were made for the lock and got nothing else in them are removed again.
+        """
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise UserError(f"{self.path}: can't write there ({error.strerror}); choose another --run-dir") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise UserError(f"{self.path}: another process is training here; wait or use another --run-dir") from error
+        _locks.add(descriptor)
+        try:
+            yield
+        finally:
+            if not self.exists():
+                (self.path / _LOCK).unlink(missing_ok=True)
+                with suppress(OSError):
+                    for folder in made:
+                        folder.rmdir()
+            _locks.discard(descriptor)
+            os.close(descriptor)
+
+    def discard(self) -> None:
+        """Removes what a run writes before its first checkpoint."""
+        for name in ("config.toml", "task.json", "metrics.jsonl", "results.json"):
+            (self.path / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            self.checkpoints.rmdir()
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Replaces a file of the run in one step."""
+        return self._write(name, text.encode())
+
+    def _write(self, name: str, content: bytes) -> Path:
+        final = self.path / name
+        new = final.with_name(f".{name}.new")
+        try:
+            with new.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            new.replace(final)
+        except OSError:
+            new.unlink(missing_ok=True)
+            raise
+        return final
+
+    def write_json(self, name: str, value: Any) -> Path:
+        """Replaces a JSON file of the run in one step; NaN and infinity become null, which JSON can say."""
+        return self.write_text(name, json.dumps(plain(value), indent=1, ensure_ascii=False) + "\n")
+
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Replaces an .npz file of the run in one step, or removes it where there are no arrays."""
+        if not arrays:
+            (self.path / name).unlink(missing_ok=True)
+            return
+        content = io.BytesIO()
+        np.savez(content, allow_pickle=False, **arrays)
+        self._write(name, content.getvalue())
+
+    def read_json(self, name: str) -> Any:
+        """A JSON file of the run. Raises UserError where it is missing or unreadable."""
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise UserError(f"{self.path} has no {name}: is it the folder of a run?") from error
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.path / name}: can't be read ({error})") from error
+
+    def results(self) -> dict[str, Any]:
+        """results.json; empty where the run hasn't written it."""
+        return self.read_json("results.json") if (self.path / "results.json").exists() else {}
+
+    def portable(self) -> dict[str, Any]:
+        """What predicting needs besides weights and configuration: task.json, and the arrays of "calibration" if any.
+
+        Raises UserError where a file is damaged.
+        """
+        found = self.read_json("task.json")
+        if (self.path / "calibration.npz").exists():
+            arrays = read_checkpoint(self.path / "calibration.npz")
+            found["calibration"] = {name: array.numpy() for name, array in arrays.items()}
+        return found
+
+    def precision(self) -> str:
+        """The precision that the stored metrics were measured in."""
+        return str(self.results().get("precision", "fp32"))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; a line that a crash cut short is left out."""
+        lines = []
+        if self.log.exists():
+            for text in self.log.read_text(encoding="utf-8").splitlines():
+                with suppress(ValueError):
+                    lines.append(json.loads(text))
+        return lines
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Adds one line to metrics.jsonl."""
+        with self.log.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(plain(line)) + "\n")
+
+    def cut_metrics(self, size: int) -> None:
+        """Drops what was logged after the checkpoint that the run goes on from."""
+        self.log.touch()
+        if self.log.stat().st_size > size:
+            with self.log.open("r+b") as stream:
+                stream.truncate(size)
+
+    def step_of(self, which: str | int) -> int:
+        """The step of "best", "last", or of a number. Raises UserError for one that isn't there."""
+        present = checkpoints.steps(self.checkpoints)
+        if not present:
+            raise UserError(f"{self.path} has no checkpoint yet; train it first")
+        if which == "last":
+            return present[-1]
+        if which == "best":
+            state = self._state(present[-1])
+            best = state.get("best_step")
+            return present[-1] if best is None else int(best)
+        if not str(which).isdecimal() or int(which) not in present:
+            raise UserError(f"{self.path} has no checkpoint {which}; it has best, last, {', '.join(map(str, present))}")
+        return int(which)
+
+    def load_weights(self, which: str | int = "best", *, ema: bool = True) -> dict[str, Tensor]:
+        """Verified weights of a checkpoint on the CPU: the averaged ones where there are any, unless `ema` is false."""
+        path = checkpoints.place(self.checkpoints, self.step_of(which))
+        try:
+            return checkpoints.read_weights(path, ema=ema)
+        except checkpoints.Damaged as error:
+            raise UserError(f"{path} is damaged: {error}; choose another with --checkpoint") from error
+
+    def _state(self, step: int) -> dict[str, Any]:
+        path = checkpoints.place(self.checkpoints, step) / "state.json"
+        try:
+            return dict(json.loads(path.read_text())["place"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: can't be read ({error}); choose a step with --checkpoint") from error
+
+
+def plain(value: Any) -> Any:
+    """JSON's own types: numbers of numpy become Python's, NaN and infinity None, paths their last part."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return value.name
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,159 @@
+import json
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+import toy
+
+from isoform.core.engine.train import train
+from isoform.core.errors import UserError
+from isoform.core.report import chart
+from isoform.core.report.page import inline_svg, write_report
+from isoform.core.runs.folder import RunFolder
+
+EVIL = "<script>alert(1)</script>"
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.loads, self.data, self.inside = [], [], {}, None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.inside = (tag, dict(attributes))
+        self.loads += [
+            v for k, v in attributes if k in ("src", "href", "action", "data") and not (v or "").startswith("#")
+        ]
+
+    def handle_data(self, text):
+        if self.inside and self.inside[0] == "script":
+            name = self.inside[1].get("id")
+            self.data[name] = self.data.get(name, "") + text
+
+    def handle_endtag(self, tag):
+        self.inside = None
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    root, found = tmp_path_factory.mktemp("report"), []
+    for seed in (1, 2):
+        run = RunFolder(root / f"seed-{seed}")
+        train(toy.ToyTask(toy.app(seed=seed), names=[EVIL, "b & c", "d|e"]), run, progress=False)
+        found.append(run)
+    return found
+
+
+def test_a_class_called_script_is_harmless(runs):
+    text = (runs[0].path / "report.html").read_text()
+    page = Page(text)
+    assert EVIL not in text and "&lt;script&gt;alert(1)" in text
+    assert page.tags.count("script") == 1 and set(page.data) == {"isoform-data"}
+    for name in ("report.html", "card.md"):
+        assert "<script>alert" not in (runs[0].path / name).read_text()
+
+
+def test_embedded_json_cannot_end_its_element(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    train(toy.task(epochs=1), run, progress=False)
+    results = run.results()
+    results["metrics"]["test"][f"</script>{EVIL}"] = 0.5
+    run.write_json("results.json", results)
+    run.append_metrics({"step": 4, "epoch": 1, "split": "val", f"</script>{EVIL}": 0.5})
+    page = Page(write_report([run.path]).read_text())
+    assert page.tags.count("script") == 1
+    assert json.loads(page.data["isoform-data"])[0]["results"]["metrics"] == results["metrics"]
+
+
+def test_nothing_is_fetched(runs):
+    text = (runs[0].path / "report.html").read_text()
+    assert Page(text).loads == []
+    assert not re.search(r"https?:|//\w|@import|url\((?!#)", text)
+    assert "default-src 'none'" in text
+
+
+def test_the_page_shows_the_run(runs):
+    run = runs[0]
+    text = (run.path / "report.html").read_text()
+    results = run.results()
+    assert f"{results['metrics']['test']['top1']:.4g}" in text and "majority" in text
+    assert "isoform toy train toy-mlp --seed 1" in text and "accumulate = 3" in text
+    assert results["environment"]["torch"] in text and "prefers-color-scheme: dark" in text
+    for name in ("loss", "top1", "lr", "grad_norm"):
+        assert f"<h3>{name}</h3>" in text
+    assert text.count("<polyline") == 6  # loss and top1 of train and val, and two of the optimiser
+    assert 'id="run0-0-a"' in text and 'href="#run0-0-a"' in text, "ids of pictures don't collide"
+
+
+def test_several_runs_stand_side_by_side(runs, tmp_path):
+    page = write_report([run.path for run in runs], tmp_path / "deep" / "both.html")
+    text = page.read_text()
+    assert page == tmp_path / "deep" / "both.html" and "Side by side" in text
+    for run in runs:
+        assert run.path.name in text and f"{run.results()['metrics']['test']['loss']:.4g}" in text
+    assert write_report([run.path for run in runs]) == runs[0].path.parent / "report.html"
+
+
+def test_a_run_that_did_not_finish_has_a_page(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    train(toy.task(epochs=1), run, progress=False)
+    run.write_json("results.json", {**run.results(), "status": "running", "metrics": {}, "baselines": {}})
+    run.cut_metrics(0)
+    (run.path / "figures.json").unlink()
+    assert "running" in write_report([run.path]).read_text()
+
+
+def test_an_imported_run_has_a_page(tmp_path):
+    run = RunFolder(tmp_path)
+    results = {"app": "a", "domain": "d", "status": "imported", "parameters": 7, "precision": "fp32", "metrics": {},
+               "baselines": {}}  # fmt: skip
+    run.write_json("results.json", results)
+    run.write_text("config.toml", "# isoform 0.1.0, seed 0\n")
+    text = write_report([tmp_path]).read_text()
+    assert "imported" in text and "<pre># isoform 0.1.0" in text
+    write_report([tmp_path, tmp_path])
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no results\.json"):
+        write_report([tmp_path])
+
+
+def test_a_foreign_svg_is_made_a_part():
+    svg = (
+        '<?xml version="1.0"?><!DOCTYPE svg PUBLIC "x" "http://y"><svg xmlns="http://a" xmlns:xlink="http://b">'
+        '<metadata>http://c</metadata><clipPath id="p"/><g clip-path="url(#p)"><use xlink:href="#p"/></g></svg>'
+    )
+    expected = '<svg><clipPath id="f-p"/><g clip-path="url(#f-p)"><use href="#f-p"/></g></svg>'
+    assert inline_svg(svg, "f") == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0, 10, [0, 2, 4, 6, 8, 10]), (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (3, 3, [3]), (-7, 51, [0, 20, 40]),
+     (0.012, 0.034, [0.015, 0.02, 0.025, 0.03]), (0, 700, [0, 200, 400, 600])],
+)  # fmt: skip
+def test_ticks(low, high, expected):
+    assert chart.ticks(low, high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_chart_is_well_formed_and_inside_its_box(log):
+    lines = [
+        chart.Line("train <a>", range(1, 2001), [1000 / n for n in range(1, 2001)], 0),
+        chart.Line("val", [7], [3.0], 9),
+    ]
+    svg = ElementTree.fromstring(chart.chart(lines, title='a "quoted" title', log=log))
+    points = [tuple(map(float, p.split(","))) for p in svg.find(".//polyline").get("points").split()]
+    assert 300 < len(points) <= 601 and points[0][0] == chart.LEFT and points[-1][0] == chart.WIDTH - chart.RIGHT
+    assert all(chart.TOP <= y <= chart.HEIGHT - chart.BOTTOM for _, y in points)
+    assert svg.find(".//circle").get("stroke") == "var(--series-1)"
+    assert "train <a>" in "".join(svg.itertext())
+
+
+def test_a_flat_line_has_a_chart():
+    ElementTree.fromstring(chart.chart([chart.Line("a", [1, 2], [0.0, 0.0], 0)], title="flat"))
+    ElementTree.fromstring(chart.chart([chart.Line("a", [5], [2.0], 0)], title="one", log=True))
