@@ -198,8 +198,8 @@ def whole_isoform(shape: Shape, folder: Path, **changes: object) -> Callable[[in
         with signals.reproducible():
             loop = Loop(task, RunFolder(folder / "run"), Display(enabled=False), signals.StopSignal())
             loop.model.train()
-            keys = [key for epoch in range(9) for key in loader.plan(task, 0, epoch)][:count]
-            batches = loader.read(task, "train", keys, seed=0)
+            keys = [key for epoch in range(9) for key in loader.epoch_batches(task, 0, epoch)][:count]
+            batches = loader.read_batches(task, "train", keys, seed=0)
             for key in keys:
                 loop._step([key], batches, lr=1e-4)
 

@@ -80,14 +80,14 @@ def test_wrong_number_of_outputs(folder):
 def test_batches_are_the_same_from_any_number_of_workers(folder, augment, cache):
     tables = {"train": {"mixup": 0.8, "cutmix": 1.0, "batch": 5}, "augment": augment, "data": {"cache": cache}}
     task = VisionTask(folder_app(folder, **tables))
-    keys = loader.plan(task, 3, 0) + loader.plan(task, 3, 1)
+    keys = loader.epoch_batches(task, 3, 0) + loader.epoch_batches(task, 3, 1)
     torch.manual_seed(5)
-    first = list(loader.read(task, "train", keys, seed=3, workers=0))
+    first = list(loader.read_batches(task, "train", keys, seed=3, workers=0))
     torch.manual_seed(6)
-    second = list(loader.read(task, "train", keys, seed=3, workers=2))
+    second = list(loader.read_batches(task, "train", keys, seed=3, workers=2))
     for one, other in zip(first, second, strict=True):
         assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-    assert not torch.equal(first[0]["image"], next(iter(loader.read(task, "train", keys[:1], seed=4)))["image"])
+    assert not torch.equal(first[0]["image"], next(iter(loader.read_batches(task, "train", keys[:1], seed=4)))["image"])
 
 
 def test_memory_and_files_give_the_same_evaluation_batches(folder):
@@ -264,7 +264,7 @@ def test_auto_takes_the_model_of_the_run_it_starts_from(folder, tmp_path):
     model = task.build()
     from isoform.core.engine import warm_start
 
-    lines = warm_start.load(task, model, task.initial_weights(str(tmp_path / "first")))
+    lines = warm_start.load_into(task, model, warm_start.initial_weights(task, str(tmp_path / "first")))
     assert "tensors from vision/test" in lines[0] and len(lines) == 1
 
 

@@ -509,7 +509,7 @@ def test_explain_names_the_layer_of_each_setting(cli, name):
         "summary": "apps.toml [toys.mlp]",
         "train.batch": "apps.toml [toys.mlp]",
         "eval.batch": "apps.toml [toys.mlp]",
-        "train.epochs": "settled from the data",
+        "train.epochs": "chosen from the data",
         "train.lr": "--set",
     }
     assert settings["train.lr"]["value"] == 1.0 and "AdamW" in settings["train.lr"]["description"]

@@ -253,7 +253,7 @@ def test_a_licence_is_handed_on(tmp_path):
 
 
 def load(model, weights, *, domain="toy", task=None):
-    return warm_start.load(task or toy.task(), model, InitialWeights(weights, "there", domain))
+    return warm_start.load_into(task or toy.task(), model, InitialWeights(weights, "there", domain))
 
 
 def test_a_head_of_another_size_stays_fresh():
