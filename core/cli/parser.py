@@ -238,7 +238,7 @@ def _export(parser: argparse.ArgumentParser, domain: AnyDomain) -> None:
     _checkpoint(parser)
 
 
-# The verbs, each imported when it runs ---------------------------------------------------------------------------------
+# The verbs, each imported when it runs --------------------------------------------------------------------------------
 
 
 def _run_apps(context: Context) -> int:

@@ -5,7 +5,8 @@ Every table is frozen and refuses unknown keys. Units stand in the descriptions,
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
@@ -155,6 +156,8 @@ class EvalConfig(Table):
 
 class AppConfig(Table):
     """An app of apps.toml, resolved. Domains subclass it with their tables."""
+
+    moved: ClassVar[Mapping[str, str]] = {}  # keys of earlier releases -> what they are called now, for the message
 
     domain: str
     app: str
