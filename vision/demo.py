@@ -9,15 +9,12 @@ import numpy as np
 import torch
 
 from isoform.core.cli import demo
-from isoform.core.config import load_run_config
-from isoform.core.engine.evaluate import load_model
+from isoform.core.inference.run_model import load_trained
 from isoform.core.report import drawing
-from isoform.core.runs.folder import RunFolder
 from isoform.vision import DOMAIN
 from isoform.vision.data.dataset import spread
 from isoform.vision.figures import draw_grid, guess_of
 from isoform.vision.maps import attention_map
-from isoform.vision.task import task_of_run
 
 
 def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path | None = None) -> Path:
@@ -26,12 +23,12 @@ def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path
     data: other images than the run's own, as for `isoform vision eval --data`. Raises UserError where there is no run,
     or its data are no longer there.
     """
-    run = RunFolder(run_dir)
-    path = Path(out) if out is not None else run.path / "demo.png"
+    run = Path(run_dir)
+    path = Path(out) if out is not None else run / "demo.png"
     drawing.kind_of(path)
-    config = load_run_config(run.path, DOMAIN)
-    task = task_of_run(config, run.portable(), Path(data) if data is not None else None)
-    model = load_model(DOMAIN, run)
+    trained = load_trained(DOMAIN, run)
+    task = DOMAIN.task_from_run(trained.config, trained.state, Path(data) if data is not None else None)
+    model = trained.model
     split = "test" if "test" in task.data.rows else next(iter(task.data.rows))
     chosen = spread(np.arange(task.sizes()[split]), 12)
     with torch.no_grad():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from isoform.core.config.schema import AppConfig
 from isoform.vision.config import VisionApp
 from isoform.vision.vit.size import activation_bytes, pair, token_count, vit_size
 
@@ -21,9 +20,8 @@ SOURCES = {
 }
 
 
-def describe(config: AppConfig, detail: bool = True) -> dict[str, Any]:
+def describe(config: VisionApp, *, detail: bool = True) -> dict[str, Any]:
     """Rows to show: data, model, parameters, source; with `detail` (which imports torch) attention and memory too."""
-    assert isinstance(config, VisionApp)
     name = config.data.source
     known = (name, "torchvision: data.root", 0)
     data, source, classes = SOURCES.get(name, known)
@@ -43,7 +41,7 @@ def _detail(config: VisionApp, parameters: int) -> dict[str, Any]:
 
     from isoform.core.attention.dispatch import Request, explain_choice
     from isoform.core.engine.precision import resolve
-    from isoform.vision.task import build_model
+    from isoform.vision.models import build_model
 
     backbone, tokens = config.backbone, token_count(config.tokeniser)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -12,34 +12,32 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from isoform.core.config.schema import AppConfig
-from isoform.core.domain import Predictor
+from isoform.core.domain import Predictor, TrainedModel
 from isoform.core.errors import UserError
 from isoform.core.supervised import metrics as M
+from isoform.vision.config import VisionApp
 from isoform.vision.data.folders import list_images
 from isoform.vision.data.images import MAX_PIXELS, to_input
 from isoform.vision.data.transforms import Preprocess
+from isoform.vision.state import VisionState
 
 SHOWN_CLASSES = 20  # with more, a table of predictions has no column for each class's probability
 
 
 class VisionPredictor(Predictor):
-    """Predictions and features of one model.
+    """Predictions and features of one model."""
 
-    portable (task.json) must hold "preprocessing" (Preprocess.to_json); "kind" and "classes" name the outputs
-    (multiclass and the outputs' numbers if absent), "target_mean" and "target_std" undo the scaling of targets.
-    """
-
-    def __init__(self, config: AppConfig, portable: Mapping[str, Any], model: nn.Module):
-        self.model = model.eval()
-        self.batch = config.eval.batch
-        self.preprocess = Preprocess.from_json(dict(portable["preprocessing"]))
-        self.kind = portable.get("kind", "multiclass")
-        self.classes: list[str] = list(portable.get("classes") or ())
-        self.mean = np.asarray(portable.get("target_mean") or [0.0])
-        self.std = np.asarray(portable.get("target_std") or [1.0])
+    def __init__(self, trained: TrainedModel[VisionApp, VisionState]) -> None:
+        state = trained.state
+        self.model = trained.model.eval()
+        self.batch = trained.config.eval.batch
+        self.preprocess = Preprocess(**dict(state.preprocessing))
+        self.kind = state.kind
+        self.classes = state.classes
+        self.mean = np.asarray(state.target_mean)
+        self.std = np.asarray(state.target_std)
 
     def predict(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
         """One row an input, in input order: input, prediction, probability, ..., error.

@@ -8,35 +8,37 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isoform.core.config.schema import AppConfig
+from isoform.core.config.state import DataRecord
 from isoform.core.data import writers
-from isoform.core.domain import Figure, InitialWeights, Task
+from isoform.core.domain import Figure, InitialWeights, Prepared, Task
 from isoform.core.errors import UserError
 from isoform.core.supervised.metrics import multiclass_metrics, sigmoid, softmax
 from isoform.vision.baselines import baselines
 from isoform.vision.config import VisionApp
-from isoform.vision.data.dataset import ImageData, preprocessing
+from isoform.vision.data.dataset import preprocessing
 from isoform.vision.data.sources import other_data
 from isoform.vision.data.transforms import Augment, Drawn, to_float
-from isoform.vision.initial import adapt_weights, initial_weights
+from isoform.vision.initial import adapt_weights, import_initial, initial_weights
 from isoform.vision.metrics import multilabel_metrics, regression_metrics
+from isoform.vision.models import build_model
 from isoform.vision.predictor import SHOWN_CLASSES, rows_of
-from isoform.vision.settle import settle
+from isoform.vision.prepare import VisionData, prepare
+from isoform.vision.state import VisionState
 
 
 class VisionTask(Task):
     """One vision app with its data."""
 
-    def __init__(self, config: AppConfig):
-        self.config: VisionApp = settle(config)[0]
-        self.data = ImageData(self.config)
+    def __init__(self, prepared: Prepared[VisionApp, VisionData]) -> None:
+        self.config: VisionApp = prepared.config
+        self.data = prepared.data.images
+        self.imported = prepared.data.imported
         self.kind = self.config.head.task
         self.classes = self.data.classes
         self.preprocess = preprocessing(self.config)
@@ -60,7 +62,10 @@ class VisionTask(Task):
         return build_model(self.config)
 
     def sample(self, split: str, index: int, rng: np.random.Generator | None) -> Drawn:
-        """See Task.sample. The image is None where it lies in memory already, at the model's size."""
+        """See Task.sample. Without pixels where the image lies in memory at the model's size: `collate` finds it there.
+
+        That saves a copy of every image, and of the whole memory for each worker that would have to send it.
+        """
         row = int(self.data.rows[split][index])
         resident = self.data.held.resident is not None
         if rng is None:
@@ -184,8 +189,10 @@ class VisionTask(Task):
         return softmax(outputs["logits"]) if self.kind == "multiclass" else sigmoid(outputs["logits"])
 
     def initial_weights(self, source: str) -> InitialWeights:
-        """See initial.py."""
-        return initial_weights(source, self.config)
+        """See initial.py; a checkpoint is opened once for the model, its training and its baselines."""
+        if self.imported is None:
+            self.imported = import_initial(source)
+        return initial_weights(self.imported, source)
 
     def adapt_weights(self, weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
         """See initial.py."""
@@ -200,22 +207,23 @@ class VisionTask(Task):
             found |= of_trunk(self)
         return found
 
-    def portable(self) -> dict[str, Any]:
+    def inference_state(self) -> VisionState:
         """Class names, preprocessing, target scale, and which data these were."""
-        return {
-            "kind": self.kind,
-            "classes": list(self.classes),
-            "preprocessing": self.preprocess.to_json(),
-            "target_mean": self.target_mean.tolist(),
-            "target_std": self.target_std.tolist(),
-            "data": {
-                "origin": self._origin,
-                "licence": self.data.records.licence,
-                "sha256": self.data.digest,
-                "sizes": self.sizes(),
-                "left_out": len(self.data.unreadable) + len(self.data.records.skipped),
-            },
-        }
+        data = DataRecord(
+            origin=self._origin,
+            licence=self.data.records.licence,
+            sha256=self.data.digest,
+            sizes=self.sizes(),
+            left_out=len(self.data.unreadable) + len(self.data.records.skipped),
+        )
+        return VisionState(
+            kind=self.kind,
+            classes=tuple(self.classes),
+            preprocessing=self.preprocess,
+            target_mean=tuple(self.target_mean.tolist()),
+            target_std=tuple(self.target_std.tolist()),
+            data=data,
+        )
 
     @functools.cached_property
     def _origin(self) -> str:
@@ -232,8 +240,8 @@ class VisionTask(Task):
             "licence of the data": self.data.records.licence,
             "SHA-256 of the data": self.data.digest,
             "classes": ", ".join(self.classes[:SHOWN_CLASSES]) + (", ..." if len(self.classes) > SHOWN_CLASSES else ""),
-            "preprocessing": f"{p.size[0]} x {p.size[1]} pixels, {p.channels} channel(s), {p.mode} at {p.crop_pct:g}, "
-            f"{p.interpolation}, mean {list(p.mean)}, std {list(p.std)}",
+            "preprocessing": f"{p.size[0]} x {p.size[1]} pixels, {p.channels} channel(s), {p.resize} at "
+            f"{p.crop_pct:g}, {p.interpolation}, mean {list(p.mean)}, std {list(p.std)}",
         }
 
     def write_predictions(
@@ -291,23 +299,6 @@ class VisionTask(Task):
         return None if weight is None else weight.to(like)
 
 
-def build_model(config: VisionApp) -> nn.Module:
-    """The app's model, freshly initialised. Raises UserError where its tables contradict each other."""
-    from isoform.vision.vit.model import build_vit
-
-    try:
-        return build_vit(config.tokeniser, config.backbone, config.head)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-
-
-def task_of_run(config: AppConfig, portable: dict[str, Any], path: Path | None) -> VisionTask:
+def task_from_run(config: VisionApp, path: Path | None) -> VisionTask:
     """The task of a finished run, on its own data or on those at `path`; classes and scales are the run's."""
-    assert isinstance(config, VisionApp)
-    return VisionTask(config if path is None else other_data(config, path))
-
-
-def rebuild(config: AppConfig, portable: dict[str, Any]) -> nn.Module:
-    """The model of a run; its number of outputs stands in the run's configuration."""
-    assert isinstance(config, VisionApp)
-    return build_model(config)
+    return VisionTask(prepare(config if path is None else other_data(config, path)))

@@ -6,11 +6,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from isoform.vision.data.check import check
+from isoform.vision.config import VisionApp
+from isoform.vision.data.check import check as check_app
 from isoform.vision.data.duplicates import exact_groups, fingerprint, near_pairs
 from isoform.vision.data.images import read_image
+from isoform.vision.models import app_of_path
 
 from .pictures import app, class_folders, picture, table
+
+
+def check(target):
+    return check_app(target if isinstance(target, VisionApp) else app_of_path(target))
 
 
 def recoded(image: Image.Image, kind: str, **options) -> torch.Tensor:

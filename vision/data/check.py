@@ -7,7 +7,6 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ import torch.nn.functional as F
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 
-from isoform.core.config.schema import AppConfig
 from isoform.core.domain import CheckReport
 from isoform.core.errors import UserError
 from isoform.vision.config import VisionApp
@@ -23,9 +21,10 @@ from isoform.vision.data.dataset import spread
 from isoform.vision.data.duplicates import exact_groups, fingerprint, near_pairs
 from isoform.vision.data.images import open_image
 from isoform.vision.data.records import FileImages, Records
-from isoform.vision.data.sources import read_records, recognise
+from isoform.vision.data.sources import read_records
 from isoform.vision.data.splits import split_rows, torn_groups
 from isoform.vision.data.transforms import to_float
+from isoform.vision.prepare import prepare_records
 
 MOST_IMAGES = 20_000  # decoded; of more, that many evenly spaced
 NAMED = 10  # of each kind of finding, in the text
@@ -45,15 +44,14 @@ class _Seen:
     unreadable: dict[str, str] = field(default_factory=dict)
 
 
-def check(target: AppConfig | Path) -> CheckReport:
-    """Reads the data of an app, or a folder or table, and reports on them.
+def check(config: VisionApp) -> CheckReport:
+    """Reads the data of an app and reports on them, and on what a training would say to them.
 
     Leakage is an image that is in two splits (equal pixels, or a near duplicate), or a group that is, unless
     data.allow_leakage. Raises UserError where there are no data to read.
     """
-    config = _app_of(target) if isinstance(target, Path) else target
-    assert isinstance(config, VisionApp)
     records = read_records(config.data, config.head.task)
+    refusal = _refusal(config, records)
     # Torn groups are a finding here, not the end of it.
     splits = split_rows(records, config.data.model_copy(update={"allow_leakage": True}))
     split_of = {int(row): split for split, rows in splits.items() for row in rows}
@@ -89,24 +87,16 @@ def check(target: AppConfig | Path) -> CheckReport:
     lines = _lines(data, records)
     leakage = bool(leaks or torn) and not config.data.allow_leakage
     page = _page(str(records.origin), lines, leakage, _groups(records, seen, splits, leaks, near))
-    return CheckReport(lines, data, leakage, page)
+    return CheckReport(lines, data, leakage, page, refusal)
 
 
-def _app_of(path: Path) -> VisionApp:
-    config = VisionApp.model_validate(
-        {"domain": "vision", "app": "check", "data": {"source": "auto", "path": str(path)}}
-    )
-    data = recognise(config.data)
-    if data.source != "table":
-        return config
+def _refusal(config: VisionApp, records: Records) -> str | None:
+    """With which sentence a training on these records would end before its first step."""
     try:
-        records = read_records(data, "multiclass")
-    except UserError:
-        read_records(data, "multilabel")  # says what is wrong, where it isn't the labels alone
-        return config.model_copy(update={"head": config.head.model_copy(update={"task": "multilabel"})})
-    if any("|" in label for label in records.labels):
-        return config.model_copy(update={"head": config.head.model_copy(update={"task": "multilabel"})})
-    return config
+        prepare_records(config, records)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _look(records: Records) -> _Seen:

@@ -18,6 +18,7 @@ from isoform.core.errors import UserError
 from isoform.core.pretrained import state_dict_of
 from isoform.core.pretrained.checkpoint_file import read_checkpoint
 from isoform.vision.config import VisionApp
+from isoform.vision.state import Preprocessing, VisionState
 from isoform.vision.vit.pretrained import adapt
 from isoform.vision.vit.pretrained.augreg import from_npz
 from isoform.vision.vit.pretrained.files import HABITS, from_state, recognise
@@ -33,7 +34,7 @@ STATE_KEYS = ("model_ema", "state_dict_ema", "model", "state_dict", "teacher")
 def import_checkpoint(
     source: str | Path, layout: str | None = None, config: VisionApp | None = None, *, pretrained: bool = False,
     kwargs: Mapping[str, Any] | None = None,
-) -> ImportedModel:  # fmt: skip
+) -> ImportedModel[VisionApp, VisionState]:  # fmt: skip
     """A foreign ViT, whole, in isoform's names, with the app config that rebuilds it.
 
     layout      one of LAYOUTS where a file isn't recognised; "timm:NAME" gives a file timm's architecture of that name
@@ -84,9 +85,7 @@ def _grid(config: VisionApp | None, kernel: Tensor | None, axis: int) -> tuple[i
 def _assemble(
     text: str, found: Found, config: VisionApp | None, target: adapt.Trio, weights: Mapping[str, Tensor],
     notes: tuple[str, ...],
-) -> ImportedModel:  # fmt: skip
-    from isoform.vision.data.transforms import Preprocess
-
+) -> ImportedModel[VisionApp, VisionState]:  # fmt: skip
     base = config or VisionApp(domain="vision", app="imported")
     fields = adapt.preprocessing(found, target, config)
     app = base.model_copy(
@@ -97,19 +96,22 @@ def _assemble(
     )  # fmt: skip
     data = app.data
     assert data.mean is not None and data.std is not None
-    height, width = pair_of(target[0].image)
-    preprocess = Preprocess(
-        (height, width), target[0].channels, data.resize, data.crop_pct, data.interpolation, data.mean, data.std
+    preprocessing = Preprocessing(
+        size=pair_of(target[0].image),
+        channels=target[0].channels,
+        resize=data.resize,
+        crop_pct=data.crop_pct,
+        interpolation=data.interpolation,
+        mean=data.mean,
+        std=data.std,
     )
-    portable = {
-        "kind": target[2].task,
-        "classes": adapt.classes_of(found, target),
-        "preprocessing": preprocess.to_json(),
-        "target_mean": [0.0],
-        "target_std": [1.0],
-        "source": {"layout": found.layout, **found.source},
-    }
-    return ImportedModel(app, dict(weights), portable, found.layout, (*found.notes, *notes), found.licence)
+    state = VisionState(
+        kind=target[2].task,
+        classes=tuple(adapt.classes_of(found, target)),
+        preprocessing=preprocessing,
+        source={"layout": found.layout, **found.source},
+    )
+    return ImportedModel(app, dict(weights), state, found.layout, (*found.notes, *notes), found.licence)
 
 
 __all__ = ["LAYOUTS", "import_checkpoint"]

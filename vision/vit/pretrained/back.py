@@ -12,6 +12,7 @@ from isoform.core.config.schema import Table
 from isoform.core.errors import UserError
 from isoform.core.pretrained import Layout
 from isoform.vision.config import VisionApp
+from isoform.vision.state import VisionState
 from isoform.vision.vit.pretrained import augreg, files, hub
 from isoform.vision.vit.pretrained.names import TimmNames
 from isoform.vision.vit.pretrained.timm_source import create
@@ -24,21 +25,21 @@ TRAINING = {"dropout", "mlp_dropout", "patch_dropout", "attention_dropout", "dro
 
 
 def foreign_state(
-    config: VisionApp, portable: Mapping[str, Any], weights: Mapping[str, Tensor]
+    config: VisionApp, state: VisionState, weights: Mapping[str, Tensor]
 ) -> tuple[str, dict[str, Tensor]]:
     """The layout that the weights were imported from (timm's for weights born here), and the state dict in it.
 
     Raises UserError where that layout has no place for a part of the model.
     """
-    source = dict(portable.get("source") or {})
+    source = dict(state.source or {})
     layout = str(source.get("layout") or "timm")
     if layout.startswith("timm"):
-        return layout, timm_model(config, portable, weights)[2]
-    state = layout_of(config, layout, source).write(weights)
+        return layout, timm_model(config, state, weights)[2]
+    found = layout_of(config, layout, source).write(weights)
     if layout == "dinov2" and config.tokeniser.registers:  # its class token's position was added to the class token
-        table = state["pos_embed"]
-        state["pos_embed"] = torch.cat([torch.zeros_like(table[:, :1]), table], dim=1)
-    return layout, state
+        table = found["pos_embed"]
+        found["pos_embed"] = torch.cat([torch.zeros_like(table[:, :1]), table], dim=1)
+    return layout, found
 
 
 def layout_of(config: VisionApp, layout: str, source: Mapping[str, Any]) -> Layout:
@@ -52,13 +53,13 @@ def layout_of(config: VisionApp, layout: str, source: Mapping[str, Any]) -> Layo
 
 
 def timm_model(
-    config: VisionApp, portable: Mapping[str, Any], weights: Mapping[str, Tensor]
+    config: VisionApp, state: VisionState, weights: Mapping[str, Tensor]
 ) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     """(architecture, arguments of timm.create_model, state dict) of the same model in timm.
 
     Raises UserError, naming what differs, where timm builds another model from these arguments.
     """
-    architecture, kwargs = _arguments(config, dict(portable.get("source") or {}).get("timm"))
+    architecture, kwargs = _arguments(config, dict(state.source or {}).get("timm"))
     model = create(architecture, meta=True, **kwargs)
     try:
         found = read_tables(model)
@@ -69,12 +70,14 @@ def timm_model(
         raise UserError(
             f"timm has no model like this one ({'; '.join(differing)}); export --format safetensors instead"
         )
-    state = found.names.layout(found.backbone).write(weights)
+    theirs = found.names.layout(found.backbone).write(weights)
     want = model.state_dict()
-    unequal = sorted(n for n in {*want, *state} if n not in want or n not in state or want[n].shape != state[n].shape)
+    unequal = sorted(
+        n for n in {*want, *theirs} if n not in want or n not in theirs or want[n].shape != theirs[n].shape
+    )
     if unequal:
         raise UserError(f"timm's {architecture} has other weights than this model: {', '.join(unequal[:6])}")
-    return architecture, kwargs, {name: state[name] for name in want}
+    return architecture, kwargs, {name: theirs[name] for name in want}
 
 
 def _arguments(config: VisionApp, source: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
