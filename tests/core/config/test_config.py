@@ -419,10 +419,10 @@ def test_leaves_and_names():
 
 def test_an_old_key_names_the_new_one():
     class Renamed(ToyApp):
-        moved: ClassVar[dict[str, str]] = {"data.name": "data.source", "train.mixup": "data.augment.mixup"}
+        moved: ClassVar[dict[str, str]] = {"data.name": "data.source", "train.mixing": "data.augment.mixup"}
 
     domain = SimpleNamespace(name="toys", schema=lambda: Renamed)
     with pytest.raises(config.ConfigError) as raised:
-        config.resolve_layers("small", domain=domain, sets=["data.name=x", "train.mixup=1"])
+        config.resolve_layers("small", domain=domain, sets=["data.name=x", "train.mixing=1"])
     assert any("data.name: unknown key; it is called data.source now" in line for line in raised.value.errors)
     assert any("it is called data.augment.mixup now" in line for line in raised.value.errors)
