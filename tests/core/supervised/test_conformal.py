@@ -7,7 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from isoform.core.supervised.conformal import LEVELS, Calibration, calibrate
+from isoform.core.supervised.conformal import (
+    LEVELS,
+    Calibration,
+    calibrate,
+    finite_sample_rank,
+    residual_quantile,
+    score_quantile,
+)
 from isoform.core.supervised.metrics import softmax
 
 
@@ -80,3 +87,39 @@ def test_no_set_is_empty() -> None:
     sure = Calibration((0.9,), class_R=np.array([0.01]))
     sets = sure.sets(np.array([[0.4, 0.35, 0.25], [0.995, 0.003, 0.002]]))
     assert sets.tolist() == [[True, False, False], [True, False, False]]
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.9])
+@pytest.mark.parametrize("count", [9, 10, 11, 19, 99])
+def test_the_rank_is_the_smallest_that_keeps_the_promise(count: int, level: float) -> None:
+    """A new score is equally likely to fall between any two of n ordered ones: at or below the r-th in r of n + 1."""
+    rank = int(finite_sample_rank(np.array(count), level))
+    assert rank / (count + 1) >= level - 1e-12 and (rank - 1) / (count + 1) < level - 1e-12
+    assert int(finite_sample_rank(np.array(count), 1 - level, upper=False)) == count + 1 - rank, "the mirror image"
+
+
+def test_scores_by_columns_with_holes() -> None:
+    scores = np.sort(np.array([[3.0, np.nan, np.nan], [1.0, 5.0, np.nan], [2.0, np.nan, np.nan]]), axis=0)
+    assert score_quantile(scores, 0.5)[:2].tolist() == [2, 5] and np.isnan(score_quantile(scores, 0.5)[2])
+    assert np.isnan(score_quantile(scores, 0.8)).all()
+    assert np.isnan(score_quantile(scores[:0], 0.5)).all()
+
+
+@pytest.mark.parametrize("n", [19, 23])
+def test_offsets_hold_what_their_levels_promise(n: int) -> None:
+    rng = np.random.default_rng(n)
+    residuals = np.sort(rng.standard_t(2, (n, 3001)), axis=0)
+    fresh = rng.standard_t(2, 3001)
+    for level in (0.05, 0.1, 0.5, 0.9, 0.95):
+        below = (fresh <= residual_quantile(residuals, level)).mean()
+        rank = (n + 1) * level
+        want = rank if level == 0.5 else math.ceil(rank - 1e-9) if level > 0.5 else math.floor(rank + 1e-9)
+        assert below == pytest.approx(want / (n + 1), abs=0.03)
+
+
+def test_offsets_by_hand() -> None:
+    residuals = np.array([-4.0, -1.0, 2.0, 8.0])[:, None]
+    assert residual_quantile(residuals, 0.5).tolist() == [0.5]
+    assert residual_quantile(residuals, 0.4).tolist() == [-1] and residual_quantile(residuals, 0.6).tolist() == [2]
+    assert residual_quantile(residuals, 0.01).tolist() == [-4] and residual_quantile(residuals, 0.99).tolist() == [8]
+    assert np.isnan(residual_quantile(np.full((4, 1), np.nan), 0.9)).all()
