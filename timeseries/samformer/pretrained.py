@@ -12,7 +12,7 @@ from torch import Tensor
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.domain import ImportedModel, InitialWeights
 from isoform.core.errors import UserError
-from isoform.core.pretrained import Layout, ignore, join, rename
+from isoform.core.pretrained import Layout, Rule, ignore, join, rename
 from isoform.core.pretrained.settings import differences, need, refuse_unsupported, settings_of, table
 from isoform.core.pretrained.source import Source, choose_layout, read_source
 from isoform.timeseries.config import TimeseriesApp
@@ -42,6 +42,7 @@ def _rules(context: int, keys: int, *, revin: bool) -> Layout:
     The file has RevIN's scale and shift even where the model is built without.
     """
     projections = [f"compute_{n}.{{p}}" for n in ("queries", "keys", "values")]
+    affine: tuple[Rule, ...]
     if revin:
         affine = (rename("revin.affine_weight", "normalise.weight"), rename("revin.affine_bias", "normalise.bias"))
     else:
