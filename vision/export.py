@@ -18,7 +18,7 @@ from torch import Tensor
 from isoform.core.domain import Graph, TrainedModel
 from isoform.vision.config import VisionApp
 from isoform.vision.state import VisionState
-from isoform.vision.vit.pretrained.back import foreign_state, timm_model
+from isoform.vision.vit.pretrained.export_official import export_official, origin_of, timm_model
 
 Trained = TrainedModel[VisionApp, VisionState]
 
@@ -40,7 +40,7 @@ def graph(trained: Trained) -> Graph:
 def write_timm(trained: Trained, out: Path) -> None:
     """config.json and model.safetensors in timm's names. Raises UserError, naming why, for a model that timm lacks."""
     config, prepared = trained.config, trained.state.preprocessing
-    architecture, kwargs, weights = timm_model(config, trained.state, trained.weights())
+    architecture, kwargs, weights = timm_model(config, trained.weights(), trained.state)
     pretrained_cfg = {
         "input_size": [prepared.channels, *prepared.size],
         "mean": prepared.mean,
@@ -65,7 +65,8 @@ def write_timm(trained: Trained, out: Path) -> None:
 
 def write_official(trained: Trained, out: Path) -> None:
     """The layout that the weights were imported from: .npz for augreg, else .pth or .safetensors by the suffix."""
-    layout, state = foreign_state(trained.config, trained.state, trained.weights())
+    layout = origin_of(trained.state)
+    state = export_official(trained.config, trained.weights(), trained.state)
     if layout == "augreg":
         arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in state.items()}
         with out.open("wb") as file:
