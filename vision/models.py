@@ -94,11 +94,11 @@ def app_of_path(path: Path) -> VisionApp:
     assert isinstance(app, VisionApp)
     if recognise(app.data).source != "table":
         return app
-    labels = resolve_app("vit-folder", domain=DOMAIN, settings={**own, "head.task": "multilabel"})
+    labels = resolve_app("vit-folder", domain=DOMAIN, settings={**own, "data.task": "multilabel"})
     assert isinstance(labels, VisionApp)
     try:
-        records = read_records(app.data, "multiclass")
+        records = read_records(app.data)
     except UserError:
-        read_records(app.data, "multilabel")  # says what is wrong, where it isn't the labels alone
+        read_records(labels.data)  # says what is wrong, where it isn't the labels alone
         return labels
-    return labels if any("|" in label for label in records.labels) else app
+    return labels if any("|" in name for name in records.classes) else app

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from isoform.core.domain import Prepared
 from isoform.core.errors import UserError
+from isoform.core.supervised.config import resolve_loss_kind
+from isoform.core.supervised.metrics import describe_unscored
+from isoform.core.supervised.scaling import TargetScaling
 from isoform.vision.choose_model import choose_model, read_start, update
 from isoform.vision.config import VisionApp
 from isoform.vision.data.dataset import ImageData
@@ -37,18 +38,23 @@ def prepare(config: VisionApp) -> Prepared[VisionApp, VisionData]:
 
     Raises UserError for data that are missing or don't fit the config.
     """
-    return prepare_records(config, read_records(config.data, config.head.task))
+    return prepare_records(config, read_records(config.data))
 
 
 def prepare_records(config: VisionApp, records: Records) -> Prepared[VisionApp, VisionData]:
     """`prepare` where the records have been read."""
-    splits = split_rows(records, config.data)
     notes: list[str] = []
+    if config.data.task == "regression" and config.loss.label_smoothing:
+        config = update(config, loss={"label_smoothing": 0.0})
+        notes.append("loss.label_smoothing is for classes and labels: off, as these are numbers")
+    resolve_loss_kind(config.loss, config.data.task)
+    splits = split_rows(records, config.data)
     imported = None
     if _leaves_model_open(config):
         start = read_start(config.train.init if config.auto else None)
         imported = start.imported
-        config, notes = choose_model(config, records, len(splits.get("train", ())), start)
+        config, chosen = choose_model(config, records, len(splits.get("train", ())), start)
+        notes += chosen
     data = ImageData(config, records, splits)
     if not is_resolved(config):
         config = _resolve(config, data)
@@ -73,7 +79,7 @@ def is_resolved(config: VisionApp) -> bool:
     data = config.data
     if data.classes is None or data.mean is None or data.std is None:
         return False
-    if config.head.task == "regression" and (data.target_mean is None or data.target_std is None):
+    if config.data.task == "regression" and (data.target_mean is None or data.target_std is None):
         return False
     return config.head.outputs == len(data.classes)
 
@@ -90,19 +96,18 @@ def _resolve(config: VisionApp, data: ImageData) -> VisionApp:
         mean, std = data.statistics()
         changes["mean"] = config.data.mean or mean
         changes["std"] = config.data.std or std
-    if config.head.task == "regression":
+    if config.data.task == "regression":
         rows = data.rows.get("train", next(iter(data.rows.values())))
-        target_NK = data.targets[rows].astype(np.float64)
-        scale = tuple(float(one) or 1.0 for one in target_NK.std(0))
-        changes["target_mean"] = config.data.target_mean or tuple(map(float, target_NK.mean(0)))
-        changes["target_std"] = config.data.target_std or scale
+        scaling = TargetScaling.fit(data.targets[rows])
+        changes["target_mean"] = config.data.target_mean or scaling.mean
+        changes["target_std"] = config.data.target_std or scaling.std
     return update(config, data=changes, head={"outputs": classes})
 
 
 def _describe(data: ImageData) -> list[str]:
     sizes = ", ".join(f"{len(rows)} {split}" for split, rows in data.rows.items())
     what = "targets" if data.records.kind == "regression" else "classes"
-    lines = [f"{data.records.origin}: {sizes}; {len(data.classes)} {what}"]
+    lines = [f"{data.records.origin}: {sizes}; {len(data.classes)} {what}", *data.records.findings]
     if data.unreadable:
         name, why = next(iter(data.unreadable.items()))
         lines.append(f"{len(data.unreadable)} unreadable image(s) left out, such as {name}: {why}")
@@ -110,4 +115,8 @@ def _describe(data: ImageData) -> list[str]:
     if skipped:
         name, why = skipped[0]
         lines.append(f"{len(skipped)} other file(s) left out, such as {name} ({why}); see isoform vision check")
+    for split in ("val", "test"):
+        if split in data.rows:
+            absent = describe_unscored(data.targets[data.rows[split]], data.classes, split)
+            lines += [absent] if absent else []
     return lines

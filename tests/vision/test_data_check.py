@@ -112,7 +112,7 @@ def test_tables_of_labels_and_numbers(tmp_path):
     rows = [[f"{i}.png", "a|b" if i % 2 else "b", float(i)] for i in range(12)]
     path = table(tmp_path / "t.csv", ["path", "label", "x"], rows)
     assert {name: sum(counts.values()) for name, counts in check(path).data["classes"].items()} == {"a": 6, "b": 12}
-    config = app(data={"table": str(path), "labels": ["x"]}, head={"task": "regression"})
+    config = app(data={"table": str(path), "labels": ["x"], "task": "regression"})
     assert check(config).data["targets"]["x"]["mean"] == 5.5
 
 

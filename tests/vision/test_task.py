@@ -82,7 +82,7 @@ def test_wrong_number_of_outputs(folder):
 @pytest.mark.parametrize("augment", [AUGMENT, {"degrees": 10.0, "erase": 0.5, "erase_fill": "noise"}])
 @pytest.mark.parametrize("cache", ["memory", "none"])
 def test_batches_are_the_same_from_any_number_of_workers(folder, augment, cache):
-    tables = {"train": {"mixup": 0.8, "cutmix": 1.0, "batch": 5}, "augment": augment, "data": {"cache": cache}}
+    tables = {"train": {"batch": 5}, "augment": {**augment, "mixup": 0.8, "cutmix": 1.0}, "data": {"cache": cache}}
     task = task_of(folder_app(folder, **tables))
     keys = loader.epoch_batches(task, 3, 0) + loader.epoch_batches(task, 3, 1)
     torch.manual_seed(5)
@@ -152,7 +152,7 @@ def test_unreadable_images_end_the_run_or_are_left_out(tmp_path):
 
 def test_cross_entropy_smoothing_weights_and_mixing(tmp_path):
     rows = [["a" if i % 4 else "b", 1 + i % 2] for i in range(40)]
-    config = table_app(tmp_path, ["label", "weight"], rows, train={"label_smoothing": 0.1})
+    config = table_app(tmp_path, ["label", "weight"], rows, loss={"label_smoothing": 0.1})
     task = task_of(config)
     logits, found = torch.tensor([1.0, -0.5]), batch(task, n=8)
     log_p = logits.log_softmax(0)
@@ -160,23 +160,23 @@ def test_cross_entropy_smoothing_weights_and_mixing(tmp_path):
     expected = (-(soft * log_p).sum(1) * found["weight"]).mean()
     assert task.loss(Fixed(1.0, -0.5), found)["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
     assert task.sample_weight[task.data.rows["train"]].mean().item() == pytest.approx(1)
-    bce = task_of(table_app(tmp_path, ["label"], [r[:1] for r in rows], loss={"multiclass": "bce"}))
+    bce = task_of(table_app(tmp_path, ["label"], [r[:1] for r in rows], loss={"kind": "bce"}))
     found = batch(bce, n=8)
     hot = torch.nn.functional.one_hot(found["target"], 2).float()
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logits.expand(8, 2), hot)
     assert bce.loss(Fixed(1.0, -0.5), found)["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("train_settings", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}])
-def test_mixed_batches_keep_shares_and_pixels(folder, train_settings):
-    task = task_of(folder_app(folder, train=train_settings))
+@pytest.mark.parametrize("augment", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}])
+def test_mixed_batches_keep_shares_and_pixels(folder, augment):
+    task = task_of(folder_app(folder, augment=augment))
     plain = batch(task, n=7)
     for key in range(10):
         mixed = task.mix(plain, np.random.default_rng(key))
         assert mixed["target"].shape == (7, 3) and torch.allclose(mixed["target"].sum(1), torch.ones(7))
         kept = mixed["target"].gather(1, plain["target"][:, None])
         same = (mixed["image"] == plain["image"]).all(1).float().mean((1, 2))
-        if "mixup" not in train_settings:  # the share of untouched pixels is the share of the own class, or more
+        if "mixup" not in augment:  # the share of untouched pixels is the share of the own class, or more
             assert (same <= kept[:, 0] + 1e-5).all() or (same >= kept[:, 0] - 1e-5).all()
         assert mixed["image"].shape == plain["image"].shape
     assert task.mix(plain, np.random.default_rng(3))["target"].equal(
@@ -199,9 +199,7 @@ def test_balanced_drawing_and_class_weights(tmp_path):
 
 def test_labels_from_a_table(tmp_path):
     rows = [["a|b" if i % 3 == 0 else "b" if i % 3 == 1 else ""] for i in range(60)]
-    task = task_of(
-        table_app(tmp_path, ["label"], rows, head={"task": "multilabel"}, data={"class_weights": "balanced"})
-    )
+    task = task_of(table_app(tmp_path, ["label"], rows, data={"task": "multilabel", "class_weights": "balanced"}))
     assert task.monitor == "average_precision" and task.build()(batch(task)["image"]).shape == (5, 2)
     assert task.loss(task.build(), batch(task))["loss"].isfinite()
     outputs = {"logits": np.array([[3.0, 3.0], [-3.0, 2.0]]), "target": np.array([[1.0, 1], [0, 1]])}
@@ -213,7 +211,7 @@ def test_labels_from_a_table(tmp_path):
 
 def test_numbers_from_a_table(tmp_path):
     rows = [[1000.0 + 10 * i, -0.5 * i] for i in range(60)]
-    tables = {"head": {"task": "regression"}, "data": {"labels": ["x", "y"]}}
+    tables = {"data": {"task": "regression", "labels": ["x", "y"]}}
     task = task_of(table_app(tmp_path, ["x", "y"], rows, **tables))
     assert not task.bf16_ok and task.monitor == "rmse"
     train_targets = task.data.targets[task.data.rows["train"]]
@@ -223,7 +221,7 @@ def test_numbers_from_a_table(tmp_path):
     assert guess.tolist() == pytest.approx(
         [train_targets[:, 0].mean(), train_targets[:, 1].mean() + train_targets[:, 1].std()], rel=1e-4
     )
-    scaled = (found["target"] - task.target_mean) / task.target_std
+    scaled = task.scaling.scale(found["target"])
     expected = (scaled - torch.tensor([0.0, 1.0])).square().mean()
     assert task.loss(Fixed(0.0, 1.0), found)["loss"].item() == pytest.approx(expected.item(), rel=1e-4)
     found = task.baselines()
@@ -286,7 +284,7 @@ def test_initial_weights_of_another_size(folder):
 
 
 def test_a_run_from_hostile_folders_to_its_report(folder, tmp_path):
-    task = task_of(folder_app(folder, augment=AUGMENT, train={"mixup": 0.2}))
+    task = task_of(folder_app(folder, augment={**AUGMENT, "mixup": 0.2}))
     results = train(task, RunFolder(tmp_path / "run"), progress=False, command="isoform vision train")
     assert results["status"] == "finished" and set(results["baselines"]) == {"majority", "logistic", "knn"}
     for found in [results["metrics"], *results["baselines"].values()]:

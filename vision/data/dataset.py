@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.vision.config import VisionApp
 from isoform.vision.data.records import ArrayImages, Records
 from isoform.vision.data.transforms import Preprocess, resize, to_float
@@ -54,7 +54,7 @@ class ImageData:
                 self.rows[split] = readable
         if not self.rows:
             raise UserError(f"{records.origin}: no image can be read; the first: {next(iter(bad.values()), 'none')}")
-        _refuse_unknown_classes(records, self.targets, self.rows, self.classes)
+        _refuse_unknown_classes(records, self.rows, self.classes)
 
     @cached_property
     def digest(self) -> str:
@@ -77,6 +77,13 @@ class ImageData:
 
     def _read(self, row: int) -> Tensor:
         return self.records.images.read(row, self.preprocess.channels, self.preprocess.at_least)
+
+    def complete_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Those of the rows whose every target is known."""
+        targets = self.targets[rows]
+        if self.records.kind == "multiclass":
+            return rows[targets >= 0]
+        return rows[~np.isnan(targets).any(1)]
 
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel over (at most 2,000 evenly spaced) training images."""
@@ -172,15 +179,14 @@ def _classes(records: Records, wanted: Sequence[str] | None) -> list[str]:
     return list(wanted) if wanted is not None else records.classes
 
 
-def _refuse_unknown_classes(
-    records: Records, targets: np.ndarray, splits: Mapping[str, np.ndarray], classes: Sequence[str]
-) -> None:
-    if records.kind == "regression":
+def _refuse_unknown_classes(records: Records, splits: Mapping[str, np.ndarray], classes: Sequence[str]) -> None:
+    foreign = set(records.classes) - set(classes)
+    if records.kind == "regression" or not foreign:
         return
     for split, rows in splits.items():
-        wrong = (np.isnan(targets[rows]).any(1) if targets.ndim == 2 else targets[rows] < 0).nonzero()[0]
-        if len(wrong):
-            label = records.labels[rows[wrong[0]]]
-            unknown = min({label} - set(classes) if isinstance(label, str) else set(label) - set(classes))
-            known = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
-            raise UserError(f'{records.origin}: {split} has the class "{unknown}", the model knows {known}')
+        for row in rows.tolist():
+            unknown = foreign.intersection(records.names_of(row))
+            if unknown:
+                raise UserError(
+                    f'{records.origin}: {split} has the class "{min(unknown)}", the model knows {join_names(classes)}'
+                )

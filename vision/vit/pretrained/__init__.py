@@ -123,7 +123,7 @@ def _assemble(
         std=data.std,
     )
     state = VisionState(
-        kind=head.task,
+        kind=data.task,
         classes=tuple(adapt.classes_of(foreign, target)),
         preprocessing=preprocessing,
         source={"layout": foreign.layout, **foreign.source},
