@@ -53,6 +53,13 @@ def split_cells(
     are left out. Raises UserError where there is no header, two columns have one name, a quotation mark is missing, or
     the table is larger than `limits`.
     """
+    with long_cells():
+        return _split(text, origin, name, limits, delimiter, headless)
+
+
+def _split(
+    text: str, origin: str, name: str, limits: Limits, delimiter: str | None, headless: Headless | None
+) -> Cells:
     preamble = _preamble(text, delimiter)
     findings = list(preamble.findings)
     body = preamble.body
@@ -161,17 +168,16 @@ def _width(record: Sequence[str]) -> int:
 
 def _head_records(body: str, delimiter: str) -> list[list[str]]:
     """The first records, forgiving: what is wrong with the text is said when all of it is read."""
-    with long_cells():
-        reader = csv.reader(lines_of(body[:_HEAD]), delimiter=delimiter, skipinitialspace=delimiter != " ")
-        found: list[list[str]] = []
-        try:
-            for record in reader:
-                if any(cell.strip() for cell in record):
-                    found.append(record)
-                if len(found) > _LOOKED_AT:
-                    break
-        except csv.Error:
-            pass
+    reader = csv.reader(lines_of(body[:_HEAD]), delimiter=delimiter, skipinitialspace=delimiter != " ")
+    found: list[list[str]] = []
+    try:
+        for record in reader:
+            if any(cell.strip() for cell in record):
+                found.append(record)
+            if len(found) > _LOOKED_AT:
+                break
+    except csv.Error:
+        pass
     return found
 
 
@@ -229,17 +235,18 @@ def records_of(text: str, delimiter: str, origin: str, before: int = 0) -> Itera
     """(number of its first line, cells) of every record, blank lines left out. Raises UserError.
 
     before   lines of the file in front of the text
+
+    A cell may be longer than 131,072 characters within `long_cells`.
     """
     reader = csv.reader(lines_of(text), delimiter=delimiter, skipinitialspace=delimiter != " ", strict=True)
     line = 1 + before
-    with long_cells():
-        try:
-            for cells in reader:
-                if cells:
-                    yield line, cells
-                line = reader.line_num + 1 + before
-        except csv.Error as error:
-            raise UserError(f"{origin} line {line}: {error}; is a quotation mark missing?") from None
+    try:
+        for cells in reader:
+            if cells:
+                yield line, cells
+            line = reader.line_num + 1 + before
+    except csv.Error as error:
+        raise UserError(f"{origin} line {line}: {error}; is a quotation mark missing?") from None
 
 
 def _fill(
