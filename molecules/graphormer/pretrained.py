@@ -133,41 +133,63 @@ def _shapes(state: Mapping[str, Tensor], kind: str, where: str) -> tuple[dict[st
     degrees = [len(need(state, f"{node}.{n}_degree_encoder.weight", 2, where)) for n in ("in", "out")]
     if heads == 0 or dim % heads or stored == 0 or stored % heads**2:
         raise UserError(f"{where}: {heads} heads fit neither {dim} features nor {stored} numbers of hop matrices")
-    pre = f"{ENCODER}.final_layer_norm.weight" in state
+    layers = [int(match[1]) for name in state if (match := LAYER.match(name))]
     backbone = {
         **{key: value for key, value in TRUNK.items() if key != "score_hops"},
-        "dim": dim, "depth": 1 + max((int(m[1]) for n in state if (m := LAYER.match(n))), default=-1), "heads": heads,
-        "mlp_dim": len(need(state, f"{layer}.fc1.weight", 2, where)), "order": "pre" if pre else "post",
-        "score_ids": distances, "score_matrices": stored // heads**2,
+        "dim": dim,
+        "depth": 1 + max(layers, default=-1),
+        "heads": heads,
+        "mlp_dim": len(need(state, f"{layer}.fc1.weight", 2, where)),
+        "order": "pre" if f"{ENCODER}.final_layer_norm.weight" in state else "post",
+        "score_ids": distances,
+        "score_matrices": stored // heads**2,
         "score_edge_ids": len(need(state, f"{bias}.edge_encoder.weight", 2, where)),
-    }  # fmt: skip
+    }
     attention = "in_proj_bias" if kind == "fairseq-old" else "q_proj.bias"
     if f"{layer}.self_attn.{attention}" not in state:
         backbone |= {"qkv_bias": False, "proj_bias": False}
     tokeniser = {
-        "atom_ids": rows, "degree_ids": degrees[0], "out_degree_ids": degrees[1],
+        "atom_ids": rows,
+        "degree_ids": degrees[0],
+        "out_degree_ids": degrees[1],
         "norm": f"{ENCODER}.emb_layer_norm.weight" in state,
-    }  # fmt: skip
+    }
     out = need(state, HEADS["transformers" if kind == "transformers" else "fairseq"][0], 2, where)
     return backbone, tokeniser, len(out)
 
 
 def _agree(
-    source: MoleculesApp | None, origin: str, backbone: dict[str, Any], tokeniser: dict[str, Any], outputs: int,
+    source: MoleculesApp | None,
+    origin: str,
+    backbone: dict[str, Any],
+    tokeniser: dict[str, Any],
+    outputs: int,
     where: str,
-) -> None:  # fmt: skip
+) -> None:
     """Raises UserError for a key of `source` that says something else than the tensors do."""
-    have = widths_of(table(BackboneConfig, backbone, where))
-    wanted = widths_of(table(BackboneConfig, {**backbone, **settings_of(source, "backbone")}, where))
-    pairs = [(f"backbone.{k}", wanted[k], have[k]) for k in settings_of(source, "backbone") if k not in CHOSEN]
-    plain = {**TokeniserConfig().model_dump(), **tokeniser}
-    free = {"dropout", "hf_compat", "bond_ids"}
-    pairs += [(f"tokeniser.{k}", v, plain[k]) for k, v in settings_of(source, "tokeniser").items() if k not in free]
-    head = {**HeadConfig().model_dump(), "outputs": outputs}
-    pairs += [(f"head.{k}", v, head[k]) for k, v in settings_of(source, "head").items() if k != "dropout"]
-    for key, value, has in pairs:
-        if value != has and not (key == "head.outputs" and value == 0):
-            raise UserError(f"{key} = {value!r} {origin}, but the weights of {where} have {has!r}")
+    trunk = settings_of(source, "backbone")
+    wanted = {
+        "backbone": widths_of(table(BackboneConfig, {**backbone, **trunk}, where)),
+        "tokeniser": settings_of(source, "tokeniser"),
+        "head": settings_of(source, "head"),
+    }
+    have = {
+        "backbone": widths_of(table(BackboneConfig, backbone, where)),
+        "tokeniser": {**TokeniserConfig().model_dump(), **tokeniser},
+        "head": {**HeadConfig().model_dump(), "outputs": outputs},
+    }
+    asked = {
+        "backbone": trunk.keys() - CHOSEN,
+        "tokeniser": wanted["tokeniser"].keys() - FREE_TOKENISER - {"bond_ids"},
+        "head": wanted["head"].keys() - TRAINING_KEYS,
+    }
+    if wanted["head"].get("outputs") == 0:  # left to the data, or to the file
+        asked["head"] -= {"outputs"}
+    for name, keys in asked.items():
+        for key in sorted(keys):
+            value, has = wanted[name][key], have[name][key]
+            if value != has:
+                raise UserError(f"{name}.{key} = {value!r} {origin}, but the weights of {where} have {has!r}")
 
 
 def initial_weights(source: str | Path | Source, config: MoleculesApp) -> InitialWeights:
