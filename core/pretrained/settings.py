@@ -41,7 +41,6 @@ def widths_of(backbone: BackboneConfig) -> dict[str, Any]:
     return {
         **b.model_dump(), "kv_heads": b.kv_heads or b.heads, "head_dim": head, "value_dim": b.value_dim or head,
         "mlp_dim": b.mlp_dim or 4 * b.dim, "cond_dim": b.cond_dim or b.dim,
-        "score_matrices": b.score_matrices or b.score_hops,
     }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from isoform.core.errors import UserError
 from isoform.core.pretrained import Layout, Rule, hub, join, rename, reshape, state_dict_of
 from isoform.core.pretrained.checkpoint_file import read_checkpoint
 from isoform.core.pretrained.settings import CHANGEABLE, need, settings_of, table, widths_of
-from isoform.molecules.config import HeadConfig, ModelConfig, MoleculesApp, TokeniserConfig
+from isoform.molecules.config import HeadConfig, ModelConfig, MoleculesApp, ScoreConfig, TokeniserConfig
 from isoform.molecules.graphormer.model import TRUNK
 from isoform.molecules.graphormer.official import graphormer_settings
 from isoform.molecules.models import build_model
@@ -43,11 +43,11 @@ SPARE = {
     for leaf in ("weight", "bias")
 }
 # What a file can't tell and a setting may choose, beside what changes nothing in evaluation.
-CHOSEN = {"channel", "score_hops", "score_reach"} | CHANGEABLE
+CHOSEN = {"backbone": {"channel"} | CHANGEABLE, "score": {"hops", "reach"}}
 NOTES = {
-    "channel": "its activation: gelu, the official default (backbone.channel)",
-    "score_hops": "how long a path it reads: 5 bonds, the official default (backbone.score_hops)",
-    "score_reach": "beyond which distance atoms are hidden: none, as by default (backbone.score_reach)",
+    ("backbone", "channel"): "its activation: gelu, the official default (backbone.channel)",
+    ("score", "hops"): "how long a path it reads: 5 bonds, the official default (score.hops)",
+    ("score", "reach"): "beyond which distance atoms are hidden: none, as by default (score.reach)",
 }
 
 
@@ -71,12 +71,12 @@ def trunk_layout(pre: bool, *, own: str = "", old: bool = False) -> Layout:
     ))  # fmt: skip
 
 
-def layout_of(kind: str, backbone: BackboneConfig) -> Layout:
-    """The rules of one of LAYOUTS for a trunk of that table.
+def layout_of(kind: str, config: MoleculesApp) -> Layout:
+    """The rules of one of LAYOUTS for a model of that app.
 
     A pre-norm encoder's final_layer_norm, and fairseq's masked_lm_pooler, are stored and read by nothing.
     """
-    heads, matrices = backbone.heads, backbone.score_matrices or backbone.score_hops
+    heads, matrices = config.backbone.heads, config.score.hop_matrices or config.score.hops
     node, bias = f"{ENCODER}.graph_node_feature", f"{ENCODER}.graph_attn_bias"
     out, scalar = HEADS["transformers" if kind == "transformers" else "fairseq"]
     hops = reshape((matrices * heads * heads, 1), (matrices, heads, heads))
@@ -91,7 +91,7 @@ def layout_of(kind: str, backbone: BackboneConfig) -> Layout:
         rename(f"{bias}.graph_token_virtual_distance.weight", "backbone.score.virtual"),
         _named(f"{ENCODER}.emb_layer_norm", "tokeniser.norm"),
         _named(f"{ENCODER}.final_layer_norm", "spare.final_norm"),
-        *trunk_layout(backbone.order == "pre", own="backbone.", old=kind == "fairseq-old").rules,
+        *trunk_layout(config.backbone.order == "pre", own="backbone.", old=kind == "fairseq-old").rules,
         _named("encoder.lm_head_transform_weight", "head.transform"),
         _named("encoder.layer_norm", "head.norm"),
         _named("encoder.masked_lm_pooler", "spare.pooler"),
@@ -133,7 +133,7 @@ def import_checkpoint(
     spare = {own: list(found.state[name].shape) for name, own in SPARE.items() if name in found.state}
     with torch.device("meta"):
         own = build_model(app, spare=spare).state_dict()
-    loaded = layout_of(kind, app.backbone).read(found.state, own, where=found.where)
+    loaded = layout_of(kind, app).read(found.state, own, where=found.where)
     outputs = app.head.outputs
     portable: dict[str, Any] = {
         "source": {"layout": kind, "spare": spare, **({"config": found.config} if found.config else {})}
@@ -180,38 +180,51 @@ def _tables(
 ) -> tuple[dict[str, Any], list[str]]:
     """What the tensors, then config.json and the settings say of each table; UserError where they disagree."""
     state, where = found.state, found.where
-    backbone, tokeniser, outputs = _shapes(state, kind, where)
+    have, outputs = _shapes(state, kind, where)
     if settings_of(config, "model").get("family", "graphormer") != "graphormer":
         raise UserError(f'model.family = "gt" is set, but {where} is a Graphormer: leave it out')
-    chosen = {key: value for key, value in settings_of(told, "backbone").items() if key in CHOSEN}
-    set_ = {key: value for key, value in settings_of(config, "backbone").items() if key in CHOSEN}
-    notes = [f"the file doesn't say {note}" for key, note in NOTES.items() if key not in {*chosen, *set_}]
-    for source, origin in ((told, "config.json says"), (config, "is set")):
-        _agree(source, origin, {**backbone, **(chosen if source is config else {})}, tokeniser, outputs, where)
+    chosen, asked = _choices(told), _choices(config)
+    notes = [f"the file doesn't say {note}" for key, note in NOTES.items() if key not in {*chosen, *asked}]
+    _agree(told, "config.json says", have, outputs, where)
+    _agree(config, "is set", have, outputs, where)
     if told is not None:  # config.json speaks of the function; a setting may change what training does
-        for key in set_.keys() & chosen.keys() - CHANGEABLE:
-            if set_[key] != chosen[key]:
-                raise UserError(f"backbone.{key} = {set_[key]!r} is set, but {where} has {chosen[key]!r}: leave it out")
+        for name, key in asked.keys() & chosen.keys():
+            value, has = asked[name, key], chosen[name, key]
+            if key not in CHANGEABLE and value != has:
+                raise UserError(f"{name}.{key} = {value!r} is set, but {where} has {has!r}: leave it out")
+    for (name, key), value in {**chosen, **asked}.items():
+        have[name][key] = value
     free = {"dropout", "hf_compat"}
     kept = {k: v for s in (told, config) for k, v in settings_of(s, "tokeniser").items() if k in free}
     head = {k: v for k, v in settings_of(config, "head").items() if k == "dropout"}
-    trunk = table(BackboneConfig, {**backbone, **chosen, **set_}, where)
+    score = table(ScoreConfig, have["score"], where)
     tables: dict[str, Any] = {
         "model": ModelConfig(),
-        "backbone": trunk,
-        "tokeniser": table(TokeniserConfig, {**tokeniser, **kept}, where),
+        "backbone": table(BackboneConfig, have["backbone"], where),
+        "score": score,
+        "tokeniser": table(TokeniserConfig, {**have["tokeniser"], **kept}, where),
         "head": table(HeadConfig, {**head, "outputs": outputs}, where),
     }
-    if backbone["score_matrices"] < trunk.score_hops:
-        raise UserError(
-            f"{where}: holds matrices of {backbone['score_matrices']} hops, fewer than backbone.score_hops = "
-            f"{trunk.score_hops}"
-        )
+    if (score.hop_matrices or 0) < score.hops:
+        raise UserError(f"{where}: holds matrices of {score.hop_matrices} hops, fewer than score.hops = {score.hops}")
     return tables, notes
 
 
-def _shapes(state: Mapping[str, Tensor], kind: str, where: str) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """The tables' keys that the tensors tell. Raises UserError for shapes that make no Graphormer."""
+def _choices(config: MoleculesApp | None) -> dict[tuple[str, str], Any]:
+    """Of the keys in CHOSEN, those that somebody set."""
+    return {
+        (name, key): value
+        for name, keys in CHOSEN.items()
+        for key, value in settings_of(config, name).items()
+        if key in keys
+    }
+
+
+def _shapes(state: Mapping[str, Tensor], kind: str, where: str) -> tuple[dict[str, dict[str, Any]], int]:
+    """The tables' keys that the tensors tell, and how many outputs there are.
+
+    Raises UserError for shapes that make no Graphormer.
+    """
     bias, node, layer = (f"{ENCODER}.{name}" for name in ("graph_attn_bias", "graph_node_feature", "layers.0"))
     if f"{bias}.edge_dis_encoder.weight" not in state:
         raise UserError(
@@ -225,37 +238,48 @@ def _shapes(state: Mapping[str, Tensor], kind: str, where: str) -> tuple[dict[st
     if heads == 0 or dim % heads or stored == 0 or stored % heads**2:
         raise UserError(f"{where}: {heads} heads fit neither {dim} features nor {stored} numbers of hop matrices")
     pre = f"{ENCODER}.final_layer_norm.weight" in state
+    layers = [int(m[1]) for n in state if (m := LAYER.match(n))]
     backbone = {
-        **{key: value for key, value in TRUNK.items() if key != "score_hops"},
-        "dim": dim, "depth": 1 + max((int(m[1]) for n in state if (m := LAYER.match(n))), default=-1), "heads": heads,
-        "mlp_dim": len(need(state, f"{layer}.fc1.weight", 2, where)), "order": "pre" if pre else "post",
-        "score_ids": distances, "score_matrices": stored // heads**2,
-        "score_edge_ids": len(need(state, f"{bias}.edge_encoder.weight", 2, where)),
-    }  # fmt: skip
+        **TRUNK,
+        "dim": dim,
+        "depth": 1 + max(layers, default=-1),
+        "heads": heads,
+        "mlp_dim": len(need(state, f"{layer}.fc1.weight", 2, where)),
+        "order": "pre" if pre else "post",
+    }
+    score = {
+        "distance_ids": distances,
+        "bond_ids": len(need(state, f"{bias}.edge_encoder.weight", 2, where)),
+        "hop_matrices": stored // heads**2,
+    }
     attention = "in_proj_bias" if kind == "fairseq-old" else "q_proj.bias"
     if f"{layer}.self_attn.{attention}" not in state:
         backbone |= {"qkv_bias": False, "proj_bias": False}
     tokeniser = {
-        "atom_ids": rows, "degree_ids": degrees[0], "out_degree_ids": degrees[1],
+        "atom_ids": rows,
+        "degree_ids": degrees[0],
+        "out_degree_ids": degrees[1],
         "norm": f"{ENCODER}.emb_layer_norm.weight" in state,
-    }  # fmt: skip
+    }
     out = need(state, HEADS["transformers" if kind == "transformers" else "fairseq"][0], 2, where)
-    return backbone, tokeniser, len(out)
+    return {"backbone": backbone, "score": score, "tokeniser": tokeniser}, len(out)
 
 
-def _agree(
-    source: MoleculesApp | None, origin: str, backbone: dict[str, Any], tokeniser: dict[str, Any], outputs: int,
-    where: str,
-) -> None:  # fmt: skip
+def _agree(source: MoleculesApp | None, origin: str, have: dict[str, dict[str, Any]], outputs: int, where: str) -> None:
     """Raises UserError for a key of `source` that says something else than the tensors do."""
-    have = widths_of(table(BackboneConfig, backbone, where))
-    wanted = widths_of(table(BackboneConfig, {**backbone, **settings_of(source, "backbone")}, where))
-    pairs = [(f"backbone.{k}", wanted[k], have[k]) for k in settings_of(source, "backbone") if k not in CHOSEN]
-    plain = {**TokeniserConfig().model_dump(), **tokeniser}
+    told = {name: settings_of(source, name) for name in ("backbone", "score", "tokeniser", "head")}
+    trunk = widths_of(table(BackboneConfig, have["backbone"], where))
+    wanted = widths_of(table(BackboneConfig, {**have["backbone"], **told["backbone"]}, where))
+    pairs = [(f"backbone.{k}", wanted[k], trunk[k]) for k in told["backbone"] if k not in CHOSEN["backbone"]]
+    score = told["score"]
+    if "hop_matrices" in score:
+        score["hop_matrices"] = score["hop_matrices"] or score.get("hops", ScoreConfig().hops)
+    pairs += [(f"score.{k}", v, have["score"][k]) for k, v in score.items() if k not in CHOSEN["score"]]
+    plain = {**TokeniserConfig().model_dump(), **have["tokeniser"]}
     free = {"dropout", "hf_compat", "bond_ids"}
-    pairs += [(f"tokeniser.{k}", v, plain[k]) for k, v in settings_of(source, "tokeniser").items() if k not in free]
+    pairs += [(f"tokeniser.{k}", v, plain[k]) for k, v in told["tokeniser"].items() if k not in free]
     head = {**HeadConfig().model_dump(), "outputs": outputs}
-    pairs += [(f"head.{k}", v, head[k]) for k, v in settings_of(source, "head").items() if k != "dropout"]
+    pairs += [(f"head.{k}", v, head[k]) for k, v in told["head"].items() if k != "dropout"]
     for key, value, has in pairs:
         if value != has and not (key == "head.outputs" and value == 0):
             raise UserError(f"{key} = {value!r} {origin}, but the weights of {where} have {has!r}")
@@ -276,14 +300,16 @@ def initial_weights(source: str, config: MoleculesApp) -> InitialWeights:
         found = warm_start.read(source)
         if any(name.startswith("backbone.") for name in found.weights):
             return found
-    b = config.backbone
+    score = config.score
     asked = MoleculesApp(
-        domain=config.domain, app=config.app,
-        backbone=BackboneConfig(channel=b.channel, score_hops=b.score_hops, score_reach=b.score_reach),
-    )  # fmt: skip
+        domain=config.domain,
+        app=config.app,
+        backbone=BackboneConfig(channel=config.backbone.channel),
+        score=ScoreConfig(hops=score.hops, reach=score.reach),
+    )
     imported = import_checkpoint(source, None, asked)
     weights = {name: tensor for name, tensor in imported.weights.items() if not name.startswith("spare.")}
-    weights["backbone.score.hops"] = weights["backbone.score.hops"][: b.score_matrices or b.score_hops]
+    weights["backbone.score.hops"] = weights["backbone.score.hops"][: score.hop_matrices or score.hops]
     name = source if source.startswith("hf:") else path.name
     return InitialWeights(weights, name, config.domain, imported.licence)
 

@@ -147,5 +147,5 @@ def _comparable(tokeniser: Any, backbone: Any, head: Any) -> dict[str, Any]:
     if b.norm == "rms":
         values["backbone.norm_bias"] = None
     if b.score == "none":
-        values |= {"backbone.score_ids": None, "backbone.score_hops": None}
+        values |= {"backbone.score_ids": None, "backbone.score_gaussians": None}
     return {key: value for key, value in values.items() if key.removeprefix("tokeniser.") not in unused}

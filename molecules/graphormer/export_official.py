@@ -20,13 +20,10 @@ from isoform.molecules.graphormer.official import ACTIVATIONS, official_config
 from isoform.molecules.graphormer.pretrained import LAYOUTS, layout_of
 
 # What an official trunk may have otherwise than another.
-FREE = (
-    "dim", "depth", "heads", "mlp_dim", "score_ids", "score_edge_ids", "score_hops", "score_matrices", "score_reach",
-    "qkv_bias",
-)  # fmt: skip
+FREE = ("dim", "depth", "heads", "mlp_dim", "qkv_bias")
 
 
-def unlike(config: MoleculesApp) -> list[str]:
+def unsupported_by_official(config: MoleculesApp) -> list[str]:
     """What the official code has no place for in this app, one phrase each."""
     if config.model.family != "graphormer":
         return [f"model.family is {config.model.family!r}"]
@@ -37,26 +34,31 @@ def unlike(config: MoleculesApp) -> list[str]:
     like["proj_bias"] = b.qkv_bias
     found = differences(b, BackboneConfig.model_validate({**TRUNK, **like}))
     rest = {
-        "tokeniser.graph_token": (t.graph_token, True), "tokeniser.degree_ids > 0": (t.degree_ids > 0, True),
-        "tokeniser.laplacian": (t.laplacian, 0), "head.pool": (h.pool, "graph"), "head.hidden": (h.hidden, True),
+        "tokeniser.graph_token": (t.graph_token, True),
+        "tokeniser.degree_ids > 0": (t.degree_ids > 0, True),
+        "tokeniser.laplacian": (t.laplacian, 0),
+        "head.pool": (h.pool, "graph"),
+        "head.hidden": (h.hidden, True),
         "head.descriptors": (h.descriptors, False),
-    }  # fmt: skip
+    }
     return found + [
         f"{key} is {ours!r} here and {theirs!r} there" for key, (ours, theirs) in rest.items() if ours != theirs
     ]
 
 
 def official_state(
-    config: MoleculesApp, weights: Mapping[str, Tensor], portable: Mapping[str, Any] | None = None,
+    config: MoleculesApp,
+    weights: Mapping[str, Tensor],
+    portable: Mapping[str, Any] | None = None,
     layout: str | None = None,
-) -> dict[str, Tensor]:  # fmt: skip
+) -> dict[str, Tensor]:
     """The weights under official names: those of `layout`, else of the code base that they came from, else fairseq's.
 
     Importing gives the weights back bit for bit. What an official file holds and nothing reads is as it was imported;
     of another origin, a norm that does nothing and a pooler of zeros. Raises UserError, naming what differs, for a
     model that the official code can't build.
     """
-    other = unlike(config)
+    other = unsupported_by_official(config)
     if other:
         raise UserError(f"the official code has no model like this one ({'; '.join(other)})")
     source = dict((portable or {}).get("source") or {})
@@ -72,7 +74,7 @@ def official_state(
         own = {name: tensor for name, tensor in own.items() if not name.startswith("spare.pooler.")}
     elif source.get("layout", "transformers") == "transformers":  # a fairseq file has always had one
         own = {"spare.pooler.weight": like.new_zeros(dim, dim), "spare.pooler.bias": like.new_zeros(dim), **own}
-    return layout_of(kind, config.backbone).write(own)
+    return layout_of(kind, config).write(own)
 
 
 def write_transformers(
