@@ -28,9 +28,12 @@ def test_golden_inputs(golden_dir, case):
     store = build_store(featurise_many(smiles).graphs)
     batch = collate(store, range(len(smiles)))
     for own, official in (
-        ("atoms", "input_nodes"), ("path_bond_ids", "input_edges"), ("distance_ids", "spatial_pos"), ("degree", "in_degree"),
+        ("atoms", "input_nodes"),
+        ("path_bond_ids", "input_edges"),
+        ("distance_ids", "spatial_pos"),
+        ("degree", "in_degree"),
         ("degree", "out_degree"),
-    ):  # fmt: skip
+    ):
         assert torch.equal(batch[own].int(), want[f"input/{official}"].int()), own
     assert torch.equal(batch["valid"], want["input/input_nodes"][..., 0] != 0)
 

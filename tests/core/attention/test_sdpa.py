@@ -147,7 +147,7 @@ def test_no_bias_or_mask_is_built_beyond_the_limit(monkeypatch, name):
             built.append(dense.numel() * dense.element_size())
             return dense
 
-        monkeypatch.setattr(kind, "whole", spy)
+        monkeypatch.setattr(kind, "to_dense", spy)
 
     for kind in whole:
         watch(kind)
