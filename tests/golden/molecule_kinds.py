@@ -17,8 +17,8 @@ from isoform.molecules.models import build_model
 
 # official input -> ours
 BATCH = {
-    "input_nodes": "atoms", "in_degree": "degree", "out_degree": "out_degree", "spatial_pos": "distance",
-    "input_edges": "edges", "attn_bias": "bias",
+    "input_nodes": "atoms", "in_degree": "degree", "out_degree": "out_degree", "spatial_pos": "distance_ids",
+    "input_edges": "path_bond_ids", "attn_bias": "bias",
 }  # fmt: skip
 
 
@@ -40,7 +40,7 @@ def graphormer(case: Case, tmp_path: Path) -> None:
         "embedding": tokens.x,
         "encoder_states": states.x,
         "head_hidden": model.head.hidden(states.x),
-        "attn_bias": (model.backbone.score(tokens).dense() + 2 * batch["bias"][:, None]),
+        "attn_bias": (model.backbone.score(tokens).to_dense() + 2 * batch["bias"][:, None]),
         "logits": logits,
     }
     for name in ("encoder_states", "head_hidden"):  # padding holds no meaning behind the trunk
