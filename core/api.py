@@ -26,7 +26,7 @@ from isoform.core.errors import UserError
 from isoform.core.runs import checkpoint as checkpoints
 from isoform.core.runs.checkpoint import Checkpoint
 from isoform.core.runs.folder import RunFolder
-from isoform.core.runs.results import summarise_seeds
+from isoform.core.runs.results import reset_peak_memory, summarise_seeds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,6 +94,7 @@ def train(
     Raises UserError for a folder that holds a run, unless `resume`: then the run goes on with its own configuration,
     and what the request sets must agree with it.
     """
+    reset_peak_memory()  # reading the data is a part of what this run takes
     domain = request.domain
     path = Path(run_dir) if run_dir is not None else _default_folder(request)
     run = RunFolder(path)

@@ -59,6 +59,8 @@ def write_results(
         "precision": loop.precision,
         "seconds": round(loop.place.seconds, 3),
         "peak_memory_bytes": results.peak_memory(),
+        "monitor": loop.task.monitor,
+        "monitor_mode": loop.task.monitor_mode,
         "metrics": metrics,
         "baselines": baselines,
         "environment": results.environment(loop.device),
@@ -94,7 +96,7 @@ def finish(loop: Loop, command: str) -> dict[str, Any]:
     split = "test" if "test" in metrics else "val"
     if metrics:
         loop.show.say(f"{split} (best checkpoint, step {best}): {_shown(metrics[split])}")
-    for name in results.beaten_by(task, metrics, baselines):
+    for name in results.beaten_by(found):
         theirs = baselines[name][split][task.monitor]
         loop.show.say(f"warning: the baseline {name} is better: {split} {task.monitor} {theirs:.4g}")
     return found
