@@ -45,9 +45,7 @@ def test_an_old_key_names_the_new_one(old):
 
 
 def test_an_unknown_source_names_those_that_there_are():
-    with pytest.raises(
-        UserError, match=r"no such source of images; known: mnist5k, .*, torchvision:NAME"
-    ):
+    with pytest.raises(UserError, match=r"no such source of images; known: mnist5k, .*, torchvision:NAME"):
         resolve_app("vit-mnist-tiny", domain=DOMAIN, sets=["data.source=mnist6k"])
     assert source_of("torchvision:SVHN").title == "torchvision:SVHN"
     assert all(source.title and source.needs for source in SOURCES.values())
