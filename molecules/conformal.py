@@ -32,7 +32,7 @@ class Calibration:
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Calibration:
-        """From what `calibrate` gave: RunFolder.portable()["calibration"]."""
+        """From what `calibrate` gave: MoleculesState.calibration."""
         found = {name: arrays[name] for name in ("radius_RK", "label_RK", "class_R") if name in arrays}
         return cls(tuple(float(level) for level in arrays["levels"]), **found)
 

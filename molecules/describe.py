@@ -6,7 +6,6 @@ from itertools import pairwise
 from typing import Any
 
 from isoform.core.config.parameter_count import backbone_size, linear_size, norm_size
-from isoform.core.config.schema import AppConfig
 from isoform.molecules.config import MoleculesApp
 
 # data.name -> what it is, where it comes from, outputs where the data decide
@@ -24,9 +23,8 @@ SOURCES = {
 }
 
 
-def describe(config: AppConfig, detail: bool = True) -> dict[str, Any]:
+def describe(config: MoleculesApp, detail: bool = True) -> dict[str, Any]:
     """Rows to show: data, model, parameters, source; with `detail` (which imports torch) attention too."""
-    assert isinstance(config, MoleculesApp)
     name = config.data.name
     data, source, known = SOURCES.get(name, (name.removeprefix("pyg:"), "torch-geometric: data.root", 0))
     outputs = config.head.outputs or len(config.data.targets or ()) or known

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from rdkit import Chem
 from rdkit.Chem import rdFingerprintGenerator
-from torch import Tensor, nn
+from torch import Tensor
 
-from isoform.core.config.schema import AppConfig
-from isoform.core.domain import Predictor
+from isoform.core.domain import Predictor, TrainedModel
 from isoform.core.errors import UserError
 from isoform.core.supervised.metrics import sigmoid, softmax
 from isoform.molecules.config import MoleculesApp
@@ -28,51 +26,39 @@ from isoform.molecules.data.collate import collate
 from isoform.molecules.data.descriptors import Normaliser, compute
 from isoform.molecules.data.featurise import featurise_many
 from isoform.molecules.data.graphs import OGB_BONDS, build_store
-from isoform.molecules.data.parsing import canonical, looks_like_smiles, parse, parse_smiles, quiet
-from isoform.molecules.data.read import Structure, read_structures
+from isoform.molecules.data.inputs import Named, expand_inputs
+from isoform.molecules.data.parsing import canonical, parse, parse_smiles
 from isoform.molecules.data.standardise import Standardiser
-from isoform.molecules.data.tables import KNOWN
 from isoform.molecules.losses import Scaling
+from isoform.molecules.state import MoleculesState
 
 SHOWN_CLASSES = 20  # with more, a table of predictions has no column for each class's probability
 RADIUS, BITS = 2, 2048  # of Morgan fingerprints
 CHUNK = 1024  # molecules that are graphs in memory at one time
 
 
-class Named(Structure):
-    """A molecule to predict that is called by where it comes from: "mols.smi line 7"."""
-
-    __slots__ = ()
-
-    def __str__(self) -> str:
-        return self.name
-
-
 class MoleculePredictor(Predictor):
     """Predictions and features of one model.
 
-    portable (RunFolder.portable()) may lack any key: then outputs are regression targets called by number, unscaled
-    and without intervals. Raises UserError for a model that was trained on graphs that no SMILES becomes.
+    Its state may lack any row: then outputs are regression targets called by number, unscaled and without intervals.
+    Raises UserError for a model that was trained on graphs that no SMILES becomes.
     """
 
-    def __init__(self, config: AppConfig, portable: Mapping[str, Any], model: nn.Module):
-        assert isinstance(config, MoleculesApp)
-        kinds = portable.get("kinds")
-        if kinds and len(kinds[0]) != len(OGB_BONDS):
+    def __init__(self, trained: TrainedModel[MoleculesApp, MoleculesState]) -> None:
+        state = trained.state
+        if state.kinds and len(state.kinds[0]) != len(OGB_BONDS):
             raise UserError(
-                f"this model reads graphs whose bonds have {len(kinds[0])} features of the data set's own, and SMILES "
-                "don't give them; judge it with eval"
+                f"this model reads graphs whose bonds have {len(state.kinds[0])} features of the data set's own, and "
+                "SMILES don't give them; judge it with eval"
             )
-        self.config, self.model = config, model.eval()
-        self.kind = str(portable.get("kind") or "regression")
-        self.names = [str(name) for name in portable.get("names") or ()]
-        scaling = portable.get("scaling")
-        self.scaling = Scaling(tuple(scaling["mean"]), tuple(scaling["std"])) if scaling else None
-        arrays, given = portable.get("calibration"), portable.get("descriptors")
-        self.calibration = Calibration.of(arrays) if arrays else None
-        self.normaliser = Normaliser.from_json(given) if given else None
-        self.training = list(portable.get("training") or ())
-        self.clean = Standardiser(config.data)
+        self.config, self.model = trained.config, trained.model.eval()
+        self.kind = state.kind or "regression"
+        self.names = list(state.names or ())
+        self.scaling = Scaling(state.scaling.mean, state.scaling.std) if state.scaling else None
+        self.calibration = Calibration.of(state.calibration) if state.calibration else None
+        self.normaliser = Normaliser.from_json(state.descriptors.model_dump()) if state.descriptors else None
+        self.training = list(state.training or ())
+        self.clean = Standardiser(trained.config.data)
 
     def predict(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
         """One row a molecule, in input order: input, smiles, prediction, ..., uncertainty, nearest, similarity, error.
@@ -263,62 +249,3 @@ def _class_row(names: Sequence[str], p_C: np.ndarray, belongs: np.ndarray | None
 def _entropy(p: np.ndarray) -> float:
     """0 = certain, 1 = all alike."""
     return round(abs(float(-(p * np.log(np.maximum(p, 1e-12))).sum() / np.log(max(len(p), 2)))), 6)
-
-
-def expand_inputs(inputs: Sequence[Any]) -> list[Named]:
-    """Inputs as molecules: SMILES, RDKit molecules, Structures, and files (.csv .tsv .txt .smi .sdf .parquet, .gz).
-
-    A file gives every one of its rows, called "FILE line 7". The column of SMILES is found; FILE:COLUMN names it. What
-    is neither a file nor a SMILES stays, with the reason as its `error`.
-    """
-    found: list[Named] = []
-    for number, one in enumerate(inputs):
-        if isinstance(one, Structure):
-            found.append(Named(*one))
-        elif isinstance(one, (str, Path)):
-            found += _of_text(str(one))
-        else:
-            found.append(_of_mol(one, number))
-    return found
-
-
-def _of_text(text: str) -> list[Named]:
-    path, column = text, None
-    if not _is_there(path) and ":" in text:
-        head, _, tail = text.rpartition(":")
-        if head and tail and _is_there(head) and Path(head).is_file():
-            path, column = head, tail
-    if _is_there(path) and (_has_ending(path) or Path(path).is_dir() or not looks_like_smiles(path)):
-        try:
-            return [Named(f"{path} {o.name}", o.smiles, o.block, o.error) for o in read_structures(path, column)]
-        except UserError as error:
-            return [Named(text, "", None, str(error))]
-    wrong = parse_smiles(text)
-    if not isinstance(wrong, str):
-        return [Named(text, text)]
-    if _has_ending(path):
-        return [Named(text, "", None, "no such file")]
-    no_text = wrong.startswith(("is no SMILES", "holds"))
-    return [Named(text, text, None, f"{wrong}, nor is there a file of that name" if no_text else wrong)]
-
-
-def _is_there(path: str) -> bool:
-    try:
-        return bool(path) and Path(path).exists()
-    except (OSError, ValueError):  # a long SMILES can be no path
-        return False
-
-
-def _has_ending(path: str) -> bool:
-    return path.lower().removesuffix(".gz").endswith(KNOWN)
-
-
-def _of_mol(one: Any, number: int) -> Named:
-    name = f"{type(one).__name__} {number}"
-    if not isinstance(one, Chem.Mol):
-        return Named(name, "", None, f"is no SMILES, file or RDKit molecule but a {type(one).__name__}")
-    try:
-        with quiet():
-            return Named(name, str(Chem.MolToSmiles(one)))
-    except (ValueError, RuntimeError) as error:
-        return Named(name, "", None, f"can't be written as SMILES ({str(error).strip().partition(chr(10))[0][:160]})")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isoform.core.config.schema import AppConfig
+from isoform.core.config.state import DataRecord
 from isoform.core.data import writers
 from isoform.core.domain import Figure, InitialWeights, Task
 from isoform.core.errors import UserError
@@ -22,14 +22,14 @@ from isoform.core.supervised.metrics import sigmoid, softmax
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.conformal import Calibration, calibrate
 from isoform.molecules.data.buckets import batches
-from isoform.molecules.data.collate import FIRST_ATOM_ID, collate, flip_signs
-from isoform.molecules.data.dataset import MoleculeData, data_of, other_data
-from isoform.molecules.data.descriptors import Normaliser, descriptors
-from isoform.molecules.data.graphs import COLUMN, GraphStore
+from isoform.molecules.data.collate import collate, flip_signs
+from isoform.molecules.data.dataset import MoleculeData, other_data
+from isoform.molecules.data.descriptors import Normaliser
 from isoform.molecules.losses import Scaling, class_loss, flag, label_loss
 from isoform.molecules.metrics import score
-from isoform.molecules.models import build_model
-from isoform.molecules.settle import settle
+from isoform.molecules.models import make_model
+from isoform.molecules.prepare import check_ids
+from isoform.molecules.state import DescriptorState, MoleculesState, ScalingState
 
 MOST_TRAINING = 20_000  # training molecules that a run remembers, for the nearest one of a prediction
 
@@ -39,13 +39,13 @@ class MoleculesTask(Task):
 
     augments = False  # what is random (signs of eigenvectors, FLAG) is drawn a batch at a time
 
-    def __init__(self, config: AppConfig, data: MoleculeData | None = None, normaliser: Normaliser | None = None):
-        assert isinstance(config, MoleculesApp)
-        self.config: MoleculesApp = settle(config)[0]
-        self.data = data_of(self.config) if data is None else data
-        self.kind, self.scaling = self.data.kind, self.data.scaling
+    config: MoleculesApp
+
+    def __init__(self, config: MoleculesApp, data: MoleculeData, normaliser: Normaliser | None = None) -> None:
+        """`config` as `prepare` leaves it; `normaliser` of a finished run's descriptors, else of these molecules."""
+        self.config, self.data = config, data
+        self.kind, self.scaling = data.kind, data.scaling
         self.calibration: Calibration | None = None  # of the best checkpoint, once it is known
-        check_ids(self.config, self.data.store)
         self.normaliser = normaliser
         self.described = self._described() if self.config.head.descriptors else None
         self.weights = self._label_weights() if self.config.loss.balance else None
@@ -65,12 +65,7 @@ class MoleculesTask(Task):
 
     def _described(self) -> Tensor:
         """float32 [n, F] normalised descriptors of all molecules, by the training molecules' range."""
-        if not self.data.has_smiles:
-            raise UserError(
-                f"{self.data.molecules.origin} comes as graphs without SMILES, which have no descriptors: set "
-                "head.descriptors = false"
-            )
-        values = descriptors(self.data.molecules.smiles, self.config.data.cache)
+        values = self.data.descriptors
         if self.normaliser is None:
             self.normaliser = Normaliser.fitted(values[self.data.rows["train"]])
         return torch.from_numpy(self.normaliser(values))
@@ -96,11 +91,8 @@ class MoleculesTask(Task):
 
     def build(self) -> nn.Module:
         """A fresh model. Raises UserError where the tables contradict each other."""
-        return make_model(self.config, len(self.data.names), {}, self._extra)
-
-    @property
-    def _extra(self) -> int:
-        return 0 if self.described is None else self.described.shape[1]
+        descriptors = 0 if self.described is None else self.described.shape[1]
+        return make_model(self.config, len(self.data.names), descriptors=descriptors)
 
     def batches(self, split: str, size: int, rng: np.random.Generator | None) -> list[list[int]]:
         """Molecules of like size together; see buckets.py."""
@@ -175,8 +167,8 @@ class MoleculesTask(Task):
         return outputs["prediction"] if self.kind == "regression" else self.probability(outputs)
 
     def score(self, guess: np.ndarray, target: np.ndarray) -> dict[str, float]:
-        """Metrics of what `guess` gives; see metrics.py."""
-        return score_of(self.data, guess, target)
+        """Metrics of predictions [N, K] in the targets' units, or of probabilities; see metrics.py."""
+        return score(self.kind, guess, target, self.data.names, self.scaling.std)
 
     def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         """See metrics.py; on test, how many labels the intervals hold, too."""
@@ -192,33 +184,36 @@ class MoleculesTask(Task):
         return found
 
     def initial_weights(self, source: str) -> InitialWeights:
-        """A run folder, a file in isoform's names, or whatever `isoform molecules import` reads."""
+        """What `isoform molecules import` reads."""
         from isoform.molecules.graphormer.pretrained import initial_weights
 
         return initial_weights(source, self.config)
 
     def baselines(self) -> dict[str, dict[str, dict[str, float]]]:
-        """See baselines.py; fitted once for all seeds of a training."""
-        return _baselines(self.data)
+        """See baselines.py."""
+        from isoform.molecules.baselines import baselines
 
-    def portable(self) -> dict[str, Any]:
+        return baselines(self.data, self.score)
+
+    def inference_state(self) -> MoleculesState:
         """Targets, units, scale and kinds of bonds: what predicting elsewhere needs."""
-        data = self.data
-        found: dict[str, Any] = {
-            "kind": self.kind,
-            "names": list(data.names),
-            "units": list(data.units),
-            "scaling": {"mean": list(self.scaling.mean), "std": list(self.scaling.std)},
-            "kinds": data.store.kinds.tolist(),
-            "training": self._training_smiles(),
-            "data": {
-                "origin": self._origin, "licence": data.molecules.licence, "sha256": data.digest,
-                "sizes": self.sizes(), "left_out": len(data.skipped),
-            },
-        }  # fmt: skip
-        if self.normaliser is not None:
-            found["descriptors"] = self.normaliser.to_json()
-        return found
+        data, normaliser = self.data, self.normaliser
+        return MoleculesState(
+            kind=data.kind,
+            names=data.names,
+            units=data.units,
+            scaling=ScalingState(mean=self.scaling.mean, std=self.scaling.std),
+            kinds=data.store.kinds.tolist(),
+            training=self._training_smiles(),
+            descriptors=None if normaliser is None else DescriptorState.model_validate(normaliser.to_json()),
+            data=DataRecord(
+                origin=self._origin,
+                licence=data.molecules.licence,
+                sha256=data.digest,
+                sizes=self.sizes(),
+                left_out=len(data.skipped),
+            ),
+        )
 
     def _training_smiles(self) -> list[str]:
         if not self.data.has_smiles or "train" not in self.data.rows:
@@ -279,38 +274,6 @@ class MoleculesTask(Task):
         return figures(self, model, outputs)
 
 
-def score_of(data: MoleculeData, guess: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """Metrics of predictions [N, K] in the targets' units, or of probabilities, of these data; see metrics.py."""
-    return score(data.kind, guess, target, data.names, data.scaling.std)
-
-
-@functools.lru_cache(maxsize=1)
-def _baselines(data: MoleculeData) -> dict[str, dict[str, dict[str, float]]]:
-    from isoform.molecules.baselines import baselines
-
-    return baselines(data, functools.partial(score_of, data))
-
-
-def check_ids(config: MoleculesApp, store: GraphStore) -> None:
-    """Raises UserError where a molecule has a feature that the model's tables have no row for."""
-    hf = int(config.tokeniser.hf_compat)
-    needed = {"tokeniser.atom_ids": FIRST_ATOM_ID + hf + _highest(store.graphs.atoms)}
-    bonds = "tokeniser.bond_ids" if config.model.family == "gt" else "backbone.score_edge_ids"
-    needed[bonds] = 3 + _highest(store.graphs.bonds)
-    for key, highest in needed.items():
-        table, name = key.split(".")
-        rows = getattr(getattr(config, table), name)
-        if rows is not None and highest >= rows:
-            raise UserError(f"{key} = {rows}: the features of these molecules need {highest + 1} rows; set it to that")
-
-
-def _highest(features: np.ndarray) -> int:
-    """The largest of `COLUMN * column + value`."""
-    if not len(features):
-        return 0
-    return int((features.max(0) + COLUMN * np.arange(features.shape[1])).max())
-
-
 def _times(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     """The product of weights of molecules [B] and weights of their labels [B] or [B, K]; either may be none."""
     if a is None or b is None:
@@ -322,34 +285,15 @@ def _cell(value: float) -> float | str:
     return float(value) if np.isfinite(value) else ""
 
 
-def make_model(config: MoleculesApp, outputs: int, source: Mapping[str, Any], descriptors: int = 0) -> nn.Module:
-    """A fresh model; `source` is portable()["source"] of an imported one.
-
-    Raises UserError where the tables contradict each other.
-    """
-    try:
-        return build_model(config, outputs, source.get("spare"), descriptors)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-
-
-def task_of_run(config: AppConfig, portable: dict[str, Any], path: Path | None) -> MoleculesTask:
+def task_from_run(config: MoleculesApp, state: MoleculesState, path: Path | None) -> MoleculesTask:
     """The task of a finished run on its own molecules, or on those of a file (all of them) with the same targets."""
-    assert isinstance(config, MoleculesApp)
-    if "kinds" not in portable:
+    if state.kinds is None or state.kind is None or state.names is None or state.scaling is None:
         raise UserError("an imported model has no molecules of its own; evaluate what was trained, or use predict")
-    scaling = Scaling(**{name: tuple(values) for name, values in portable["scaling"].items()})
-    kinds = np.array(portable["kinds"], np.int16)
-    data = other_data(config, path, portable["kind"], portable["names"], kinds, scaling)
-    given = portable.get("descriptors")
-    task = MoleculesTask(data.config, data, None if given is None else Normaliser.from_json(given))
-    if portable.get("calibration"):
-        task.calibration = Calibration.of(portable["calibration"])
+    scaling = Scaling(state.scaling.mean, state.scaling.std)
+    data = other_data(config, path, state.kind, state.names, state.bond_kinds(), scaling)
+    check_ids(data.config, data.store)
+    normaliser = None if state.descriptors is None else Normaliser.from_json(state.descriptors.model_dump())
+    task = MoleculesTask(data.config, data, normaliser)
+    if state.calibration:
+        task.calibration = Calibration.of(state.calibration)
     return task
-
-
-def rebuild(config: AppConfig, portable: dict[str, Any]) -> nn.Module:
-    """The model of a run, without its data."""
-    assert isinstance(config, MoleculesApp)
-    count = Normaliser.from_json(portable["descriptors"]).count if portable.get("descriptors") else 0
-    return make_model(config, len(portable.get("names") or ()), portable.get("source") or {}, count)

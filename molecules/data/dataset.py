@@ -1,5 +1,14 @@
 """The molecules of an app as graphs, with labels and splits: what the task, the baselines and the pictures look at.
 
+`read_data` says the steps from file to batch in order:
+
+    read     read.py         a source (a file, QM9, a benchmark) -> SMILES or graphs, names, labels
+    clean    clean.py        rows without a label go; standardised, one row a molecule
+    split    clean.py        train, val, test: at random, by framework, by cluster, or as given (splits.py)
+    graphs   cache.py        OGB's integer features (featurise.py), distances and paths (graphs.py); kept on disk
+    scale    here            mean and deviation of the training targets
+    batch    collate.py      rows of the store -> padded ids, when training asks
+
 n molecules, K targets, C classes, F descriptors.
 """
 
@@ -8,7 +17,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +27,12 @@ import torch
 from isoform.core.errors import UserError
 from isoform.molecules.config import DataConfig, MoleculesApp
 from isoform.molecules.data.cache import graph_store
+from isoform.molecules.data.clean import clean, clean_and_split
 from isoform.molecules.data.columns import SPLITS
+from isoform.molecules.data.descriptors import descriptors
 from isoform.molecules.data.graphs import GraphStore
 from isoform.molecules.data.labelled import Labelled, take
-from isoform.molecules.data.prepare import load_molecules, load_unsplit
+from isoform.molecules.data.read import read_molecules
 from isoform.molecules.losses import Scaling
 
 NAMED = 5  # molecules that are left out, in a line for a person
@@ -77,35 +88,25 @@ class MoleculeData:
         """The molecules of a split as they are featurised."""
         return [self.molecules.smiles[row] for row in self.rows[split].tolist()]
 
+    @functools.cached_property
+    def descriptors(self) -> np.ndarray:
+        """float32 [n, F] RDKit's descriptors of all molecules, NaN where there is none; kept on disk."""
+        return descriptors(self.molecules.smiles, self.config.data.cache)
+
     @property
     def has_smiles(self) -> bool:
         """Whether the molecules are more than graphs."""
         return self.molecules.graphs is None
 
 
-def data_of(config: MoleculesApp) -> MoleculeData:
-    """The data of an app, read once though settling and training both ask; again where a file has changed."""
-    return _read(_Asked(_text_of(config), config))
+def read_data(config: MoleculesApp) -> MoleculeData:
+    """The data of an app. Raises UserError for data that are missing or hold nothing to learn."""
+    return make_data(config, read_molecules(config.data))
 
 
-def _text_of(config: MoleculesApp) -> str:
-    path = config.data.path or config.data.root
-    about = Path(path).expanduser().stat() if path is not None and Path(path).expanduser().exists() else None
-    # What settling fills in changes nothing of what is read.
-    data = config.data.model_copy(update={"target_mean": None, "target_std": None})
-    stamp = (about.st_mtime_ns, about.st_size) if about else None
-    return repr((data, config.model.family, config.backbone.score_hops, config.tokeniser.laplacian, stamp))
-
-
-@dataclass(frozen=True)
-class _Asked:
-    text: str
-    config: MoleculesApp = field(compare=False)
-
-
-@functools.lru_cache(maxsize=2)
-def _read(asked: _Asked) -> MoleculeData:
-    return build_data(asked.config, load_molecules(asked.config.data))
+def make_data(config: MoleculesApp, molecules: Labelled) -> MoleculeData:
+    """The data of an app from what was read; see `read_data`."""
+    return build_data(config, clean_and_split(molecules, config.data))
 
 
 def other_data(
@@ -117,9 +118,9 @@ def other_data(
     kinds                  int16 [kinds + 1, Fb] of bonds, as the run was trained with
     """
     if path is None:
-        return build_data(config, load_molecules(config.data), kinds, scaling)
+        return build_data(config, clean_and_split(read_molecules(config.data), config.data), kinds, scaling)
     data = _elsewhere(config.data, Path(path), kind, names)
-    molecules = load_unsplit(data)
+    molecules = clean(read_molecules(data), data)
     whole = replace(molecules, split=np.full(len(molecules), "test", dtype=object))
     return build_data(config.model_copy(update={"data": data}), whole, kinds, scaling)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -18,6 +17,7 @@ from isoform.molecules.config import MoleculesApp
 from isoform.molecules.graphormer.model import TRUNK
 from isoform.molecules.graphormer.official import ACTIVATIONS, official_config
 from isoform.molecules.graphormer.pretrained import LAYOUTS, layout_of
+from isoform.molecules.state import MoleculesState
 
 # What an official trunk may have otherwise than another.
 FREE = (
@@ -47,7 +47,7 @@ def unlike(config: MoleculesApp) -> list[str]:
 
 
 def official_state(
-    config: MoleculesApp, weights: Mapping[str, Tensor], portable: Mapping[str, Any] | None = None,
+    config: MoleculesApp, weights: Mapping[str, Tensor], state: MoleculesState | None = None,
     layout: str | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
     """The weights under official names: those of `layout`, else of the code base that they came from, else fairseq's.
@@ -59,8 +59,8 @@ def official_state(
     other = unlike(config)
     if other:
         raise UserError(f"the official code has no model like this one ({'; '.join(other)})")
-    source = dict((portable or {}).get("source") or {})
-    kind = layout or str(source.get("layout") or "fairseq")
+    source = state.source if state is not None else None
+    kind = layout or (source.layout if source else "fairseq")
     if kind not in LAYOUTS:
         raise UserError(f"there is no layout {kind!r} of Graphormer; there are {', '.join(LAYOUTS)}")
     own, dim = dict(weights), config.backbone.dim
@@ -70,31 +70,31 @@ def official_state(
         own = {**spare, **own}
     if kind == "transformers":
         own = {name: tensor for name, tensor in own.items() if not name.startswith("spare.pooler.")}
-    elif source.get("layout", "transformers") == "transformers":  # a fairseq file has always had one
+    elif source is None or source.layout == "transformers":  # a fairseq file has always had one
         own = {"spare.pooler.weight": like.new_zeros(dim, dim), "spare.pooler.bias": like.new_zeros(dim), **own}
     return layout_of(kind, config.backbone).write(own)
 
 
 def write_transformers(
-    folder: str | Path, config: MoleculesApp, weights: Mapping[str, Tensor], portable: Mapping[str, Any] | None = None
+    folder: str | Path, config: MoleculesApp, weights: Mapping[str, Tensor], state: MoleculesState | None = None
 ) -> None:
     """config.json and model.safetensors, as GraphormerForGraphClassification.from_pretrained reads them.
 
     Raises UserError as `official_state`.
     """
-    state = official_state(config, weights, portable, "transformers")
-    original = dict((portable or {}).get("source") or {}).get("config")
+    official = official_state(config, weights, state, "transformers")
+    original = state.source.config if state is not None and state.source else None
     made = Path(folder)
     made.mkdir(parents=True, exist_ok=True)
     text = json.dumps(official_config(config, original), indent=2, sort_keys=True) + "\n"
     (made / "config.json").write_text(text, encoding="utf-8")
-    save_file({n: t.contiguous() for n, t in state.items()}, made / "model.safetensors", metadata={"format": "pt"})
+    save_file({n: t.contiguous() for n, t in official.items()}, made / "model.safetensors", metadata={"format": "pt"})
 
 
 def write_fairseq(
-    path: str | Path, config: MoleculesApp, weights: Mapping[str, Tensor], portable: Mapping[str, Any] | None = None
+    path: str | Path, config: MoleculesApp, weights: Mapping[str, Tensor], state: MoleculesState | None = None
 ) -> None:
     """{"model": state dict}, as microsoft/Graphormer loads its pretrained models; raises as `official_state`."""
-    kind = dict((portable or {}).get("source") or {}).get("layout")
+    kind = state.source.layout if state is not None and state.source else ""
     layout = kind if kind in ("fairseq", "fairseq-old") else "fairseq"
-    torch.save({"model": official_state(config, weights, portable, layout)}, path)
+    torch.save({"model": official_state(config, weights, state, layout)}, path)

@@ -27,6 +27,7 @@ from isoform.molecules.config import HeadConfig, ModelConfig, MoleculesApp, Toke
 from isoform.molecules.graphormer.model import TRUNK
 from isoform.molecules.graphormer.official import graphormer_settings
 from isoform.molecules.models import build_model
+from isoform.molecules.state import MoleculesState, SourceState
 
 LAYOUTS = ("fairseq", "fairseq-old", "transformers")
 STATE_KEYS = ("model", "state_dict", "model_state_dict")
@@ -112,7 +113,7 @@ class Source:
 
 def import_checkpoint(
     source: str | Path, layout: str | None = None, config: MoleculesApp | None = None
-) -> ImportedModel:
+) -> ImportedModel[MoleculesApp, MoleculesState]:
     """An official Graphormer, whole, in isoform's names, with the app config that rebuilds it.
 
     source   a checkpoint file, a folder with config.json, or hf:OWNER/NAME[@REVISION]
@@ -135,17 +136,15 @@ def import_checkpoint(
         own = build_model(app, spare=spare).state_dict()
     loaded = layout_of(kind, app.backbone).read(found.state, own, where=found.where)
     outputs = app.head.outputs
-    portable: dict[str, Any] = {
-        "source": {"layout": kind, "spare": spare, **({"config": found.config} if found.config else {})}
-    }
-    if app.data.task != "auto":
-        portable["kind"] = app.data.task
     names = app.data.classes if app.data.task == "multiclass" else app.data.targets
-    if names:
-        if len(names) != outputs:
-            raise UserError(f"{found.where}: has {outputs} outputs, and {len(names)} names are set for them")
-        portable["names"] = list(names)
-    return ImportedModel(app, loaded.weights, portable, kind, (*notes, *loaded.notes), found.licence)
+    if names and len(names) != outputs:
+        raise UserError(f"{found.where}: has {outputs} outputs, and {len(names)} names are set for them")
+    state = MoleculesState(
+        kind=None if app.data.task == "auto" else app.data.task,
+        names=names or None,
+        source=SourceState.model_validate({"layout": kind, "spare": spare, "config": found.config or None}),
+    )
+    return ImportedModel(app, loaded.weights, state, kind, (*notes, *loaded.notes), found.licence)
 
 
 def recognise(state: Mapping[str, Tensor], where: str) -> str:
@@ -262,20 +261,11 @@ def _agree(
 
 
 def initial_weights(source: str, config: MoleculesApp) -> InitialWeights:
-    """The weights that `train.init` names: a run folder, a file in isoform's names, or an official checkpoint.
+    """The weights of an official checkpoint, as `train.init` names it. Raises UserError as `import_checkpoint`.
 
-    Of an official checkpoint, other outputs are no contradiction: a head of another size starts fresh. Matrices of hops
+    Other outputs are no contradiction: a head of another size starts fresh. Matrices of hops
     beyond what the app's score holds are left out.
     """
-    from isoform.core.engine import warm_start
-
-    path = Path(source)
-    if path.is_dir() and not (path / "config.json").exists():
-        return warm_start.read(source)
-    if path.suffix == ".safetensors" and path.is_file():
-        found = warm_start.read(source)
-        if any(name.startswith("backbone.") for name in found.weights):
-            return found
     b = config.backbone
     asked = MoleculesApp(
         domain=config.domain, app=config.app,
@@ -284,7 +274,7 @@ def initial_weights(source: str, config: MoleculesApp) -> InitialWeights:
     imported = import_checkpoint(source, None, asked)
     weights = {name: tensor for name, tensor in imported.weights.items() if not name.startswith("spare.")}
     weights["backbone.score.hops"] = weights["backbone.score.hops"][: b.score_matrices or b.score_hops]
-    name = source if source.startswith("hf:") else path.name
+    name = source if source.startswith("hf:") else Path(source).name
     return InitialWeights(weights, name, config.domain, imported.licence)
 
 

@@ -10,8 +10,7 @@ import pytest
 
 from isoform.molecules import baselines as B
 from isoform.molecules.config import MoleculesApp
-from isoform.molecules.data.dataset import build_data
-from isoform.molecules.data.prepare import load_molecules
+from isoform.molecules.data.dataset import read_data
 from isoform.molecules.metrics import score
 
 from .batches import QM9
@@ -38,7 +37,7 @@ def made(tmp_path_factory):
             csv.writer(file).writerows([["smiles", "label"], *([text, label_of(kind, text)] for text in TEXTS)])
         data = {"path": str(folder / f"{kind}.csv"), "cache": str(folder), "val_fraction": 0.2, "test_fraction": 0.3}
         config = MoleculesApp.model_validate({"domain": "molecules", "app": "made", "data": data})
-        found[kind] = build_data(config, load_molecules(config.data))
+        found[kind] = read_data(config)
         assert found[kind].kind == kind
     return found
 

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from isoform.molecules.data.prepare import load_molecules
 from isoform.molecules.data.read import read_molecules
 
-from .miniatures import PARTS, SMILES, bace, bbbp, data, esol, molhiv, molpcba, pcqm4mv2, refusal, write
+from .miniatures import PARTS, SMILES, bace, bbbp, data, esol, load_molecules, molhiv, molpcba, pcqm4mv2, refusal, write
 
 
 def read(name, root, **settings):

@@ -13,10 +13,9 @@ with warnings.catch_warnings():
     from torch_geometric.data import Data, InMemoryDataset
 
 from isoform.molecules.data.pack import categories, pack
-from isoform.molecules.data.prepare import load_molecules
 from isoform.molecules.data.read import read_molecules
 
-from .miniatures import SMILES, data, esol, refusal, zinc
+from .miniatures import SMILES, data, esol, load_molecules, refusal, zinc
 
 
 def read(name, root=None, **settings):

@@ -11,13 +11,13 @@ from rdkit.Chem import rdFingerprintGenerator
 from rdkit.ML.Cluster import Butina
 
 from isoform.core.errors import UserError
+from isoform.molecules.data.clean import clean_and_split, parsing_asked
 from isoform.molecules.data.groups import SIMILAR, cluster_groups, fingerprints, scaffold_groups, similar_rows
 from isoform.molecules.data.parsing import parse_smiles
-from isoform.molecules.data.prepare import load_molecules, parsing_asked, prepare
 from isoform.molecules.data.splits import split_rows
 
 from .batches import QM9
-from .miniatures import SMILES, bbbp, data, esol, refusal, write
+from .miniatures import SMILES, bbbp, data, esol, load_molecules, refusal, write
 from .test_data_standardise import packed, table
 
 
@@ -52,7 +52,7 @@ def test_counts_are_drawn_exactly_and_the_rest_is_in_no_split():
     found = split_rows(many(53), data(counts=(29, 7, 5)))
     assert sizes(found) == {"train": 29, "val": 7, "test": 5}
     assert len(np.unique(np.concatenate(list(found.values())))) == 41
-    prepared = prepare(many(53), data(counts=(29, 7, 5)))
+    prepared = clean_and_split(many(53), data(counts=(29, 7, 5)))
     assert [int((prepared.split == part).sum()) for part in ("train", "val", "test", "")] == [29, 7, 5, 12]
     assert "asks for 54 molecules and there are 53" in refusal(split_rows, many(53), data(counts=(50, 2, 2)))
     assert "should be three numbers" in refusal(split_rows, many(53), data(counts=(50, 2)))

@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isoform.core.errors import UserError
-from isoform.molecules.data.prepare import load_molecules
 from isoform.molecules.data.read import read_molecules
 from isoform.molecules.data.zinc import read_pickle
 
-from .miniatures import PARTS, SMILES, data, refusal, zinc
+from .miniatures import PARTS, SMILES, data, load_molecules, refusal, zinc
 
 
 def read(root, name="zinc12k", **settings):

@@ -21,7 +21,7 @@ from isoform.molecules.cases import judged, told
 from isoform.molecules.drawings import Cell, colour_of, scale_of, shapes_of, sheet
 from isoform.molecules.figures import by_size, curves_of, figures
 
-from .runs import TEXTS, Plain, app, table, trained
+from .runs import TEXTS, app, table, task_of, trained
 
 TEST = {"test_fraction": 0.4}
 HOSTILE = "<script>x</script> $y_1$"
@@ -30,7 +30,7 @@ HOSTILE = "<script>x</script> $y_1$"
 def drawn(path: Path, **tables):
     """An untrained model's answers on test, and their pictures."""
     tables = {**tables, "data": {**TEST, **tables.get("data", {})}}
-    task = Plain(app(path, **tables))
+    task = task_of(app(path, **tables))
     torch.manual_seed(0)
     model = task.build().eval()
     outputs = evaluate(task, model, "test")[1]

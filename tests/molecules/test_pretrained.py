@@ -22,6 +22,7 @@ from isoform.molecules.graphormer.model import sized
 from isoform.molecules.graphormer.official import graphormer_settings, official_config
 from isoform.molecules.graphormer.pretrained import import_checkpoint, initial_weights
 from isoform.molecules.models import build_model
+from isoform.molecules.state import MoleculesState, SourceState
 
 from .batches import MIXED, app, batch_of, graphormer
 
@@ -29,7 +30,7 @@ SIZE = {"num_hidden_layers": 2, "embedding_dim": 24, "ffn_embedding_dim": 29, "n
 
 
 def model_of(found: ImportedModel) -> torch.nn.Module:
-    model = build_model(found.config, spare=found.portable["source"]["spare"])
+    model = build_model(found.config, spare=found.state.spare)
     model.load_state_dict(dict(found.weights))
     return model.eval()
 
@@ -42,7 +43,7 @@ def made(folder: Path, layout: str = "fairseq", **keys: Any) -> tuple[Path, torc
     if layout == "transformers":
         write_transformers(path, config, model.state_dict())
     else:
-        write_fairseq(path, config, model.state_dict(), {"source": {"layout": layout}})
+        write_fairseq(path, config, model.state_dict(), MoleculesState(source=SourceState(layout=layout)))
     return path, model
 
 
@@ -70,8 +71,8 @@ def test_the_stored_forms_are_one_model(golden_dir: Path, tmp_path: Path) -> Non
     for found in (fairseq, hub):
         torch.testing.assert_close(model_of(found)(batch), want["output/logits"], atol=1e-5, rtol=0)
 
-    write_fairseq(tmp_path / "again.pt", fairseq.config, fairseq.weights, fairseq.portable)
-    write_transformers(tmp_path / "again", hub.config, hub.weights, hub.portable)
+    write_fairseq(tmp_path / "again.pt", fairseq.config, fairseq.weights, fairseq.state)
+    write_transformers(tmp_path / "again", hub.config, hub.weights, hub.state)
     stored = torch.load(folder / "graphormer_preln.fairseq_layout.pt", weights_only=True)
     assert_same_bits(torch.load(tmp_path / "again.pt", weights_only=True)["model"], stored["model"])
     for name in ("model.safetensors", "config.json"):
@@ -86,11 +87,11 @@ def test_from_one_form_to_the_other(golden_dir: Path, tmp_path: Path) -> None:
     """transformers has no pooler, so that one is left behind; fairseq's class asks for one, which nothing reads."""
     folder = golden_dir / "graphormer"
     fairseq = import_checkpoint(folder / "graphormer_preln.fairseq_layout.pt")
-    write_transformers(tmp_path / "hub", fairseq.config, fairseq.weights, fairseq.portable)
+    write_transformers(tmp_path / "hub", fairseq.config, fairseq.weights, fairseq.state)
     hub = import_checkpoint(tmp_path / "hub")
     assert_same_bits(load_file(tmp_path / "hub" / "model.safetensors"),
                      load_file(folder / "graphormer_preln.hf_layout" / "model.safetensors"))  # fmt: skip
-    write_fairseq(tmp_path / "back.pt", hub.config, hub.weights, hub.portable)
+    write_fairseq(tmp_path / "back.pt", hub.config, hub.weights, hub.state)
     back = torch.load(tmp_path / "back.pt", weights_only=True)["model"]
     assert back["encoder.masked_lm_pooler.weight"].shape == (24, 24) and not back["encoder.masked_lm_pooler.bias"].any()
     again = import_checkpoint(tmp_path / "back.pt")
@@ -121,7 +122,7 @@ def test_every_option_comes_back(tmp_path: Path, name: str, layout: str) -> None
     again = model_of(found)
     batch = batch_of(*MIXED)
     assert torch.equal(again(batch), model(batch))
-    state = official_state(found.config, found.weights, found.portable)
+    state = official_state(found.config, found.weights, found.state)
     raw = load_file(path / "model.safetensors") if path.is_dir() else torch.load(path, weights_only=True)["model"]
     assert_same_bits(state, raw)
 
