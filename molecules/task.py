@@ -18,15 +18,31 @@ from isoform.core.config.state import DataRecord
 from isoform.core.data import writers
 from isoform.core.domain import Figure, InitialWeights, Task
 from isoform.core.errors import UserError
-from isoform.core.supervised.metrics import sigmoid, softmax
+from isoform.core.supervised.class_weights import (
+    balanced_class_weights,
+    balanced_label_weights,
+    combine_weights,
+    weights_of_classes,
+    weights_of_labels,
+)
+from isoform.core.supervised.config import resolve_loss_kind
+from isoform.core.supervised.conformal import Calibration, calibrate
+from isoform.core.supervised.losses import class_loss, label_loss
+from isoform.core.supervised.metrics import (
+    binary_target_metrics,
+    multiclass_metrics,
+    regression_metrics,
+    sigmoid,
+    softmax,
+)
+from isoform.core.supervised.rows import rows_of
+from isoform.core.supervised.scaling import TargetScaling
 from isoform.molecules.config import MoleculesApp
-from isoform.molecules.conformal import Calibration, calibrate
 from isoform.molecules.data.buckets import batches
 from isoform.molecules.data.collate import collate, flip_signs
 from isoform.molecules.data.dataset import MoleculeData, other_data
 from isoform.molecules.data.descriptors import Normaliser
-from isoform.molecules.losses import Scaling, class_loss, flag, label_loss
-from isoform.molecules.metrics import score
+from isoform.molecules.losses import flag
 from isoform.molecules.models import make_model
 from isoform.molecules.prepare import check_ids
 from isoform.molecules.state import DescriptorState, MoleculesState, ScalingState
@@ -48,7 +64,8 @@ class MoleculesTask(Task):
         self.calibration: Calibration | None = None  # of the best checkpoint, once it is known
         self.normaliser = normaliser
         self.described = self._described() if self.config.head.descriptors else None
-        self.weights = self._label_weights() if self.config.loss.balance else None
+        self.loss_kind = resolve_loss_kind(config.loss, self.kind, default="l1")
+        self.weights = self._label_weights() if config.data.class_weights == "balanced" else None
         self.monitor, self.monitor_mode = self._monitor()
 
     def _monitor(self) -> tuple[str, str]:
@@ -56,7 +73,7 @@ class MoleculesTask(Task):
         if self.kind == "regression":
             if len(self.data.names) > 1:
                 return "loss", "min"
-            return ("rmse" if self.config.loss.regression == "mse" else "mae"), "min"
+            return ("rmse" if self.loss_kind == "mse" else "mae"), "min"
         if self.kind == "multiclass":
             return "top1", "max"
         labels = self.data.targets("val") if "val" in self.data.rows else np.zeros((0, 1))
@@ -76,14 +93,8 @@ class MoleculesTask(Task):
             return None
         labels = self.data.targets("train")
         if self.kind == "multiclass":
-            counts = np.bincount(labels[labels >= 0], minlength=len(self.data.names))[None]
-        else:
-            counts = np.stack([np.nansum(labels == value, 0) for value in (0, 1)], 1)
-        there = np.maximum(counts, 1)
-        weights = counts.sum(1, keepdims=True) / (there * np.maximum((counts > 0).sum(1, keepdims=True), 1))
-        return torch.from_numpy(
-            weights.astype(np.float32)[0] if self.kind == "multiclass" else weights.astype(np.float32)
-        )
+            return balanced_class_weights(labels, len(self.data.names))
+        return balanced_label_weights(labels)
 
     def sizes(self) -> dict[str, int]:
         """Molecules of each split. See Task.sizes."""
@@ -114,7 +125,7 @@ class MoleculesTask(Task):
         batch = collate(self.data.store, rows, hf_compat=self.config.tokeniser.hf_compat, compact=True, bonds=gt)
         batch["target"] = torch.from_numpy(self.data.labels[rows])
         if self.kind == "regression":
-            batch["scaled"] = self.scaling.scaled(batch["target"]).float()
+            batch["scaled"] = self.scaling.scale(batch["target"]).float()
         if self.described is not None:
             batch["descriptors"] = self.described[torch.from_numpy(rows)]
         if self.data.molecules.weight is not None:
@@ -126,20 +137,19 @@ class MoleculesTask(Task):
         return flip_signs(batch, rng) if "laplacian" in batch else batch
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See losses.py; missing labels count nothing."""
+        """See core/supervised/losses.py; missing labels count nothing."""
         output: Tensor = model(batch).float()
-        weight = batch.get("weight")
+        weight, smoothing = batch.get("weight"), self.config.loss.label_smoothing
         if self.kind == "regression":
-            return {"loss": label_loss(self.config.loss.regression, output, batch["scaled"], weight)}
+            return {"loss": label_loss(self.loss_kind, output, batch["scaled"], weight)}
         target = batch["target"]
         if self.kind == "multiclass":
-            weight = _times(weight, None if self.weights is None else self.weights.to(output)[target.clamp(min=0)])
-            return {"loss": class_loss(output, target, weight, smoothing=self.config.train.label_smoothing)}
-        rare = None
+            if self.weights is not None:
+                weight = combine_weights(weight, weights_of_classes(target, self.weights.to(output)))
+            return {"loss": class_loss(self.loss_kind, output, target, weight, smoothing=smoothing)}
         if self.weights is not None:
-            low_K, high_K = self.weights.to(output).unbind(1)
-            rare = torch.where(target > 0.5, high_K, low_K)
-        return {"loss": label_loss("bce", output, target.float(), _times(weight, rare))}
+            weight = combine_weights(weight, weights_of_labels(target, self.weights.to(output)))
+        return {"loss": label_loss(self.loss_kind, output, target.float(), weight, smoothing=smoothing)}
 
     def passes(self, model: nn.Module, batch: dict[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
         """One loss, or FLAG's several over perturbed atoms."""
@@ -155,7 +165,7 @@ class MoleculesTask(Task):
         output: Tensor = model(batch).float()
         found = {"target": batch["target"], "atoms": batch["valid"].sum(1)}
         if self.kind == "regression":
-            return {"prediction": self.scaling.units(output), **found}
+            return {"prediction": self.scaling.unscale(output), **found}
         return {"logits": output, **found}
 
     def probability(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -167,18 +177,18 @@ class MoleculesTask(Task):
         return outputs["prediction"] if self.kind == "regression" else self.probability(outputs)
 
     def score(self, guess: np.ndarray, target: np.ndarray) -> dict[str, float]:
-        """Metrics of predictions [N, K] in the targets' units, or of probabilities; see metrics.py."""
-        return score(self.kind, guess, target, self.data.names, self.scaling.std)
+        """Metrics of predictions [N, K] in the targets' units, or of probabilities."""
+        return score(self.data, guess, target)
 
     def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """See metrics.py; on test, how many labels the intervals hold, too."""
+        """See core/supervised/metrics.py; on test, how many labels the intervals hold, too."""
         found = self.score(self.guess(outputs), outputs["target"])
         if self.calibration is not None and split == "test":
             found |= self.calibration.coverage(self.guess(outputs), outputs["target"])
         return found
 
     def calibrate(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Conformal intervals or sets from the validation molecules; see conformal.py."""
+        """Conformal intervals or sets from the validation molecules; see core/supervised/conformal.py."""
         found = calibrate(self.kind, self.guess(outputs), outputs["target"])
         self.calibration = Calibration.of(found) if found else None
         return found
@@ -204,7 +214,7 @@ class MoleculesTask(Task):
             units=data.units,
             scaling=ScalingState(mean=self.scaling.mean, std=self.scaling.std),
             kinds=data.store.kinds.tolist(),
-            training=self._training_smiles(),
+            training=tuple(self._training_smiles()),
             descriptors=None if normaliser is None else DescriptorState.model_validate(normaliser.to_json()),
             data=DataRecord(
                 origin=self._origin,
@@ -247,8 +257,6 @@ class MoleculesTask(Task):
         self, folder: Path, split: str, outputs: Mapping[str, np.ndarray], stem: str = "predictions"
     ) -> list[Path]:
         """STEM.csv: input (its name), smiles, target, prediction, ..."""
-        from isoform.molecules.predictor import rows_of
-
         made = rows_of(self.kind, self.data.names, self.guess(outputs), self.calibration)
         molecules, target = self.data.molecules, outputs["target"]
         rows = []
@@ -274,22 +282,24 @@ class MoleculesTask(Task):
         return figures(self, model, outputs)
 
 
-def _times(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    """The product of weights of molecules [B] and weights of their labels [B] or [B, K]; either may be none."""
-    if a is None or b is None:
-        return b if a is None else a
-    return a.view(-1, *[1] * (b.dim() - 1)) * b
-
-
 def _cell(value: float) -> float | str:
     return float(value) if np.isfinite(value) else ""
+
+
+def score(data: MoleculeData, guess: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """Metrics of predictions [N, K] in the targets' units, or of probabilities; a missing label counts for nothing."""
+    if data.kind == "multiclass":
+        return multiclass_metrics(guess, target)
+    if data.kind == "binary":
+        return binary_target_metrics(guess, target, data.names)
+    return regression_metrics(guess, target, data.names, data.scaling.std, loss="l1", ranks=True)
 
 
 def task_from_run(config: MoleculesApp, state: MoleculesState, path: Path | None) -> MoleculesTask:
     """The task of a finished run on its own molecules, or on those of a file (all of them) with the same targets."""
     if state.kinds is None or state.kind is None or state.names is None or state.scaling is None:
         raise UserError("an imported model has no molecules of its own; evaluate what was trained, or use predict")
-    scaling = Scaling(state.scaling.mean, state.scaling.std)
+    scaling = TargetScaling(state.scaling.mean, state.scaling.std)
     data = other_data(config, path, state.kind, state.names, state.bond_kinds(), scaling)
     check_ids(data.config, data.store)
     normaliser = None if state.descriptors is None else Normaliser.from_json(state.descriptors.model_dump())

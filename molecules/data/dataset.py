@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from isoform.core.errors import UserError
+from isoform.core.supervised.scaling import TargetScaling
 from isoform.molecules.config import DataConfig, MoleculesApp
 from isoform.molecules.data.cache import graph_store
 from isoform.molecules.data.clean import clean, clean_and_split
@@ -33,7 +33,6 @@ from isoform.molecules.data.descriptors import descriptors
 from isoform.molecules.data.graphs import GraphStore
 from isoform.molecules.data.labelled import Labelled, take
 from isoform.molecules.data.read import read_molecules
-from isoform.molecules.losses import Scaling
 
 NAMED = 5  # molecules that are left out, in a line for a person
 
@@ -47,7 +46,7 @@ class MoleculeData:
     store: GraphStore
     rows: dict[str, np.ndarray]  # split -> its rows, ascending; a split without molecules is absent
     skipped: list[tuple[str, str]]
-    scaling: Scaling
+    scaling: TargetScaling
 
     @property
     def kind(self) -> str:
@@ -110,7 +109,12 @@ def make_data(config: MoleculesApp, molecules: Labelled) -> MoleculeData:
 
 
 def other_data(
-    config: MoleculesApp, path: str | Path | None, kind: str, names: Sequence[str], kinds: np.ndarray, scaling: Scaling
+    config: MoleculesApp,
+    path: str | Path | None,
+    kind: str,
+    names: Sequence[str],
+    kinds: np.ndarray,
+    scaling: TargetScaling,
 ) -> MoleculeData:
     """The data of a finished run, its own (None) or those of a file or folder, whose molecules are all "test" then.
 
@@ -130,7 +134,7 @@ def _elsewhere(data: DataConfig, path: Path, kind: str, names: Sequence[str]) ->
     if path.is_dir():
         return data.model_copy(update={"root": str(path), "path": None})
     changes: dict[str, Any] = {
-        "name": "file",
+        "source": "file",
         "path": str(path),
         "root": None,
         "task": kind,
@@ -139,13 +143,13 @@ def _elsewhere(data: DataConfig, path: Path, kind: str, names: Sequence[str]) ->
     }
     if kind == "multiclass":
         changes |= {"classes": tuple(names)}
-    elif data.name != "file" or data.targets is None:
+    elif data.source != "file" or data.targets is None:
         changes |= {"targets": tuple(names)}
     return data.model_copy(update=changes)
 
 
 def build_data(
-    config: MoleculesApp, molecules: Labelled, kinds: np.ndarray | None = None, scaling: Scaling | None = None
+    config: MoleculesApp, molecules: Labelled, kinds: np.ndarray | None = None, scaling: TargetScaling | None = None
 ) -> MoleculeData:
     """Graphs of the molecules that are in a split. Raises UserError where none is left to train on."""
     drawn = np.flatnonzero(np.asarray(molecules.split) != "")
@@ -166,16 +170,16 @@ def build_data(
     return MoleculeData(config, molecules, found.store, rows, [*molecules.skipped, *left_out], scaling)
 
 
-def _scaling(data: DataConfig, molecules: Labelled, train: np.ndarray) -> Scaling:
+def _scaling(data: DataConfig, molecules: Labelled, train: np.ndarray) -> TargetScaling:
     targets = molecules.targets.shape[1]
     if molecules.task != "regression" or data.scale == "none":
-        return Scaling.none(targets)
-    fitted = Scaling.fitted(torch.from_numpy(molecules.targets[train]))
+        return TargetScaling.identity(targets)
+    fitted = TargetScaling.fit(molecules.targets[train])
     mean, std = data.target_mean or fitted.mean, data.target_std or fitted.std
     for key, values in (("target_mean", mean), ("target_std", std)):
         if len(values) != targets:
             raise UserError(f"data.{key} holds {len(values)} numbers and there are {targets} targets")
-    return Scaling(tuple(mean), tuple(std))
+    return TargetScaling(tuple(mean), tuple(std))
 
 
 def describe_data(data: MoleculeData) -> list[str]:

@@ -72,10 +72,10 @@ def test_a_file_alone_is_split_at_random_without_leakage(path):
 
 
 def test_benchmarks_and_classes(tmp_path):
-    report = check(app(name="bbbp", root=bbbp(tmp_path)))
+    report = check(app(source="bbbp", root=bbbp(tmp_path)))
     assert report.data["targets"]["p_np"]["counts"] == {"0": 10, "1": 10}
     assert report.data["targets"]["p_np"]["by_split"]["test"] == {"0": 1, "1": 1}
-    report = check(app(name="molhiv", root=molhiv(tmp_path), split="given"))
+    report = check(app(source="molhiv", root=molhiv(tmp_path), split="given"))
     assert report.data["splits"] == {"train": 13, "val": 3, "test": 4} and not report.leakage
     kinds = write(tmp_path / "k.csv", "smiles,kind\n" + "\n".join(f"{s},{'abc'[k % 3]}" for k, s in enumerate(SMILES)))
     report = check(DOMAIN.app_of_path(kinds))
@@ -83,7 +83,7 @@ def test_benchmarks_and_classes(tmp_path):
 
 
 def test_graphs_without_smiles(tmp_path):
-    report = check(app(name="zinc12k", root=zinc(tmp_path), split="given"))
+    report = check(app(source="zinc12k", root=zinc(tmp_path), split="given"))
     assert report.data["molecules"] == 16 and report.data["atoms"]["smallest"] == 1
     assert (
         "graphs without SMILES: duplicates and leakage were not looked for" in report.lines

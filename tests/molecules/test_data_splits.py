@@ -207,15 +207,15 @@ def test_prepare_refuses_a_file_without_labels_or_a_path(tmp_path):
 
 def test_moleculenets_own_counts(golden_data):
     """The sizes that DeepChem's scaffold splitter gives for the published files."""
-    esol_ = load_molecules(data(name="esol", root=golden_data / "molecules", split="scaffold", duplicates="keep"))
+    esol_ = load_molecules(data(source="esol", root=golden_data / "molecules", split="scaffold", duplicates="keep"))
     assert [int((esol_.split == part).sum()) for part in ("train", "val", "test")] == [902, 113, 113]
-    bbbp_ = load_molecules(data(name="bbbp", root=golden_data / "molecules", split="scaffold", duplicates="keep"))
+    bbbp_ = load_molecules(data(source="bbbp", root=golden_data / "molecules", split="scaffold", duplicates="keep"))
     assert [int((bbbp_.split == part).sum()) for part in ("train", "val", "test")] == [1631, 204, 204]
 
 
 @pytest.mark.parametrize("make", [esol, bbbp])
 def test_a_miniature_goes_all_the_way(tmp_path, make):
-    found = load_molecules(data(name=make.__name__, root=make(tmp_path), split="scaffold"))
+    found = load_molecules(data(source=make.__name__, root=make(tmp_path), split="scaffold"))
     assert len(found) == 20 and [int((found.split == part).sum()) for part in ("train", "val", "test")] == [16, 2, 2]
 
 

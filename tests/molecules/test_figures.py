@@ -76,7 +76,7 @@ def test_cells_hold_the_contributions_to_the_prediction_in_its_unit(one):
     cells = told(task, model, cases, cases.order[:3].tolist())
     rows = task.data.rows["test"][cases.order[:3]]
     average = average_atom(model, [task.collate(task.data.rows["train"].tolist())])
-    found = contributions(model, task.collate(rows.tolist()), average, lambda y: task.scaling.units(y)[:, 0])
+    found = contributions(model, task.collate(rows.tolist()), average, lambda y: task.scaling.unscale(y)[:, 0])
     for cell, row, want in zip(cells, rows, found, strict=True):
         n = task.data.store.sizes[row]
         assert cell.mol.GetNumAtoms() == n == len(cell.atoms)

@@ -20,7 +20,7 @@ from isoform.core.errors import UserError
 from isoform.core.inference.run_model import load_model, load_trained
 from isoform.molecules import DOMAIN
 from isoform.molecules.data.inputs import Named, expand_inputs
-from isoform.molecules.predictor import MoleculePredictor, rows_of
+from isoform.molecules.predictor import MoleculePredictor
 
 from .batches import batch_of
 from .runs import TEXTS, trained
@@ -153,12 +153,6 @@ def test_descriptors_are_those_of_training(tmp_path: Path) -> None:
     rows = isoform.load(folder).predict([row["smiles"] for row in stored])
     for ours, theirs in zip(rows, stored, strict=True):
         assert ours["prediction"] == pytest.approx(float(theirs["prediction"]), abs=1e-4)
-
-
-def test_several_targets_are_named() -> None:
-    made = rows_of("binary", ["toxic", "soluble"], np.array([[0.9, 0.2]]))
-    assert made[0]["prediction toxic"] == 1 and made[0]["probability soluble"] == 0.2
-    assert rows_of("regression", ["a", "b"], np.array([[1.5, 2.5]])) == [{"prediction a": 1.5, "prediction b": 2.5}]
 
 
 def test_graphs_that_no_smiles_becomes_are_refused(run: Path) -> None:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from isoform.core import api
+from isoform.core.config import resolve_app
 from isoform.core.errors import UserError
+from isoform.molecules import DOMAIN
+from isoform.molecules.data import read
 from isoform.molecules.prepare import prepare
+from isoform.molecules.task import MoleculesTask
 
 from .runs import app, table
 
@@ -44,3 +49,29 @@ def test_what_is_no_molecule_is_named(tmp_path):
     prepared = prepare(app(path))
     assert ("m4" in {name for name, _ in prepared.data.skipped}) and len(prepared.data.molecules) == 66
     assert any("m4" in line for line in prepared.notes)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("data.name", "data.source"),
+        ("loss.regression", "loss.kind"),
+        ("loss.balance", "data.class_weights"),
+        ("train.label_smoothing", "loss.label_smoothing"),
+    ],
+)
+def test_an_old_key_names_the_new_one(old, new):
+    with pytest.raises(UserError, match=f"{old}: unknown key; it is called {new}"):
+        resolve_app("graphormer-own", domain=DOMAIN, sets=[f"{old}=1"])
+
+
+def test_a_training_reads_its_table_once(tmp_path, monkeypatch):
+    path = table(tmp_path / "m.csv")
+    opened = []
+    monkeypatch.setattr(read, "file_rows", lambda path, really=read.file_rows: opened.append(path) or really(path))
+    monkeypatch.setattr(MoleculesTask, "baselines", lambda self: {})
+    monkeypatch.setattr(MoleculesTask, "figures", lambda self, model, outputs: [])
+    sets = [f"data.path={path}", "data.targets=label", "backbone.dim=16", "backbone.depth=1", "train.epochs=1"]
+    request = api.Request(DOMAIN, "graphormer-own", sets=sets)
+    api.train_seeds(request, 2, tmp_path / "runs", progress=False, say=lambda line: None)
+    assert opened == [str(path)]

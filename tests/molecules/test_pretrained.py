@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from checks import assert_same_bits
@@ -330,10 +330,3 @@ def test_training_starts_from_an_official_file(tmp_path: Path) -> None:
     assert not missing and not unexpected
     batch = batch_of(*MIXED)
     assert torch.equal(fresh(batch), model(batch))
-
-
-def test_training_starts_from_weights_in_our_names(tmp_path: Path) -> None:
-    state = graphormer(seed=3).state_dict()
-    save_file(state, tmp_path / "ours.safetensors")
-    mine = MoleculesApp(domain="molecules", app="x")
-    assert_same_bits(initial_weights(str(tmp_path / "ours.safetensors"), mine).weights, state)

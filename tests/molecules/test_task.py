@@ -100,7 +100,7 @@ def test_missing_labels_of_several_targets_count_nothing(tmp_path):
 
 def test_rare_labels_weigh_more_with_balance(tmp_path):
     labels = [int(k % 11 == 0) for k in range(67)]
-    task = task_of(app(table(tmp_path / "m.csv", rare=labels), data={"targets": ["rare"]}, loss={"balance": True}))
+    task = task_of(app(table(tmp_path / "m.csv", rare=labels), data={"targets": ["rare"], "class_weights": "balanced"}))
     train = task.data.targets("train")[:, 0]
     low, high = task.weights[0].tolist()
     assert high / low == pytest.approx((train == 0).sum() / (train == 1).sum())
