@@ -60,10 +60,12 @@ def read_benchmark(data: DataConfig) -> Labelled:
     """
     for key in ("smiles", "label", "classes"):
         if getattr(data, key) is not None:
-            raise UserError(f'data.{key} is set, but data.name = "{data.name}" knows its columns; use name = "file"')
-    if data.name in _TABLES:
-        return _read_table(data, _TABLES[data.name])
-    return read_pcqm4mv2(data) if data.name == "pcqm4mv2" else read_ogb(data)
+            raise UserError(
+                f'data.{key} is set, but data.source = "{data.source}" knows its columns; use source = "file"'
+            )
+    if data.source in _TABLES:
+        return _read_table(data, _TABLES[data.source])
+    return read_pcqm4mv2(data) if data.source == "pcqm4mv2" else read_ogb(data)
 
 
 def _root(data: DataConfig, about: str) -> Path:
@@ -106,7 +108,7 @@ def _read_table(data: DataConfig, table: _Table) -> Labelled:
 
 def read_ogb(data: DataConfig) -> Labelled:
     """MolHIV (1 target) or MolPCBA (128, most labels missing): mapping/mol.csv.gz and split/scaffold/*.csv.gz."""
-    folders, url = _OGB[data.name]
+    folders, url = _OGB[data.source]
     about = f"the folder {folders[0]} ({url})"
     root = _root(data, about)
     root = next((root / folder for folder in folders if (root / folder).is_dir()), root)
@@ -118,7 +120,7 @@ def read_ogb(data: DataConfig) -> Labelled:
         split[_indices(find_file(root, places, about), len(smiles))] = part
     return Labelled(
         smiles=smiles, names=names, targets=targets, target_names=chosen, units=[""] * len(chosen), split=split,
-        origin=f"ogbg-{data.name}", licence="MIT (OGB)", sha256=digest, task="binary",
+        origin=f"ogbg-{data.source}", licence="MIT (OGB)", sha256=digest, task="binary",
     )  # fmt: skip
 
 

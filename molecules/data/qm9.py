@@ -58,7 +58,7 @@ def read_qm9(data: DataConfig) -> Labelled:
     """
     for key in ("path", "smiles", "label", "classes"):
         if getattr(data, key) is not None:
-            raise UserError(f'data.{key} is set, but data.name = "qm9" brings its own file; unset it')
+            raise UserError(f'data.{key} is set, but data.source = "qm9" brings its own file; unset it')
     if data.split == "given":
         raise UserError("data.split = given: QM9 comes without splits; use random, scaffold or cluster")
     if data.task not in ("auto", "regression"):

@@ -1,4 +1,4 @@
-"""data.name -> molecules with their labels, as a source gives them; and structures alone, for predicting."""
+"""data.source -> molecules with their labels, as a source gives them; and structures alone, for predicting."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ class Structure(NamedTuple):
 
 
 def read_molecules(data: DataConfig) -> Labelled:
-    """Reads what data.name says; rows whose text can't be understood are in `skipped`. See prepare.load_molecules.
+    """Reads what data.source says; rows whose text can't be understood are in `skipped`. See prepare.load_molecules.
 
     Whether a SMILES is a molecule is found out later, by standardising or featurising. Raises UserError, one sentence,
     for a missing file (with its source) and for settings that don't fit.
     """
-    if data.name == "file":
+    if data.source == "file":
         if data.path is None:
             raise UserError(
                 "data.path is not set: give a file of molecules (.csv .smi .sdf .parquet), --set data.path=FILE"
             )
         return read_file(data.path, data)
-    if data.name == "qm9":
+    if data.source == "qm9":
         from isoform.molecules.data.qm9 import read_qm9
 
         return read_qm9(data)
-    if data.name.startswith("pyg:"):
+    if data.source.startswith("pyg:"):
         from isoform.molecules.data.pyg import read_pyg
 
         return read_pyg(data)
-    if data.name in ("zinc12k", "zinc-full"):
+    if data.source in ("zinc12k", "zinc-full"):
         from isoform.molecules.data.zinc import read_zinc
 
         return read_zinc(data)
