@@ -148,11 +148,11 @@ def ours(recompute: str = "none") -> nn.Module:
 
 def theirs() -> nn.Module:
     """The peer's with the weights of isoform's."""
-    from isoform.molecules.graphormer.export_official import official_state
+    from isoform.molecules.graphormer.export_official import export_official
 
     config, model_class, _ = peer()
     model = model_class(config(**SLIM, dropout=0.0, attention_dropout=DROPOUT, activation_dropout=DROPOUT))
-    model.load_state_dict(official_state(app(), ours().state_dict(), layout="transformers"))
+    model.load_state_dict(export_official(app(), ours().state_dict(), layout="transformers"))
     return model
 
 

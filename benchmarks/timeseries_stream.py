@@ -91,8 +91,8 @@ def measure(store: Path, args: argparse.Namespace) -> dict[str, float]:
     }  # fmt: skip
 
     def batches(seed: int, most: int) -> Iterator[Any]:
-        keys = loader.plan(task, seed, 0)[:most]
-        return loader.read(task, "train", keys, seed=seed, workers=args.workers)
+        keys = loader.epoch_batches(task, seed, 0)[:most]
+        return loader.read_batches(task, "train", keys, seed=seed, workers=args.workers)
 
     started, cpu, count = time.perf_counter(), time.process_time(), 0
     for batch in batches(0, args.batches):
@@ -110,7 +110,7 @@ def measure(store: Path, args: argparse.Namespace) -> dict[str, float]:
             task.loss(model, batch)["loss"].backward()
             optimizer.step()
             count += len(batch["where"])
-        found["training steps"] = float(min(args.steps, len(loader.plan(task, 1, 0))))
+        found["training steps"] = float(min(args.steps, len(loader.epoch_batches(task, 1, 0))))
         found["windows/s, trained"] = count / (time.perf_counter() - started)
     found["MiB at the peak (VmHWM less imports)"] = (harness.high_water() - before) / 2**20
     return found

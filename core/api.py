@@ -5,35 +5,33 @@ Nothing here prints, but for `say`, which gets the lines that a person should se
 
 from __future__ import annotations
 
-import functools
-import inspect
 import shlex
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import nn
 
 from isoform.core import config as configs
-from isoform.core.config import toml
+from isoform.core.config import AppConfig, Resolved, load_run_config, toml
 from isoform.core.config.keys import flatten
-from isoform.core.domain import Domain, ImportedModel, Predictor
-from isoform.core.engine import distributed, precision
-from isoform.core.engine.evaluate import load_model, load_weights
-from isoform.core.engine.train import train as run_engine
+from isoform.core.domain import AnyDomain, Export, ImportedModel, Predictor, Prepared, TrainedModel
+from isoform.core.engine.evaluate import load_weights
+from isoform.core.engine.train import train as train_task
 from isoform.core.errors import UserError
+from isoform.core.inference.engines import with_engine
+from isoform.core.inference.export import base_formats, warn_of_licence
+from isoform.core.inference.run_model import Features, PredictorInPrecision, load_model, load_trained
 from isoform.core.runs import checkpoint as checkpoints
 from isoform.core.runs.checkpoint import Checkpoint
 from isoform.core.runs.folder import RunFolder
-from isoform.core.runs.results import summarise_seeds
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from isoform.core.config import AppConfig, Resolved
+from isoform.core.runs.results import reset_peak_memory, summarise_seeds
 
 Say = Callable[[str], None]
+FROM_DATA = "chosen from the data"
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Run:
 
     folder: Path
     results: Mapping[str, Any]
-    domain: Domain = field(repr=False)
+    domain: AnyDomain = field(repr=False)
 
     @property
     def metrics(self) -> Mapping[str, Any]:
@@ -58,7 +56,7 @@ class Run:
 class Request:
     """What a training is asked for: an app of a domain, and what changes it."""
 
-    domain: Domain
+    domain: AnyDomain
     app: str
     apps_file: str | None = None
     sets: Sequence[str] = ()
@@ -68,9 +66,13 @@ class Request:
     def resolve(self) -> Resolved:
         """The configuration, "auto" not yet settled. Raises ConfigError with every mistake."""
         return configs.resolve_layers(
-            self.app, domain=self.domain, apps_file=self.apps_file, sets=self.sets, flags=self.flags,
+            self.app,
+            domain=self.domain,
+            apps_file=self.apps_file,
+            sets=self.sets,
+            flags=self.flags,
             settings=self.settings,
-        )  # fmt: skip
+        )
 
     def command(self) -> str:
         """The command line that asks for the same; where the run folder was is left out."""
@@ -94,48 +96,87 @@ def train(
     Raises UserError for a folder that holds a run, unless `resume`: then the run goes on with its own configuration,
     and what the request sets must agree with it.
     """
-    domain = request.domain
     path = Path(run_dir) if run_dir is not None else _default_folder(request)
-    run = RunFolder(path)
-    started = (path / "config.toml").is_file()
-    if not resume:
-        _refuse_run(run)
-    if started:
-        config = _agreed(request, configs.load_run_config(path, domain))
-    else:
-        resolved, notes = configs.settle(request.resolve(), domain)
-        config = resolved.config
-        for note in notes:
-            say(note)
-    if started and run.results().get("status") == "finished":
-        say(f"{path}: this run is finished")
-        return Run(path, run.results(), domain)
-    results = run_engine(domain.task(config), run, resume=resume, progress=progress, command=request.command(), say=say)
-    return Run(path, results, domain)
+    return _train(request, path, _Shared(), resume=resume, progress=progress, say=say)
 
 
 def train_seeds(
-    request: Request, seeds: int, run_dir: str | Path | None = None, *, resume: bool = False, progress: bool = True,
+    request: Request,
+    seeds: int,
+    run_dir: str | Path | None = None,
+    *,
+    resume: bool = False,
+    progress: bool = True,
     say: Say,
-) -> Run:  # fmt: skip
-    """Trains with seeds 1 to `seeds` into RUN/seed-K; RUN/results.json gets mean, standard deviation and values."""
+) -> Run:
+    """Trains with seeds 1 to `seeds` into RUN/seed-K; RUN/results.json gets mean, standard deviation and values.
+
+    The data are read and the baselines fitted once for all seeds.
+    """
     if seeds < 1:
         raise UserError(f"--seeds {seeds}: should be at least 1")
     path = Path(run_dir) if run_dir is not None else Path("runs") / f"{request.app}-seeds"
     group = RunFolder(path)
     if not resume:
         _refuse_run(group)
+    shared = _Shared()
     runs = []
     for seed in range(1, seeds + 1):
-        one = Request(**vars(request) | {"flags": {**request.flags, "train.seed": seed}})
+        one = replace(request, flags={**request.flags, "train.seed": seed})
         say(f"seed {seed} of {seeds}")
-        runs.append(train(one, path / f"seed-{seed}", resume=resume, progress=progress, say=say))
+        runs.append(_train(one, path / f"seed-{seed}", shared, resume=resume, progress=progress, say=say))
     results = {
-        "app": request.app, "domain": request.domain.name, "runs": [run.folder.name for run in runs],
+        "app": request.app,
+        "domain": request.domain.name,
+        "runs": [run.folder.name for run in runs],
         **summarise_seeds([run.results for run in runs]),
-    }  # fmt: skip
+    }
     group.write_json("results.json", results)
     return Run(path, results, request.domain)
+
+
+@dataclass
+class _Shared:
+    """What the seeds of one training have in common: the data, and the baselines fitted to them."""
+
+    prepared: Prepared[Any, Any] | None = None
+    baselines: Mapping[str, Any] | None = None
+
+    def prepare(self, domain: AnyDomain, config: AppConfig) -> Prepared[Any, Any]:
+        """The data of `config`, read the first time; the notes come with that time only."""
+        if self.prepared is None:
+            self.prepared = domain.prepare(config)
+            return self.prepared
+        seeded = self.prepared.config.train.model_copy(update={"seed": config.train.seed})
+        return replace(self.prepared, config=self.prepared.config.model_copy(update={"train": seeded}), notes=())
+
+
+def _train(request: Request, path: Path, shared: _Shared, *, resume: bool, progress: bool, say: Say) -> Run:
+    reset_peak_memory()  # reading the data is a part of what this run takes
+    domain, run = request.domain, RunFolder(path)
+    if not resume:
+        _refuse_run(run)
+    started = (path / "config.toml").is_file()
+    config = _agreed(request, load_run_config(path, domain)) if started else request.resolve().config
+    if started and run.results().get("status") == "finished":
+        say(f"{path}: this run is finished")
+    else:
+        prepared = shared.prepare(domain, config)
+        if not started:
+            for note in prepared.notes:
+                say(note)
+        train_task(
+            domain.task(prepared),
+            run,
+            resume=resume,
+            progress=progress,
+            command=request.command(),
+            say=say,
+            baselines=shared.baselines,
+        )
+    results = run.results()
+    shared.baselines = results.get("baselines")
+    return Run(path, results, domain)
 
 
 def runs_in(folder: str | Path) -> list[Path]:
@@ -171,7 +212,7 @@ def _agreed(request: Request, stored: AppConfig) -> AppConfig:
     if not different:
         return stored
     with suppress(UserError):  # the very command that started the run may say "auto" where the run has what came of it
-        if not configs.diff(stored, configs.settle(request.resolve(), request.domain)[0].config):
+        if not configs.diff(stored, request.domain.prepare(request.resolve().config).config):
             return stored
     raise UserError(
         "a resumed run keeps its settings, and these differ (the run's -> now asked for):\n  "
@@ -180,51 +221,56 @@ def _agreed(request: Request, stored: AppConfig) -> AppConfig:
     )
 
 
-class _InPrecision(Predictor):
-    """A predictor in the number format that the run's stored metrics were measured in."""
+def load_predictor(
+    domain: AnyDomain, run_dir: str | Path, checkpoint: str | int = "best", engine: str = "eager"
+) -> Predictor:
+    """The model of a run, to predict and embed with; see inference/engines.py for the engines.
 
-    def __init__(self, inner: Predictor, precision_name: str) -> None:
-        self.inner = inner
-        self.name = precision_name
-
-    def predict(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
-        """See Predictor.predict."""
-        with precision.autocast(self.name, distributed.this_process().device):
-            return self.inner.predict(inputs)
-
-    def embed(self, inputs: Sequence[Any]) -> np.ndarray:
-        """See Predictor.embed."""
-        with precision.autocast(self.name, distributed.this_process().device):
-            return self.inner.embed(inputs)
-
-    def __getattr__(self, name: str) -> Any:
-        """What else a domain's predictor offers, such as `forecast`; its methods in the same number format."""
-        if name == "inner":
-            raise AttributeError(name)
-        found = getattr(self.inner, name)
-        if not inspect.ismethod(found):
-            return found
-
-        @functools.wraps(found)
-        def call(*args: Any, **keywords: Any) -> Any:
-            with precision.autocast(self.name, distributed.this_process().device):
-                return found(*args, **keywords)
-
-        return call
+    Raises UserError where the folder isn't a run or is damaged, and for an engine that can't serve it.
+    """
+    trained = with_engine(domain, load_trained(domain, run_dir, checkpoint), engine)
+    return PredictorInPrecision(domain.predictor(trained), trained.precision)
 
 
-def load_predictor(domain: Domain, run_dir: str | Path, checkpoint: str = "best") -> Predictor:
-    """The model of a run, to predict and embed with. Raises UserError where the folder isn't a run or is damaged."""
-    config = configs.load_run_config(run_dir, domain)
-    run = RunFolder(run_dir)
-    model = load_model(domain, run, checkpoint=checkpoint)
-    return _InPrecision(domain.predictor(config, run.portable(), model), run.precision())
+def prepare(resolved: Resolved, domain: AnyDomain) -> tuple[Resolved, Prepared[Any, Any]]:
+    """Reads the data and fills every "auto" from them; the resolved configuration says which keys came of it."""
+    prepared = domain.prepare(resolved.config)
+    chosen = {key: FROM_DATA for key, _, _ in configs.changes(resolved.config, prepared.config)}
+    return Resolved(prepared.config, {**resolved.layers, **chosen}), prepared
+
+
+def create(
+    domain: AnyDomain,
+    name: str,
+    *,
+    pretrained: bool | str = False,
+    features_only: bool = False,
+    layers: Sequence[int] | None = None,
+    **options: Any,
+) -> nn.Module:
+    """A model by name, in evaluation mode; see `isoform.create`."""
+    if isinstance(pretrained, str) and pretrained and (Path(pretrained) / "config.toml").is_file():
+        model = load_model(domain, pretrained)
+    elif pretrained:
+        source = domain.published_source(name) if pretrained is True else pretrained
+        model = build_imported(domain, domain.import_named(name, source), source)
+    else:
+        model = domain.build_from_run(*domain.app_of_model(name, **options))
+    model.eval()
+    if not features_only:
+        return model
+    return domain.features(model, layers) or Features(model)
 
 
 def import_weights(
-    domain: Domain, source: str, *, app: str | None = None, apps_file: str | None = None, sets: Sequence[str] = (),
+    domain: AnyDomain,
+    source: str,
+    *,
+    app: str | None = None,
+    apps_file: str | None = None,
+    sets: Sequence[str] = (),
     layout: str | None = None,
-) -> ImportedModel:  # fmt: skip
+) -> ImportedModel[Any, Any]:
     """A foreign checkpoint in isoform's layout, under the settings of an app and of `sets`."""
     config = None
     if app is not None:
@@ -234,28 +280,41 @@ def import_weights(
     return domain.import_weights(source, layout, config)
 
 
-def foreign_predictor(domain: Domain, imported: ImportedModel) -> Predictor:
-    """The model of an imported checkpoint, to predict and embed with."""
-    model = domain.rebuild(imported.config, imported.portable)
-    load_weights(model, imported.weights, "the imported checkpoint")
-    return domain.predictor(imported.config, imported.portable, model.eval())
-
-
-def write_imported(imported: ImportedModel, domain: Domain, source: str, out: str | Path) -> Run:
-    """Writes an imported checkpoint as a run folder, whole or not at all. Raises UserError where `out` is taken."""
-    model = domain.rebuild(imported.config, imported.portable)
+def build_imported(domain: AnyDomain, imported: ImportedModel[Any, Any], source: str) -> nn.Module:
+    """The model of an imported checkpoint, with its weights, in evaluation mode."""
+    model = domain.build_from_run(imported.config, imported.state)
     load_weights(model, imported.weights, source)
+    return model.eval()
+
+
+def foreign_predictor(domain: AnyDomain, imported: ImportedModel[Any, Any]) -> Predictor:
+    """The model of an imported checkpoint, to predict and embed with."""
+    model = build_imported(domain, imported, "the imported checkpoint")
+    return domain.predictor(TrainedModel(imported.config, imported.state, model, Path(imported.layout), 0))
+
+
+def write_imported(imported: ImportedModel[Any, Any], domain: AnyDomain, source: str, out: str | Path) -> Run:
+    """Writes an imported checkpoint as a run folder, whole or not at all. Raises UserError where `out` is taken."""
+    model = build_imported(domain, imported, source)
     name = source if ":" in source else Path(source).name  # never a path of this machine
     results = {
-        "app": imported.config.app, "domain": domain.name, "status": "imported",
-        "parameters": sum(parameter.numel() for parameter in model.parameters()), "precision": "fp32",
-        "source": name, "layout": imported.layout, "licence": imported.licence, "metrics": {}, "baselines": {},
-    }  # fmt: skip
+        "app": imported.config.app,
+        "domain": domain.name,
+        "status": "imported",
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "precision": "fp32",
+        "source": name,
+        "layout": imported.layout,
+        "licence": imported.licence,
+        "metrics": {},
+        "baselines": {},
+    }
+    state = imported.state.model_copy(update={"licence": imported.licence})
     with staged(out) as folder:
         run = RunFolder(folder)
         run.path.mkdir()
         run.write_text("config.toml", configs.dump_toml(configs.unclaimed(imported.config)))
-        run.write_json("task.json", {**imported.portable, "licence": imported.licence})
+        run.write_json("task.json", state.to_json())
         run.write_json("results.json", results)
         run.write_text("card.md", _card(imported, name))
         weights = Checkpoint(imported.weights, None, {}, {"place": {"step": 0, "best_step": 0}})
@@ -263,11 +322,20 @@ def write_imported(imported: ImportedModel, domain: Domain, source: str, out: st
     return Run(Path(out), results, domain)
 
 
-def export(domain: Domain, run_dir: str | Path, kind: str, out: str | Path, checkpoint: str = "best") -> None:
-    """Writes a run's model in another format, whole or not at all. Raises UserError where `out` is taken."""
-    configs.load_run_config(run_dir, domain)
+def formats_of(domain: AnyDomain) -> Mapping[str, Export]:
+    """What a domain's runs can be exported to, by name: what core writes for every domain, and its own."""
+    return {**base_formats(domain), **domain.export_formats()}
+
+
+def export(domain: AnyDomain, run_dir: str | Path, kind: str, out: str | Path, checkpoint: str = "best") -> None:
+    """Writes a run's model in another format, whole or not at all.
+
+    Warns of a NonCommercial licence of the weights that the run started from. Raises UserError where `out` is taken.
+    """
+    trained = load_trained(domain, run_dir, checkpoint)
+    warn_of_licence(trained)
     with staged(out) as path:
-        domain.export[kind](Path(run_dir), path, checkpoint=checkpoint)
+        formats_of(domain)[kind](trained, path)
 
 
 @contextmanager
@@ -290,7 +358,7 @@ def staged(out: str | Path) -> Iterator[Path]:
         raise UserError(f"{final}: can't be written ({error.strerror}); name another --out") from error
 
 
-def _card(imported: ImportedModel, source: str) -> str:
+def _card(imported: ImportedModel[Any, Any], source: str) -> str:
     notes = "".join(f"- {note}\n" for note in imported.notes)
     return (
         f"# {source}\n\nImported from the {imported.layout} layout; nothing was trained or measured here.\n\n"

@@ -1,28 +1,32 @@
-"""The contract that each domain fills: `Domain` wires a package to the command line, `Task` hands an app to the engine.
+"""The contract that each domain fills: `Domain` is what the command line and Python speak to, `Task` what engines run.
 
-The engine and the command line receive these objects and never look a domain up, so core stays ignorant of what the
-tokens mean.
+Both are handed to core and never looked up by it, so core stays ignorant of what the tokens mean.
 """
 
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+
+from isoform.core.errors import UserError
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     import numpy as np
     from torch import Tensor, nn
 
-    from isoform.core.cli.console import Console
-    from isoform.core.config import AppConfig
+    from isoform.core.config.schema import AppConfig
+    from isoform.core.config.state import RunState
 
 Batch = Any  # a pytree of tensors whose first axis is the sample, as Task.collate makes it
+AppT = TypeVar("AppT", bound="AppConfig")  # the closed tables of a domain's apps
+StateT = TypeVar("StateT", bound="RunState")  # its task.json
+DataT = TypeVar("DataT")  # what its data are once read
 
 
 class Task(abc.ABC):
@@ -94,38 +98,31 @@ class Task(abc.ABC):
     def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Named metrics over a whole split, `monitor` among them; `outputs` are predict's, joined in sample order."""
 
-    def tally(self, split: str) -> Tally:
+    def accumulator(self, split: str) -> MetricAccumulator:
         """Where the predictions of one pass over `split` go: by default all are kept, and judged by `metrics`.
 
         A domain whose predictions of a whole split don't fit into memory returns one that sums as they come by.
         """
-        from isoform.core.engine.evaluate import Collect
-
-        return Collect(self, split)
+        return CollectAll(self, split)
 
     def calibrate(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """What the best checkpoint's outputs on validation (its tally's) teach about its uncertainty; nothing here.
+        """What the best checkpoint's outputs on validation teach about its uncertainty; nothing by default.
 
         A task that overrides it is asked once, at the end of training and before the test split is evaluated. The
-        arrays, of plain numbers, are written to the run's calibration.npz, and RunFolder.portable gives them back under
-        "calibration".
+        arrays, of plain numbers, are written to the run's calibration.npz, and come back as RunState.calibration.
         """
         return {}
 
     def parameter_groups(self, model: nn.Module) -> Mapping[str, int]:
         """Depth of each parameter for layer-wise learning-rate decay: 0 = input side; default from names `blocks.N`."""
-        from isoform.core.engine.optim import depth_from_names
-
         return depth_from_names(model)
 
-    def initial_weights(self, source: str) -> InitialWeights:
-        """The weights named by `train.init`: a run folder or a .safetensors file in isoform's layout by default.
+    def initial_weights(self, source: str) -> InitialWeights | None:
+        """Foreign weights that `train.init` names; None (the default) for a run folder or a file in isoform's names.
 
-        A domain overrides it to read foreign checkpoints. Raises UserError for what can't be read.
+        Those the engine reads by itself. Raises UserError for what can't be read.
         """
-        from isoform.core.engine.warm_start import read
-
-        return read(source)
+        return None
 
     def adapt_weights(self, weights: Mapping[str, Tensor], model: nn.Module) -> Mapping[str, Tensor]:
         """Initial weights made to fit `model` (a position table of another grid is resized); unchanged by default."""
@@ -135,12 +132,9 @@ class Task(abc.ABC):
         """{NAME: {"val": metrics, "test": metrics}}, each fixed in code with its settings."""
         return {}
 
-    def portable(self) -> dict[str, Any]:
-        """JSON that predicting elsewhere needs (class names, scaler, units, data hash): the run's task.json.
-
-        "calibration" is not for it to use: see `calibrate`.
-        """
-        return {}
+    @abc.abstractmethod
+    def inference_state(self) -> RunState:
+        """What predicting elsewhere needs (class names, scaler, units, data hash): the run's task.json."""
 
     def card(self) -> dict[str, str]:
         """Rows of card.md that only the domain knows: "data", "licence", "preprocessing", ..."""
@@ -157,7 +151,7 @@ class Task(abc.ABC):
         return []
 
 
-class Tally(abc.ABC):
+class MetricAccumulator(abc.ABC):
     """What one pass over a split adds up to: predictions go in batch by batch, metrics and what is kept come out."""
 
     @abc.abstractmethod
@@ -171,6 +165,50 @@ class Tally(abc.ABC):
     @abc.abstractmethod
     def outputs(self) -> dict[str, np.ndarray]:
         """What write_predictions, figures and calibrate get, in sample order."""
+
+
+class CollectAll(MetricAccumulator):
+    """Keeps everything, puts it into sample order and lets Task.metrics judge it."""
+
+    def __init__(self, task: Task, split: str) -> None:
+        self.task, self.split = task, split
+        self.indices: list[int] = []
+        self.parts: dict[str, list[np.ndarray]] = {}
+        self.joined: dict[str, np.ndarray] | None = None
+
+    def add(self, indices: Sequence[int], outputs: Mapping[str, np.ndarray]) -> None:
+        """See MetricAccumulator.add."""
+        self.joined = None
+        self.indices += indices
+        for name, value in outputs.items():
+            self.parts.setdefault(name, []).append(value)
+
+    def metrics(self) -> dict[str, float]:
+        """Task.metrics of the outputs."""
+        return self.task.metrics(self.split, self.outputs())
+
+    def outputs(self) -> dict[str, np.ndarray]:
+        """Task.predict's outputs, first axis the sample, in sample order."""
+        if self.joined is None:
+            import numpy as np  # here, so that a domain loads without it (`isoform DOMAIN --help`)
+
+            order = np.argsort(self.indices, kind="stable")
+            self.joined = {name: np.concatenate(parts)[order] for name, parts in self.parts.items()}
+            self.indices = [self.indices[i] for i in order]
+            self.parts = {name: [value] for name, value in self.joined.items()}  # one copy, not two
+        return self.joined
+
+
+_BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
+_INPUT = re.compile(r"(?:^|\.)tokeniser\.|(?:^|[._])(?:token|tokens|pos|position|positions|embed)(?:[._]|$)")
+
+
+def depth_from_names(model: nn.Module) -> dict[str, int]:
+    """Depth of every parameter: 0 the tokeniser, tokens and positions, N + 1 `blocks.N`, one more for what follows."""
+    names = [name for name, _ in model.named_parameters()]
+    blocks = {name: int(match[1]) + 1 for name in names if (match := _BLOCK.search(name))}
+    last = max(blocks.values(), default=0) + 1
+    return {name: blocks.get(name, 0 if _INPUT.search(name) else last) for name in names}
 
 
 @dataclass(frozen=True)
@@ -204,6 +242,100 @@ class Predictor(abc.ABC):
         """[inputs, features] of the frozen trunk."""
 
 
+@dataclass(frozen=True)
+class Prepared(Generic[AppT, DataT]):
+    """An app whose data have been read, once: training, its seeds, evaluating, checking and explaining pass it along.
+
+    `config` has nothing left open ("auto", number of classes, scales); `notes` are lines that say what was found in the
+    data and what was chosen.
+    """
+
+    config: AppT
+    notes: Sequence[str]
+    data: DataT
+
+
+@dataclass(frozen=True)
+class ImportedModel(Generic[AppT, StateT]):
+    """A foreign checkpoint in isoform's layout: the app config that rebuilds it, its weights, its preprocessing."""
+
+    config: AppT
+    weights: Mapping[str, Tensor]
+    state: StateT
+    layout: str
+    notes: Sequence[str] = ()
+    licence: str = "unknown"
+
+
+@dataclass(frozen=True)
+class TrainedModel(Generic[AppT, StateT]):
+    """A run as predicting and exporting see it: its model in evaluation mode, averaged weights where it has them."""
+
+    config: AppT
+    state: StateT
+    model: nn.Module
+    folder: Path
+    step: int  # of the checkpoint
+    precision: str = "fp32"  # in which the stored metrics were measured
+
+    @property
+    def licence(self) -> str:
+        """Of the weights that this run started from; empty where it started from random ones."""
+        return self.state.licence or self.state.initial or ""
+
+    def weights(self) -> dict[str, Tensor]:
+        """The state dict, contiguous as safetensors wants it."""
+        return {name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """How another engine calls a model: named inputs whose first axis is the batch, and one output.
+
+    `module` takes the inputs of `example(batch)` by their names. `free`: names of other axes whose size may change, by
+    input and axis. `facts`: JSON that a consumer needs beside the graph; the licence is added.
+    """
+
+    module: nn.Module
+    example: Callable[[int], dict[str, Tensor]]
+    output: str
+    facts: Mapping[str, Any]
+    free: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+
+
+@dataclass
+class CheckReport:
+    """What `check` read: lines for a person, the same as JSON, and whether it should stop a training.
+
+    `leakage`: a sample is in two splits, which may be allowed. `refusal`: with which sentence training refuses.
+    """
+
+    lines: list[str]
+    data: dict[str, Any]
+    leakage: bool = False
+    page: str | None = None  # HTML page of samples
+    refusal: str | None = None
+
+
+class Speaker(Protocol):
+    """Where a verb of a domain speaks: core's console."""
+
+    json: bool
+    result: dict[str, Any]
+
+    def say(self, *lines: str) -> None:
+        """Lines for the reader."""
+
+    def warn(self, line: str) -> None:
+        """A line that must not mix with results."""
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
+        """A table."""
+
+    def track(self, parts: Sequence[Any], doing: str) -> Iterator[Any]:
+        """The parts of some long work, with its progress shown."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verb:
     """An extra command of a domain (`forecast`, `sample`): `run` speaks through the console and gives the exit code.
@@ -213,64 +345,119 @@ class Verb:
 
     help: str
     arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace, Console], int]
+    run: Callable[[argparse.Namespace, Speaker], int]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Domain:
-    """The wiring of one domain; its functions import what they need when called, never before."""
-
-    name: str
-    summary: str
-    schema: Callable[[], type[AppConfig]]  # the closed tables of its apps
-    settle: Callable[[AppConfig], tuple[AppConfig, list[str]]]  # fills every "auto" from the data; notes to print
-    task: Callable[[AppConfig], Task]  # reads the data
-    predictor: Callable[[AppConfig, dict[str, Any], nn.Module], Predictor]  # config, RunFolder.portable(), loaded model
-    rebuild: Callable[[AppConfig, dict[str, Any]], nn.Module]  # the model of a run, without its data
-    check: Callable[[AppConfig | Path], CheckReport]
-    expand_inputs: Callable[[Sequence[str]], list[Any]]  # command-line inputs to predictor inputs (folders, lists)
-    import_weights: Callable[..., ImportedModel]  # (source, layout, app config or None) -> model in our layout
-    export: Mapping[str, Callable[..., None]] = field(default_factory=dict)  # format -> (run folder, path, checkpoint=)
-    verbs: Mapping[str, Verb] = field(default_factory=dict)
-    describe: Callable[..., dict[str, Any]] | None = None  # (config, detail) -> rows that `apps` and `explain` add
-    # The task of a finished run on its own (None) or on other data: class names and scalers are the run's portable()
-    task_of_run: Callable[[AppConfig, dict[str, Any], Path | None], Task] | None = None
+BASE_FORMATS = ("bundle", "onnx", "openvino", "safetensors")  # that core writes for every domain
+# Writes a trained model to a path in one format.
+Export = Callable[[TrainedModel[Any, Any], "Path"], None]
 
 
-def lazily(package: str) -> Callable[[str], Callable[..., Any]]:
-    """Gives, for a text "module:name", the function there below `package`, imported when it is called.
+class Domain(abc.ABC, Generic[AppT, StateT, DataT]):
+    """One domain. Its methods import what they need when called, so that one domain never loads another's libraries."""
 
-    So a domain's wiring costs no import of torch.
-    """
+    name: ClassVar[str]
+    summary: ClassVar[str]
 
-    def later(path: str) -> Callable[..., Any]:
-        module, name = path.split(":")
+    # What its files hold -------------------------------------------------------------------------------------------
 
-        def call(*args: Any, **keywords: Any) -> Any:
-            return getattr(import_module(f"{package}.{module}"), name)(*args, **keywords)
+    @abc.abstractmethod
+    def schema(self) -> type[AppT]:
+        """The closed tables of its apps."""
 
-        return call
+    @abc.abstractmethod
+    def state_schema(self) -> type[StateT]:
+        """The closed table of its runs' task.json."""
 
-    return later
+    # From data to a run --------------------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def prepare(self, config: AppT) -> Prepared[AppT, DataT]:
+        """Reads the data and fills every "auto" from them. Preparing the prepared config again changes nothing in it.
+
+        Raises UserError for data that are missing, hold nothing to learn or don't fit the config.
+        """
+
+    @abc.abstractmethod
+    def task(self, prepared: Prepared[AppT, DataT]) -> Task:
+        """The app made concrete on the data that were read; reads nothing itself."""
+
+    @abc.abstractmethod
+    def check(self, config: AppT) -> CheckReport:
+        """What the data of an app hold, by the same pipeline as `prepare`: what stops a training is its `refusal`."""
+
+    @abc.abstractmethod
+    def app_of_path(self, path: Path) -> AppT:
+        """The app that a user's own file or folder stands for by itself, as `check PATH` takes it."""
+
+    # From a run to answers -----------------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def build_from_run(self, config: AppT, state: StateT) -> nn.Module:
+        """The model of a run, without its data, freshly initialised."""
+
+    @abc.abstractmethod
+    def task_from_run(self, config: AppT, state: StateT, data: Path | None) -> Task:
+        """The task of a finished run, by its own classes and scales, on its own data (None) or on those at `data`."""
+
+    @abc.abstractmethod
+    def predictor(self, trained: TrainedModel[AppT, StateT]) -> Predictor:
+        """A trained model on inputs from outside."""
+
+    def expand_inputs(self, inputs: Sequence[str]) -> list[Any]:
+        """Inputs of the command line as inputs of the predictor (folders, lists of names); as they are by default."""
+        return list(inputs)
+
+    def graph(self, trained: TrainedModel[AppT, StateT]) -> Graph:
+        """How onnx and OpenVINO call the model. Raises UserError, in a sentence, where it has no fixed graph."""
+        raise UserError(f"{trained.config.app}: this model has no fixed graph; export --format safetensors or bundle")
+
+    # Weights from and to elsewhere ---------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def import_weights(
+        self, source: str, layout: str | None = None, config: AppT | None = None
+    ) -> ImportedModel[AppT, StateT]:
+        """A foreign checkpoint in isoform's layout, under the settings of `config`. Raises UserError."""
+
+    def export_formats(self) -> Mapping[str, Export]:
+        """Formats of its own ("timm", "official"), beside those that core writes for every domain."""
+        return {}
+
+    # Models by name, for `isoform.create` ---------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def app_of_model(self, name: str, **options: Any) -> tuple[AppT, StateT]:
+        """What `build_from_run` makes a model of that name from: a size, an app, a published name, with its options.
+
+        Raises UserError for a name that nobody knows.
+        """
+
+    def published_source(self, name: str) -> str:
+        """Where `pretrained=True` finds weights of that name, as `import_weights` reads it. Raises UserError."""
+        raise UserError(
+            f"{name}: no published weights come with isoform; name a run folder or a checkpoint with pretrained="
+        )
+
+    def import_named(self, name: str, source: str) -> ImportedModel[AppT, StateT]:
+        """Weights for the model of that name; by default read under the settings of its app."""
+        return self.import_weights(source, None, self.app_of_model(name)[0])
+
+    def features(self, model: nn.Module, layers: Sequence[int] | None = None) -> nn.Module | None:
+        """The trunk of a model alone, with maps after the blocks `layers`; None: what `model.features` gives."""
+        if layers is not None:
+            raise UserError(f"{self.name}: features come from behind the whole trunk; leave layers out")
+        return None
+
+    # What the command line adds ------------------------------------------------------------------------------------
+
+    def describe(self, config: AppT, *, detail: bool = True) -> Mapping[str, Any]:
+        """Rows that `apps` ("data", "model", "parameters", "source") and, with `detail`, `explain` add for an app."""
+        return {}
+
+    def verbs(self) -> Mapping[str, Verb]:
+        """Extra commands, by name."""
+        return {}
 
 
-@dataclass(frozen=True)
-class ImportedModel:
-    """A foreign checkpoint in isoform's layout: the app config that rebuilds it, its weights, its preprocessing."""
-
-    config: AppConfig
-    weights: Mapping[str, Tensor]
-    portable: dict[str, Any]
-    layout: str
-    notes: Sequence[str] = ()
-    licence: str = "unknown"
-
-
-@dataclass
-class CheckReport:
-    """What `check` read: lines for a person, the same as JSON, and whether it should stop a training (leakage)."""
-
-    lines: list[str]
-    data: dict[str, Any]
-    leakage: bool = False
-    page: str | None = None  # HTML page of samples
+AnyDomain = Domain[Any, Any, Any]

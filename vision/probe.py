@@ -158,7 +158,7 @@ def of_trunk(task: VisionTask) -> dict[str, dict[str, dict[str, float]]]:
     if not task.config.train.init or not {"train", "val"} <= rows.keys():
         return {}
     model = task.build()
-    warm_start.load(task, model, task.initial_weights(task.config.train.init))
+    warm_start.load_into(task, model, warm_start.initial_weights(task, task.config.train.init))
     chosen = {**rows, "train": np.random.default_rng(0).permutation(rows["train"])[:TRAIN_IMAGES]}
     size = task.config.eval.batch
     x = {

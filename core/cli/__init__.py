@@ -17,14 +17,14 @@ from isoform.core.cli.parser import Context, UsageError, parse
 from isoform.core.errors import Preempted, RunError, UserError
 
 if TYPE_CHECKING:
-    from isoform.core.domain import Domain
+    from isoform.core.domain import AnyDomain
 
 __all__ = ["main"]
 
 DONE, FAILED, MISTAKE, PREEMPTED = 0, 1, 2, 75
 
 
-def main(argv: Sequence[str] | None = None, *, domains: Mapping[str, Callable[[], Domain]]) -> int:
+def main(argv: Sequence[str] | None = None, *, domains: Mapping[str, Callable[[], AnyDomain]]) -> int:
     """Runs one command and returns its exit code; `domains` maps a name to what loads it.
 
     Never raises: a mistake of the user's is one sentence on stderr, anything unforeseen one line (a traceback with

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from isoform.core.config import AppConfig
-    from isoform.core.domain import Domain
+    from isoform.core.domain import AnyDomain
 
 BENCHMARKS = Path(isoform.core.__file__).resolve().parent.parent / "benchmarks"
 # What Domain.describe may tell of an app, beside the rows that only `explain` prints.
@@ -44,16 +44,22 @@ def apps(context: Context) -> int:
     return 0
 
 
-def _about(domain: Domain, app: AppConfig) -> dict[str, Any]:
+def _about(domain: AnyDomain, app: AppConfig) -> dict[str, Any]:
     try:
-        described = domain.describe(app, detail=False) if domain.describe is not None else {}
+        described = domain.describe(app, detail=False)
     except UserError:  # its size depends on data that isn't named yet
         described = {}
     return {
-        "app": f"{app.domain}/{app.app}", "summary": app.summary, "status": app.status, "minutes": app.minutes,
-        "expected": app.expected, "spread": app.spread, "published": app.published, "measured": app.measured,
+        "app": f"{app.domain}/{app.app}",
+        "summary": app.summary,
+        "status": app.status,
+        "minutes": app.minutes,
+        "expected": app.expected,
+        "spread": app.spread,
+        "published": app.published,
+        "measured": app.measured,
         **{name: described.get(name) for name in _DESCRIBED},
-    }  # fmt: skip
+    }
 
 
 def _cell(name: str, value: Any) -> Any:
@@ -64,15 +70,18 @@ def _cell(name: str, value: Any) -> Any:
 
 def explain(context: Context) -> int:
     """Every setting of an app with its layer and meaning; then its model, attention path and memory."""
+    from isoform.core import api
+
     args, console = context.args, context.console
     domain = _domain_of(context, args.app)
     app = args.app.removeprefix(f"{domain.name}/")
     resolved = config.resolve_layers(app, domain=domain, apps_file=args.apps, sets=args.sets)
     notes: list[str] = []
     try:
-        resolved, notes = config.settle(resolved, domain)
+        resolved, prepared = api.prepare(resolved, domain)
+        notes = list(prepared.notes)
     except UserError as error:
-        notes = [f"not settled from the data: {error}"]
+        notes = [f"nothing is chosen from the data: {error}"]
     values = dict(keys.flatten(config.plain(resolved.config)))
     rows, settings = [], {}
     for path, field in keys.leaves(type(resolved.config)).items():
@@ -88,7 +97,7 @@ def explain(context: Context) -> int:
     console.table(["setting", "value", "set by", "meaning [type]"], rows, title=f"{domain.name}/{app}")
     described: Mapping[str, Any] = {}
     try:
-        described = domain.describe(resolved.config) if domain.describe is not None else {}
+        described = domain.describe(resolved.config)
     except UserError as error:
         notes = [*notes, str(error)]
     if described:
@@ -98,7 +107,7 @@ def explain(context: Context) -> int:
     return 0
 
 
-def _domain_of(context: Context, app: str) -> Domain:
+def _domain_of(context: Context, app: str) -> AnyDomain:
     """The domain of "DOMAIN/APP", or of an APP whose name only one domain has."""
     named, slash, _ = app.partition("/")
     if slash:

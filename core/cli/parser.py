@@ -6,15 +6,15 @@ import argparse
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from isoform.core.cli.console import Console
+from isoform.core.domain import BASE_FORMATS
 from isoform.core.errors import UserError
 from isoform.core.version import __version__
 
 if TYPE_CHECKING:
-    from isoform.core.domain import Domain
+    from isoform.core.domain import AnyDomain
 
 DESCRIPTION = "One transformer backbone, specialised into domains: train, evaluate and use it."
 EPILOG = """exit codes: 0 done; 2 a mistake in what was asked (one sentence says how to mend it);
@@ -30,11 +30,11 @@ class Context:
     """What a verb gets: its arguments, the domains, and where to speak."""
 
     args: argparse.Namespace
-    domains: Mapping[str, Callable[[], Domain]]
+    domains: Mapping[str, Callable[[], AnyDomain]]
     console: Console
 
     @property
-    def domain(self) -> Domain:
+    def domain(self) -> AnyDomain:
         """The domain that the command line names."""
         return self.domains[self.args.command]()
 
@@ -58,7 +58,7 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{self.prog}: {message} (see {self.prog} --help)")
 
 
-def parse(argv: Sequence[str], domains: Mapping[str, Callable[[], Domain]]) -> argparse.Namespace:
+def parse(argv: Sequence[str], domains: Mapping[str, Callable[[], AnyDomain]]) -> argparse.Namespace:
     """The arguments; `.run` is the verb's function of a Context. Raises UsageError, SystemExit after --help."""
     parser = _Parser(prog="isoform", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="store_true", help="print the version and stop")
@@ -68,7 +68,7 @@ def parse(argv: Sequence[str], domains: Mapping[str, Callable[[], Domain]]) -> a
             commands,
             "apps",
             "every app: data, model, parameters, status, expected metric and minutes",
-            "catalogue:apps",
+            _run_apps,
         )
     )
     _explain(
@@ -76,11 +76,11 @@ def parse(argv: Sequence[str], domains: Mapping[str, Callable[[], Domain]]) -> a
             commands,
             "explain",
             "an app's settings and where each comes from; its model and memory",
-            "catalogue:explain",
+            _run_explain,
         )
     )
-    _report(_verb(commands, "report", "(re)write RUN/report.html; several runs side by side", "catalogue:report"))
-    _bench(_verb(commands, "bench", "the benchmarks, side by side with peers", "catalogue:bench"))
+    _report(_verb(commands, "report", "(re)write RUN/report.html; several runs side by side", _run_report))
+    _bench(_verb(commands, "bench", "the benchmarks, side by side with peers", _run_bench))
     named = next((word for word in argv if not word.startswith("-")), None)
     for name, load in domains.items():
         below = commands.add_parser(name, help=_summary(load))
@@ -98,7 +98,7 @@ def parse(argv: Sequence[str], domains: Mapping[str, Callable[[], Domain]]) -> a
     return args
 
 
-def _summary(load: Callable[[], Domain]) -> str:
+def _summary(load: Callable[[], AnyDomain]) -> str:
     try:
         return load().summary
     except UserError as error:
@@ -119,36 +119,26 @@ def _globals(parser: argparse.ArgumentParser, default: Any) -> None:
     parser.add_argument("--debug", action="store_true", default=default, help="show tracebacks")
 
 
-def _verb(verbs: Any, name: str, summary: str, target: str) -> argparse.ArgumentParser:
-    """A parser whose arguments go to `target`, "module:function" below this package."""
-    parser: argparse.ArgumentParser = verbs.add_parser(
-        name, help=summary, description=summary[0].upper() + summary[1:] + "."
-    )
-    module, function = target.split(":")
-
-    def run(context: Context) -> int:
-        return int(getattr(import_module(f"isoform.core.cli.{module}"), function)(context))
-
+def _verb(verbs: Any, name: str, summary: str, run: Callable[[Context], int]) -> argparse.ArgumentParser:
+    """A parser whose arguments go to `run`."""
+    description = summary[0].upper() + summary[1:] + "."
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=summary, description=description)
     parser.set_defaults(run=run)
     _globals(parser, argparse.SUPPRESS)
     return parser
 
 
-def _domain(parser: argparse.ArgumentParser, domain: Domain) -> None:
+def _domain(parser: argparse.ArgumentParser, domain: AnyDomain) -> None:
     parser.description = domain.summary
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=_Parser, required=True)
-    _check(
-        _verb(
-            verbs, "check", "what was read, skipped and why; duplicates, leakage, a page of samples", "run_verbs:check"
-        )
-    )
-    _train(_verb(verbs, "train", "train an app, then evaluate its best checkpoint once on test", "train:train"))
-    _eval(_verb(verbs, "eval", "evaluate a run", "run_verbs:evaluate"))
-    _predict(_verb(verbs, "predict", "one row an input, in input order", "run_verbs:predict"))
-    _embed(_verb(verbs, "embed", "features of a frozen trunk", "run_verbs:embed"))
-    _import(_verb(verbs, "import", "turn a foreign checkpoint into a run folder", "weights:import_"))
-    _export(_verb(verbs, "export", "write a run's model in another format", "weights:export"), sorted(domain.export))
-    for name, verb in domain.verbs.items():
+    _check(_verb(verbs, "check", "what was read, skipped and why; duplicates, leakage, a page of samples", _run_check))
+    _train(_verb(verbs, "train", "train an app, then evaluate its best checkpoint once on test", _run_train))
+    _eval(_verb(verbs, "eval", "evaluate a run", _run_eval))
+    _predict(_verb(verbs, "predict", "one row an input, in input order", _run_predict))
+    _embed(_verb(verbs, "embed", "features of a frozen trunk", _run_embed))
+    _import(_verb(verbs, "import", "turn a foreign checkpoint into a run folder", _run_import))
+    _export(_verb(verbs, "export", "write a run's model in another format", _run_export), domain)
+    for name, verb in domain.verbs().items():
         extra = verbs.add_parser(name, help=verb.help, description=verb.help)
         verb.arguments(extra)
         extra.set_defaults(run=lambda context, run=verb.run: run(context.args, context.console))
@@ -157,9 +147,13 @@ def _domain(parser: argparse.ArgumentParser, domain: Domain) -> None:
 
 def _settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="sets",
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="sets",
         help="change one setting, such as train.lr=1e-3 (`isoform explain APP` lists them); may be repeated",
-    )  # fmt: skip
+    )
     parser.add_argument("--apps", metavar="FILE", help="your own apps.toml, over the built-in one")
 
 
@@ -222,6 +216,13 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files or folders")
     parser.add_argument("--out", metavar="FILE", help=".csv, .jsonl or .parquet (default: csv on stdout)")
     parser.add_argument("--strict", action="store_true", help="exit 2 if any input failed")
+    parser.add_argument(
+        "--engine",
+        default="eager",
+        choices=["eager", "packed", "openvino"],
+        metavar="eager|packed|openvino",
+        help="what computes: the model itself (default), a faster copy for a CPU, or OpenVINO",
+    )
     _checkpoint(parser)
 
 
@@ -240,8 +241,78 @@ def _import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="the run folder to write")
 
 
-def _export(parser: argparse.ArgumentParser, formats: list[str]) -> None:
+def _export(parser: argparse.ArgumentParser, domain: AnyDomain) -> None:
+    formats = sorted({*BASE_FORMATS, *domain.export_formats()})
     parser.add_argument("run_dir", metavar="RUN", help="run folder")
     parser.add_argument("--format", required=True, choices=formats, metavar="FORMAT", help=", ".join(formats))
     parser.add_argument("--out", required=True, metavar="PATH", help="file or folder to write")
     _checkpoint(parser)
+
+
+# The verbs, each imported when it runs --------------------------------------------------------------------------------
+
+
+def _run_apps(context: Context) -> int:
+    from isoform.core.cli import catalogue
+
+    return catalogue.apps(context)
+
+
+def _run_explain(context: Context) -> int:
+    from isoform.core.cli import catalogue
+
+    return catalogue.explain(context)
+
+
+def _run_report(context: Context) -> int:
+    from isoform.core.cli import catalogue
+
+    return catalogue.report(context)
+
+
+def _run_bench(context: Context) -> int:
+    from isoform.core.cli import catalogue
+
+    return catalogue.bench(context)
+
+
+def _run_check(context: Context) -> int:
+    from isoform.core.cli import run_verbs
+
+    return run_verbs.check(context)
+
+
+def _run_train(context: Context) -> int:
+    from isoform.core.cli import train
+
+    return train.train(context)
+
+
+def _run_eval(context: Context) -> int:
+    from isoform.core.cli import run_verbs
+
+    return run_verbs.evaluate(context)
+
+
+def _run_predict(context: Context) -> int:
+    from isoform.core.cli import run_verbs
+
+    return run_verbs.predict(context)
+
+
+def _run_embed(context: Context) -> int:
+    from isoform.core.cli import run_verbs
+
+    return run_verbs.embed(context)
+
+
+def _run_import(context: Context) -> int:
+    from isoform.core.cli import weights
+
+    return weights.import_(context)
+
+
+def _run_export(context: Context) -> int:
+    from isoform.core.cli import weights
+
+    return weights.export(context)

@@ -6,35 +6,36 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isoform.core import api, config
+from isoform.core import api
+from isoform.core import config as configs
 from isoform.core.cli.parser import Context
 from isoform.core.data import writers
-from isoform.core.domain import Predictor
-from isoform.core.engine.evaluate import evaluate_run
+from isoform.core.domain import AnyDomain, Predictor
 from isoform.core.errors import UserError
+from isoform.core.inference.run_model import evaluate_run
 from isoform.core.runs.results import summarise_seeds
 
 if TYPE_CHECKING:
     from isoform.core.config import AppConfig
-    from isoform.core.domain import Domain
 
 
 CHUNK = 256  # inputs between two looks of a progress bar
 
 
 def check(context: Context) -> int:
-    """Says what was read, skipped and why; 2 where a sample is in two splits."""
-    args, console = context.args, context.console
-    target = _target(context.domain, args.target, args.apps, args.sets)
-    report = context.domain.check(target)
+    """Says what was read, skipped and why; 2 where training would refuse these data, or a sample is in two splits."""
+    args, console, domain = context.args, context.console, context.domain
+    config = _checked_app(domain, args.target, args.apps, args.sets)
+    report = domain.check(config)
     console.say(*report.lines)
     console.result = {**report.data, "leakage": report.leakage}
     if report.page is not None:
-        name = target.name if isinstance(target, Path) else target.app
-        page = Path(args.page or f"runs/check-{name}.html")
+        page = Path(args.page or f"runs/check-{Path(args.target).name}.html")
         writers.write_atomically(page, report.page.encode())
         console.say(f"samples: {page}")
         console.result["page"] = str(page)
+    if report.refusal is not None:
+        raise UserError(report.refusal)
     if report.leakage and not args.allow_leakage:
         raise UserError(
             f"{args.target}: a sample is in two splits (above); remove it, or accept it with --allow-leakage"
@@ -42,13 +43,12 @@ def check(context: Context) -> int:
     return 0
 
 
-def _target(domain: Domain, target: str, apps_file: str | None, sets: list[str]) -> AppConfig | Path:
-    """The app of that name, or else the path."""
-    if target not in config.app_names(domain.name, apps_file) and Path(target).exists():
-        if sets:
-            raise UserError(f"--set {sets[0]}: changes an app, and {target} is a path; name an app")
-        return Path(target)
-    return config.resolve_app(target.removeprefix(f"{domain.name}/"), domain=domain, apps_file=apps_file, sets=sets)
+def _checked_app(domain: AnyDomain, target: str, apps_file: str | None, sets: list[str]) -> AppConfig:
+    """The app of that name, or else the one that a file or folder stands for, with `sets` over it."""
+    if target not in configs.app_names(domain.name, apps_file) and Path(target).exists():
+        return configs.override(domain.app_of_path(Path(target)), domain=domain, sets=sets)
+    app = target.removeprefix(f"{domain.name}/")
+    return configs.resolve_app(app, domain=domain, apps_file=apps_file, sets=sets)
 
 
 def evaluate(context: Context) -> int:
@@ -74,7 +74,7 @@ def predict(context: Context) -> int:
     args, console = context.args, context.console
     if args.out is not None:
         writers.format_of(args.out, writers.ROWS)
-    predictor = api.load_predictor(context.domain, args.run_dir, args.checkpoint)
+    predictor = api.load_predictor(context.domain, args.run_dir, args.checkpoint, args.engine)
     inputs = context.domain.expand_inputs(args.inputs)
     if not inputs:
         raise UserError(
@@ -120,7 +120,7 @@ def embed(context: Context) -> int:
     return 0
 
 
-def _any_predictor(domain: Domain, source: str, checkpoint: str) -> Predictor:
+def _any_predictor(domain: AnyDomain, source: str, checkpoint: str) -> Predictor:
     """The predictor of a run folder, or of whatever else `import` reads."""
     if Path(source).is_dir() and (Path(source) / "config.toml").is_file():
         return api.load_predictor(domain, source, checkpoint)

@@ -20,7 +20,6 @@ from isoform.core.config.resolve import (
     resolve_app,
     resolve_layers,
     run_domain,
-    settle,
     unclaimed,
 )
 from isoform.core.config.schema import AppConfig, BackboneConfig, EvalConfig, Table, TrainConfig
@@ -46,6 +45,5 @@ __all__ = [
     "resolve_app",
     "resolve_layers",
     "run_domain",
-    "settle",
     "unclaimed",
 ]

@@ -113,7 +113,10 @@ def suggest(wrong: str, known: Iterable[str]) -> str:
 
 
 def suggest_key(schema: type[BaseModel], wrong: Path) -> str:
-    """A hint for an unknown key: the one key elsewhere that bears this very name, or the nearest one."""
+    """A hint for an unknown key: what it is called now, the one key that bears this very name, or the nearest one."""
+    moved: Mapping[str, str] = getattr(schema, "moved", {})
+    if ".".join(wrong) in moved:
+        return f"; it is called {moved['.'.join(wrong)]} now"
     by_name: dict[str, list[str]] = {}
     for path in every(schema):
         by_name.setdefault(path[-1], []).append(".".join(path))

@@ -34,9 +34,7 @@ from isoform.core.errors import UserError
 from isoform.core.version import __version__
 
 if TYPE_CHECKING:
-    from isoform.core.domain import Domain
-
-SETTLED = "settled from the data"
+    from isoform.core.domain import AnyDomain
 
 
 class ConfigError(UserError):
@@ -65,17 +63,26 @@ def app_names(domain: str, apps_file: str | Path | None = None) -> list[str]:
 
 
 def resolve_app(
-    app: str, *, domain: Domain, apps_file: str | Path | None = None, sets: Sequence[str] = (),
+    app: str,
+    *,
+    domain: AnyDomain,
+    apps_file: str | Path | None = None,
+    sets: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
-) -> AppConfig:  # fmt: skip
+) -> AppConfig:
     """The configuration of an app; see `resolve_layers`."""
     return resolve_layers(app, domain=domain, apps_file=apps_file, sets=sets, settings=settings).config
 
 
 def resolve_layers(
-    app: str, *, domain: Domain, apps_file: str | Path | None = None, sets: Sequence[str] = (),
-    flags: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None,
-) -> Resolved:  # fmt: skip
+    app: str,
+    *,
+    domain: AnyDomain,
+    apps_file: str | Path | None = None,
+    sets: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Resolved:
     """The configuration of an app and the layer that set each key.
 
     `sets`: texts KEY=VALUE; `flags`: dotted key -> value of the command-line flag named like its last part; `settings`:
@@ -102,9 +109,12 @@ def resolve_layers(
 
 
 def _run_layers(
-    schema: type[AppConfig], sets: Sequence[str], flags: Mapping[str, Any], settings: Mapping[str, Any],
+    schema: type[AppConfig],
+    sets: Sequence[str],
+    flags: Mapping[str, Any],
+    settings: Mapping[str, Any],
     errors: list[str],
-) -> list[Layer]:  # fmt: skip
+) -> list[Layer]:
     """What the command line, or Python, sets for one run."""
     leaves = keys.leaves(schema)
     given: dict[str, Any] = {}
@@ -200,17 +210,14 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def settle(resolved: Resolved, domain: Domain) -> tuple[Resolved, list[str]]:
-    """Fills every "auto" from the data; returns what came out, and the notes to print."""
-    config, notes = domain.settle(resolved.config)
-    settled = {key: SETTLED for key, _, _ in changes(resolved.config, config)}
-    return Resolved(config, {**resolved.layers, **settled}), notes
-
-
 def override(
-    config: AppConfig, *, domain: Domain, sets: Sequence[str] = (), flags: Mapping[str, Any] | None = None,
+    config: AppConfig,
+    *,
+    domain: AnyDomain,
+    sets: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
-) -> AppConfig:  # fmt: skip
+) -> AppConfig:
     """A finished configuration with `--set`, flags or settings over it. Raises ConfigError with one line a mistake."""
     errors: list[str] = []
     schema = domain.schema()
@@ -227,7 +234,7 @@ def unclaimed(config: AppConfig) -> AppConfig:
     return config.model_copy(update={key: _default(AppConfig.model_fields[key]) for key in CLAIMS})
 
 
-def bare(*, domain: Domain, sets: Sequence[str], app: str = "imported") -> AppConfig:
+def bare(*, domain: AnyDomain, sets: Sequence[str], app: str = "imported") -> AppConfig:
     """The settings of no app but of the command line alone; `model_fields_set` tells which they are."""
     errors: list[str] = []
     own = _run_layers(domain.schema(), sets, {}, {}, errors)
@@ -270,7 +277,7 @@ def run_domain(run: str | Path) -> str:
     return name
 
 
-def load_run_config(run: str | Path, domain: Domain) -> AppConfig:
+def load_run_config(run: str | Path, domain: AnyDomain) -> AppConfig:
     """The configuration of a run. Raises UserError where the folder isn't a run of this domain, or is damaged."""
     tree = _run_tree(Path(run))
     if tree.get("domain") != domain.name:

@@ -5,7 +5,8 @@ Every table is frozen and refuses unknown keys. Units stand in the descriptions,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
@@ -62,9 +63,10 @@ class BackboneConfig(Table):
     eps: float = Field(1e-6, gt=0, description="inside the square root of every norm")
     norm_bias: bool = True
     order: Literal["pre", "post", "res_post", "cct"] = Field(
-        "pre", description="pre: norm of a branch's input; post: of the stream after the sum; res_post: of a branch's "
+        "pre",
+        description="pre: norm of a branch's input; post: of the stream after the sum; res_post: of a branch's "
         "output; cct: pre-norm attention, then a norm that replaces the stream, then a bare MLP",
-    )  # fmt: skip
+    )
     layout: Literal["sequence", "parallel"] = Field(
         "sequence", description="the two branches one after the other or summed"
     )
@@ -74,10 +76,11 @@ class BackboneConfig(Table):
     layer_scale_mlp: bool = Field(True, description="the channel mixer's branch has a layer_scale too")
     layer_scale: float | None = Field(None, description="first value of a learned factor on each branch; none if unset")
     position: Literal["none", "readd", "rotary", "rotary_half", "rotary_learned"] = Field(
-        "none", description="readd: Tokens.pos is added to the stream before every block; rotary: its angles turn q "
+        "none",
+        description="readd: Tokens.pos is added to the stream before every block; rotary: its angles turn q "
         "and k by interleaved pairs (rotary_half: by halves; rotary_learned: angles are learned frequencies times "
         "Tokens.pos)",
-    )  # fmt: skip
+    )
     drop_path: float = Field(
         0.0, ge=0, lt=1, description="stochastic depth of the last block; 0 at the first, linear between"
     )
@@ -151,6 +154,8 @@ class EvalConfig(Table):
 
 class AppConfig(Table):
     """An app of apps.toml, resolved. Domains subclass it with their tables."""
+
+    moved: ClassVar[Mapping[str, str]] = {}  # keys of earlier releases -> what they are called now, for the message
 
     domain: str
     app: str

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from isoform.core.config import dump_toml
+from isoform.core.config.keys import flatten
 from isoform.core.config.schema import AppConfig
 from isoform.core.domain import Task
 from isoform.core.engine.evaluate import evaluate, load_weights
@@ -20,15 +21,39 @@ from isoform.core.runs import checkpoint as checkpoints
 from isoform.core.runs import results
 from isoform.core.runs.folder import RunFolder
 
-if TYPE_CHECKING:
-    from isoform.core.engine.train import Loop
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training hands over: its best checkpoint, and how to go on speaking, timing and stopping."""
+
+    task: Task
+    run: RunFolder
+    model: nn.Module  # the one that is judged; its weights are replaced by the best checkpoint's
+    best_step: int
+    best_metrics: Mapping[str, float]  # on validation
+    averaged: bool  # the checkpoints hold averaged weights, which are the ones judged
+    initial: str  # what the weights started from, and its licence
+    precision: str
+    device: torch.device
+    seconds: Callable[[], float]  # of work so far
+    stopping: Callable[[], bool]
+    say: Callable[[str], None]
+
+    def evaluate(self, split: str) -> tuple[dict[str, float], dict[str, Any]]:
+        """Metrics and outputs of the model on a split."""
+        return evaluate(
+            self.task, self.model, split, precision_name=self.precision, device=self.device, stop=self.stopping
+        )
 
 
 def write_start(run: RunFolder, task: Task, command: str, initial: str) -> None:
     """config.toml and task.json, before the first step."""
     text = dump_toml(task.config, threads=torch.get_num_threads())
     run.write_text("config.toml", f"# {' '.join(command.split())}\n{text}")
-    run.write_json("task.json", {**task.portable(), **({"initial": initial} if initial else {})})
+    state = task.inference_state()
+    if initial:
+        state = state.model_copy(update={"initial": initial})
+    run.write_json("task.json", state.to_json())
 
 
 def refuse_changes(run: RunFolder, config: AppConfig) -> None:
@@ -38,7 +63,7 @@ def refuse_changes(run: RunFolder, config: AppConfig) -> None:
         then = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{path}: can't be read ({error}); the run can't go on without it") from error
-    old, new = _flat(then), _flat(tomllib.loads(dump_toml(config)))
+    old, new = (_by_key(tree) for tree in (then, tomllib.loads(dump_toml(config))))
     keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     if keys:
         unequal = "; ".join(f"{key}: {old.get(key)!r} -> {new.get(key)!r}" for key in keys)
@@ -46,77 +71,73 @@ def refuse_changes(run: RunFolder, config: AppConfig) -> None:
 
 
 def write_results(
-    loop: Loop, status: str, metrics: Mapping[str, Mapping[str, float]], baselines: Mapping[str, Any]
+    outcome: Outcome, status: str, metrics: Mapping[str, Mapping[str, float]], baselines: Mapping[str, Any]
 ) -> dict[str, Any]:
     """results.json."""
-    loop.tick()
-    config = loop.task.config
+    config = outcome.task.config
     found = {
         "app": config.app,
         "domain": config.domain,
         "status": status,
-        "parameters": sum(p.numel() for p in loop.model.parameters()),
-        "precision": loop.precision,
-        "seconds": round(loop.place.seconds, 3),
+        "parameters": sum(p.numel() for p in outcome.model.parameters()),
+        "precision": outcome.precision,
+        "seconds": round(outcome.seconds(), 3),
         "peak_memory_bytes": results.peak_memory(),
+        "monitor": outcome.task.monitor,
+        "monitor_mode": outcome.task.monitor_mode,
         "metrics": metrics,
         "baselines": baselines,
-        "environment": results.environment(loop.device),
+        "environment": results.environment(outcome.device),
     }
-    loop.run_folder.write_json("results.json", found)
-    return loop.run_folder.results()
+    outcome.run.write_json("results.json", found)
+    return outcome.run.results()
 
 
-def finish(loop: Loop, command: str) -> dict[str, Any]:
-    """Evaluates the best checkpoint once on test and writes everything a finished run has; returns results.json."""
-    task, run, place = loop.task, loop.run_folder, loop.place
-    best = place.step if place.best_step is None else place.best_step
-    model = loop.shown_model
-    load_weights(model, run.load_weights(best), f"{run.path} (step {best})")
+def finish(outcome: Outcome, command: str, baselines: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Evaluates the best checkpoint once on test and writes everything a finished run has; returns results.json.
+
+    `baselines` are fitted here unless they are handed in.
+    """
+    task, run, best = outcome.task, outcome.run, outcome.best_step
+    load_weights(outcome.model, run.load_weights(best), f"{run.path} (step {best})")
     sizes = task.sizes()
-    metrics: dict[str, dict[str, float]] = {"val": place.best_metrics} if place.best_metrics else {}
+    metrics: dict[str, Mapping[str, float]] = {"val": outcome.best_metrics} if outcome.best_metrics else {}
     if sizes.get("val"):
-        _calibrate(loop, model)
+        _calibrate(outcome)
     outputs = None
     if sizes.get("test"):
-        metrics["test"], outputs = evaluate(
-            task, model, "test", precision_name=loop.precision, device=loop.device, stop=lambda: loop.stop.requested
-        )
+        metrics["test"], outputs = outcome.evaluate("test")
         task.write_predictions(run.path, "test", outputs)
-    baselines = task.baselines()
-    found = write_results(loop, "finished", metrics, baselines)
-    kind = "model.safetensors" if loop.ema is None else "ema.safetensors"
+    beside = task.baselines() if baselines is None else baselines
+    found = write_results(outcome, "finished", metrics, beside)
+    kind = "ema.safetensors" if outcome.averaged else "model.safetensors"
     digest = checkpoints.manifest(checkpoints.place(run.checkpoints, best))[kind][1]
-    run.write_text("card.md", results.card(task, found, command=command, weights_sha256=digest, initial=place.initial))
+    card = results.card(task, found, command=command, weights_sha256=digest, initial=outcome.initial)
+    run.write_text("card.md", card)
     if outputs is not None:
-        run.write_json("figures.json", [asdict(figure) for figure in task.figures(model, outputs)])
+        run.write_json("figures.json", [asdict(figure) for figure in task.figures(outcome.model, outputs)])
     page.write_report([run.path])
     split = "test" if "test" in metrics else "val"
     if metrics:
-        loop.show.say(f"{split} (best checkpoint, step {best}): {_shown(metrics[split])}")
-    for name in results.beaten_by(task, metrics, baselines):
-        theirs = baselines[name][split][task.monitor]
-        loop.show.say(f"warning: the baseline {name} is better: {split} {task.monitor} {theirs:.4g}")
+        outcome.say(f"{split} (best checkpoint, step {best}): {_shown(metrics[split])}")
+    for name in results.beaten_by(found):
+        theirs = beside[name][split][task.monitor]
+        outcome.say(f"warning: the baseline {name} is better: {split} {task.monitor} {theirs:.4g}")
     return found
 
 
-def _calibrate(loop: Loop, model: nn.Module) -> None:
+def _calibrate(outcome: Outcome) -> None:
     """calibration.npz, from the best checkpoint on validation, for a task that asks for it."""
-    task = loop.task
+    task = outcome.task
     if type(task).calibrate is Task.calibrate:
         return  # another pass over validation would be for nothing
-    _, outputs = evaluate(
-        task, model, "val", precision_name=loop.precision, device=loop.device, stop=lambda: loop.stop.requested
-    )
-    loop.run_folder.write_arrays("calibration.npz", task.calibrate(outputs))
+    _, outputs = outcome.evaluate("val")
+    outcome.run.write_arrays("calibration.npz", task.calibrate(outputs))
 
 
 def _shown(metrics: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+def _by_key(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {".".join(path): value for path, value in flatten(tree)}

@@ -37,7 +37,7 @@ def forward_seed(seed: int, step: int, micro: int) -> int:
 
 
 @dataclass(frozen=True)
-class Key:
+class BatchKey:
     """One batch of a run: its epoch, its number within the epoch and its samples."""
 
     epoch: int
@@ -45,10 +45,10 @@ class Key:
     indices: list[int]
 
 
-def plan(task: Task, seed: int, epoch: int) -> list[Key]:
+def epoch_batches(task: Task, seed: int, epoch: int) -> list[BatchKey]:
     """The shuffled batches of one training epoch."""
     batches = task.batches("train", task.config.train.batch, generator(seed, epoch, 0, ORDER))
-    return [Key(epoch, number, indices) for number, indices in enumerate(batches)]
+    return [BatchKey(epoch, number, indices) for number, indices in enumerate(batches)]
 
 
 def workers_of(task: Task) -> int:
@@ -56,8 +56,8 @@ def workers_of(task: Task) -> int:
     return int(getattr(getattr(task.config, "data", None), "workers", 0))
 
 
-def read(
-    task: Task, split: str, keys: Iterable[Key], *, seed: int | None = None, workers: int = 0
+def read_batches(
+    task: Task, split: str, keys: Iterable[BatchKey], *, seed: int | None = None, workers: int = 0
 ) -> Generator[Batch, None, None]:
     """Reads, augments (where `seed` is given), collates and mixes the batches `keys`, in that order.
 
@@ -93,7 +93,7 @@ class _Source(Dataset[Any]):
     def __init__(self, task: Task, split: str, seed: int | None) -> None:
         self.task, self.split, self.seed = task, split, seed
 
-    def __getitem__(self, key: Key) -> Batch | UserError:
+    def __getitem__(self, key: BatchKey) -> Batch | UserError:
         try:
             samples = [self._sample(key.epoch, index) for index in key.indices]
             batch = self.task.collate(samples)
@@ -116,11 +116,11 @@ class _Source(Dataset[Any]):
             raise
 
 
-class _InOrder(Sampler[Key]):
-    def __init__(self, keys: Iterable[Key]) -> None:
+class _InOrder(Sampler[BatchKey]):
+    def __init__(self, keys: Iterable[BatchKey]) -> None:
         self.keys = keys
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[BatchKey]:
         return iter(self.keys)
 
 

@@ -40,7 +40,7 @@ class Meter:
         self._weights = {name: v[1] for name, v in state.items()}
 
 
-class Finite:
+class NonFiniteGuard:
     """Stops a run whose loss or gradient is NaN or infinite: at once on the CPU, at the next log line on a GPU."""
 
     def __init__(self, device: torch.device) -> None:

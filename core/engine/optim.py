@@ -12,18 +12,7 @@ from torch import Tensor, nn
 
 from isoform.core.config.schema import TrainConfig
 
-_BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
-_INPUT = re.compile(r"(?:^|\.)tokeniser\.|(?:^|[._])(?:token|tokens|pos|position|positions|embed)(?:[._]|$)")
 _POSITION_OR_TOKEN = {"token", "tokens", "pos", "position", "positions"}
-
-
-def depth_from_names(model: nn.Module) -> dict[str, int]:
-    """Depth of every parameter: 0 the tokeniser, tokens and positions, N + 1 `blocks.N`, one more for what follows."""
-    blocks = {name: int(m[1]) + 1 for name, _ in model.named_parameters() if (m := _BLOCK.search(name))}
-    last = max(blocks.values(), default=0) + 1
-    return {
-        name: blocks.get(name, 0 if _INPUT.search(name) else last) for name, _ in model.named_parameters()
-    }  # fmt: skip
 
 
 def decays(name: str, parameter: Tensor) -> bool:

@@ -1,7 +1,8 @@
 """The one training loop.
 
 A run is a pure function of its configuration and data: every batch, every augmentation and every dropout mask follows
-from (seed, epoch, index) or (seed, step), so the state of a run is weights, optimiser, averaged weights and a `Place`.
+from (seed, epoch, index) or (seed, step), so all that a run carries is weights, optimiser, averaged weights and a
+`TrainState`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from isoform.core.domain import Batch, Task
 from isoform.core.engine import distributed, finish, loader, optim, precision, warm_start
 from isoform.core.engine.determinism import reproducible, seed_forward
 from isoform.core.engine.evaluate import evaluate, to_device
-from isoform.core.engine.meter import Finite, Meter
+from isoform.core.engine.meter import Meter, NonFiniteGuard
 from isoform.core.engine.progress import Display
 from isoform.core.engine.sam import Sam
 from isoform.core.engine.signals import StopSignal
@@ -37,12 +38,14 @@ def train(
     progress: bool = True,
     command: str | None = None,
     say: Callable[[str], None] | None = None,
+    baselines: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Trains `task` in the folder `run` and evaluates its best checkpoint once on test; returns results.json.
 
     `command` is the command line that card.md and report.html repeat; `say` gets the lines that a person should see
-    even without `progress` (default: stdout). Raises UserError (the folder holds a run, no checkpoint is whole, the
-    configuration changed), RunError (NaN loss, full disk) and Preempted (a signal came and a checkpoint was written).
+    even without `progress` (default: stdout); `baselines` that are known from the same data aren't fitted again. Raises
+    UserError (the folder holds a run, no checkpoint is whole, the configuration changed), RunError (NaN loss, full
+    disk) and Preempted (a signal came and a checkpoint was written).
     """
     config = task.config
     command = command or f"isoform {config.domain} train {config.app} --seed {config.train.seed}"
@@ -56,7 +59,7 @@ def train(
         loop.start(resume, command)
         try:
             loop.run()
-            return finish.finish(loop, command)
+            return finish.finish(loop.outcome(), command, baselines)
         except Preempted:
             loop.record("preempted")
             raise
@@ -76,7 +79,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass
-class Place:
+class TrainState:
     """Where a run stands: all of its state that isn't a tensor."""
 
     step: int = 0  # optimiser steps made
@@ -116,8 +119,8 @@ class Loop:
         self.optimizer = optim.build_optimizer(self.model, config, task.parameter_groups(self.model))
         self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.sam = Sam(self.trained, config.sam) if config.sam else None
-        self.place = Place()
-        self.meter, self.finite = Meter(), Finite(self.device)
+        self.state = TrainState()
+        self.meter, self.finite = Meter(), NonFiniteGuard(self.device)
         self.saved_step = -1
         self._clock = self._line_clock = time.monotonic()
         self._line_samples = 0
@@ -147,8 +150,8 @@ class Loop:
                 self._load_initial(self.config.init)
             elif self.frozen:
                 say("warning: the frozen trunk is random; name its weights with --init")
-            finish.write_start(folder, self.task, command, self.place.initial)
-        folder.cut_metrics(self.place.log_bytes)
+            finish.write_start(folder, self.task, command, self.state.initial)
+        folder.cut_metrics(self.state.log_bytes)
         self.record("running")
         if self.config.warmup >= self.epochs:
             say(f"the warm-up of {self.config.warmup:g} epochs is as long as the run: the learning rate never falls")
@@ -156,12 +159,12 @@ class Loop:
             self.model.compile()
 
     def _load_initial(self, source: str) -> None:
-        start = self.task.initial_weights(source)
-        for line in warm_start.load(self.task, self.model, start):
+        start = warm_start.initial_weights(self.task, source)
+        for line in warm_start.load_into(self.task, self.model, start):
             self.show.say(line)
         if self.ema is not None:
             self.ema = optim.Ema(self.model, self.config.ema)
-        self.place.initial = f"{start.source} (licence: {start.licence})"
+        self.state.initial = f"{start.source} (licence: {start.licence})"
 
     def _load(self, found: checkpoints.Checkpoint) -> None:
         try:
@@ -169,13 +172,13 @@ class Loop:
             if self.ema is not None:
                 self.ema.model.load_state_dict(found.ema or {})
             optim.load_optimizer_tensors(self.optimizer, self.model, found.optimizer)
-            self.place = Place(**found.state["place"])
+            self.state = TrainState(**found.state["place"])
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{self.run_folder.path}: the checkpoint is of another model or version: {str(error).splitlines()[0]}"
             ) from error
-        self.meter.load(self.place.meter, self.device)
-        self.saved_step = self.place.step
+        self.meter.load(self.state.meter, self.device)
+        self.saved_step = self.state.step
         for what, then, now in (
             ("threads", found.state.get("threads"), torch.get_num_threads()),
             ("torch", found.state.get("torch"), str(torch.__version__)),
@@ -188,53 +191,53 @@ class Loop:
 
     def run(self) -> None:
         """Trains to the last epoch, or until patience runs out."""
-        plan = loader.plan(self.task, self.config.seed, self.place.epoch)
+        plan = loader.epoch_batches(self.task, self.config.seed, self.state.epoch)
         per_epoch = -(-len(plan) // self.config.accumulate)
-        self.show.begin(per_epoch * self.epochs, self.place.step)
+        self.show.begin(per_epoch * self.epochs, self.state.step)
         self._clock = self._line_clock = time.monotonic()
         workers = loader.workers_of(self.task)
-        keys = loader.read(self.task, "train", self._keys(), seed=self.config.seed, workers=workers)
+        keys = loader.read_batches(self.task, "train", self._keys(), seed=self.config.seed, workers=workers)
         try:
             with closing(keys) as batches:
                 while not self.ended:
                     self._epoch(batches)
         except Preempted:
-            if self.saved_step != self.place.step:
+            if self.saved_step != self.state.step:
                 self.save()
             raise
-        if self.place.epoch < self.epochs:
-            self.show.say(f"stopped early: no better validation in {self.place.stale} evaluations")
+        if self.state.epoch < self.epochs:
+            self.show.say(f"stopped early: no better validation in {self.state.stale} evaluations")
 
     @property
     def ended(self) -> bool:
         """True after the last epoch, or once patience ran out."""
-        return self.place.epoch >= self.epochs or (
-            self.config.patience is not None and self.place.stale >= self.config.patience
+        return self.state.epoch >= self.epochs or (
+            self.config.patience is not None and self.state.stale >= self.config.patience
         )
 
-    def _keys(self) -> Iterator[loader.Key]:
-        first, done = self.place.epoch, self.place.batch
+    def _keys(self) -> Iterator[loader.BatchKey]:
+        first, done = self.state.epoch, self.state.batch
         for epoch in range(first, self.epochs):
-            yield from loader.plan(self.task, self.config.seed, epoch)[done if epoch == first else 0 :]
+            yield from loader.epoch_batches(self.task, self.config.seed, epoch)[done if epoch == first else 0 :]
 
     def _epoch(self, batches: Iterator[Batch]) -> None:
-        place, config = self.place, self.config
-        plan = loader.plan(self.task, config.seed, place.epoch)
+        state, config = self.state, self.config
+        plan = loader.epoch_batches(self.task, config.seed, state.epoch)
         steps = -(-len(plan) // config.accumulate)
         self._train_mode()
-        while place.batch < len(plan):
-            group = plan[place.batch : place.batch + config.accumulate]
-            lr = optim.learning_rate(config, self.epochs, place.epoch + place.batch // config.accumulate / steps)
+        while state.batch < len(plan):
+            group = plan[state.batch : state.batch + config.accumulate]
+            lr = optim.learning_rate(config, self.epochs, state.epoch + state.batch // config.accumulate / steps)
             self._step(group, batches, lr)
-            place.batch += len(group)
-            ends = place.batch == len(plan)
-            self.show.step(place.step, place.epoch + 1, self.epochs)
-            if ends or place.step % config.log_every == 0:
+            state.batch += len(group)
+            ends = state.batch == len(plan)
+            self.show.step(state.step, state.epoch + 1, self.epochs)
+            if ends or state.step % config.log_every == 0:
                 self._log_training(lr)
-            if not ends and config.checkpoint_every and place.step % config.checkpoint_every == 0:
+            if not ends and config.checkpoint_every and state.step % config.checkpoint_every == 0:
                 self.save()
             if self.stop.requested:
-                raise Preempted(f"stopped by a signal at step {place.step}; go on with --resume")
+                raise Preempted(f"stopped by a signal at step {state.step}; go on with --resume")
         self._end_epoch()
 
     def _train_mode(self) -> None:
@@ -242,9 +245,9 @@ class Loop:
         for module in self.frozen:
             module.eval()
 
-    def _step(self, group: Sequence[loader.Key], batches: Iterator[Batch], lr: float) -> None:
+    def _step(self, group: Sequence[loader.BatchKey], batches: Iterator[Batch], lr: float) -> None:
         """One optimiser step on the mean loss over all samples of `group`, whatever the sizes of its micro-batches."""
-        place = self.place
+        state = self.state
         read = (to_device(next(batches), self.device) for _ in group)
         if self.sam is None:
             summed = self._backward(group, read, self.meter)
@@ -261,21 +264,21 @@ class Loop:
         if self.config.clip is not None:
             torch.nn.utils.clip_grads_with_norm_(self.trained, self.config.clip, norm)
         self.meter.add({"grad_norm": norm}, 1)
-        self.finite.watch(place.step + 1, indices, summed, norm)
+        self.finite.watch(state.step + 1, indices, summed, norm)
         optim.set_learning_rate(self.optimizer, lr)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
-            self.ema.update(place.step)
-        place.step += 1
+            self.ema.update(state.step)
+        state.step += 1
         self._line_samples += len(indices)
 
-    def _backward(self, group: Sequence[loader.Key], batches: Iterable[Batch], meter: Meter | None) -> Tensor:
+    def _backward(self, group: Sequence[loader.BatchKey], batches: Iterable[Batch], meter: Meter | None) -> Tensor:
         """Adds the gradient of the mean loss over `group` and returns that loss; `meter` takes what was measured."""
         total = sum(len(key.indices) for key in group)
         summed: Tensor | None = None
         for micro, (key, batch) in enumerate(zip(group, batches, strict=True)):
-            seed_forward(loader.forward_seed(self.config.seed, self.place.step, micro), self.device)
+            seed_forward(loader.forward_seed(self.config.seed, self.state.step, micro), self.device)
             measured: dict[str, Tensor] = {}
             passes = self.task.passes(self.model, batch)
             while (losses := self._next(passes)) is not None:
@@ -293,42 +296,46 @@ class Loop:
             return next(passes, None)
 
     def _end_epoch(self) -> None:
-        place, config = self.place, self.config
-        last = place.epoch + 1 == self.epochs
+        state, config = self.state, self.config
+        last = state.epoch + 1 == self.epochs
         improved = False
-        if self.task.sizes().get("val") and (last or (place.epoch + 1) % config.evaluate_every == 0):
+        if self.task.sizes().get("val") and (last or (state.epoch + 1) % config.evaluate_every == 0):
             improved = self._validate()
-        place.epoch, place.batch = place.epoch + 1, 0
+        state.epoch, state.batch = state.epoch + 1, 0
         every = config.checkpoint_every
-        if improved or self.ended or every is None or place.step % every == 0:
+        if improved or self.ended or every is None or state.step % every == 0:
             self.save()
 
     def _validate(self) -> bool:
         """Evaluates on validation, keeps count of the best, and says whether this is to be kept as such."""
-        place, task = self.place, self.task
+        state, task = self.state, self.task
         started = time.monotonic()
         metrics, _ = evaluate(
-            task, self.shown_model, "val", precision_name=self.precision, device=self.device,
+            task,
+            self.eval_model,
+            "val",
+            precision_name=self.precision,
+            device=self.device,
             stop=lambda: self.stop.requested,
-        )  # fmt: skip
+        )
         if task.monitor not in metrics:
             raise ValueError(f"the task's metrics ({', '.join(metrics)}) lack {task.monitor!r}, which it monitors")
         value = metrics[task.monitor]
         sign = 1 if task.monitor_mode == "max" else -1
-        better = value == value and (place.best is None or sign * value > sign * place.best)
+        better = value == value and (state.best is None or sign * value > sign * state.best)
         # Of equals the later is kept: on few validation images a coarse metric ties long before training is done.
-        kept = better or value == place.best
-        place.stale = 0 if better else place.stale + 1
+        kept = better or value == state.best
+        state.stale = 0 if better else state.stale + 1
         if kept:
-            place.best, place.best_step, place.best_metrics = value, place.step, metrics
+            state.best, state.best_step, state.best_metrics = value, state.step, metrics
         rate = task.sizes()["val"] / max(time.monotonic() - started, 1e-9)
         self._log("val", metrics, rate)
-        self.show.evaluated(place.epoch + 1, self.epochs, metrics, task.monitor, kept)
+        self.show.evaluated(state.epoch + 1, self.epochs, metrics, task.monitor, kept)
         self._line_clock = time.monotonic()
         return kept
 
     @property
-    def shown_model(self) -> nn.Module:
+    def eval_model(self) -> nn.Module:
         """The model that is judged: the averaged one where there is an average."""
         return self.model if self.ema is None else self.ema.model
 
@@ -341,43 +348,62 @@ class Loop:
         rate = self._line_samples / max(now - self._line_clock, 1e-9)
         self._line_clock, self._line_samples = now, 0
         self._log("train", {**means, "lr": lr}, rate)
-        self.show.trained(self.place.step, self.place.epoch + 1, self.epochs, means, rate)
+        self.show.trained(self.state.step, self.state.epoch + 1, self.epochs, means, rate)
 
     def _log(self, split: str, values: dict[str, float], rate: float) -> None:
         self.tick()
-        where = {"step": self.place.step, "epoch": self.place.epoch + 1, "split": split}
-        timing = {"seconds": round(self.place.seconds, 3), "samples_per_second": round(rate, 2)}
+        where = {"step": self.state.step, "epoch": self.state.epoch + 1, "split": split}
+        timing = {"seconds": round(self.state.seconds, 3), "samples_per_second": round(rate, 2)}
         self.run_folder.append_metrics({**where, **values, **timing})
 
-    def tick(self) -> None:
-        """Adds the time since the last call to the run's seconds."""
+    def tick(self) -> float:
+        """Adds the time since the last call to the run's seconds, and gives them."""
         now = time.monotonic()
-        self.place.seconds += now - self._clock
+        self.state.seconds += now - self._clock
         self._clock = now
+        return self.state.seconds
 
     def save(self) -> None:
-        """Writes a checkpoint of this place. Raises RunError where the weights aren't finite or the disk refuses."""
-        place, folder = self.place, self.run_folder
+        """Writes a checkpoint. Raises RunError where the weights aren't finite or the disk refuses."""
+        state, folder = self.state, self.run_folder
         self.finite.check()
         model = self.model.state_dict()
         if not checkpoints.finite(model.values()):
-            raise RunError(f"weights are NaN or infinite after step {place.step}; earlier checkpoints are intact")
+            raise RunError(f"weights are NaN or infinite after step {state.step}; earlier checkpoints are intact")
         self.tick()
         checkpoints.sync(folder.log)
-        place.log_bytes = folder.log.stat().st_size
-        place.meter = self.meter.state()
-        state = {
-            "place": asdict(place),
+        state.log_bytes = folder.log.stat().st_size
+        state.meter = self.meter.state()
+        content = {
+            "place": asdict(state),
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
             "precision": self.precision,
         }
         ema = None if self.ema is None else self.ema.model.state_dict()
         tensors = optim.optimizer_tensors(self.optimizer, self.model)
-        checkpoints.write(folder.checkpoints, place.step, checkpoints.Checkpoint(model, ema, tensors, state))
-        checkpoints.prune(folder.checkpoints, [] if place.best_step is None else [place.best_step])
-        self.saved_step = place.step
+        checkpoints.write(folder.checkpoints, state.step, checkpoints.Checkpoint(model, ema, tensors, content))
+        checkpoints.prune(folder.checkpoints, [] if state.best_step is None else [state.best_step])
+        self.saved_step = state.step
 
     def record(self, status: str) -> None:
         """Writes results.json as far as it is known."""
-        finish.write_results(self, status, {}, {})
+        finish.write_results(self.outcome(), status, {}, {})
+
+    def outcome(self) -> finish.Outcome:
+        """What is known of this run now."""
+        state = self.state
+        return finish.Outcome(
+            task=self.task,
+            run=self.run_folder,
+            model=self.eval_model,
+            best_step=state.step if state.best_step is None else state.best_step,
+            best_metrics=state.best_metrics,
+            averaged=self.ema is not None,
+            initial=state.initial,
+            precision=self.precision,
+            device=self.device,
+            seconds=self.tick,
+            stopping=lambda: self.stop.requested,
+            say=self.show.say,
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -10,36 +10,50 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from isoform.core.domain import InitialWeights, Task
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.core.runs.folder import RunFolder
 
 
-def read(source: str) -> InitialWeights:
-    """The best weights of a run folder, or those of a .safetensors file in isoform's names.
+def initial_weights(task: Task, source: str) -> InitialWeights:
+    """What `train.init` names: a run folder, a file in isoform's names, or a foreign checkpoint that `task` reads.
 
-    A run that itself started from other weights hands their licence on.
     Raises UserError for anything else.
     """
     path = Path(source)
-    if path.is_dir():
-        run = RunFolder(path)
-        known = run.portable() if (path / "task.json").exists() else {}
-        results = run.results()
-        return InitialWeights(
-            run.load_weights("best"),
-            f"{results.get('domain', '')}/{results.get('app', path.name)}",
-            str(results.get("domain", "")),
-            str(known.get("licence") or known.get("initial") or "that of its training data"),
-        )
-    if path.suffix != ".safetensors" or not path.is_file():
-        raise UserError(f"train.init = {source!r} is neither a run folder nor a .safetensors file")
+    if (path / "config.toml").is_file() or (path / "checkpoints").is_dir():
+        return read_run_weights(path)
+    if path.suffix == ".safetensors" and path.is_file():
+        found = read_safetensors(path)
+        if any(name.startswith("backbone.") for name in found.weights):
+            return found
+    foreign = task.initial_weights(source)
+    if foreign is None:
+        raise UserError(f"train.init = {source!r} is neither a run folder nor a .safetensors file in isoform's names")
+    return foreign
+
+
+def read_run_weights(path: Path) -> InitialWeights:
+    """The best weights of a run. One that itself started from other weights hands their licence on."""
+    run = RunFolder(path)
+    state = run.read_json("task.json") if (path / "task.json").exists() else {}
+    results = run.results()
+    return InitialWeights(
+        run.load_weights("best"),
+        f"{results.get('domain', '')}/{results.get('app', path.name)}",
+        str(results.get("domain", "")),
+        str(state.get("licence") or state.get("initial") or "that of its training data"),
+    )
+
+
+def read_safetensors(path: Path) -> InitialWeights:
+    """The weights of a .safetensors file. Raises UserError where it can't be read."""
     try:
         return InitialWeights(load_file(path), path.name)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{source}: not a readable .safetensors file ({error})") from error
+        raise UserError(f"{path}: not a readable .safetensors file ({error})") from error
 
 
-def load(task: Task, model: nn.Module, initial: InitialWeights) -> list[str]:
+def load_into(task: Task, model: nn.Module, initial: InitialWeights) -> list[str]:
     """Copies initial weights into `model`; returns lines for a person: what was taken and what starts fresh.
 
     The trunk is strict: its blocks must be the same in number and shape, and what both have must have one shape.
@@ -59,9 +73,9 @@ def load(task: Task, model: nn.Module, initial: InitialWeights) -> list[str]:
     unused = [name for name in have if name not in fits and name not in want]
     lines = [f"initial weights: {len(fits)} of {len(want)} tensors from {initial.source}"]
     if fresh:
-        lines.append(f"fresh, since {initial.source} has none of that size: {_listed(fresh)}")
+        lines.append(f"fresh, since {initial.source} has none of that size: {join_names(fresh)}")
     if unused:
-        lines.append(f"not used: {_listed(unused)}")
+        lines.append(f"not used: {join_names(unused)}")
     return lines
 
 
@@ -69,10 +83,10 @@ def _check_trunk(have: Mapping[str, Tensor], want: Mapping[str, Tensor], trunk: 
     theirs = {name for name in have if name.startswith(trunk)}
     ours = {name for name in want if name.startswith(trunk)}
     if not theirs & ours:
-        raise UserError(f"{source} holds no weights of this model's trunk, but {_listed(sorted(have)) or 'nothing'}")
+        raise UserError(f"{source} holds no weights of this model's trunk, but {join_names(sorted(have))}")
     unequal = sorted(name for name in theirs ^ ours if ".blocks." in name)
     if unequal:
-        raise UserError(f"the trunk of {source} is another one: only one of the two models has {_listed(unequal)}")
+        raise UserError(f"the trunk of {source} is another one: only one of the two models has {join_names(unequal)}")
     for name in sorted(theirs & ours):
         if have[name].shape != want[name].shape:
             raise UserError(
@@ -80,7 +94,3 @@ def _check_trunk(have: Mapping[str, Tensor], want: Mapping[str, Tensor], trunk: 
                 f"and {list(want[name].shape)} here"
             )
 
-
-def _listed(names: Sequence[str], most: int = 6) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

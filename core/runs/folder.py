@@ -14,15 +14,18 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from pydantic import ValidationError
 from torch import Tensor
 
+from isoform.core.config.state import RunState
 from isoform.core.errors import UserError
 from isoform.core.pretrained.checkpoint_file import read_checkpoint
 from isoform.core.runs import checkpoint as checkpoints
 
+StateT = TypeVar("StateT", bound=RunState)
 _LOCK = ".lock"
 _CONTENT = ("config.toml", "metrics.jsonl", "results.json", "checkpoints")
 _locks: set[int] = set()
@@ -80,6 +83,20 @@ class RunFolder:
             _locks.discard(descriptor)
             os.close(descriptor)
 
+    def is_training(self) -> bool:
+        """True while a living process holds the lock."""
+        try:
+            descriptor = os.open(self.path / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
     def discard(self) -> None:
         """Removes what a run writes before its first checkpoint."""
         for name in ("config.toml", "task.json", "metrics.jsonl", "results.json"):
@@ -131,16 +148,22 @@ class RunFolder:
         """results.json; empty where the run hasn't written it."""
         return self.read_json("results.json") if (self.path / "results.json").exists() else {}
 
-    def portable(self) -> dict[str, Any]:
-        """What predicting needs besides weights and configuration: task.json, and the arrays of "calibration" if any.
+    def state(self, schema: type[StateT]) -> StateT:
+        """task.json as the domain's table, with the arrays of calibration.npz where there are any.
 
-        Raises UserError where a file is damaged.
+        Raises UserError where a file is damaged or holds a row that the table doesn't know.
         """
-        found = self.read_json("task.json")
-        if (self.path / "calibration.npz").exists():
-            arrays = read_checkpoint(self.path / "calibration.npz")
-            found["calibration"] = {name: array.numpy() for name, array in arrays.items()}
-        return found
+        path = self.path / "task.json"
+        try:
+            found = schema.model_validate_json(json.dumps(self.read_json("task.json")))
+        except ValidationError as error:
+            first = error.errors()[0]
+            row = ".".join(map(str, first["loc"]))
+            raise UserError(f"{path}: {row}: {first['msg']}; it was written by another version, or changed") from None
+        if not (self.path / "calibration.npz").exists():
+            return found
+        arrays = read_checkpoint(self.path / "calibration.npz")
+        return found.model_copy(update={"calibration": {name: array.numpy() for name, array in arrays.items()}})
 
     def precision(self) -> str:
         """The precision that the stored metrics were measured in."""

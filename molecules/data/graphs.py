@@ -103,7 +103,7 @@ def build_store(
     kinds = kinds_of(graphs.bonds) if kinds is None else kinds
     codes = _codes(graphs.bonds, kinds)
     sizes = graphs.sizes
-    pair_offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes.astype(np.int64) ** 2)])
+    pair_offsets = offsets_of(sizes.astype(np.int64) ** 2)
     small = sizes.max(initial=0) < _FAR  # a way has fewer bonds than its molecule atoms, and 1 is added
     distance_codes = np.empty(pair_offsets[-1], np.uint8 if small else np.int16)
     path_kinds = np.empty((pair_offsets[-1], hops), codes.dtype)
@@ -169,9 +169,8 @@ def _number(rows: np.ndarray, radix: np.ndarray) -> np.ndarray:
 
 def check(graphs: PackedGraphs) -> None:
     """Raises UserError where the values of a feature are no categories of Microsoft's tables, or a bond has no end."""
-    for name, features, offsets in (
-        ("atom", graphs.atoms, graphs.atom_offsets), ("bond", graphs.bonds, graphs.bond_offsets),
-    ):  # fmt: skip
+    parts = (("atom", graphs.atoms, graphs.atom_offsets), ("bond", graphs.bonds, graphs.bond_offsets))
+    for name, features, offsets in parts:
         wrong = (features < 0) | (features > MOST_VALUE)
         if wrong.any():
             row, column = np.argwhere(wrong)[0]
@@ -218,9 +217,12 @@ def pack(graphs: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> PackedG
     """(atoms [N, Fa], bonds [E, Fb], ends [E, 2]) of every molecule -> packed; at least one molecule."""
     atoms, bonds, ends = (np.concatenate([graph[part] for graph in graphs]) for part in range(3))
     return PackedGraphs(
-        atoms.astype(np.int16), bonds.astype(np.int16), ends.astype(np.int32),
-        offsets_of([len(graph[0]) for graph in graphs]), offsets_of([len(graph[1]) for graph in graphs]),
-    )  # fmt: skip
+        atoms.astype(np.int16),
+        bonds.astype(np.int16),
+        ends.astype(np.int32),
+        offsets_of([len(graph[0]) for graph in graphs]),
+        offsets_of([len(graph[1]) for graph in graphs]),
+    )
 
 
 def offsets_of(counts: Sequence[int] | np.ndarray) -> np.ndarray:

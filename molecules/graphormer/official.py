@@ -31,8 +31,16 @@ SAME = {
 }  # fmt: skip
 # One more row than the number says: padding's.
 PADDED = {"num_atoms": ("tokeniser", "atom_ids"), "num_edges": ("score", "bond_ids")}
-ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "silu": "silu", "swish": "silu", "gelu_new": "gelu_tanh",
-               "gelu_fast": "gelu_tanh", "gelu_accurate": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}  # fmt: skip
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
 # What isoform's model does not do, and the values that ask for nothing of it.
 ONLY: dict[str, tuple[Any, ...]] = {
     "edge_type": ("multi_hop",), "layerdrop": (0,), "embed_scale": (None, 1), "freeze_embeddings": (False,),

@@ -11,12 +11,12 @@ Nothing heavy is imported before one of these is called.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from isoform.core.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from torch import nn
@@ -27,17 +27,22 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "create", "load", "train"]
 
 
-def load(run: str | Path, checkpoint: str = "best") -> Predictor:
+def load(
+    run: str | Path, checkpoint: str = "best", *, engine: Literal["eager", "packed", "openvino"] = "eager"
+) -> Predictor:
     """The trained model of a run folder: `.predict(inputs)` and `.embed(inputs)`.
 
-    `checkpoint`: "best", "last" or a step; its averaged weights where it has them. Raises UserError where `run` isn't a
-    run folder or is damaged.
+    checkpoint   "best", "last" or a step; its averaged weights where it has them
+    engine       "eager": as it was trained; "packed": a faster copy for a CPU, equal but for rounding; "openvino":
+                 compiled by OpenVINO, predictions only
+
+    Raises UserError where `run` isn't a run folder or is damaged, and for an engine that can't serve it.
     """
     from isoform.core.api import load_predictor
     from isoform.core.config import run_domain
     from isoform.registry import domain
 
-    return load_predictor(domain(run_domain(run)), run, checkpoint)
+    return load_predictor(domain(run_domain(run)), run, checkpoint, engine)
 
 
 def train(
@@ -60,18 +65,20 @@ def train(
     return start(request, run_dir, resume=resume, progress=progress, say=print if progress else lambda line: None)
 
 
-def create(name: str, *, pretrained: bool | str = False, features_only: bool = False, **options: Any) -> nn.Module:
-    """A model by name, such as "vision/vit_small_patch16_224".
+def create(
+    name: str, *, pretrained: bool | str = False, features_only: bool = False, layers: Sequence[int] | None = None,
+    **options: Any,
+) -> nn.Module:  # fmt: skip
+    """A model by name, in evaluation mode, such as "vision/vit_small_patch16_224".
 
-    `pretrained`: with trained weights (True), or those of a run folder or checkpoint; `features_only`: the trunk alone,
-    which gives feature maps. Each domain documents its names and options.
+    pretrained     True: published weights of that name; a path: a run folder or a checkpoint
+    features_only  the trunk alone, which gives vectors or feature maps; `layers`: after which blocks, where it has maps
+    options        of a fresh model: a domain's README names them
+
+    Raises UserError for a name that nobody knows and for weights that can't be had or don't fit.
     """
-    import importlib
-
+    from isoform.core.api import create as build
     from isoform.registry import named
 
     domain, model = named(name)
-    made: nn.Module = importlib.import_module(f"isoform.{domain.name}").create(
-        model, pretrained=pretrained, features_only=features_only, **options
-    )
-    return made
+    return build(domain, model, pretrained=pretrained, features_only=features_only, layers=layers, **options)

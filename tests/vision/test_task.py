@@ -80,14 +80,14 @@ def test_wrong_number_of_outputs(folder):
 def test_batches_are_the_same_from_any_number_of_workers(folder, augment, cache):
     tables = {"train": {"mixup": 0.8, "cutmix": 1.0, "batch": 5}, "augment": augment, "data": {"cache": cache}}
     task = VisionTask(folder_app(folder, **tables))
-    keys = loader.plan(task, 3, 0) + loader.plan(task, 3, 1)
+    keys = loader.epoch_batches(task, 3, 0) + loader.epoch_batches(task, 3, 1)
     torch.manual_seed(5)
-    first = list(loader.read(task, "train", keys, seed=3, workers=0))
+    first = list(loader.read_batches(task, "train", keys, seed=3, workers=0))
     torch.manual_seed(6)
-    second = list(loader.read(task, "train", keys, seed=3, workers=2))
+    second = list(loader.read_batches(task, "train", keys, seed=3, workers=2))
     for one, other in zip(first, second, strict=True):
         assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-    assert not torch.equal(first[0]["image"], next(iter(loader.read(task, "train", keys[:1], seed=4)))["image"])
+    assert not torch.equal(first[0]["image"], next(iter(loader.read_batches(task, "train", keys[:1], seed=4)))["image"])
 
 
 def test_memory_and_files_give_the_same_evaluation_batches(folder):
@@ -165,20 +165,29 @@ def test_cross_entropy_smoothing_weights_and_mixing(tmp_path):
 
 @pytest.mark.parametrize("train_settings", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}])
 def test_mixed_batches_keep_shares_and_pixels(folder, train_settings):
+    """Image i is 1 in channel i and else 0, so that a mixed image says in every pixel how much it has of which one."""
     task = VisionTask(folder_app(folder, train=train_settings))
-    plain = batch(task, n=7)
+    image = torch.eye(7)[:, :, None, None].expand(7, 7, 11, 13).clone()
+    target, weight = torch.tensor([0, 1, 2, 0, 2, 1, 2]), torch.tensor([1.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0])
+    plain = {"image": image, "target": target, "weight": weight}
+    shares, whole = [], []
     for key in range(10):
         mixed = task.mix(plain, np.random.default_rng(key))
-        assert mixed["target"].shape == (7, 3) and torch.allclose(mixed["target"].sum(1), torch.ones(7))
-        kept = mixed["target"].gather(1, plain["target"][:, None])
-        same = (mixed["image"] == plain["image"]).all(1).float().mean((1, 2))
-        if "mixup" not in train_settings:  # the share of untouched pixels is the share of the own class, or more
-            assert (same <= kept[:, 0] + 1e-5).all() or (same >= kept[:, 0] - 1e-5).all()
-        assert mixed["image"].shape == plain["image"].shape
-    assert task.mix(plain, np.random.default_rng(3))["target"].equal(
-        task.mix(plain, np.random.default_rng(3))["target"]
-    )
-    assert task.loss(Fixed(0.1, 0.2, 0.3), mixed)["loss"].isfinite()
+        assert mixed["image"].shape == image.shape
+        share = mixed["image"].mean((2, 3))  # [images, images they come from]
+        assert torch.allclose(share.sum(1), torch.ones(7))
+        assert torch.allclose(mixed["target"], share @ torch.nn.functional.one_hot(target, 3).float(), atol=1e-6)
+        assert torch.allclose(mixed["weight"], share @ weight, rtol=1e-5)
+        shares.append(share.diagonal())
+        whole.append(bool(((mixed["image"] == 0) | (mixed["image"] == 1)).all()))
+    assert plain["image"].equal(torch.eye(7)[:, :, None, None].expand(7, 7, 11, 13))
+    assert set(whole) == {name == "cutmix" for name in train_settings}, "cutmix keeps pixels whole, mixup doesn't"
+    own = torch.cat(shares)
+    assert (own < 0.45).any() and ((own > 0.55) & (own < 0.999)).any(), "shares on both sides of a half"
+    again = [task.mix(plain, np.random.default_rng(3))["target"] for _ in range(2)]
+    assert again[0].equal(again[1])
+    mixed = task.mix(batch(task, n=7), np.random.default_rng(5))
+    assert mixed["target"].shape == (7, 3) and task.loss(Fixed(0.1, 0.2, 0.3), mixed)["loss"].isfinite()
 
 
 def test_balanced_drawing_and_class_weights(tmp_path):
@@ -264,7 +273,7 @@ def test_auto_takes_the_model_of_the_run_it_starts_from(folder, tmp_path):
     model = task.build()
     from isoform.core.engine import warm_start
 
-    lines = warm_start.load(task, model, task.initial_weights(str(tmp_path / "first")))
+    lines = warm_start.load_into(task, model, warm_start.initial_weights(task, str(tmp_path / "first")))
     assert "tensors from vision/test" in lines[0] and len(lines) == 1
 
 

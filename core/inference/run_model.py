@@ -1,0 +1,114 @@
+"""A run's model, loaded for evaluating, predicting and exporting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from inspect import ismethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from isoform.core.config import load_run_config
+from isoform.core.domain import AnyDomain, Predictor, TrainedModel
+from isoform.core.engine import distributed, precision
+from isoform.core.engine.evaluate import evaluate, load_weights
+from isoform.core.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+
+def load_trained(domain: AnyDomain, run_dir: str | Path, checkpoint: str | int = "best") -> TrainedModel[Any, Any]:
+    """A run's model in evaluation mode, built without its data; the averaged weights where the run has them.
+
+    Raises UserError for a folder that isn't a run of this domain or is damaged, and for an unknown checkpoint.
+    """
+    run = RunFolder(run_dir)
+    config = load_run_config(run.path, domain)
+    state = run.state(domain.state_schema())
+    model = domain.build_from_run(config, state)
+    load_weights(model, run.load_weights(checkpoint), f"{run.path} (checkpoint {checkpoint})")
+    return TrainedModel(config, state, model.eval(), run.path, run.step_of(checkpoint), run.precision())
+
+
+def load_model(domain: AnyDomain, run_dir: str | Path, checkpoint: str | int = "best") -> nn.Module:
+    """The model alone; see `load_trained`."""
+    return load_trained(domain, run_dir, checkpoint).model
+
+
+def evaluate_run(
+    domain: AnyDomain,
+    run_dir: str | Path,
+    *,
+    split: str = "test",
+    data: str | Path | None = None,
+    checkpoint: str | int = "best",
+) -> dict[str, Any]:
+    """Evaluates a run's checkpoint (its average where it has one) on `split` of its own data, or of the data at `data`.
+
+    Computes in the precision that the run's metrics were measured in, and writes predictions.* into the run folder
+    (predictions.SPLIT.* of another split, with the name of other data behind it).
+    Raises UserError for a folder that isn't a run, an unknown checkpoint, or data that differ from the run's.
+    """
+    trained = load_trained(domain, run_dir, checkpoint)
+    task = domain.task_from_run(trained.config, trained.state, None if data is None else Path(data))
+    device = distributed.this_process().device
+    metrics, outputs = evaluate(task, trained.model.to(device), split, precision_name=trained.precision)
+    stem = "predictions" if split == "test" else f"predictions.{split}"
+    task.write_predictions(trained.folder, split, outputs, stem if data is None else f"{stem}.{Path(data).stem}")
+    return {
+        "app": trained.config.app,
+        "domain": domain.name,
+        "split": split,
+        "checkpoint": trained.step,
+        "samples": task.sizes()[split],
+        "metrics": metrics,
+    }
+
+
+class Features(nn.Module):
+    """A model's trunk alone: what its `features` gives for whatever the model takes."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """See the model's `features`."""
+        features: Any = self.model.features
+        return features(*inputs, **named)
+
+
+class PredictorInPrecision(Predictor):
+    """A predictor in the number format that the run's stored metrics were measured in."""
+
+    def __init__(self, inner: Predictor, precision_name: str) -> None:
+        self.inner = inner
+        self.precision_name = precision_name
+
+    def predict(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
+        """See Predictor.predict."""
+        return self._in_precision(self.inner.predict)(inputs)
+
+    def embed(self, inputs: Sequence[Any]) -> np.ndarray:
+        """See Predictor.embed."""
+        return self._in_precision(self.inner.embed)(inputs)
+
+    def __getattr__(self, name: str) -> Any:
+        """What else a domain's predictor offers, such as `forecast`; its methods in the same number format."""
+        if name == "inner":
+            raise AttributeError(name)
+        offered = getattr(self.inner, name)
+        return self._in_precision(offered) if ismethod(offered) else offered
+
+    def _in_precision(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def call(*args: Any, **keywords: Any) -> Any:
+            with precision.autocast(self.precision_name, distributed.this_process().device):
+                return method(*args, **keywords)
+
+        return call
