@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -132,6 +133,13 @@ class LossConfig(Table):
 
 class MoleculesApp(AppConfig):
     """An app of the molecules domain."""
+
+    moved: ClassVar[Mapping[str, str]] = {
+        "backbone.score_edge_ids": "score.bond_ids",
+        "backbone.score_hops": "score.hops",
+        "backbone.score_matrices": "score.hop_matrices",
+        "backbone.score_reach": "score.reach",
+    }
 
     auto: bool = Field(False, description="choose trunk and epochs from the data; keys that are set stay")
     data: DataConfig = DataConfig()
