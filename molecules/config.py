@@ -141,6 +141,10 @@ class MoleculesApp(AppConfig):
         "loss.regression": "loss.kind",
         "loss.balance": 'data.class_weights ("balanced")',
         "train.label_smoothing": "loss.label_smoothing",
+        "backbone.score_edge_ids": "score.bond_ids",
+        "backbone.score_hops": "score.hops",
+        "backbone.score_matrices": "score.hop_matrices",
+        "backbone.score_reach": "score.reach",
     }
 
     auto: bool = Field(False, description="choose trunk and epochs from the data; keys that are set stay")
