@@ -39,7 +39,7 @@ class Calibration:
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Calibration:
-        """From what `arrays` gave: RunFolder.portable()["calibration"]."""
+        """From what `arrays` gave: RunState.calibration."""
         levels, base = (tuple(float(level) for level in arrays[name]) for name in ("levels", "base"))
         return cls(levels, arrays["offsets"], arrays["pooled"], base)
 
@@ -76,7 +76,7 @@ def calibrate(
 ) -> dict[str, np.ndarray]:
     """The arrays of a `Calibration` at `levels` and at those of `base`, from the outputs of a validation.
 
-    `outputs` are ForecastTally's; its quantiles are of the levels `base`. Empty where nothing was observed.
+    `outputs` are ForecastAccumulator's; its quantiles are of the levels `base`. Empty where nothing was observed.
     """
     found = fit(outputs, base, sorted({*levels, *base}))
     return {} if found is None else found.arrays()
@@ -107,22 +107,30 @@ class _Residuals:
     """Residuals [n, H, V], NaN where missing, in order: of each cell, each step, each variate, and all."""
 
     def __init__(self, residual_nHV: np.ndarray) -> None:
-        steps, variates = residual_nHV.shape[1:]
+        steps = residual_nHV.shape[1]
         self.cell = np.sort(residual_nHV, axis=0)
         self.step = np.sort(self.cell.transpose(0, 2, 1).reshape(-1, steps), axis=0)
-        self.variate = functools.cache(lambda: np.sort(self.cell.reshape(-1, variates), axis=0))
-        self.all = functools.cache(lambda: np.sort(self.cell.reshape(-1, 1), axis=0))
+
+    @functools.cached_property
+    def variate(self) -> np.ndarray:
+        """[n * H, V]."""
+        return np.sort(self.cell.reshape(-1, self.cell.shape[2]), axis=0)
+
+    @functools.cached_property
+    def all(self) -> np.ndarray:
+        """[n * H * V, 1]."""
+        return np.sort(self.cell.reshape(-1, 1), axis=0)
 
     def offsets(self, level: float) -> tuple[np.ndarray, np.ndarray]:
         """([H, V] of each cell, [H] for a variate that isn't among these), pooled where there are too few."""
         cell_HV, few_HV = _ranked(self.cell, level)
         step_H, few_H = _ranked(self.step, level)
         if few_HV.any():
-            variate_V, few_V = _ranked(self.variate(), level)
+            variate_V, few_V = _ranked(self.variate, level)
             cell_HV = np.where(few_HV & ~few_V, variate_V, cell_HV)
             few_HV &= few_V
         if few_HV.any() or few_H.any():
-            all_1, _ = _ranked(self.all(), level)
+            all_1, _ = _ranked(self.all, level)
             cell_HV, step_H = np.where(few_HV, all_1, cell_HV), np.where(few_H, all_1, step_H)
         return cell_HV, step_H
 

@@ -14,9 +14,9 @@ import xarray as xr
 
 from isoform.core.errors import UserError
 from isoform.timeseries.data.calendar import stamps_of
+from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.rows import variable_of
-from isoform.timeseries.data.series import Panel
-from isoform.timeseries.outside import columns_of, dataset, listed
+from isoform.timeseries.inputs_for_run import columns_of, dataset, listed
 
 
 def origin_of(panel: Panel, number: int, start: str | pd.Timestamp | None, context: int) -> int:

@@ -28,6 +28,7 @@ from isoform.timeseries.itransformer import pretrained as itransformer
 from isoform.timeseries.models import Sizes, build_model
 from isoform.timeseries.samformer import pretrained as samformer
 from isoform.timeseries.samformer.model import trunk_table
+from isoform.timeseries.state import CheckpointRecord, TimeseriesState
 
 LAYOUTS = (*itransformer.HEADS, "samformer")
 STATE_KEYS = ("state_dict", "model_state_dict", "model")
@@ -35,7 +36,7 @@ STATE_KEYS = ("state_dict", "model_state_dict", "model")
 
 def import_checkpoint(
     source: str | Path, layout: str | None = None, config: TimeseriesApp | None = None
-) -> ImportedModel:
+) -> ImportedModel[TimeseriesApp, TimeseriesState]:
     """A foreign forecaster, whole, in isoform's names, with the app config that rebuilds it.
 
     layout   one of LAYOUTS where a file isn't recognised
@@ -65,12 +66,11 @@ def import_checkpoint(
         raise UserError(f"{where}: {error}") from None
     loaded = found.rules.read(state, own, where=where)
     unused = {name: tensor.tolist() for name, tensor in found.ignored.items()}
-    portable = {
-        "variates": variates, "past": list(app.data.past), "known": [], "static": [], "calendar": [], "levels": [],
-        "context": app.model.context, "horizon": app.model.horizon,
-        "source": {"layout": kind, **({"unused": unused} if unused else {})},
-    }  # fmt: skip
-    return ImportedModel(app, loaded.weights, portable, kind, (*found.notes, *loaded.notes))
+    state_of_run = TimeseriesState(
+        variates=variates, past=list(app.data.past), context=int(app.model.context), horizon=int(app.model.horizon),
+        source=CheckpointRecord(layout=kind, unused=unused or None),
+    )  # fmt: skip
+    return ImportedModel(app, loaded.weights, state_of_run, kind, (*found.notes, *loaded.notes))
 
 
 def recognise(state: Mapping[str, Tensor], where: str) -> str:
@@ -113,15 +113,14 @@ def _variates(found: Found, app: TimeseriesApp, where: str) -> list[str]:
 
 
 def official_state(
-    config: TimeseriesApp, weights: Mapping[str, Tensor], portable: Mapping[str, Any] | None = None
+    config: TimeseriesApp, weights: Mapping[str, Tensor], state: TimeseriesState | None = None
 ) -> dict[str, Tensor]:
     """The weights under the names of the code base that they came from; of thuml/iTransformer if they were born here.
 
-    `portable` (a run's task.json) names that code base, and holds what its model has beside ours. Importing gives the
+    `state` (a run's task.json) names that code base, and holds what its model has beside ours. Importing gives the
     weights back bit for bit. Raises UserError, naming what differs, for a model that the official code can't build.
     """
-    given = portable or {}
-    source = dict(given.get("source") or {})
+    source = None if state is None else state.source
     family = itransformer if config.model.family == "itransformer" else samformer
     other = family.unlike(config)
     if config.head.quantiles:
@@ -129,7 +128,7 @@ def official_state(
     if other:
         raise UserError(f"the official code has no model like this one ({'; '.join(other)})")
     if config.model.family == "itransformer":
-        name = str(source.get("layout", "itransformer"))
+        name = "itransformer" if source is None else source.layout
         name = name if name in itransformer.HEADS and config.model.normalise != "none" else "itransformer"
         return itransformer.layout_of(name).write(weights)
     context = int(config.model.context)
@@ -137,30 +136,21 @@ def official_state(
     revin = config.model.normalise == "revin"
     ignored: dict[str, Tensor] = {}
     if not revin:
-        if source.get("unused"):
-            ignored = {name: torch.tensor(values) for name, values in source["unused"].items()}
-        elif given.get("variates"):
-            ignored = samformer.unused(len(given["variates"]))
+        if source is not None and source.unused:
+            ignored = {name: torch.tensor(values) for name, values in source.unused.items()}
+        elif state is not None and state.variates:
+            ignored = samformer.unused(len(state.variates))
         else:
             raise UserError("the official SAMformer has a scale for each variate, and how many there are isn't known")
     return samformer.layout_of(context, keys, revin=revin).write(weights, ignored=ignored)
 
 
 def initial_weights(source: str, config: TimeseriesApp) -> InitialWeights:
-    """The weights that `train.init` names: a run folder, a file in isoform's names, or an official checkpoint.
+    """The weights of an official checkpoint that `train.init` names.
 
-    Of an official checkpoint, another horizon, quantiles and covariates are no contradiction: what it lacks starts
+    Another horizon, quantiles and covariates are no contradiction: what it lacks starts
     fresh.
     """
-    from isoform.core.engine import warm_start
-
-    path = Path(source)
-    if path.is_dir():
-        return warm_start.read(source)
-    if path.suffix == ".safetensors" and path.is_file():
-        found = warm_start.read(source)
-        if any(name.startswith("backbone.") for name in found.weights):
-            return found
     said: dict[str, Any] = {"family": config.model.family}
     if config.model.normalise == "none":
         said["normalise"] = "none"
@@ -169,7 +159,7 @@ def initial_weights(source: str, config: TimeseriesApp) -> InitialWeights:
         backbone=BackboneConfig(heads=config.backbone.heads, channel=config.backbone.channel),
     )  # fmt: skip
     imported = import_checkpoint(source, None, asked)
-    return InitialWeights(imported.weights, path.name, config.domain, imported.licence)
+    return InitialWeights(imported.weights, Path(source).name, config.domain, imported.licence)
 
 
 __all__ = ["LAYOUTS", "import_checkpoint", "initial_weights", "official_state", "recognise"]

@@ -27,7 +27,7 @@ from isoform.timeseries.data.columns import (
     time_by_content,
     unit_in,
 )
-from isoform.timeseries.data.series import Findings, Panel
+from isoform.timeseries.data.panel import Findings, Panel
 from isoform.timeseries.data.stamps import Stamps, parse_stamps, unit_of
 
 MOST_CELLS = 2**29  # of a grid in memory: 4 GiB as float64

@@ -12,7 +12,7 @@ import pandas as pd
 from isoform.core.config.keys import suggest
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
-from isoform.timeseries.data.series import Findings
+from isoform.timeseries.data.panel import Findings
 from isoform.timeseries.data.stamps import UNITS, unit_of
 
 NAMED = 5  # cells and columns that a finding names

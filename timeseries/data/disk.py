@@ -24,8 +24,8 @@ from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.assemble import last_row, make_series, report
 from isoform.timeseries.data.axis import Axis, make_axis
 from isoform.timeseries.data.columns import Roles, Table, assign, say_left_out, unit_in
+from isoform.timeseries.data.panel import Findings, Panel
 from isoform.timeseries.data.read import check_size, file_digest
-from isoform.timeseries.data.series import Findings, Panel
 from isoform.timeseries.data.stamps import parse_stamps
 
 _HASHED_BYTES = 2**30  # of a larger store, only metadata, names and sizes are hashed

@@ -19,8 +19,8 @@ from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.assemble import MOST_CELLS, make_series
 from isoform.timeseries.data.columns import numbers_of, pick
 from isoform.timeseries.data.frequency import find_freq, fixed_step
+from isoform.timeseries.data.panel import Findings, Panel
 from isoform.timeseries.data.read import check_size, file_digest, open_text, read_csv
-from isoform.timeseries.data.series import Findings, Panel
 from isoform.timeseries.data.stamps import parse_stamps
 
 # source -> (what it is and where it comes from, licence)

@@ -28,7 +28,7 @@ from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.assemble import Source, panel_of
 from isoform.timeseries.data.columns import Table
-from isoform.timeseries.data.series import Findings, Panel
+from isoform.timeseries.data.panel import Findings, Panel
 
 VERSION = "0.1.1"
 SHA256 = "6281ce41c36de6940d85aa24e309b9a3bd709ce6b31acb181904751e384a1cfa"

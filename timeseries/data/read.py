@@ -19,7 +19,7 @@ from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.assemble import Source, panel_of
 from isoform.timeseries.data.columns import Table, find_time
 from isoform.timeseries.data.limits import between
-from isoform.timeseries.data.series import Findings, Panel
+from isoform.timeseries.data.panel import Findings, Panel
 
 MOST_BYTES = 4 * 2**30  # of a file, unpacked, or of its numbers, that are read into memory
 _HEAD_BYTES = 2**20  # looked at for delimiter and decimal mark; a header of 10,000 names is about 200 KB

@@ -18,8 +18,8 @@ import xarray as xr
 
 from isoform.core.errors import UserError
 from isoform.timeseries.data import calendar, holidays
+from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.scaling import Moments, Scaling
-from isoform.timeseries.data.series import Panel
 
 STREAM_BYTES = 2**30  # data.stream = "auto": a store from this size on stays on the disk
 BLOCK_BYTES = 2 * 2**20  # of scaled rows; a store's own chunks may ask for more

@@ -21,8 +21,8 @@ from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.assemble import Source, panel_of
 from isoform.timeseries.data.columns import Table, find_time
 from isoform.timeseries.data.disk import Field, read_streamed, readable, store_digest
+from isoform.timeseries.data.panel import Findings, Panel
 from isoform.timeseries.data.read import check_size, file_digest
-from isoform.timeseries.data.series import Findings, Panel
 
 STREAM_BYTES = 2**30  # data.stream = "auto": larger targets of a Zarr store stay on the disk
 MOST_CHUNK_BYTES = 2**30

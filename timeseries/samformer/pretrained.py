@@ -12,7 +12,7 @@ from isoform.core.config.schema import BackboneConfig, TrainConfig
 from isoform.core.errors import UserError
 from isoform.core.pretrained import Layout, ignore, join, rename
 from isoform.core.pretrained.settings import differences, need, settings_of, switch, table
-from isoform.timeseries.config import HeadConfig, ModelConfig, TimeseriesApp, TokeniserConfig
+from isoform.timeseries.config import LossConfig, ModelConfig, TimeseriesApp, TokeniserConfig
 from isoform.timeseries.foreign import Found
 from isoform.timeseries.samformer.model import TRUNK, trunk_table
 
@@ -82,20 +82,20 @@ def samformer_settings(official: Mapping[str, Any]) -> TimeseriesApp:
     variates = rest.pop("num_channels", None)
     if variates is not None and (not isinstance(variates, int) or variates < 1):
         raise UserError(f"num_channels = {variates!r} can't be honoured: it should be a number of variates")
-    head, train = _training(rest)
+    loss, train = _training(rest)
     if rest:
         raise UserError(f"SAMformer's {', '.join(rest)}: not known to this import")
     where = "SAMformer's hyper-parameters"
     return TimeseriesApp(
         domain="timeseries", app="imported", model=table(ModelConfig, model, where),
         backbone=table(BackboneConfig, backbone, where), tokeniser=TokeniserConfig(calendar="none"),
-        head=table(HeadConfig, head, where), train=table(TrainConfig, train, where),
+        loss=table(LossConfig, loss, where), train=table(TrainConfig, train, where),
     )  # fmt: skip
 
 
 def _training(rest: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Keys of head and train, taken out of `rest`."""
-    head: dict[str, Any] = {}
+    """Keys of loss and train, taken out of `rest`."""
+    loss_table: dict[str, Any] = {}
     train: dict[str, Any] = {}
     if rest.pop("adaptive", False):
         raise UserError("adaptive = true can't be honoured: train.sam climbs by one norm over all weights")
@@ -105,7 +105,7 @@ def _training(rest: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         loss = rest.pop("loss")
         if loss not in LOSSES:
             raise UserError(f"loss = {loss!r} can't be honoured: SAMformer is trained by the mean squared error")
-        head["loss"] = "mse"
+        loss_table["kind"] = "mse"
     if "base_optimizer" in rest:
         name = rest.pop("base_optimizer")
         if name not in OPTIMIZERS:
@@ -119,7 +119,7 @@ def _training(rest: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     for name, key in (("rho", "sam"), ("learning_rate", "lr"), ("weight_decay", "weight_decay")):
         if name in rest:
             train[key] = rest.pop(name)
-    return head, train
+    return loss_table, train
 
 
 def unlike(config: TimeseriesApp) -> list[str]:
