@@ -20,21 +20,10 @@ from isoform.timeseries.models import Sizes
 from isoform.timeseries.pretrained import official_state
 from isoform.timeseries.state import TimeseriesState
 
-# Of task.json, what a consumer of a graph needs.
-_FACTS = {
-    "variates",
-    "past",
-    "known",
-    "static",
-    "calendar",
-    "units",
-    "freq",
-    "tz",
-    "season",
-    "bounds",
-    "scaling",
-    "data",
-}
+# Of task.json what a consumer of a graph needs.
+_FACTS = (
+    "variates", "past", "known", "static", "calendar", "units", "freq", "tz", "season", "bounds", "scaling", "data",
+)  # fmt: skip
 
 
 def write_official(trained: TrainedModel[TimeseriesApp, TimeseriesState], out: Path) -> None:
