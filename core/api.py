@@ -22,6 +22,7 @@ from isoform.core.domain import AnyDomain, Export, ImportedModel, Predictor, Pre
 from isoform.core.engine.evaluate import load_weights
 from isoform.core.engine.train import train as train_task
 from isoform.core.errors import UserError
+from isoform.core.inference.engines import with_engine
 from isoform.core.inference.export import base_formats, warn_of_licence
 from isoform.core.inference.run_model import Features, PredictorInPrecision, load_model, load_trained
 from isoform.core.runs import checkpoint as checkpoints
@@ -65,9 +66,13 @@ class Request:
     def resolve(self) -> Resolved:
         """The configuration, "auto" not yet settled. Raises ConfigError with every mistake."""
         return configs.resolve_layers(
-            self.app, domain=self.domain, apps_file=self.apps_file, sets=self.sets, flags=self.flags,
+            self.app,
+            domain=self.domain,
+            apps_file=self.apps_file,
+            sets=self.sets,
+            flags=self.flags,
             settings=self.settings,
-        )  # fmt: skip
+        )
 
     def command(self) -> str:
         """The command line that asks for the same; where the run folder was is left out."""
@@ -96,9 +101,14 @@ def train(
 
 
 def train_seeds(
-    request: Request, seeds: int, run_dir: str | Path | None = None, *, resume: bool = False, progress: bool = True,
+    request: Request,
+    seeds: int,
+    run_dir: str | Path | None = None,
+    *,
+    resume: bool = False,
+    progress: bool = True,
     say: Say,
-) -> Run:  # fmt: skip
+) -> Run:
     """Trains with seeds 1 to `seeds` into RUN/seed-K; RUN/results.json gets mean, standard deviation and values.
 
     The data are read and the baselines fitted once for all seeds.
@@ -155,9 +165,14 @@ def _train(request: Request, path: Path, shared: _Shared, *, resume: bool, progr
             for note in prepared.notes:
                 say(note)
         train_task(
-            domain.task(prepared), run, resume=resume, progress=progress, command=request.command(), say=say,
+            domain.task(prepared),
+            run,
+            resume=resume,
+            progress=progress,
+            command=request.command(),
+            say=say,
             baselines=shared.baselines,
-        )  # fmt: skip
+        )
     results = run.results()
     shared.baselines = results.get("baselines")
     return Run(path, results, domain)
@@ -205,9 +220,14 @@ def _agreed(request: Request, stored: AppConfig) -> AppConfig:
     )
 
 
-def load_predictor(domain: AnyDomain, run_dir: str | Path, checkpoint: str | int = "best") -> Predictor:
-    """The model of a run, to predict and embed with. Raises UserError where the folder isn't a run or is damaged."""
-    trained = load_trained(domain, run_dir, checkpoint)
+def load_predictor(
+    domain: AnyDomain, run_dir: str | Path, checkpoint: str | int = "best", engine: str = "eager"
+) -> Predictor:
+    """The model of a run, to predict and embed with; see inference/engines.py for the engines.
+
+    Raises UserError where the folder isn't a run or is damaged, and for an engine that can't serve it.
+    """
+    trained = with_engine(domain, load_trained(domain, run_dir, checkpoint), engine)
     return PredictorInPrecision(domain.predictor(trained), trained.precision)
 
 
@@ -219,9 +239,14 @@ def prepare(resolved: Resolved, domain: AnyDomain) -> tuple[Resolved, Prepared[A
 
 
 def create(
-    domain: AnyDomain, name: str, *, pretrained: bool | str = False, features_only: bool = False,
-    layers: Sequence[int] | None = None, **options: Any,
-) -> nn.Module:  # fmt: skip
+    domain: AnyDomain,
+    name: str,
+    *,
+    pretrained: bool | str = False,
+    features_only: bool = False,
+    layers: Sequence[int] | None = None,
+    **options: Any,
+) -> nn.Module:
     """A model by name, in evaluation mode; see `isoform.create`."""
     if isinstance(pretrained, str) and pretrained and (Path(pretrained) / "config.toml").is_file():
         model = load_model(domain, pretrained)
@@ -237,9 +262,14 @@ def create(
 
 
 def import_weights(
-    domain: AnyDomain, source: str, *, app: str | None = None, apps_file: str | None = None, sets: Sequence[str] = (),
+    domain: AnyDomain,
+    source: str,
+    *,
+    app: str | None = None,
+    apps_file: str | None = None,
+    sets: Sequence[str] = (),
     layout: str | None = None,
-) -> ImportedModel[Any, Any]:  # fmt: skip
+) -> ImportedModel[Any, Any]:
     """A foreign checkpoint in isoform's layout, under the settings of an app and of `sets`."""
     config = None
     if app is not None:

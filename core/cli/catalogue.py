@@ -50,10 +50,16 @@ def _about(domain: AnyDomain, app: AppConfig) -> dict[str, Any]:
     except UserError:  # its size depends on data that isn't named yet
         described = {}
     return {
-        "app": f"{app.domain}/{app.app}", "summary": app.summary, "status": app.status, "minutes": app.minutes,
-        "expected": app.expected, "spread": app.spread, "published": app.published, "measured": app.measured,
+        "app": f"{app.domain}/{app.app}",
+        "summary": app.summary,
+        "status": app.status,
+        "minutes": app.minutes,
+        "expected": app.expected,
+        "spread": app.spread,
+        "published": app.published,
+        "measured": app.measured,
         **{name: described.get(name) for name in _DESCRIBED},
-    }  # fmt: skip
+    }
 
 
 def _cell(name: str, value: Any) -> Any:

@@ -147,9 +147,13 @@ def _domain(parser: argparse.ArgumentParser, domain: AnyDomain) -> None:
 
 def _settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="sets",
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="sets",
         help="change one setting, such as train.lr=1e-3 (`isoform explain APP` lists them); may be repeated",
-    )  # fmt: skip
+    )
     parser.add_argument("--apps", metavar="FILE", help="your own apps.toml, over the built-in one")
 
 
@@ -212,6 +216,13 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files or folders")
     parser.add_argument("--out", metavar="FILE", help=".csv, .jsonl or .parquet (default: csv on stdout)")
     parser.add_argument("--strict", action="store_true", help="exit 2 if any input failed")
+    parser.add_argument(
+        "--engine",
+        default="eager",
+        choices=["eager", "packed", "openvino"],
+        metavar="eager|packed|openvino",
+        help="what computes: the model itself (default), a faster copy for a CPU, or OpenVINO",
+    )
     _checkpoint(parser)
 
 

@@ -74,7 +74,7 @@ def predict(context: Context) -> int:
     args, console = context.args, context.console
     if args.out is not None:
         writers.format_of(args.out, writers.ROWS)
-    predictor = api.load_predictor(context.domain, args.run_dir, args.checkpoint)
+    predictor = api.load_predictor(context.domain, args.run_dir, args.checkpoint, args.engine)
     inputs = context.domain.expand_inputs(args.inputs)
     if not inputs:
         raise UserError(

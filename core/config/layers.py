@@ -17,9 +17,14 @@ BUILT_IN = "apps.toml"
 CLAIMS = ("status", "minutes", "expected", "spread", "published", "measured")
 # Settings that leave the claim as it was: which seed, where the files are, how often something is written.
 HARMLESS = {
-    ("train", "seed"), ("data", "root"), ("data", "path"), ("data", "workers"), ("train", "log_every"),
-    ("train", "checkpoint_every"), ("eval", "batch"),
-}  # fmt: skip
+    ("train", "seed"),
+    ("data", "root"),
+    ("data", "path"),
+    ("data", "workers"),
+    ("train", "log_every"),
+    ("train", "checkpoint_every"),
+    ("eval", "batch"),
+}
 
 
 @dataclass(frozen=True)

@@ -63,17 +63,26 @@ def app_names(domain: str, apps_file: str | Path | None = None) -> list[str]:
 
 
 def resolve_app(
-    app: str, *, domain: AnyDomain, apps_file: str | Path | None = None, sets: Sequence[str] = (),
+    app: str,
+    *,
+    domain: AnyDomain,
+    apps_file: str | Path | None = None,
+    sets: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
-) -> AppConfig:  # fmt: skip
+) -> AppConfig:
     """The configuration of an app; see `resolve_layers`."""
     return resolve_layers(app, domain=domain, apps_file=apps_file, sets=sets, settings=settings).config
 
 
 def resolve_layers(
-    app: str, *, domain: AnyDomain, apps_file: str | Path | None = None, sets: Sequence[str] = (),
-    flags: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None,
-) -> Resolved:  # fmt: skip
+    app: str,
+    *,
+    domain: AnyDomain,
+    apps_file: str | Path | None = None,
+    sets: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Resolved:
     """The configuration of an app and the layer that set each key.
 
     `sets`: texts KEY=VALUE; `flags`: dotted key -> value of the command-line flag named like its last part; `settings`:
@@ -100,9 +109,12 @@ def resolve_layers(
 
 
 def _run_layers(
-    schema: type[AppConfig], sets: Sequence[str], flags: Mapping[str, Any], settings: Mapping[str, Any],
+    schema: type[AppConfig],
+    sets: Sequence[str],
+    flags: Mapping[str, Any],
+    settings: Mapping[str, Any],
     errors: list[str],
-) -> list[Layer]:  # fmt: skip
+) -> list[Layer]:
     """What the command line, or Python, sets for one run."""
     leaves = keys.leaves(schema)
     given: dict[str, Any] = {}
@@ -199,9 +211,13 @@ def _short(value: Any) -> str:
 
 
 def override(
-    config: AppConfig, *, domain: AnyDomain, sets: Sequence[str] = (), flags: Mapping[str, Any] | None = None,
+    config: AppConfig,
+    *,
+    domain: AnyDomain,
+    sets: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
-) -> AppConfig:  # fmt: skip
+) -> AppConfig:
     """A finished configuration with `--set`, flags or settings over it. Raises ConfigError with one line a mistake."""
     errors: list[str] = []
     schema = domain.schema()

@@ -37,9 +37,10 @@ class BackboneConfig(Table):
         "gelu", description="channel mixer: an MLP's activation, or a gated one"
     )
     score: Literal["none", "table", "path", "graph", "dense", "distance"] = Field(
-        "none", description="bias on the scores; graph: a table of distances in a graph, a path table of its edges and "
+        "none",
+        description="bias on the scores; graph: a table of distances in a graph, a path table of its edges and "
         "a virtual node (Graphormer)",
-    )  # fmt: skip
+    )
     score_ids: int | None = Field(None, gt=0, description="rows of the score's table (graph: of distances)")
     score_edge_ids: int | None = Field(None, gt=0, description='rows of the table of edges of score = "graph"')
     score_hops: int = Field(5, gt=0, description='longest edge path that score = "path" or "graph" looks at')
@@ -67,9 +68,10 @@ class BackboneConfig(Table):
     eps: float = Field(1e-6, gt=0, description="inside the square root of every norm")
     norm_bias: bool = True
     order: Literal["pre", "post", "res_post", "cct"] = Field(
-        "pre", description="pre: norm of a branch's input; post: of the stream after the sum; res_post: of a branch's "
+        "pre",
+        description="pre: norm of a branch's input; post: of the stream after the sum; res_post: of a branch's "
         "output; cct: pre-norm attention, then a norm that replaces the stream, then a bare MLP",
-    )  # fmt: skip
+    )
     layout: Literal["sequence", "parallel"] = Field(
         "sequence", description="the two branches one after the other or summed"
     )
@@ -79,10 +81,11 @@ class BackboneConfig(Table):
     layer_scale_mlp: bool = Field(True, description="the channel mixer's branch has a layer_scale too")
     layer_scale: float | None = Field(None, description="first value of a learned factor on each branch; none if unset")
     position: Literal["none", "readd", "rotary", "rotary_half", "rotary_learned"] = Field(
-        "none", description="readd: Tokens.pos is added to the stream before every block; rotary: its angles turn q "
+        "none",
+        description="readd: Tokens.pos is added to the stream before every block; rotary: its angles turn q "
         "and k by interleaved pairs (rotary_half: by halves; rotary_learned: angles are learned frequencies times "
         "Tokens.pos)",
-    )  # fmt: skip
+    )
     drop_path: float = Field(
         0.0, ge=0, lt=1, description="stochastic depth of the last block; 0 at the first, linear between"
     )

@@ -311,9 +311,13 @@ class Loop:
         state, task = self.state, self.task
         started = time.monotonic()
         metrics, _ = evaluate(
-            task, self.eval_model, "val", precision_name=self.precision, device=self.device,
+            task,
+            self.eval_model,
+            "val",
+            precision_name=self.precision,
+            device=self.device,
             stop=lambda: self.stop.requested,
-        )  # fmt: skip
+        )
         if task.monitor not in metrics:
             raise ValueError(f"the task's metrics ({', '.join(metrics)}) lack {task.monitor!r}, which it monitors")
         value = metrics[task.monitor]

@@ -74,7 +74,7 @@ def write_bundle(trained: TrainedModel[Any, Any], out: Path) -> None:
 
 def write_onnx(trained: TrainedModel[Any, Any], graph: Graph, out: Path) -> None:
     """One .onnx file. Raises UserError where an exporter is missing, RuntimeError where onnxruntime disagrees."""
-    _onnx_file(trained, graph, out)
+    onnx_file(graph, trained.licence, out)
     try:
         import onnxruntime
     except ImportError as error:
@@ -92,9 +92,9 @@ def write_openvino(trained: TrainedModel[Any, Any], graph: Graph, out: Path) -> 
     if out.suffix != ".xml":
         out = out.with_name(out.name + ".xml")
     with tempfile.TemporaryDirectory() as folder:
-        _onnx_file(trained, graph, Path(folder) / "model.onnx")
+        onnx_file(graph, trained.licence, Path(folder) / "model.onnx")
         model = openvino.convert_model(Path(folder) / "model.onnx")
-    model.set_rt_info(_facts(trained, graph), "isoform")
+    model.set_rt_info(_facts(graph, trained.licence), "isoform")
     openvino.save_model(model, out, compress_to_fp16=False)
     compiled = openvino.Core().compile_model(out, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     check_agreement(graph, lambda inputs: next(iter(compiled(inputs).values())), out, "OpenVINO")
@@ -112,11 +112,12 @@ def check_agreement(graph: Graph, other: Callable[[dict[str, np.ndarray]], Any],
         raise RuntimeError(f"{name} answers differently by {worst:.2g}: the file was not kept")
 
 
-def _facts(trained: TrainedModel[Any, Any], graph: Graph) -> str:
-    return json.dumps({**graph.facts, "licence": trained.licence})
+def _facts(graph: Graph, licence: str) -> str:
+    return json.dumps({**graph.facts, "licence": licence})
 
 
-def _onnx_file(trained: TrainedModel[Any, Any], graph: Graph, out: Path) -> None:
+def onnx_file(graph: Graph, licence: str, out: Path) -> None:
+    """The graph as one .onnx file. Raises UserError where an exporter is missing."""
     try:
         import onnx
         import onnxscript  # noqa: F401
@@ -131,10 +132,16 @@ def _onnx_file(trained: TrainedModel[Any, Any], graph: Graph, out: Path) -> None
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            graph.module, kwargs=inputs, dynamo=True, input_names=list(inputs), output_names=[graph.output],
-            dynamic_shapes=shapes, external_data=False, verbose=False,
-        )  # fmt: skip
+            graph.module,
+            kwargs=inputs,
+            dynamo=True,
+            input_names=list(inputs),
+            output_names=[graph.output],
+            dynamic_shapes=shapes,
+            external_data=False,
+            verbose=False,
+        )
     assert program is not None
     proto = program.model_proto
-    onnx.helper.set_model_props(proto, {"isoform": _facts(trained, graph)})
+    onnx.helper.set_model_props(proto, {"isoform": _facts(graph, licence)})
     onnx.save(proto, out)

@@ -68,10 +68,19 @@ class Converted(nn.Module):
         self.model, self.dtype = model, dtype
 
     @torch.inference_mode()
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Any, **named: Any) -> Any:
         """What the model answers."""
-        answer = self.model(*tree_map(self._enter, inputs, is_leaf=lambda value: isinstance(value, Tokens)))
-        return tree_map(lambda value: value.float() if _floating(value) else value, answer)
+        return self._answer(self.model, inputs, named)
+
+    @torch.inference_mode()
+    def features(self, *inputs: Any, **named: Any) -> Any:
+        """What the model's `features` give."""
+        features: Any = self.model.features
+        return self._answer(features, inputs, named)
+
+    def _answer(self, function: Any, inputs: Any, named: Any) -> Any:
+        inputs, named = tree_map(self._enter, (inputs, named), is_leaf=lambda value: isinstance(value, Tokens))
+        return tree_map(lambda value: value.float() if _floating(value) else value, function(*inputs, **named))
 
     def _enter(self, value: Any) -> Any:
         if isinstance(value, Tokens):

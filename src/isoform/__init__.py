@@ -11,7 +11,7 @@ Nothing heavy is imported before one of these is called.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from isoform.core.version import __version__
 
@@ -27,17 +27,22 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "create", "load", "train"]
 
 
-def load(run: str | Path, checkpoint: str = "best") -> Predictor:
+def load(
+    run: str | Path, checkpoint: str = "best", *, engine: Literal["eager", "packed", "openvino"] = "eager"
+) -> Predictor:
     """The trained model of a run folder: `.predict(inputs)` and `.embed(inputs)`.
 
-    `checkpoint`: "best", "last" or a step; its averaged weights where it has them. Raises UserError where `run` isn't a
-    run folder or is damaged.
+    checkpoint   "best", "last" or a step; its averaged weights where it has them
+    engine       "eager": as it was trained; "packed": a faster copy for a CPU, equal but for rounding; "openvino":
+                 compiled by OpenVINO, predictions only
+
+    Raises UserError where `run` isn't a run folder or is damaged, and for an engine that can't serve it.
     """
     from isoform.core.api import load_predictor
     from isoform.core.config import run_domain
     from isoform.registry import domain
 
-    return load_predictor(domain(run_domain(run)), run, checkpoint)
+    return load_predictor(domain(run_domain(run)), run, checkpoint, engine)
 
 
 def train(

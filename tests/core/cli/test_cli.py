@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent / "engine"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 import toy
 
 import isoform
@@ -20,7 +20,7 @@ from isoform.core import api, config
 from isoform.core.cli import main
 from isoform.core.config import layers
 from isoform.core.data import writers
-from isoform.core.domain import CheckReport, Domain, ImportedModel, Predictor, Verb
+from isoform.core.domain import CheckReport, ImportedModel, Predictor, Prepared, Verb
 from isoform.core.errors import Preempted, RunError, UserError
 
 BUILT_IN = """
@@ -43,8 +43,8 @@ train.epochs = "auto"
 class ToyPredictor(Predictor):
     """Inputs are numbers in text; "bad" can't be read."""
 
-    def __init__(self, portable, model):
-        self.classes, self.model = portable["classes"], model
+    def __init__(self, trained):
+        self.classes, self.model = trained.state.classes, trained.model
 
     def predict(self, inputs):
         rows = []
@@ -64,40 +64,13 @@ class ToyPredictor(Predictor):
             return self.model.backbone(self.model.tokeniser(x)).numpy()
 
 
-def settle(app):
-    if app.train.epochs != "auto":
-        return app, []
-    return app.model_copy(update={"train": app.train.model_copy(update={"epochs": 2})}), ["2 epochs, for 47 samples"]
+def write_text(trained, path):
+    path.write_text(f"{trained.folder.name} {trained.step}")
 
 
-def describe(app, detail=True):
-    if app.train.epochs == "auto":
-        raise UserError("data.root: names no folder")
-    return {"data": "47 points", "model": "mlp", "parameters": 1234, "source": "drawn at random"} | (
-        {"attention": "none"} if detail else {}
-    )
-
-
-def import_weights(source, layout, app):
-    if not Path(source).exists():
-        raise UserError(f"{source}: doesn't exist; name a file")
-    torch.manual_seed(5)
-    app = app or toy.app().model_copy(update={"domain": "toys", "app": "imported"})
-    portable = {"classes": ["a", "b", "c"]}
-    return ImportedModel(app, toy.ToyModel().state_dict(), portable, layout or "guessed", ["a note"], "MIT")
-
-
-def export(run, path, *, checkpoint="best"):
-    path.write_text(f"{run.name} {checkpoint}")
-
-
-def broken(run, path, *, checkpoint="best"):
+def write_half(trained, path):
     path.write_text("half")
     raise UserError("the model can't be said in this format")
-
-
-def expand(inputs):
-    return [one for one in inputs if one != "empty"]
 
 
 def count(args, console):
@@ -113,23 +86,64 @@ class Task(toy.ToyTask):
         made.append(config)
         super().__init__(config)
 
+    def baselines(self):
+        fitted.append(self.config.train.seed)
+        return super().baselines()
+
+
+class Toys(toy.Toy):
+    name = "toys"
+    summary = "points in space"
+
+    def prepare(self, config):
+        prepared.append(config)
+        if config.train.epochs != "auto":
+            return Prepared(config, [], None)
+        chosen = config.model_copy(update={"train": config.train.model_copy(update={"epochs": 2})})
+        return Prepared(chosen, ["2 epochs, for 47 samples"], None)
+
+    def task(self, prepared):
+        return Task(prepared.config)
+
+    def predictor(self, trained):
+        return ToyPredictor(trained)
+
+    def app_of_path(self, path):
+        return toy.app().model_copy(update={"domain": "toys", "app": path.name})
+
+    def check(self, config):
+        refusal = "there is nothing to learn; name other data" if "empty" in config.app else None
+        leakage = "leaky" in config.app or config.summary == "leaky"
+        return CheckReport(["47 points"], {"train": 47}, leakage, "<html>page</html>", refusal)
+
+    def expand_inputs(self, inputs):
+        return [one for one in inputs if one != "empty"]
+
+    def import_weights(self, source, layout=None, config=None):
+        if not Path(source).exists():
+            raise UserError(f"{source}: doesn't exist; name a file")
+        torch.manual_seed(5)
+        app = config or toy.app().model_copy(update={"domain": "toys", "app": "imported"})
+        state = toy.ToyState(classes=("a", "b", "c"))
+        return ImportedModel(app, toy.ToyModel().state_dict(), state, layout or "guessed", ["a note"], "MIT")
+
+    def export_formats(self):
+        return {"text": write_text, "broken": write_half}
+
+    def verbs(self):
+        return {"count": Verb(help="counts", arguments=lambda parser: parser.add_argument("-n", type=int), run=count)}
+
+    def describe(self, config, *, detail=True):
+        if config.train.epochs == "auto":
+            raise UserError("data.root: names no folder")
+        rows = {"data": "47 points", "model": "mlp", "parameters": 1234, "source": "drawn at random"}
+        return rows | ({"attention": "none"} if detail else {})
+
 
 made: list = []
-TOYS = Domain(
-    name="toys",
-    summary="points in space",
-    schema=lambda: toy.ToyApp,
-    settle=settle,
-    task=Task,
-    predictor=lambda config, portable, model: ToyPredictor(portable, model),
-    rebuild=lambda config, portable: toy.ToyModel(len(portable["classes"])),
-    check=lambda target: CheckReport(["47 points"], {"train": 47}, "leaky" in str(target), "<html>page</html>"),
-    expand_inputs=expand,
-    import_weights=import_weights,
-    export={"text": export, "broken": broken},
-    verbs={"count": Verb(help="counts", arguments=lambda parser: parser.add_argument("-n", type=int), run=count)},
-    describe=describe,
-)
+prepared: list = []
+fitted: list = []
+TOYS = Toys()
 
 
 def absent():
@@ -144,6 +158,8 @@ def place(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(layers, "built_in", lambda: BUILT_IN)
     made.clear()
+    prepared.clear()
+    fitted.clear()
     return tmp_path
 
 
@@ -255,7 +271,7 @@ def test_exit_codes_of_a_training_that_stops(cli, monkeypatch, raised, code):
     def stop(*_, **__):
         raise raised
 
-    monkeypatch.setattr(api, "run_engine", stop)
+    monkeypatch.setattr(api, "train_task", stop)
     assert cli("toys", "train", "mlp")[0] == code
 
 
@@ -281,7 +297,7 @@ def test_from_training_to_export(cli, place):
     assert code == 0 and out.strip().endswith("report.html")
 
     code, _, _ = cli("toys", "export", run, "--format", "text", "--out", "x.txt", "--checkpoint", "last")
-    assert code == 0 and Path("x.txt").read_text() == "mlp-seed3 last"
+    assert code == 0 and Path("x.txt").read_text() == "mlp-seed3 20"
     mistake(cli("toys", "export", run, "--format", "text", "--out", "x.txt"), "exists already")
     mistake(cli("toys", "export", run, "--format", "broken", "--out", "deep/y.txt"), "can't be said in this format")
     assert not Path("deep").exists()
@@ -321,7 +337,7 @@ def test_resume_keeps_the_settings_of_the_run(cli, trained, tmp_path):
 
 
 def test_resume_goes_on_after_an_interruption_and_starts_where_nothing_is(cli, monkeypatch):
-    engine = api.run_engine
+    engine = api.train_task
 
     def interrupted(task, run, **options):
         loss = task.loss
@@ -336,9 +352,9 @@ def test_resume_goes_on_after_an_interruption_and_starts_where_nothing_is(cli, m
         task.loss = failing
         return engine(task, run, **options)
 
-    monkeypatch.setattr(api, "run_engine", interrupted)
+    monkeypatch.setattr(api, "train_task", interrupted)
     assert cli("toys", "train", "mlp", "--run-dir", "a", "--resume")[0] == 75
-    monkeypatch.setattr(api, "run_engine", engine)
+    monkeypatch.setattr(api, "train_task", engine)
     code, out, _ = cli("toys", "train", "mlp", "--run-dir", "a", "--resume")
     assert code == 0 and "resuming" in out
     assert cli("toys", "train", "mlp", "--run-dir", "b")[0] == 0
@@ -359,6 +375,8 @@ def test_what_auto_became_is_printed_and_may_be_asked_for_again(cli):
 def test_several_seeds_give_mean_and_spread(cli):
     code, out, _ = cli("toys", "train", "mlp", "--seeds", "2", "--run-dir", "g", "--epochs", "1", "--json")
     assert code == 0
+    assert len(prepared) == 1 and [config.train.seed for config in made] == [1, 2]  # the data are read once
+    assert fitted == [1]  # and the baselines fitted once
     found = last(out)
     values = [json.loads(Path(f"g/seed-{k}/results.json").read_text())["metrics"]["test"]["loss"] for k in (1, 2)]
     summary = found["metrics"]["test"]["loss"]
@@ -450,8 +468,12 @@ def test_check_says_what_is_there_and_stops_on_leakage(cli):
     assert Path("p.html").exists()
     assert cli("toys", "check", "leaky", "--allow-leakage")[0] == 0
     assert cli("toys", "check", "mlp", "--set", "train.lr=1")[0] == 0
-    mistake(cli("toys", "check", "clean", "--set", "train.lr=1"), "clean is a path")
+    assert cli("toys", "check", "clean", "--set", "train.lr=1")[0] == 0  # a path is an app of its own
+    mistake(cli("toys", "check", "clean", "--set", "train.rate=1"), "train.rate: unknown key")
     mistake(cli("toys", "check", "mpl"), "did you mean mlp?")
+    Path("empty").mkdir()
+    code, out, err = cli("toys", "check", "empty")
+    assert code == 2 and "47 points" in out and "there is nothing to learn" in err
 
 
 def test_import_writes_a_run_folder_whole_or_not_at_all(cli, place):

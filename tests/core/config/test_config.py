@@ -6,16 +6,18 @@ import math
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import AfterValidator, Field
 
-from isoform.core import config
+from isoform.core import api, config
 from isoform.core.config import keys, layers, toml
+from isoform.core.config import resolve as resolve_module
 from isoform.core.config.schema import AppConfig, Table, TrainConfig
+from isoform.core.domain import Prepared
 from isoform.core.errors import UserError
 
 
@@ -45,13 +47,13 @@ class ToyApp(AppConfig):
     data: Data = Data()
 
 
-def settle(app):
+def prepare(app):
     if app.train.epochs != "auto":
-        return app, []
-    return app.model_copy(update={"train": app.train.model_copy(update={"epochs": 7})}), ["epochs = 7"]
+        return Prepared(app, [], None)
+    return Prepared(app.model_copy(update={"train": app.train.model_copy(update={"epochs": 7})}), ["epochs = 7"], None)
 
 
-DOMAIN = SimpleNamespace(name="toys", schema=lambda: ToyApp, settle=settle)
+DOMAIN = SimpleNamespace(name="toys", schema=lambda: ToyApp, prepare=prepare)
 
 BUILT_IN = """
 [toys.small]
@@ -106,11 +108,12 @@ def test_each_key_names_the_layer_that_set_it(mine):
         flags={"train.seed": 3},
         settings={"train.ema": 0.5},
     )
-    settled, notes = config.settle(resolved, DOMAIN)
+    settled, prepared = api.prepare(resolved, DOMAIN)
+    notes = prepared.notes
     assert settled.layers == {
         "train.lr": "apps.toml [toys.small]",
         "data.mean": "apps.toml [toys.small]",
-        "train.epochs": config.SETTLED,
+        "train.epochs": api.FROM_DATA,
         "train.batch": f"{path} [toys.mine]",
         "data.root": "--set",
         "train.clip": "--set",
@@ -352,7 +355,7 @@ configurations = st.builds(
 @given(configurations)
 def test_a_configuration_reads_back_equal(app):
     tree = tomllib.loads(config.dump_toml(app, threads=3))
-    found, wrong = config._build(ToyApp, tree)
+    found, wrong = resolve_module._build(ToyApp, tree)
     assert wrong == [] and found == app
     assert config.changes(app, found) == []
 
@@ -412,3 +415,14 @@ def test_leaves_and_names():
     assert keys.names_of(leaves[("train", "epochs")].annotation) == 'int or "auto"'
     assert keys.names_of(leaves[("train", "clip")].annotation) == "float or unset"
     assert keys.names_of(Literal["a", "b", "c"]) == '"a", "b" or "c"'
+
+
+def test_an_old_key_names_the_new_one():
+    class Renamed(ToyApp):
+        moved: ClassVar[dict[str, str]] = {"data.name": "data.source", "train.mixing": "data.augment.mixup"}
+
+    domain = SimpleNamespace(name="toys", schema=lambda: Renamed)
+    with pytest.raises(config.ConfigError) as raised:
+        config.resolve_layers("small", domain=domain, sets=["data.name=x", "train.mixing=1"])
+    assert any("data.name: unknown key; it is called data.source now" in line for line in raised.value.errors)
+    assert any("it is called data.augment.mixup now" in line for line in raised.value.errors)

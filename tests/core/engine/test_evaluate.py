@@ -6,9 +6,10 @@ import pytest
 import torch
 import toy
 
-from isoform.core.engine.evaluate import evaluate, evaluate_run, load_model
+from isoform.core.engine.evaluate import evaluate
 from isoform.core.engine.train import train
 from isoform.core.errors import Preempted, UserError
+from isoform.core.inference.run_model import evaluate_run, load_model
 from isoform.core.runs import checkpoint
 from isoform.core.runs.folder import RunFolder
 
@@ -63,43 +64,51 @@ def test_it_can_be_stopped():
 
 
 def test_a_run_evaluates_to_what_it_stored(run):
-    found = evaluate_run(toy.domain(), run.path)
+    found = evaluate_run(toy.Toy(), run.path)
     assert found["metrics"] == run.results()["metrics"]["test"] and found["checkpoint"] == run.step_of("best")
     assert found["samples"] == 13 and found["split"] == "test"
-    assert evaluate_run(toy.domain(), run.path, split="val")["metrics"] == run.results()["metrics"]["val"]
+    assert evaluate_run(toy.Toy(), run.path, split="val")["metrics"] == run.results()["metrics"]["val"]
 
 
 def test_other_data_go_through_the_domain(run, tmp_path):
-    with pytest.raises(UserError, match="leave --data out"):
-        evaluate_run(toy.domain(), run.path, data=tmp_path)
     seen = []
 
-    def task_of_run(config, portable, data):
-        seen.append((config.app, portable["classes"][0], data))
-        return toy.ToyTask(config)
+    class Elsewhere(toy.Toy):
+        def task_from_run(self, config, state, data):
+            seen.append((config.app, state.classes[0], data))
+            return toy.ToyTask(config)
 
     own = run.path / "predictions.json"
     own.write_text("the run's own")
-    evaluate_run(toy.domain(task_of_run=task_of_run), run.path, data=str(tmp_path))
+    evaluate_run(Elsewhere(), run.path, data=str(tmp_path))
     assert own.read_text() == "the run's own" and (run.path / f"predictions.{tmp_path.stem}.json").exists()
-    evaluate_run(toy.domain(task_of_run=task_of_run), run.path)
+    evaluate_run(Elsewhere(), run.path)
     assert seen == [("toy-mlp", "class 0", tmp_path), ("toy-mlp", "class 0", None)]
+
+
+class Dataless(toy.Toy):
+    def prepare(self, config):
+        raise AssertionError("a run's model is built without its data")
 
 
 def test_a_moved_run_loads_without_its_data(run, tmp_path):
     moved = RunFolder(shutil.copytree(run.path, tmp_path / "elsewhere"))
     x = torch.from_numpy(toy.task().data["test"][0])
-    predicted = load_model(toy.domain(task=None), moved)(x).argmax(1)
+    predicted = load_model(Dataless(), moved.path)(x).argmax(1)
     assert json.loads((run.path / "predictions.json").read_text()) != []
-    again = load_model(toy.domain(task=None), run, checkpoint="best")(x).argmax(1)
+    again = load_model(Dataless(), run.path, checkpoint="best")(x).argmax(1)
     assert predicted.equal(again)
-    last = load_model(toy.domain(task=None), moved, checkpoint="last")
+    last = load_model(Dataless(), moved.path, checkpoint="last")
     assert last.head.weight.equal(run.load_weights("last")["head.weight"]) and not last.training
 
 
 def test_weights_of_another_model_are_refused(run):
+    class Wider(toy.Toy):
+        def build_from_run(self, config, state):
+            return toy.ToyModel(5)
+
     with pytest.raises(UserError, match=r"don't fit the model of its config\.toml: size mismatch for head"):
-        load_model(toy.domain(rebuild=lambda config, portable: toy.ToyModel(5)), run)
+        load_model(Wider(), run.path)
 
 
 def test_a_damaged_checkpoint_is_named(run, tmp_path):
@@ -107,4 +116,4 @@ def test_a_damaged_checkpoint_is_named(run, tmp_path):
     step = moved.step_of("last")
     (checkpoint.place(moved.checkpoints, step) / "state.json").write_text("{}")
     with pytest.raises(UserError, match=rf"step-{step:07d} is damaged: state\.json"):
-        load_model(toy.domain(), moved, checkpoint=step)
+        load_model(toy.Toy(), moved.path, checkpoint=step)

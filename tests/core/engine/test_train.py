@@ -57,7 +57,7 @@ def test_a_run_leaves_what_the_design_names(tmp_path, capsys):
     files = {p.name for p in run.path.iterdir()}
     assert files == {"config.toml", "metrics.jsonl", "results.json", "checkpoints", "report.html", "card.md",
                      "task.json", "figures.json", "predictions.json", ".lock"}  # fmt: skip
-    assert run.portable() == {"classes": ["class 0", "class 1", "class 2"]}
+    assert run.read_json("task.json") == {"classes": ["class 0", "class 1", "class 2"]}
     lines = run.metrics()
     assert all({"step", "epoch", "split", "seconds", "samples_per_second"} <= line.keys() for line in lines)
     assert [line["step"] for line in lines if line["split"] == "train"] == [3, 4, 6, 8, 9, 12, 15, 16]
@@ -237,7 +237,7 @@ def test_initial_weights_of_a_run(tmp_path, capsys):
         if "running" not in name and "batches" not in name:
             torch.testing.assert_close(value, have[name])
     assert "15 of 15 tensors from toy/toy-mlp" in capsys.readouterr().out
-    assert again.portable()["initial"] == "toy/toy-mlp (licence: that of its training data)"
+    assert again.read_json("task.json")["initial"] == "toy/toy-mlp (licence: that of its training data)"
     assert "toy/toy-mlp (licence: that of its training data)" in (again.path / "card.md").read_text()
     (source.path / "results.json").rename(source.path / "moved")  # a resumed run doesn't read it again
     (again.path / "results.json").unlink()
@@ -249,7 +249,7 @@ def test_a_licence_is_handed_on(tmp_path):
     source.write_json("task.json", {"classes": ["a", "b", "c"], "licence": "CC-BY-NC-4.0"})
     second, _ = run_in(tmp_path, "second", toy.task(epochs=1, init=str(source.path)))
     third, _ = run_in(tmp_path, "third", toy.task(epochs=1, init=str(second.path)))
-    assert "CC-BY-NC-4.0" in third.portable()["initial"]
+    assert "CC-BY-NC-4.0" in third.read_json("task.json")["initial"]
 
 
 def load(model, weights, *, domain="toy", task=None):

@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional
 
 from isoform.core.config.schema import AppConfig, EvalConfig, Table, TrainConfig
-from isoform.core.domain import Domain, Figure, Task
+from isoform.core.config.state import RunState
+from isoform.core.domain import Domain, Figure, Prepared, Task
 
 FEATURES, HIDDEN, CLASSES = 5, 7, 3
 SIZES = {"train": 47, "val": 11, "test": 13}  # 47 = 9 batches of 5 and one of 2
@@ -21,6 +22,10 @@ class ToyData(Table):
 
 class ToyApp(AppConfig):
     data: ToyData = ToyData()
+
+
+class ToyState(RunState):
+    classes: tuple[str, ...] = ()
 
 
 class Blocks(nn.Module):
@@ -95,8 +100,8 @@ class ToyTask(Task):
     def baselines(self):
         return {"majority": {split: {"top1": 0.4} for split in ("val", "test")}}
 
-    def portable(self):
-        return {"classes": self.names}
+    def inference_state(self):
+        return ToyState(classes=tuple(self.names))
 
     def card(self):
         return {"data": "random points", "licence": "none needed", "classes": ", ".join(self.names)}
@@ -136,15 +141,32 @@ def task(workers=0, **train):
     return ToyTask(app(workers, **train))
 
 
-def domain(**changes):
-    """The toy as a domain: what evaluating and loading a finished run needs."""
+class Toy(Domain):
+    """The toy as a domain: what evaluating and loading a finished run needs; its data are drawn by the task."""
 
-    def unused(*_):
+    name = "toy"
+    summary = ""
+
+    def schema(self):
+        return ToyApp
+
+    def state_schema(self):
+        return ToyState
+
+    def prepare(self, config):
+        return Prepared(config, [], None)
+
+    def task(self, prepared):
+        return ToyTask(prepared.config)
+
+    def task_from_run(self, config, state, data):
+        assert data is None, "the toy knows no other data"
+        return self.task(Prepared(config, [], None))
+
+    def build_from_run(self, config, state):
+        return ToyModel(len(state.classes))
+
+    def _unused(self, *_, **__):
         raise AssertionError("not a part of evaluating a run")
 
-    settings = {
-        "name": "toy", "summary": "", "schema": lambda: ToyApp, "settle": lambda c: (c, []), "task": ToyTask,
-        "predictor": unused, "rebuild": lambda config, portable: ToyModel(len(portable["classes"])), "check": unused,
-        "expand_inputs": unused, "import_weights": unused, **changes,
-    }  # fmt: skip
-    return Domain(**settings)
+    check = app_of_path = predictor = import_weights = app_of_model = _unused

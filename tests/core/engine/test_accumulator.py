@@ -9,15 +9,16 @@ import pytest
 import torch
 import toy
 
-from isoform.core.domain import Tally
-from isoform.core.engine.evaluate import Collect, evaluate, evaluate_run
+from isoform.core.domain import CollectAll, MetricAccumulator
+from isoform.core.engine.evaluate import evaluate
 from isoform.core.engine.train import train
 from isoform.core.errors import Preempted, UserError
 from isoform.core.inference import export
+from isoform.core.inference.run_model import evaluate_run, load_trained
 from isoform.core.runs.folder import RunFolder
 
 
-class Counting(Tally):
+class Counting(MetricAccumulator):
     """top1 and loss as sums; of the outputs only each sample's guess is kept."""
 
     def __init__(self, size):
@@ -43,7 +44,7 @@ class Streaming(toy.ToyTask):
 
     def __init__(self, *args, **keywords):
         super().__init__(*args, **keywords)
-        self.tallies, self.calibrated = [], []
+        self.accumulators, self.calibrated = [], []
 
     def batches(self, split, size, rng):
         if rng is not None:
@@ -51,15 +52,15 @@ class Streaming(toy.ToyTask):
         order = np.arange(self.sizes()[split])[::-1].tolist()
         return [order[i : i + size] for i in range(0, len(order), size)]
 
-    def tally(self, split):
-        self.tallies.append((split, Counting(self.sizes()[split])))
-        return self.tallies[-1][1]
+    def accumulator(self, split):
+        self.accumulators.append((split, Counting(self.sizes()[split])))
+        return self.accumulators[-1][1]
 
     def metrics(self, split, outputs):
-        raise AssertionError("the tally judges")
+        raise AssertionError("the accumulator judges")
 
     def calibrate(self, outputs):
-        self.calibrated.append([split for split, _ in self.tallies])
+        self.calibrated.append([split for split, _ in self.accumulators])
         return {"guess": outputs["guess"], "levels": np.array([0.1, 0.9]), "windows": np.array(11)}
 
     def write_predictions(self, folder, split, outputs, stem="predictions"):
@@ -69,8 +70,13 @@ class Streaming(toy.ToyTask):
         return []
 
 
-def domain():
-    return toy.domain(task=Streaming)
+class StreamingDomain(toy.Toy):
+    def task(self, prepared):
+        return Streaming(prepared.config)
+
+
+def state_of(run):
+    return run.state(toy.ToyState)
 
 
 @pytest.fixture(scope="module")
@@ -87,34 +93,36 @@ def test_streaming_equals_all_at_once(workers):
     expected, whole = evaluate(toy.task(), model, "test", workers=0)
     assert metrics == pytest.approx(expected, rel=1e-6)
     assert np.array_equal(outputs["guess"], whole["logits"].argmax(1))
-    assert task.tallies[-1][1].batches == [4, 4, 4, 1]
+    assert task.accumulators[-1][1].batches == [4, 4, 4, 1]
 
 
 def test_what_is_collected_can_grow():
     """Outputs in between neither lose nor double a sample."""
-    tally, task = Collect(toy.task(), "val"), toy.task()
+    collected, task = CollectAll(toy.task(), "val"), toy.task()
     x, target = task.data["val"]
     logits = x[:, : toy.CLASSES]
 
     def add(order):
-        tally.add(order, {"logits": logits[order], "target": target[order]})
+        collected.add(order, {"logits": logits[order], "target": target[order]})
 
     add([7, 2, 9])
-    assert np.array_equal(tally.outputs()["target"], target[[2, 7, 9]])
+    assert np.array_equal(collected.outputs()["target"], target[[2, 7, 9]])
     add([8, 0, 10, 1])
     add([6, 5, 4, 3])
     for _ in range(2):
-        assert np.array_equal(tally.outputs()["logits"], logits) and np.array_equal(tally.outputs()["target"], target)
-    assert tally.metrics() == task.metrics("val", {"logits": logits, "target": target})
+        assert np.array_equal(collected.outputs()["logits"], logits) and np.array_equal(
+            collected.outputs()["target"], target
+        )
+    assert collected.metrics() == task.metrics("val", {"logits": logits, "target": target})
 
 
 def test_the_best_checkpoint_calibrates_before_the_test(trained):
     run, task = trained
     assert task.calibrated == [["val"] * 5]  # four epochs and once more; no test among them
-    assert [split for split, _ in task.tallies[5:]] == ["test"]
-    found = run.portable()
-    assert found["classes"] == ["class 0", "class 1", "class 2"]
-    arrays = found["calibration"]
+    assert [split for split, _ in task.accumulators[5:]] == ["test"]
+    state = state_of(run)
+    assert state.classes == ("class 0", "class 1", "class 2")
+    arrays = state.calibration
     assert arrays["levels"].dtype == np.float64 and arrays["levels"].tolist() == [0.1, 0.9]
     assert arrays["windows"].shape == () and arrays["windows"] == 11
     model = toy.ToyModel()
@@ -125,17 +133,17 @@ def test_the_best_checkpoint_calibrates_before_the_test(trained):
     assert "calibration" not in json.loads((run.path / "task.json").read_text())
 
 
-def test_a_run_evaluates_with_its_tally(trained):
+def test_a_run_evaluates_with_its_accumulator(trained):
     run, _ = trained
-    assert evaluate_run(domain(), run.path)["metrics"] == pytest.approx(run.results()["metrics"]["test"])
+    assert evaluate_run(StreamingDomain(), run.path)["metrics"] == pytest.approx(run.results()["metrics"]["test"])
 
 
 def test_a_bundle_takes_the_calibration_along(trained, tmp_path):
     run, _ = trained
-    export.write_bundle(export.open_run(domain(), run.path, "best"), tmp_path / "a.zip")
+    export.write_bundle(load_trained(StreamingDomain(), run.path), tmp_path / "a.zip")
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         archive.extractall(tmp_path / "elsewhere")
-    ours, theirs = run.portable()["calibration"], RunFolder(tmp_path / "elsewhere").portable()["calibration"]
+    ours, theirs = state_of(run).calibration, state_of(RunFolder(tmp_path / "elsewhere")).calibration
     assert ours.keys() == theirs.keys() and all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
@@ -143,13 +151,13 @@ def test_without_a_calibration_there_is_none(tmp_path):
     seen = []
 
     class Counted(toy.ToyTask):
-        def tally(self, split):
+        def accumulator(self, split):
             seen.append(split)
-            return super().tally(split)
+            return super().accumulator(split)
 
     run = RunFolder(tmp_path / "run")
     train(Counted(toy.app(epochs=2)), run, progress=False)
-    assert seen == ["val", "val", "test"] and "calibration" not in run.portable()
+    assert seen == ["val", "val", "test"] and state_of(run).calibration is None
     assert not (run.path / "calibration.npz").exists()
 
 
@@ -157,9 +165,9 @@ def test_an_empty_calibration_leaves_no_file(tmp_path):
     run = RunFolder(tmp_path)
     run.write_json("task.json", {})
     run.write_arrays("calibration.npz", {"a": np.arange(3.0)})
-    assert run.portable()["calibration"]["a"].tolist() == [0, 1, 2]
+    assert state_of(run).calibration["a"].tolist() == [0, 1, 2]
     run.write_arrays("calibration.npz", {})
-    assert run.portable() == {}
+    assert state_of(run) == toy.ToyState()
 
 
 def test_the_same_arrays_are_the_same_bytes(tmp_path):
@@ -176,7 +184,7 @@ def test_a_damaged_calibration_is_one_sentence(trained, tmp_path):
     file = moved.path / "calibration.npz"
     file.write_bytes(file.read_bytes()[:-30])
     with pytest.raises(UserError, match=r"calibration\.npz: not a checkpoint that can be read, or damaged"):
-        moved.portable()
+        state_of(moved)
 
 
 def test_a_run_stopped_while_calibrating_goes_on(tmp_path):
@@ -196,4 +204,4 @@ def test_a_run_stopped_while_calibrating_goes_on(tmp_path):
     assert run.results()["status"] == "preempted" and not (run.path / "calibration.npz").exists()
     task.armed = False
     train(task, run, resume=True, progress=False)
-    assert run.results()["status"] == "finished" and run.portable()["calibration"]["windows"] == 11
+    assert run.results()["status"] == "finished" and state_of(run).calibration["windows"] == 11

@@ -1,0 +1,71 @@
+"""Which engine answers for a trained model: the model itself, a packed copy, or OpenVINO; `predict --engine` chooses.
+
+eager      the model as it was trained, in the precision that its stored metrics were measured in
+packed     a copy that only answers, its larger weights laid out once for oneDNN: the same but for rounding
+openvino   the same graph compiled by OpenVINO (predictions only)
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from isoform.core.domain import AnyDomain, Graph, TrainedModel
+from isoform.core.errors import UserError
+from isoform.core.inference.export import onnx_file
+from isoform.core.inference.optimise import Precision, optimise
+
+Engine = Literal["eager", "packed", "openvino"]
+ENGINES: tuple[Engine, ...] = ("eager", "packed", "openvino")
+
+
+def with_engine(domain: AnyDomain, trained: TrainedModel[Any, Any], engine: str) -> TrainedModel[Any, Any]:
+    """The trained model with another engine in its model's place; it computes in `trained.precision` by itself.
+
+    Raises UserError for an engine that isn't known or installed, and for a model that has no fixed graph (openvino).
+    """
+    precision = cast(Precision, trained.precision)
+    match engine:
+        case "eager":
+            return trained
+        case "packed":
+            return replace(trained, model=optimise(trained.model, precision), precision="fp32")
+        case "openvino":
+            compiled = OpenVinoModel(domain.graph(trained), precision)
+            return replace(trained, model=compiled, precision="fp32")
+    raise UserError(f"engine = {engine!r}: there are {', '.join(ENGINES)}")
+
+
+class OpenVinoModel(nn.Module):
+    """A graph compiled by OpenVINO for this machine's CPU, called as the model is: inputs by place or by name."""
+
+    def __init__(self, graph: Graph, precision: Precision) -> None:
+        super().__init__()
+        try:
+            import openvino
+        except ImportError as error:
+            raise UserError("openvino is not installed: pip install 'isoform[export]'") from error
+        self.names = list(graph.example(1))
+        self.placeholder = nn.Parameter(torch.empty(0), requires_grad=False)  # where a caller looks for the device
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "model.onnx"
+            onnx_file(graph, "", file)
+            converted = openvino.convert_model(file)
+        hint = {"fp32": "f32", "bf16": "bf16"}[precision]
+        properties = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        self.compiled = openvino.Core().compile_model(converted, "CPU", properties)
+
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
+        """The graph's one output, float32."""
+        given = {**dict(zip(self.names, inputs, strict=False)), **named}
+        answer = self.compiled({name: given[name].numpy() for name in self.names})
+        return torch.from_numpy(next(iter(answer.values())).copy())
+
+    def features(self, *inputs: Tensor, **named: Tensor) -> Tensor:
+        """Raises UserError: the graph ends in predictions."""
+        raise UserError("the openvino engine gives predictions only: embed with engine eager or packed")
