@@ -1,0 +1,1 @@
+"""What every labelled task shares: losses, target scaling, class weights, metrics, prediction rows, conformal sets."""

@@ -1,0 +1,76 @@
+"""Targets of a regression in units of their spread in training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TargetScaling:
+    """Mean and standard deviation of each of K targets, as float64 Python numbers that JSON and TOML keep exactly."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def fit(cls, targets_nK: np.ndarray | Tensor) -> TargetScaling:
+        """Of training targets: the population's deviation, in float64.
+
+        NaN is left out. A target without spread or without labels has the deviation 1, one without labels the mean 0.
+        """
+        targets_nK = torch.as_tensor(targets_nK).double()
+        known_nK = ~targets_nK.isnan()
+        count_K = known_nK.sum(0).clamp(min=1)
+        total_K = torch.where(known_nK, targets_nK, 0).sum(0)
+        mean_K = total_K / count_K
+        square_nK = torch.where(known_nK, targets_nK - mean_K, 0).square()
+        std_K = (square_nK.sum(0) / count_K).sqrt()
+        std_K = torch.where(std_K > 0, std_K, 1)
+        return cls(tuple(mean_K.tolist()), tuple(std_K.tolist()))
+
+    @classmethod
+    def identity(cls, targets: int) -> TargetScaling:
+        """Leaves K = `targets` as they are."""
+        return cls((0.0,) * targets, (1.0,) * targets)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Sequence[float]]) -> TargetScaling:
+        """What `to_json` gave."""
+        mean = tuple(map(float, stored["mean"]))
+        std = tuple(map(float, stored["std"]))
+        return cls(mean, std)
+
+    def to_json(self) -> dict[str, Any]:
+        """{"mean": [K], "std": [K]}."""
+        return {"mean": list(self.mean), "std": list(self.std)}
+
+    def in_float32(self) -> TargetScaling:
+        """The nearest float32 numbers: what a task that computes in float32 uses and stores."""
+        mean_K = torch.tensor(self.mean, dtype=torch.float32)
+        std_K = torch.tensor(self.std, dtype=torch.float32)
+        return TargetScaling(tuple(mean_K.tolist()), tuple(std_K.tolist()))
+
+    def scale(self, targets: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+        """[..., K] in the data's units -> scaled, in the targets' dtype.
+
+        Computed in `dtype`: float64 unless told otherwise, as a mean may be thousands of deviations from 0.
+        """
+        mean_K, std_K = self._tensors(targets.device, dtype)
+        scaled = (targets.to(dtype) - mean_K) / std_K
+        return scaled.to(targets.dtype)
+
+    def unscale(self, outputs: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+        """The inverse of `scale`: [..., K] in the data's units, computed and given in `dtype`."""
+        mean_K, std_K = self._tensors(outputs.device, dtype)
+        return outputs.to(dtype) * std_K + mean_K
+
+    def _tensors(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        mean_K = torch.tensor(self.mean, dtype=dtype, device=device)
+        std_K = torch.tensor(self.std, dtype=dtype, device=device)
+        return mean_K, std_K

@@ -1,0 +1,69 @@
+"""Rows of a table of predictions, of every kind, with and without calibration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from isoform.core.supervised.conformal import Calibration
+from isoform.core.supervised.rows import SHOWN_CLASSES, entropy, name_of_input, rows_of
+
+
+def test_numbers() -> None:
+    assert rows_of("regression", ["a"], np.array([[1.5], [2.5]])) == [{"prediction": 1.5}, {"prediction": 2.5}]
+    assert rows_of("regression", ["a", "b"], np.array([[1.5, 2.5]])) == [{"prediction a": 1.5, "prediction b": 2.5}]
+
+
+def test_numbers_with_intervals() -> None:
+    radius = Calibration((0.9,), radius_RK=np.array([[0.25, np.nan]]))
+    row = rows_of("regression", ["a", "b"], np.array([[1.5, 2.5]]), radius)[0]
+    assert row == {
+        "prediction a": 1.5,
+        "low 0.9 a": 1.25,
+        "high 0.9 a": 1.75,
+        "uncertainty a": 0.25,
+        "prediction b": 2.5,
+    }
+
+
+def test_binary_targets() -> None:
+    row = rows_of("binary", ["toxic"], np.array([[0.9]]))[0]
+    assert row == {"prediction": 1, "probability": 0.9, "uncertainty": pytest.approx(0.468996, abs=1e-6)}
+    bound = Calibration((0.9,), label_RK=np.array([[0.3, 0.9]]))
+    row = rows_of("binary", ["toxic", "soluble"], np.array([[0.9, 0.2]]), bound)[0]
+    assert (row["set 0.9 toxic"], row["set 0.9 soluble"]) == ("1", "0|1")
+    assert (row["prediction toxic"], row["prediction soluble"]) == (1, 0)
+
+
+def test_sets_of_labels() -> None:
+    rows = rows_of("multilabel", ["a", "b", "c"], np.array([[0.9, 0.2, 0.5], [0.1, 0.2, 0.3]]))
+    assert rows[0] == {"prediction": "a|c", "probability": "0.9000|0.5000", "p a": 0.9, "p b": 0.2, "p c": 0.5}
+    assert rows[1]["prediction"] == rows[1]["probability"] == ""
+
+
+def test_classes() -> None:
+    bound = Calibration((0.9,), class_R=np.array([0.7]))
+    rows = rows_of("multiclass", ["a", "b", "c"], np.array([[0.1, 0.5, 0.4], [1.0, 0.0, 0.0]]), bound)
+    assert list(rows[0]) == ["prediction", "probability", "p a", "p b", "p c", "set 0.9", "uncertainty"]
+    assert (rows[0]["prediction"], rows[0]["probability"], rows[0]["set 0.9"]) == ("b", 0.5, "b|c")
+    assert rows[1]["uncertainty"] == 0 and 0 < rows[0]["uncertainty"] < 1
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
+def test_many_classes_have_no_columns(kind: str) -> None:
+    for classes in (SHOWN_CLASSES, SHOWN_CLASSES + 1):
+        guess = np.full((1, classes), 1 / classes)
+        row = rows_of(kind, [str(k) for k in range(classes)], guess)[0]
+        assert ("p 0" in row) == (classes <= SHOWN_CLASSES)
+
+
+def test_uncertainty_is_in_units_of_its_maximum() -> None:
+    assert entropy(np.full(7, 1 / 7)) == 1 and entropy(np.array([1.0, 0, 0])) == 0
+    assert entropy(np.array([0.5, 0.5, 0])) == pytest.approx(np.log(2) / np.log(3), abs=1e-6)
+
+
+def test_names_of_inputs() -> None:
+    assert name_of_input("a.png", 3) == "a.png" and name_of_input(Path("b") / "c.png", 0) == str(Path("b") / "c.png")
+    assert name_of_input(np.zeros(2), 3) == "ndarray 3"
