@@ -1,0 +1,291 @@
+"""Text -> records of cells: preamble, delimiter, names of the columns, and rows with their line numbers.
+
+The delimiter is told by the body, since a header may hold commas of its own ("activity (mean, sd)").
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from isoform.core.data.findings import NAMED, Finding, some
+from isoform.core.data.text import Limits, lines_of
+from isoform.core.errors import UserError
+
+# In the order of preference where several fit: a comma is the one that also stands inside of cells.
+DELIMITERS = ("\t", ";", "|", ",")
+_SPELLED = {"\t": "tab", ";": "semicolon", "|": "vertical bar", ",": "comma"}
+_LOOKED_AT = 100  # records, and
+_HEAD = 2**20  # characters, for the delimiter and the header
+_BLOCK = 8192  # records that are turned into columns at a time
+_POOLED = 0.5  # of a column's first cells are different: equal cells of the column are held once below that
+
+# What a domain may say of the first records of a table: True where the first holds values and not names.
+Headless = Callable[[Sequence[Sequence[str]]], bool]
+
+
+@dataclass
+class Cells:
+    """Columns of text, each as long as `rows`.
+
+    rows     the number of the line on which each record begins, from 1
+    ragged   place -> the cells of a record that has another number of them than there are columns; the columns hold ""
+    """
+
+    columns: dict[str, list[str]]
+    rows: list[int]
+    ragged: dict[int, list[str]] = field(default_factory=dict)
+    delimiter: str = ","
+    findings: list[Finding] = field(default_factory=list)
+
+
+def split_cells(
+    text: str, origin: str, name: str, limits: Limits, delimiter: str | None = None, headless: Headless | None = None
+) -> Cells:
+    """The cells of a delimited text, without the blanks around them.
+
+    A first line `sep=;` and lines that begin with # before the names are passed over and said. Rows without any cell
+    are left out. Raises UserError where there is no header, two columns have one name, a quotation mark is missing, or
+    the table is larger than `limits`.
+    """
+    preamble = _preamble(text, delimiter)
+    findings = list(preamble.findings)
+    body = preamble.body
+    if not body.partition("\n")[0].strip():
+        raise UserError(f"{origin}: the first line is empty; it names the columns, for example path,label")
+    chosen = preamble.delimiter or find_delimiter(body)
+    head = _head_records(body, chosen)
+    commented = _commented_header(preamble.comments, head, chosen)
+    first = preamble.lines
+    records = records_of(body, chosen, origin, first)
+    if commented is not None:
+        names = commented
+        findings.append(Finding(f"the columns of {name} are named by a line that begins with #"))
+    elif head and headless is not None and headless(head):
+        findings.append(Finding(f"the first line of {name} holds values; columns are called column 1, column 2, ..."))
+        names = [""] * len(head[0])
+    else:
+        names = [cell.strip() for cell in next(records)[1]]
+        if all(_is_value(cell) for cell in names):
+            raise UserError(
+                f'{origin}: the first line holds values ("{body[:40].splitlines()[0]}") where it should name the '
+                "columns; add one"
+            )
+    names = name_columns(names, origin, findings, limits)
+    if chosen != "," and not (chosen == "\t" and name.lower().endswith((".tsv", ".tab"))):
+        findings.append(Finding(f"cells are divided by a {_SPELLED.get(chosen, repr(chosen))}"))
+    found = Cells({}, [], {}, chosen, findings)
+    _fill(found, names, records, origin, limits)
+    return found
+
+
+@dataclass(frozen=True)
+class _Preamble:
+    body: str
+    lines: int  # that stand in front of it
+    comments: tuple[str, ...]
+    delimiter: str | None
+    findings: tuple[Finding, ...]
+
+
+def _preamble(text: str, delimiter: str | None) -> _Preamble:
+    findings: list[Finding] = []
+    comments: list[str] = []
+    place = lines = 0
+    line, after = _line_at(text, 0)
+    if line[:4].lower() == "sep=" and len(line.strip()) <= 5:
+        told = line[4:5].strip("\r\n") or None
+        delimiter = delimiter or told
+        findings.append(Finding(f'the line "{line.strip()}" tells how cells are divided'))
+        place, lines = after, 1
+    while place < len(text):
+        line, after = _line_at(text, place)
+        if line.startswith("#"):
+            comments.append(line.strip())
+        elif line.strip() or not comments:
+            break
+        place, lines = after, lines + 1
+    if comments:
+        count = f"{len(comments)} lines that begin" if len(comments) > 1 else "a line that begins"
+        findings.append(Finding(f"{count} with # in front of the names: passed over ({comments[0][:60]})"))
+    return _Preamble(text[place:], lines, tuple(comments), delimiter, tuple(findings))
+
+
+def _line_at(text: str, place: int) -> tuple[str, int]:
+    """(the line that begins at `place`, where the next begins); lines end in LF, CR LF or CR."""
+    ends = [end for end in (text.find("\n", place), text.find("\r", place, place + _HEAD)) if end >= 0]
+    if not ends:
+        return text[place:], len(text)
+    end = min(ends)
+    after = end + 2 if text.startswith("\r\n", end) else end + 1
+    return text[place:end], after
+
+
+def find_delimiter(body: str) -> str:
+    """The delimiter that divides the header and most rows of the body into the same number of cells, at least two.
+
+    Where none does, the one that the header has most of; of a header without any, none that the rows have.
+    """
+    header = _line_at(body, 0)[0]
+    for candidate in DELIMITERS:
+        if candidate not in header:
+            continue
+        head = _head_records(body, candidate)
+        widths = Counter(_width(record) for record in head[1:])
+        if not widths:
+            continue
+        usual, count = widths.most_common(1)[0]
+        if usual > 1 and usual == _width(head[0]) and 2 * count >= len(head) - 1:
+            return candidate
+    counts = {candidate: header.count(candidate) for candidate in (",", ";", "\t", "|")}
+    if any(counts.values()):
+        return max(counts, key=counts.__getitem__)
+    # A single column, in which a comma may be the decimal mark.
+    numbers = [line for line in body[:_HEAD].splitlines()[1:_LOOKED_AT] if line.strip()]
+    alike = [line for line in numbers if line.strip().replace(",", "").lstrip("+-").isdigit() and line.count(",") == 1]
+    return "\t" if alike and 2 * len(alike) >= len(numbers) else ","
+
+
+def _width(record: Sequence[str]) -> int:
+    """Cells up to the last that isn't empty behind the second: a delimiter at the end of a line is no cell."""
+    width = len(record)
+    while width > 2 and not record[width - 1].strip():
+        width -= 1
+    return width
+
+
+def _head_records(body: str, delimiter: str) -> list[list[str]]:
+    """The first records, forgiving: what is wrong with the text is said when all of it is read."""
+    with long_cells():
+        reader = csv.reader(lines_of(body[:_HEAD]), delimiter=delimiter, skipinitialspace=delimiter != " ")
+        found: list[list[str]] = []
+        try:
+            for record in reader:
+                if any(cell.strip() for cell in record):
+                    found.append(record)
+                if len(found) > _LOOKED_AT:
+                    break
+        except csv.Error:
+            pass
+    return found
+
+
+def _commented_header(comments: Sequence[str], head: Sequence[Sequence[str]], delimiter: str) -> list[str] | None:
+    """The names in the last line of comments, where the line behind it holds values and as many cells."""
+    if not comments or not head:
+        return None
+    (cells,) = csv.reader([comments[-1]], delimiter=delimiter, skipinitialspace=True)
+    names = [cell.strip() for cell in cells]
+    bare = names[0].lstrip("#").strip()
+    names[0] = bare or names[0]
+    first = [cell.strip() for cell in head[0]]
+    if len(names) != len(first) or len(names) < 2:
+        return None
+    holds_values = any(_is_value(cell) for cell in first) and not any(_is_value(name) for name in names)
+    return names if holds_values else None
+
+
+def _is_value(name: str) -> bool:
+    """True for a number or a stamp where a column's name should stand."""
+    try:
+        float(name)
+    except ValueError:
+        return name[:4].isdigit() and name[4:5] in ("-", "/") and name[5:6].isdigit()
+    return True
+
+
+def name_columns(names: Sequence[str], origin: str, findings: list[Finding], limits: Limits) -> list[str]:
+    """The names, "column 3" for the third where it has none. Raises UserError for two of one name, and too many."""
+    if len(names) > limits.columns:
+        raise UserError(f"{origin}: has {len(names):,} columns; at most {limits.columns:,} are read")
+    blank = [place for place, name in enumerate(names, 1) if not name]
+    if blank and len(blank) < len(names):
+        shown = some([f"column {place}" for place in blank])
+        findings.append(Finding(f"columns without a name are called by their place: {shown}"))
+    named = [name or f"column {place}" for place, name in enumerate(names, 1)]
+    if len(set(named)) < len(named):
+        counts = Counter(named)
+        double = next(name for name in named if counts[name] > 1)
+        raise UserError(f'{origin}: two columns have the same name, they are called "{double}"; give each its own name')
+    return named
+
+
+@contextmanager
+def long_cells() -> Iterator[None]:
+    """Lets the csv module read cells of more than 131,072 characters, its default."""
+    before = csv.field_size_limit(sys.maxsize)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def records_of(text: str, delimiter: str, origin: str, before: int = 0) -> Iterator[tuple[int, list[str]]]:
+    """(number of its first line, cells) of every record, blank lines left out. Raises UserError.
+
+    before   lines of the file in front of the text
+    """
+    reader = csv.reader(lines_of(text), delimiter=delimiter, skipinitialspace=delimiter != " ", strict=True)
+    line = 1 + before
+    with long_cells():
+        try:
+            for cells in reader:
+                if cells:
+                    yield line, cells
+                line = reader.line_num + 1 + before
+        except csv.Error as error:
+            raise UserError(f"{origin} line {line}: {error}; is a quotation mark missing?") from None
+
+
+def _fill(
+    found: Cells, names: Sequence[str], records: Iterator[tuple[int, list[str]]], origin: str, limits: Limits
+) -> None:
+    """Turns records into columns, block by block."""
+    width = len(names)
+    columns: list[list[str]] = [[] for _ in names]
+    blank = [""] * width
+    empty: list[int] = []
+    while block := list(itertools.islice(records, _BLOCK)):
+        whole: list[list[str]] = []
+        for line, cells in block:
+            if len(cells) != width:
+                cells = _fitted(cells, width)
+            if not any(cells) or not any(map(str.strip, cells)):
+                empty.append(line)
+                continue
+            if len(cells) != width:
+                found.ragged[len(found.rows)] = [cell.strip() for cell in cells]
+                cells = blank
+            found.rows.append(line)
+            whole.append(cells)
+        for column, part in zip(columns, zip(*whole, strict=True), strict=False):
+            column.extend(map(str.strip, part))
+        if len(found.rows) * width > limits.cells:
+            most = limits.cells // max(1, width)
+            raise UserError(f"{origin}: has more than {most:,} rows of {width:,} columns; leave out some columns")
+    if empty and width > 1:
+        count = f"{len(empty):,} rows without any cell are" if len(empty) > 1 else "a row without any cell is"
+        lines = ", ".join(map(str, empty[:NAMED])) + (", ..." if len(empty) > NAMED else "")
+        found.findings.append(Finding(f"{count} left out (line {lines})", rows=tuple(empty)))
+    found.columns = {name: _pooled(column) for name, column in zip(names, columns, strict=True)}
+
+
+def _fitted(cells: list[str], width: int) -> list[str]:
+    """A record without the empty cells that stand behind the last column."""
+    if len(cells) > width and not any(cell.strip() for cell in cells[width:]):
+        return cells[:width]
+    return cells
+
+
+def _pooled(column: list[str]) -> list[str]:
+    """The column with equal cells held once, where there are many."""
+    head = column[:1000]
+    if len(set(head)) > _POOLED * len(head):
+        return column
+    pool: dict[str, str] = {}
+    return list(map(pool.setdefault, column, column))

@@ -1,0 +1,420 @@
+"""Cells -> numbers, whatever marks they are written with: 1,5 and 1.5, 1.105,5 and 1'105.5, 12 %, $3, (3), <3, 3 mg.
+
+One column is written one way. Which of comma and point is its decimal mark follows from its own cells (2,5 can only be
+a decimal comma, 1.234.567 only a thousands point); where they leave it open (all are like 1.105), from the other
+columns, then from a stated rule, and the choice is said. A cell that doesn't fit the way of its column is named.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from isoform.core.data.findings import some
+from isoform.core.data.missing import CODES, MISSING
+
+ENOUGH = 0.8  # of a column's cells are numbers: the others count as missing, and are named
+_LONGEST = 64  # characters of a number
+_BLANKS = " \u00a0\u2007\u2009\u202f"
+_MINUS = "\u2010\u2012\u2013\u2212\ufe63\uff0d-"  # the plain one last: in a class of a pattern it is itself there
+_APOSTROPHES = "'\u2019"
+_CURRENCY = "$€£¥₹₽"
+_SIGN = rf"(?P<{{}}>[+{_MINUS}])?[{_BLANKS}]*"
+_CELL = re.compile(
+    r"(?P<bound><=|>=|=<|=>|<<|>>|<|>|≤|≥|~|≈)?\s*"
+    + r"(?P<open>\()?\s*"
+    + _SIGN.format("sign")
+    + rf"(?P<before>[{_CURRENCY}]|(?:EUR|USD|GBP|CHF)(?=[{_BLANKS}]))?[{_BLANKS}]*"
+    + _SIGN.format("inner")
+    + rf"(?P<body>[.,]?[0-9](?:[0-9.,{_APOSTROPHES}{_BLANKS}]*[0-9])?[.,]?)"
+    + r"(?P<exponent>[eE][-+]?[0-9]{1,3})?"
+    + rf"[{_BLANKS}]*(?P<unit>[%‰°{_CURRENCY}]|[A-Za-zµμΩ°][A-Za-zµμΩ°%/²³·]{{0,11}}[23]?)?"
+    + r"\s*(?P<close>\))?"
+)
+_SIMPLE = re.compile(r"(-)?([0-9]{1,30}[.,][0-9]{1,30})")
+_OPEN_COMMA = re.compile(r"[-+]?[1-9][0-9]{0,2},[0-9]{3}")
+_POINTS = re.compile(r"[-+]?[1-9][0-9]{0,2}\.[0-9]{3}")  # 1.105: either mark
+# Like a number to the eye, though it isn't read as one; no date, clock or code.
+_LOOSE = re.compile(
+    rf"[<>≤≥~≈=(\s{_CURRENCY}+{_MINUS}]*(?![0-9]{{1,2}}\.[0-9]{{1,2}}\.[0-9])[0-9][0-9.,{_APOSTROPHES}{_BLANKS}]*"
+    r"(?:\s*(?:±|\+/-|\+-).*|\s*[A-Za-zµμΩ°%/²³·)]{1,12})?"
+)
+
+
+@dataclass
+class Numbers:
+    """A column as float64 [n], NaN where there is no number.
+
+    unread     (row, cell) of cells that are neither numbers nor missing
+    censored   (row, cell) of bounds such as ">10" and "~3"; `values` holds the bound
+    infinite   (row, cell); `values` holds NaN
+    problem    why a column whose cells mostly look like numbers can't be read as one, else ""
+    """
+
+    values: np.ndarray
+    unread: list[tuple[int, str]] = field(default_factory=list)
+    censored: list[tuple[int, str]] = field(default_factory=list)
+    infinite: list[tuple[int, str]] = field(default_factory=list)
+    unit: str = ""
+    findings: list[str] = field(default_factory=list)
+    problem: str = ""
+
+    @property
+    def numeric(self) -> bool:
+        """Whether this is a column of numbers, with a few cells that are none at most."""
+        read = int(np.isfinite(self.values).sum())
+        return read > 0 and read >= ENOUGH * (read + len(self.unread))
+
+
+@dataclass(frozen=True)
+class Notation:
+    """What is known of a column before its cells are looked at.
+
+    delimiter   of the file
+    missing     words (in small letters) and numbers that stand for no value, beside the usual words
+    decimal     the mark, where it is set
+    others      -> the decimal mark that the other columns of the file show, or ""
+    """
+
+    delimiter: str = ","
+    missing: frozenset[str | float] = frozenset()
+    decimal: str | None = None
+    others: Callable[[], str] = lambda: ""
+
+
+class _Parts(NamedTuple):
+    """A cell taken apart; `body` holds digits, points and commas alone."""
+
+    body: str
+    negative: bool = False
+    bound: str = ""
+    exponent: str = ""
+    unit: str = ""
+    grouped: bool = False  # by blanks or apostrophes
+
+    @property
+    def evidence(self) -> str:
+        """The mark that can only be the decimal one here, "" where there is none, "?" where either could be."""
+        points, commas = self.body.count("."), self.body.count(",")
+        if not points and not commas:
+            return ""
+        if points and commas:
+            found = "." if self.body.rindex(".") > self.body.rindex(",") else ","
+        elif points + commas > 1:
+            found = "," if points else "."
+        else:
+            mark = "." if points else ","
+            whole, _, rest = self.body.partition(mark)
+            open_ = len(rest) == 3 and 1 <= len(whole) <= 3 and whole[0] != "0"
+            return "?" if open_ and not self.exponent and not self.grouped else mark
+        return "" if math.isnan(self.value(found)) else found
+
+    def value(self, decimal: str) -> float:
+        """The number, NaN where the marks don't fit."""
+        thousands = "," if decimal == "." else "."
+        whole, mark, rest = self.body.partition(decimal)
+        if thousands in whole and not _is_grouped(whole.split(thousands)):
+            return math.nan
+        if thousands in rest or (mark and decimal in rest):
+            return math.nan
+        number = float(f"{whole.replace(thousands, '') or '0'}.{rest or '0'}{self.exponent}")
+        return -number if self.negative else number
+
+
+def _is_grouped(groups: Sequence[str]) -> bool:
+    return 1 <= len(groups[0]) <= 3 and all(len(group) == 3 for group in groups[1:])
+
+
+def _take_apart(cell: str) -> _Parts | None:
+    """The parts of a cell that looks like a number, else None."""
+    simple = _SIMPLE.fullmatch(cell)
+    if simple is not None:
+        return _Parts(simple[2], simple[1] is not None)
+    match = _CELL.fullmatch(cell) if len(cell) <= _LONGEST else None
+    if match is None or bool(match["open"]) != bool(match["close"]):
+        return None
+    if (match["sign"] and match["inner"]) or (match["before"] and match["unit"]):
+        return None
+    body, grouped = match["body"], False
+    for marks in (_BLANKS, _APOSTROPHES):
+        found = {mark for mark in body if mark in marks}
+        if not found:
+            continue
+        if grouped or len(found) > 1:
+            return None
+        mark = found.pop()
+        whole = re.split("[.,]", body, maxsplit=1)[0]
+        if mark in body[len(whole) :] or not _is_grouped(whole.split(mark)):
+            return None
+        body, grouped = body.replace(mark, ""), True
+    sign = match["sign"] or match["inner"] or ""
+    return _Parts(
+        body,
+        bool(match["open"]) or sign not in ("", "+"),
+        match["bound"] or "",
+        match["exponent"] or "",
+        match["unit"] or match["before"] or "",
+        grouped,
+    )
+
+
+def read_numbers(cells: Sequence[str], notation: Notation | None = None) -> Numbers:
+    """The numbers of a column; see the module for the rules. What isn't plain (float takes it) is a finding."""
+    notation = notation or Notation()
+    found = Numbers(np.full(len(cells), math.nan))
+    if notation.decimal is None and _read_decimal_commas(cells, found, notation):
+        return found
+    odd = _read_plain(cells, found, notation)
+    if not odd and not _has_open_points(cells):
+        _leave_out(found, notation)
+        _name_codes(found)
+        return found
+    parts = {cell: parsed for cell in odd if (parsed := _take_apart(cell)) is not None}
+    decimal = notation.decimal or _decide(cells, parts, notation, found)
+    _read_odd(cells, odd, parts, decimal, found)
+    if decimal == ",":
+        _read_plain_again(cells, found)
+    _leave_out(found, notation)
+    _say_problem(parts, found)
+    _name_codes(found)
+    if found.problem or np.isfinite(found.values).sum() < len(found.unread):  # a column of text, or of two units
+        found.findings.clear()
+        found.unit = ""
+    return found
+
+
+def _read_decimal_commas(cells: Sequence[str], found: Numbers, notation: Notation) -> bool:
+    """The common case in one go: a column of 1,5 and 2 without any point. False where it is another."""
+    joined = "".join(cells)
+    if "," not in joined or "." in joined or "_" in joined:
+        return False
+    if all(_OPEN_COMMA.fullmatch(cell) is not None for cell in cells if "," in cell):
+        return False
+    try:
+        values = np.fromiter((float(cell.replace(",", ".") or "nan") for cell in cells), np.float64, len(cells))
+    except ValueError:
+        return False
+    if np.isinf(values).any():
+        return False
+    found.values[:] = values
+    found.findings.append("the comma is the decimal mark")
+    _leave_out(found, notation)
+    _name_codes(found)
+    return True
+
+
+def _leave_out(found: Numbers, notation: Notation) -> None:
+    """Takes the numbers of data.missing out."""
+    for code in [number for number in notation.missing if not isinstance(number, str)]:
+        rows = np.flatnonzero(found.values == code)
+        found.values[rows] = math.nan
+        if len(rows):
+            found.findings.append(f"{code:g} counts as missing (data.missing), {_cells(len(rows))}")
+
+
+def _read_plain(cells: Sequence[str], found: Numbers, notation: Notation) -> dict[str, list[int]]:
+    """Fills in what float() takes; returns the rows of every other text that isn't missing."""
+    odd: dict[str, list[int]] = {}
+    words = {word.lower() for word in notation.missing if isinstance(word, str)}
+    values = found.values
+    try:
+        values[:] = np.fromiter((float(cell or "nan") for cell in cells), np.float64, len(cells))
+        plain = True
+    except ValueError:
+        plain = False
+    if not plain:
+        for row, cell in enumerate(cells):
+            try:
+                values[row] = float(cell)
+            except ValueError:
+                if cell:
+                    odd.setdefault(cell, []).append(row)
+    underscored = [row for row, cell in enumerate(cells) if "_" in cell] if "_" in "".join(cells) else []
+    for row in underscored:  # float() takes 1_000
+        if not math.isnan(values[row]):
+            values[row] = math.nan
+            odd.setdefault(cells[row], []).append(row)
+    for cell in [cell for cell in odd if cell.strip().lower() in MISSING or cell.strip().lower() in words]:
+        del odd[cell]
+    for row in np.flatnonzero(np.isinf(values)).tolist():
+        found.infinite.append((row, cells[row]))
+        values[row] = math.nan
+    return odd
+
+
+def _cells(count: int) -> str:
+    return f"{count:,} cells" if count > 1 else "1 cell"
+
+
+def _has_open_points(cells: Iterable[str]) -> bool:
+    """Whether there are points and all of them stand in front of three last digits, as in 1.105."""
+    some_point = False
+    for cell in cells:
+        if "." in cell and cell.strip().lower() not in MISSING:
+            if _POINTS.fullmatch(cell) is None:
+                return False
+            some_point = True
+    return some_point
+
+
+def decimal_evidence(cells: Iterable[str]) -> str:
+    """The decimal mark that the first telling cell shows, "" where none does."""
+    for cell in cells:
+        if "." in cell or "," in cell:
+            parsed = _take_apart(cell)
+            if parsed is not None and parsed.evidence in (".", ","):
+                return parsed.evidence
+    return ""
+
+
+def _decide(cells: Sequence[str], parts: dict[str, _Parts], notation: Notation, found: Numbers) -> str:
+    """The decimal mark of a column; a choice that its own cells don't force is said."""
+    votes = Counter(one.evidence for one in parts.values())
+    pointed = [cell for cell, value in zip(cells, found.values.tolist(), strict=True) if "." in cell and value == value]
+    open_ = [cell for cell in pointed if _POINTS.fullmatch(cell) is not None]
+    votes["."] += len(pointed) - len(open_)
+    open_ += [cell for cell, one in parts.items() if one.evidence == "?"]
+    if votes["."] or votes[","] or not open_:
+        decimal = "," if votes[","] > votes["."] else "."
+        _say_marks(parts, decimal, found)
+        return decimal
+    mark = "." if "." in open_[0] else ","
+    elsewhere = notation.others()
+    whole = any(cell.lstrip("+-").isdigit() and len(cell.lstrip("+-")) <= 3 for cell in dict.fromkeys(cells))
+    if elsewhere:
+        decimal, why = elsewhere, "as the other columns show"
+    elif mark == ".":
+        # Whole numbers below 1,000 beside 1.105: a program that writes decimals would have written them all.
+        grouped = whole and notation.delimiter == ";"
+        decimal = "," if grouped else "."
+        why = "since whole numbers below 1000 stand beside it" if grouped else "nothing tells otherwise"
+        if notation.delimiter == "," and not whole:
+            return "."  # the usual way of a csv; nothing was chosen
+    else:
+        decimal = "," if notation.delimiter == ";" else "."
+        why = "as files divided by semicolons have it" if decimal == "," else "nothing tells otherwise"
+    role = "the decimal mark" if decimal == mark else "a thousands mark"
+    doubt = "such as" if elsewhere else "either could be meant by"
+    found.findings.append(f"{_spelled(mark)} is read as {role}, {why} ({doubt} {open_[0]})")
+    return decimal
+
+
+def _spelled(mark: str) -> str:
+    return "the point" if mark == "." else "the comma"
+
+
+def _say_marks(parts: dict[str, _Parts], decimal: str, found: Numbers) -> None:
+    if decimal == ",":
+        found.findings.append("the comma is the decimal mark")
+    thousands = "," if decimal == "." else "."
+    example = next((cell for cell, one in parts.items() if thousands in one.body), None)
+    if example is not None:
+        found.findings.append(f"{_spelled(thousands)} is a thousands mark (such as {example})")
+
+
+def _read_odd(
+    cells: Sequence[str], odd: dict[str, list[int]], parts: dict[str, _Parts], decimal: str, found: Numbers
+) -> None:
+    """Fills in the cells that float() doesn't take, those of the column's usual unit; the others are unread."""
+    plain = int(np.isfinite(found.values).sum())
+    units = Counter({"": plain})
+    for cell, parsed in parts.items():
+        units[parsed.unit] += len(odd[cell])
+    usual = units.most_common(1)[0][0]
+    kinds: dict[str, str] = {}
+    for cell, rows in odd.items():
+        one = parts.get(cell)
+        value = math.nan if one is None or one.unit != usual else one.value(decimal)
+        if one is None or math.isnan(value):
+            found.unread += [(row, cell) for row in rows]
+            continue
+        if math.isinf(value):
+            found.infinite += [(row, cell) for row in rows]
+            continue
+        found.values[rows] = value
+        if one.bound:
+            found.censored += [(row, cell) for row in rows]
+        _note(cell, one, kinds)
+    if usual and plain:  # bare numbers in a column of 12 %
+        bare = np.flatnonzero(np.isfinite(found.values))
+        with_unit = {row for cell, rows in odd.items() if cell in parts for row in rows}
+        for row in [row for row in bare.tolist() if row not in with_unit]:
+            found.values[row] = math.nan
+            found.unread.append((row, cells[row]))
+    if usual:
+        found.unit = usual
+        how = "as it stands: 12 % is 12" if usual == "%" else "left off the numbers"
+        found.findings.append(f'the cells carry the unit "{usual}", {how}')
+    found.findings += [f"{what} ({cell})" for what, cell in kinds.items()]
+    for entries in (found.unread, found.censored, found.infinite):
+        entries.sort()
+
+
+def _note(cell: str, one: _Parts, kinds: dict[str, str]) -> None:
+    """Keeps an example of each unusual way of writing."""
+    if one.grouped:
+        kinds.setdefault("blanks or apostrophes are thousands marks", cell)
+    if "(" in cell:
+        kinds.setdefault("numbers in parentheses are negative", cell)
+    elif one.negative and "-" not in cell:
+        kinds.setdefault("a dash in front is a minus", cell)
+
+
+def _read_plain_again(cells: Sequence[str], found: Numbers) -> None:
+    """In a column of decimal commas 1.105 is 1105, and 1.5 is nothing."""
+    odd = {row for row, _ in (*found.censored, *found.unread)}
+    for row, cell in enumerate(cells):
+        if "." not in cell or row in odd or math.isnan(found.values[row]):
+            continue
+        parsed = _take_apart(cell)
+        if parsed is None:
+            continue
+        value = parsed.value(",")
+        found.values[row] = value
+        if math.isnan(value):
+            found.unread.append((row, cell))
+    found.unread.sort()
+
+
+def _say_problem(parts: dict[str, _Parts], found: Numbers) -> None:
+    """Most cells look like numbers, and many of them can't be read as those of one column."""
+    if found.numeric or not found.unread:
+        return
+    alike = [cell for _, cell in found.unread if len(cell) <= _LONGEST and _LOOSE.fullmatch(cell)]
+    read = int(np.isfinite(found.values).sum())
+    if not alike or read + len(alike) < ENOUGH * (read + len(found.unread)):
+        return
+    units = Counter(one.unit for one in parts.values())
+    examples = some([f'"{cell[:30]}"' for cell in dict.fromkeys(alike)], 3)
+    if len(units) > 1:
+        shown = ", ".join(unit or "none" for unit, _ in units.most_common(4))
+        found.problem = f"its cells have several units ({shown}), such as {examples}; write all in one"
+    else:
+        found.problem = f"its cells look like numbers that can't be read, such as {examples}; write plain numbers"
+
+
+def _name_codes(found: Numbers) -> None:
+    """Names numbers such as -9999 that stand far outside of all others."""
+    values = found.values
+    held = [code for code in CODES if (values == code).any()]
+    if not held:
+        return
+    rest = values[np.isfinite(values) & ~np.isin(values, held)]
+    if len(rest) < 2:
+        return
+    low, high = float(rest.min()), float(rest.max())
+    reach = max(high - low, abs(low), abs(high), 1e-9)
+    for code in held:
+        if low - reach <= code <= high + reach:
+            continue
+        count = int((values == code).sum())
+        found.findings.append(
+            f"holds {code:g} in {_cells(count)} and is otherwise {low:g} to {high:g}: if that stands for no value, "
+            f"set data.missing = [{code:g}]"
+        )

@@ -1,0 +1,180 @@
+"""A table as read: cells as text, columns as numbers on request, and findings about all that was chosen on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from isoform.core.data.findings import NAMED, Finding, merged, some
+from isoform.core.data.numbers import Notation, Numbers, decimal_evidence, read_numbers
+from isoform.core.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_TELLING = 10_000  # cells of a column that are looked at for the decimal mark of the others
+
+
+class Typed(Protocol):
+    """A column whose source says what its cells are (parquet, a DataFrame, numbers of a spreadsheet)."""
+
+    @property
+    def numeric(self) -> bool:
+        """Whether every filled cell is a number."""
+        ...
+
+    def cells(self) -> list[str]:
+        """The cells as text, "" where there is nothing."""
+        ...
+
+    def numbers(self) -> np.ndarray:
+        """float64 [n], NaN where there is nothing."""
+        ...
+
+    def series(self) -> pd.Series:
+        """The column with its own type."""
+        ...
+
+
+@dataclass
+class Table:
+    """The rows and columns of a source, as text and, where the source has types, as these.
+
+    origin    what messages call it                    name      its last part
+    kind      "csv", "parquet", "xlsx" or "frame"      sha256    of the file as it is stored, "" of a DataFrame
+    rows      the number of each row as an editor shows it: the line on which it begins, from 1; for parquet and
+              DataFrames, the row from 1; for a spreadsheet, its row
+    ragged    place -> cells of a row that has another number of them than there are columns; elsewhere it is empty
+    units     column -> unit, where the file gives one beside the names
+    """
+
+    origin: str
+    name: str
+    kind: str
+    columns: dict[str, list[str] | Typed]
+    rows: Sequence[int] | np.ndarray
+    ragged: dict[int, list[str]] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
+    delimiter: str = ","
+    sha256: str = ""
+    missing: frozenset[str | float] = frozenset()
+    said: list[Finding] = field(default_factory=list)
+    _texts: dict[str, list[str]] = field(default_factory=dict, repr=False)
+    _numbers: dict[str, Numbers] = field(default_factory=dict, repr=False)
+    _elsewhere: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def names(self) -> list[str]:
+        """The columns' names, in the order of the source."""
+        return list(self.columns)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What was chosen so far; what is true of several columns is one finding."""
+        return merged(self.said)
+
+    def say(self, text: str, *columns: str, rows: Iterable[int] = ()) -> None:
+        """Adds a finding."""
+        self.said.append(Finding(text, columns, tuple(rows)))
+
+    def row_name(self, row: int) -> str:
+        """ "line 7" of a text, "row 7" of any other source, for the row at place `row` from 0."""
+        return f"{'line' if self.kind == 'csv' else 'row'} {self.rows[row]}"
+
+    def row_names(self) -> list[str]:
+        """`row_name` of every row."""
+        word = "line" if self.kind == "csv" else "row"
+        return [f"{word} {number}" for number in self.rows]
+
+    def cells(self, name: str) -> list[str]:
+        """A column as text without blanks around it, "" where there is nothing."""
+        column = self.columns[name]
+        if isinstance(column, list):
+            return column
+        if name not in self._texts:
+            self._texts[name] = column.cells()
+        return self._texts[name]
+
+    def typed(self, name: str) -> Typed | None:
+        """The column as its source has it, None where that is text alone."""
+        column = self.columns[name]
+        return None if isinstance(column, list) else column
+
+    def numbers(self, name: str) -> Numbers:
+        """A column as numbers, with the cells that are none; the way it is written is added to the findings."""
+        if name not in self._numbers:
+            found = self._numbers[name] = self._read_numbers(name)
+            self.said += [Finding(text, (name,)) for text in found.findings]
+            if found.unit:
+                self.units.setdefault(name, found.unit)
+        return self._numbers[name]
+
+    def _read_numbers(self, name: str) -> Numbers:
+        column = self.columns[name]
+        if not isinstance(column, list) and column.numeric:
+            return _typed_numbers(column, self.missing)
+        notation = Notation(self.delimiter, self.missing, others=lambda: self._decimal_elsewhere(name))
+        return read_numbers(self.cells(name), notation)
+
+    def _decimal_elsewhere(self, name: str) -> str:
+        """The decimal mark of all other columns of text that show one, "" where they differ."""
+        for other, column in self.columns.items():
+            if other not in self._elsewhere:
+                telling = isinstance(column, list)
+                self._elsewhere[other] = decimal_evidence(self.cells(other)[:_TELLING]) if telling else ""
+        marks = {mark for other, mark in self._elsewhere.items() if mark and other != name}
+        return marks.pop() if len(marks) == 1 else ""
+
+    def why_ragged(self, row: int) -> str:
+        """ "has 2 cells where there are 3 columns"."""
+        return f"has {len(self.ragged[row])} cells where there are {len(self.columns)} columns"
+
+    def refuse_ragged(self) -> None:
+        """Raises UserError naming the first row with another number of cells than there are columns."""
+        for row in self.ragged:
+            raise UserError(f"{self.origin} {self.row_name(row)}: {self.why_ragged(row)}{self._more_ragged()}")
+
+    def _more_ragged(self) -> str:
+        rest = len(self.ragged) - 1
+        return f" (and {rest:,} more such rows)" if rest else ""
+
+    def fill_short_rows(self) -> None:
+        """Takes rows that have fewer cells than there are columns as empty behind; says so. Longer ones stay ragged."""
+        width = len(self.columns)
+        short = [row for row, cells in self.ragged.items() if len(cells) < width]
+        for row in short:
+            for column, cell in zip(self.columns.values(), self.ragged.pop(row), strict=False):
+                assert isinstance(column, list)
+                column[row] = cell
+        if short:
+            lines = some([str(self.rows[row]) for row in short], NAMED)
+            self.say(
+                f"{len(short):,} rows have fewer cells than there are columns; the rest is empty (line {lines})",
+                rows=[int(self.rows[row]) for row in short],
+            )
+
+    def shown(self, cells: Sequence[tuple[int, str]]) -> str:
+        """ "'>10' (line 3), '<1' (line 5) and 7 more", of (row, cell)."""
+        some_cells = [f"{cell[:40]!r} ({self.row_name(row)})" for row, cell in cells[: NAMED + 1]]
+        more = f" and {len(cells) - NAMED:,} more" if len(cells) > NAMED else ""
+        return ", ".join(some_cells[:NAMED]) + more
+
+
+def _typed_numbers(column: Typed, missing: frozenset[str | float]) -> Numbers:
+    values = np.array(column.numbers(), np.float64)
+    found = Numbers(values)
+    for row in np.flatnonzero(np.isinf(values)).tolist():
+        found.infinite.append((row, str(values[row])))
+        values[row] = np.nan
+    for code in [number for number in missing if not isinstance(number, str)]:
+        rows = np.flatnonzero(values == code)
+        values[rows] = np.nan
+        if len(rows):
+            found.findings.append(f"{code:g} counts as missing (data.missing), {len(rows):,} cells")
+    return found
