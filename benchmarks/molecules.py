@@ -141,11 +141,11 @@ def ours(recompute: str = "none") -> nn.Module:
 
 def theirs() -> nn.Module:
     """The peer's with the weights of isoform's."""
-    from isoform.molecules.graphormer.back import official_state
+    from isoform.molecules.graphormer.export_official import export_official
 
     config, model_class, _ = peer()
     model = model_class(config(**SLIM, dropout=0.0, attention_dropout=DROPOUT, activation_dropout=DROPOUT))
-    model.load_state_dict(official_state(app(), ours().state_dict(), layout="transformers"))
+    model.load_state_dict(export_official(app(), ours().state_dict(), layout="transformers"))
     return model
 
 
@@ -316,7 +316,7 @@ if __name__ == "__main__":
     # Everything is imported before a peak's first reading, so that no import counts as the model's memory.
     import isoform.molecules.data.collate
     import isoform.molecules.data.featurise
-    import isoform.molecules.graphormer.back
+    import isoform.molecules.graphormer.export_official
     import isoform.molecules.models  # noqa: F401
 
     try:

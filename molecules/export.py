@@ -15,7 +15,7 @@ from pathlib import Path
 from isoform.core.inference import export
 from isoform.core.inference.export import Exported
 from isoform.molecules.config import MoleculesApp
-from isoform.molecules.graphormer.back import write_fairseq, write_transformers
+from isoform.molecules.graphormer.export_official import write_fairseq, write_transformers
 
 
 def open_run(run: str | Path, checkpoint: str | int) -> tuple[Exported, MoleculesApp]:

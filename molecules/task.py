@@ -193,9 +193,10 @@ class MoleculesTask(Task):
 
     def initial_weights(self, source: str) -> InitialWeights:
         """A run folder, a file in isoform's names, or whatever `isoform molecules import` reads."""
+        from isoform.core.engine import warm_start
         from isoform.molecules.graphormer.pretrained import initial_weights
 
-        return initial_weights(source, self.config)
+        return warm_start.read_own(source) or initial_weights(source, self.config)
 
     def baselines(self) -> dict[str, dict[str, dict[str, float]]]:
         """See baselines.py; fitted once for all seeds of a training."""

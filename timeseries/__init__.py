@@ -65,7 +65,8 @@ class Timeseries(Domain["TimeseriesApp", "TimeseriesState", "WindowData"]):
 
     def build_from_run(self, config: TimeseriesApp, state: TimeseriesState) -> nn.Module:
         """See models.py."""
-        from isoform.timeseries.models import Sizes, make_model
+        from isoform.timeseries.models import make_model
+        from isoform.timeseries.sizes import Sizes
 
         return make_model(config, Sizes.of_state(state))
 

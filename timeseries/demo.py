@@ -29,9 +29,8 @@ def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path
     run = RunFolder(run_dir)
     path = Path(out) if out is not None else run.path / "demo.png"
     drawing.kind_of(path)
-    task = task_from_run(
-        load_run_config(run.path, DOMAIN), run.state(TimeseriesState), Path(data) if data is not None else None
-    )
+    config = cast(TimeseriesApp, load_run_config(run.path, DOMAIN))
+    task = task_from_run(config, run.state(TimeseriesState), None if data is None else Path(data))
     windows, predictor = task.data, api.load_predictor(DOMAIN, run.path)
     made: Any = predictor  # forecasts too, beyond what every domain's does
     split = "test" if "test" in windows.sizes() else next(iter(windows.sizes()))

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from isoform.core.domain import Graph, TrainedModel
 from isoform.timeseries.config import TimeseriesApp
-from isoform.timeseries.models import Sizes
-from isoform.timeseries.pretrained import official_state
+from isoform.timeseries.pretrained import export_official
+from isoform.timeseries.sizes import Sizes
 from isoform.timeseries.state import TimeseriesState
 
 # Of task.json what a consumer of a graph needs.
@@ -28,7 +28,7 @@ _FACTS = (
 
 def write_official(trained: TrainedModel[TimeseriesApp, TimeseriesState], out: Path) -> None:
     """A bare state dict in the official names, by the suffix safetensors or PyTorch's. Raises UserError."""
-    state = official_state(trained.config, trained.weights(), trained.state)
+    state = export_official(trained.config, trained.weights(), trained.state)
     if out.suffix == ".safetensors":
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, out)
     else:

@@ -5,8 +5,8 @@ B windows, L rows of look-back, H rows of horizon, V variates, D features a toke
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import fields
+from typing import Any, cast
 
 from torch import nn
 
@@ -14,34 +14,10 @@ from isoform.core.errors import UserError
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.itransformer.model import ITransformer
 from isoform.timeseries.samformer.model import SAMformer
+from isoform.timeseries.sizes import Sizes
 from isoform.timeseries.state import TimeseriesState
 
-if TYPE_CHECKING:
-    from isoform.timeseries.data.windows import WindowData
-
 FAMILIES: dict[str, type[ITransformer] | type[SAMformer]] = {"itransformer": ITransformer, "samformer": SAMformer}
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How many series of each kind a model is built for; iTransformer takes any number of variates whatever it says."""
-
-    variates: int = 0
-    past: int = 0
-    known: int = 0
-    calendar: int = 0
-    static: int = 0
-
-    @classmethod
-    def of(cls, data: WindowData) -> Sizes:
-        """Those of the data."""
-        return cls(len(data.variates), len(data.past), len(data.known), len(data.calendar_names), len(data.static))
-
-    @classmethod
-    def of_state(cls, state: TimeseriesState) -> Sizes:
-        """Those of a run, by the names in its task.json."""
-        kinds = (state.variates, state.past, state.known, state.calendar, state.static)
-        return cls(*map(len, kinds))
 
 
 def build_model(config: TimeseriesApp, sizes: Sizes) -> ITransformer | SAMformer:

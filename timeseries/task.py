@@ -26,7 +26,8 @@ from isoform.timeseries.data.splits import borders_of
 from isoform.timeseries.data.windows import WindowData
 from isoform.timeseries.inputs_for_run import read_for_eval
 from isoform.timeseries.metrics import ForecastAccumulator, seasonal_scale
-from isoform.timeseries.models import Sizes, make_model
+from isoform.timeseries.models import make_model
+from isoform.timeseries.sizes import Sizes
 from isoform.timeseries.state import TimeseriesState
 
 INPUTS = ("context", "past", "known", "calendar", "static")  # of the model; the rest of a batch is for the loss

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from isoform.core.errors import UserError
-from isoform.core.pretrained.unpickler import ERRORS, Refused, Storage, unpickle
+from isoform.core.pretrained.unpickler import CHECKPOINT, ERRORS, AllowList, Refused, Storage, unpickle
 
 HEADER_LIMIT = 100 << 20  # bytes of a .safetensors header; a large model's takes less than one MiB
 PICKLE_LIMIT = 1 << 30  # bytes of a pickle without its tensors
@@ -37,31 +37,42 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     with _explained(path):
-        with path.open("rb") as file:
-            start = file.read(9)
-        if start[:4] == b"PK\x03\x04":
-            found: Any = _read_zip(path)
-        elif path.suffix == ".safetensors" or (len(start) == 9 and start[8:9] == b"{"):
-            return _read_safetensors(path)
-        elif start[:1] == b"\x80":
-            found = _read_legacy(path)
-        else:
-            raise Refused("its content is none of .safetensors, a PyTorch checkpoint, .npz")
+        found = _read(path)
         if not isinstance(found, dict):
             raise Refused(f"it holds a {type(found).__name__} at its top, not a dictionary")
         return found
 
 
-def read_plain_pickle(path: str | Path, *, encoding: str = "bytes") -> Any:
+def read_tree(path: str | Path) -> Any:
+    """As `read_checkpoint`, for files with anything at their top, such as the tuples of torch-geometric."""
+    path = Path(path)
+    with _explained(path):
+        return _read(path)
+
+
+def read_plain_pickle(path: str | Path, *, allow: AllowList = CHECKPOINT, encoding: str = "bytes") -> Any:
     """The value of a pickle of containers, numbers, strings and numeric arrays (CIFAR's batches).
 
-    `encoding` is for strings of Python 2, as in pickle.load. Raises UserError as `read_checkpoint`.
+    `allow` says what its names stand for; `encoding` is for strings of Python 2, as in pickle.load. Raises UserError as
+    `read_checkpoint`.
     """
     path = Path(path)
     with _explained(path):
         if path.stat().st_size > PICKLE_LIMIT:
             raise Refused(f"it is larger than {PICKLE_LIMIT >> 20} MiB")
-        return unpickle(path.read_bytes(), encoding=encoding)
+        return unpickle(path.read_bytes(), allow=allow, encoding=encoding)
+
+
+def _read(path: Path) -> Any:
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[:4] == b"PK\x03\x04":
+        return _read_zip(path)
+    if path.suffix == ".safetensors" or (len(start) == 9 and start[8:9] == b"{"):
+        return _read_safetensors(path)
+    if start[:1] == b"\x80":
+        return _read_legacy(path)
+    raise Refused("its content is none of .safetensors, a PyTorch checkpoint, .npz")
 
 
 @contextmanager
@@ -198,4 +209,4 @@ def _read_npz(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> 
     return arrays
 
 
-__all__ = ["read_checkpoint", "read_plain_pickle"]
+__all__ = ["read_checkpoint", "read_plain_pickle", "read_tree"]

@@ -1,8 +1,10 @@
-"""A pickle reader that runs nothing from the file: values, containers, tensors and plain numeric arrays, and no more.
+"""The one pickle reader: it runs nothing from the file, and builds only what its caller's allow-list puts together.
 
-A pickle names functions and classes to call. Here a name gives one of the few functions below, which only put values
-together, or else an inert placeholder: unknown classes (a Lightning checkpoint's hyper-parameters) become objects
-without content, and neither their module is imported nor their code run.
+A pickle names functions and classes to call. Here a name means what an `AllowList` says: one of our functions, which
+only put values together, or a plain value; every other name is refused, or becomes an inert placeholder: unknown
+classes (a Lightning checkpoint's hyper-parameters) are objects without content, and neither their module is imported
+nor their code run. A pickle may also change what it has made (BUILD, APPENDS, SETITEMS). Functions, tensors and arrays
+can't be changed: they are sealed until the whole pickle is read.
 """
 
 from __future__ import annotations
@@ -11,17 +13,39 @@ import io
 import math
 import pickle
 import pickletools
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
+Name = tuple[str, str]  # module, name
+
 
 class Refused(Exception):
     """What is wrong with a file, as part of a sentence."""
+
+
+ERRORS = (
+    Refused, pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError,
+    RuntimeError, MemoryError, OverflowError, ImportError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AllowList:
+    """What the names in a pickle stand for.
+
+    functions  called with what the pickle hands over, so each has to check it and may only put values together
+    values     stand for themselves: types of numbers, and classes of ours that a pickle can't change
+    strict     any other name is refused; else it becomes a placeholder
+    """
+
+    functions: Mapping[Name, Callable[..., Any]]
+    values: Mapping[Name, Any] = field(default_factory=dict)
+    strict: bool = False
 
 
 class Placeholder:
@@ -57,23 +81,48 @@ class Placeholder:
         return f"<unread {type(self).__name__}>"
 
 
-class _Function:
-    """A function of ours under the name that the pickle calls; it can't be altered by the pickle."""
+class _Fixed:
+    """Something that the pickle holds and can't change: it has no attributes to set and refuses a state."""
 
-    __slots__ = ("_call",)
-    _call: Callable[..., Any]
+    __slots__ = ("content",)
+    content: Any
 
-    def __init__(self, call: Callable[..., Any]) -> None:
-        object.__setattr__(self, "_call", call)
-
-    def __call__(self, *args: Any) -> Any:
-        return self._call(*args)
+    def __init__(self, content: Any) -> None:
+        object.__setattr__(self, "content", content)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise Refused("it changes a function")
+        raise Refused("it changes what it may only use")
 
     def __setstate__(self, state: Any) -> None:
-        raise Refused("it changes a function")
+        raise Refused("it changes what it may only use")
+
+
+class _Sealed(_Fixed):
+    """A finished tensor or array. Their own ways to take a state would allocate and overwrite as the file likes."""
+
+    __slots__ = ()
+
+
+class _Function(_Fixed):
+    """A function of ours under the name that the pickle calls."""
+
+    __slots__ = ()
+
+    def __call__(self, *args: Any) -> Any:
+        made = self.content(*args)
+        return _Sealed(made) if isinstance(made, Tensor | np.ndarray) else made
+
+
+class Storage(_Fixed):
+    """A flat run of numbers that tensors are views of; in the old file format they are filled in later."""
+
+    __slots__ = ()
+
+    @property
+    def numbers(self) -> Tensor:
+        """[n] of one type."""
+        numbers: Tensor = self.content
+        return numbers
 
 
 class _Dtype:
@@ -109,6 +158,21 @@ class _Array:
         self.value = _array(data, dtype, shape, "F" if fortran else "C")
 
 
+class _Dict(dict[Any, Any]):
+    """An OrderedDict. A state dict's has attributes (its `_metadata`), which aren't kept."""
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _Record(dict[str, Any]):
+    """Named values without behaviour (argparse.Namespace)."""
+
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, dict):
+            self.update(state)
+
+
 def _raw(data: Any) -> bytes:
     # Python 2 wrote bytes as text; latin1 gives them back.
     return data.encode("latin1") if isinstance(data, str) else bytes(data)
@@ -123,15 +187,16 @@ def _array(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
     return flat.reshape(tuple(shape), order="F" if order == "F" else "C")
 
 
+def _array_of_buffer(data: Any, dtype: Any, shape: Any, order: str) -> _Array:
+    return _Array(_array(data, dtype, shape, order))
+
+
+def _empty_array(*_: Any) -> _Array:
+    return _Array()
+
+
 def _scalar(dtype: Any, data: Any = b"") -> float | int | bool | complex:
     return _array(data, dtype, (), "C").item()
-
-
-class Storage:
-    """A flat run of numbers that tensors are views of. `numbers` is filled in later in the old file format."""
-
-    def __init__(self, numbers: Tensor) -> None:
-        self.numbers = numbers
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any, dtype: Any = None) -> Tensor:
@@ -158,8 +223,9 @@ def _from_type(function: Any, kind: Any, args: Any, *_: Any) -> Any:
     return function(*args) if isinstance(function, _Function) else Placeholder()
 
 
-def _encode(text: str, encoding: str = "latin1") -> bytes:
-    if encoding not in ("latin1", "latin-1"):
+def encode_latin1(text: Any, encoding: Any = "latin1") -> bytes:
+    """How Python 3 writes bytes for Python 2. Raises Refused for anything else that `codecs.encode` does."""
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise Refused("it holds text in an unusual encoding")
     return text.encode("latin1")
 
@@ -173,79 +239,81 @@ def _plain(kind: Callable[[Any], Any], *allowed: type) -> Callable[..., Any]:
     return make
 
 
-def _record(*_: Any) -> dict[str, Any]:
-    return _Record()
-
-
-class _Record(dict[str, Any]):
-    """Named values without behaviour (argparse.Namespace)."""
-
-    def __setstate__(self, state: Any) -> None:
-        if isinstance(state, dict):
-            self.update(state)
-
-
-_TORCH, _UTILS = "torch", "torch._utils"
-_FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
-    ("collections", "OrderedDict"): lambda items=(): OrderedDict(items),
-    ("collections", "defaultdict"): lambda *_: {},
-    ("collections", "Counter"): lambda items=(): dict(items),
-    (_UTILS, "_rebuild_tensor"): _tensor,
-    (_UTILS, "_rebuild_tensor_v2"): _tensor,
-    (_UTILS, "_rebuild_tensor_v3"): _tensor_v3,
-    (_UTILS, "_rebuild_parameter"): _parameter,
-    (_UTILS, "_rebuild_parameter_with_state"): _parameter,
-    ("torch._tensor", "_rebuild_from_type_v2"): _from_type,
-    (_TORCH, "Size"): _plain(tuple, list, tuple),
-    (_TORCH, "device"): lambda *parts: ":".join(map(str, parts)),
-    ("_codecs", "encode"): _encode,
-    ("numpy", "dtype"): _Dtype,
-}
-for _numpy in ("numpy.core", "numpy._core"):
-    _FUNCTIONS[f"{_numpy}.multiarray", "scalar"] = _scalar
-    _FUNCTIONS[f"{_numpy}.multiarray", "_reconstruct"] = lambda *_: _Array()
-    _FUNCTIONS[f"{_numpy}.numeric", "_frombuffer"] = lambda data, dtype, shape, order: _Array(
-        _array(data, dtype, shape, order)
-    )
-for _builtins in ("builtins", "__builtin__"):
-    _FUNCTIONS |= {
-        (_builtins, "set"): _plain(set, list, tuple),
-        (_builtins, "frozenset"): _plain(frozenset, list, tuple),
-        (_builtins, "bytearray"): _plain(bytearray, bytes, bytearray),
-        (_builtins, "complex"): lambda real=0, imaginary=0: complex(real, imaginary),
+def _numpy_functions(package: str) -> dict[Name, Callable[..., Any]]:
+    return {
+        (f"{package}.multiarray", "scalar"): _scalar,
+        (f"{package}.multiarray", "_reconstruct"): _empty_array,
+        (f"{package}.numeric", "_frombuffer"): _array_of_buffer,
     }
-DTYPES = {
-    name: getattr(torch, name)
-    for name in ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool",
-                 "complex64", "complex128")
-}  # fmt: skip
+
+
+def _builtin_functions(module: str) -> dict[Name, Callable[..., Any]]:
+    return {
+        (module, "set"): _plain(set, list, tuple),
+        (module, "frozenset"): _plain(frozenset, list, tuple),
+        (module, "bytearray"): _plain(bytearray, bytes, bytearray),
+        (module, "complex"): lambda real=0, imaginary=0: complex(real, imaginary),
+    }
+
+
+DTYPES = (
+    "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64",
+    "complex128",
+)  # fmt: skip
 STORAGES = {
     "FloatStorage": torch.float32, "DoubleStorage": torch.float64, "HalfStorage": torch.float16,
     "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
     "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
     "ComplexFloatStorage": torch.complex64, "ComplexDoubleStorage": torch.complex128, "UntypedStorage": torch.uint8,
 }  # fmt: skip
+CHECKPOINT = AllowList(
+    functions={
+        ("collections", "OrderedDict"): lambda items=(): _Dict(items),
+        ("collections", "defaultdict"): lambda *_: {},
+        ("collections", "Counter"): lambda items=(): dict(items),
+        ("torch._utils", "_rebuild_tensor"): _tensor,
+        ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+        ("torch._utils", "_rebuild_tensor_v3"): _tensor_v3,
+        ("torch._utils", "_rebuild_parameter"): _parameter,
+        ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
+        ("torch._tensor", "_rebuild_from_type_v2"): _from_type,
+        ("torch", "Size"): _plain(tuple, list, tuple),
+        ("torch", "device"): lambda *parts: ":".join(map(str, parts)),
+        ("_codecs", "encode"): encode_latin1,
+        ("numpy", "dtype"): _Dtype,
+        **_numpy_functions("numpy.core"),
+        **_numpy_functions("numpy._core"),
+        **_builtin_functions("builtins"),
+        **_builtin_functions("__builtin__"),
+    },
+    values={
+        ("argparse", "Namespace"): _Record,
+        **{("torch", name): getattr(torch, name) for name in DTYPES},
+        **{("torch", name): dtype for name, dtype in STORAGES.items()},
+        **{("torch.storage", name): dtype for name, dtype in STORAGES.items()},
+    },
+)
+"""Tensors, containers, numbers and numpy's arrays and scalars of plain numbers; other names become placeholders."""
+
+Storages = Callable[[torch.dtype, str, int], Storage]
 
 
 class RestrictedUnpickler(pickle.Unpickler):
     """See the module's text. `storage` turns (dtype, key, numbers) into the Storage that a tensor names."""
 
-    def __init__(
-        self, file: BinaryIO, storage: Callable[[torch.dtype, str, int], Storage] | None, encoding: str
-    ) -> None:
+    def __init__(self, file: BinaryIO, allow: AllowList, storage: Storages | None, encoding: str) -> None:
         super().__init__(file, encoding=encoding)
-        self.storage = storage
+        self.allow, self.storage = allow, storage
 
     def find_class(self, module: str, name: str) -> Any:
-        """One of our functions, or a placeholder class under that name."""
-        if (module, name) in _FUNCTIONS:
-            return _Function(_FUNCTIONS[module, name])
-        if module in ("torch", "torch.storage") and name in STORAGES:
-            return STORAGES[name]
-        if module == "torch" and name in DTYPES:
-            return DTYPES[name]
-        if (module, name) == ("argparse", "Namespace"):
-            return type("Namespace", (_Record,), {})
+        """What the allow-list has under that name, else a placeholder class. Raises Refused where it is strict."""
+        key = (module, name)
+        if key in self.allow.functions:
+            return _Function(self.allow.functions[key])
+        if key in self.allow.values:
+            return self.allow.values[key]
+        if self.allow.strict:
+            raise Refused(f"it names {module}.{name}"[:120])
         return type(f"{module}.{name}", (Placeholder,), {})
 
     def persistent_load(self, pid: Any) -> Any:
@@ -259,24 +327,31 @@ class RestrictedUnpickler(pickle.Unpickler):
 
 
 def unpickle(
-    data: bytes, storage: Callable[[torch.dtype, str, int], Storage] | None = None, *, encoding: str = "utf-8"
+    source: bytes | BinaryIO,
+    storage: Storages | None = None,
+    *,
+    allow: AllowList = CHECKPOINT,
+    encoding: str = "utf-8",
 ) -> Any:
-    """The value of one pickle. Raises Refused, or one of `ERRORS` where it is damaged."""
-    for operation, argument, _ in pickletools.genops(data):
+    """The value of the one pickle that `source` (bytes, or a file at its beginning) holds.
+
+    Raises Refused, or one of `ERRORS` where it is damaged.
+    """
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    for operation, argument, _ in pickletools.genops(file):
         # The interpreter's reader would allocate a memo of that many entries at once.
-        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument) > len(data):  # type: ignore[arg-type]
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument) > size:  # type: ignore[arg-type]
             raise Refused("it asks for more memory than it can use")
-    return _resolve(RestrictedUnpickler(io.BytesIO(data), storage, encoding).load(), {})
-
-
-ERRORS = (
-    Refused, pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError,
-    RuntimeError, MemoryError, OverflowError, ImportError,
-)  # fmt: skip
+    file.seek(0)
+    return _resolve(RestrictedUnpickler(file, allow, storage, encoding).load(), {})
 
 
 def _resolve(value: Any, seen: dict[int, tuple[Any, Any]]) -> Any:
-    """Arrays on their way replaced by arrays, in every container; each container is visited once."""
+    """Sealed and unfinished values replaced by their content, in every container; each container is visited once."""
+    if isinstance(value, _Sealed):
+        return value.content
     if isinstance(value, _Array):
         if value.value is None:
             raise Refused("it holds an array without content")
@@ -299,4 +374,4 @@ def _resolve(value: Any, seen: dict[int, tuple[Any, Any]]) -> Any:
     return value
 
 
-__all__ = ["ERRORS", "Placeholder", "Refused", "Storage", "unpickle"]
+__all__ = ["CHECKPOINT", "ERRORS", "AllowList", "Placeholder", "Refused", "Storage", "encode_latin1", "unpickle"]

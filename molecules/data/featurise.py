@@ -15,14 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from rdkit import Chem
 
-from isoform.molecules.data.graphs import concatenate
+from isoform.molecules.data.graphs import concatenate, offsets_of
 from isoform.molecules.data.parsing import canonical as canonical_smiles
 from isoform.molecules.data.parsing import parse_block, parse_smiles, quiet
 from isoform.molecules.data.records import PackedGraphs
-
-# Categories of each atom column, "misc" among them, in OGB's order; those of bonds are graphs.OGB_BONDS.
-OGB_ATOMS = (119, 5, 12, 12, 10, 6, 6, 2, 2)
-
 
 MAX_ATOMS = 256  # of a molecule, unless told: it has 65,536 pairs, where a usual one of 25 atoms has 625
 
@@ -184,7 +180,7 @@ class _Answers:
             np.array(answers, np.int32) for _, answers in self.atoms
         )
         begin, end, kind, stereo, conjugated = (np.array(answers, np.int32) for _, answers in self.bonds)
-        atom_offsets, bond_offsets = _offsets(self.n_atoms), _offsets(self.n_bonds)
+        atom_offsets, bond_offsets = offsets_of(self.n_atoms), offsets_of(self.n_bonds)
         first = np.repeat(atom_offsets[:-1], self.n_bonds)  # of the molecule that a bond is in
         ends = np.stack([begin, end, end, begin], 1).reshape(-1, 2)
         # Neighbours and hydrogens that are no atoms of the graph: what RDKit calls the total degree.
@@ -201,10 +197,6 @@ class _Answers:
         atoms[:, 8] = ring
         bonds = np.stack([_BOND_TYPE[kind], _STEREO[stereo], conjugated], 1).astype(np.int16).repeat(2, axis=0)
         return PackedGraphs(atoms, bonds, ends, atom_offsets, 2 * bond_offsets)
-
-
-def _offsets(counts: Sequence[int]) -> np.ndarray:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
 
 
 _STEREO_MARKS = frozenset("@/\\\n")  # those of a SMILES, and of a mol block its lines

@@ -100,7 +100,7 @@ def build_store(
     kinds = kinds_of(graphs.bonds) if kinds is None else kinds
     codes = _codes(graphs.bonds, kinds)
     sizes = graphs.sizes
-    pair_offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes.astype(np.int64) ** 2)])
+    pair_offsets = offsets_of(sizes.astype(np.int64) ** 2)
     small = sizes.max(initial=0) < _FAR  # a way has fewer bonds than its molecule atoms, and 1 is added
     distance = np.empty(pair_offsets[-1], np.uint8 if small else np.int16)
     paths = np.empty((pair_offsets[-1], hops), codes.dtype)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from isoform.molecules.data.records import Molecules, PackedGraphs
+from isoform.molecules.data.graphs import select
+from isoform.molecules.data.records import Molecules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,24 +39,9 @@ def take(molecules: Labelled, rows: np.ndarray, **changes: Any) -> Labelled:
         "targets": molecules.targets[rows],
         "split": None if molecules.split is None else molecules.split[rows],
         "weight": None if molecules.weight is None else molecules.weight[rows],
-        "graphs": None if molecules.graphs is None else take_graphs(molecules.graphs, rows),
+        "graphs": None if molecules.graphs is None else select(molecules.graphs, rows),
         "blocks": some(molecules.blocks),
         "keys": some(molecules.keys),
         "groups": some(molecules.groups),
     }
     return replace(molecules, **(fields | changes))
-
-
-def take_graphs(graphs: PackedGraphs, rows: np.ndarray) -> PackedGraphs:
-    """The graphs `rows`, in this order."""
-    atoms, atom_offsets = _pieces(graphs.atom_offsets, rows)
-    bonds, bond_offsets = _pieces(graphs.bond_offsets, rows)
-    return PackedGraphs(graphs.atoms[atoms], graphs.bonds[bonds], graphs.ends[bonds], atom_offsets, bond_offsets)
-
-
-def _pieces(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(indices of everything that the pieces `rows` own, the offsets of these pieces)."""
-    sizes = np.diff(offsets)[rows]
-    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)])
-    index = np.arange(ends[-1]) + np.repeat(offsets[:-1][rows] - ends[:-1], sizes)
-    return index, ends

@@ -21,6 +21,7 @@ from isoform.core.config.keys import suggest
 from isoform.core.errors import UserError
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.columns import pick
+from isoform.molecules.data.graphs import offsets_of
 from isoform.molecules.data.labelled import Labelled
 from isoform.molecules.data.pack import pack
 
@@ -191,10 +192,7 @@ def pack_all(graphs: Sequence[Any], where: str) -> Any:
         attributes = np.concatenate([_plane(graph.edge_attr) for graph in graphs])
     sizes = [len(graph.x) for graph in graphs]
     bonds = [np.asarray(graph.edge_index).size // 2 for graph in graphs]
-    zero = np.zeros(1, np.int64)
-    return pack(
-        x, ends, attributes, np.concatenate([zero, np.cumsum(sizes)]), np.concatenate([zero, np.cumsum(bonds)]), where
-    )
+    return pack(x, ends, attributes, offsets_of(sizes), offsets_of(bonds), where)
 
 
 def _plane(values: Any) -> np.ndarray:

@@ -1,8 +1,8 @@
 """ZINC with penalised logP, the 12,000 molecules of Dwivedi et al. 2020 (arXiv:2003.00982) or all 249,456, as graphs.
 
 Its files are pickles, and a pickle can name any function to call. Two ways of reading them are safe, and these are the
-only ones taken here: torch-geometric's processed tensors through core's reader, which runs nothing, and the published
-pickles through one that knows lists, dictionaries, numbers and the bytes of tensors, and refuses every other name.
+only ones taken here, both by core's reader, which runs nothing: torch-geometric's processed tensors, and the published
+pickles, of which it is told to know lists, dictionaries, numbers and the bytes of tensors, and to refuse other names.
 torch-geometric's own reader (data.name = "pyg:ZINC") unpickles freely.
 """
 
@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-import pickle
-import pickletools
 import re
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from isoform.core.errors import UserError
-from isoform.core.pretrained.unpickler import ERRORS, Refused, RestrictedUnpickler, Storage, unpickle
+from isoform.core.pretrained.checkpoint_file import read_tree
+from isoform.core.pretrained.unpickler import ERRORS, AllowList, Refused, encode_latin1, unpickle
 from isoform.molecules.config import DataConfig
+from isoform.molecules.data.graphs import concatenate, offsets_of
 from isoform.molecules.data.labelled import Labelled
 from isoform.molecules.data.pack import pack
 from isoform.molecules.data.records import PackedGraphs
@@ -68,7 +65,7 @@ def read_zinc(data: DataConfig) -> Labelled:
         parts = [_processed(file) for file in files]
     else:
         files, parts = _published(root, subset)
-    graphs = _joined([graphs for graphs, _ in parts])
+    graphs = concatenate([graphs for graphs, _ in parts])
     counts = tuple(len(values) for _, values in parts)
     findings = []
     if counts != COUNTS[data.name]:
@@ -98,56 +95,23 @@ def _digest(paths: list[Path]) -> str:
     return sha.hexdigest()
 
 
-def _joined(parts: list[PackedGraphs]) -> PackedGraphs:
-    def offsets(each: list[np.ndarray]) -> np.ndarray:
-        return np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate([np.diff(one) for one in each]))])
-
-    return PackedGraphs(
-        np.concatenate([part.atoms for part in parts]),
-        np.concatenate([part.bonds for part in parts]),
-        np.concatenate([part.ends for part in parts]),
-        offsets([part.atom_offsets for part in parts]),
-        offsets([part.bond_offsets for part in parts]),
-    )
-
-
 # --- torch-geometric's processed files -------------------------------------------------------------------------------
 
 
 def _processed(path: Path) -> tuple[PackedGraphs, np.ndarray]:
     """(graphs, labels) of (tensors by name, slices by name, a class that is not looked up)."""
     try:
-        content = _read_tensors(path)
+        content = read_tree(path)
         tensors, slices = content[0], content[1]
         array = {name: np.asarray(tensors[name]) for name in ("x", "edge_index", "edge_attr", "y")}
         offsets = {name: np.asarray(slices[name]).astype(np.int64) for name in ("x", "edge_index")}
-    except (*ERRORS, OSError, zipfile.BadZipFile) as error:
-        said = " ".join(str(error).split())[:120] or type(error).__name__
-        raise UserError(f"{path}: is no processed file of ZINC that can be read ({said})") from None
+    except (*ERRORS, UserError) as error:
+        raise UserError(f"{path}: is no processed file of ZINC that can be read ({_said(error, path)})") from None
     labels = array["y"].astype(np.float64).reshape(-1)
     if len(labels) != len(offsets["x"]) - 1:
         raise UserError(f"{path}: has {len(labels)} labels for {len(offsets['x']) - 1} graphs")
     graphs = pack(array["x"], array["edge_index"], array["edge_attr"], offsets["x"], offsets["edge_index"], str(path))
     return graphs, labels
-
-
-def _read_tensors(path: Path) -> Any:
-    """The tree in a file of torch.save, by core's unpickler; a class becomes an inert placeholder."""
-    with zipfile.ZipFile(path) as archive:
-        members = {member.filename: member for member in archive.infolist()}
-        root = next((name.removesuffix("data.pkl") for name in members if name.endswith("/data.pkl")), None)
-        if root is None or any(member.compress_type != zipfile.ZIP_STORED for member in members.values()):
-            raise Refused("it isn't as torch.save writes it")
-        if sum(member.file_size for member in members.values()) > path.stat().st_size:
-            raise Refused("its members claim more bytes than the file has")
-
-        def storage(dtype: torch.dtype, key: str, numbers: int) -> Storage:
-            raw = bytearray(archive.read(f"{root}data/{key}"))
-            if len(raw) != numbers * dtype.itemsize:
-                raise Refused(f"its storage {key} has {len(raw)} bytes, not {numbers * dtype.itemsize}")
-            return Storage(torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype))
-
-        return unpickle(archive.read(f"{root}data.pkl"), storage)
 
 
 # --- the published pickles -------------------------------------------------------------------------------------------
@@ -199,21 +163,17 @@ def _packed(molecules: list[Any], path: Path) -> tuple[PackedGraphs, np.ndarray]
             bonds.append(len(i))
             labels.append(float(np.asarray(molecule["logP_SA_cycle_normalized"]).reshape(())))
     except ERRORS as error:
-        raise UserError(f"{path}: isn't the list of molecules that ZINC is ({_said(error)})") from None
+        raise UserError(f"{path}: isn't the list of molecules that ZINC is ({_said(error, path)})") from None
     none = [np.zeros(0, np.int64)]
     graphs = pack(
         np.concatenate(atoms or none), np.stack([np.concatenate(begin or none), np.concatenate(end or none)]),
-        np.concatenate(kinds or none), _offsets(sizes), _offsets(bonds), str(path),
+        np.concatenate(kinds or none), offsets_of(sizes), offsets_of(bonds), str(path),
     )  # fmt: skip
     return graphs, np.array(labels)
 
 
-def _offsets(sizes: list[int]) -> np.ndarray:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)])
-
-
-def _said(error: BaseException) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__
+def _said(error: BaseException, path: Path) -> str:
+    return " ".join(str(error).removeprefix(f"{path}: ").split())[:120] or type(error).__name__
 
 
 def read_pickle(path: Path) -> list[Any]:
@@ -222,61 +182,21 @@ def read_pickle(path: Path) -> list[Any]:
     Raises UserError for a pickle that names anything else, before it is called.
     """
     try:
-        size = path.stat().st_size
         with open(path, "rb") as file:
-            for operation, argument, _ in pickletools.genops(file):
-                # Python's reader would allocate a memo of that many entries at once.
-                if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument) > size:  # type: ignore[arg-type]
-                    raise Refused("it asks for more memory than it can use")
-            file.seek(0)
-            found = _Tensors(file, None, "latin1").load()
+            found = unpickle(file, allow=MOLECULES, encoding="latin1")
     except (*ERRORS, OSError) as error:
-        raise UserError(f"{path}: holds more than molecules, and is not read, or is damaged ({_said(error)})") from None
+        raise UserError(
+            f"{path}: holds more than molecules, and is not read, or is damaged ({_said(error, path)})"
+        ) from None
     if not isinstance(found, list):
         raise UserError(f"{path}: holds a {type(found).__name__} where the list of ZINC's molecules is expected")
     return found
-
-
-class _Known:
-    """A function of ours under the name that the pickle calls; without attributes that the pickle could change."""
-
-    __slots__ = ("_call",)
-    _call: Callable[..., Any]
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        object.__setattr__(self, "_call", call)
-
-    def __call__(self, *args: Any) -> Any:
-        return self._call(*args)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise Refused("it changes a function")
-
-
-class _Tensors(RestrictedUnpickler):
-    """Knows four names, all of which only put bytes together; every other one is refused."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """One of ours. Raises Refused."""
-        if (module, name) not in _NAMES:
-            raise Refused(f"it names {module}.{name}"[:120])
-        return _Known(_NAMES[module, name])
-
-    def persistent_load(self, pid: Any) -> Any:
-        """Nothing lies outside."""
-        raise pickle.UnpicklingError("it refers to something outside itself")
 
 
 def _bytes(data: Any) -> bytes:
     if not isinstance(data, bytes):
         raise Refused("it holds a tensor that isn't bytes")
     return data
-
-
-def _encoded(text: Any, encoding: Any = "latin1") -> bytes:
-    if not isinstance(text, str) or encoding != "latin1":
-        raise Refused("it holds text in an unusual encoding")
-    return text.encode("latin1")
 
 
 def _tensor(data: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.ndarray:
@@ -306,9 +226,13 @@ def _tensor(data: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.ndarr
     return values.reshape(size).copy()
 
 
-_NAMES: dict[tuple[str, str], Callable[..., Any]] = {
-    ("torch.storage", "_load_from_bytes"): _bytes,
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    ("collections", "OrderedDict"): lambda *_: {},
-    ("_codecs", "encode"): _encoded,
-}
+MOLECULES = AllowList(
+    {
+        ("torch.storage", "_load_from_bytes"): _bytes,
+        ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+        ("collections", "OrderedDict"): lambda *_: {},
+        ("_codecs", "encode"): encode_latin1,
+    },
+    strict=True,
+)
+"""The four names in the pickles of ZINC; ours only put bytes together."""

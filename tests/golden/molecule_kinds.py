@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from checks import assert_same_bits
 from golden.cases import Case
-from isoform.molecules.graphormer.back import official_state
+from isoform.molecules.graphormer.export_official import export_official
 from isoform.molecules.graphormer.official import graphormer_settings
 from isoform.molecules.graphormer.pretrained import import_checkpoint
 from isoform.molecules.models import build_model
@@ -27,7 +27,7 @@ def graphormer(case: Case, tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     save_file(case.weights, file)
     found = import_checkpoint(file, None, graphormer_settings(case.config))
-    assert_same_bits(official_state(found.config, found.weights, found.portable), case.weights)
+    assert_same_bits(export_official(found.config, found.weights, found.portable), case.weights)
     model = build_model(found.config, spare=found.portable["source"]["spare"])
     model.load_state_dict(dict(found.weights))
     model.eval()
@@ -51,7 +51,7 @@ def graphormer(case: Case, tmp_path: Path) -> None:
         output["loss"].backward()
         known = {name: p.grad for name, p in model.named_parameters()}
         grads = {name: known.get(name, torch.zeros_like(t)) for name, t in model.state_dict().items()}
-        grad = official_state(found.config, grads, found.portable)
+        grad = export_official(found.config, grads, found.portable)
     case.compare(output=output, grad=grad)
 
 

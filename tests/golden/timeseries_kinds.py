@@ -11,14 +11,14 @@ from torch import Tensor
 
 from checks import assert_same_bits
 from golden.cases import Case
+from golden.official_settings import itransformer_settings, samformer_settings
 from isoform.core.domain import ImportedModel
 from isoform.core.engine.optim import build_optimizer, depth_from_names
 from isoform.core.engine.sam import Sam
 from isoform.timeseries.config import TimeseriesApp
-from isoform.timeseries.itransformer.pretrained import itransformer_settings
-from isoform.timeseries.models import Sizes, build_model
-from isoform.timeseries.pretrained import import_checkpoint, official_state
-from isoform.timeseries.samformer.pretrained import samformer_settings
+from isoform.timeseries.models import build_model
+from isoform.timeseries.pretrained import export_official, import_checkpoint
+from isoform.timeseries.sizes import Sizes
 
 
 def imported(case: Case, settings: TimeseriesApp, tmp_path: Path) -> tuple[ImportedModel, Any]:
@@ -27,7 +27,7 @@ def imported(case: Case, settings: TimeseriesApp, tmp_path: Path) -> tuple[Impor
     torch.save(case.weights, file)
     found = import_checkpoint(file, None, settings)
     assert isinstance(found.config, TimeseriesApp)
-    assert_same_bits(official_state(found.config, found.weights, found.state), case.weights)
+    assert_same_bits(export_official(found.config, found.weights, found.state), case.weights)
     model = build_model(found.config, Sizes.of_state(found.state))
     model.load_state_dict(dict(found.weights))
     return found, model
@@ -36,7 +36,7 @@ def imported(case: Case, settings: TimeseriesApp, tmp_path: Path) -> tuple[Impor
 def gradients(found: ImportedModel, model: Any) -> dict[str, Tensor]:
     """Those of every parameter, under the official names."""
     grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    return official_state(found.config, grads, found.state)
+    return export_official(found.config, grads, found.state)
 
 
 def itransformer(case: Case, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def samformer_sam(case: Case, tmp_path: Path) -> None:
 
     def keep(label: str) -> None:
         state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        official = official_state(found.config, state, found.state)
+        official = export_official(found.config, state, found.state)
         output.update({f"{label}/{name}": tensor for name, tensor in official.items()})
 
     for number, samples in enumerate(case.input["batch_order"].long(), start=1):

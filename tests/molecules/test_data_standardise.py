@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from isoform.molecules.data.labelled import Labelled, take, take_graphs
+from isoform.molecules.data.graphs import select
+from isoform.molecules.data.labelled import Labelled, take
 from isoform.molecules.data.parsing import canonical, parse_smiles
 from isoform.molecules.data.records import PackedGraphs
 from isoform.molecules.data.standardise import standardise
@@ -88,7 +89,7 @@ def test_graphs_stay_as_they_are_and_cannot_be_cleaned():
 def test_picking_rows_of_packed_graphs_gives_the_same_graphs():
     graphs = packed((3, 1, 5, 2), (4, 0, 2, 6))
     for rows in ([2, 0], [1], [], [3, 3, 1, 0]):
-        found = take_graphs(graphs, np.array(rows, np.int64))
+        found = select(graphs, np.array(rows, np.int64))
         assert len(found) == len(rows)
         for place, row in enumerate(rows):
             for ours, theirs in zip(found.graph(place), graphs.graph(row), strict=True):

@@ -14,10 +14,16 @@ from torch import Tensor
 from checks import assert_same_bits
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.domain import ImportedModel
+from isoform.core.engine import warm_start
 from isoform.core.errors import UserError
 from isoform.core.pretrained.settings import differences
 from isoform.molecules.config import HeadConfig, ModelConfig, MoleculesApp, TokeniserConfig
-from isoform.molecules.graphormer.back import official_state, unlike, write_fairseq, write_transformers
+from isoform.molecules.graphormer.export_official import (
+    export_official,
+    unsupported_by_official,
+    write_fairseq,
+    write_transformers,
+)
 from isoform.molecules.graphormer.model import sized
 from isoform.molecules.graphormer.official import graphormer_settings, official_config
 from isoform.molecules.graphormer.pretrained import import_checkpoint, initial_weights
@@ -121,7 +127,7 @@ def test_every_option_comes_back(tmp_path: Path, name: str, layout: str) -> None
     again = model_of(found)
     batch = batch_of(*MIXED)
     assert torch.equal(again(batch), model(batch))
-    state = official_state(found.config, found.weights, found.portable)
+    state = export_official(found.config, found.weights, found.portable)
     raw = load_file(path / "model.safetensors") if path.is_dir() else torch.load(path, weights_only=True)["model"]
     assert_same_bits(state, raw)
 
@@ -306,12 +312,12 @@ def test_layouts_by_name(tmp_path: Path) -> None:
 )
 def test_models_that_official_code_has_not(table: dict, reason: str) -> None:
     base = MoleculesApp(domain="molecules", app="x", backbone=sized("slim"))
-    assert not unlike(base)
+    assert not unsupported_by_official(base)
     changed = base.model_copy(
         update={name: getattr(base, name).model_copy(update=keys) for name, keys in table.items()}
     )  # fmt: skip
     with pytest.raises(UserError, match=f"no model like this one.*{reason}"):
-        official_state(changed, {})
+        export_official(changed, {})
 
 
 # Starting from them ------------------------------------------------------------------------------------------------
@@ -334,5 +340,6 @@ def test_training_starts_from_an_official_file(tmp_path: Path) -> None:
 def test_training_starts_from_weights_in_our_names(tmp_path: Path) -> None:
     state = graphormer(seed=3).state_dict()
     save_file(state, tmp_path / "ours.safetensors")
-    mine = MoleculesApp(domain="molecules", app="x")
-    assert_same_bits(initial_weights(str(tmp_path / "ours.safetensors"), mine).weights, state)
+    assert_same_bits(warm_start.read_own(str(tmp_path / "ours.safetensors")).weights, state)
+    path, _ = made(tmp_path)
+    assert warm_start.read_own(str(path)) is None

@@ -9,7 +9,7 @@ import pickle
 import struct
 import sys
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 
 from isoform.core.errors import UserError
 from isoform.core.pretrained.checkpoint_file import read_checkpoint, read_plain_pickle
-from isoform.core.pretrained.unpickler import Placeholder
+from isoform.core.pretrained.unpickler import CHECKPOINT, AllowList, Placeholder
 
 EXECUTED: list[str] = []
 
@@ -164,6 +164,64 @@ def test_crafted_pickles_are_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "batch").write_bytes(data)
     with pytest.raises(UserError, match="batch: not a checkpoint"):
         read_plain_pickle(tmp_path / "batch")
+
+
+class Stated:
+    """Pickled as a call of `function`, then a change of what it made by `state`."""
+
+    def __init__(self, made: tuple[Any, ...], state: Any) -> None:
+        self.made, self.state = made, state
+
+    def __reduce__(self) -> Any:
+        return (*self.made, self.state)
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("state", [(True, None, {}), (torch.ones(1), 0, (1 << 20,), (1,)), {"data": 1}])
+def test_a_tensor_can_t_be_changed_by_its_file(tmp_path: Path, state: Any, new: bool) -> None:
+    """Tensor.__setstate__ would allocate what the state asks for and hang hooks on it."""
+    call, args = torch.arange(6.0).reshape(2, 3).__reduce_ex__(2)
+    torch.save({"a": Stated((call, args), state)}, tmp_path / "a.pth", _use_new_zipfile_serialization=new)
+    with pytest.raises(UserError, match="changes what it may only use"):
+        read_checkpoint(tmp_path / "a.pth")
+
+
+def test_attributes_of_a_state_dict_are_dropped(tmp_path: Path) -> None:
+    (tmp_path / "batch").write_bytes(pickle.dumps({"x": Stated((OrderedDict, ([("a", 1)],)), {"items": 3})}))
+    assert list(read_plain_pickle(tmp_path / "batch")["x"].items()) == [("a", 1)]
+
+
+@pytest.mark.parametrize("name", ["torch._utils\n_rebuild_tensor_v2", "argparse\nNamespace", "torch\nfloat32"])
+@pytest.mark.parametrize("change", [b"}U\x01ak\x86b.", b"}U\x07contentNsb.", b"N}U\x07contentNs\x86b.", b"U\x01xR."])
+def test_what_a_name_stands_for_can_t_be_changed(tmp_path: Path, name: str, change: bytes) -> None:
+    (tmp_path / "batch").write_bytes(b"\x80\x02c" + name.encode() + b"\n" + change)
+    with pytest.raises(UserError, match="batch: not a checkpoint"):
+        read_plain_pickle(tmp_path / "batch")
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_name_on_the_list_builds_nothing_else(tmp_path: Path, strict: bool) -> None:
+    """Neither a path through an allowed name's attributes nor its module leads on, at any protocol."""
+    allow = AllowList(CHECKPOINT.functions, CHECKPOINT.values, strict)
+    for module, name in [*allow.functions, *allow.values]:
+        for wrong in (f"{name}.__init__", f"{name}.__globals__", "__init__", f"{name}.content", f"{name} "):
+            text = wrong.encode()
+            body = b"\x80\x04\x8c" + bytes([len(module)]) + module.encode() + b"\x8c" + bytes([len(text)]) + text
+            (tmp_path / "batch").write_bytes(body + b"\x93)R.")
+            if allow.strict:
+                with pytest.raises(UserError, match=f"it names {module}"):
+                    read_plain_pickle(tmp_path / "batch", allow=allow)
+            else:
+                assert isinstance(read_plain_pickle(tmp_path / "batch", allow=allow), Placeholder)
+
+
+def test_a_strict_list_refuses_what_another_list_knows(tmp_path: Path) -> None:
+    (tmp_path / "batch").write_bytes(pickle.dumps({"x": np.arange(3)}))
+    with pytest.raises(UserError, match=r"it names numpy"):
+        read_plain_pickle(tmp_path / "batch", allow=AllowList({}, strict=True))
+    counted = AllowList({("collections", "Counter"): lambda items=(): sorted(items)}, strict=True)
+    (tmp_path / "batch").write_bytes(pickle.dumps(Counter("hello")))
+    assert read_plain_pickle(tmp_path / "batch", allow=counted) == ["e", "h", "l", "o"]
 
 
 def test_shared_tuples_don_t_explode(tmp_path: Path) -> None:

@@ -13,20 +13,28 @@ from torch import Tensor
 
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.errors import UserError
-from isoform.core.pretrained.settings import differences, widths_of
+from isoform.core.pretrained.settings import differences, refuse_unsupported, widths_of
 from isoform.molecules.config import MoleculesApp
+from isoform.molecules.graphormer.layout import LAYOUTS, layout_of
 from isoform.molecules.graphormer.model import TRUNK
 from isoform.molecules.graphormer.official import ACTIVATIONS, official_config
-from isoform.molecules.graphormer.pretrained import LAYOUTS, layout_of
 
 # What an official trunk may have otherwise than another.
 FREE = (
-    "dim", "depth", "heads", "mlp_dim", "score_ids", "score_edge_ids", "score_hops", "score_matrices", "score_reach",
+    "dim",
+    "depth",
+    "heads",
+    "mlp_dim",
+    "score_ids",
+    "score_edge_ids",
+    "score_hops",
+    "score_matrices",
+    "score_reach",
     "qkv_bias",
-)  # fmt: skip
+)
 
 
-def unlike(config: MoleculesApp) -> list[str]:
+def unsupported_by_official(config: MoleculesApp) -> list[str]:
     """What the official code has no place for in this app, one phrase each."""
     if config.model.family != "graphormer":
         return [f"model.family is {config.model.family!r}"]
@@ -37,29 +45,33 @@ def unlike(config: MoleculesApp) -> list[str]:
     like["proj_bias"] = b.qkv_bias
     found = differences(b, BackboneConfig.model_validate({**TRUNK, **like}))
     rest = {
-        "tokeniser.graph_token": (t.graph_token, True), "tokeniser.degree_ids > 0": (t.degree_ids > 0, True),
-        "tokeniser.laplacian": (t.laplacian, 0), "head.pool": (h.pool, "graph"), "head.hidden": (h.hidden, True),
+        "tokeniser.graph_token": (t.graph_token, True),
+        "tokeniser.degree_ids > 0": (t.degree_ids > 0, True),
+        "tokeniser.laplacian": (t.laplacian, 0),
+        "head.pool": (h.pool, "graph"),
+        "head.hidden": (h.hidden, True),
         "head.descriptors": (h.descriptors, False),
-    }  # fmt: skip
-    return found + [
-        f"{key} is {ours!r} here and {theirs!r} there" for key, (ours, theirs) in rest.items() if ours != theirs
-    ]
+    }
+    for key, (ours, theirs) in rest.items():
+        if ours != theirs:
+            found.append(f"{key} is {ours!r} here and {theirs!r} there")
+    return found
 
 
-def official_state(
-    config: MoleculesApp, weights: Mapping[str, Tensor], portable: Mapping[str, Any] | None = None,
+def export_official(
+    config: MoleculesApp,
+    weights: Mapping[str, Tensor],
+    state: Mapping[str, Any] | None = None,
     layout: str | None = None,
-) -> dict[str, Tensor]:  # fmt: skip
+) -> dict[str, Tensor]:
     """The weights under official names: those of `layout`, else of the code base that they came from, else fairseq's.
 
     Importing gives the weights back bit for bit. What an official file holds and nothing reads is as it was imported;
     of another origin, a norm that does nothing and a pooler of zeros. Raises UserError, naming what differs, for a
     model that the official code can't build.
     """
-    other = unlike(config)
-    if other:
-        raise UserError(f"the official code has no model like this one ({'; '.join(other)})")
-    source = dict((portable or {}).get("source") or {})
+    refuse_unsupported(unsupported_by_official(config))
+    source = dict((state or {}).get("source") or {})
     kind = layout or str(source.get("layout") or "fairseq")
     if kind not in LAYOUTS:
         raise UserError(f"there is no layout {kind!r} of Graphormer; there are {', '.join(LAYOUTS)}")
@@ -72,29 +84,29 @@ def official_state(
         own = {name: tensor for name, tensor in own.items() if not name.startswith("spare.pooler.")}
     elif source.get("layout", "transformers") == "transformers":  # a fairseq file has always had one
         own = {"spare.pooler.weight": like.new_zeros(dim, dim), "spare.pooler.bias": like.new_zeros(dim), **own}
-    return layout_of(kind, config.backbone).write(own)
+    return layout_of(config, kind).write(own)
 
 
 def write_transformers(
-    folder: str | Path, config: MoleculesApp, weights: Mapping[str, Tensor], portable: Mapping[str, Any] | None = None
+    folder: str | Path, config: MoleculesApp, weights: Mapping[str, Tensor], state: Mapping[str, Any] | None = None
 ) -> None:
     """config.json and model.safetensors, as GraphormerForGraphClassification.from_pretrained reads them.
 
-    Raises UserError as `official_state`.
+    Raises UserError as `export_official`.
     """
-    state = official_state(config, weights, portable, "transformers")
-    original = dict((portable or {}).get("source") or {}).get("config")
+    official = export_official(config, weights, state, "transformers")
+    original = dict((state or {}).get("source") or {}).get("config")
     made = Path(folder)
     made.mkdir(parents=True, exist_ok=True)
     text = json.dumps(official_config(config, original), indent=2, sort_keys=True) + "\n"
     (made / "config.json").write_text(text, encoding="utf-8")
-    save_file({n: t.contiguous() for n, t in state.items()}, made / "model.safetensors", metadata={"format": "pt"})
+    save_file({n: t.contiguous() for n, t in official.items()}, made / "model.safetensors", metadata={"format": "pt"})
 
 
 def write_fairseq(
-    path: str | Path, config: MoleculesApp, weights: Mapping[str, Tensor], portable: Mapping[str, Any] | None = None
+    path: str | Path, config: MoleculesApp, weights: Mapping[str, Tensor], state: Mapping[str, Any] | None = None
 ) -> None:
-    """{"model": state dict}, as microsoft/Graphormer loads its pretrained models; raises as `official_state`."""
-    kind = dict((portable or {}).get("source") or {}).get("layout")
+    """{"model": state dict}, as microsoft/Graphormer loads its pretrained models; raises as `export_official`."""
+    kind = dict((state or {}).get("source") or {}).get("layout")
     layout = kind if kind in ("fairseq", "fairseq-old") else "fairseq"
-    torch.save({"model": official_state(config, weights, portable, layout)}, path)
+    torch.save({"model": export_official(config, weights, state, layout)}, path)
