@@ -16,9 +16,10 @@ import pandas as pd
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data import read
-from isoform.timeseries.data.columns import find_time
+from isoform.timeseries.data.names import find_time
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.stamps import parse_stamps
+from isoform.timeseries.data.table import read_columns
 from isoform.timeseries.significance import Comparison, diebold_mariano, holm
 
 # Names that a column may have, ours first.
@@ -73,9 +74,9 @@ class ExternalForecasts:
 
     def _table(self) -> pd.DataFrame:
         kind, settings = read.kind_of(self.path), DataConfig(path=str(self.path))
-        if kind not in ("csv", "parquet"):
-            raise UserError(f"{self.path}: --against reads .csv and .parquet")
-        table = read.read_csv(self.path, settings) if kind == "csv" else read.read_parquet(self.path)
+        if kind in ("netcdf", "zarr"):
+            raise UserError(f"{self.path}: --against reads .csv, .parquet and .xlsx")
+        table = read_columns(self.path, settings)
         frame = table.frame
         origin = _named(frame, _ORIGIN)
         time = find_time([name for name in map(str, frame) if name != origin], settings, table.where)

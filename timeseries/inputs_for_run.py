@@ -15,9 +15,9 @@ import xarray as xr
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig, TimeseriesApp
 from isoform.timeseries.data import assemble, holidays, read
-from isoform.timeseries.data.columns import Table
 from isoform.timeseries.data.panel import Findings, Panel
 from isoform.timeseries.data.rows import variable_of
+from isoform.timeseries.data.table import Table, read_columns
 from isoform.timeseries.state import TimeseriesState
 
 _BENCHMARKS = {".npz": "pems", ".txt": "solar"}  # files that only their own reader understands
@@ -126,28 +126,24 @@ def _roles(source: Any, config: TimeseriesApp, state: TimeseriesState) -> DataCo
 
 def _read(source: Any, data: DataConfig, table: Table | None = None) -> Panel:
     """A file or DataFrame; of a `table` that was read already, its columns by other roles."""
-    table = table or _table(source)
     if table is not None:
         again = replace(table, left_out=list(table.left_out))
         name = Path(source).name if isinstance(source, (str, Path)) else "the DataFrame"
         return assemble.panel_of(again, data, Findings(), assemble.Source(name))
+    if isinstance(source, pd.DataFrame):
+        return read.read_frame(source, data)
     if not isinstance(source, (str, Path)):
         raise UserError(f"{type(source).__name__}: give a file, a pandas DataFrame or a Panel")
     return read.read_panel(data)
 
 
-def _table(source: Any, data: DataConfig | None = None) -> Table | None:
-    """The columns of a DataFrame or, with `data`, of a csv or parquet file; None for anything else."""
+def _table(source: Any, data: DataConfig) -> Table | None:
+    """The columns of a DataFrame or a table's file; None for anything else."""
     if isinstance(source, pd.DataFrame):
-        frame = source.reset_index() if isinstance(source.index, pd.DatetimeIndex) else source
-        frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
-        return Table(frame, "the DataFrame", np.arange(1, len(frame) + 1))
-    if data is None or data.source != "file" or not Path(source).is_file():
+        return read_columns(source, data)
+    if data.source != "file" or not Path(source).is_file() or read.kind_of(Path(source)) == "netcdf":
         return None
-    kind = read.kind_of(Path(source))
-    if kind == "csv":
-        return read.read_csv(Path(source), data)
-    return read.read_parquet(Path(source)) if kind == "parquet" else None
+    return read_columns(source, data)
 
 
 def _other_columns(
