@@ -116,13 +116,20 @@ def peer() -> tuple[Any, Any, Any]:
 
 def app(recompute: str = "none"):
     """isoform's settings of that size: 128 hop matrices, as the peer's table has them."""
-    from isoform.molecules.config import HeadConfig, ModelConfig, MoleculesApp, TokeniserConfig
+    from isoform.molecules.config import HeadConfig, ModelConfig, MoleculesApp, ScoreConfig, TokeniserConfig
     from isoform.molecules.graphormer.model import sized
 
     dropout = {"dropout": 0.0, "attention_dropout": DROPOUT, "mlp_dropout": DROPOUT}
-    backbone = sized("slim", **dropout, score_matrices=128, recompute=recompute)
-    return MoleculesApp(domain="molecules", app="bench", model=ModelConfig(family="graphormer"), backbone=backbone,
-                        tokeniser=TokeniserConfig(hf_compat=True), head=HeadConfig(outputs=1))  # fmt: skip
+    backbone = sized("slim", **dropout, recompute=recompute)
+    return MoleculesApp(
+        domain="molecules",
+        app="bench",
+        model=ModelConfig(family="graphormer"),
+        backbone=backbone,
+        score=ScoreConfig(hop_matrices=128),
+        tokeniser=TokeniserConfig(hf_compat=True),
+        head=HeadConfig(outputs=1),
+    )
 
 
 def ours(recompute: str = "none") -> nn.Module:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isoform.core.config.schema import BackboneConfig
+from isoform.core.mixers.contract import Context
 from isoform.core.norms import make_norm
 from isoform.core.ops.dropout import Dropout
 from isoform.core.ops.linear import Linear
@@ -52,8 +53,8 @@ class Mlp(nn.Module):
         self.fc2 = Linear(hidden, config.dim, bias=config.mlp_bias)
         self.dropout = Dropout(config.dropout if config.mlp_dropout is None else config.mlp_dropout)
 
-    def forward(self, x: Tensor | Deferred) -> Tensor:
-        """[..., D] -> [..., D]."""
+    def forward(self, x: Tensor | Deferred, context: Context | None = None) -> Tensor:
+        """[..., D] -> [..., D]; the context is not read."""
         if isinstance(x, Deferred):
             return self.fc2(x.then(self.hidden, (*self.fc1.parameters(), *self.norm.parameters())))
         return self.fc2(self.hidden(x))

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from isoform.core.domain import CheckReport
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
+from isoform.core.report.check_page import Group, Picture, render_check_page
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.read import read_panel
@@ -23,6 +23,8 @@ LISTED = 20  # variates with a line of their own
 NAMED = 10  # of each kind of finding, in the text
 _STUCK = 0.02  # of a variate's rows: a longer run of equal values is named
 _SHADES = {"val": "#9ca0ab33", "test": "#9ca0ab66"}
+_HEADING = "Values along time: training, validation (light), test (dark); a red mark where values are missing"
+_LEAKS = "What is to be forecast can be read off elsewhere: a score on these data would be too good."
 _LINE, _GAP = "#2f5bd0", "#c43a5e"
 
 
@@ -153,14 +155,14 @@ def _lines(panel: Panel, found: Survey, data: Mapping[str, Any]) -> list[str]:
     ]
     for kind, said in (("past", "past covariates"), ("known", "known-future covariates"), ("static", "static values")):
         if data[kind]:
-            lines.append(f"{said}: {_some(data[kind])}")
+            lines.append(f"{said}: {join_names(data[kind], NAMED)}")
     if data["known"]:
         lines.append(f"known-future covariates go on for {data['known_ahead']:,} rows behind the last target")
     lines += _by_variate(data["variates"], found)
     if data["empty"]:
-        lines.append(f"without any value: {_some(data['empty'])}")
+        lines.append(f"without any value: {join_names(data['empty'], NAMED)}")
     if data["constant"]:
-        lines.append(f"always the same value: {_some(data['constant'])}")
+        lines.append(f"always the same value: {join_names(data['constant'], NAMED)}")
     limit = max(24, _STUCK * found.rows / max(1, data["series"]))
     stuck = {
         n: v["longest_run"]
@@ -169,10 +171,12 @@ def _lines(panel: Panel, found: Survey, data: Mapping[str, Any]) -> list[str]:
     }
     if stuck:
         worst = sorted(stuck, key=lambda name: -stuck[name])
-        lines.append("the same value for long: " + _some([f"{name} ({stuck[name]:,} rows)" for name in worst]))
+        lines.append(
+            "the same value for long: " + join_names([f"{name} ({stuck[name]:,} rows)" for name in worst], NAMED)
+        )
     outside = [f"{name} ({v['outside']:,} values)" for name, v in data["variates"].items() if v["outside"]]
     if outside:
-        lines.append(f"outside data.bounds: {_some(outside)}")
+        lines.append(f"outside data.bounds: {join_names(outside, NAMED)}")
     for members in data["equal_variates"][:NAMED]:
         lines.append(f"equal in every row: {' = '.join(members[:NAMED])}")
     for split, (first, last) in data.get("splits", {}).items():
@@ -225,22 +229,15 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
-
-
 def _page(panel: Panel, found: Survey, lines: list[str], leakage: bool, cuts: Sequence[Borders]) -> str:
-    cells = []
-    for (number, variate), picture in found.pictures.items():
-        name = str(panel.series[number].attrs.get("id", ""))
-        caption = f"{name} · {panel.variates[variate]}" if name else panel.variates[variate]
-        cells.append({"caption": caption, "svg": _svg(panel, number, picture, cuts[number] if cuts else {})})
-    environment = Environment(
-        loader=PackageLoader("isoform.timeseries", "."), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    template = environment.get_template("check.html.j2")
-    return template.render(title=panel.origin, lines=lines, leakage=leakage, cells=cells)
+    pictures = []
+    for (number, variate), drawn in found.pictures.items():
+        who = str(panel.series[number].attrs.get("id", ""))
+        caption = f"{who} · {panel.variates[variate]}" if who else panel.variates[variate]
+        svg = _svg(panel, number, drawn, cuts[number] if cuts else {})
+        pictures.append(Picture(caption, drawn=svg))
+    group = Group(_HEADING, pictures, "curves")
+    return render_check_page(panel.origin, lines, _LEAKS if leakage else "", [group])
 
 
 def _svg(

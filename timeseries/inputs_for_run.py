@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.timeseries.config import DataConfig, TimeseriesApp
 from isoform.timeseries.data import assemble, holidays, read
 from isoform.timeseries.data.panel import Findings, Panel
@@ -25,7 +25,7 @@ _KEYS = {"past": "data.past", "known": "data.known_future", "static": "data.stat
 COVARIATES = tuple(_KEYS)
 # What the run's settings say of its own file alone.
 _FREE = {"source": "file", "val_from": None, "test_from": None, "since": None, "until": None}
-_SHOWN = 5  # names in a sentence
+SHOWN = 5  # names in a sentence
 
 
 def settings(config: TimeseriesApp) -> TimeseriesApp:
@@ -201,13 +201,15 @@ def _aligned(
     elif not absent:
         chosen = wanted
     elif len(absent) < len(wanted) and config.data.id is None and not any_variates:
-        raise UserError(f"{panel.origin}: lacks {listed(absent)}, which this run forecasts; add what is missing")
+        raise UserError(
+            f"{panel.origin}: lacks {join_names(absent, SHOWN)}, which this run forecasts; add what is missing"
+        )
     else:
         chosen = panel.variates
         _refuse_other_variates(panel, config, state)
         new = [name for name in chosen if name not in set(wanted)]
         line = (
-            f"{len(new):,} of {len(chosen):,} variates are new to this run ({listed(new)}): forecast unseen, each on "
+            f"{len(new):,} of {len(chosen):,} variates are new to this run ({join_names(new, SHOWN)}): forecast unseen, each on "
             "the scale of its own first rows"
         )
         if new and line not in panel.findings.lines:
@@ -306,9 +308,3 @@ def units_of(panel: Panel, state: TimeseriesState) -> list[str]:
 
 def _called(source: Any) -> str:
     return str(source) if isinstance(source, (str, Path)) else f"the {type(source).__name__}"
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first few names."""
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(map(str, names[:_SHOWN])) + more

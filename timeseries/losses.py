@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-_ELEMENTWISE = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.smooth_l1_loss}
+from isoform.core.supervised.losses import label_losses, mean_known
 
 
 def point_loss(kind: str, forecast_BHV: Tensor, target_BHV: Tensor, observed_BHV: Tensor | None) -> Tensor:
-    """Mean of loss.kind ("mse", "l1", "huber") over the targets that were observed."""
-    return masked_mean(_ELEMENTWISE[kind](forecast_BHV, target_BHV, reduction="none"), observed_BHV)
+    """Mean of loss.kind ("mse", "l1", "huber") over the targets that were observed; 0 where none was."""
+    return mean_known(label_losses(kind, forecast_BHV, target_BHV), observed_BHV)
 
 
 def pinball_loss(
@@ -26,11 +25,4 @@ def pinball_loss(
     level_Q = torch.tensor(levels, dtype=quantiles_BHVQ.dtype, device=quantiles_BHVQ.device)
     above_BHVQ = target_BHV[..., None] - quantiles_BHVQ
     loss_BHVQ = torch.maximum(level_Q * above_BHVQ, (level_Q - 1) * above_BHVQ)
-    return masked_mean(loss_BHVQ.mean(-1), observed_BHV)
-
-
-def masked_mean(value: Tensor, observed: Tensor | None) -> Tensor:
-    """Mean over what was observed; 0 where nothing was."""
-    if observed is None:
-        return value.mean()
-    return (value * observed).sum() / observed.sum().clamp(min=1)
+    return mean_known(loss_BHVQ.mean(-1), observed_BHV)

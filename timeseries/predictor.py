@@ -18,7 +18,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from isoform.core.domain import Predictor
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.timeseries import inputs_for_run, origin
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.conformal import Calibration
@@ -108,7 +108,7 @@ class TimeseriesPredictor(Predictor):
         for i in range(len(panel.series)):
             if windows.missing_future(i, self.context):
                 origin.refuse_short_future(windows.panel, i, self.context, asked=ahead is not None)
-                names = inputs_for_run.listed(windows.missing_future(i, self.context))
+                names = join_names(windows.missing_future(i, self.context), inputs_for_run.SHOWN)
                 warnings.warn(f"gaps of {names} in the horizon are filled like those of a look-back", stacklevel=2)
         made = self.run(windows, self._pairs(windows), wanted)
         self._warn_of_empty(made, windows.panel)
@@ -218,7 +218,7 @@ class TimeseriesPredictor(Predictor):
                 if made.quantiles_nHVQ is not None:
                     made.quantiles_nHVQ[i, :, empty] = np.nan
                 names = [name for name, none in zip(cut.variates, empty, strict=True) if none]
-                shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+                shown = join_names(names, inputs_for_run.SHOWN)
                 who = f"{series.attrs.get('id')}: " if series.attrs.get("id") else ""
                 warnings.warn(
                     f"{who}{shown}: no value in the {self.context} rows before the forecast, so there is none",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from isoform.core.config.state import DataRecord
 from isoform.core.domain import Figure, InitialWeights, Task
+from isoform.core.errors import join_names
 from isoform.timeseries import losses
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.conformal import Calibration
@@ -30,6 +31,7 @@ from isoform.timeseries.models import make_model
 from isoform.timeseries.sizes import Sizes
 from isoform.timeseries.state import TimeseriesState
 
+_SHOWN = 20  # names in a row of the card
 INPUTS = ("context", "past", "known", "calendar", "static")  # of the model; the rest of a batch is for the loss
 
 
@@ -200,14 +202,16 @@ class TimeseriesTask(Task):
         """See Task.card."""
         sizes = ", ".join(f"{count} {split}" for split, count in self.sizes().items())
         data = self.data
+        covariates = [*data.past, *data.known, *data.static]
+        marks = join_names(data.calendar_names, _SHOWN) if data.calendar_names else "unused"
         zone = f", {self.panel.tz}" if self.panel.tz else ""
         return {
             "data": f"{self.panel.origin} ({sizes} windows)",
             "licence of the data": self.panel.licence,
             "SHA-256 of the data": self.panel.sha256,
-            "variates": _listed(data.variates),
-            "covariates": _listed([*data.past, *data.known, *data.static]) or "none",
-            "time": f"one row each {self.panel.freq}{zone}; calendar {_listed(data.calendar_names) or 'unused'}",
+            "variates": join_names(data.variates, _SHOWN),
+            "covariates": join_names(covariates, _SHOWN) if covariates else "none",
+            "time": f"one row each {self.panel.freq}{zone}; calendar {marks}",
             "windows": f"{data.context} rows of look-back, {data.horizon} of horizon, every row a start",
             "preprocessing": "each variate by mean and standard deviation of its training rows"
             if self.config.data.scale == "standard" else "none",
@@ -228,10 +232,6 @@ class TimeseriesTask(Task):
         from isoform.timeseries.figures import figures
 
         return figures(self, model, outputs)
-
-
-def _listed(names: Sequence[str], most: int = 20) -> str:
-    return ", ".join(names[:most]) + (f", ... ({len(names)})" if len(names) > most else "")
 
 
 def task_from_run(config: TimeseriesApp, state: TimeseriesState, path: Path | None) -> TimeseriesTask:

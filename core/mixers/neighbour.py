@@ -16,6 +16,8 @@ from isoform.core.ops.linear import Linear
 
 LIMIT = 5.0  # what scores are clamped to before their exponential
 EPS = 1e-6  # beside the denominator
+# What other keys of a mixer must be, since nothing here reads them.
+ONLY = {"kv_heads": None, "value_dim": None, "qk_norm": "none", "gated": False, "mixer_norm": False, "proj": True}
 
 
 class NeighbourAttention(nn.Module):
@@ -30,15 +32,7 @@ class NeighbourAttention(nn.Module):
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
-        other = {
-            "kv_heads": None,
-            "value_dim": None,
-            "qk_norm": "none",
-            "gated": False,
-            "mixer_norm": False,
-            "proj": True,
-        }
-        for key, plain in other.items():
+        for key, plain in ONLY.items():
             if getattr(config, key) != plain:
                 raise ValueError(f'backbone.mixer = "neighbour" knows no backbone.{key}: leave it out')
         if config.head_dim is None and config.dim % config.heads:

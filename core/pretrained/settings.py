@@ -66,7 +66,6 @@ def widths_of(backbone: BackboneConfig) -> dict[str, Any]:
         "value_dim": head_dim,
         "mlp_dim": 4 * backbone.dim,
         "cond_dim": backbone.dim,
-        "score_matrices": backbone.score_hops,
     }
     for key, value in defaults.items():
         values[key] = values[key] or value

@@ -94,7 +94,7 @@ def _text_of(config: MoleculesApp) -> str:
     # What settling fills in changes nothing of what is read.
     data = config.data.model_copy(update={"target_mean": None, "target_std": None})
     stamp = (about.st_mtime_ns, about.st_size) if about else None
-    return repr((data, config.model.family, config.backbone.score_hops, config.tokeniser.laplacian, stamp))
+    return repr((data, config.model.family, config.score.hops, config.tokeniser.laplacian, stamp))
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def build_data(
     """Graphs of the molecules that are in a split. Raises UserError where none is left to train on."""
     drawn = np.flatnonzero(np.asarray(molecules.split) != "")
     molecules = molecules if len(drawn) == len(molecules) else take(molecules, drawn)
-    hops = config.backbone.score_hops if config.model.family == "graphormer" else 1
+    hops = config.score.hops if config.model.family == "graphormer" else 1
     found = graph_store(molecules, config.data, hops=hops, laplacian=config.tokeniser.laplacian, kinds=kinds)
     left_out = [(molecules.names[row], why) for row, why in found.skipped]
     if len(found.kept) < len(molecules):

@@ -20,18 +20,7 @@ from isoform.molecules.graphormer.model import TRUNK
 from isoform.molecules.graphormer.official import ACTIVATIONS, official_config
 
 # What an official trunk may have otherwise than another.
-FREE = (
-    "dim",
-    "depth",
-    "heads",
-    "mlp_dim",
-    "score_ids",
-    "score_edge_ids",
-    "score_hops",
-    "score_matrices",
-    "score_reach",
-    "qkv_bias",
-)
+FREE = ("dim", "depth", "heads", "mlp_dim", "qkv_bias")
 
 
 def unsupported_by_official(config: MoleculesApp) -> list[str]:

@@ -61,7 +61,7 @@ def layout_of(config: MoleculesApp, layout: str, state: Mapping[str, Any] | None
     A pre-norm encoder's final_layer_norm, and fairseq's masked_lm_pooler, are stored and read by nothing.
     """
     backbone = config.backbone
-    heads, matrices = backbone.heads, backbone.score_matrices or backbone.score_hops
+    heads, matrices = backbone.heads, config.score.hop_matrices or config.score.hops
     node, bias = f"{ENCODER}.graph_node_feature", f"{ENCODER}.graph_attn_bias"
     out, scalar = HEADS["transformers" if layout == "transformers" else "fairseq"]
     hops = reshape((matrices * heads * heads, 1), (matrices, heads, heads))

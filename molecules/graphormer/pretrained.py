@@ -17,20 +17,20 @@ from isoform.core.domain import ImportedModel, InitialWeights
 from isoform.core.errors import UserError
 from isoform.core.pretrained.settings import TRAINING_KEYS, need, refuse_other, settings_of, table, widths_of
 from isoform.core.pretrained.source import Source, choose_layout, read_source
-from isoform.molecules.config import HeadConfig, ModelConfig, MoleculesApp, TokeniserConfig
+from isoform.molecules.config import HeadConfig, ModelConfig, MoleculesApp, ScoreConfig, TokeniserConfig
 from isoform.molecules.graphormer.export_official import export_official
 from isoform.molecules.graphormer.layout import ENCODER, HEADS, LAYER, LAYOUTS, SPARE, layout_of, trunk_layout
 from isoform.molecules.graphormer.model import TRUNK, Graphormer
 from isoform.molecules.graphormer.official import graphormer_settings
 
 # What a file can't tell and a setting may choose, beside what changes nothing in evaluation.
-CHOSEN = {"channel", "score_hops", "score_reach"} | TRAINING_KEYS
+CHOSEN = {"backbone": {"channel"} | TRAINING_KEYS, "score": {"hops", "reach"}}
 # What of the tokeniser changes nothing in evaluation, or how SMILES are featurised in front of it.
 FREE_TOKENISER = TRAINING_KEYS | {"hf_compat"}
 NOTES = {
-    "channel": "its activation: gelu, the official default (backbone.channel)",
-    "score_hops": "how long a path it reads: 5 bonds, the official default (backbone.score_hops)",
-    "score_reach": "beyond which distance atoms are hidden: none, as by default (backbone.score_reach)",
+    ("backbone", "channel"): "its activation: gelu, the official default (backbone.channel)",
+    ("score", "hops"): "how long a path it reads: 5 bonds, the official default (score.hops)",
+    ("score", "reach"): "beyond which distance atoms are hidden: none, as by default (score.reach)",
 }
 
 
@@ -91,36 +91,51 @@ def _tables(
 ) -> tuple[dict[str, Any], list[str]]:
     """What the tensors, then config.json and the settings say of each table; UserError where they disagree."""
     state, where = found.state, found.name
-    backbone, tokeniser, outputs = _shapes(state, kind, where)
+    have, outputs = _shapes(state, kind, where)
     if settings_of(config, "model").get("family", "graphormer") != "graphormer":
         raise UserError(f'model.family = "gt" is set, but {where} is a Graphormer: leave it out')
-    chosen = {key: value for key, value in settings_of(told, "backbone").items() if key in CHOSEN}
-    set_ = {key: value for key, value in settings_of(config, "backbone").items() if key in CHOSEN}
-    notes = [f"the file doesn't say {note}" for key, note in NOTES.items() if key not in {*chosen, *set_}]
-    for source, origin in ((told, "config.json says"), (config, "is set")):
-        _agree(source, origin, {**backbone, **(chosen if source is config else {})}, tokeniser, outputs, where)
+    chosen, asked = _choices(told), _choices(config)
+    notes = [f"the file doesn't say {note}" for key, note in NOTES.items() if key not in {*chosen, *asked}]
+    _agree(told, "config.json says", have, outputs, where)
+    _agree(config, "is set", have, outputs, where)
     if told is not None:  # config.json speaks of the function; a setting may change what training does
-        refuse_other("backbone", set_, chosen, where, TRAINING_KEYS)
+        for table_name in CHOSEN:
+            set_ = {key: value for (name, key), value in asked.items() if name == table_name}
+            theirs = {key: value for (name, key), value in chosen.items() if name == table_name}
+            refuse_other(table_name, set_, theirs, where, TRAINING_KEYS)
+    for (name, key), value in {**chosen, **asked}.items():
+        have[name][key] = value
     given = {**settings_of(told, "tokeniser"), **settings_of(config, "tokeniser")}
     kept = {key: value for key, value in given.items() if key in FREE_TOKENISER}
     head = {key: value for key, value in settings_of(config, "head").items() if key in TRAINING_KEYS}
-    trunk = table(BackboneConfig, {**backbone, **chosen, **set_}, where)
+    score = table(ScoreConfig, have["score"], where)
     tables: dict[str, Any] = {
         "model": ModelConfig(),
-        "backbone": trunk,
-        "tokeniser": table(TokeniserConfig, {**tokeniser, **kept}, where),
+        "backbone": table(BackboneConfig, have["backbone"], where),
+        "score": score,
+        "tokeniser": table(TokeniserConfig, {**have["tokeniser"], **kept}, where),
         "head": table(HeadConfig, {**head, "outputs": outputs}, where),
     }
-    if backbone["score_matrices"] < trunk.score_hops:
-        raise UserError(
-            f"{where}: holds matrices of {backbone['score_matrices']} hops, fewer than backbone.score_hops = "
-            f"{trunk.score_hops}"
-        )
+    if (score.hop_matrices or 0) < score.hops:
+        raise UserError(f"{where}: holds matrices of {score.hop_matrices} hops, fewer than score.hops = {score.hops}")
     return tables, notes
 
 
-def _shapes(state: Mapping[str, Tensor], kind: str, where: str) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """The tables' keys that the tensors tell. Raises UserError for shapes that make no Graphormer."""
+def _choices(config: MoleculesApp | None) -> dict[tuple[str, str], Any]:
+    """Of the keys in CHOSEN, those that somebody set."""
+    return {
+        (name, key): value
+        for name, keys in CHOSEN.items()
+        for key, value in settings_of(config, name).items()
+        if key in keys
+    }
+
+
+def _shapes(state: Mapping[str, Tensor], kind: str, where: str) -> tuple[dict[str, dict[str, Any]], int]:
+    """The tables' keys that the tensors tell, and how many outputs there are.
+
+    Raises UserError for shapes that make no Graphormer.
+    """
     bias, node, layer = (f"{ENCODER}.{name}" for name in ("graph_attn_bias", "graph_node_feature", "layers.0"))
     if f"{bias}.edge_dis_encoder.weight" not in state:
         raise UserError(
@@ -133,41 +148,59 @@ def _shapes(state: Mapping[str, Tensor], kind: str, where: str) -> tuple[dict[st
     degrees = [len(need(state, f"{node}.{n}_degree_encoder.weight", 2, where)) for n in ("in", "out")]
     if heads == 0 or dim % heads or stored == 0 or stored % heads**2:
         raise UserError(f"{where}: {heads} heads fit neither {dim} features nor {stored} numbers of hop matrices")
-    pre = f"{ENCODER}.final_layer_norm.weight" in state
+    layers = [int(match[1]) for name in state if (match := LAYER.match(name))]
     backbone = {
-        **{key: value for key, value in TRUNK.items() if key != "score_hops"},
-        "dim": dim, "depth": 1 + max((int(m[1]) for n in state if (m := LAYER.match(n))), default=-1), "heads": heads,
-        "mlp_dim": len(need(state, f"{layer}.fc1.weight", 2, where)), "order": "pre" if pre else "post",
-        "score_ids": distances, "score_matrices": stored // heads**2,
-        "score_edge_ids": len(need(state, f"{bias}.edge_encoder.weight", 2, where)),
-    }  # fmt: skip
+        **TRUNK,
+        "dim": dim,
+        "depth": 1 + max(layers, default=-1),
+        "heads": heads,
+        "mlp_dim": len(need(state, f"{layer}.fc1.weight", 2, where)),
+        "order": "pre" if f"{ENCODER}.final_layer_norm.weight" in state else "post",
+    }
+    score = {
+        "distance_ids": distances,
+        "bond_ids": len(need(state, f"{bias}.edge_encoder.weight", 2, where)),
+        "hop_matrices": stored // heads**2,
+    }
     attention = "in_proj_bias" if kind == "fairseq-old" else "q_proj.bias"
     if f"{layer}.self_attn.{attention}" not in state:
         backbone |= {"qkv_bias": False, "proj_bias": False}
     tokeniser = {
-        "atom_ids": rows, "degree_ids": degrees[0], "out_degree_ids": degrees[1],
+        "atom_ids": rows,
+        "degree_ids": degrees[0],
+        "out_degree_ids": degrees[1],
         "norm": f"{ENCODER}.emb_layer_norm.weight" in state,
-    }  # fmt: skip
+    }
     out = need(state, HEADS["transformers" if kind == "transformers" else "fairseq"][0], 2, where)
-    return backbone, tokeniser, len(out)
+    return {"backbone": backbone, "score": score, "tokeniser": tokeniser}, len(out)
 
 
-def _agree(
-    source: MoleculesApp | None, origin: str, backbone: dict[str, Any], tokeniser: dict[str, Any], outputs: int,
-    where: str,
-) -> None:  # fmt: skip
+def _agree(source: MoleculesApp | None, origin: str, have: dict[str, dict[str, Any]], outputs: int, where: str) -> None:
     """Raises UserError for a key of `source` that says something else than the tensors do."""
-    have = widths_of(table(BackboneConfig, backbone, where))
-    wanted = widths_of(table(BackboneConfig, {**backbone, **settings_of(source, "backbone")}, where))
-    pairs = [(f"backbone.{k}", wanted[k], have[k]) for k in settings_of(source, "backbone") if k not in CHOSEN]
-    plain = {**TokeniserConfig().model_dump(), **tokeniser}
-    free = {"dropout", "hf_compat", "bond_ids"}
-    pairs += [(f"tokeniser.{k}", v, plain[k]) for k, v in settings_of(source, "tokeniser").items() if k not in free]
-    head = {**HeadConfig().model_dump(), "outputs": outputs}
-    pairs += [(f"head.{k}", v, head[k]) for k, v in settings_of(source, "head").items() if k != "dropout"]
-    for key, value, has in pairs:
-        if value != has and not (key == "head.outputs" and value == 0):
-            raise UserError(f"{key} = {value!r} {origin}, but the weights of {where} have {has!r}")
+    said = {name: settings_of(source, name) for name in ("backbone", "score", "tokeniser", "head")}
+    if "hop_matrices" in said["score"]:
+        hops = said["score"].get("hops", ScoreConfig().hops)
+        said["score"]["hop_matrices"] = said["score"]["hop_matrices"] or hops
+    wanted = {**said, "backbone": widths_of(table(BackboneConfig, {**have["backbone"], **said["backbone"]}, where))}
+    stored = {
+        "backbone": widths_of(table(BackboneConfig, have["backbone"], where)),
+        "score": have["score"],
+        "tokeniser": {**TokeniserConfig().model_dump(), **have["tokeniser"]},
+        "head": {**HeadConfig().model_dump(), "outputs": outputs},
+    }
+    asked = {
+        "backbone": said["backbone"].keys() - CHOSEN["backbone"],
+        "score": said["score"].keys() - CHOSEN["score"],
+        "tokeniser": said["tokeniser"].keys() - FREE_TOKENISER - {"bond_ids"},
+        "head": said["head"].keys() - TRAINING_KEYS,
+    }
+    if said["head"].get("outputs") == 0:  # left to the data, or to the file
+        asked["head"] -= {"outputs"}
+    for name, keys in asked.items():
+        for key in sorted(keys):
+            value, has = wanted[name][key], stored[name][key]
+            if value != has:
+                raise UserError(f"{name}.{key} = {value!r} {origin}, but the weights of {where} have {has!r}")
 
 
 def initial_weights(source: str | Path | Source, config: MoleculesApp) -> InitialWeights:
@@ -176,12 +209,16 @@ def initial_weights(source: str | Path | Source, config: MoleculesApp) -> Initia
     Other outputs are no contradiction: a head of another size starts fresh. Matrices of hops beyond what the app's
     score holds are left out.
     """
-    opened, b = read_source(source), config.backbone
-    backbone = BackboneConfig(channel=b.channel, score_hops=b.score_hops, score_reach=b.score_reach)
-    asked = MoleculesApp(domain=config.domain, app=config.app, backbone=backbone)
+    opened, score = read_source(source), config.score
+    asked = MoleculesApp(
+        domain=config.domain,
+        app=config.app,
+        backbone=BackboneConfig(channel=config.backbone.channel),
+        score=ScoreConfig(hops=score.hops, reach=score.reach),
+    )
     imported = import_checkpoint(opened, None, asked)
     weights = {name: tensor for name, tensor in imported.weights.items() if not name.startswith("spare.")}
-    weights["backbone.score.hops"] = weights["backbone.score.hops"][: b.score_matrices or b.score_hops]
+    weights["backbone.score.hops"] = weights["backbone.score.hops"][: score.hop_matrices or score.hops]
     return InitialWeights(weights, opened.name, config.domain, imported.licence)
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
 from checks import assert_same_bits
 from golden.cases import Case
+from golden.losses import of_model, vision_loss
 from golden.official_settings import mae_settings
 from isoform.core.domain import ImportedModel
 from isoform.vision import DOMAIN
@@ -59,10 +59,10 @@ def mae_finetune(case: Case, tmp_path: Path) -> None:
     """MAE's fine-tuned ViT from a file as its trainer saves it, {"model": weights}."""
     file = tmp_path / "checkpoint.pth"
     torch.save({"model": case.weights}, file)
-    imported = import_checkpoint(file, "mae", mae_settings(case.config))
+    imported = import_checkpoint(file, "mae", mae_settings(of_model(case)))
     model = rebuilt(imported, case)
     logits = model(case.input["image"])
-    loss = F.cross_entropy(logits, case.input["label"].long())
+    loss = vision_loss(case, imported.config, model)
     loss.backward()
     grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     foreign = layout_of(imported.config, "mae", imported.portable).write(grads, check_zeros=False)

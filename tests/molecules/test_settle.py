@@ -28,8 +28,7 @@ def test_classes_are_counted(tmp_path):
 
 def test_an_own_app_gets_a_trunk_that_nobody_set_and_keeps_what_is_set(tmp_path):
     own = app(table(tmp_path / "m.csv"), auto=True, train={"epochs": "auto"})
-    fresh = own.model_copy(update={"backbone": type(own.backbone)(depth=3, score="graph", score_ids=512,
-                                                                  score_edge_ids=1537)})  # fmt: skip
+    fresh = own.model_copy(update={"backbone": type(own.backbone)(depth=3)})
     config, notes = settle(fresh)
     assert config.backbone.depth == 3 and config.backbone.dim == 64 and config.backbone.mlp_dim == 128
     assert isinstance(config.train.epochs, int) and config.train.patience

@@ -41,9 +41,9 @@ def inputs(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Our batch as the peer takes it."""
     n_batch, n = batch["valid"].shape
     return {
-        "input_nodes": batch["atoms"].long(), "input_edges": batch["edges"].long(),
+        "input_nodes": batch["atoms"].long(), "input_edges": batch["path_bond_ids"].long(),
         "attn_bias": torch.zeros(n_batch, n + 1, n + 1), "in_degree": batch["degree"].long(),
-        "out_degree": batch["degree"].long(), "spatial_pos": batch["distance"].long(),
+        "out_degree": batch["degree"].long(), "spatial_pos": batch["distance_ids"].long(),
         "attn_edge_type": torch.zeros(n_batch, n, n, 3, dtype=torch.long),
     }  # fmt: skip
 

@@ -104,9 +104,8 @@ def say_left_out(table: Table, findings: Findings) -> None:
     """Names the columns of no role that are no series, in one line."""
     named = [(name, reason) for name, reason in table.left_out if reason != "has no role"]
     if named:
-        shown = ", ".join(f"{name} ({reason})" for name, reason in named[:NAMED])
-        more = f" and {len(named) - NAMED:,} more" if len(named) > NAMED else ""
-        findings.say(f"columns left out: {shown}{more}")
+        shown = join_names([f"{name} ({reason})" for name, reason in named], NAMED)
+        findings.say(f"columns left out: {shown}")
     findings.data["columns_left_out"] = [{"column": name, "reason": reason} for name, reason in table.left_out]
 
 

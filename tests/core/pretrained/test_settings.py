@@ -24,7 +24,7 @@ from isoform.core.tokens import Tokens
 # Keys of a backbone that make another function. A new key of the schema belongs here or into TRAINING_KEYS.
 FUNCTION = {
     "dim", "depth", "heads", "kv_heads", "head_dim", "value_dim", "mlp_dim", "mixer", "channel", "score", "score_ids",
-    "score_edge_ids", "score_hops", "score_matrices", "score_reach", "scope", "causal", "qkv_bias", "proj", "proj_bias",
+    "score_gaussians", "causal", "qkv_bias", "proj", "proj_bias",
     "mlp_bias", "qk_norm", "mixer_norm", "gated", "mlp_norm", "norm", "eps", "norm_bias", "order", "layout", "branches",
     "condition", "cond_dim", "layer_scale_mlp", "layer_scale", "position", "final_norm", "memory",
 }  # fmt: skip

@@ -189,5 +189,5 @@ def _without_effect(t: VitTokeniserConfig, b: BackboneConfig, head: VitHeadConfi
     if b.norm == "rms":
         keys.add("backbone.norm_bias")
     if b.score == "none":
-        keys |= {"backbone.score_ids", "backbone.score_hops", "backbone.score_matrices"}
+        keys |= {"backbone.score_ids", "backbone.score_gaussians"}
     return keys
