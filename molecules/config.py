@@ -34,6 +34,9 @@ class DataConfig(Table):
     targets: Names | None = Field(None, description="the columns to predict; all numeric ones that are left if unset")
     label: str | None = Field(None, description="the column of names; a row's line otherwise")
     group: str | None = Field(None, description="a column: rows with the same entry (a series, a patent) share a split")
+    missing: Annotated[tuple[str | float, ...], Field(strict=False)] = Field(
+        (), description="words and numbers of a table that stand for no value, beside the usual words"
+    )
     weight: str | None = Field(None, description="a column of numbers: how much a row counts in training")
     task: Literal["auto", "regression", "binary", "multiclass"] = Field(
         "auto", description="binary: every target 0 or 1; multiclass: one target of classes"

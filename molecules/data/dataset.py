@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
+from isoform.core.data.splits import SPLITS
 from isoform.core.errors import UserError
 from isoform.core.supervised.scaling import TargetScaling
 from isoform.molecules.config import DataConfig, MoleculesApp
 from isoform.molecules.data.cache import graph_store
 from isoform.molecules.data.clean import clean, clean_and_split
-from isoform.molecules.data.columns import SPLITS
 from isoform.molecules.data.descriptors import descriptors
 from isoform.molecules.data.graphs import GraphStore
 from isoform.molecules.data.labelled import Labelled, take

@@ -101,9 +101,9 @@ def test_settings_that_do_not_fit(settings, words):
 def test_another_version_is_refused(monkeypatch):
     monkeypatch.setitem(qm9.SHA256, "qm9_part1.csv", "0" * 64)
     assert "pip install --force-reinstall qm9pack==1.0.3" in refusal(read_molecules, data(source="qm9"))
-    monkeypatch.setattr(qm9.importlib.metadata, "distribution", _missing)
+    monkeypatch.setattr(importlib.metadata, "distribution", _missing)
     assert "is not installed: pip install qm9pack==1.0.3" in refusal(read_molecules, data(source="qm9"))
 
 
 def _missing(name):
-    raise qm9.importlib.metadata.PackageNotFoundError(name)
+    raise importlib.metadata.PackageNotFoundError(name)
