@@ -17,18 +17,18 @@ import numpy as np
 import pandas as pd
 
 from isoform.core import api
-from isoform.core.cli.console import Console
 from isoform.core.data import writers
+from isoform.core.domain import Speaker
 from isoform.core.errors import UserError
-from isoform.timeseries import origin, outside, plots
-from isoform.timeseries.against import Duel, Theirs, Verdict
+from isoform.timeseries import inputs_for_run, origin, plots
 from isoform.timeseries.baselines.naive import SeasonalNaive
-from isoform.timeseries.data.series import Panel
+from isoform.timeseries.data.frequency import rows_a_season
+from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.windows import WindowData
+from isoform.timeseries.external_forecasts import ComparisonResult, ExternalForecasts, PairedComparison
 from isoform.timeseries.forecast import cells, texts_of
 from isoform.timeseries.predictor import Forecasts, TimeseriesPredictor
 from isoform.timeseries.refit import refitted
-from isoform.timeseries.settle import season_of
 from isoform.timeseries.significance import lags_for
 
 GROUPS = 8  # of steps in the table by lead, where there are more steps than that
@@ -37,7 +37,7 @@ _NUMBERS = 1 << 22  # of forecasts that are made at a time
 _MOST_ROWS = 20_000_000  # of --out
 
 
-def run_backtest(args: argparse.Namespace, console: Console) -> int:
+def run_backtest(args: argparse.Namespace, console: Speaker) -> int:
     """The command."""
     from isoform.timeseries import DOMAIN
 
@@ -97,15 +97,15 @@ def backtest(
             raise UserError(f"{name} {value}: should be at least 1")
     if lead > horizon:
         raise UserError(f"--lead {lead}: this run forecasts {horizon} steps; name one of them")
-    theirs = None if against is None else Theirs(against, panel)
+    theirs = None if against is None else ExternalForecasts(against, panel)
     windows = predictor.windows(panel)
     times, origins = _origins(predictor, panel, step, start)
-    units = outside.units_of(panel, predictor.portable)
+    units = inputs_for_run.units_of(panel, predictor.state)
     found = Backtest(panel, windows, lead, step, len(times), refit, predictor.wanted_levels(None), units, keep)
     if keep and len(origins) * (horizon - lead + 1) * len(panel.variates) > _MOST_ROWS:
         raise UserError(f"--out: more than {_MOST_ROWS:,} forecasts; choose a larger --step")
-    naive = SeasonalNaive(predictor.portable.get("season") or season_of(predictor.config.data, panel.freq))
-    duel = None if theirs is None else Duel(len(times), windows.spread_units())
+    naive = SeasonalNaive(predictor.state.season or rows_a_season(panel.freq, predictor.config.data.season))
+    duel = None if theirs is None else PairedComparison(len(times), windows.spread_units())
     run = predictor.model
     try:
         for part in track(_parts(origins, horizon * len(panel.variates), refit), "forecasting"):
@@ -138,7 +138,7 @@ def _origins(
     predictor: TimeseriesPredictor, panel: Panel, step: int, start: str | pd.Timestamp | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """([T] instants that are forecast first, [n, 3] number of the instant, series and row), in order of time."""
-    fitted = predictor.portable.get("fitted_until")
+    fitted = predictor.state.fitted_until
     context, horizon = predictor.context, predictor.horizon
     found = []
     last = None
@@ -198,7 +198,7 @@ class Backtest:
     levels: tuple[float, ...]
     units: list[str]
     keep: bool = False
-    verdict: Verdict | None = None
+    verdict: ComparisonResult | None = None
     fitted: int = 0  # the origin of the last refit
     judged: int = 0  # windows
     sums: dict[str, np.ndarray] = field(default_factory=dict)  # [H - lead + 1, V]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from isoform.core.config.schema import AppConfig
 from isoform.timeseries.config import TimeseriesApp
 
 # data.source -> what it is, where it comes from; variates and calendar marks by app name below.
@@ -20,9 +19,8 @@ SOURCES = {
 VARIATES = {"pedestrians": 18, "ett-hour": 7, "ett-minute": 7, "solar": 137}
 
 
-def describe(config: AppConfig, detail: bool = True) -> dict[str, Any]:
+def describe(config: TimeseriesApp, *, detail: bool = True) -> dict[str, Any]:
     """Rows to show: data, model, parameters, source; with `detail` (which imports torch) attention too."""
-    assert isinstance(config, TimeseriesApp)
     data, source = SOURCES[config.data.source]
     m, b = config.model, config.backbone
     if config.auto:

@@ -20,13 +20,12 @@ n windows, H steps, V variates, Q quantile levels, S series.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from isoform.core.domain import Tally
+from isoform.core.domain import MetricAccumulator
 from isoform.timeseries.conformal import Calibration
 from isoform.timeseries.data.splits import borders_of
 
@@ -39,7 +38,7 @@ _CHUNK = 1 << 18  # values that are worked on at a time: as many as fit into a p
 _BLOCK = 64 << 20  # bytes of rows that are read at a time
 
 
-class ForecastTally(Tally):
+class ForecastAccumulator(MetricAccumulator):
     """Errors by step and variate of one split's windows.
 
     `levels` are those of the quantiles that are added, `season` the rows a season of MASE and `scale_units` [S, V] its
@@ -221,19 +220,13 @@ def _seen(part: Mapping[str, np.ndarray]) -> np.ndarray | None:
     return ~missing if missing.any() else None
 
 
-_SCALES: weakref.WeakKeyDictionary[WindowData, dict[int, np.ndarray]] = weakref.WeakKeyDictionary()
-
-
 def seasonal_scale(data: WindowData, season: int) -> np.ndarray:
     """[S, V] mean |y(t) - y(t - season)| over the training rows, in the data's units: the denominators of MASE.
 
     Pairs with a missing value don't count; NaN where there is no pair. A series with no more training rows than a
-    season is compared with the row before. Worked out once for the same data.
+    season is compared with the row before. Reads the training rows through.
     """
-    known = _SCALES.setdefault(data, {})
-    if season not in known:
-        known[season] = np.stack([_scale_of(data, series, stop, season) for series, stop in training_rows(data)])
-    return known[season]
+    return np.stack([_scale_of(data, series, stop, season) for series, stop in training_rows(data)])
 
 
 def training_rows(data: WindowData) -> list[tuple[int, int]]:

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.timeseries.data.calendar import stamps_of
+from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.rows import variable_of
-from isoform.timeseries.data.series import Panel
-from isoform.timeseries.outside import columns_of, dataset, listed
+from isoform.timeseries.inputs_for_run import SHOWN, columns_of, dataset
 
 
 def origin_of(panel: Panel, number: int, start: str | pd.Timestamp | None, context: int) -> int:
@@ -148,7 +148,7 @@ def refuse_short_future(panel: Panel, number: int, context: int, asked: bool) ->
             ends.setdefault(until, []).append(name)
     if ends:
         who = str(one.attrs.get("id") or panel.origin)
-        said = "; ".join(f"{listed(names)}: {until}" for until, names in ends.items())
+        said = "; ".join(f"{join_names(names, SHOWN)}: {until}" for until, names in ends.items())
         how = "the file of --future is too short" if asked else "give them with --future FILE, or as further rows"
         first, last = (text_of(panel, time[k]) for k in (context, -1))
         raise UserError(f"{who}: a forecast from {first} to {last} needs known covariates ({said}); {how}")

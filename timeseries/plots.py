@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from isoform.core.report.drawing import INK, label, short
-from isoform.timeseries.data.series import Panel
+from isoform.timeseries.data.panel import Panel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,15 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isoform.core.errors import UserError
-from isoform.molecules.data.prepare import load_molecules
 from isoform.molecules.data.read import read_molecules
-from isoform.molecules.data.zinc import read_pickle
+from isoform.molecules.data.zinc import MOLECULES, read_pickle
 
-from .miniatures import PARTS, SMILES, data, refusal, zinc
+from .miniatures import PARTS, SMILES, data, load_molecules, refusal, zinc
 
 
 def read(root, name="zinc12k", **settings):
-    return read_molecules(data(name=name, root=root, **settings))
+    return read_molecules(data(source=name, root=root, **settings))
 
 
 def graphs_of(found):
@@ -48,7 +47,7 @@ def test_the_12_thousand_and_all_are_told_apart(tmp_path):
     everything = read(tmp_path, "zinc-full")
     assert graphs_of(found) == [graphs_of(everything)[k] for k in rows]
     assert found.sha256 != everything.sha256 and found.origin == "ZINC-12k"
-    prepared = load_molecules(data(name="zinc12k", root=tmp_path, split="given"))
+    prepared = load_molecules(data(source="zinc12k", root=tmp_path, split="given"))
     assert len(prepared) == 16 and "graphs without SMILES aren't compared for duplicates" in prepared.findings
 
 
@@ -85,7 +84,7 @@ def test_a_missing_file_is_named_with_its_source(tmp_path):
     assert f"{root / 'raw' / 'val.index'}: no such file" in said and "benchmarking-gnns" in said
     (root / "raw" / "val.pickle").unlink()
     assert "val.pickle: no such file" in refusal(lambda: read(root, "zinc-full"))
-    assert "data.root is not set" in refusal(read_molecules, data(name="zinc12k"))
+    assert "data.root is not set" in refusal(read_molecules, data(source="zinc12k"))
 
 
 @pytest.mark.parametrize(
@@ -135,6 +134,32 @@ def test_a_pickle_cannot_change_our_functions_or_ask_for_all_memory(tmp_path):
     for content in (b"", b"\x80\x02}.", b"\x80\x02]", b"garbage", b"\x80\x02(K\x01Qa."):
         path.write_bytes(content)
         refusal(read_pickle, path)
+
+
+@pytest.mark.parametrize("name", ["%s.__globals__", "%s.content", "%s.__class__", "__init__", "%s "])
+def test_an_allowed_name_leads_to_nothing_else(tmp_path, name):
+    path = tmp_path / "x.pickle"
+    assert MOLECULES.strict and len(MOLECULES.functions) == 4 and not MOLECULES.values
+    for module, known in MOLECULES.functions:
+        text = (name % known if "%" in name else name).encode()
+        names = b"\x8c" + bytes([len(module)]) + module.encode() + b"\x8c" + bytes([len(text)]) + text
+        path.write_bytes(b"\x80\x04]" + names + b"\x93)Ra.")
+        assert f"it names {module}.{text.decode().strip()}" in refusal(read_pickle, path)
+
+
+def test_a_tensor_takes_no_state_and_an_array_is_not_on_the_list(tmp_path):
+    path = tmp_path / "x.pickle"
+    call, args = torch.arange(6).__reduce_ex__(2)
+    for state in ((1, (1 << 20,), np.dtype("i8"), False, b""), {"x": 1}):
+
+        class Stated:
+            def __reduce__(self, state=state):
+                return call, args, state
+
+        path.write_bytes(pickle.dumps([Stated()], 3))
+        assert "holds more than molecules" in refusal(read_pickle, path)
+    path.write_bytes(pickle.dumps([np.arange(3)], 3))
+    assert "it names numpy" in refusal(read_pickle, path)
 
 
 def read_pickle_works(folder):

@@ -5,7 +5,7 @@ import pandas as pd
 import xarray as xr
 
 from isoform.timeseries.config import TimeseriesApp
-from isoform.timeseries.data.series import Panel
+from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.windows import WindowData
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from isoform.timeseries.config import TimeseriesApp
-from isoform.timeseries.data.series import Panel
+from isoform.timeseries.data.panel import Panel
 
 
 def series(target, *, freq="h", start="2024-01-01", past=None, known=None, static=None, id=""):

@@ -18,17 +18,16 @@ from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.axis import Axis, make_axis, taker
 from isoform.timeseries.data.columns import (
     Roles,
-    Table,
     assign,
     encode,
-    find_time,
     numbers_of,
     say_left_out,
     time_by_content,
-    unit_in,
 )
-from isoform.timeseries.data.series import Findings, Panel
+from isoform.timeseries.data.names import find_time
+from isoform.timeseries.data.panel import Findings, Panel
 from isoform.timeseries.data.stamps import Stamps, parse_stamps, unit_of
+from isoform.timeseries.data.table import Table
 
 MOST_CELLS = 2**29  # of a grid in memory: 4 GiB as float64
 MOST_VARIATES = 2_000  # ids that data.panel = "auto" makes variates of
@@ -50,8 +49,6 @@ def panel_of(table: Table, data: DataConfig, findings: Findings, source: Source)
     In variates mode the columns of a long file are called "ID/COLUMN", or "ID" where there is one target only; a
     covariate that is the same for all ids stays one column of its own name. Raises UserError for every mistake.
     """
-    if not len(table.frame):
-        raise UserError(f"{table.where}: has a head but no rows")
     time, stamps = _stamps(table, data, findings)
     roles = assign(table, data, time)
     if data.targets is None:
@@ -65,7 +62,7 @@ def panel_of(table: Table, data: DataConfig, findings: Findings, source: Source)
     filled = ~np.isnan(values[:, : len(roles.targets)])
     if roles.targets and not filled.any():
         raise UserError(f"{table.where}: no cell of the target columns holds a number; set data.targets")
-    units = {name: table.units.get(name) or unit_in(name) for name in roles.targets}
+    units = {name: table.unit(name) for name in roles.targets}
     if codes is None:
         static = _static(table, roles, None, [])
         series = [_wide(axis, values, roles, units, static[0], data, table.where)]
@@ -75,6 +72,8 @@ def panel_of(table: Table, data: DataConfig, findings: Findings, source: Source)
             series = [_variates(axis, values, roles, ids, units, static, data, table.where)]
         else:
             series = _series(axis, values, roles, ids, units, static, data, findings)
+    for finding in [] if table.source is None else table.source.findings:
+        findings.say(str(finding))
     report(axis, data, findings)
     return Panel(
         series=tuple(series), freq=axis.freq, tz=axis.tz, origin=source.origin, licence=source.licence,

@@ -23,10 +23,12 @@ from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.assemble import last_row, make_series, report
 from isoform.timeseries.data.axis import Axis, make_axis
-from isoform.timeseries.data.columns import Roles, Table, assign, say_left_out, unit_in
-from isoform.timeseries.data.read import check_size, file_digest
-from isoform.timeseries.data.series import Findings, Panel
+from isoform.timeseries.data.columns import Roles, assign, say_left_out
+from isoform.timeseries.data.names import unit_in
+from isoform.timeseries.data.panel import Findings, Panel
+from isoform.timeseries.data.source_file import check_size, file_digest
 from isoform.timeseries.data.stamps import parse_stamps
+from isoform.timeseries.data.table import Table
 
 _HASHED_BYTES = 2**30  # of a larger store, only metadata, names and sizes are hashed
 _BLOCK = 4096  # steps between scattered rows that are still read in one go

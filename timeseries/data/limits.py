@@ -9,7 +9,7 @@ import pandas as pd
 
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
-from isoform.timeseries.data.series import Panel
+from isoform.timeseries.data.panel import Panel
 
 
 def between(panel: Panel, data: DataConfig) -> Panel:

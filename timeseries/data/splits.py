@@ -10,7 +10,7 @@ import pandas as pd
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.calendar import stamps_of
-from isoform.timeseries.data.series import Panel
+from isoform.timeseries.data.panel import Panel
 
 SPLITS = ("train", "val", "test")
 _MONTH = 30 * 24  # rows an hour long

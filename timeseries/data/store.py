@@ -19,10 +19,11 @@ import xarray as xr
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.assemble import Source, panel_of
-from isoform.timeseries.data.columns import Table, find_time
 from isoform.timeseries.data.disk import Field, read_streamed, readable, store_digest
-from isoform.timeseries.data.read import check_size, file_digest
-from isoform.timeseries.data.series import Findings, Panel
+from isoform.timeseries.data.names import find_time
+from isoform.timeseries.data.panel import Findings, Panel
+from isoform.timeseries.data.source_file import check_size, file_digest
+from isoform.timeseries.data.table import Table
 
 STREAM_BYTES = 2**30  # data.stream = "auto": larger targets of a Zarr store stay on the disk
 MOST_CHUNK_BYTES = 2**30

@@ -19,9 +19,9 @@ from isoform.core.errors import UserError
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.data import calendar, holidays
 from isoform.timeseries.data.fill import fill
+from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.rows import STORED, DiskRows, MemoryRows, Part, Reader, is_streamed, survey, variable_of
 from isoform.timeseries.data.scaling import Moments, Scaling
-from isoform.timeseries.data.series import Panel
 from isoform.timeseries.data.splits import SPLITS, Index, borders_of, origins
 
 

@@ -57,6 +57,26 @@ class Panel:
         """Names of the targets."""
         return [str(name) for name in self.first.variate.values]
 
+    @property
+    def rows(self) -> list[int]:
+        """Rows with targets of each series."""
+        return [int(series.attrs["rows"]) for series in self.series]
+
+    @property
+    def most_rows(self) -> int:
+        """Of the longest series."""
+        return max(self.rows)
+
+    @property
+    def all_rows(self) -> int:
+        """Of all series together."""
+        return sum(self.rows)
+
+    @property
+    def units(self) -> list[str]:
+        """Of the variates, "" where unknown; empty where the panel has no units at all."""
+        return [str(unit) for unit in self.first["units"].values] if "units" in self.first.coords else []
+
     def names(self, kind: str) -> list[str]:
         """Names along "variate", "past", "known" or "static"."""
         return [str(name) for name in self.first[kind].values] if kind in self.first.coords else []

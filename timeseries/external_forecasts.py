@@ -16,9 +16,10 @@ import pandas as pd
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data import read
-from isoform.timeseries.data.columns import find_time
-from isoform.timeseries.data.series import Panel
+from isoform.timeseries.data.names import find_time
+from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.stamps import parse_stamps
+from isoform.timeseries.data.table import read_columns
 from isoform.timeseries.significance import Comparison, diebold_mariano, holm
 
 # Names that a column may have, ours first.
@@ -29,7 +30,7 @@ _ID = ("id", "item_id")
 _SURE = 0.05
 
 
-class Theirs:
+class ExternalForecasts:
     """Forecasts in a file: stamp, variate and value; id where there are several series, and origin if it is known.
 
     A wide file (a column a variate) will do. `origin` is the last stamp that a forecast knew; a forecast without one is
@@ -73,9 +74,9 @@ class Theirs:
 
     def _table(self) -> pd.DataFrame:
         kind, settings = read.kind_of(self.path), DataConfig(path=str(self.path))
-        if kind not in ("csv", "parquet"):
-            raise UserError(f"{self.path}: --against reads .csv and .parquet")
-        table = read.read_csv(self.path, settings) if kind == "csv" else read.read_parquet(self.path)
+        if kind in ("netcdf", "zarr"):
+            raise UserError(f"{self.path}: --against reads .csv, .parquet and .xlsx")
+        table = read_columns(self.path, settings)
         frame = table.frame
         origin = _named(frame, _ORIGIN)
         time = find_time([name for name in map(str, frame) if name != origin], settings, table.where)
@@ -207,7 +208,7 @@ def _few(frame: pd.DataFrame) -> str:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ComparisonResult:
     """What came out of a comparison on the cells that both forecast."""
 
     cells: int
@@ -255,7 +256,7 @@ def _json(one: Comparison) -> dict[str, Any]:
     }  # fmt: skip
 
 
-class Duel:
+class PairedComparison:
     """Sums over windows of our errors and theirs, on the values that both forecast and that came."""
 
     def __init__(self, origins: int, spread_V: np.ndarray) -> None:
@@ -272,7 +273,7 @@ class Duel:
         self.count[origin] += both.sum(0)
         self.sums += [[error.sum(), (error**2).sum()] for error in errors]
 
-    def verdict(self, lags: int) -> Verdict:
+    def verdict(self, lags: int) -> ComparisonResult:
         """Raises UserError where nothing was forecast by both."""
         cells = int(self.count.sum())
         if not cells:
@@ -282,7 +283,7 @@ class Duel:
             pooled_T = self.difference.sum(1) / self.count.sum(1)
             skill_mae, skill_mse = 1 - self.sums[0] / self.sums[1]
         variates = tuple(diebold_mariano(column, lags) for column in each_TV.T)
-        return Verdict(
+        return ComparisonResult(
             cells, float(skill_mae), float(1 - np.sqrt(max(1 - skill_mse, 0))), diebold_mariano(pooled_T, lags),
             variates, holm([one.p for one in variates]),
         )  # fmt: skip
