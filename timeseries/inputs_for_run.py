@@ -209,8 +209,8 @@ def _aligned(
         _refuse_other_variates(panel, config, state)
         new = [name for name in chosen if name not in set(wanted)]
         line = (
-            f"{len(new):,} of {len(chosen):,} variates are new to this run ({join_names(new, SHOWN)}): forecast unseen, each on "
-            "the scale of its own first rows"
+            f"{len(new):,} of {len(chosen):,} variates are new to this run ({join_names(new, SHOWN)}): forecast unseen, "
+            "each on the scale of its own first rows"
         )
         if new and line not in panel.findings.lines:
             panel.findings.say(line, unseen_variates=new)
