@@ -48,9 +48,16 @@ def run_backtest(args: argparse.Namespace, console: Speaker) -> int:
         warnings.simplefilter("always", UserWarning)
         panel = predictor.read(args.file)
         found = backtest(
-            predictor, panel, step=args.step, lead=args.lead, refit=args.refit, start=args.start,
-            against=args.against, keep=args.out is not None, track=console.track,
-        )  # fmt: skip
+            predictor,
+            panel,
+            step=args.step,
+            lead=args.lead,
+            refit=args.refit,
+            start=args.start,
+            against=args.against,
+            keep=args.out is not None,
+            track=console.track,
+        )
     for line in dict.fromkeys([*panel.findings.lines, *(str(one.message) for one in said)]):
         console.warn(line)
     if args.out is not None:
@@ -72,10 +79,17 @@ def run_backtest(args: argparse.Namespace, console: Speaker) -> int:
 
 
 def backtest(
-    predictor: TimeseriesPredictor, data: Any, *, step: int | None = None, lead: int = 1, refit: int | None = None,
-    start: str | pd.Timestamp | None = None, against: str | Path | None = None, keep: bool = False,
+    predictor: TimeseriesPredictor,
+    data: Any,
+    *,
+    step: int | None = None,
+    lead: int = 1,
+    refit: int | None = None,
+    start: str | pd.Timestamp | None = None,
+    against: str | Path | None = None,
+    keep: bool = False,
     track: Callable[[Sequence[Any], str], Iterable[Any]] = lambda parts, doing: parts,
-) -> Backtest:  # fmt: skip
+) -> Backtest:
     """Forecasts of `data` (what `predictor.read` takes) from every `step`-th row on, beside what came.
 
     step     rows from one origin to the next, the horizon if None
@@ -114,10 +128,14 @@ def backtest(
                 with tempfile.TemporaryDirectory() as folder:
                     predictor.use(
                         refitted(
-                            predictor.config, predictor.model, panel, windows.scaling, times[found.fitted],
+                            predictor.config,
+                            predictor.model,
+                            panel,
+                            windows.scaling,
+                            times[found.fitted],
                             Path(folder) / "run",
                         )
-                    )  # fmt: skip
+                    )
             pairs = part[:, 1:]
             forecasts = predictor.run(windows, pairs, found.levels)
             usual = windows.to_units(naive.predict(windows, pairs))
@@ -212,9 +230,12 @@ class Backtest:
         seen = np.isfinite(truth)
         error = np.where(seen, mean - truth, 0)
         found = {
-            "count": seen, "absolute": np.abs(error), "squared": error**2, "bias": error,
+            "count": seen,
+            "absolute": np.abs(error),
+            "squared": error**2,
+            "bias": error,
             "usual": np.where(seen, np.abs(usual_nHV[:, cut] - truth), 0),
-        }  # fmt: skip
+        }
         if made.quantiles_nHVQ is not None and self.interval is not None:
             low, high = (made.quantiles_nHVQ[:, cut, :, q] for q in self.interval)
             found["inside"] = seen & (low <= truth) & (truth <= high)
@@ -244,10 +265,12 @@ class Backtest:
             count = s["count"].sum()
             scaled = (s["absolute"] / spread).sum()
             found = {
-                "unit_mae": s["absolute"].sum() / count, "unit_rmse": np.sqrt(s["squared"].sum() / count),
-                "unit_bias": s["bias"].sum() / count, "mae": scaled / count,
+                "unit_mae": s["absolute"].sum() / count,
+                "unit_rmse": np.sqrt(s["squared"].sum() / count),
+                "unit_bias": s["bias"].sum() / count,
+                "mae": scaled / count,
                 "skill_seasonal_naive": 1 - scaled / (s["usual"] / spread).sum(),
-            }  # fmt: skip
+            }
             if self.interval is not None and "inside" in s:
                 low, high = (self.levels[q] for q in self.interval)
                 found[f"coverage_{100 * (high - low):.4g}"] = s["inside"].sum() / count
@@ -291,12 +314,16 @@ class Backtest:
         steps = range(self.lead, self.windows.horizon + 1)
         names = self.panel.variates
         return {
-            "windows": self.judged, "origins": self.origins, "step": self.step, "lead": self.lead, "refit": self.refit,
+            "windows": self.judged,
+            "origins": self.origins,
+            "step": self.step,
+            "lead": self.lead,
+            "refit": self.refit,
             "metrics": self._figures(slice(None), slice(None)),
             "by_step": {str(k): self._figures(slice(i, i + 1), slice(None)) for i, k in enumerate(steps)},
             "by_variate": {name: self._figures(slice(None), slice(v, v + 1)) for v, name in enumerate(names)},
             "against": None if self.verdict is None else self.verdict.to_json(names),
-        }  # fmt: skip
+        }
 
     def columns(self, *, texts: bool = True) -> dict[str, Any]:
         """id, origin (the last stamp known), stamp, variate, lead, mean, q0.1, ..., truth (what came) of each one kept.
@@ -315,7 +342,7 @@ class Backtest:
             "variate": np.tile(np.array(self.panel.variates, dtype=object), n * steps),
             "lead": np.tile(np.arange(self.lead, self.windows.horizon + 1).repeat(variates), n),
             "mean": np.concatenate([one.mean_nHV for one in made]).ravel(),
-        }  # fmt: skip
+        }
         for q, level in enumerate(self.levels):
             columns[f"q{level:g}"] = np.concatenate([one.quantiles_nHVQ[..., q] for one in made]).ravel()
         value = np.concatenate(truth).ravel()

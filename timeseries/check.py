@@ -108,24 +108,49 @@ def _facts(panel: Panel, found: Survey) -> dict[str, Any]:
     ]
     units = panel.units or [""] * len(panel.variates)
     columns = zip(
-        panel.variates, units, found.least, found.most, found.mean, found.deviation, found.missing, found.stuck,
-        found.outside, strict=True,
-    )  # fmt: skip
+        panel.variates,
+        units,
+        found.least,
+        found.most,
+        found.mean,
+        found.deviation,
+        found.missing,
+        found.stuck,
+        found.outside,
+        strict=True,
+    )
     return {
-        "origin": panel.origin, "licence": panel.licence, "sha256": panel.sha256, "freq": panel.freq, "tz": panel.tz,
-        "series": len(panel.series), "rows": found.rows,
-        "first": str(min(one[0] for one in times)), "last": str(max(one[1] for one in times)),
-        "past": panel.names("past"), "known": panel.names("known"), "static": panel.names("static"),
+        "origin": panel.origin,
+        "licence": panel.licence,
+        "sha256": panel.sha256,
+        "freq": panel.freq,
+        "tz": panel.tz,
+        "series": len(panel.series),
+        "rows": found.rows,
+        "first": str(min(one[0] for one in times)),
+        "last": str(max(one[1] for one in times)),
+        "past": panel.names("past"),
+        "known": panel.names("known"),
+        "static": panel.names("static"),
         "known_ahead": max(series.sizes["time"] - int(series.attrs["rows"]) for series in panel),
         "variates": {
-            name: {"unit": str(unit), "min": _number(low), "max": _number(high), "mean": _number(mean),
-                   "std": _number(std), "missing": round(float(gone), 6), "longest_run": int(run), "outside": int(out)}
+            name: {
+                "unit": str(unit),
+                "min": _number(low),
+                "max": _number(high),
+                "mean": _number(mean),
+                "std": _number(std),
+                "missing": round(float(gone), 6),
+                "longest_run": int(run),
+                "outside": int(out),
+            }
             for name, unit, low, high, mean, std, gone, run, out in columns
         },
         "constant": [n for n, same in zip(panel.variates, found.constant, strict=True) if same],
         "empty": [n for n, count in zip(panel.variates, found.count, strict=True) if not count],
-        "findings": list(panel.findings.lines), "reading": dict(panel.findings.data),
-    }  # fmt: skip
+        "findings": list(panel.findings.lines),
+        "reading": dict(panel.findings.data),
+    }
 
 
 def _number(value: float) -> float | None:
@@ -138,8 +163,9 @@ def _spans(panel: Panel, cuts: Sequence[Borders]) -> dict[str, list[str]]:
     for split in SPLITS:
         ends = [
             panel.local(pd.DatetimeIndex(series["time"].values[[cut[split][0], cut[split][1] - 1]]))
-            for series, cut in zip(panel, cuts, strict=True) if cut[split][1] > cut[split][0]
-        ]  # fmt: skip
+            for series, cut in zip(panel, cuts, strict=True)
+            if cut[split][1] > cut[split][0]
+        ]
         if ends:
             spans[split] = [str(min(one[0] for one in ends)), str(max(one[1] for one in ends))]
     return spans

@@ -141,10 +141,11 @@ class ExternalForecasts:
                 f"{self.panel.origin}; it has {_few(frame)}"
             )
         return {
-            "at": np.tile(rows, len(wide)), "series": np.tile(series, len(wide)),
+            "at": np.tile(rows, len(wide)),
+            "series": np.tile(series, len(wide)),
             "variate": np.repeat([places[name] for name in wide], len(rows)),
             "value": np.concatenate([_numbers(frame[name]) for name in wide]),
-        }  # fmt: skip
+        }
 
     def _instants(
         self, columns: Sequence[pd.Series], long: dict[str, np.ndarray], where: str
@@ -159,9 +160,12 @@ class ExternalForecasts:
         wall = pd.DatetimeIndex(time)
         first, second = (
             wall.tz_localize(self.panel.tz, ambiguous=np.full(len(wall), summer), nonexistent="NaT")
-            .tz_convert("UTC").tz_localize(None).to_numpy().astype("M8[ns]")
+            .tz_convert("UTC")
+            .tz_localize(None)
+            .to_numpy()
+            .astype("M8[ns]")
             for summer in (True, False)
-        )  # fmt: skip
+        )
         return first, second
 
     def _in_order(
@@ -245,15 +249,22 @@ class ComparisonResult:
         """The same as JSON."""
         each = zip(variates, self.variates, self.adjusted, strict=True)
         return {
-            "values": self.cells, "skill_mae": self.skill_mae, "skill_rmse": self.skill_rmse, **_json(self.pooled),
+            "values": self.cells,
+            "skill_mae": self.skill_mae,
+            "skill_rmse": self.skill_rmse,
+            **_json(self.pooled),
             "by_variate": {name: {**_json(one), "p_holm": float(p)} for name, one, p in each},
-        }  # fmt: skip
+        }
 
 
 def _json(one: Comparison) -> dict[str, Any]:
     return {
-        "diebold_mariano": one.statistic, "p": one.p, "origins": one.n, "lags": one.lags, "mean_difference": one.mean,
-    }  # fmt: skip
+        "diebold_mariano": one.statistic,
+        "p": one.p,
+        "origins": one.n,
+        "lags": one.lags,
+        "mean_difference": one.mean,
+    }
 
 
 class PairedComparison:
@@ -284,6 +295,10 @@ class PairedComparison:
             skill_mae, skill_mse = 1 - self.sums[0] / self.sums[1]
         variates = tuple(diebold_mariano(column, lags) for column in each_TV.T)
         return ComparisonResult(
-            cells, float(skill_mae), float(1 - np.sqrt(max(1 - skill_mse, 0))), diebold_mariano(pooled_T, lags),
-            variates, holm([one.p for one in variates]),
-        )  # fmt: skip
+            cells,
+            float(skill_mae),
+            float(1 - np.sqrt(max(1 - skill_mse, 0))),
+            diebold_mariano(pooled_T, lags),
+            variates,
+            holm([one.p for one in variates]),
+        )

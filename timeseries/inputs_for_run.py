@@ -87,10 +87,19 @@ def read_future(source: Any, config: TimeseriesApp, state: TimeseriesState, pane
             "--future out"
         )
     own = config.data.model_copy(
-        update={**_FREE, "targets": (), "past": (), "static": (), "drop": (), "freq": panel.freq,
-                "tz": panel.tz or config.data.tz, "holidays": None, "stream": "memory",
-                "path": str(source) if isinstance(source, (str, Path)) else None}
-    )  # fmt: skip
+        update={
+            **_FREE,
+            "targets": (),
+            "past": (),
+            "static": (),
+            "drop": (),
+            "freq": panel.freq,
+            "tz": panel.tz or config.data.tz,
+            "holidays": None,
+            "stream": "memory",
+            "path": str(source) if isinstance(source, (str, Path)) else None,
+        }
+    )
     try:
         found = _read(source, own)
     except UserError:
@@ -109,9 +118,11 @@ def _roles(source: Any, config: TimeseriesApp, state: TimeseriesState) -> DataCo
     """The run's table `data` for another file: roles by the run's names, its frequency and zone."""
     data = config.data
     changes: dict[str, Any] = {
-        **_FREE, "freq": state.freq or data.freq, "tz": data.tz or state.tz,
+        **_FREE,
+        "freq": state.freq or data.freq,
+        "tz": data.tz or state.tz,
         "panel": state.panel or data.panel,
-    }  # fmt: skip
+    }
     if isinstance(source, (str, Path)):
         changes["path"] = str(source)
         kind = _BENCHMARKS.get(Path(source).suffix.lower())
@@ -147,9 +158,13 @@ def _table(source: Any, data: DataConfig) -> Table | None:
 
 
 def _other_columns(
-    source: Any, data: DataConfig, config: TimeseriesApp, state: TimeseriesState, known_elsewhere: bool,
+    source: Any,
+    data: DataConfig,
+    config: TimeseriesApp,
+    state: TimeseriesState,
+    known_elsewhere: bool,
     error: UserError,
-) -> Panel:  # fmt: skip
+) -> Panel:
     """A second look at a file that lacks something: known covariates that are given elsewhere, or all variates.
 
     Raises UserError: `error`, or that the rows are further apart than the run's.
@@ -230,10 +245,14 @@ def _refuse_other_variates(panel: Panel, config: TimeseriesApp, state: Timeserie
     The variates of an imported checkpoint have no names: as many of them will do, in their order.
     """
     count = len(names_of(state, "target"))
-    keys = [key for key, on in (
-        ('model.normalise = "revin"', config.model.normalise == "revin"),
-        ("tokeniser.identity", config.tokeniser.identity),
-    ) if on]  # fmt: skip
+    keys = [
+        key
+        for key, on in (
+            ('model.normalise = "revin"', config.model.normalise == "revin"),
+            ("tokeniser.identity", config.tokeniser.identity),
+        )
+        if on
+    ]
     nameless = state.scaling is None and len(panel.variates) == count
     if keys and not nameless:
         raise UserError(
@@ -243,9 +262,14 @@ def _refuse_other_variates(panel: Panel, config: TimeseriesApp, state: Timeserie
 
 
 def dataset(
-    time: np.ndarray, target: Any, variates: Sequence[str], kinds: Mapping[str, Sequence[str]],
-    values: Mapping[str, Any], attrs: Mapping[Any, Any], units: Mapping[str, str] | None = None,
-) -> xr.Dataset:  # fmt: skip
+    time: np.ndarray,
+    target: Any,
+    variates: Sequence[str],
+    kinds: Mapping[str, Sequence[str]],
+    values: Mapping[str, Any],
+    attrs: Mapping[Any, Any],
+    units: Mapping[str, str] | None = None,
+) -> xr.Dataset:
     """One Dataset of a Panel; `kinds` names the columns of each kind of covariate, `values` holds them.
 
     An xarray.Variable is taken as it is, so it may lie on the disk.
@@ -254,14 +278,17 @@ def dataset(
     labels = {kind: ((kind,), np.asarray(names, dtype=np.str_)) for kind, names in kinds.items()}
     dims = {"target": ("time", "variate"), "past": ("time", "past"), "known": ("time", "known"), "static": ("static",)}
     arrays = {
-        kind if kind == "target" else f"{kind}_values":
-            found if isinstance(found, xr.Variable) else xr.Variable(dims[kind], found)
+        kind if kind == "target" else f"{kind}_values": found
+        if isinstance(found, xr.Variable)
+        else xr.Variable(dims[kind], found)
         for kind, found in {"target": target, **values}.items()
-    }  # fmt: skip
+    }
     coords = {
-        "time": time, "variate": np.asarray(variates, dtype=np.str_), **labels,
+        "time": time,
+        "variate": np.asarray(variates, dtype=np.str_),
+        **labels,
         "units": ("variate", np.asarray([str(given.get(name, "")) for name in variates], dtype=np.str_)),
-    }  # fmt: skip
+    }
     return xr.Dataset(arrays, coords, attrs)
 
 

@@ -86,9 +86,13 @@ def text_of(panel: Panel, instant: np.datetime64) -> str:
 
 
 def cut(
-    panel: Panel, origins: Sequence[tuple[int, int]], context: int, horizon: int, known: Sequence[str],
+    panel: Panel,
+    origins: Sequence[tuple[int, int]],
+    context: int,
+    horizon: int,
+    known: Sequence[str],
     ahead: Panel | None = None,
-) -> Panel:  # fmt: skip
+) -> Panel:
     """The L + H rows around the origins (series, row) in memory, with targets and past covariates of the look-back.
 
     Known covariates of the horizon are those of `ahead` where it has them, else of the panel's own rows; of the

@@ -86,9 +86,13 @@ class TimeseriesPredictor(Predictor):
     # What goes out
 
     def forecast(
-        self, data: Any, *, future: Any = None, start: str | pd.Timestamp | None = None,
+        self,
+        data: Any,
+        *,
+        future: Any = None,
+        start: str | pd.Timestamp | None = None,
         levels: Sequence[float] | None = None,
-    ) -> xr.Dataset:  # fmt: skip
+    ) -> xr.Dataset:
         """What follows the end of every series of `data`, or its rows from `start` on, forecast from those before.
 
         data    what `read` takes
@@ -241,9 +245,11 @@ class TimeseriesPredictor(Predictor):
         dims = ("id", "time", "variate")
         arrays: dict[str, Any] = {"mean": (dims, mean)}
         coords: dict[str, Any] = {
-            "time": time, "variate": variates, "units": ("variate", inputs_for_run.units_of(panel, self.state)),
+            "time": time,
+            "variate": variates,
+            "units": ("variate", inputs_for_run.units_of(panel, self.state)),
             "id": [str(series.attrs.get("id", "")) for series in panel],
-        }  # fmt: skip
+        }
         coords["step"] = (("time",), step[0]) if (step == step[0]).all() else (("id", "time"), step)
         if made.levels:
             arrays["quantiles"] = ((*dims, "quantile"), quantiles)

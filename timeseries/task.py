@@ -214,8 +214,9 @@ class TimeseriesTask(Task):
             "time": f"one row each {self.panel.freq}{zone}; calendar {marks}",
             "windows": f"{data.context} rows of look-back, {data.horizon} of horizon, every row a start",
             "preprocessing": "each variate by mean and standard deviation of its training rows"
-            if self.config.data.scale == "standard" else "none",
-        }  # fmt: skip
+            if self.config.data.scale == "standard"
+            else "none",
+        }
 
     def write_predictions(
         self, folder: Path, split: str, outputs: Mapping[str, np.ndarray], stem: str = "predictions"

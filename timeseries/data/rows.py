@@ -250,8 +250,9 @@ class DiskRows(Rows):
         if not self.arena:
             self.arena = {
                 kind: np.empty((self.slots, self.block, len(names)), np.float32)
-                for kind, names in self.reader.names.items() if names
-            }  # fmt: skip
+                for kind, names in self.reader.names.items()
+                if names
+            }
         for block in needed.tolist():
             if block in self.used:
                 self.used.move_to_end(block)
