@@ -120,7 +120,7 @@ def _facts(panel: Panel, found: Survey) -> dict[str, Any]:
         strict=True,
     )
     return {
-        "origin": panel.origin,
+        "origin": panel.name,
         "licence": panel.licence,
         "sha256": panel.sha256,
         "freq": panel.freq,
@@ -175,7 +175,7 @@ def _lines(panel: Panel, found: Survey, data: Mapping[str, Any]) -> list[str]:
     series = f"{data['series']:,} series of " if data["series"] > 1 else ""
     zone = f" ({panel.tz})" if panel.tz else ""
     lines = [
-        f"{panel.origin}: {series}{_count(len(panel.variates), 'variate')}, {found.rows:,} rows, one each "
+        f"{panel.name}: {series}{_count(len(panel.variates), 'variate')}, {found.rows:,} rows, one each "
         f"{panel.freq}, from {data['first']} to {data['last']}{zone}",
         *panel.findings.lines,
     ]
@@ -263,7 +263,7 @@ def _page(panel: Panel, found: Survey, lines: list[str], leakage: bool, cuts: Se
         svg = _svg(panel, number, drawn, cuts[number] if cuts else {})
         pictures.append(Picture(caption, drawn=svg))
     group = Group(_HEADING, pictures, "curves")
-    return render_check_page(panel.origin, lines, _LEAKS if leakage else "", [group])
+    return render_check_page(panel.name, lines, _LEAKS if leakage else "", [group])
 
 
 def _svg(

@@ -59,7 +59,7 @@ def read_for_run(source: Any, config: TimeseriesApp, state: TimeseriesState, *, 
         panel = _other_columns(source, data, config, state, known_elsewhere, error)
     if panel.tz is not None and state.freq is not None and state.tz is None:
         warnings.warn(
-            f"{panel.origin}: its stamps have a zone and those of the run had none: its calendar is read in {panel.tz}",
+            f"{panel.name}: its stamps have a zone and those of the run had none: its calendar is read in {panel.tz}",
             stacklevel=3,
         )
     return _aligned(panel, config, state, known_elsewhere=known_elsewhere)
@@ -109,7 +109,7 @@ def read_future(source: Any, config: TimeseriesApp, state: TimeseriesState, pane
     if (found.tz is None) != (panel.tz is None):
         with_zone, without = (found, panel) if panel.tz is None else (panel, found)
         raise UserError(
-            f"{without.origin}: its stamps have no offset and those of {with_zone.origin} have one; write both alike"
+            f"{without.name}: its stamps have no offset and those of {with_zone.name} have one; write both alike"
         )
     return found
 
@@ -217,15 +217,15 @@ def _aligned(
         chosen = wanted
     elif len(absent) < len(wanted) and config.data.id is None and not any_variates:
         raise UserError(
-            f"{panel.origin}: lacks {join_names(absent, SHOWN)}, which this run forecasts; add what is missing"
+            f"{panel.name}: lacks {join_names(absent, SHOWN)}, which this run forecasts; add what is missing"
         )
     else:
         chosen = panel.variates
         _refuse_other_variates(panel, config, state)
         new = [name for name in chosen if name not in set(wanted)]
         line = (
-            f"{len(new):,} of {len(chosen):,} variates are new to this run ({join_names(new, SHOWN)}): forecast unseen, "
-            "each on the scale of its own first rows"
+            f"{len(new):,} of {len(chosen):,} variates are new to this run ({join_names(new, SHOWN)}): forecast "
+            "unseen, each on the scale of its own first rows"
         )
         if new and line not in panel.findings.lines:
             panel.findings.say(line, unseen_variates=new)
@@ -233,7 +233,7 @@ def _aligned(
     series = []
     for one in panel:
         target = (one["target"] if chosen == panel.variates else one["target"].sel(variate=chosen)).variable
-        values = {kind: columns_of(one, kind, names, panel.origin, known_elsewhere) for kind, names in kinds.items()}
+        values = {kind: columns_of(one, kind, names, panel.name, known_elsewhere) for kind, names in kinds.items()}
         units = dict(zip(panel.variates, one["units"].values, strict=True)) if "units" in one.coords else {}
         series.append(dataset(one.time.values, target, chosen, kinds, values, one.attrs, units))
     return replace(panel, series=tuple(series))
@@ -256,7 +256,7 @@ def _refuse_other_variates(panel: Panel, config: TimeseriesApp, state: Timeserie
     nameless = state.scaling is None and len(panel.variates) == count
     if keys and not nameless:
         raise UserError(
-            f"{panel.origin}: has other variates than this run, which learned something of each of its {count} "
+            f"{panel.name}: has other variates than this run, which learned something of each of its {count} "
             f"({' and '.join(keys)}); give a file with the same ones"
         )
 
@@ -292,7 +292,7 @@ def dataset(
     return xr.Dataset(arrays, coords, attrs)
 
 
-def columns_of(one: xr.Dataset, kind: str, names: Sequence[str], origin: str, absent_ok: bool = False) -> Any:
+def columns_of(one: xr.Dataset, kind: str, names: Sequence[str], where: str, absent_ok: bool = False) -> Any:
     """[T, names], or [names] of static ones: covariates by the run's names, as they lie in the file where they are it.
 
     Raises UserError for one that isn't there, unless `absent_ok` and it is known ahead.
@@ -307,7 +307,7 @@ def columns_of(one: xr.Dataset, kind: str, names: Sequence[str], origin: str, ab
     for k, name in enumerate(names):
         at = _find(name, have)
         if at is None and not (absent_ok and kind == "known"):
-            raise UserError(f"{origin}: has no column {name} ({_KEYS[kind]}), which this run reads; add it")
+            raise UserError(f"{where}: has no column {name} ({_KEYS[kind]}), which this run reads; add it")
         if at is not None:
             found[..., k] = 0.0 if at < 0 else values[..., at]
     return found

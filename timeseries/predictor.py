@@ -255,7 +255,7 @@ class TimeseriesPredictor(Predictor):
             arrays["quantiles"] = ((*dims, "quantile"), quantiles)
             coords["quantile"] = list(made.levels)
         found = xr.Dataset(arrays, coords)
-        found.attrs = {"title": f"forecast of {panel.origin} by {self.config.app}", "freq": panel.freq}
+        found.attrs = {"title": f"forecast of {panel.name} by {self.config.app}", "freq": panel.freq}
         if panel.tz is not None:
             found.attrs["time_zone"] = panel.tz
         return found if n > 1 or coords["id"] != [""] else found.isel(id=0, drop=True)

@@ -182,7 +182,7 @@ class TimeseriesTask(Task):
             bounds=dict(self.config.data.bounds),
             scaling=data.scaling.to_record(),
             data=DataRecord(
-                origin=panel.origin,
+                origin=panel.name,
                 licence=panel.licence,
                 sha256=panel.sha256,
                 sizes=self.sizes(),
@@ -206,7 +206,7 @@ class TimeseriesTask(Task):
         marks = join_names(data.calendar_names, _SHOWN) if data.calendar_names else "unused"
         zone = f", {self.panel.tz}" if self.panel.tz else ""
         return {
-            "data": f"{self.panel.origin} ({sizes} windows)",
+            "data": f"{self.panel.name} ({sizes} windows)",
             "licence of the data": self.panel.licence,
             "SHA-256 of the data": self.panel.sha256,
             "variates": join_names(data.variates, _SHOWN),

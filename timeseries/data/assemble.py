@@ -38,7 +38,7 @@ SHARED = 0.9  # of their time, for the same
 class Source:
     """Where a table came from, for Panel."""
 
-    origin: str
+    name: str
     licence: str = "the data owner's"
     sha256: str = ""
 
@@ -79,7 +79,7 @@ def panel_of(table: Table, data: DataConfig, findings: Findings, source: Source)
         series=tuple(series),
         freq=axis.freq,
         tz=axis.tz,
-        origin=source.origin,
+        name=source.name,
         licence=source.licence,
         sha256=source.sha256,
         findings=findings,

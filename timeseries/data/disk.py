@@ -175,7 +175,7 @@ def read_streamed(
         series=(series,),
         freq=axis.freq,
         tz=axis.tz,
-        origin=path.name,
+        name=path.name,
         licence="the data owner's",
         sha256=store_digest(path),
         findings=findings,

@@ -86,7 +86,7 @@ def read_official(data: DataConfig) -> Panel:
         series=(series,),
         freq=freq,
         tz=None,
-        origin=path.name,
+        name=path.name,
         licence=licence,
         sha256=file_digest(path),
         findings=findings,

@@ -86,7 +86,7 @@ class Reader:
         chunk = max(_chunk(variable) for variable in found if variable is not None)
         if chunk * self.row_bytes > CHUNK_BYTES:
             raise UserError(
-                f"{self.panel.origin}: its chunks of {chunk} rows take {chunk * self.row_bytes >> 20} MiB each, too "
+                f"{self.panel.name}: its chunks of {chunk} rows take {chunk * self.row_bytes >> 20} MiB each, too "
                 f"much to stream; write the store with at most {CHUNK_BYTES // self.row_bytes} rows a chunk"
             )
         return max(1, round(BLOCK_BYTES / (chunk * self.row_bytes))) * chunk
