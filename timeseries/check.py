@@ -108,24 +108,49 @@ def _facts(panel: Panel, found: Survey) -> dict[str, Any]:
     ]
     units = panel.units or [""] * len(panel.variates)
     columns = zip(
-        panel.variates, units, found.least, found.most, found.mean, found.deviation, found.missing, found.stuck,
-        found.outside, strict=True,
-    )  # fmt: skip
+        panel.variates,
+        units,
+        found.least,
+        found.most,
+        found.mean,
+        found.deviation,
+        found.missing,
+        found.stuck,
+        found.outside,
+        strict=True,
+    )
     return {
-        "origin": panel.origin, "licence": panel.licence, "sha256": panel.sha256, "freq": panel.freq, "tz": panel.tz,
-        "series": len(panel.series), "rows": found.rows,
-        "first": str(min(one[0] for one in times)), "last": str(max(one[1] for one in times)),
-        "past": panel.names("past"), "known": panel.names("known"), "static": panel.names("static"),
+        "origin": panel.name,
+        "licence": panel.licence,
+        "sha256": panel.sha256,
+        "freq": panel.freq,
+        "tz": panel.tz,
+        "series": len(panel.series),
+        "rows": found.rows,
+        "first": str(min(one[0] for one in times)),
+        "last": str(max(one[1] for one in times)),
+        "past": panel.names("past"),
+        "known": panel.names("known"),
+        "static": panel.names("static"),
         "known_ahead": max(series.sizes["time"] - int(series.attrs["rows"]) for series in panel),
         "variates": {
-            name: {"unit": str(unit), "min": _number(low), "max": _number(high), "mean": _number(mean),
-                   "std": _number(std), "missing": round(float(gone), 6), "longest_run": int(run), "outside": int(out)}
+            name: {
+                "unit": str(unit),
+                "min": _number(low),
+                "max": _number(high),
+                "mean": _number(mean),
+                "std": _number(std),
+                "missing": round(float(gone), 6),
+                "longest_run": int(run),
+                "outside": int(out),
+            }
             for name, unit, low, high, mean, std, gone, run, out in columns
         },
         "constant": [n for n, same in zip(panel.variates, found.constant, strict=True) if same],
         "empty": [n for n, count in zip(panel.variates, found.count, strict=True) if not count],
-        "findings": list(panel.findings.lines), "reading": dict(panel.findings.data),
-    }  # fmt: skip
+        "findings": list(panel.findings.lines),
+        "reading": dict(panel.findings.data),
+    }
 
 
 def _number(value: float) -> float | None:
@@ -138,8 +163,9 @@ def _spans(panel: Panel, cuts: Sequence[Borders]) -> dict[str, list[str]]:
     for split in SPLITS:
         ends = [
             panel.local(pd.DatetimeIndex(series["time"].values[[cut[split][0], cut[split][1] - 1]]))
-            for series, cut in zip(panel, cuts, strict=True) if cut[split][1] > cut[split][0]
-        ]  # fmt: skip
+            for series, cut in zip(panel, cuts, strict=True)
+            if cut[split][1] > cut[split][0]
+        ]
         if ends:
             spans[split] = [str(min(one[0] for one in ends)), str(max(one[1] for one in ends))]
     return spans
@@ -149,7 +175,7 @@ def _lines(panel: Panel, found: Survey, data: Mapping[str, Any]) -> list[str]:
     series = f"{data['series']:,} series of " if data["series"] > 1 else ""
     zone = f" ({panel.tz})" if panel.tz else ""
     lines = [
-        f"{panel.origin}: {series}{_count(len(panel.variates), 'variate')}, {found.rows:,} rows, one each "
+        f"{panel.name}: {series}{_count(len(panel.variates), 'variate')}, {found.rows:,} rows, one each "
         f"{panel.freq}, from {data['first']} to {data['last']}{zone}",
         *panel.findings.lines,
     ]
@@ -237,7 +263,7 @@ def _page(panel: Panel, found: Survey, lines: list[str], leakage: bool, cuts: Se
         svg = _svg(panel, number, drawn, cuts[number] if cuts else {})
         pictures.append(Picture(caption, drawn=svg))
     group = Group(_HEADING, pictures, "curves")
-    return render_check_page(panel.origin, lines, _LEAKS if leakage else "", [group])
+    return render_check_page(panel.name, lines, _LEAKS if leakage else "", [group])
 
 
 def _svg(

@@ -47,9 +47,11 @@ class Calibration:
     def arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays: "levels" [Q], "offsets" [Q, H, V], "pooled" [Q, H], "base" [R]."""
         return {
-            "levels": np.array(self.levels), "offsets": self.offsets_QHV, "pooled": self.pooled_QH,
+            "levels": np.array(self.levels),
+            "offsets": self.offsets_QHV,
+            "pooled": self.pooled_QH,
             "base": np.array(self.base, dtype=np.float64),
-        }  # fmt: skip
+        }
 
     def of_variates(self, known: Sequence[str], wanted: Sequence[str]) -> Calibration:
         """For other variates than those validated (`known`), by name; one it doesn't know gets the pooled offsets."""

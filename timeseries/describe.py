@@ -28,9 +28,11 @@ def describe(config: TimeseriesApp, *, detail: bool = True) -> dict[str, Any]:
     name = "iTransformer" if m.family == "itransformer" else "SAMformer"
     shape = f"{b.depth} x {b.dim}, {b.heads} heads, " if m.family == "itransformer" else ""
     rows = {
-        "data": data, "model": f"{name}, {shape}{m.context} -> {m.horizon}", "parameters": _parameters(config),
+        "data": data,
+        "model": f"{name}, {shape}{m.context} -> {m.horizon}",
+        "parameters": _parameters(config),
         "source": source,
-    }  # fmt: skip
+    }
     return {**rows, **_detail(config)} if detail else rows
 
 
@@ -59,10 +61,15 @@ def _detail(config: TimeseriesApp) -> dict[str, Any]:
     b = config.backbone
     variates = VARIATES.get(config.data.source, 0)
     request = Request(
-        device="cuda" if torch.cuda.is_available() else "cpu", dtype=torch.float32, keys=max(variates, 1) + 4,
-        backward=True, head_dim=b.head_dim or b.dim // b.heads, bias=False, bias_gradient=False,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        dtype=torch.float32,
+        keys=max(variates, 1) + 4,
+        backward=True,
+        head_dim=b.head_dim or b.dim // b.heads,
+        bias=False,
+        bias_gradient=False,
         dropout=bool(b.attention_dropout),
-    )  # fmt: skip
+    )
     return {
         "tokens": f"{variates or 'one'} variates and the calendar's marks" if variates else "one a variate and mark",
         "precision": "fp32",

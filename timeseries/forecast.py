@@ -57,10 +57,15 @@ def _report(found: xr.Dataset, args: argparse.Namespace, console: Speaker) -> No
     horizon, variates = int(found["step"].max()), found.sizes["variate"]
     series = found.sizes.get("id", 1)
     console.result = {
-        "series": series, "variates": variates, "horizon": horizon, "from": text_of(first), "until": text_of(last),
+        "series": series,
+        "variates": variates,
+        "horizon": horizon,
+        "from": text_of(first),
+        "until": text_of(last),
         "quantiles": [float(q) for q in found["quantile"].values] if "quantiles" in found else [],
-        "out": args.out, "plot": args.plot,
-    }  # fmt: skip
+        "out": args.out,
+        "plot": args.plot,
+    }
     if args.out is None and console.json:
         console.result["rows"] = columns_of(found)
     if args.out is not None:

@@ -59,7 +59,7 @@ def read_for_run(source: Any, config: TimeseriesApp, state: TimeseriesState, *, 
         panel = _other_columns(source, data, config, state, known_elsewhere, error)
     if panel.tz is not None and state.freq is not None and state.tz is None:
         warnings.warn(
-            f"{panel.origin}: its stamps have a zone and those of the run had none: its calendar is read in {panel.tz}",
+            f"{panel.name}: its stamps have a zone and those of the run had none: its calendar is read in {panel.tz}",
             stacklevel=3,
         )
     return _aligned(panel, config, state, known_elsewhere=known_elsewhere)
@@ -87,10 +87,19 @@ def read_future(source: Any, config: TimeseriesApp, state: TimeseriesState, pane
             "--future out"
         )
     own = config.data.model_copy(
-        update={**_FREE, "targets": (), "past": (), "static": (), "drop": (), "freq": panel.freq,
-                "tz": panel.tz or config.data.tz, "holidays": None, "stream": "memory",
-                "path": str(source) if isinstance(source, (str, Path)) else None}
-    )  # fmt: skip
+        update={
+            **_FREE,
+            "targets": (),
+            "past": (),
+            "static": (),
+            "drop": (),
+            "freq": panel.freq,
+            "tz": panel.tz or config.data.tz,
+            "holidays": None,
+            "stream": "memory",
+            "path": str(source) if isinstance(source, (str, Path)) else None,
+        }
+    )
     try:
         found = _read(source, own)
     except UserError:
@@ -100,7 +109,7 @@ def read_future(source: Any, config: TimeseriesApp, state: TimeseriesState, pane
     if (found.tz is None) != (panel.tz is None):
         with_zone, without = (found, panel) if panel.tz is None else (panel, found)
         raise UserError(
-            f"{without.origin}: its stamps have no offset and those of {with_zone.origin} have one; write both alike"
+            f"{without.name}: its stamps have no offset and those of {with_zone.name} have one; write both alike"
         )
     return found
 
@@ -109,9 +118,11 @@ def _roles(source: Any, config: TimeseriesApp, state: TimeseriesState) -> DataCo
     """The run's table `data` for another file: roles by the run's names, its frequency and zone."""
     data = config.data
     changes: dict[str, Any] = {
-        **_FREE, "freq": state.freq or data.freq, "tz": data.tz or state.tz,
+        **_FREE,
+        "freq": state.freq or data.freq,
+        "tz": data.tz or state.tz,
         "panel": state.panel or data.panel,
-    }  # fmt: skip
+    }
     if isinstance(source, (str, Path)):
         changes["path"] = str(source)
         kind = _BENCHMARKS.get(Path(source).suffix.lower())
@@ -147,9 +158,13 @@ def _table(source: Any, data: DataConfig) -> Table | None:
 
 
 def _other_columns(
-    source: Any, data: DataConfig, config: TimeseriesApp, state: TimeseriesState, known_elsewhere: bool,
+    source: Any,
+    data: DataConfig,
+    config: TimeseriesApp,
+    state: TimeseriesState,
+    known_elsewhere: bool,
     error: UserError,
-) -> Panel:  # fmt: skip
+) -> Panel:
     """A second look at a file that lacks something: known covariates that are given elsewhere, or all variates.
 
     Raises UserError: `error`, or that the rows are further apart than the run's.
@@ -202,15 +217,15 @@ def _aligned(
         chosen = wanted
     elif len(absent) < len(wanted) and config.data.id is None and not any_variates:
         raise UserError(
-            f"{panel.origin}: lacks {join_names(absent, SHOWN)}, which this run forecasts; add what is missing"
+            f"{panel.name}: lacks {join_names(absent, SHOWN)}, which this run forecasts; add what is missing"
         )
     else:
         chosen = panel.variates
         _refuse_other_variates(panel, config, state)
         new = [name for name in chosen if name not in set(wanted)]
         line = (
-            f"{len(new):,} of {len(chosen):,} variates are new to this run ({join_names(new, SHOWN)}): forecast unseen, each on "
-            "the scale of its own first rows"
+            f"{len(new):,} of {len(chosen):,} variates are new to this run ({join_names(new, SHOWN)}): forecast "
+            "unseen, each on the scale of its own first rows"
         )
         if new and line not in panel.findings.lines:
             panel.findings.say(line, unseen_variates=new)
@@ -218,7 +233,7 @@ def _aligned(
     series = []
     for one in panel:
         target = (one["target"] if chosen == panel.variates else one["target"].sel(variate=chosen)).variable
-        values = {kind: columns_of(one, kind, names, panel.origin, known_elsewhere) for kind, names in kinds.items()}
+        values = {kind: columns_of(one, kind, names, panel.name, known_elsewhere) for kind, names in kinds.items()}
         units = dict(zip(panel.variates, one["units"].values, strict=True)) if "units" in one.coords else {}
         series.append(dataset(one.time.values, target, chosen, kinds, values, one.attrs, units))
     return replace(panel, series=tuple(series))
@@ -230,22 +245,31 @@ def _refuse_other_variates(panel: Panel, config: TimeseriesApp, state: Timeserie
     The variates of an imported checkpoint have no names: as many of them will do, in their order.
     """
     count = len(names_of(state, "target"))
-    keys = [key for key, on in (
-        ('model.normalise = "revin"', config.model.normalise == "revin"),
-        ("tokeniser.identity", config.tokeniser.identity),
-    ) if on]  # fmt: skip
+    keys = [
+        key
+        for key, on in (
+            ('model.normalise = "revin"', config.model.normalise == "revin"),
+            ("tokeniser.identity", config.tokeniser.identity),
+        )
+        if on
+    ]
     nameless = state.scaling is None and len(panel.variates) == count
     if keys and not nameless:
         raise UserError(
-            f"{panel.origin}: has other variates than this run, which learned something of each of its {count} "
+            f"{panel.name}: has other variates than this run, which learned something of each of its {count} "
             f"({' and '.join(keys)}); give a file with the same ones"
         )
 
 
 def dataset(
-    time: np.ndarray, target: Any, variates: Sequence[str], kinds: Mapping[str, Sequence[str]],
-    values: Mapping[str, Any], attrs: Mapping[Any, Any], units: Mapping[str, str] | None = None,
-) -> xr.Dataset:  # fmt: skip
+    time: np.ndarray,
+    target: Any,
+    variates: Sequence[str],
+    kinds: Mapping[str, Sequence[str]],
+    values: Mapping[str, Any],
+    attrs: Mapping[Any, Any],
+    units: Mapping[str, str] | None = None,
+) -> xr.Dataset:
     """One Dataset of a Panel; `kinds` names the columns of each kind of covariate, `values` holds them.
 
     An xarray.Variable is taken as it is, so it may lie on the disk.
@@ -254,18 +278,21 @@ def dataset(
     labels = {kind: ((kind,), np.asarray(names, dtype=np.str_)) for kind, names in kinds.items()}
     dims = {"target": ("time", "variate"), "past": ("time", "past"), "known": ("time", "known"), "static": ("static",)}
     arrays = {
-        kind if kind == "target" else f"{kind}_values":
-            found if isinstance(found, xr.Variable) else xr.Variable(dims[kind], found)
+        kind if kind == "target" else f"{kind}_values": found
+        if isinstance(found, xr.Variable)
+        else xr.Variable(dims[kind], found)
         for kind, found in {"target": target, **values}.items()
-    }  # fmt: skip
+    }
     coords = {
-        "time": time, "variate": np.asarray(variates, dtype=np.str_), **labels,
+        "time": time,
+        "variate": np.asarray(variates, dtype=np.str_),
+        **labels,
         "units": ("variate", np.asarray([str(given.get(name, "")) for name in variates], dtype=np.str_)),
-    }  # fmt: skip
+    }
     return xr.Dataset(arrays, coords, attrs)
 
 
-def columns_of(one: xr.Dataset, kind: str, names: Sequence[str], origin: str, absent_ok: bool = False) -> Any:
+def columns_of(one: xr.Dataset, kind: str, names: Sequence[str], where: str, absent_ok: bool = False) -> Any:
     """[T, names], or [names] of static ones: covariates by the run's names, as they lie in the file where they are it.
 
     Raises UserError for one that isn't there, unless `absent_ok` and it is known ahead.
@@ -280,7 +307,7 @@ def columns_of(one: xr.Dataset, kind: str, names: Sequence[str], origin: str, ab
     for k, name in enumerate(names):
         at = _find(name, have)
         if at is None and not (absent_ok and kind == "known"):
-            raise UserError(f"{origin}: has no column {name} ({_KEYS[kind]}), which this run reads; add it")
+            raise UserError(f"{where}: has no column {name} ({_KEYS[kind]}), which this run reads; add it")
         if at is not None:
             found[..., k] = 0.0 if at < 0 else values[..., at]
     return found

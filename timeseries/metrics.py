@@ -47,9 +47,16 @@ class ForecastAccumulator(MetricAccumulator):
     """
 
     def __init__(
-        self, data: WindowData, split: str, levels: Sequence[float] = (), season: int = 1,
-        scale_units: np.ndarray | None = None, *, calibration: Calibration | None = None, limit: int = KEPT,
-    ) -> None:  # fmt: skip
+        self,
+        data: WindowData,
+        split: str,
+        levels: Sequence[float] = (),
+        season: int = 1,
+        scale_units: np.ndarray | None = None,
+        *,
+        calibration: Calibration | None = None,
+        limit: int = KEPT,
+    ) -> None:
         self.data, self.season, self.calibration, self.limit = data, season, calibration, limit
         self.given = tuple(levels)
         self.size = data.sizes().get(split, 0)
@@ -147,10 +154,13 @@ class ForecastAccumulator(MetricAccumulator):
         s, std = self.sums, self.std
         count = s["count"]
         pairs = {
-            "mse": (s["mse"], count), "mae": (s["mae"], count),
-            "unit_mae": (s["mae"] * std, count), "unit_rmse": (s["mse"] * std**2, count),
-            "mase": (s["mase"], s["mase_count"]), "smape": (s["smape"], count),
-        }  # fmt: skip
+            "mse": (s["mse"], count),
+            "mae": (s["mae"], count),
+            "unit_mae": (s["mae"] * std, count),
+            "unit_rmse": (s["mse"] * std**2, count),
+            "mase": (s["mase"], s["mase_count"]),
+            "smape": (s["smape"], count),
+        }
         if "crps" in s:
             pairs |= {"crps": (s["crps"] * std, count), "scaled_crps": (s["crps"], count)}
         for name, _, _ in self._intervals() if "crps" in s else ():
@@ -195,9 +205,11 @@ class ForecastAccumulator(MetricAccumulator):
         seen = _seen(few)
         observed = np.ones(few["target"].shape, bool) if seen is None else seen
         kept = {
-            "where": few["where"], "forecast": few["forecast"].astype(np.float32),
-            "target": np.where(observed, few["target"], 0).astype(np.float32), "observed": observed,
-        }  # fmt: skip
+            "where": few["where"],
+            "forecast": few["forecast"].astype(np.float32),
+            "target": np.where(observed, few["target"], 0).astype(np.float32),
+            "observed": observed,
+        }
         if "quantiles" in few and self.levels:
             kept["quantiles"] = few["quantiles"].astype(np.float32)
         for name, value in kept.items():

@@ -53,7 +53,7 @@ def app_of_model(name: str, **options: int) -> tuple[TimeseriesApp, TimeseriesSt
     from isoform.timeseries import DOMAIN
 
     config = cast(TimeseriesApp, resolve_app(name, domain=DOMAIN))
-    windows = {key: options.pop(key) for key in ("context", "horizon") if key in options}
+    windows: dict[str, Any] = {key: options.pop(key) for key in ("context", "horizon") if key in options}
     config = config.model_copy(update={"model": config.model.model_copy(update=windows)})
     kinds = [field.name for field in fields(Sizes)]
     if unknown := options.keys() - set(kinds):

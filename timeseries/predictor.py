@@ -86,9 +86,13 @@ class TimeseriesPredictor(Predictor):
     # What goes out
 
     def forecast(
-        self, data: Any, *, future: Any = None, start: str | pd.Timestamp | None = None,
+        self,
+        data: Any,
+        *,
+        future: Any = None,
+        start: str | pd.Timestamp | None = None,
         levels: Sequence[float] | None = None,
-    ) -> xr.Dataset:  # fmt: skip
+    ) -> xr.Dataset:
         """What follows the end of every series of `data`, or its rows from `start` on, forecast from those before.
 
         data    what `read` takes
@@ -241,15 +245,17 @@ class TimeseriesPredictor(Predictor):
         dims = ("id", "time", "variate")
         arrays: dict[str, Any] = {"mean": (dims, mean)}
         coords: dict[str, Any] = {
-            "time": time, "variate": variates, "units": ("variate", inputs_for_run.units_of(panel, self.state)),
+            "time": time,
+            "variate": variates,
+            "units": ("variate", inputs_for_run.units_of(panel, self.state)),
             "id": [str(series.attrs.get("id", "")) for series in panel],
-        }  # fmt: skip
+        }
         coords["step"] = (("time",), step[0]) if (step == step[0]).all() else (("id", "time"), step)
         if made.levels:
             arrays["quantiles"] = ((*dims, "quantile"), quantiles)
             coords["quantile"] = list(made.levels)
         found = xr.Dataset(arrays, coords)
-        found.attrs = {"title": f"forecast of {panel.origin} by {self.config.app}", "freq": panel.freq}
+        found.attrs = {"title": f"forecast of {panel.name} by {self.config.app}", "freq": panel.freq}
         if panel.tz is not None:
             found.attrs["time_zone"] = panel.tz
         return found if n > 1 or coords["id"] != [""] else found.isel(id=0, drop=True)

@@ -37,7 +37,7 @@ def prepare_panel(config: TimeseriesApp, panel: Panel) -> Prepared[TimeseriesApp
     windows = WindowData(config, panel)
     if not windows.sizes().get("train"):
         raise UserError(
-            f"{panel.origin}: {panel.most_rows} rows hold no training window of {windows.context} rows of look-back "
+            f"{panel.name}: {panel.most_rows} rows hold no training window of {windows.context} rows of look-back "
             f"and {windows.horizon} of horizon; shorten model.context or model.horizon"
         )
     return Prepared(config, notes, windows)
@@ -98,7 +98,7 @@ def _choose_windows(config: TimeseriesApp, panel: Panel) -> TimeseriesApp:
         context = model.context
     if rows < 2 * (context + 3 * horizon):
         raise UserError(
-            f"{panel.origin}: {rows} rows are too few for a look-back of {context} and three splits with a horizon of "
+            f"{panel.name}: {rows} rows are too few for a look-back of {context} and three splits with a horizon of "
             f"{horizon}; shorten model.context and model.horizon"
         )
     chosen = model.model_copy(update={"context": context, "horizon": horizon})

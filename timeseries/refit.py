@@ -71,9 +71,14 @@ def recipe(config: TimeseriesApp) -> TimeseriesApp:
     """The run's settings, changed as the module's text says."""
     t = config.train
     changed: dict[str, Any] = {
-        "epochs": 1, "lr": SHARE * t.lr, "schedule": "constant", "warmup": 0.0, "patience": None, "init": "the run",
+        "epochs": 1,
+        "lr": SHARE * t.lr,
+        "schedule": "constant",
+        "warmup": 0.0,
+        "patience": None,
+        "init": "the run",
         "checkpoint_every": None,
-    }  # fmt: skip
+    }
     free = settings_for_any_file(config)
     every_row = {"val_fraction": 1e-9, "test_fraction": 0.0}
     return free.model_copy(

@@ -182,7 +182,7 @@ class TimeseriesTask(Task):
             bounds=dict(self.config.data.bounds),
             scaling=data.scaling.to_record(),
             data=DataRecord(
-                origin=panel.origin,
+                origin=panel.name,
                 licence=panel.licence,
                 sha256=panel.sha256,
                 sizes=self.sizes(),
@@ -206,7 +206,7 @@ class TimeseriesTask(Task):
         marks = join_names(data.calendar_names, _SHOWN) if data.calendar_names else "unused"
         zone = f", {self.panel.tz}" if self.panel.tz else ""
         return {
-            "data": f"{self.panel.origin} ({sizes} windows)",
+            "data": f"{self.panel.name} ({sizes} windows)",
             "licence of the data": self.panel.licence,
             "SHA-256 of the data": self.panel.sha256,
             "variates": join_names(data.variates, _SHOWN),
@@ -214,8 +214,9 @@ class TimeseriesTask(Task):
             "time": f"one row each {self.panel.freq}{zone}; calendar {marks}",
             "windows": f"{data.context} rows of look-back, {data.horizon} of horizon, every row a start",
             "preprocessing": "each variate by mean and standard deviation of its training rows"
-            if self.config.data.scale == "standard" else "none",
-        }  # fmt: skip
+            if self.config.data.scale == "standard"
+            else "none",
+        }
 
     def write_predictions(
         self, folder: Path, split: str, outputs: Mapping[str, np.ndarray], stem: str = "predictions"

@@ -37,7 +37,7 @@ def series(target, *, freq="h", start="2024-01-01", past=None, known=None, stati
 
 def panel(*members, freq="h", tz=None):
     """Datasets of one frequency as a Panel."""
-    return Panel(series=tuple(members), freq=freq, tz=tz, origin="made")
+    return Panel(series=tuple(members), freq=freq, tz=tz, name="made")
 
 
 def app(context, horizon, calendar="past", **data):

@@ -38,7 +38,7 @@ def plain(tmp_path):
 
 def test_a_plain_file(plain):
     panel = read(plain)
-    assert (panel.freq, panel.tz, panel.origin, panel.variates) == ("h", None, "plain.csv", ["a", "b", "c"])
+    assert (panel.freq, panel.tz, panel.name, panel.variates) == ("h", None, "plain.csv", ["a", "b", "c"])
     assert same(values(panel), wide()) and (values(panel).index == hours(29)).all()
     assert panel.first.attrs == {"id": "", "rows": 29} and len(panel.sha256) == 64
     assert panel.first["time"].dtype == "datetime64[ns]" and panel.names("past") == panel.names("known") == []

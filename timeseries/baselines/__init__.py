@@ -42,9 +42,13 @@ class Baseline(Protocol):
 
 
 def baselines(
-    data: WindowData, accumulator: Callable[[str], ForecastAccumulator], season: int, *, names: Iterable[str] = NAMES,
+    data: WindowData,
+    accumulator: Callable[[str], ForecastAccumulator],
+    season: int,
+    *,
+    names: Iterable[str] = NAMES,
     say: Callable[[str], None] | None = None,
-) -> dict[str, Metrics]:  # fmt: skip
+) -> dict[str, Metrics]:
     """{NAME: {"val": metrics, "test": metrics}} of the splits that there are; none without training windows.
 
     `accumulator` makes an empty one for a split, `season` is the data's in rows, and `say` gets the sentences that a
@@ -54,9 +58,11 @@ def baselines(
     if not data.sizes().get("train"):
         return {}
     methods: dict[str, Callable[[], Baseline]] = {
-        "last": Last, "seasonal_naive": lambda: SeasonalNaive(season), "linear": Linear,
+        "last": Last,
+        "seasonal_naive": lambda: SeasonalNaive(season),
+        "linear": Linear,
         "lag_boosting": lambda: LagBoosting(season, say),
-    }  # fmt: skip
+    }
     found = {}
     for name in names:
         try:

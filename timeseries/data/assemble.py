@@ -38,7 +38,7 @@ SHARED = 0.9  # of their time, for the same
 class Source:
     """Where a table came from, for Panel."""
 
-    origin: str
+    name: str
     licence: str = "the data owner's"
     sha256: str = ""
 
@@ -76,9 +76,14 @@ def panel_of(table: Table, data: DataConfig, findings: Findings, source: Source)
         findings.say(str(finding))
     report(axis, data, findings)
     return Panel(
-        series=tuple(series), freq=axis.freq, tz=axis.tz, origin=source.origin, licence=source.licence,
-        sha256=source.sha256, findings=findings,
-    )  # fmt: skip
+        series=tuple(series),
+        freq=axis.freq,
+        tz=axis.tz,
+        name=source.name,
+        licence=source.licence,
+        sha256=source.sha256,
+        findings=findings,
+    )
 
 
 def _stamps(table: Table, data: DataConfig, findings: Findings) -> tuple[tuple[str, ...], Stamps]:
@@ -206,9 +211,11 @@ def _split(
     parts = np.split(values, ends[:-1], axis=1)
     other = "mean" if how == "sum" else how
     return [
-        axis.read(taker(part), *span, how if k == 0 else other, series) if part.shape[1] else
-        np.zeros((span[1] - span[0], 0)) for k, part in enumerate(parts)
-    ]  # fmt: skip
+        axis.read(taker(part), *span, how if k == 0 else other, series)
+        if part.shape[1]
+        else np.zeros((span[1] - span[0], 0))
+        for k, part in enumerate(parts)
+    ]
 
 
 def _wide(
@@ -223,15 +230,26 @@ def _wide(
     _refuse_large(len(axis.time), values.shape[1], where)
     target, past, known = _split(axis, values, roles, (0, len(axis.time)), data.aggregate, 0)
     return make_series(
-        axis.time, target, roles.targets, units=[units[name] for name in roles.targets], past=(roles.past, past),
-        known=(roles.known, known), static=(roles.static, static),
-    )  # fmt: skip
+        axis.time,
+        target,
+        roles.targets,
+        units=[units[name] for name in roles.targets],
+        past=(roles.past, past),
+        known=(roles.known, known),
+        static=(roles.static, static),
+    )
 
 
 def _series(
-    axis: Axis, values: np.ndarray, roles: Roles, ids: Sequence[str], units: dict[str, str], static: np.ndarray,
-    data: DataConfig, findings: Findings,
-) -> list[xr.Dataset]:  # fmt: skip
+    axis: Axis,
+    values: np.ndarray,
+    roles: Roles,
+    ids: Sequence[str],
+    units: dict[str, str],
+    static: np.ndarray,
+    data: DataConfig,
+    findings: Findings,
+) -> list[xr.Dataset]:
     """A Dataset for each id, over the steps from its first to its last row."""
     found, empty = [], []
     for k, name in enumerate(ids):
@@ -240,19 +258,33 @@ def _series(
         if roles.targets and np.isnan(target).all():
             empty.append(name)
             continue
-        found.append(make_series(
-            axis.time[start:stop], target, roles.targets, units=[units[name] for name in roles.targets],
-            past=(roles.past, past), known=(roles.known, known), static=(roles.static, static[k]), name=name,
-        ))  # fmt: skip
+        found.append(
+            make_series(
+                axis.time[start:stop],
+                target,
+                roles.targets,
+                units=[units[name] for name in roles.targets],
+                past=(roles.past, past),
+                known=(roles.known, known),
+                static=(roles.static, static[k]),
+                name=name,
+            )
+        )
     if empty:
         findings.say(f"ids without a value are left out: {', '.join(empty[:5])}{' ...' if len(empty) > 5 else ''}")
     return found
 
 
 def _variates(
-    axis: Axis, values: np.ndarray, roles: Roles, ids: Sequence[str], units: dict[str, str], static: np.ndarray,
-    data: DataConfig, where: str,
-) -> xr.Dataset:  # fmt: skip
+    axis: Axis,
+    values: np.ndarray,
+    roles: Roles,
+    ids: Sequence[str],
+    units: dict[str, str],
+    static: np.ndarray,
+    data: DataConfig,
+    where: str,
+) -> xr.Dataset:
     """One Dataset; the columns of the ids side by side."""
     steps = len(axis.time)
     _refuse_large(steps, values.shape[1] * len(ids), where)
@@ -266,10 +298,14 @@ def _variates(
     variates = [name if single else f"{name}/{column}" for name in ids for column in roles.targets]
     covariates = [_common(part, names, ids) for part, names in zip(parts[1:], kinds[1:], strict=True)]
     return make_series(
-        axis.time, parts[0].reshape(steps, -1), variates,
-        units=[units[column] for _ in ids for column in roles.targets], past=covariates[0], known=covariates[1],
+        axis.time,
+        parts[0].reshape(steps, -1),
+        variates,
+        units=[units[column] for _ in ids for column in roles.targets],
+        past=covariates[0],
+        known=covariates[1],
         static=([f"{name}/{column}" for name in ids for column in roles.static], static.reshape(-1)),
-    )  # fmt: skip
+    )
 
 
 def _common(part: np.ndarray, names: Sequence[str], ids: Sequence[str]) -> tuple[list[str], np.ndarray]:
@@ -331,9 +367,12 @@ def make_series(
 
 @functools.lru_cache(maxsize=1)
 def _coordinates(
-    variates: tuple[str, ...], units: tuple[str, ...], past: tuple[str, ...], known: tuple[str, ...],
+    variates: tuple[str, ...],
+    units: tuple[str, ...],
+    past: tuple[str, ...],
+    known: tuple[str, ...],
     static: tuple[str, ...],
-) -> xr.Coordinates:  # fmt: skip
+) -> xr.Coordinates:
     """The names that the series of a panel have in common; making them is half the work of making a Dataset."""
     names = {"variate": variates, "past": past, "known": known, "static": static}
     found = {kind: _labels(one) for kind, one in names.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -199,7 +200,7 @@ def numbers_of(table: Table, names: Sequence[str], findings: Findings) -> np.nda
 
 
 def _say_unreadable(table: Table, wrong: Sequence[tuple[str, int]], findings: Findings) -> None:
-    named = []
+    named: list[dict[str, Any]] = []
     for name, row in wrong[:NAMED]:
         text = str(table.cell(name, row)).strip()
         named.append({"row": int(table.numbers[row]), "column": name, "text": text[:80]})

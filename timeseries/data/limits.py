@@ -37,7 +37,7 @@ def between(panel: Panel, data: DataConfig) -> Panel:
     if not kept:
         ends = panel.local(pd.DatetimeIndex(panel.first["time"].values[[0, -1]]))
         raise UserError(
-            f"{panel.origin}: no row lies from data.since = {data.since} to data.until = {data.until}; it goes from "
+            f"{panel.name}: no row lies from data.since = {data.since} to data.until = {data.until}; it goes from "
             f"{ends[0]} to {ends[1]}"
         )
     return replace(panel, series=tuple(kept))

@@ -83,9 +83,14 @@ def read_official(data: DataConfig) -> Panel:
         freq = _freq(time, path, findings)
     series = make_series(time, values, names, whole=True)
     return Panel(
-        series=(series,), freq=freq, tz=None, origin=path.name, licence=licence, sha256=file_digest(path),
+        series=(series,),
+        freq=freq,
+        tz=None,
+        name=path.name,
+        licence=licence,
+        sha256=file_digest(path),
         findings=findings,
-    )  # fmt: skip
+    )
 
 
 def _dated(path: Path, data: DataConfig, findings: Findings) -> tuple[np.ndarray, list[str], pd.DatetimeIndex]:

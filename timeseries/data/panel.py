@@ -42,7 +42,7 @@ class Panel:
     series: tuple[xr.Dataset, ...]
     freq: str  # a pandas offset alias: "h", "15min", "D", "MS", "B"
     tz: str | None  # IANA zone
-    origin: str  # the file's name, or the source's title
+    name: str  # the file's, or the source's title
     licence: str = "unknown"
     sha256: str = ""
     findings: Findings = field(default_factory=Findings)

@@ -55,9 +55,12 @@ def read_pedestrians(data: DataConfig) -> Panel:
     counts = np.stack([written.numbers(name).values for name in sensors], axis=1)
     counts, stamps = _mended(counts, pd.Series(written.cells("hour")), findings)
     table = Table(
-        pd.DataFrame(counts, columns=sensors), "pedestrians", np.arange(1, len(counts) + 1),
-        units=dict.fromkeys(sensors, "people"), time=("time",),
-    )  # fmt: skip
+        pd.DataFrame(counts, columns=sensors),
+        "pedestrians",
+        np.arange(1, len(counts) + 1),
+        units=dict.fromkeys(sensors, "people"),
+        time=("time",),
+    )
     named = {*(data.targets or ()), *data.past, *data.known_future, *data.drop}
     sparse = [name for name in SPARSE if name not in named]
     if sparse:

@@ -86,7 +86,7 @@ class Reader:
         chunk = max(_chunk(variable) for variable in found if variable is not None)
         if chunk * self.row_bytes > CHUNK_BYTES:
             raise UserError(
-                f"{self.panel.origin}: its chunks of {chunk} rows take {chunk * self.row_bytes >> 20} MiB each, too "
+                f"{self.panel.name}: its chunks of {chunk} rows take {chunk * self.row_bytes >> 20} MiB each, too "
                 f"much to stream; write the store with at most {CHUNK_BYTES // self.row_bytes} rows a chunk"
             )
         return max(1, round(BLOCK_BYTES / (chunk * self.row_bytes))) * chunk
@@ -250,8 +250,9 @@ class DiskRows(Rows):
         if not self.arena:
             self.arena = {
                 kind: np.empty((self.slots, self.block, len(names)), np.float32)
-                for kind, names in self.reader.names.items() if names
-            }  # fmt: skip
+                for kind, names in self.reader.names.items()
+                if names
+            }
         for block in needed.tolist():
             if block in self.used:
                 self.used.move_to_end(block)

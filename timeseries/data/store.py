@@ -213,9 +213,14 @@ def _wanted(fields: list[Field], times: Sequence[str], data: DataConfig) -> list
 
 
 def _table(
-    dataset: xr.Dataset, times: Sequence[str], row: str, fields: Sequence[Field], data: DataConfig, by_dimension: bool,
+    dataset: xr.Dataset,
+    times: Sequence[str],
+    row: str,
+    fields: Sequence[Field],
+    data: DataConfig,
+    by_dimension: bool,
     path: Path,
-) -> Table:  # fmt: skip
+) -> Table:
     """Everything in memory; along an id, the rows of a step behind one another."""
     steps = dataset.sizes[row]
     ids = _labels_of(dataset, str(data.id)) if by_dimension else [""]

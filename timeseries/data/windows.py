@@ -49,7 +49,7 @@ class WindowData:
         if data.holidays is not None:
             if holidays.NAME in self.known:
                 raise UserError(
-                    f'{panel.origin}: has a column "{holidays.NAME}" already; drop it with data.drop, or unset '
+                    f'{panel.name}: has a column "{holidays.NAME}" already; drop it with data.drop, or unset '
                     "data.holidays"
                 )
             self.known.append(holidays.NAME)
@@ -135,7 +135,7 @@ class WindowData:
         series, rows = found[:, 0], found[:, 1]
         lengths = np.array(self.reader.rows)[series]
         for number in np.flatnonzero((rows < self.context) | (rows > lengths))[:1]:
-            name = self.panel.series[int(series[number])].attrs.get("id") or self.panel.origin
+            name = self.panel.series[int(series[number])].attrs.get("id") or self.panel.name
             raise UserError(
                 f"{name}: a forecast from row {rows[number]} on needs the {self.context} rows before it, and there are "
                 f"{lengths[number]} rows; give more rows, or train with a shorter model.context"
