@@ -116,13 +116,20 @@ def peer() -> tuple[Any, Any, Any]:
 
 def app(recompute: str = "none"):
     """isoform's settings of that size: 128 hop matrices, as the peer's table has them."""
-    from isoform.molecules.config import HeadConfig, ModelConfig, MoleculesApp, TokeniserConfig
+    from isoform.molecules.config import HeadConfig, ModelConfig, MoleculesApp, ScoreConfig, TokeniserConfig
     from isoform.molecules.graphormer.model import sized
 
     dropout = {"dropout": 0.0, "attention_dropout": DROPOUT, "mlp_dropout": DROPOUT}
-    backbone = sized("slim", **dropout, score_matrices=128, recompute=recompute)
-    return MoleculesApp(domain="molecules", app="bench", model=ModelConfig(family="graphormer"), backbone=backbone,
-                        tokeniser=TokeniserConfig(hf_compat=True), head=HeadConfig(outputs=1))  # fmt: skip
+    backbone = sized("slim", **dropout, recompute=recompute)
+    return MoleculesApp(
+        domain="molecules",
+        app="bench",
+        model=ModelConfig(family="graphormer"),
+        backbone=backbone,
+        score=ScoreConfig(hop_matrices=128),
+        tokeniser=TokeniserConfig(hf_compat=True),
+        head=HeadConfig(outputs=1),
+    )
 
 
 def ours(recompute: str = "none") -> nn.Module:
@@ -141,11 +148,11 @@ def ours(recompute: str = "none") -> nn.Module:
 
 def theirs() -> nn.Module:
     """The peer's with the weights of isoform's."""
-    from isoform.molecules.graphormer.back import official_state
+    from isoform.molecules.graphormer.export_official import export_official
 
     config, model_class, _ = peer()
     model = model_class(config(**SLIM, dropout=0.0, attention_dropout=DROPOUT, activation_dropout=DROPOUT))
-    model.load_state_dict(official_state(app(), ours().state_dict(), layout="transformers"))
+    model.load_state_dict(export_official(app(), ours().state_dict(), layout="transformers"))
     return model
 
 
@@ -316,7 +323,7 @@ if __name__ == "__main__":
     # Everything is imported before a peak's first reading, so that no import counts as the model's memory.
     import isoform.molecules.data.collate
     import isoform.molecules.data.featurise
-    import isoform.molecules.graphormer.back
+    import isoform.molecules.graphormer.export_official
     import isoform.molecules.models  # noqa: F401
 
     try:

@@ -75,7 +75,8 @@ def app(shape: Shape, **changes: object):
 
 def ours(shape: Shape, recompute: str = "none") -> nn.Module:
     """isoform's model, from one seed."""
-    from isoform.timeseries.models import Sizes, build_model
+    from isoform.timeseries.models import build_model
+    from isoform.timeseries.sizes import Sizes
 
     torch.manual_seed(0)
     return build_model(app(shape, **{"backbone.recompute": recompute}), Sizes(shape.variates, calendar=MARKS))
@@ -83,12 +84,12 @@ def ours(shape: Shape, recompute: str = "none") -> nn.Module:
 
 def theirs(shape: Shape) -> PlainITransformer:
     """The plain model with the weights of isoform's."""
-    from isoform.timeseries.pretrained import official_state
+    from isoform.timeseries.pretrained import export_official
 
     model = PlainITransformer(
         CONTEXT, HORIZON, dim=shape.dim, depth=shape.depth, heads=HEADS, hidden=shape.dim, dropout=DROPOUT
     )
-    model.load_state_dict(from_official(official_state(app(shape), ours(shape).state_dict())))
+    model.load_state_dict(from_official(export_official(app(shape), ours(shape).state_dict())))
     return model
 
 

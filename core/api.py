@@ -28,7 +28,7 @@ from isoform.core.inference.run_model import Features, PredictorInPrecision, loa
 from isoform.core.runs import checkpoint as checkpoints
 from isoform.core.runs.checkpoint import Checkpoint
 from isoform.core.runs.folder import RunFolder
-from isoform.core.runs.results import summarise_seeds
+from isoform.core.runs.results import reset_peak_memory, summarise_seeds
 
 Say = Callable[[str], None]
 FROM_DATA = "chosen from the data"
@@ -152,6 +152,7 @@ class _Shared:
 
 
 def _train(request: Request, path: Path, shared: _Shared, *, resume: bool, progress: bool, say: Say) -> Run:
+    reset_peak_memory()  # reading the data is a part of what this run takes
     domain, run = request.domain, RunFolder(path)
     if not resume:
         _refuse_run(run)

@@ -1,5 +1,9 @@
 """What a command can end with besides success: the user's mistake, a run that had to stop, one that was told to."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """The user's mistake, as one sentence: what, where, how to mend. The command line prints it and exits with 2."""
@@ -11,3 +15,12 @@ class RunError(Exception):
 
 class Preempted(Exception):
     """A run that was told to stop (SIGTERM, Ctrl-C) and wrote a checkpoint; the command line exits with 75."""
+
+
+def join_names(names: Iterable[object], most: int = 6, separator: str = ", ") -> str:
+    """The first `most` names of a sentence, and how many more there are; "nothing" for none."""
+    listed = [str(name) for name in names]
+    more = len(listed) - most
+    if not listed:
+        return "nothing"
+    return separator.join(listed[:most]) + (f" and {more:,} more" if more > 0 else "")

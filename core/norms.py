@@ -5,36 +5,13 @@ B samples, N tokens, T tokens in all, D features.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-NORMS = ("layer", "layer_plain", "rms", "batch", "none")
-
-
-def make_norm(kind: str, dim: int, eps: float, bias: bool = True) -> nn.Module:
-    """LayerNorm ("layer"; "layer_plain" has no weights, Peebles & Xie 2023), RMSNorm, BatchNorm or nothing ("none").
-
-    Normalises the last axis, of size `dim`. Raises ValueError for another name.
-    """
-    match kind:
-        case "layer":
-            return nn.LayerNorm(dim, eps=eps, bias=bias)
-        case "layer_plain":
-            return nn.LayerNorm(dim, eps=eps, elementwise_affine=False)
-        case "rms":
-            return nn.RMSNorm(dim, eps=eps)
-        case "batch":
-            return BatchNorm(dim, eps, bias)
-        case "none":
-            return nn.Identity()
-    raise ValueError(f"no norm is called {kind!r}; there are {', '.join(NORMS)}")
-
-
-def normed(norm: nn.Module, x: Tensor, valid_BN: Tensor | None) -> Tensor:
-    """`norm` of x [B, N, D] or [T, D], told which tokens are real where that matters."""
-    result: Tensor = norm(x, valid_BN) if isinstance(norm, BatchNorm) else norm(x)
-    return result
+from isoform.core.config.schema import BackboneConfig
 
 
 class BatchNorm(nn.Module):
@@ -69,3 +46,31 @@ class BatchNorm(nn.Module):
         return F.batch_norm(
             rows_TD, self.running_mean, self.running_var, self.weight, self.bias, training, momentum=0.1, eps=self.eps
         )
+
+
+# Of the names in config.schema.NORMS: a module from the number of features, epsilon and whether it has a bias.
+NORMS: dict[str, Callable[[int, float, bool], nn.Module]] = {
+    "layer": lambda dim, eps, bias: nn.LayerNorm(dim, eps=eps, bias=bias),
+    "layer_plain": lambda dim, eps, bias: nn.LayerNorm(dim, eps=eps, elementwise_affine=False),  # Peebles & Xie 2023
+    "rms": lambda dim, eps, bias: nn.RMSNorm(dim, eps=eps),
+    "batch": BatchNorm,
+    "none": lambda dim, eps, bias: nn.Identity(),
+}
+
+
+def make_norm(kind: str, dim: int, eps: float, bias: bool = True) -> nn.Module:
+    """The norm of that name over the last axis, of size `dim`. Raises ValueError for another name."""
+    if kind not in NORMS:
+        raise ValueError(f"no norm is called {kind!r}; there are {', '.join(NORMS)}")
+    return NORMS[kind](dim, eps, bias)
+
+
+def norm_of(config: BackboneConfig, dim: int | None = None, when: bool = True) -> nn.Module:
+    """The table's norm over `dim` features, a token's unless told; nothing unless `when`."""
+    return make_norm(config.norm if when else "none", dim or config.dim, config.eps, config.norm_bias)
+
+
+def apply_norm(norm: nn.Module, x: Tensor, valid_BN: Tensor | None) -> Tensor:
+    """`norm` of x [B, N, D] or [T, D], told which tokens are real where that matters."""
+    result: Tensor = norm(x, valid_BN) if isinstance(norm, BatchNorm) else norm(x)
+    return result

@@ -5,22 +5,21 @@ B samples, N tokens, D features, H heads.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from isoform.core.attention import attention
 from isoform.core.backbone import initialise
 from isoform.core.config.schema import BackboneConfig
-from isoform.core.ffn import Mlp
-from isoform.core.norms import make_norm
+from isoform.core.ffn import ACTIVATIONS, Mlp
+from isoform.core.norms import norm_of
 from isoform.core.tokens import Tokens
-
-READOUTS = ("class", "mean", "max", "mean_max", "class_max", "attention", "none")
 
 
 def _body(tokens: Tokens, with_prefix: bool) -> tuple[Tensor, Tensor | None]:
-    n = tokens.x.shape[1]
-    part = slice(0 if with_prefix else tokens.prefix, n - tokens.suffix)
+    part = slice(0 if with_prefix else tokens.prefix, tokens.x.shape[1] - tokens.suffix)
     return tokens.x[:, part], None if tokens.valid is None else tokens.valid[:, part]
 
 
@@ -34,7 +33,44 @@ def mean_of(x_BND: Tensor, valid_BN: Tensor | None) -> Tensor:
 
 def max_of(x_BND: Tensor, valid_BN: Tensor | None) -> Tensor:
     """[B, D] largest value over the real tokens."""
-    return (x_BND if valid_BN is None else x_BND.masked_fill(~valid_BN[..., None], float("-inf"))).amax(1)
+    if valid_BN is not None:
+        x_BND = x_BND.masked_fill(~valid_BN[..., None], float("-inf"))
+    return x_BND.amax(1)
+
+
+def _class(tokens: Tokens, with_prefix: bool) -> Tensor:
+    return tokens.x[:, 0]
+
+
+def _mean(tokens: Tokens, with_prefix: bool) -> Tensor:
+    return mean_of(*_body(tokens, with_prefix))
+
+
+def _max(tokens: Tokens, with_prefix: bool) -> Tensor:
+    return max_of(*_body(tokens, with_prefix))
+
+
+def _mean_max(tokens: Tokens, with_prefix: bool) -> Tensor:
+    return 0.5 * (_mean(tokens, with_prefix) + _max(tokens, with_prefix))
+
+
+def _class_max(tokens: Tokens, with_prefix: bool) -> Tensor:
+    return torch.cat([_class(tokens, with_prefix), _max(tokens, with_prefix)], dim=1)
+
+
+def _none(tokens: Tokens, with_prefix: bool) -> Tensor:
+    return tokens.x
+
+
+# Of the names in config.schema.READOUTS, those without weights; "attention" is `AttentionPool`.
+READOUTS: dict[str, Callable[[Tokens, bool], Tensor]] = {
+    "class": _class,
+    "mean": _mean,
+    "max": _max,
+    "mean_max": _mean_max,
+    "class_max": _class_max,
+    "none": _none,
+}
 
 
 def read(tokens: Tokens, kind: str, with_prefix: bool = False) -> Tensor:
@@ -44,22 +80,11 @@ def read(tokens: Tokens, kind: str, with_prefix: bool = False) -> Tensor:
     prefix and suffix, or over the prefix as well; "mean_max" is half the sum of both; "class_max" puts class token
     and maximum side by side (Point-MAE). Raises ValueError for another name and for "class" without a prefix token.
     """
+    if kind not in READOUTS:
+        raise ValueError(f"no readout is called {kind!r}; there are {', '.join(READOUTS)}")
     if kind in ("class", "class_max") and tokens.prefix == 0:
         raise ValueError(f"the {kind!r} readout needs a class token, and these tokens have no prefix")
-    match kind:
-        case "class":
-            return tokens.x[:, 0]
-        case "mean":
-            return mean_of(*_body(tokens, with_prefix))
-        case "max":
-            return max_of(*_body(tokens, with_prefix))
-        case "mean_max":
-            return 0.5 * (mean_of(*_body(tokens, with_prefix)) + max_of(*_body(tokens, with_prefix)))
-        case "class_max":
-            return torch.cat([tokens.x[:, 0], max_of(*_body(tokens, with_prefix))], dim=1)
-        case "none":
-            return tokens.x
-    raise ValueError(f"no readout is called {kind!r}; there are {', '.join(READOUTS)}")
+    return READOUTS[kind](tokens, with_prefix)
 
 
 def dense_map(tokens: Tokens) -> Tensor:
@@ -79,24 +104,22 @@ class AttentionPool(nn.Module):
         if config.dim % self.heads:
             raise ValueError(f"attention pooling: {self.heads} heads must divide {config.dim} features")
         plain = config.model_copy(update={"mlp_dim": mlp_dim or config.mlp_dim, "dropout": 0.0, "mlp_norm": False})
-        if plain.channel not in ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu"):
+        if plain.channel not in ACTIVATIONS:
             plain = plain.model_copy(update={"channel": "gelu"})
         self.latent = nn.Parameter(torch.empty(1, 1, config.dim))
         nn.init.trunc_normal_(self.latent, std=config.dim**-0.5)
         self.q = nn.Linear(config.dim, config.dim)
         self.kv = nn.Linear(config.dim, 2 * config.dim)
         self.proj = nn.Linear(config.dim, config.dim)
-        self.norm = make_norm(config.norm, config.dim, config.eps, config.norm_bias)
+        self.norm = norm_of(config)
         self.mlp = Mlp(plain.model_copy(update={"mlp_bias": True}))
         self.apply(initialise)
 
     def forward(self, tokens: Tokens) -> Tensor:
         """Padded tokens -> [B, D]."""
         x_BND = tokens.x
-        q, k, v = (
-            p.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for p in (self.q(self.latent).expand(x_BND.shape[0], -1, -1), *self.kv(x_BND).chunk(2, dim=-1))
-        )
+        parts = self.q(self.latent).expand(x_BND.shape[0], -1, -1), *self.kv(x_BND).chunk(2, dim=-1)
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
         y = attention(q, k, v, valid_kv=tokens.valid, impl=self.impl).transpose(1, 2).flatten(-2)
         y = self.proj(y)
         return (y + self.mlp(self.norm(y)))[:, 0]

@@ -7,14 +7,16 @@ Two layouts hold the same information:
     padded   x_BND, valid_BN says which tokens are real
     packed   x_TD with `offsets` (B+1 integers): sample b owns rows offsets[b] to offsets[b+1]
 
-`pack()` and `unpad()` turn one into the other and back, exactly. `gather`, `split` and `cat` carry every field, so a
-tokeniser may reorder, mask out and join tokens without knowing which fields are set.
+`pack()` and `unpad()` turn one into the other and back, exactly. `gather`, `select`, `split` and `cat` carry every
+field, so a tokeniser may reorder, mask out and join tokens without knowing which fields are set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,15 +29,19 @@ PER_TOKEN = ("x", "valid", "coords", "pos", "order")
 class Pair:
     """Lazy pair features: what is known of every two of a sample's M original tokens, and who those tokens are now.
 
-    `features` maps a name to a tensor [B, M, M, ...] of compact values (ids in uint8 or int16, distances), or to a list
-    [K, ...] that such values number. `index_BN` (or `index_T` in the packed layout) says which row of the original M
-    each present token is, -1 for a token without pair features (class token, virtual node, time mark). Reordering or
-    masking tokens therefore moves integers, never the N x N features; attention reads them through the index when it
-    builds a score bias.
+    features   by name [B, M, M, ...] compact values: ids in uint8 or int16, distances
+    index      [B, N] ([T] in the packed layout) which row of the original M each present token is, -1 for a token
+               without pair features (class token, virtual node, time mark)
+    codebooks  by the name of a feature whose values are only numbers [K, ...]: what each number stands for, in all
+               samples alike
+
+    Reordering or masking tokens therefore moves integers, never the N x N features; attention reads them through the
+    index when it builds a score bias.
     """
 
     features: dict[str, Tensor]
     index: Tensor
+    codebooks: dict[str, Tensor] = field(default_factory=dict)
 
     def view(self, name: str, absent: float = 0) -> Tensor:
         """Feature `name` between the present tokens, [B, N, N, ...]; `absent` where either token has none.
@@ -47,13 +53,19 @@ class Pair:
         table = self.features[name]
         index_BN = self.index.clamp(min=0)
         batch = torch.arange(table.shape[0], device=table.device)[:, None, None]
-        found = table[batch, index_BN[:, :, None], index_BN[:, None, :]]
+        values = table[batch, index_BN[:, :, None], index_BN[:, None, :]]
         known = self.known()
-        return torch.where(known.reshape(known.shape + (1,) * (found.dim() - 3)), found, absent)
+        return torch.where(known.reshape(known.shape + (1,) * (values.dim() - 3)), values, absent)
 
     def known(self) -> Tensor:
         """[B, N, N] bool: whether both tokens have pair features (padded layout)."""
         return (self.index >= 0)[:, :, None] & (self.index >= 0)[:, None, :]
+
+    def select(self, rows: Tensor, index: Tensor) -> Pair:
+        """Samples `rows` alone, with their tokens' new index; original tokens behind all that it names are cut off."""
+        m = int(index.max()) + 1 if index.numel() else 0
+        features = {name: value[rows, :m, :m] for name, value in self.features.items()}
+        return Pair(features, index, self.codebooks)
 
 
 @dataclass
@@ -111,20 +123,38 @@ class Tokens:
 
     def with_x(self, x: Tensor) -> Tokens:
         """The same tokens with other features."""
-        return Tokens(x, self.valid, self.coords, self.pos, self.pair, self.cond, self.order,
-                      self.prefix, self.suffix, self.grid, self.offsets)  # fmt: skip
+        return replace(self, x=x)
 
     def body(self) -> Tokens:
         """The tokens between prefix and suffix, a raster if `grid` is set (padded layout)."""
-        n = self.x.shape[1]
-        return self._take(slice(self.prefix, n - self.suffix), prefix=0, suffix=0, grid=self.grid)
+        body = self._take(slice(self.prefix, self.x.shape[1] - self.suffix))
+        return replace(body, grid=self.grid)
 
     def leading(self, n: int) -> Tokens:
         """The first n tokens of each sample (padded layout), no raster any more."""
         if self.packed or n > self.x.shape[1]:
             raise ValueError(f"leading({n}) needs the padded layout and as many tokens, got {tuple(self.x.shape)}")
         suffix = max(0, n - (self.x.shape[1] - self.suffix))
-        return self._take(slice(n), prefix=min(n, self.prefix), suffix=suffix, grid=None)
+        return replace(self._take(slice(n)), prefix=min(n, self.prefix), suffix=suffix)
+
+    def select(self, rows: Tensor, length: int | None = None) -> Tokens:
+        """Samples `rows` [R] in that order, with every field; with `length`, so many leading tokens of each alone.
+
+        Only for the padded layout, and not inside an exported or compiled graph: the size of pair features depends on
+        their index. Raises ValueError for packed tokens and for more tokens than there are.
+        """
+        if self.packed:
+            raise ValueError("select works on the padded layout: call unpad() first")
+        tokens = self if length is None or length == self.x.shape[1] else self.leading(length)
+
+        def chosen(value: Tensor | None) -> Tensor | None:
+            if value is None or (value.shape[0] == 1 and self.batch != 1):  # pos shared by all samples
+                return value
+            return value[rows]
+
+        fields: dict[str, Any] = {name: chosen(getattr(tokens, name)) for name in (*PER_TOKEN, "cond")}
+        pair = None if tokens.pair is None else tokens.pair.select(rows, tokens.pair.index[rows])
+        return replace(tokens, pair=pair, **fields)
 
     def gather(self, index_BK: Tensor) -> Tokens:
         """Tokens index_BK of each sample, in that order, with every field (padded layout).
@@ -134,7 +164,7 @@ class Tokens:
         """
         if self.packed:
             raise ValueError("gather works on the padded layout: call unpad() first")
-        return self._take(index_BK, prefix=0, suffix=0, grid=None)
+        return self._take(index_BK)
 
     def split(self, sizes: Sequence[int]) -> list[Tokens]:
         """Consecutive parts of the given sizes along N; `cat` of them is the original, but for prefix, suffix, grid."""
@@ -142,11 +172,13 @@ class Tokens:
             raise ValueError(
                 f"split needs the padded layout and sizes that sum to N={self.x.shape[-2]}, got {list(sizes)}"
             )
-        ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
-        return [self._take(slice(e - s, e), prefix=0, suffix=0, grid=None) for s, e in zip(sizes, ends, strict=True)]
+        ends = list(accumulate(sizes))
+        return [self._take(slice(end - size, end)) for size, end in zip(sizes, ends, strict=True)]
 
-    def _take(self, where: Tensor | slice, *, prefix: int, suffix: int, grid: tuple[int, ...] | None) -> Tokens:
-        def take(value: Tensor | None, per_batch: bool = True) -> Tensor | None:
+    def _take(self, where: Tensor | slice) -> Tokens:
+        """Tokens [B, K] or a slice of each sample; neither prefix, suffix nor grid."""
+
+        def take(value: Tensor | None) -> Tensor | None:
             if value is None:
                 return None
             if isinstance(where, slice):
@@ -155,13 +187,24 @@ class Tokens:
                 value = value.expand(where.shape[0], *value.shape[1:])
             if value.dim() == 2:
                 return value.gather(1, where)
-            shape = (*where.shape, *value.shape[2:])
-            return value.gather(1, where.reshape(*where.shape, *(1,) * (value.dim() - 2)).expand(shape))
+            features = value.shape[2:]
+            return value.gather(1, where.reshape(*where.shape, *(1,) * len(features)).expand(*where.shape, *features))
 
-        pair = self.pair and Pair(self.pair.features, _some(take(self.pair.index)))
-        cond = take(self.cond) if self.cond is not None and self.cond.dim() == 3 else self.cond
-        return Tokens(_some(take(self.x)), take(self.valid), take(self.coords), take(self.pos), pair, cond,
-                      take(self.order), prefix, suffix, grid)  # fmt: skip
+        return self._map(take, prefix=0, suffix=0, grid=None)
+
+    def _map(self, change: Callable[[Tensor | None], Tensor | None], **others: Any) -> Tokens:
+        """Every field that has an entry a token, changed."""
+        fields: dict[str, Any] = {name: change(getattr(self, name)) for name in PER_TOKEN}
+        cond = change(self.cond) if self._conditions_tokens else self.cond
+        pair = None if self.pair is None else replace(self.pair, index=_some(change(self.pair.index)))
+        return replace(self, pair=pair, cond=cond, **fields, **others)
+
+    @property
+    def _conditions_tokens(self) -> bool:
+        """Whether `cond` has an entry a token (instead of a sample)."""
+        if self.cond is None:
+            return False
+        return self.cond.shape[0] == self.x.shape[0] if self.packed else self.cond.dim() == 3
 
     @staticmethod
     def cat(parts: Sequence[Tokens]) -> Tokens:
@@ -176,15 +219,14 @@ class Tokens:
         if any(p.packed for p in parts):
             raise ValueError("cat works on the padded layout: call unpad() first")
         n_batch = max(p.x.shape[0] for p in parts)
-        joined: dict[str, Tensor | None] = {}
+        fields: dict[str, Any] = {}
         for name in PER_TOKEN:
             values = [getattr(p, name) for p in parts]
             if name == "valid" and any(v is not None for v in values):
                 values = [p.mask() for p in parts]
-            joined[name] = _cat_field(name, values, n_batch)
+            fields[name] = _cat_field(name, values, n_batch)
         cond = _cat_cond([p.cond for p in parts], n_batch)
-        return Tokens(_some(joined["x"]), joined["valid"], joined["coords"], joined["pos"], _cat_pair(parts), cond,
-                      joined["order"], parts[0].prefix, parts[-1].suffix)  # fmt: skip
+        return Tokens(**fields, pair=_cat_pair(parts), cond=cond, prefix=parts[0].prefix, suffix=parts[-1].suffix)
 
     def pack(self) -> Tokens:
         """The packed layout: padding is gone. `unpad()` is the exact inverse, with zeros where there was padding."""
@@ -199,10 +241,7 @@ class Tokens:
         def flat(value: Tensor | None) -> Tensor | None:
             return None if value is None else value.expand(*mask_BN.shape, *value.shape[2:])[mask_BN]
 
-        pair = self.pair and Pair(self.pair.features, _some(flat(self.pair.index)))
-        cond = flat(self.cond) if self.cond is not None and self.cond.dim() == 3 else self.cond
-        return Tokens(_some(flat(self.x)), None, flat(self.coords), flat(self.pos), pair, cond, flat(self.order),
-                      self.prefix, self.suffix, self.grid, offsets)  # fmt: skip
+        return replace(self._map(flat), valid=None, offsets=offsets)
 
     def unpad(self) -> Tokens:
         """The padded layout of packed tokens, N = the longest sample; padding holds zeros (False, index -1)."""
@@ -219,10 +258,10 @@ class Tokens:
             out[valid] = value
             return out
 
-        pair = self.pair and Pair(self.pair.features, _some(padded(self.pair.index, -1)))
-        cond = padded(self.cond) if self.cond is not None and self.cond.shape[0] == self.x.shape[0] else self.cond
-        return Tokens(_some(padded(self.x)), valid, padded(self.coords), padded(self.pos), pair, cond,
-                      padded(self.order), self.prefix, self.suffix, self.grid)  # fmt: skip
+        pair = self.pair
+        if pair is not None:
+            pair = replace(pair, index=_some(padded(pair.index, -1)))
+        return replace(replace(self, pair=None)._map(padded), valid=valid, pair=pair, offsets=None)
 
 
 def _some(value: Tensor | None) -> Tensor:
@@ -253,13 +292,17 @@ def _cat_pair(parts: Sequence[Tokens]) -> Pair | None:
     pairs = [p.pair for p in parts if p.pair is not None]
     if not pairs:
         return None
-    first = pairs[0].features
-    if any(p.features.keys() != first.keys() or any(p.features[k] is not first[k] for k in first) for p in pairs):
+    first = pairs[0]
+    if not all(_same(p.features, first.features) and _same(p.codebooks, first.codebooks) for p in pairs):
         raise ValueError(
             "cat: the parts' `pair` features are not the same tensors, so nothing is known between the parts"
         )
-    index = [p.pair.index if p.pair is not None else pairs[0].index.new_full(p.x.shape[:2], -1) for p in parts]
-    return Pair(first, torch.cat(index, dim=1))
+    index = [p.pair.index if p.pair is not None else first.index.new_full(p.x.shape[:2], -1) for p in parts]
+    return replace(first, index=torch.cat(index, dim=1))
+
+
+def _same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(a[name] is b[name] for name in a)
 
 
 torch.export.register_dataclass(Pair, serialized_type_name="isoform.Pair")

@@ -88,6 +88,18 @@ class ModelConfig(Table):
     )
 
 
+class ScoreConfig(Table):
+    """What distances and bonds between atoms add to attention scores (family graphormer)."""
+
+    distance_ids: int = Field(512, gt=0, description="rows of the table of distances, padding's among them")
+    bond_ids: int = Field(1537, gt=0, description="rows of the table of bond features, padding's among them")
+    hops: int = Field(5, gt=0, description="bonds of a path that are looked at")
+    hop_matrices: int | None = Field(None, gt=0, description="matrices of hops; hops if unset (files may hold more)")
+    reach: int | None = Field(
+        None, gt=0, description="bonds from which on two atoms don't see each other; unset: no limit"
+    )
+
+
 class TokeniserConfig(Table):
     """Atoms -> tokens."""
 
@@ -132,11 +144,16 @@ class MoleculesApp(AppConfig):
         "loss.regression": "loss.kind",
         "loss.balance": 'data.class_weights ("balanced")',
         "train.label_smoothing": "loss.label_smoothing",
+        "backbone.score_edge_ids": "score.bond_ids",
+        "backbone.score_hops": "score.hops",
+        "backbone.score_matrices": "score.hop_matrices",
+        "backbone.score_reach": "score.reach",
     }
 
     auto: bool = Field(False, description="choose trunk and epochs from the data; keys that are set stay")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     tokeniser: TokeniserConfig = TokeniserConfig()
+    score: ScoreConfig = ScoreConfig()
     head: HeadConfig = HeadConfig()
     loss: LossConfig = LossConfig()

@@ -44,7 +44,7 @@ def parameters(config: MoleculesApp, outputs: int) -> int | None:
     dim, t, h = config.backbone.dim, config.tokeniser, config.head
     degrees = t.degree_ids + (t.out_degree_ids or t.degree_ids) if t.degree_ids else 0
     norm = norm_size(config.backbone, dim) * t.norm
-    found = backbone_size(config.backbone) + (t.atom_ids + degrees) * dim + norm
+    found = backbone_size(config.backbone) + score_size(config) + (t.atom_ids + degrees) * dim + norm
     if t.laplacian:
         found += linear_size(t.laplacian, dim)
     if config.model.family == "gt":
@@ -52,6 +52,15 @@ def parameters(config: MoleculesApp, outputs: int) -> int | None:
         return found + t.bond_ids * dim + sum(linear_size(a, b) for a, b in pairwise(widths))
     found += dim * t.graph_token + dim * outputs + 1
     return found + (linear_size(dim, dim) + norm_size(config.backbone, dim, "layer")) * h.hidden
+
+
+def score_size(config: MoleculesApp) -> int:
+    """Parameters of Graphormer's bias on the scores."""
+    if config.model.family != "graphormer":
+        return 0
+    score, heads = config.score, config.backbone.heads
+    matrices = score.hop_matrices or score.hops
+    return (score.distance_ids + score.bond_ids + 1) * heads + matrices * heads**2
 
 
 def _detail(config: MoleculesApp) -> dict[str, Any]:

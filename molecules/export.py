@@ -11,8 +11,8 @@ from pathlib import Path
 
 from isoform.core.domain import TrainedModel
 from isoform.molecules.config import MoleculesApp
-from isoform.molecules.graphormer.back import write_fairseq
-from isoform.molecules.graphormer.back import write_transformers as write_folder
+from isoform.molecules.graphormer.export_official import write_fairseq
+from isoform.molecules.graphormer.export_official import write_transformers as write_folder
 from isoform.molecules.state import MoleculesState
 
 Trained = TrainedModel[MoleculesApp, MoleculesState]

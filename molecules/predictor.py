@@ -140,7 +140,7 @@ class MoleculePredictor(SupervisedPredictor):
         if not len(found.kept):
             return
         # The model knows a bond by its features, so kinds may be numbered otherwise than in training.
-        hops = 1 if gt else self.config.backbone.score_hops
+        hops = 1 if gt else self.config.score.hops
         store = build_store(found.graphs, hops=hops, laplacian=t.laplacian)
         for part in batches(store.sizes, self.config.eval.batch, None):
             chosen = [readable[k] for k in found.kept[part].tolist()]

@@ -74,7 +74,7 @@ def check_ids(config: MoleculesApp, store: GraphStore) -> None:
     """Raises UserError where a molecule has a feature that the model's tables have no row for."""
     hf = int(config.tokeniser.hf_compat)
     needed = {"tokeniser.atom_ids": FIRST_ATOM_ID + hf + _highest(store.graphs.atoms)}
-    bonds = "tokeniser.bond_ids" if config.model.family == "gt" else "backbone.score_edge_ids"
+    bonds = "tokeniser.bond_ids" if config.model.family == "gt" else "score.bond_ids"
     needed[bonds] = 3 + _highest(store.graphs.bonds)
     for key, highest in needed.items():
         table, name = key.split(".")

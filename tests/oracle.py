@@ -16,13 +16,23 @@ from isoform.core.backbone import Backbone
 from isoform.core.edges import Edges
 from isoform.core.tokens import Tokens
 
+PairBias = Callable[[dict[str, Tensor], Callable[[str], Tensor] | None], Tensor]
+
 
 def run(
-    backbone: Backbone, tokens: Tokens, memory: Tokens | None = None, edges: Edges | None = None
+    backbone: Backbone,
+    tokens: Tokens,
+    memory: Tokens | None = None,
+    edges: Edges | None = None,
+    pair_bias: PairBias | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """[B, N, D] in the weights' dtype, and [U, D] of edges; dropout and stochastic depth are off."""
+    """[B, N, D] in the weights' dtype, and [U, D] of edges; dropout and stochastic depth are off.
+
+    `pair_bias`: the bias of a pair by a score that was handed in, from the weights and the pair's features (None where
+    either token has none).
+    """
     c, w = backbone.config, dict(backbone.named_parameters()) | dict(backbone.named_buffers())
-    bias = score_bias(c, w, tokens)
+    bias = score_bias(c, w, tokens, pair_bias)
     x = tokens.x
 
     def norm(name: str, y: Tensor) -> Tensor:
@@ -196,9 +206,9 @@ def turn(x: Tensor, angle: Tensor, half: bool) -> Tensor:
     return torch.cat([z.real, z.imag], -1) if half else torch.stack([z.real, z.imag], -1).flatten(-2)
 
 
-def score_bias(c, w: dict[str, Tensor], tokens: Tokens) -> Tensor | None:
+def score_bias(c, w: dict[str, Tensor], tokens: Tokens, pair_bias: PairBias | None) -> Tensor | None:
     """[B, N, N, H], pair by pair."""
-    if c.score == "none":
+    if c.score == "none" and pair_bias is None:
         return None
     n_batch, n, _ = tokens.x.shape
     out = tokens.x.new_zeros(n_batch, n, n, c.heads)
@@ -216,27 +226,10 @@ def score_bias(c, w: dict[str, Tensor], tokens: Tokens) -> Tensor | None:
                 def feature(name: str, at: list[int] = at, b: int = b) -> Tensor:
                     return tokens.pair.features[name][b, at[0], at[1]]
 
-                if c.score == "dense":
+                if pair_bias is not None:
+                    out[b, i, j] = pair_bias(w, feature if known else None)
+                elif c.score == "dense":
                     out[b, i, j] = feature("bias") if known else 0
-                elif c.score == "table":
-                    out[b, i, j] = w["score.table"][int(feature("ids")) if known else 0]
-                elif c.score == "graph":
-                    out[b, i, j] = graph_bias(c, w, feature) if known else w["score.virtual"][0]
                 else:
-                    distance = min(max(int(feature("distance")) if known else 0, 1), c.score_hops)
-                    total = 0
-                    for p in range(c.score_hops):
-                        ids = feature("edges")[p].long() if known else torch.zeros(2, dtype=torch.long)
-                        total = total + w["score.table"][ids].mean(0) @ w["score.hops"][p]
-                    out[b, i, j] = total / distance
+                    out[b, i, j] = w["score.table"][int(feature("ids")) if known else 0]
     return out
-
-
-def graph_bias(c, w: dict[str, Tensor], feature: Callable[[str], Tensor]) -> Tensor:
-    """[H] of two atoms: the table's row of their distance, and the mean over the edges of their path."""
-    spatial, edges = (torch.cat([w[f"score.{n}"][:1].detach(), w[f"score.{n}"][1:]]) for n in ("spatial", "edges"))
-    place = int(feature("spatial"))  # 1 + distance
-    if c.score_reach is not None and place - 1 >= c.score_reach:
-        return torch.full_like(spatial[0], -math.inf)
-    total = sum(edges[feature("edges")[p].long()].mean(0) @ w["score.hops"][p] for p in range(c.score_hops))
-    return spatial[place] + total / min(max(place - 1, 1), c.score_hops)

@@ -20,8 +20,8 @@ from torch import Tensor
 from isoform.core.inference import export
 from isoform.core.inference.export import Exported, Graph
 from isoform.timeseries.config import TimeseriesApp
-from isoform.timeseries.models import Sizes
-from isoform.timeseries.pretrained import official_state
+from isoform.timeseries.pretrained import export_official
+from isoform.timeseries.sizes import Sizes
 
 _FACTS = (
     "variates", "past", "known", "static", "calendar", "units", "freq", "tz", "season", "bounds", "scaling", "data",
@@ -45,7 +45,7 @@ def to_safetensors(run: Path, out: Path, *, checkpoint: str | int = "best") -> N
 def to_official(run: Path, out: Path, *, checkpoint: str | int = "best") -> None:
     """A bare state dict in the official names, by the suffix safetensors or PyTorch's. Raises UserError."""
     found, app = open_run(run, checkpoint)
-    state = official_state(app, found.weights(), found.portable)
+    state = export_official(app, found.weights(), found.portable)
     if out.suffix == ".safetensors":
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, out)
     else:

@@ -5,10 +5,8 @@ B windows, L rows of look-back, H rows of horizon, V variates, D features a toke
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -16,32 +14,9 @@ from isoform.core.errors import UserError
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.itransformer.model import ITransformer
 from isoform.timeseries.samformer.model import SAMformer
-
-if TYPE_CHECKING:
-    from isoform.timeseries.data.windows import WindowData
+from isoform.timeseries.sizes import Sizes
 
 FAMILIES: dict[str, type[ITransformer] | type[SAMformer]] = {"itransformer": ITransformer, "samformer": SAMformer}
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How many series of each kind a model is built for; iTransformer takes any number of variates whatever it says."""
-
-    variates: int = 0
-    past: int = 0
-    known: int = 0
-    calendar: int = 0
-    static: int = 0
-
-    @classmethod
-    def of(cls, data: WindowData) -> Sizes:
-        """Those of the data."""
-        return cls(len(data.variates), len(data.past), len(data.known), len(data.calendar_names), len(data.static))
-
-    @classmethod
-    def of_portable(cls, portable: Mapping[str, Any]) -> Sizes:
-        """Those of a run, by the names in its task.json."""
-        return cls(*(len(portable.get(n) or ()) for n in ("variates", "past", "known", "calendar", "static")))
 
 
 def build_model(config: TimeseriesApp, sizes: Sizes) -> ITransformer | SAMformer:

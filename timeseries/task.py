@@ -26,8 +26,9 @@ from isoform.timeseries.data.series import Panel
 from isoform.timeseries.data.splits import borders_of
 from isoform.timeseries.data.windows import WindowData
 from isoform.timeseries.metrics import ForecastTally
-from isoform.timeseries.models import Sizes, build_model
+from isoform.timeseries.models import build_model
 from isoform.timeseries.settle import panel_of, season_of, settle
+from isoform.timeseries.sizes import Sizes
 
 INPUTS = ("context", "past", "known", "calendar", "static")  # of the model; the rest of a batch is for the loss
 
@@ -154,9 +155,10 @@ class TimeseriesTask(Task):
 
     def initial_weights(self, source: str) -> InitialWeights:
         """A run folder, a file in isoform's names, or whatever `isoform timeseries import` reads."""
+        from isoform.core.engine import warm_start
         from isoform.timeseries.pretrained import initial_weights
 
-        return initial_weights(source, self.config)
+        return warm_start.read_own(source) or initial_weights(source, self.config)
 
     def baselines(self) -> dict[str, dict[str, dict[str, float]]]:
         """See baselines/."""

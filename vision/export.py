@@ -21,7 +21,7 @@ from torch import Tensor
 from isoform.core.inference import export
 from isoform.core.inference.export import Exported, Graph
 from isoform.vision.config import VisionApp
-from isoform.vision.vit.pretrained.back import foreign_state, timm_model
+from isoform.vision.vit.pretrained.export_official import export_official, origin_of, timm_model
 
 
 def open_run(run: str | Path, checkpoint: str | int) -> tuple[Exported, VisionApp]:
@@ -41,7 +41,7 @@ def to_safetensors(run: Path, out: Path, *, checkpoint: str | int = "best") -> N
 def to_timm(run: Path, out: Path, *, checkpoint: str | int = "best") -> None:
     """config.json and model.safetensors in timm's names. Raises UserError, naming why, for a model that timm lacks."""
     found, app = open_run(run, checkpoint)
-    architecture, kwargs, state = timm_model(app, found.portable, found.weights())
+    architecture, kwargs, state = timm_model(app, found.weights(), found.portable)
     prepared = found.portable["preprocessing"]
     config = {
         "architecture": architecture,
@@ -63,7 +63,7 @@ def to_timm(run: Path, out: Path, *, checkpoint: str | int = "best") -> None:
 def to_official(run: Path, out: Path, *, checkpoint: str | int = "best") -> None:
     """The layout that the weights were imported from: .npz for augreg, else .pth or .safetensors by the suffix."""
     found, app = open_run(run, checkpoint)
-    layout, state = foreign_state(app, found.portable, found.weights())
+    layout, state = origin_of(found.portable), export_official(app, found.weights(), found.portable)
     if layout == "augreg":
         arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in state.items()}
         with out.open("wb") as file:

@@ -4,7 +4,7 @@ B samples, H query heads, G key/value heads (H / G query heads share one), N que
 a head, E features of a value (usually D); T and S are the queries and keys of a whole packed batch.
 
     reference   eager, any floating-point type, the meaning, and the only one with second derivatives
-    sdpa        PyTorch's fused kernels, and isoform's own blocks where these can't serve
+    sdpa        PyTorch's fused kernels, and isoform's own operators where these can't serve
     triton      isoform's GPU kernels
 """
 
@@ -22,11 +22,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from isoform.core.attention.bias import Bias, Dense, Distance, Gaussians, PathTable, Sum, Table, materialise
-from isoform.core.attention.dispatch import Request, choose, explain_choice, refusal, sdpa_path
+from isoform.core.attention.dispatch import Request, explain_choice, sdpa_path, select_impl, unsupported_reason
 from isoform.core.attention.mask import Visible, Window, visible
 from isoform.core.attention.reference import attention_reference, probabilities
 from isoform.core.attention.sdpa import attention_sdpa
-from isoform.core.attention.varlen import attention_packed
+from isoform.core.attention.varlen import attention_varlen
 
 PLAIN = nullcontext()
 
@@ -64,7 +64,7 @@ def attention(
     dropout   probability of dropping each attention probability; kept ones are scaled by 1 / (1 - dropout)
     seed      makes dropout a function of it, the same in every implementation; None: torch's global generator decides
     scale     1 / sqrt(D) if None
-    impl      "auto" goes by `choose`; any other is used or, where it can't serve, refused
+    impl      "auto" goes by `select_impl`; any other is used or, where it can't serve, refused
 
     What padding holds changes nothing, as long as it is finite. Places for `causal` and `window` are counted from the
     ends of N and M; where valid_q and valid_kv are both given, among each sample's real tokens and from their end.
@@ -75,10 +75,21 @@ def attention(
     if offsets_q is not None or offsets_kv is not None:
         if valid_q is not None or valid_kv is not None:
             raise ValueError("packed tokens are all real: give offsets or valid_q and valid_kv, not both")
-        return attention_packed(
-            attention, q_BHND, k_BGMD, v_BGME, offsets_q, offsets_kv,
-            bias=bias, causal=causal, window=window, dropout=dropout, seed=seed, scale=scale, impl=impl,
-        )  # fmt: skip
+        return attention_varlen(
+            attention,
+            q_BHND,
+            k_BGMD,
+            v_BGME,
+            offsets_q,
+            offsets_kv,
+            bias=bias,
+            causal=causal,
+            window=window,
+            dropout=dropout,
+            seed=seed,
+            scale=scale,
+            impl=impl,
+        )
     bias = Dense(bias) if isinstance(bias, Tensor) else bias
     _check(q_BHND, k_BGMD, v_BGME, bias, valid_q, valid_kv, dropout)
     scale = 1 / math.sqrt(q_BHND.shape[3]) if scale is None else scale
@@ -99,8 +110,8 @@ def attention(
     if v_BGME.shape[3] != q_BHND.shape[3]:
         request = request._replace(value_dim=v_BGME.shape[3])
     if impl == "auto":
-        impl = choose(request).name
-    elif impl in ("reference", "sdpa", "triton") and (why_not := refusal(impl, request)) is not None:
+        impl = select_impl(request).name
+    elif impl in ("reference", "sdpa", "triton") and (why_not := unsupported_reason(impl, request)) is not None:
         raise ValueError(f"attention impl={impl!r} can't serve this: {why_not}; ask for impl='auto' to have one chosen")
     qkv = (q_BHND, k_BGMD, v_BGME)
     with autocast:
@@ -113,7 +124,7 @@ def attention(
             case "triton":
                 from isoform.core.attention.triton_op import attention_triton
 
-                dense = None if bias is None else bias.dense()
+                dense = None if bias is None else bias.to_dense()
                 out = attention_triton(*qkv, dense, valid_kv, causal, scale)
             case _:
                 raise ValueError(f"attention impl={impl!r} is unknown: choose auto, reference, sdpa or triton")
@@ -199,9 +210,24 @@ def _check(
 
 
 __all__ = [
-    "Bias", "Dense", "Distance", "Gaussians", "Impl", "PathTable", "Request", "Sum", "Table", "Window",
-    "attention", "attention_rows", "choose", "explain_choice", "materialise", "refusal", "sdpa_path",
-]  # fmt: skip
+    "Bias",
+    "Dense",
+    "Distance",
+    "Gaussians",
+    "Impl",
+    "PathTable",
+    "Request",
+    "Sum",
+    "Table",
+    "Window",
+    "attention",
+    "attention_rows",
+    "explain_choice",
+    "materialise",
+    "sdpa_path",
+    "select_impl",
+    "unsupported_reason",
+]
 
 
 class _Operation(ModuleType):

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from isoform.core.attention.embedding_sum import sum_rows
-from isoform.core.attention.mask import Rows
+from isoform.core.attention.mask import Rows, Samples
 
 ALL = slice(None)
 
-# What a dense bias may take before it is built in blocks: a few layers' worth of a large model's activations.
+# What a dense bias may take before it is built in chunks: a few layers' worth of a large model's activations.
 LIMIT_BYTES = 64 * 2**20
 
 
@@ -28,28 +28,24 @@ class Bias(abc.ABC):
     """What every bias value can do."""
 
     @abc.abstractmethod
-    def cut(self, rows: Rows | None = None, batch: slice = ALL) -> Bias:
-        """The same bias of chosen query rows and samples; its tensors are views where both are slices."""
+    def slice(self, rows: Rows | None = None, batch: Samples = ALL) -> Bias:
+        """The same bias of chosen query rows (a slice or [R] indices) and samples; views where both are slices."""
 
     @abc.abstractmethod
-    def whole(self) -> Tensor:
-        """`dense()`."""
-
-    def dense(self, rows: Rows | None = None, batch: slice = ALL) -> Tensor:
-        """The bias of chosen query rows (a slice or [R] indices) and samples, broadcastable to [B, H, R, M].
+    def to_dense(self) -> Tensor:
+        """The bias as one tensor, broadcastable to [B, H, N, M].
 
         float32, or float64 where the value's own tensors are; differentiable twice.
         """
-        return self.cut(rows, batch).whole()
 
     @property
     @abc.abstractmethod
     def shape(self) -> tuple[int, int, int, int]:
-        """(B, H, N, M) of `dense()`, 1 where shared."""
+        """(B, H, N, M) of `to_dense()`, 1 where shared."""
 
     @property
     def width(self) -> int:
-        """Numbers held for a pair while `dense` is computed (H for one that is only looked up)."""
+        """Numbers held for a pair while `to_dense` is computed (H for one that is only looked up)."""
         return self.shape[1]
 
     def __add__(self, other: Bias) -> Bias:
@@ -72,13 +68,13 @@ class Dense(Bias):
         b, h, n, m = (1,) * (4 - self.b.dim()) + tuple(self.b.shape)
         return b, h, n, m
 
-    def cut(self, rows: Rows | None = None, batch: slice = ALL) -> Dense:
-        """See `Bias.cut`."""
-        return Dense(_cut(self.b.view(self.shape), rows, batch, row_axis=2))
+    def slice(self, rows: Rows | None = None, batch: Samples = ALL) -> Dense:
+        """See `Bias.slice`."""
+        return Dense(_slice(self.b.view(self.shape), rows, batch, row_axis=2))
 
-    def whole(self) -> Tensor:
-        """See `Bias.dense`."""
-        return _working(self.b)
+    def to_dense(self) -> Tensor:
+        """See `Bias.to_dense`."""
+        return _working(self.b.view(self.shape))
 
 
 @dataclass
@@ -98,14 +94,14 @@ class Table(Bias):
         b, n, m = self.ids_BNM.shape
         return b, self.table_VH.shape[1], n, m
 
-    def cut(self, rows: Rows | None = None, batch: slice = ALL) -> Table:
-        """See `Bias.cut`."""
-        return Table(_cut(self.ids_BNM, rows, batch), self.table_VH)
+    def slice(self, rows: Rows | None = None, batch: Samples = ALL) -> Table:
+        """See `Bias.slice`."""
+        return Table(_slice(self.ids_BNM, rows, batch), self.table_VH)
 
-    def whole(self) -> Tensor:
-        """See `Bias.dense`."""
-        found = sum_rows(self.ids_BNM.int().reshape(-1, 1), _working(self.table_VH))
-        return found.view(*self.ids_BNM.shape, -1).permute(0, 3, 1, 2)
+    def to_dense(self) -> Tensor:
+        """See `Bias.to_dense`."""
+        rows = sum_rows(self.ids_BNM.int().reshape(-1, 1), _working(self.table_VH))
+        return rows.view(*self.ids_BNM.shape, -1).permute(0, 3, 1, 2)
 
 
 @dataclass
@@ -113,7 +109,7 @@ class PathTable(Bias):
     """Graphormer's edge encoding (arXiv:2106.05234, eq. 7): the mean over the hops of a pair's shortest path.
 
     ids_BNMPF are the edge features of hop p on the path from i to j, rows of table_VH; mixing_PHH[p] is hop p's
-    matrix over heads (more hops than ids has are ignored). With d = distance_BNM clamped to 1..P,
+    matrix over heads (more hops than ids has are ignored). With d = length_BNM, the edges on the path, clamped to 1..P,
 
         bias[b, :, i, j] = sum_p mean_f table[ids[b, i, j, p, f]] @ mixing[p] / d[b, i, j].
 
@@ -122,7 +118,7 @@ class PathTable(Bias):
     """
 
     ids_BNMPF: Tensor
-    distance_BNM: Tensor
+    length_BNM: Tensor
     table_VH: Tensor
     mixing_PHH: Tensor
 
@@ -132,21 +128,21 @@ class PathTable(Bias):
         b, n, m = self.ids_BNMPF.shape[:3]
         return b, self.table_VH.shape[1], n, m
 
-    def cut(self, rows: Rows | None = None, batch: slice = ALL) -> PathTable:
-        """See `Bias.cut`."""
-        ids, distance = _cut(self.ids_BNMPF, rows, batch), _cut(self.distance_BNM, rows, batch)
-        return PathTable(ids, distance, self.table_VH, self.mixing_PHH)
+    def slice(self, rows: Rows | None = None, batch: Samples = ALL) -> PathTable:
+        """See `Bias.slice`."""
+        ids, length = _slice(self.ids_BNMPF, rows, batch), _slice(self.length_BNM, rows, batch)
+        return PathTable(ids, length, self.table_VH, self.mixing_PHH)
 
-    def whole(self) -> Tensor:
-        """See `Bias.dense`."""
+    def to_dense(self) -> Tensor:
+        """See `Bias.to_dense`."""
         hops, n_features = self.ids_BNMPF.shape[3:]
         n_rows = self.table_VH.shape[0]
         with torch.autocast(self.table_VH.device.type, enabled=False):
             tables = torch.matmul(_working(self.table_VH), _working(self.mixing_PHH[:hops])).flatten(0, 1)
         hop = torch.arange(hops, dtype=torch.int32, device=tables.device)[:, None] * n_rows
-        found = sum_rows((self.ids_BNMPF.int() + hop).reshape(-1, hops * n_features), tables)
-        divisor = self.distance_BNM.int().clamp(1, hops) * n_features
-        return (found.view(*divisor.shape, -1) / divisor[..., None]).permute(0, 3, 1, 2)
+        total = sum_rows((self.ids_BNMPF.int() + hop).reshape(-1, hops * n_features), tables)
+        divisor = self.length_BNM.int().clamp(1, hops) * n_features
+        return (total.view(*divisor.shape, -1) / divisor[..., None]).permute(0, 3, 1, 2)
 
 
 @dataclass
@@ -189,13 +185,14 @@ class Distance(Bias):
         """See `Bias.width`."""
         return self.basis.weights_KH.shape[0] + self.shape[1]
 
-    def cut(self, rows: Rows | None = None, batch: slice = ALL) -> Distance:
-        """See `Bias.cut`."""
-        return Distance(_cut(self.coords_q_BNC, rows, batch), _cut(self.coords_kv_BMC, None, batch), self.basis)
+    def slice(self, rows: Rows | None = None, batch: Samples = ALL) -> Distance:
+        """See `Bias.slice`."""
+        return Distance(_slice(self.coords_q_BNC, rows, batch), _slice(self.coords_kv_BMC, None, batch), self.basis)
 
-    def whole(self) -> Tensor:
-        """See `Bias.dense`."""
-        square = (_working(self.coords_q_BNC)[:, :, None] - _working(self.coords_kv_BMC)[:, None]).square().sum(-1)
+    def to_dense(self) -> Tensor:
+        """See `Bias.to_dense`."""
+        difference = _working(self.coords_q_BNC)[:, :, None] - _working(self.coords_kv_BMC)[:, None]
+        square = difference.square().sum(-1)
         # The square root has no derivative at 0, where every token meets itself.
         apart = square > 0
         distance = torch.where(apart, square, 1).sqrt().where(apart, 0)
@@ -219,15 +216,15 @@ class Sum(Bias):
         """See `Bias.width`."""
         return max(part.width for part in self.parts)
 
-    def cut(self, rows: Rows | None = None, batch: slice = ALL) -> Sum:
-        """See `Bias.cut`."""
-        return Sum([part.cut(rows, batch) for part in self.parts])
+    def slice(self, rows: Rows | None = None, batch: Samples = ALL) -> Sum:
+        """See `Bias.slice`."""
+        return Sum([part.slice(rows, batch) for part in self.parts])
 
-    def whole(self) -> Tensor:
-        """See `Bias.dense`."""
-        total = self.parts[0].whole()
+    def to_dense(self) -> Tensor:
+        """See `Bias.to_dense`."""
+        total = self.parts[0].to_dense()
         for part in self.parts[1:]:
-            total = total + part.whole()
+            total = total + part.to_dense()
         return total
 
 
@@ -241,7 +238,7 @@ def materialise(bias: Bias | None, limit_bytes: int | None = None) -> Bias | Non
         return bias
     b, _, n, m = bias.shape
     limit = LIMIT_BYTES if limit_bytes is None else limit_bytes
-    return Dense(bias.dense().contiguous()) if 4 * b * n * m * bias.width <= limit else bias
+    return Dense(bias.to_dense().contiguous()) if 4 * b * n * m * bias.width <= limit else bias
 
 
 def _working(value: Tensor) -> Tensor:
@@ -249,7 +246,7 @@ def _working(value: Tensor) -> Tensor:
     return value if value.dtype == torch.float64 else value.float()
 
 
-def _cut(value: Tensor, rows: Rows | None, batch: slice, row_axis: int = 1) -> Tensor:
+def _slice(value: Tensor, rows: Rows | None, batch: Samples, row_axis: int = 1) -> Tensor:
     """Chosen samples (axis 0) and rows, leaving axes of size 1 as they are: those are shared by all."""
     if value.shape[0] != 1:
         value = value[batch]

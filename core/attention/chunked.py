@@ -1,12 +1,12 @@
-"""Attention in blocks: its own forward and backward pass over some samples, or some rows of one sample, at a time.
+"""Attention in chunks: its own forward and backward pass over some samples, or some rows of one sample, at a time.
 
-B samples, H heads (each with its own keys), N queries, M keys, R rows of a block, D features a head, E features of a
+B samples, H heads (each with its own keys), N queries, M keys, R rows of a chunk, D features a head, E features of a
 value, Z = samples x heads.
 
 For what PyTorch's fused operators can't do: hand a gradient to the bias, hold a bias that is too large to build at
 once, drop probabilities, or mix values of another width than the keys. The forward pass keeps a row's log-sum-exp; the
 backward pass computes the probabilities again (Dao et al., "FlashAttention", 2022, arXiv:2205.14135, algorithm 4) and
-hands each block's bias gradient to the bias value's graph.
+hands each chunk's bias gradient to the bias value's graph.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from isoform.core.attention.bias import ALL, Bias, Dense
 from isoform.core.attention.mask import Visible
 from isoform.core.attention.reference import Dropout, working_dtype
 
-# A block's scores are read and written half a dozen times, which is fastest near the cores.
-BLOCK_BYTES = 4 * 2**20
+# A chunk's scores are read and written half a dozen times, which is fastest near the cores.
+CHUNK_BYTES = 4 * 2**20
 
 
-def attention_blocks(
+def attention_chunked(
     q_BHND: Tensor,
     k_BHMD: Tensor,
     v_BHME: Tensor,
@@ -41,16 +41,16 @@ def attention_blocks(
     """[B, H, N, E]; see `isoform.core.attention.attention`."""
     leaves, spec = tree_flatten(bias)
     seed = Dropout(dropout, seed, q_BHND.device).seed if dropout > 0 else None
-    return _Blocks.apply(q_BHND, k_BHMD, v_BHME, scale, visible, dropout, seed, spec, *leaves)
+    return _Chunked.apply(q_BHND, k_BHMD, v_BHME, scale, visible, dropout, seed, spec, *leaves)
 
 
 def plan(q_BHND: Tensor, n_kv: int, bias: Bias | None) -> Iterator[tuple[slice, list[slice]]]:
-    """Samples and the row blocks that they are cut into, in order; within the limit if one row of a sample is."""
+    """Samples and the chunks of rows that they are cut into, in order; within the limit if one row of a sample is."""
     n_batch, n_heads, n_rows, _ = q_BHND.shape
     width = n_heads if bias is None else max(n_heads, bias.width)
     row_bytes = working_dtype(q_BHND).itemsize * width * n_kv
-    # With 16-bit inputs a block's scores are held in both types.
-    limit = min(BLOCK_BYTES if q_BHND.element_size() > 2 else BLOCK_BYTES // 2, biases.LIMIT_BYTES)
+    # With 16-bit inputs a chunk's scores are held in both types.
+    limit = min(CHUNK_BYTES if q_BHND.element_size() > 2 else CHUNK_BYTES // 2, biases.LIMIT_BYTES)
     samples = max(1, limit // (row_bytes * n_rows))
     rows = max(1, min(n_rows, limit // row_bytes))
     for b in range(0, n_batch, samples):
@@ -58,23 +58,32 @@ def plan(q_BHND: Tensor, n_kv: int, bias: Bias | None) -> Iterator[tuple[slice, 
 
 
 def mask_of(bias: Bias | None, visible: Visible, q: Tensor, batch: slice = ALL, rows: slice = ALL) -> Tensor | None:
-    """What is added to a block's scores: broadcasts to [B, H, R, M]; bool (True = seen) where there is no bias."""
+    """What is added to a chunk's scores: broadcasts to [B, H, R, M]; bool (True = seen) where there is no bias."""
     seen = visible.block(q.device, batch, rows)
     if bias is None:
         return seen
     # Detached, since PyTorch's operator leaves its fused kernel at the sight of a mask that could have a gradient;
     # contiguous, since the kernel reads a lookup's layout (heads innermost) a third slower.
-    dense = bias.dense(rows, batch).detach().to(working_dtype(q))
-    dense = dense[(None,) * (4 - dense.dim())].contiguous()
+    dense = bias.slice(rows, batch).to_dense().detach().to(working_dtype(q)).contiguous()
     return dense if seen is None else torch.where(seen, dense, -torch.inf)
 
 
-class _Blocks(torch.autograd.Function):
+class _Chunked(torch.autograd.Function):
     """`leaves` and `spec` are the bias value, flattened."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, visible: Visible, dropout: float,
-                seed: int | None, spec: Any, *leaves: Tensor | None) -> Tensor:  # fmt: skip
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        scale: float,
+        visible: Visible,
+        dropout: float,
+        seed: int | None,
+        spec: Any,
+        *leaves: Tensor | None,
+    ) -> Tensor:
         bias = tree_unflatten(leaves, spec)
         keep = Dropout(dropout, seed, q.device) if dropout > 0 else None
         # The fused operator's own layout: heads inside rows, so that joining the heads afterwards needs no copy.
@@ -84,8 +93,8 @@ class _Blocks(torch.autograd.Function):
         if bias is None and keep is None and visible.everything and _is_fused(q, v):
             out, lse = _forward(q, k, v, None, scale, None)  # the fused kernel builds nothing large here
         else:
-            for batch, parts in plan(q, k.shape[2], bias):
-                for rows in parts:
+            for batch, chunks in plan(q, k.shape[2], bias):
+                for rows in chunks:
                     mask = mask_of(bias, visible, q, batch, rows)
                     part = _forward(q[batch, :, rows], k[batch], v[batch], mask, scale, keep)
                     out[batch, :, rows], lse[batch, :, rows] = part
@@ -96,7 +105,7 @@ class _Blocks(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # `once_differentiable` would let a gradient's gradient with respect to q pass as 0
-            raise RuntimeError("attention in blocks has no second derivatives: ask for impl='reference'")
+            raise RuntimeError("attention in chunks has no second derivatives: ask for impl='reference'")
         q, k, v, out, lse, *leaves = ctx.saved_tensors
         scale, visible, dropout, seed, spec = ctx.settings
         bias = tree_unflatten([None if x is None else x.detach() for x in leaves], spec)
@@ -104,40 +113,42 @@ class _Blocks(torch.autograd.Function):
         keep = Dropout(dropout, seed, q.device) if dropout > 0 else None
         dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
         # As in PyTorch's kernel, scores are made in the working type and the other products of bfloat16 in bfloat16.
-        low = q.dtype if q.dtype == torch.bfloat16 else lse.dtype
-        for batch, parts in plan(q, k.shape[2], bias):
+        working = lse.dtype
+        low = q.dtype if q.dtype == torch.bfloat16 else working
+        for batch, chunks in plan(q, k.shape[2], bias):
             dk_b: Tensor | None = None
             dv_b: Tensor | None = None
             k_b, v_b = _stack(k[batch], low), _stack(v[batch], low)
-            for rows in parts:
+            for rows in chunks:
                 at = (batch, ALL, rows)
                 shape = (*q[at].shape[:3], k.shape[2])
                 mask = mask_of(bias, visible, q, batch, rows)
-                factor = None if keep is None else keep.next(shape, lse.dtype)
+                factor = None if keep is None else keep.next(shape, working)
                 q_b = _stack(q[at], low)
-                scores = (q_b.to(lse.dtype) * scale) @ k_b.to(lse.dtype).mT
+                scores = (q_b.to(working) * scale) @ k_b.to(working).mT
                 p = _masked(scores.view(shape), mask).sub_(lse[at][..., None]).exp_()
                 # A row whose scores are all huge has lost the second part of its lse: its sum makes up for that.
                 total = p.sum(-1, keepdim=True)
-                d_out_r = d_out[at] / total.masked_fill_(total == 0, 1.0)
-                d_out_b = _stack(d_out_r, low)
-                dp = (d_out_b @ v_b.mT).to(lse.dtype).view(shape)
+                d_out_rows = d_out[at] / total.masked_fill_(total == 0, 1.0)
+                d_out_b = _stack(d_out_rows, low)
+                dp = (d_out_b @ v_b.mT).to(working).view(shape)
                 if factor is not None:
                     dp *= factor
                 if shape[3] <= v.shape[3]:
                     mean = (p * dp).sum(-1, keepdim=True) / total
                 else:  # the same number from the smaller tensor
-                    mean = (d_out_r * out[at]).sum(-1, keepdim=True)
+                    mean = (d_out_rows * out[at]).sum(-1, keepdim=True)
                 ds = dp.sub_(mean).mul_(p)
                 if factor is not None:
                     p *= factor
-                p, ds_b = p.flatten(0, 1).to(low), ds.flatten(0, 1).to(low)
-                dv_b = _add(dv_b, p.mT @ d_out_b, lse.dtype)
-                dk_b = _add(dk_b, ds_b.mT @ q_b, lse.dtype)
+                p_b, ds_b = p.flatten(0, 1).to(low), ds.flatten(0, 1).to(low)
+                dv_b = _add(dv_b, p_b.mT @ d_out_b, working)
+                dk_b = _add(dk_b, ds_b.mT @ q_b, working)
                 dq[at] = (ds_b @ k_b).mul_(scale).view(q[at].shape)
                 d_bias.add(batch, rows, ds)
             assert dk_b is not None and dv_b is not None
-            dk[batch], dv[batch] = dk_b.mul_(scale).view(k[batch].shape), dv_b.view(v[batch].shape)
+            dk[batch] = dk_b.mul_(scale).view(k[batch].shape)
+            dv[batch] = dv_b.view(v[batch].shape)
         return dq, dk, dv, None, None, None, None, None, *d_bias.gradients()
 
 
@@ -159,13 +170,14 @@ def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:
 def _forward(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, keep: Dropout | None
 ) -> tuple[Tensor, Tensor]:
-    """A block's output and the logarithm of its softmax's denominators (finite in a row without keys)."""
+    """A chunk's output and the logarithm of its softmax's denominators (finite in a row without keys)."""
     if keep is None and _is_fused(q, v):
         if mask is not None and mask.dtype == torch.bool:
             mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill_(~mask, -torch.inf)
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, attn_mask=mask, scale=scale)
     shape = (*q.shape[:3], k.shape[2])
-    scores = _masked((_stack(q) * scale @ _stack(k).mT).view(shape), mask)
+    scores = (_stack(q) * scale) @ _stack(k).mT
+    scores = _masked(scores.view(shape), mask)
     lse = scores.logsumexp(-1)
     lse = lse.masked_fill(lse == -torch.inf, 0.0)
     p = scores.sub_(lse[..., None]).exp_()
@@ -175,29 +187,29 @@ def _forward(
 
 
 def _is_fused(q: Tensor, v: Tensor) -> bool:
-    """Whether PyTorch has one operator for a block's forward pass."""
+    """Whether PyTorch has one operator for a chunk's forward pass."""
     return q.device.type == "cpu" and q.shape[3] == v.shape[3]
 
 
 class _BiasGradient:
-    """Gathers what blocks say about the bias into gradients of its leaves; `wanted` are the leaves to be served."""
+    """Gathers what chunks say about the bias into gradients of its leaves; `wanted` are the leaves to be served."""
 
     def __init__(self, bias: Bias | None, wanted: tuple[bool, ...], q_BHND: Tensor, n_kv: int) -> None:
         self.bias, self.wanted = bias, wanted
         leaves, spec = tree_flatten(bias)
-        # Blocks of a bias that nothing is shared in don't meet, so their gradients are simply put in place.
+        # Chunks of a bias that nothing is shared in don't meet, so their gradients are simply put in place.
         self.unshared = isinstance(bias, Dense) and bias.b.shape == (*q_BHND.shape[:3], n_kv)
         new = torch.empty_like if self.unshared else torch.zeros_like
         self.leaves = [new(x) if want else x for x, want in zip(leaves, wanted, strict=True)]
-        # A bias value made of gradients: cutting it gives views of what belongs to a block.
+        # A bias value made of gradients: slicing it gives views of what belongs to a chunk.
         self.value: Bias | None = tree_unflatten(self.leaves, spec)
 
     def add(self, batch: slice, rows: slice, ds: Tensor) -> None:
-        """A block's gradient with respect to its scores, [B, H, R, M]."""
+        """A chunk's gradient with respect to its scores, [B, H, R, M]."""
         if self.bias is None or self.value is None or not any(self.wanted):
             return
-        leaves, spec = tree_flatten(self.bias.cut(rows, batch))
-        targets = self._chosen(tree_flatten(self.value.cut(rows, batch))[0])
+        leaves, spec = tree_flatten(self.bias.slice(rows, batch))
+        targets = self._chosen(tree_flatten(self.value.slice(rows, batch))[0])
         if self.unshared:
             targets[0].copy_(ds)
             return
@@ -205,7 +217,7 @@ class _BiasGradient:
         fresh = iter(inputs)
         with torch.enable_grad():
             mixed = [next(fresh) if want else x for x, want in zip(leaves, self.wanted, strict=True)]
-            dense = tree_unflatten(mixed, spec).whole()
+            dense = tree_unflatten(mixed, spec).to_dense()
         grads = torch.autograd.grad(dense, inputs, ds.sum_to_size(dense.shape))
         for target, grad in zip(targets, grads, strict=True):
             target += grad

@@ -1,4 +1,4 @@
-"""Which implementation serves which attention: refusals as sentences, and the table by which "auto" chooses.
+"""Which implementation serves which attention: why not as a sentence, and the table by which "auto" chooses.
 
 The table is data, so that `isoform explain` prints what the operation itself goes by.
 """
@@ -15,7 +15,7 @@ import torch
 from isoform.core.attention import bias as biases
 from isoform.core.attention.tuning import MAX_DIM
 
-# Up to here isoform's blocks were the faster ones (measured on AVX512-BF16, 24 and 64 features a head).
+# Up to here the chunked path was the faster one (measured on AVX512-BF16, 24 and 64 features a head).
 FEW_KEYS = 256
 FULL = (torch.float32, torch.float64)
 # Up to here keeping probabilities beside a bias adds at most half to what a layer keeps anyway (10 features a head).
@@ -58,13 +58,13 @@ AUTO = (
         lambda r: r.device == "cuda" and r.bias,
         "a score bias on a GPU: there PyTorch's fused kernels take no float32 bias beside 16-bit inputs",
     ),
-    Rule("sdpa", lambda r: True, "PyTorch's fused kernel, or isoform's blocks where that can't serve"),
+    Rule("sdpa", lambda r: True, "PyTorch's fused kernel, or isoform's own operators where that can't serve"),
 )
 
 # How `sdpa` works, first match.
 SDPA_PATHS = (
     Rule(
-        "kept",
+        "stored",
         lambda r: (
             r.dropout
             and r.backward
@@ -89,7 +89,7 @@ SDPA_PATHS = (
         "so few keys that their probabilities take less memory than what they mix: they are kept, not computed again",
     ),
     Rule(
-        "kept",
+        "stored",
         lambda r: (
             r.bias_gradient
             and r.backward
@@ -100,21 +100,21 @@ SDPA_PATHS = (
         ),
         "a bias that wants its gradient, and few keys: probabilities are kept, since computing them twice takes longer",
     ),
-    Rule("blocks", lambda r: r.dropout, "PyTorch's fused kernel on a CPU doesn't drop probabilities"),
-    Rule("blocks", lambda r: r.bias_gradient, "PyTorch's fused kernel on a CPU gives the bias no gradient"),
-    Rule("blocks", lambda r: r.value_dim > 0, "PyTorch's fused kernel on a CPU takes values only as wide as keys"),
+    Rule("chunked", lambda r: r.dropout, "PyTorch's fused kernel on a CPU doesn't drop probabilities"),
+    Rule("chunked", lambda r: r.bias_gradient, "PyTorch's fused kernel on a CPU gives the bias no gradient"),
+    Rule("chunked", lambda r: r.value_dim > 0, "PyTorch's fused kernel on a CPU takes values only as wide as keys"),
     Rule(
-        "blocks",
+        "chunked",
         lambda r: max(r.bias_bytes, r.mask_bytes) > biases.LIMIT_BYTES,
         "the bias or mask is too large to be built at once",
     ),
     Rule(
-        "blocks",
+        "chunked",
         lambda r: r.device == "cuda" and (r.dtype == torch.float64 or (r.bias and r.dtype != torch.float32)),
         "no fused kernel on a GPU takes float64, nor a float32 bias beside 16-bit inputs",
     ),
     Rule(
-        "blocks",
+        "chunked",
         lambda r: r.device == "cpu" and r.dtype == torch.bfloat16 and r.backward and 0 < r.keys <= FEW_KEYS and BF16,
         "few keys: PyTorch's fused kernel on a CPU is up to three times slower in its bfloat16 backward pass",
     ),
@@ -122,7 +122,7 @@ SDPA_PATHS = (
 )
 
 
-def refusal(impl: str, request: Request) -> str | None:
+def unsupported_reason(impl: str, request: Request) -> str | None:
     """Why `impl` can't serve the request, as the end of a sentence; None where it can."""
     if not request.dtype.is_floating_point:
         return f"attention needs floating-point inputs, got {request.dtype}"
@@ -149,28 +149,28 @@ def refusal(impl: str, request: Request) -> str | None:
     return None
 
 
-def choose(request: Request) -> Rule:
+def select_impl(request: Request) -> Rule:
     """The line of `AUTO` that "auto" goes by. Raises ValueError where nothing can serve."""
     for rule in AUTO:
-        if rule.when(request) and refusal(rule.name, request) is None:
+        if rule.when(request) and unsupported_reason(rule.name, request) is None:
             return rule
-    raise ValueError(f"attention can't serve this: {refusal('sdpa', request)}")
+    raise ValueError(f"attention can't serve this: {unsupported_reason('sdpa', request)}")
 
 
 def sdpa_path(request: Request) -> Rule:
-    """How `sdpa` serves the request: "fused", "blocks", "kept" or "eager"."""
+    """How `sdpa` serves the request: "fused", "chunked", "stored" or "eager"."""
     return next(rule for rule in SDPA_PATHS if rule.when(request))
 
 
 def explain_choice(request: Request) -> list[str]:
     """What "auto" takes, how it works and why, then whether the other implementations would serve; a line each."""
-    chosen = choose(request)
+    chosen = select_impl(request)
     lines = [f"{chosen.name}: {chosen.why}"]
     if chosen.name == "sdpa":
         path = sdpa_path(request)
         lines[0] = f"sdpa, {path.name}: {path.why}"
     for other in ("reference", "sdpa", "triton"):
         if other != chosen.name:
-            why_not = refusal(other, request)
+            why_not = unsupported_reason(other, request)
             lines.append(f"{other}: can serve if asked for" if why_not is None else f"{other}: can't serve, {why_not}")
     return lines

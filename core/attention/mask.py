@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 Rows = slice | Tensor  # of queries: a slice, or [R] indices
+Samples = slice
 Window = int | tuple[int | None, int | None]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from isoform.core.attention.bias import Bias
 from isoform.core.attention.mask import Rows, Visible
-from isoform.core.ops.dropout import LEVELS, kept
+from isoform.core.ops.dropout import LEVELS, keep_mask
 
 
 def working_dtype(q: Tensor) -> torch.dtype:
@@ -38,7 +38,7 @@ def probabilities(
     if bias is None and seen is None:
         return scores.softmax(-1)
     if bias is not None:
-        scores = scores + bias.dense(rows).to(dtype)
+        scores = scores + bias.slice(rows).to_dense().to(dtype)
     if seen is not None:
         scores = scores.masked_fill(~seen, -torch.inf)
     # Softmax over nothing is 0/0: such rows are given any finite scores, and 0 for their result.
@@ -47,9 +47,9 @@ def probabilities(
 
 
 class Dropout:
-    """The same random choice of probabilities to keep for every implementation and every way to cut them into blocks.
+    """The same random choice of probabilities to keep for every implementation and every way to cut them into chunks.
 
-    Numbers come from a generator of the seed's own, row after row of each sample: the blocks must be asked for in that
+    Numbers come from a generator of the seed's own, row after row of each sample: the chunks must be asked for in that
     order. Without a seed, one is drawn from torch's global generator. p is rounded to 1 / 65536.
     """
 
@@ -64,7 +64,7 @@ class Dropout:
         # Four 16-bit numbers from each of the generator's, which is what takes the time.
         words = torch.empty((b, r, -(-h * m // 4)), dtype=torch.int64, device=self.generator.device)
         words.random_(-(2**63), None, generator=self.generator)
-        mask = kept(words, self.dropped)[..., : h * m].unflatten(2, (h, m))
+        mask = keep_mask(words, self.dropped)[..., : h * m].unflatten(2, (h, m))
         factor = mask.transpose(1, 2).to(dtype, memory_format=torch.contiguous_format)
         return factor.mul_(LEVELS / (LEVELS - self.dropped))
 

@@ -1,4 +1,4 @@
-"""Attention through PyTorch's fused operators, and through isoform's blocks where these can't serve.
+"""Attention through PyTorch's fused operators, and through isoform's own where these can't serve.
 
 B samples, H query heads, G key/value heads, N queries, M keys, D features a head, E features of a value.
 
@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from isoform.core.attention.bias import Bias, materialise
-from isoform.core.attention.chunked import attention_blocks, mask_of
+from isoform.core.attention.chunked import attention_chunked, mask_of
 from isoform.core.attention.mask import Visible
 from isoform.core.attention.reference import attention_reference
-from isoform.core.attention.stored_probs import attention_kept
+from isoform.core.attention.stored_probs import attention_stored_probs
 
 FUSED_BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION]
 
@@ -35,8 +35,10 @@ def attention_sdpa(
     dropout: float = 0.0,
     seed: int | None = None,
 ) -> Tensor:
-    """[B, H, N, E]; see `isoform.core.attention.attention`. `path` is what `choice.sdpa_path` says: fused, blocks, kept
-    or eager."""
+    """[B, H, N, E]; see `isoform.core.attention.attention`.
+
+    `path` is what `dispatch.sdpa_path` says: fused, chunked, stored or eager.
+    """
     if path == "eager" or q_BHND.numel() == 0 or k_BGMD.numel() == 0:
         return attention_reference(
             q_BHND, k_BGMD, v_BGME, bias=bias, visible=visible, scale=scale, dropout=dropout, seed=seed
@@ -46,7 +48,7 @@ def attention_sdpa(
     n_shared = q_BHND.shape[1] // k_BGMD.shape[1]
     if n_shared > 1:
         k_BGMD, v_BGME = k_BGMD.repeat_interleave(n_shared, 1), v_BGME.repeat_interleave(n_shared, 1)
-    attend = attention_kept if path == "kept" else attention_blocks
+    attend = attention_stored_probs if path == "stored" else attention_chunked
     return attend(
         q_BHND, k_BGMD, v_BGME, bias=materialise(bias), visible=visible, scale=scale, dropout=dropout, seed=seed
     )

@@ -3,7 +3,7 @@
 B samples, H heads (each with its own keys), N queries, M keys, D features a head, E features of a value, Z = samples x
 heads.
 
-The blocks compute probabilities twice and cut them up, which pays where they are large; here every step is one
+The chunked path computes probabilities twice and cuts them up, which pays where they are large; here every step is one
 operation over all samples and heads. The softmax is spelled out: PyTorch's own takes up to four times as long for rows
 that are shorter than a vector register, and sums of short rows are fastest as products with ones.
 """
@@ -24,7 +24,7 @@ VECTOR = 8  # numbers in a vector register
 FEW = 16  # keys up to which the layout of the heads makes no difference
 
 
-def attention_kept(
+def attention_stored_probs(
     q_BHND: Tensor,
     k_BHMD: Tensor,
     v_BHME: Tensor,
@@ -36,7 +36,7 @@ def attention_kept(
     seed: int | None = None,
 ) -> Tensor:
     """[B, H, N, E], of q's type, which is float32 or float64; see `isoform.core.attention.attention`."""
-    dense = None if bias is None else bias.dense().to(working_dtype(q_BHND))
+    dense = None if bias is None else bias.to_dense().to(working_dtype(q_BHND))
     seen = visible.block(q_BHND.device)
     if seen is not None:
         seen = torch.zeros_like(seen, dtype=working_dtype(q_BHND)).masked_fill_(~seen, -torch.inf)
@@ -44,15 +44,23 @@ def attention_kept(
     if dropout > 0:
         shape = (*q_BHND.shape[:3], k_BHMD.shape[2])
         factor = Dropout(dropout, seed, q_BHND.device).next(shape, working_dtype(q_BHND)).flatten(0, 1)
-    return _Kept.apply(q_BHND, k_BHMD, v_BHME, dense, seen, factor, scale)
+    return _StoredProbs.apply(q_BHND, k_BHMD, v_BHME, dense, seen, factor, scale)
 
 
-class _Kept(torch.autograd.Function):
+class _StoredProbs(torch.autograd.Function):
     """bias and mask (0 or -inf) broadcast to [B, H, N, M]; factor [Z, N, M] is what dropout multiplies with."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor | None,
-                factor: Tensor | None, scale: float) -> Tensor:  # fmt: skip
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        bias: Tensor | None,
+        mask: Tensor | None,
+        factor: Tensor | None,
+        scale: float,
+    ) -> Tensor:
         shape = (*q.shape[:3], k.shape[2])
         tall = shape[3] > FEW and q.shape[3] % VECTOR > 0
         q, k, v = (_laid(x, tall) for x in (q, k, v))
@@ -80,9 +88,14 @@ class _Kept(torch.autograd.Function):
             dp *= factor
         dv = _mixed((p if factor is None else p * factor).mT, d_out)
         ds = dp.sub_(_row_sums(p * dp)).mul_(p)
-        dq, dk = _mixed(ds, k).mul_(ctx.scale), _mixed(ds.mT, q).mul_(ctx.scale)
-        d_bias = ds.unflatten(0, ctx.shape[:2]).sum_to_size(ctx.bias_shape) if ctx.needs_input_grad[3] else None
-        return *(x.unflatten(0, ctx.shape[:2]) for x in (dq, dk, dv)), d_bias, None, None, None
+        dq = _mixed(ds, k).mul_(ctx.scale)
+        dk = _mixed(ds.mT, q).mul_(ctx.scale)
+        by_sample = ctx.shape[:2]
+        d_bias = None
+        if ctx.needs_input_grad[3]:
+            d_bias = ds.unflatten(0, by_sample).sum_to_size(ctx.bias_shape)
+        dq, dk, dv = (x.unflatten(0, by_sample) for x in (dq, dk, dv))
+        return dq, dk, dv, d_bias, None, None, None
 
 
 def _laid(x_BHND: Tensor, tall: bool) -> Tensor:

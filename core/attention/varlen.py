@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 
-def attention_packed(
+def attention_varlen(
     attend: Callable[..., Tensor],
     q_THD: Tensor,
     k_SGD: Tensor,

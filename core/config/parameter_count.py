@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from isoform.core.config.schema import BackboneConfig
+from isoform.core.config.schema import NORMS, BackboneConfig
 
 GATED = ("swiglu", "geglu")
 
 
 def norm_size(backbone: BackboneConfig, dim: int, kind: str | None = None) -> int:
     """Parameters of one norm over `dim` features."""
-    both = dim * (1 + backbone.norm_bias)
-    return {"layer": both, "batch": both, "rms": dim}.get(kind or backbone.norm, 0)
+    return dim * NORMS[kind or backbone.norm][backbone.norm_bias]
 
 
 def linear_size(inputs: int, outputs: int, bias: bool = True) -> int:
@@ -19,7 +18,7 @@ def linear_size(inputs: int, outputs: int, bias: bool = True) -> int:
 
 
 def backbone_size(c: BackboneConfig) -> int:
-    """Parameters of a Backbone, its score bias included."""
+    """Parameters of a Backbone, the score bias that its table names included."""
     head = c.head_dim or c.dim // c.heads
     value, kv_heads, hidden = c.value_dim or head, c.kv_heads or c.heads, c.mlp_dim or 4 * c.dim
     inner, kv, mixed = c.heads * head, kv_heads * (head + value), c.heads * value
@@ -49,11 +48,5 @@ def backbone_size(c: BackboneConfig) -> int:
 
 
 def score_size(c: BackboneConfig) -> int:
-    """Parameters of a Backbone's score bias."""
-    ids, hops = c.score_ids or 0, (c.score_matrices or c.score_hops) * c.heads**2
-    return {
-        "table": ids * c.heads,
-        "path": ids * c.heads + hops,
-        "graph": (ids + (c.score_edge_ids or 0) + 1) * c.heads + hops,
-        "distance": (ids or 16) * (2 + c.heads),
-    }.get(c.score, 0)
+    """Parameters of the score bias that the table names."""
+    return {"table": (c.score_ids or 0) * c.heads, "distance": c.score_gaussians * (2 + c.heads)}.get(c.score, 0)

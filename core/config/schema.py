@@ -6,7 +6,7 @@ Every table is frozen and refuses unknown keys. Units stand in the descriptions,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
@@ -14,6 +14,17 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 Floats = Annotated[tuple[float, ...], Strict(False)]
 Range = Annotated[tuple[float, float], Strict(False)]
 Names = Annotated[tuple[str, ...], Strict(False), BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
+
+# Norms by name, with the weights of a feature without and with `norm_bias`; their modules stand in core/norms.py.
+NORMS = {"layer": (1, 2), "layer_plain": (0, 0), "rms": (1, 1), "batch": (1, 2), "none": (0, 0)}
+# Readouts by name, with how many times the trunk's width they are; what they compute stands in core/readout.py.
+READOUTS = {"class": 1, "mean": 1, "max": 1, "mean_max": 1, "class_max": 2, "attention": 1, "none": 1}
+
+if TYPE_CHECKING:
+    Norm: TypeAlias = str
+    Readout: TypeAlias = str
+else:
+    Norm, Readout = Literal[tuple(NORMS)], Literal[tuple(READOUTS)]
 
 
 class Table(BaseModel):
@@ -36,23 +47,9 @@ class BackboneConfig(Table):
     channel: Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "swiglu", "geglu", "none"] = Field(
         "gelu", description="channel mixer: an MLP's activation, or a gated one"
     )
-    score: Literal["none", "table", "path", "graph", "dense", "distance"] = Field(
-        "none",
-        description="bias on the scores; graph: a table of distances in a graph, a path table of its edges and "
-        "a virtual node (Graphormer)",
-    )
-    score_ids: int | None = Field(None, gt=0, description="rows of the score's table (graph: of distances)")
-    score_edge_ids: int | None = Field(None, gt=0, description='rows of the table of edges of score = "graph"')
-    score_hops: int = Field(5, gt=0, description='longest edge path that score = "path" or "graph" looks at')
-    score_matrices: int | None = Field(
-        None, gt=0, description='matrices of hops that score = "graph" holds; score_hops if unset (files may hold more)'
-    )
-    score_reach: int | None = Field(
-        None,
-        gt=0,
-        description='edges from which on two tokens don\'t see each other (score = "graph"); unset: no limit',
-    )
-    scope: Literal["all"] = Field("all", description="which tokens see each other")
+    score: Literal["none", "table", "dense", "distance"] = Field("none", description="bias on the scores")
+    score_ids: int | None = Field(None, gt=0, description='rows of the table of score = "table"')
+    score_gaussians: int = Field(16, gt=0, description='basis functions of score = "distance"')
     causal: bool = Field(False, description="a token sees only itself and what stands before it")
     qkv_bias: bool = True
     proj: bool = Field(True, description="output projection; without it heads * value_dim must be dim")
@@ -62,9 +59,7 @@ class BackboneConfig(Table):
     mixer_norm: bool = Field(False, description="norm of the mixed values before the output projection (Sub-LN)")
     gated: bool = Field(False, description="mixed values are multiplied by a sigmoid gate of the input")
     mlp_norm: bool = Field(False, description="norm of the hidden features before the second projection (Sub-LN)")
-    norm: Literal["layer", "layer_plain", "rms", "batch", "none"] = Field(
-        "layer", description="layer_plain has no weights; batch: over all real tokens of a batch"
-    )
+    norm: Norm = Field("layer", description="layer_plain has no weights; batch: over all real tokens of a batch")
     eps: float = Field(1e-6, gt=0, description="inside the square root of every norm")
     norm_bias: bool = True
     order: Literal["pre", "post", "res_post", "cct"] = Field(

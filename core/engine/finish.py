@@ -83,6 +83,8 @@ def write_results(
         "precision": outcome.precision,
         "seconds": round(outcome.seconds(), 3),
         "peak_memory_bytes": results.peak_memory(),
+        "monitor": outcome.task.monitor,
+        "monitor_mode": outcome.task.monitor_mode,
         "metrics": metrics,
         "baselines": baselines,
         "environment": results.environment(outcome.device),
@@ -118,7 +120,7 @@ def finish(outcome: Outcome, command: str, baselines: Mapping[str, Any] | None =
     split = "test" if "test" in metrics else "val"
     if metrics:
         outcome.say(f"{split} (best checkpoint, step {best}): {_shown(metrics[split])}")
-    for name in results.beaten_by(task, metrics, beside):
+    for name in results.beaten_by(found):
         theirs = beside[name][split][task.monitor]
         outcome.say(f"warning: the baseline {name} is better: {split} {task.monitor} {theirs:.4g}")
     return found

@@ -10,12 +10,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-
-def clock(seconds: float) -> str:
-    """A duration as h:mm:ss or m:ss."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+from isoform.core.report.formatting import clock
 
 
 def short(metrics: Mapping[str, float], most: int = 4) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from isoform.core.domain import InitialWeights, Task
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.core.runs.folder import RunFolder
 
 
@@ -73,9 +73,9 @@ def load_into(task: Task, model: nn.Module, initial: InitialWeights) -> list[str
     unused = [name for name in have if name not in fits and name not in want]
     lines = [f"initial weights: {len(fits)} of {len(want)} tensors from {initial.source}"]
     if fresh:
-        lines.append(f"fresh, since {initial.source} has none of that size: {_listed(fresh)}")
+        lines.append(f"fresh, since {initial.source} has none of that size: {join_names(fresh)}")
     if unused:
-        lines.append(f"not used: {_listed(unused)}")
+        lines.append(f"not used: {join_names(unused)}")
     return lines
 
 
@@ -83,18 +83,13 @@ def _check_trunk(have: Mapping[str, Tensor], want: Mapping[str, Tensor], trunk: 
     theirs = {name for name in have if name.startswith(trunk)}
     ours = {name for name in want if name.startswith(trunk)}
     if not theirs & ours:
-        raise UserError(f"{source} holds no weights of this model's trunk, but {_listed(sorted(have)) or 'nothing'}")
+        raise UserError(f"{source} holds no weights of this model's trunk, but {join_names(sorted(have))}")
     unequal = sorted(name for name in theirs ^ ours if ".blocks." in name)
     if unequal:
-        raise UserError(f"the trunk of {source} is another one: only one of the two models has {_listed(unequal)}")
+        raise UserError(f"the trunk of {source} is another one: only one of the two models has {join_names(unequal)}")
     for name in sorted(theirs & ours):
         if have[name].shape != want[name].shape:
             raise UserError(
                 f"the trunk of {source} has another shape: {name} is {list(have[name].shape)} there "
                 f"and {list(want[name].shape)} here"
             )
-
-
-def _listed(names: Sequence[str], most: int = 6) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -27,7 +27,7 @@ def last_attention(model: nn.Module, call: Callable[[], Any], rows: slice | Sequ
 
     def look(mixer: nn.Module, inputs: tuple[Any, ...]) -> None:
         x, context = inputs
-        q, k, _ = mixer.project(x, context)  # type: ignore[operator]
+        q, k, _ = mixer.project_qkv(x, context)  # type: ignore[operator]
         found.append(attention_rows(q, k, rows, causal=mixers[-1].causal))
 
     handle = mixers[-1].register_forward_pre_hook(look)

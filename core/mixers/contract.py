@@ -17,7 +17,6 @@ class Traits:
     causal: bool = False  # can be made causal
     equivariant: bool = False  # permuting the tokens permutes the result
     needs_order: bool = False  # meaningless on an unordered set
-    fixed_length: bool = False  # built for one number of tokens
     pair_bias: bool = False  # has scores that a pair bias can be added to
     ragged: bool = False  # understands the packed layout
     reads_memory: bool = False  # can attend to the stream "memory"

@@ -16,6 +16,8 @@ from isoform.core.ops.linear import Linear
 
 LIMIT = 5.0  # what scores are clamped to before their exponential
 EPS = 1e-6  # beside the denominator
+# What other keys of a mixer must be, since nothing here reads them.
+ONLY = {"kv_heads": None, "value_dim": None, "qk_norm": "none", "gated": False, "mixer_norm": False, "proj": True}
 
 
 class NeighbourAttention(nn.Module):
@@ -30,15 +32,7 @@ class NeighbourAttention(nn.Module):
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
-        other = {
-            "kv_heads": None,
-            "value_dim": None,
-            "qk_norm": "none",
-            "gated": False,
-            "mixer_norm": False,
-            "proj": True,
-        }
-        for key, plain in other.items():
+        for key, plain in ONLY.items():
             if getattr(config, key) != plain:
                 raise ValueError(f'backbone.mixer = "neighbour" knows no backbone.{key}: leave it out')
         if config.head_dim is None and config.dim % config.heads:
@@ -60,7 +54,8 @@ class NeighbourAttention(nn.Module):
         source, target = context.ends.long().unbind(1)
         shape = (self.heads, self.head_dim)
         q, k, v = (part.unflatten(-1, shape).flatten(0, -3) for part in self.qkv(x).chunk(3, dim=-1))
-        scores = q[target] * k[source] * (self.edge(edges_UD).unflatten(-1, shape) * self.head_dim**-0.5)
+        edges_UHE = self.edge(edges_UD).unflatten(-1, shape)
+        scores = q[target] * k[source] * (edges_UHE * self.head_dim**-0.5)
         working = torch.float64 if scores.dtype == torch.float64 else torch.float32
         weight = scores.to(working).sum(-1, keepdim=True).clamp(-LIMIT, LIMIT).exp()
         total = weight.new_zeros(q.shape[0], self.heads, 1).index_add(0, target, weight)

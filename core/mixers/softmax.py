@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from isoform.core.attention import attention
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.mixers.contract import Context, Traits
-from isoform.core.norms import make_norm
+from isoform.core.norms import make_norm, norm_of
 from isoform.core.ops.linear import Linear
 from isoform.core.ops.matmul import linear
-from isoform.core.ops.recompute import Deferred, forgetting
+from isoform.core.ops.recompute import Deferred, recompute_in_backward
 from isoform.core.positions import rotate
 
 
@@ -51,55 +51,59 @@ class SoftmaxAttention(nn.Module):
                 f"backbone.proj = false leaves {self.heads} heads of {self.value_dim} values beside a stream of "
                 f"{config.dim} features: set backbone.value_dim to {config.dim / self.heads:g}"
             )
+        bias = config.qkv_bias
         if cross:
-            self.q = Linear(config.dim, self.widths[0], bias=config.qkv_bias)
-            self.kv = Linear(config.dim, sum(self.widths[1:]), bias=config.qkv_bias)
+            self.q = Linear(config.dim, self.widths[0], bias)
+            self.kv = Linear(config.dim, sum(self.widths[1:]), bias)
         else:
-            self.qkv = Linear(config.dim, sum(self.widths), bias=config.qkv_bias)
+            self.qkv = Linear(config.dim, sum(self.widths), bias)
         self.q_norm = make_norm(config.qk_norm, self.head_dim, config.eps, config.norm_bias)
         self.k_norm = make_norm(config.qk_norm, self.head_dim, config.eps, config.norm_bias)
-        self.norm = make_norm(config.norm if config.mixer_norm else "none", mixed, config.eps, config.norm_bias)
-        self.gate = Linear(config.dim, mixed, bias=config.qkv_bias) if config.gated else None
-        self.proj = Linear(mixed, config.dim, bias=config.proj_bias) if config.proj else nn.Identity()
-        self.rotary = None if cross or not config.position.startswith("rotary") else config.position
+        self.norm = norm_of(config, mixed, when=config.mixer_norm)
+        self.gate = Linear(config.dim, mixed, bias) if config.gated else None
+        self.proj = Linear(mixed, config.dim, config.proj_bias) if config.proj else nn.Identity()
+        self.rotary = config.position if config.position.startswith("rotary") and not cross else None
         if self.rotary == "rotary_learned":  # Heo et al. 2024: a frequency for each axis, head and pair
             self.frequencies = nn.Parameter(torch.randn(2, self.heads, self.head_dim // 2))
 
-    def project(self, x: Tensor | Deferred, context: Context) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, [B, heads, tokens, E or F] (packed: [T, heads, ...]), normed, turned, not scaled.
+    def project_qkv(self, x: Tensor | Deferred, context: Context) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, [B, heads, tokens, E or F] (packed: [T, heads, ...]), normed, rotated, not scaled.
 
         Queries of the first tokens alone where the context asks for no more.
         """
-        parts: Sequence[Tensor]
-        if self.cross:
-            parts = [self.q(x), *self.kv(context.memory.x).split(self.widths[1:], dim=-1)]
-        else:
-            parts = self.apart(x, context.first)
+        parts = self._qkv_parts(x, context)
         q, k, v = (part.unflatten(-1, shape) for part, shape in zip(parts, self.shapes, strict=True))
         if not context.tokens.packed:
             q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         q, k = self.q_norm(q), self.k_norm(k)
         if self.rotary is not None:
-            cos, sin = self.turn(context)
+            cos, sin = self.rope_cos_sin(context)
             half = self.rotary == "rotary_half"
-            q, k = rotate(q, cos, sin, half), rotate(k, cos, sin, half)
-        return (q if context.first is None else q[:, :, : context.first]), k, v
+            q = rotate(q, cos, sin, half)
+            k = rotate(k, cos, sin, half)
+        if context.first is not None:
+            q = q[:, :, : context.first]
+        return q, k, v
 
-    def apart(self, x: Tensor | Deferred, first: int | None) -> Sequence[Tensor]:
-        """`qkv` of the input, cut into its three; where not all queries are wanted, no other is made.
+    def _qkv_parts(self, x: Tensor | Deferred, context: Context) -> Sequence[Tensor]:
+        """Queries, keys and values before they are cut into heads; where not all queries are wanted, no other is made.
 
         Unless the rest is less than an eighth, which costs more to cut out than it saves.
         """
-        joined = self.rotary is not None or type(self.qkv) is not Linear
-        if isinstance(x, Deferred) or joined or first is None or 8 * first > 7 * x.shape[1]:
+        if self.cross:
+            return [self.q(x), *self.kv(context.memory.x).split(self.widths[1:], dim=-1)]
+        first = context.first
+        fused = self.rotary is not None or type(self.qkv) is not Linear
+        if isinstance(x, Deferred) or first is None or fused or 8 * first > 7 * x.shape[1]:
             return self.qkv(x).split(self.widths, dim=-1)
         sizes = [self.widths[0], sum(self.widths[1:])]
         weights = self.qkv.weight.split(sizes)
         biases = (None, None) if self.qkv.bias is None else self.qkv.bias.split(sizes)
         q = linear(x[:, :first].contiguous(), weights[0], biases[0])
-        return [q, *linear(x, weights[1], biases[1]).split(self.widths[1:], dim=-1)]
+        kv = linear(x, weights[1], biases[1])
+        return [q, *kv.split(self.widths[1:], dim=-1)]
 
-    def turn(self, context: Context) -> tuple[Tensor, Tensor]:
+    def rope_cos_sin(self, context: Context) -> tuple[Tensor, Tensor]:
         """cos and sin of each token's angles, broadcastable to the queries' and keys' halves."""
         if self.rotary != "rotary_learned":
             assert context.rotation is not None
@@ -107,31 +111,35 @@ class SoftmaxAttention(nn.Module):
         pos = context.tokens.pos
         assert pos is not None
         angle = pos[..., :1, None] * self.frequencies[0] + pos[..., 1:2, None] * self.frequencies[1]
-        angle = angle if context.tokens.packed else angle.transpose(1, 2)
+        if not context.tokens.packed:
+            angle = angle.transpose(1, 2)
         return angle.cos(), angle.sin()
 
     def forward(self, x: Tensor | Deferred, context: Context) -> Tensor:
         """[B, N, D] (packed: [T, D]) -> the same shape; [B, first, D] where the context asks for no more."""
-        tokens = context.tokens
+        tokens, first = context.tokens, context.first
         keys = context.memory if self.cross else tokens
-        q, k, v = self.project(x, context)
+        q, k, v = self.project_qkv(x, context)
         bias = None if self.cross else context.bias
-        if context.first is not None:
-            bias = bias and bias.cut(slice(context.first))
+        if bias is not None and first is not None:
+            bias = bias.slice(slice(first))
         light = context.light and torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        with forgetting((q, k, v), lambda: self.project(x, context)) if light else nullcontext():
+        with recompute_in_backward((q, k, v), lambda: self.project_qkv(x, context)) if light else nullcontext():
             y = attention(
-                q, k, v,
+                q,
+                k,
+                v,
                 bias=bias,
-                valid_q=None, valid_kv=keys.valid,
-                offsets_q=tokens.offsets, offsets_kv=keys.offsets,
+                valid_kv=keys.valid,
+                offsets_q=tokens.offsets,
+                offsets_kv=keys.offsets,
                 causal=self.causal,
                 dropout=self.attention_dropout if self.training else 0.0,
                 impl=self.impl,
-            )  # fmt: skip
+            )
         y = (y if tokens.packed else y.transpose(1, 2)).flatten(-2)
         y = self.norm(y)
         if self.gate is not None:
             gate = self.gate(x)
-            y = y * (gate if context.first is None else gate[:, : context.first]).sigmoid()
+            y = y * (gate if first is None else gate[:, :first]).sigmoid()
         return self.proj(y)

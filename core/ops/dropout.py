@@ -37,20 +37,22 @@ def dropout(x: Tensor, p: float) -> Tensor:
     """`x` with a random share `p` of its elements zero and the others scaled by 1 / (1 - p); see Dropout."""
     if p == 0:
         return x
-    if not _ours(x):
+    if not _is_ours(x):
         return F.dropout(x, p)
     if not torch.is_grad_enabled():
         return _scaled(x, *_draw(x, p))
-    return _Dropped.apply(x, p)
+    return _Dropout.apply(x, p)
 
 
-def dropped_onto(stream: Tensor, y: Tensor, p: float) -> Tensor:
+def add_dropout(stream: Tensor, y: Tensor, p: float) -> Tensor:
     """stream + dropout(y, p), of one shape, in one pass less over memory; the same numbers are drawn."""
-    plain = p == 0 or stream.shape != y.shape or stream.dtype != y.dtype or not _ours(y)
-    return stream + dropout(y, p) if plain or not torch.is_grad_enabled() else _DroppedOnto.apply(stream, y, p)
+    alike = stream.shape == y.shape and stream.dtype == y.dtype
+    if p == 0 or not alike or not _is_ours(y) or not torch.is_grad_enabled():
+        return stream + dropout(y, p)
+    return _AddDropout.apply(stream, y, p)
 
 
-def kept(words: Tensor, dropped: int) -> Tensor:
+def keep_mask(words: Tensor, dropped: int) -> Tensor:
     """[..., 4 n] int16 of 1 and 0 from [..., n] random 64-bit numbers; `dropped` of 65536 values mean 0.
 
     By arithmetic alone: PyTorch doesn't vectorise what turns comparisons into numbers.
@@ -62,7 +64,7 @@ def kept(words: Tensor, dropped: int) -> Tensor:
     return bits.clamp(last, last + 1).sub_(last)
 
 
-def _ours(x: Tensor) -> bool:
+def _is_ours(x: Tensor) -> bool:
     busy = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
     return x.device.type == "cpu" and not busy
 
@@ -70,7 +72,7 @@ def _ours(x: Tensor) -> bool:
 def _draw(x: Tensor, p: float) -> tuple[Tensor, float]:
     dropped = min(round(p * LEVELS), LEVELS - 1)
     words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    mask = kept(words, dropped).to(torch.int8)[: x.numel()].view(x.shape)
+    mask = keep_mask(words, dropped).to(torch.int8)[: x.numel()].view(x.shape)
     return mask, LEVELS / (LEVELS - dropped)
 
 
@@ -80,7 +82,7 @@ def _scaled(x: Tensor, mask: Tensor, factor: float) -> Tensor:
     return factors * x if torch.is_grad_enabled() else factors.mul_(x)
 
 
-class _Dropped(torch.autograd.Function):
+class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
         mask, ctx.factor = _draw(x, p)
@@ -93,7 +95,7 @@ class _Dropped(torch.autograd.Function):
         return _scaled(d_out, mask, ctx.factor), None
 
 
-class _DroppedOnto(torch.autograd.Function):
+class _AddDropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, stream: Tensor, y: Tensor, p: float) -> Tensor:
         mask, ctx.factor = _draw(y, p)
@@ -103,4 +105,5 @@ class _DroppedOnto(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor | None, None]:
         (mask,) = ctx.saved_tensors
-        return d_out, _scaled(d_out, mask, ctx.factor) if ctx.needs_input_grad[1] else None, None
+        d_y = _scaled(d_out, mask, ctx.factor) if ctx.needs_input_grad[1] else None
+        return d_out, d_y, None

@@ -13,4 +13,6 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor | Deferred) -> Tensor:
         """[..., K] -> [..., N]."""
-        return x.into(self.weight, self.bias) if isinstance(x, Deferred) else linear(x, self.weight, self.bias)
+        if isinstance(x, Deferred):
+            return x.linear(self.weight, self.bias)
+        return linear(x, self.weight, self.bias)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any, TypeVar
 
 import torch
@@ -41,36 +43,40 @@ class Deferred:
         before = self.function
         return Deferred(lambda *inputs: function(before(*inputs)), self.inputs, (*self.parameters, *parameters))
 
-    def into(self, weight_NK: Tensor, bias_N: Tensor | None) -> Tensor:
+    def linear(self, weight_NK: Tensor, bias_N: Tensor | None) -> Tensor:
         """This tensor's linear(weight, bias), keeping only `inputs` for the backward pass; once differentiable."""
         if not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return linear(self.function(*self.inputs), weight_NK, bias_N)
-        return _Into.apply(self.function, len(self.inputs), weight_NK, bias_N, *self.inputs, *self.parameters)
+        return _DeferredLinear.apply(self.function, len(self.inputs), weight_NK, bias_N, *self.inputs, *self.parameters)
 
 
 @contextmanager
-def forgetting(tensors: Sequence[Tensor], again: Callable[[], Sequence[Tensor]]) -> Iterator[None]:
-    """Inside, operators don't keep `tensors` for the backward pass, which gets equal ones from `again`.
+def recompute_in_backward(tensors: Sequence[Tensor], compute: Callable[[], Sequence[Tensor]]) -> Iterator[None]:
+    """Inside, operators don't keep `tensors` for the backward pass, which gets equal ones from `compute`.
 
-    Copies that an operator makes of them are kept as ever. `again` is called once a backward pass, without gradients.
+    Copies that an operator makes of them are kept as ever. `compute` is called once a backward pass, without gradients.
     """
-    around = _Surroundings(tensors[0].device.type)
-    names = {(t.data_ptr(), t.shape, t.stride()): i for i, t in enumerate(tensors)}
+    surroundings = _Surroundings(tensors[0].device.type)
+    numbers = {_identity(t): i for i, t in enumerate(tensors)}
     ready: dict[int, Tensor] = {}
 
     def pack(t: Tensor) -> Tensor | int:
-        return names.get((t.data_ptr(), t.shape, t.stride()), t)
+        return numbers.get(_identity(t), t)
 
-    def unpack(kept: Tensor | int) -> Tensor:
-        if isinstance(kept, Tensor):
-            return kept
-        if kept not in ready:
+    def unpack(saved: Tensor | int) -> Tensor:
+        if isinstance(saved, Tensor):
+            return saved
+        if saved not in ready:
             with torch.no_grad():
-                ready.update(enumerate(around.again(again)))
-        return ready.pop(kept)
+                ready.update(enumerate(surroundings.replay(compute)))
+        return ready.pop(saved)
 
     with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
         yield
+
+
+def _identity(t: Tensor) -> tuple[int, torch.Size, tuple[int, ...]]:
+    return t.data_ptr(), t.shape, t.stride()
 
 
 class _Surroundings:
@@ -86,7 +92,7 @@ class _Surroundings:
         """The same autocast, without its cache: casts made without a gradient must not serve where one is needed."""
         return torch.autocast(self.device, self.dtype, self.enabled, cache_enabled=False)
 
-    def again(self, function: Callable[..., Result], *inputs: Tensor) -> Result:
+    def replay(self, function: Callable[..., Result], *inputs: Tensor) -> Result:
         """function(*inputs) as it came out the first time; leaves the random state as it was."""
         devices = [] if self.random_cuda is None else [torch.cuda.current_device()]
         with torch.random.fork_rng(devices), self.autocast():
@@ -96,15 +102,21 @@ class _Surroundings:
             return function(*inputs)
 
 
-class _Into(torch.autograd.Function):
+class _DeferredLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, function: Callable[..., Tensor], n_inputs: int, weight: Tensor, bias: Tensor | None,
-                *tensors: Tensor) -> Tensor:  # fmt: skip
-        ctx.function, ctx.around = function, _Surroundings(weight.device.type)
+    def forward(
+        ctx: Any,
+        function: Callable[..., Tensor],
+        n_inputs: int,
+        weight: Tensor,
+        bias: Tensor | None,
+        *tensors: Tensor,
+    ) -> Tensor:
+        ctx.function, ctx.surroundings = function, _Surroundings(weight.device.type)
         inputs, ctx.parameters = tensors[:n_inputs], tensors[n_inputs:]
         ctx.save_for_backward(weight, *inputs)
-        with ctx.around.autocast():
-            outputs = [product(function(*some), weight, bias) for some in _parts(inputs, weight.shape[1])]
+        with ctx.surroundings.autocast():
+            outputs = [product(function(*part), weight, bias) for part in _parts(inputs, weight.shape[1])]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     @staticmethod
@@ -113,20 +125,28 @@ class _Into(torch.autograd.Function):
         weight, *inputs = ctx.saved_tensors
         _, _, wants_weight, wants_bias, *wanted = ctx.needs_input_grad
         d_weight = torch.zeros_like(weight, dtype=d_out.dtype) if wants_weight else None
-        found: list[list[Tensor | None]] = []
+        by_part: list[list[Tensor | None]] = []
 
-        def again() -> None:
-            for *some, d_some in _parts((*inputs, d_out), weight.shape[1]):
-                found.append(_gradients(ctx.function, some, ctx.parameters, wanted, d_some, weight, d_weight))
+        def backward_by_part() -> None:
+            for *part, d_part in _parts((*inputs, d_out), weight.shape[1]):
+                by_part.append(_gradients(ctx.function, part, ctx.parameters, wanted, d_part, weight, d_weight))
 
-        ctx.around.again(again)
-        grads: list[Tensor | None] = []
-        for index, parts in enumerate(zip(*found, strict=True)):
-            given = [part for part in parts if part is not None]
-            join = torch.cat if index < len(inputs) else sum
-            grads.append((given[0] if len(given) == 1 else join(given)) if given else None)
-        d_bias = d_out.reshape(-1, d_out.shape[-1]).sum(0, dtype=weight.dtype) if wants_bias else None
-        return None, None, None if d_weight is None else d_weight.to(weight.dtype), d_bias, *grads
+        ctx.surroundings.replay(backward_by_part)
+        d_tensors = [_joined(grads, rows=i < len(inputs)) for i, grads in enumerate(zip(*by_part, strict=True))]
+        d_bias = None
+        if wants_bias:
+            d_bias = d_out.reshape(-1, d_out.shape[-1]).sum(0, dtype=weight.dtype)
+        if d_weight is not None:
+            d_weight = d_weight.to(weight.dtype)
+        return None, None, d_weight, d_bias, *d_tensors
+
+
+def _joined(grads: Sequence[Tensor | None], rows: bool) -> Tensor | None:
+    """The parts' gradients of an input, whose rows they share, or of a parameter, which every part reads."""
+    given = [grad for grad in grads if grad is not None]
+    if len(given) <= 1:
+        return given[0] if given else None
+    return torch.cat(given) if rows else reduce(add, given)
 
 
 def _parts(tensors: Sequence[Tensor], width: int) -> Iterator[Sequence[Tensor]]:
@@ -136,9 +156,10 @@ def _parts(tensors: Sequence[Tensor], width: int) -> Iterator[Sequence[Tensor]]:
     """
     first = tensors[0]
     size = first.shape[0]
-    each = first.numel() // max(1, size * first.shape[-1]) * width * first.element_size()
-    step = max(1, PART_BYTES // max(1, each))
-    if step >= size or any(t.dim() != first.dim() or t.shape[0] != size for t in tensors):
+    row_bytes = first.numel() // max(1, size * first.shape[-1]) * width * first.element_size()
+    step = max(1, PART_BYTES // max(1, row_bytes))
+    unlike = any(t.dim() != first.dim() or t.shape[0] != size for t in tensors)
+    if step >= size or unlike:
         yield tensors
         return
     for start in range(0, size, step):
@@ -146,13 +167,19 @@ def _parts(tensors: Sequence[Tensor], width: int) -> Iterator[Sequence[Tensor]]:
 
 
 def _gradients(
-    function: Callable[..., Tensor], inputs: Sequence[Tensor], parameters: Sequence[Tensor], wanted: Sequence[bool],
-    d_out: Tensor, weight: Tensor, d_weight: Tensor | None,
-) -> list[Tensor | None]:  # fmt: skip
+    function: Callable[..., Tensor],
+    inputs: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    wanted: Sequence[bool],
+    d_out: Tensor,
+    weight: Tensor,
+    d_weight: Tensor | None,
+) -> list[Tensor | None]:
     """Those of the inputs and the parameters; that of the weight is added to `d_weight`."""
-    sources = [*(x.detach().requires_grad_(want) for x, want in zip(inputs, wanted, strict=False)), *parameters]
+    leaves = [x.detach().requires_grad_(want) for x, want in zip(inputs, wanted, strict=False)]
+    sources = [*leaves, *parameters]
     with torch.enable_grad():
-        x = function(*sources[: len(inputs)])
+        x = function(*leaves)
     d_out_MN = d_out.reshape(-1, d_out.shape[-1])
     if d_weight is not None:
         d_weight.addmm_(d_out_MN.mT, x.detach().to(d_out.dtype).reshape(-1, x.shape[-1]))

@@ -16,8 +16,13 @@ from isoform.core.pretrained.layout import state_dict_of
 NAME = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 WEIGHTS = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
 WANTED = (
-    "config.json", "preprocessor_config.json", "README.md", "*.safetensors", "*.index.json", "pytorch_model.bin",
-)  # fmt: skip
+    "config.json",
+    "preprocessor_config.json",
+    "README.md",
+    "*.safetensors",
+    "*.index.json",
+    "pytorch_model.bin",
+)
 JSON_LIMIT = 16 << 20  # bytes
 
 
@@ -65,7 +70,10 @@ def read_weights(folder: Path, where: str) -> dict[str, Tensor]:
     shards = sorted(set(map(str, read_json(index, where).get("weight_map", {}).values())))
     if any(Path(shard).name != shard for shard in shards):
         raise UserError(f"{where}: {index.name} names files outside its folder")
-    return {name: t for shard in shards for name, t in state_dict_of(read_checkpoint(folder / shard)).items()}
+    state: dict[str, Tensor] = {}
+    for shard in shards:
+        state |= state_dict_of(read_checkpoint(folder / shard))
+    return state
 
 
 def licence_of(folder: Path) -> str:

@@ -22,6 +22,7 @@ move numbers about, so `write` is the exact inverse of `read`, and gradients go 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 
 ZERO = "(zeros)"  # stands for a foreign tensor that doesn't exist and counts as zeros: the key bias of EVA
 
@@ -128,8 +129,8 @@ class Layout:
 
     def knows(self, name: str) -> bool:
         """Whether a rule uses the foreign tensor of that name (for the part of a checkpoint that a layout is about)."""
-        found = self._rule_for(name, foreign_side=True)
-        return found is not None and bool(found[0].own)
+        match = _Finder(self.rules, "foreign").find(name)
+        return match is not None and bool(match.own)
 
     def read(
         self, foreign: Mapping[str, Tensor], own: Mapping[str, Tensor], *, fresh: Collection[str] = (), where: str = ""
@@ -140,37 +141,34 @@ class Layout:
         the patterns of those that may stay absent from the result. `where` names the source in errors. Raises UserError
         listing every foreign name that nothing uses, every own name that nothing sets and every shape that differs.
         """
+        finder = _Finder(self.rules, "foreign")
         problems: list[str] = []
         weights: dict[str, Tensor] = {}
         ignored: dict[str, Tensor] = {}
-        reasons: dict[str, int] = {}
+        reasons: Counter[str] = Counter()
         used: set[str] = set()
         for name in foreign:
             if name in used:
                 continue
-            found = self._rule_for(name, foreign_side=True)
-            if found is None:
+            match = finder.find(name)
+            if match is None:
                 problems.append(f"{name} {list(foreign[name].shape)} is not known to this layout")
                 continue
-            rule, values = found
-            names = [_fill(p, values) for p in rule.foreign]
-            missing = [n for n in names if n != ZERO and n not in foreign]
+            used.update(match.foreign)
+            missing = [n for n in match.foreign if n != ZERO and n not in foreign]
             if missing:
                 problems.append(f"{name} is there without {', '.join(missing)}")
-                used.update(names)
-                continue
-            used.update(names)
-            if not rule.own:
+            elif match.own:
+                _read_rule(match, foreign, own, weights, problems)
+            else:
                 ignored[name] = foreign[name]
-                reasons[rule.reason] = reasons.get(rule.reason, 0) + 1
-                continue
-            _read_rule(rule, names, [_fill(p, values) for p in rule.own], foreign, own, weights, problems)
+                reasons[match.rule.reason] += 1
         allowed = [_compile(p) for p in fresh]
         for name, tensor in own.items():
             if name not in weights and not any(p.fullmatch(name) for p in allowed):
                 problems.append(f"nothing sets our {name} {list(tensor.shape)}")
         if problems:
-            raise UserError(_listed(f"{where or 'the checkpoint'} does not fit the layout {self.name!r}", problems))
+            raise _misfit(f"{where or 'the checkpoint'} does not fit the layout {self.name!r}", problems)
         notes = [f"{count} tensor{'s' * (count > 1)} left out: {reason}" for reason, count in reasons.items()]
         return Loaded(weights, ignored, tuple(notes))
 
@@ -184,80 +182,105 @@ class Layout:
         Raises UserError for an own tensor that the layout has no name for, and for one that must be zero there and
         isn't (`check_zeros` = False drops it: for gradients).
         """
+        finder = _Finder(self.rules, "own")
         problems: list[str] = []
         foreign: dict[str, Tensor] = dict(ignored or {})
         used: set[str] = set()
         for name in own:
             if name in used:
                 continue
-            found = self._rule_for(name, foreign_side=False)
-            if found is None:
+            match = finder.find(name)
+            if match is None:
                 problems.append(f"our {name} has no name in this layout")
                 continue
-            rule, values = found
-            names = [_fill(p, values) for p in rule.own]
-            used.update(names)
-            missing = [n for n in names if n not in own]
+            used.update(match.own)
+            missing = [n for n in match.own if n not in own]
             if missing:
                 problems.append(f"our {name} is there without {', '.join(missing)}")
-                continue
-            _write_rule(rule, [_fill(p, values) for p in rule.foreign], names, own, foreign, problems, check_zeros)
+            else:
+                _write_rule(match, own, foreign, problems, check_zeros)
         if problems:
-            raise UserError(_listed(f"this model can't be written in the layout {self.name!r}", problems))
+            raise _misfit(f"this model can't be written in the layout {self.name!r}", problems)
         return foreign
 
-    def _rule_for(self, name: str, *, foreign_side: bool) -> tuple[Rule, dict[str, str]] | None:
-        for rule in self.rules:
-            for pattern in rule.foreign if foreign_side else rule.own:
-                match = _compile(pattern).fullmatch(name)
-                if match:
-                    return rule, match.groupdict()
+
+@dataclass(frozen=True)
+class _Match:
+    """A rule that fits a name, with the names on both of its sides filled in."""
+
+    rule: Rule
+    foreign: Names
+    own: Names
+
+
+class _Finder:
+    """Finds the rule for a name of one side ("foreign" or "own"): the first that fits."""
+
+    def __init__(self, rules: Iterable[Rule], side: str) -> None:
+        self.patterns = [(_compile(pattern), rule) for rule in rules for pattern in getattr(rule, side)]
+
+    def find(self, name: str) -> _Match | None:
+        """None where no rule fits."""
+        for pattern, rule in self.patterns:
+            match = pattern.fullmatch(name)
+            if match:
+                values = match.groupdict()
+                return _Match(rule, [_fill(p, values) for p in rule.foreign], [_fill(p, values) for p in rule.own])
         return None
 
 
 def _read_rule(
-    rule: Rule, sources: Names, targets: Names, foreign: Mapping[str, Tensor], own: Mapping[str, Tensor],
-    weights: dict[str, Tensor], problems: list[str],
-) -> None:  # fmt: skip
+    match: _Match,
+    foreign: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    weights: dict[str, Tensor],
+    problems: list[str],
+) -> None:
+    sources, targets = match.foreign, match.own
     absent = [t for t in targets if t not in own]
     if absent:
-        problems.append(f"{sources[0]} {list(foreign[sources[0]].shape)} would be our {', '.join(absent)}, which this "
-                        "model doesn't have")  # fmt: skip
+        first = f"{sources[0]} {list(foreign[sources[0]].shape)}"
+        problems.append(f"{first} would be our {', '.join(absent)}, which this model doesn't have")
         return
     try:
-        parts = {s: _through(foreign[s], [op.read for op in rule.ops]) for s in sources if s != ZERO}
-        lengths = [own[t].shape[rule.dim] if own[t].dim() else 1 for t in targets]
-        if ZERO in sources:
-            like = next(iter(parts.values()))
-            lacking = sum(lengths) - sum(part.shape[rule.dim] for part in parts.values())
-            shape = list(like.shape)
-            shape[rule.dim] = lacking // sources.count(ZERO)
-            parts[ZERO] = like.new_zeros(shape)
-        whole = parts[sources[0]] if len(sources) == 1 else torch.cat([parts[s] for s in sources], rule.dim)
-        pieces = [whole] if len(targets) == 1 else whole.split(lengths, rule.dim)
+        pieces = _pieces_to_own(match, foreign, own)
     except (RuntimeError, IndexError) as error:  # shapes that don't even concatenate or cut
         shapes = ", ".join(f"{s} {list(foreign[s].shape)}" for s in sources if s != ZERO)
         wanted = ", ".join(f"{t} {list(own[t].shape)}" for t in targets)
         problems.append(f"{shapes} can't become our {wanted} ({str(error).splitlines()[0]})")
         return
     for target, piece in zip(targets, pieces, strict=True):
-        if piece.shape != own[target].shape:
-            problems.append(f"{' + '.join(s for s in sources)} has shape {list(piece.shape)}, our {target} has "
-                            f"{list(own[target].shape)}")  # fmt: skip
+        shape = list(own[target].shape)
+        if list(piece.shape) != shape:
+            problems.append(f"{' + '.join(sources)} has shape {list(piece.shape)}, our {target} has {shape}")
         elif target in weights:
             problems.append(f"our {target} is set twice, the second time by {sources[0]}")
         else:
             weights[target] = piece.to(own[target].dtype).contiguous()
 
 
+def _pieces_to_own(match: _Match, foreign: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Sequence[Tensor]:
+    """The foreign tensors of a rule, changed, joined and cut to the lengths of the own ones."""
+    dim, sources = match.rule.dim, match.foreign
+    parts = {s: _through(foreign[s], [op.read for op in match.rule.ops]) for s in sources if s != ZERO}
+    lengths = [own[t].shape[dim] if own[t].dim() else 1 for t in match.own]
+    if ZERO in sources:
+        like = next(iter(parts.values()))
+        lacking = sum(lengths) - sum(part.shape[dim] for part in parts.values())
+        shape = list(like.shape)
+        shape[dim] = lacking // sources.count(ZERO)
+        parts[ZERO] = like.new_zeros(shape)
+    whole = parts[sources[0]] if len(sources) == 1 else torch.cat([parts[s] for s in sources], dim)
+    return [whole] if len(match.own) == 1 else whole.split(lengths, dim)
+
+
 def _write_rule(
-    rule: Rule, targets: Names, sources: Names, own: Mapping[str, Tensor], foreign: dict[str, Tensor],
-    problems: list[str], check_zeros: bool,
-) -> None:  # fmt: skip
+    match: _Match, own: Mapping[str, Tensor], foreign: dict[str, Tensor], problems: list[str], check_zeros: bool
+) -> None:
+    rule, sources, targets = match.rule, match.own, match.foreign
     whole = own[sources[0]] if len(sources) == 1 else torch.cat([own[s] for s in sources], rule.dim)
-    if len(targets) == 1:
-        pieces: Sequence[Tensor] = [whole]
-    else:
+    pieces: Sequence[Tensor] = [whole]
+    if len(targets) > 1:
         length = whole.shape[rule.dim]
         if rule.sizes is None and length % len(targets):
             problems.append(
@@ -280,25 +303,20 @@ def _through(tensor: Tensor, steps: Iterable[Callable[[Tensor], Tensor]]) -> Ten
     return tensor
 
 
-_COMPILED: dict[str, re.Pattern[str]] = {}
-
-
 def _compile(pattern: str) -> re.Pattern[str]:
-    if pattern not in _COMPILED:
-        parts = re.split(r"(\{\*\}|\{\w+\})", pattern)
-        kinds = {"{p}": r"(?P<p>[^./]+)", "{*}": r"(?P<rest>.+)"}
-        seen: set[str] = set()
-        text = ""
-        for part in parts:
-            if part.startswith("{") and part not in seen:
-                text += kinds.get(part, rf"(?P<{part[1:-1]}>\d+)")
-                seen.add(part)
-            elif part.startswith("{"):
-                text += f"(?P={'rest' if part == '{*}' else part[1:-1]})"
-            else:
-                text += re.escape(part)
-        _COMPILED[pattern] = re.compile(text)
-    return _COMPILED[pattern]
+    kinds = {"{p}": r"(?P<p>[^./]+)", "{*}": r"(?P<rest>.+)"}
+    seen: set[str] = set()
+    text = ""
+    for part in re.split(r"(\{\*\}|\{\w+\})", pattern):
+        name = "rest" if part == "{*}" else part[1:-1]
+        if not part.startswith("{"):
+            text += re.escape(part)
+        elif part in seen:
+            text += f"(?P={name})"
+        else:
+            text += kinds.get(part, rf"(?P<{name}>\d+)")
+            seen.add(part)
+    return re.compile(text)
 
 
 def _fill(pattern: str, values: Mapping[str, str]) -> str:
@@ -307,10 +325,8 @@ def _fill(pattern: str, values: Mapping[str, str]) -> str:
     return pattern
 
 
-def _listed(headline: str, problems: Sequence[str], most: int = 12) -> str:
-    shown = "; ".join(problems[:most])
-    more = f"; and {len(problems) - most} more" if len(problems) > most else ""
-    return f"{headline}: {shown}{more}"
+def _misfit(headline: str, problems: Sequence[str]) -> UserError:
+    return UserError(f"{headline}: {join_names(problems, most=12, separator='; ')}")
 
 
 def strip_prefix(state: Mapping[str, Tensor], *prefixes: str) -> dict[str, Tensor]:
@@ -332,14 +348,6 @@ def state_dict_of(checkpoint: Mapping[str, Any], *keys: str, where: str = "") ->
             break
     tensors = {str(name): value for name, value in checkpoint.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise UserError(
-            f"{where or 'the checkpoint'} holds no tensors under {', '.join(keys) or 'its top level'}; it has "
-            f"{', '.join(map(str, list(checkpoint)[:8])) or 'nothing'}"
-        )
+        places, names = ", ".join(keys) or "its top level", join_names(checkpoint, most=8)
+        raise UserError(f"{where or 'the checkpoint'} holds no tensors under {places}; it has {names}")
     return strip_prefix(tensors, "module.")
-
-
-__all__ = [
-    "ZERO", "Layout", "Loaded", "Op", "Rule", "ignore", "join", "permute", "regroup", "rename", "reshape", "split",
-    "squeeze", "state_dict_of", "strip_prefix", "transpose", "unsqueeze",
-]  # fmt: skip

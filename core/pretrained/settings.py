@@ -1,8 +1,8 @@
-"""What reading foreign checkpoints has in common in every domain: settings weighed against what a file says."""
+"""Settings weighed against what a foreign checkpoint says: the same helpers for every model family."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -11,8 +11,11 @@ from torch import Tensor
 from isoform.core.config.schema import AppConfig, BackboneConfig, Table
 from isoform.core.errors import UserError
 
-# Keys of a backbone that may change without another function coming out in evaluation.
-CHANGEABLE = {"dropout", "mlp_dropout", "attention_dropout", "drop_path", "init", "recompute", "attention"}
+TRAINING_KEYS = frozenset(
+    {"dropout", "mlp_dropout", "attention_dropout", "drop_path", "init", "recompute", "attention"}
+)
+"""Keys of a backbone that may change without another function coming out in evaluation; of a tokeniser and a head,
+dropout. Tested: a key of the schema is either here or known to change the function."""
 
 AnyTable = TypeVar("AnyTable", bound=Table)
 
@@ -23,6 +26,25 @@ def settings_of(config: AppConfig | None, table: str) -> dict[str, Any]:
         return {}
     values = getattr(config, table)
     return {key: getattr(values, key) for key in values.model_fields_set}
+
+
+def refuse_other(
+    table: str, asked: Mapping[str, Any], have: Mapping[str, Any], where: str, free: Collection[str] = ()
+) -> None:
+    """Raises UserError for a key that was asked for and is something else in `where`.
+
+    Keys that `have` lacks, or that are `free` to change, contradict nothing.
+    """
+    for key, value in asked.items():
+        if key in have and key not in free and plain(value) != plain(have[key]):
+            raise UserError(
+                f"{table}.{key} = {plain(value)!r} is set, but {where} has {plain(have[key])!r}: leave it out"
+            )
+
+
+def plain(value: Any) -> Any:
+    """A value as the schema stores it: config files have lists where tables have tuples."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def need(state: Mapping[str, Tensor], name: str, dims: int, where: str) -> Tensor:
@@ -36,20 +58,31 @@ def need(state: Mapping[str, Tensor], name: str, dims: int, where: str) -> Tenso
 
 def widths_of(backbone: BackboneConfig) -> dict[str, Any]:
     """Every key of the table, with what an unset width means written out."""
-    b = backbone
-    head = b.head_dim or b.dim // b.heads
-    return {
-        **b.model_dump(), "kv_heads": b.kv_heads or b.heads, "head_dim": head, "value_dim": b.value_dim or head,
-        "mlp_dim": b.mlp_dim or 4 * b.dim, "cond_dim": b.cond_dim or b.dim,
-        "score_matrices": b.score_matrices or b.score_hops,
-    }  # fmt: skip
+    values = backbone.model_dump()
+    head_dim = backbone.head_dim or backbone.dim // backbone.heads
+    defaults = {
+        "kv_heads": backbone.heads,
+        "head_dim": head_dim,
+        "value_dim": head_dim,
+        "mlp_dim": 4 * backbone.dim,
+        "cond_dim": backbone.dim,
+    }
+    for key, value in defaults.items():
+        values[key] = values[key] or value
+    return values
 
 
 def differences(backbone: BackboneConfig, other: BackboneConfig) -> list[str]:
     """One phrase for every key that makes `backbone` another function than `other`."""
     ours, theirs = widths_of(backbone), widths_of(other)
-    keys = [key for key in ours if key not in CHANGEABLE and ours[key] != theirs[key]]
+    keys = [key for key in ours if key not in TRAINING_KEYS and ours[key] != theirs[key]]
     return [f"backbone.{key} is {ours[key]!r} here and {theirs[key]!r} there" for key in keys]
+
+
+def refuse_unsupported(phrases: Sequence[str]) -> None:
+    """Raises UserError for a model that its official code can't build, by what makes it so."""
+    if phrases:
+        raise UserError(f"the official code has no model like this one ({'; '.join(phrases)})")
 
 
 def table(schema: type[AnyTable], values: Mapping[str, Any], where: str) -> AnyTable:

@@ -9,6 +9,7 @@ import numpy as np
 
 from isoform.core.domain import Figure
 from isoform.core.report.drawing import INK, label, short, to_svg, to_table
+from isoform.core.report.formatting import fraction
 from isoform.core.supervised.metrics import per_class, reliability
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ def draw_confusion(axes: Axes, counts_CC: np.ndarray, classes: Sequence[str]) ->
     share = counts_CC / np.maximum(counts_CC.sum(1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for a, b in zip(*np.nonzero(counts_CC), strict=True):
-        axes.text(b, a, str(counts_CC[a, b]), ha="center", va="center", fontsize=7,
-                  color="white" if share[a, b] > 0.5 else "#1c1d22")  # fmt: skip
+        colour = "white" if share[a, b] > 0.5 else "#1c1d22"
+        axes.text(b, a, str(counts_CC[a, b]), ha="center", va="center", fontsize=7, color=colour)
     names = [short(name) for name in classes]
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8, parse_math=False)
     axes.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
@@ -74,11 +75,7 @@ def class_table(counts_CC: np.ndarray, classes: Sequence[str], what: str) -> Fig
     """Precision, recall and F1 of each class, the worst first. `what`: the samples."""
     recall, precision, f1, n = per_class(counts_CC)
     order = np.argsort(np.nan_to_num(f1, nan=2.0), kind="stable")[:MOST_ROWS]
-    rows = [[classes[k], str(n[k]), _number(precision[k]), _number(recall[k]), _number(f1[k])] for k in order]
+    rows = [[classes[k], str(n[k]), fraction(precision[k]), fraction(recall[k]), fraction(f1[k])] for k in order]
     more = f", the {MOST_ROWS} worst of {len(classes)}" if len(classes) > MOST_ROWS else ""
     head = ["class", what, "precision", "recall", "F1"]
     return Figure(f"Classes on test, worst first{more}", html=to_table(head, rows))
-
-
-def _number(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""report.html: one page, self-contained, that opens offline: curves, results beside baselines, pictures, reproduction.
+"""report.html: one page, self-contained, that opens offline: headline, pictures, results beside baselines, curves.
 
 Everything that comes from a user's data is escaped: jinja2's autoescape in the page, `tojson` in the embedded JSON.
 Curves are inline SVG whose colours are CSS variables, so that they follow the reader's light or dark setting.
@@ -6,23 +6,29 @@ Curves are inline SVG whose colours are CSS variables, so that they follow the r
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from isoform.core.engine.progress import clock
 from isoform.core.errors import UserError
 from isoform.core.report.chart import Line, chart
+from isoform.core.report.formatting import clock, mebibytes, number
 from isoform.core.runs.folder import RunFolder, plain
+from isoform.core.runs.results import Headline, headline, is_better
 
 _BOOKKEEPING = {"step", "epoch", "split", "seconds", "samples_per_second"}
 _OPTIMISATION = ("lr", "grad_norm")
 _MOST_PLOTS = 8
+_MOST_TILES = 6
+_WIDE_COLUMNS = 9  # a table of this many scrolls on a desk's screen, and says so
+_TROUBLED = ("interrupted", "failed")
 
 
 @dataclass
@@ -31,23 +37,46 @@ class Shown:
 
     title: str
     folder: str
+    status: str
     results: dict[str, Any]
     lines: list[dict[str, Any]]
     figures: list[dict[str, str]]
     command: str
     config: str
+    link: str  # to the run's own page, from the folder of this one; "" where it has none
+
+    @property
+    def headline(self) -> Headline | None:
+        """That of its results; of a run without results yet, its best validation so far."""
+        results = self.results
+        if not results["metrics"] and "monitor" in results:
+            best = _best_validation(self.lines, results["monitor"], results["monitor_mode"])
+            results = {**results, "metrics": {"val": best}, "baselines": {}}
+        return headline(results)
+
+    @property
+    def trouble(self) -> str:
+        """Where a run stopped that didn't end."""
+        if self.status not in _TROUBLED:
+            return ""
+        step = max((line["step"] for line in self.lines), default=0)
+        return f"{self.status} after step {step}; the same command with --resume goes on from its last checkpoint"
+
+    @property
+    def picture(self) -> dict[str, str] | None:
+        """The first of its pictures, for a card."""
+        return next((figure for figure in self.figures if figure["svg"]), None)
 
 
 def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> Path:
     """Writes one page about one run, or about several side by side; returns it.
 
-    `out` defaults to report.html in the run's folder, or beside the first of several runs. Raises UserError for a
-    folder that isn't a run.
+    Runs of several domains, which share no metric, get a card each. `out` defaults to report.html in the run's folder,
+    or beside the first of several runs. Raises UserError for a folder that isn't a run.
     """
-    shown = [_read(RunFolder(run)) for run in runs]
     first = Path(runs[0])
     final = Path(out) if out is not None else (first if len(runs) == 1 else first.parent) / "report.html"
-    page = render(shown)
+    page = render([_read(RunFolder(run), final.parent) for run in runs])
     final.parent.mkdir(parents=True, exist_ok=True)
     return RunFolder(final.parent).write_text(final.name, page)
 
@@ -55,22 +84,38 @@ def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> P
 def render(runs: Sequence[Shown]) -> str:
     """The page as text."""
     environment = Environment(
-        loader=PackageLoader("isoform.core.report", "."), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {"number": _number, "clock": clock, "bytes": _bytes}
-    plots = [
-        (_heading(name, lines), Markup(_plot(name, lines, legend=len(runs) == 1))) for name, lines in _curves(runs)
-    ]
+        loader=PackageLoader("isoform.core.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "clock": clock, "bytes": mebibytes}
+    comparable = len({run.results["domain"] for run in runs}) == 1
     return environment.get_template("page.html.j2").render(
         runs=runs,
         heading=runs[0].title if len(runs) == 1 else f"{len(runs)} runs",
-        plots=plots,
+        comparable=comparable,
+        verdict_of=verdict_of,
+        cards=[] if comparable else [_card_picture(run, at) for at, run in enumerate(runs)],
+        tiles=_tiles(runs[0]),
+        plots=list(_plots(runs)) if comparable else [],
         names=_names(runs),
-        tables=[_table(run) for run in runs],
-        pictures=[_pictures(run, number) for number, run in enumerate(runs)],
+        tables=[_tables(run) for run in runs],
+        wide=_WIDE_COLUMNS,
+        pictures=[_pictures(run, at) for at, run in enumerate(runs)],
         data=[{"folder": run.folder, "results": run.results, "metrics": run.lines} for run in runs],
     )
+
+
+def verdict_of(found: Headline) -> str:
+    """Which is better, model or best baseline, as a sentence; "" where there is no baseline."""
+    return {
+        "better": "The model is better than every baseline.",
+        "equal": f"The baseline {found.baseline} is as good as the model.",
+        "worse": f"The baseline {found.baseline} is better than the model.",
+        "alone": "",
+    }[found.verdict]
 
 
 def inline_svg(svg: str, prefix: str) -> str:
@@ -83,53 +128,82 @@ def inline_svg(svg: str, prefix: str) -> str:
     return re.sub(r'(url\(|href=")#', rf"\1#{prefix}-", svg)
 
 
-def _read(run: RunFolder) -> Shown:
+def _read(run: RunFolder, beside: Path) -> Shown:
     results = run.results()
     if not results:
         raise UserError(f"{run.path} has no results.json: is it the folder of a run?")
     config = (run.path / "config.toml").read_text(encoding="utf-8") if (run.path / "config.toml").exists() else ""
-    first = config.splitlines()[0] if config.startswith("# isoform ") and " train " in config.splitlines()[0] else ""
+    first = config.split("\n", 1)[0]
     figures = run.read_json("figures.json") if (run.path / "figures.json").exists() else []
+    own = run.path / "report.html"
     return Shown(
         title=f"{results['domain']}/{results['app']}",
         folder=run.path.resolve().name,
+        status=_status(run, results),
         results={"environment": {}, **plain(results)},
         lines=plain(run.metrics()),
         figures=figures,
-        command=first[2:],
+        command=first[2:] if first.startswith("# isoform ") and " train " in first else "",
         config=config,
+        link=quote(os.path.relpath(own, beside)) if own.exists() else "",
     )
+
+
+def _status(run: RunFolder, results: Mapping[str, Any]) -> str:
+    """That of results.json, but for a run that was stopped or killed: such a one can't say so itself."""
+    status = str(results["status"])
+    killed = status == "running" and not run.is_training()
+    return "interrupted" if killed or status == "preempted" else status
+
+
+def _best_validation(lines: Sequence[Mapping[str, Any]], monitor: str, mode: str) -> Mapping[str, Any]:
+    best: Mapping[str, Any] = {}
+    for line in lines:
+        if line.get("split") != "val" or line.get(monitor) is None:
+            continue
+        if not best or is_better(line[monitor], best[monitor], mode):
+            best = line
+    return best
+
+
+def _tiles(run: Shown) -> list[tuple[str, Any]]:
+    """The first metrics of the headline's split, beside it."""
+    found = run.headline
+    split = "test" if "test" in run.results["metrics"] else "val"
+    metrics = run.results["metrics"].get(split, {})
+    rest = [(f"{split} {name}", value) for name, value in metrics.items() if found is None or name != found.metric]
+    return rest[:_MOST_TILES]
+
+
+def _plots(runs: Sequence[Shown]) -> Iterator[tuple[str, Markup]]:
+    single = len(runs) == 1
+    for name, lines in _curves(runs):
+        only = single and len(lines) == 1 and name not in _OPTIMISATION
+        heading = f"{name} ({lines[0].label})" if only else name
+        values = [value for line in lines for value in line.y]
+        log = name == "loss" and min(values) > 0 and max(values) > 30 * min(values)
+        yield heading, Markup(chart(lines, title=f"{name} over optimiser steps", log=log, legend=single))
 
 
 def _curves(runs: Sequence[Shown]) -> list[tuple[str, list[Line]]]:
     found: dict[str, list[Line]] = {}
-    for number, run in enumerate(runs):
+    single = len(runs) == 1
+    for at, run in enumerate(runs):
         for split in ("train", "val"):
             lines = [line for line in run.lines if line.get("split") == split]
+            label = split if single else f"{run.folder} ({split})"
+            colour = ("train", "val").index(split) if single else at
             names = dict.fromkeys(name for line in lines for name in line if name not in _BOOKKEEPING)
             for name in names:
                 points = [(line["step"], line[name]) for line in lines if isinstance(line.get(name), int | float)]
-                if not points:
-                    continue
-                single = len(runs) == 1
-                label = split if single else f"{run.folder} ({split})"
-                colour = (0 if split == "train" else 1) if single else number
-                x, y = zip(*points, strict=True)
-                found.setdefault(name, []).append(Line(label, x, y, colour, split == "train" and not single))
+                if points:
+                    x, y = zip(*points, strict=True)
+                    faint = split == "train" and not single
+                    found.setdefault(name, []).append(Line(label, x, y, colour, faint))
     ends = [name for name in _OPTIMISATION if name in found]
     first = [name for name in ("loss",) if name in found]
     rest = [name for name in found if name not in (*first, *ends)]
     return [(name, found[name]) for name in [*first, *rest[: _MOST_PLOTS - len(first)], *ends]]
-
-
-def _heading(name: str, lines: Sequence[Line]) -> str:
-    return name if name in _OPTIMISATION or len(lines) > 1 else f"{name} ({lines[0].label})"
-
-
-def _plot(name: str, lines: Sequence[Line], *, legend: bool) -> str:
-    values = [value for line in lines for value in line.y]
-    wide = name == "loss" and min(values) > 0 and max(values) > 30 * min(values)
-    return chart(lines, title=f"{name} over optimiser steps", log=wide, legend=legend)
 
 
 def _names(runs: Sequence[Shown]) -> list[tuple[str, str]]:
@@ -140,31 +214,28 @@ def _names(runs: Sequence[Shown]) -> list[tuple[str, str]]:
     return list(pairs)
 
 
-def _table(run: Shown) -> list[dict[str, Any]]:
+def _tables(run: Shown) -> list[dict[str, Any]]:
     """For each split the model's metrics beside every baseline's, as {split, names, rows: [(name, values)]}."""
     tables = []
     for split in ("test", "val"):
         mine = run.results["metrics"].get(split)
         if mine:
             theirs = {name: found.get(split, {}) for name, found in run.results["baselines"].items()}
-            rows = [(run.results["app"], [mine.get(n) for n in mine])]
+            rows = [(run.results["app"], list(mine.values()))]
             rows += [(name, [found.get(n) for n in mine]) for name, found in theirs.items() if found]
             tables.append({"split": split, "names": list(mine), "rows": rows})
     return tables
 
 
-def _pictures(run: Shown, number: int) -> list[tuple[str, Markup]]:
-    return [
-        (figure["caption"], Markup(inline_svg(figure["svg"], f"run{number}-{i}") + figure["html"]))
-        for i, figure in enumerate(run.figures)
-    ]
+def _pictures(run: Shown, at: int) -> list[tuple[str, Markup, int]]:
+    """(caption, picture, columns of its table) of each of the domain's pictures."""
+    found = []
+    for number_, figure in enumerate(run.figures):
+        picture = Markup(inline_svg(figure["svg"], f"run{at}-{number_}") + figure["html"])
+        columns = figure["html"].split("</tr>")[0].count("<th>")
+        found.append((figure["caption"], picture, columns))
+    return found
 
 
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return str(value) if isinstance(value, int) else f"{0 if abs(value) < 1e-9 else value:.4g}"
-
-
-def _bytes(value: float) -> str:
-    return f"{value / 2**20:,.0f} MiB"
+def _card_picture(run: Shown, at: int) -> Markup:
+    return Markup("" if run.picture is None else inline_svg(run.picture["svg"], f"card{at}"))

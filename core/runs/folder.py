@@ -83,6 +83,20 @@ class RunFolder:
             _locks.discard(descriptor)
             os.close(descriptor)
 
+    def is_training(self) -> bool:
+        """True while a living process holds the lock."""
+        try:
+            descriptor = os.open(self.path / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
     def discard(self) -> None:
         """Removes what a run writes before its first checkpoint."""
         for name in ("config.toml", "task.json", "metrics.jsonl", "results.json"):

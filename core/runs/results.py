@@ -7,6 +7,7 @@ import platform
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import torch
 
 from isoform.core.domain import Task
 from isoform.core.version import __version__
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -28,6 +31,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": device.type,
+        "peak_memory_of": "run" if os.access(_CLEAR, os.W_OK) else "process",
     }
     if device.type == "cuda":
         found["gpu"] = torch.cuda.get_device_name(device)
@@ -36,11 +40,25 @@ def environment(device: torch.device) -> dict[str, Any]:
     return found
 
 
+def reset_peak_memory() -> bool:
+    """Counts `peak_memory` from now on, so that of several runs in one process each has its own.
+
+    False where the system can't (elsewhere than on Linux): then `peak_memory` is of the process's whole life.
+    """
+    try:
+        _CLEAR.write_text("5")
+    except OSError:
+        return False
+    return True
+
+
 def peak_memory() -> int:
-    """The most memory that this process has held, in bytes (VmHWM; elsewhere than on Linux getrusage)."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
+    """The most memory that this process, without loader workers, has held since the last reset, in bytes.
+
+    VmHWM; elsewhere than on Linux ru_maxrss, which nothing resets. What earlier runs left held counts too.
+    """
+    if _STATUS.exists():
+        for line in _STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     import resource
@@ -71,15 +89,62 @@ def summarise_seeds(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"seeds": len(results), "metrics": summary}
 
 
-def beaten_by(task: Task, metrics: Mapping[str, Mapping[str, float]], baselines: Mapping[str, Any]) -> list[str]:
-    """The baselines that are better than the model, on the test split's monitored metric (else on validation's)."""
+@dataclass(frozen=True)
+class Headline:
+    """The one number that a run is judged by, beside that of its best baseline (None where there is none)."""
+
+    split: str
+    metric: str
+    mode: str  # "min" or "max" is better
+    value: float
+    baseline: str | None = None
+    baseline_value: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """ "better", "equal" or "worse" than the best baseline; "alone" without one."""
+        if self.baseline_value is None:
+            return "alone"
+        if self.value == self.baseline_value:
+            return "equal"
+        return "better" if is_better(self.value, self.baseline_value, self.mode) else "worse"
+
+
+def is_better(value: float, other: float, mode: str) -> bool:
+    """Whether a metric is strictly better than another; `mode`: "min" or "max". NaN is never better."""
+    return value > other if mode == "max" else value < other
+
+
+def headline(results: Mapping[str, Any]) -> Headline | None:
+    """The monitored metric on test (without a test split on validation) beside the best baseline's.
+
+    None where results.json holds no such number: an unfinished run, an imported one, one of before it named `monitor`.
+    """
+    metrics, monitor = results["metrics"], str(results.get("monitor", ""))
     split = "test" if "test" in metrics else "val"
-    mine = metrics.get(split, {}).get(task.monitor)
-    if mine is None:
+    value = metrics.get(split, {}).get(monitor)
+    if value is None:
+        return None
+    mode = results["monitor_mode"]
+    baselines = _baseline_values(results, split, monitor)
+    if not baselines:
+        return Headline(split, monitor, mode, value)
+    best = (max if mode == "max" else min)(baselines, key=lambda name: baselines[name])
+    return Headline(split, monitor, mode, value, best, baselines[best])
+
+
+def beaten_by(results: Mapping[str, Any]) -> list[str]:
+    """The baselines that are better than the model by the headline's metric, the first in the table first."""
+    found = headline(results)
+    if found is None:
         return []
-    sign = 1 if task.monitor_mode == "max" else -1
-    theirs = {name: found.get(split, {}).get(task.monitor) for name, found in baselines.items()}
-    return [name for name, value in theirs.items() if value is not None and sign * value > sign * mine]
+    baselines = _baseline_values(results, found.split, found.metric)
+    return [name for name, value in baselines.items() if is_better(value, found.value, found.mode)]
+
+
+def _baseline_values(results: Mapping[str, Any], split: str, metric: str) -> dict[str, float]:
+    values = {name: found.get(split, {}).get(metric) for name, found in results["baselines"].items()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def card(task: Task, results: Mapping[str, Any], *, command: str, weights_sha256: str, initial: str) -> str:

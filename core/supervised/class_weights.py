@@ -22,22 +22,25 @@ def balanced_class_weights(classes_n: np.ndarray, classes: int) -> Tensor:
 
 def balanced_label_weights(labels_nK: np.ndarray) -> Tensor:
     """float32 [K, 2] of labels 0 and 1, NaN = missing: the same for the negative and positive ones of each label."""
-    counts_K2 = np.stack([(labels_nK == value).sum(0) for value in (0, 1)], 1)
-    return torch.from_numpy(_balanced(counts_K2))
+    negative_K = (labels_nK == 0).sum(0)
+    positive_K = (labels_nK == 1).sum(0)
+    return torch.from_numpy(_balanced(np.stack([negative_K, positive_K], 1)))
 
 
 def _balanced(counts: np.ndarray) -> np.ndarray:
     """float32 weights of the kinds in each row of counts [rows, kinds]; those that occur share the weight evenly."""
-    kinds = np.maximum((counts > 0).sum(1, keepdims=True), 1)
-    weights = counts.sum(1, keepdims=True) / (np.maximum(counts, 1) * kinds)
-    return weights.astype(np.float32)
+    occurring = (counts > 0).sum(1, keepdims=True)
+    total = counts.sum(1, keepdims=True)
+    shares = np.maximum(counts, 1) * np.maximum(occurring, 1)
+    return (total / shares).astype(np.float32)
 
 
 def positive_weights(labels_nK: np.ndarray) -> Tensor:
     """float32 [K] negatives a positive of each label, NaN = missing, from 0.01 to 100: `positive_weight_K` of bce."""
     positive_K = (labels_nK > 0.5).sum(0)
     negative_K = np.isfinite(labels_nK).sum(0) - positive_K
-    weights_K = np.clip(negative_K / np.maximum(positive_K, 1), LIGHTEST, HEAVIEST)
+    ratio_K = negative_K / np.maximum(positive_K, 1)
+    weights_K = np.clip(ratio_K, LIGHTEST, HEAVIEST)
     return torch.from_numpy(weights_K.astype(np.float32))
 
 
@@ -65,6 +68,8 @@ def weights_of_labels(target_BK: Tensor, weight_K2: Tensor) -> Tensor:
 
 def combine_weights(samples_B: Tensor | None, labels: Tensor | None) -> Tensor | None:
     """The product of weights of samples [B] and of their labels [B] or [B, K]; either may be none."""
-    if samples_B is None or labels is None:
-        return labels if samples_B is None else samples_B
-    return samples_B.view(-1, *[1] * (labels.dim() - 1)) * labels
+    if samples_B is None:
+        return labels
+    if labels is None:
+        return samples_B
+    return labels * (samples_B if labels.dim() == 1 else samples_B[:, None])

@@ -10,7 +10,7 @@ n samples, K targets, C classes, R levels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,7 @@ def finite_sample_rank(count: np.ndarray, level: float, *, upper: bool = True) -
     """
     place = (np.asarray(count) + 1) * level
     rank = np.ceil(place - ROUNDING) if upper else np.floor(place + ROUNDING)
-    return np.asarray(rank).astype(np.int64)
+    return np.asarray(rank, np.int64)
 
 
 def value_of_rank(ordered: np.ndarray, rank: np.ndarray) -> np.ndarray:
@@ -37,7 +37,8 @@ def value_of_rank(ordered: np.ndarray, rank: np.ndarray) -> np.ndarray:
     A rank beyond the values gives the first or the last of them; NaN where there is none.
     """
     count = (~np.isnan(ordered)).sum(0)
-    index = np.clip(rank, 1, np.maximum(count, 1)).astype(np.int64) - 1
+    last = np.maximum(count, 1)
+    index = np.clip(rank, 1, last) - 1
     return np.take_along_axis(ordered, index[None], 0)[0]
 
 
@@ -50,7 +51,8 @@ def score_quantile(ordered_scores: np.ndarray, level: float) -> np.ndarray:
     rank = finite_sample_rank(count, level)
     if not len(ordered_scores):
         return np.full(rank.shape, np.nan)
-    return np.where(rank <= count, value_of_rank(ordered_scores, rank), np.nan)
+    bound = value_of_rank(ordered_scores, rank)
+    return np.where(rank <= count, bound, np.nan)
 
 
 def residual_quantile(ordered_residuals: np.ndarray, level: float) -> np.ndarray:
@@ -62,7 +64,9 @@ def residual_quantile(ordered_residuals: np.ndarray, level: float) -> np.ndarray
     middle = abs(level - 0.5) < ROUNDING
     low = finite_sample_rank(count, level, upper=level > 0.5 and not middle)
     high = finite_sample_rank(count, level, upper=level > 0.5 or middle)
-    return (value_of_rank(ordered_residuals, low) + value_of_rank(ordered_residuals, high)) / 2
+    below = value_of_rank(ordered_residuals, low)
+    above = value_of_rank(ordered_residuals, high)
+    return (below + above) / 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +102,11 @@ class Calibration:
         bound = np.nan_to_num(bound, nan=1.0)
         probability = guess
         if self.class_R is None:
-            probability, bound = np.stack([1 - guess, guess], -1), bound[:, None]
+            probability = np.stack([1 - guess, guess], -1)
+            bound = bound[:, None]
         fits = 1 - probability <= bound
-        return np.asarray(fits | (probability == probability.max(-1, keepdims=True)))
+        best = probability == probability.max(-1, keepdims=True)
+        return np.asarray(fits | best)
 
     def coverage(self, guess: np.ndarray, target: np.ndarray, level: float = SHOWN) -> dict[str, float]:
         """{"coverage 0.9": share of known labels within, and "width 0.9" of one target's interval, or "set size 0.9"}.
@@ -117,17 +123,23 @@ class Calibration:
         if not known.any():
             return {}
         truth = np.where(known, target, 0).astype(np.int64)
-        inside = np.take_along_axis(sets, truth[..., None], -1)[..., 0][known].mean()
-        return {f"coverage {level:g}": float(inside), f"set size {level:g}": float(sets.sum(-1)[known].mean())}
+        inside = np.take_along_axis(sets, truth[..., None], -1)[..., 0]
+        size = sets.sum(-1)
+        return {
+            f"coverage {level:g}": float(inside[known].mean()),
+            f"set size {level:g}": float(size[known].mean()),
+        }
 
 
 def _interval_coverage(radius_K: np.ndarray, guess: np.ndarray, target: np.ndarray, level: float) -> dict[str, float]:
     known = np.isfinite(target) & np.isfinite(radius_K)
     if not known.any():
         return {}
-    inside = (np.abs(target - guess) <= radius_K)[known].mean()
-    width = {f"width {level:g}": 2 * float(radius_K[0])} if len(radius_K) == 1 else {}
-    return {f"coverage {level:g}": float(inside), **width}
+    inside = np.abs(target - guess) <= radius_K
+    found = {f"coverage {level:g}": float(inside[known].mean())}
+    if len(radius_K) == 1:
+        found[f"width {level:g}"] = 2 * float(radius_K[0])
+    return found
 
 
 def calibrate(kind: str, guess: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
@@ -140,20 +152,26 @@ def calibrate(kind: str, guess: np.ndarray, target: np.ndarray) -> dict[str, np.
     A target with too few labels for a level has NaN there; a level that no target has is left out. Empty without any.
     """
     guess = guess.astype(np.float64)
-    levels = LEVELS if kind == "regression" else SET_LEVELS
-    if kind == "multiclass":
-        name, known = "class_R", target >= 0
-        scores = 1 - guess[known, target[known]][:, None]
-    elif kind == "regression":
-        name, scores = "radius_RK", np.abs(target - guess)
+    if kind == "regression":
+        levels, bounds_RK = _bounds(np.abs(target - guess), target, LEVELS)
+        found = {"radius_RK": bounds_RK}
+    elif kind == "multiclass":
+        samples = np.arange(len(target))
+        score_n1 = 1 - guess[samples, np.maximum(target, 0)][:, None]
+        labelled_n1 = np.where(target >= 0, 1.0, np.nan)[:, None]
+        levels, bounds_RK = _bounds(score_n1, labelled_n1, SET_LEVELS)
+        found = {"class_R": bounds_RK[:, 0]}
     else:
-        name, scores = "label_RK", np.where(target > 0.5, 1 - guess, guess)
-    if kind != "multiclass":
-        scores = np.where(np.isfinite(target) & np.isfinite(scores), scores, np.nan)
-    ordered = np.sort(scores, axis=0)
+        score_nK = np.where(target > 0.5, 1 - guess, guess)
+        levels, bounds_RK = _bounds(score_nK, target, SET_LEVELS)
+        found = {"label_RK": bounds_RK}
+    return {"levels": levels, **found} if len(levels) else {}
+
+
+def _bounds(scores_nK: np.ndarray, target_nK: np.ndarray, levels: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """([R] those of the levels that a target has a bound of, [R, K] the bounds) from the scores of known targets."""
+    known = np.isfinite(target_nK) & np.isfinite(scores_nK)
+    ordered = np.sort(np.where(known, scores_nK, np.nan), axis=0)
     bounds_RK = np.stack([score_quantile(ordered, level) for level in levels])
     useful_R = np.isfinite(bounds_RK).any(1)
-    if not useful_R.any():
-        return {}
-    bounds_RK = bounds_RK[useful_R]
-    return {"levels": np.array(levels)[useful_R], name: bounds_RK[:, 0] if kind == "multiclass" else bounds_RK}
+    return np.array(levels)[useful_R], bounds_RK[useful_R]

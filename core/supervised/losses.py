@@ -97,7 +97,9 @@ def class_loss(
     """
     known_B = is_known_class(target)
     factor_C = None if class_weight_C is None else class_weight_C.to(logits_BC)
-    filled = target.clamp(min=0) if target.dim() == 1 else torch.where(known_B[:, None], target, 0)
+    filled = target.clamp(min=0)
+    if target.dim() == 2:
+        filled = torch.where(known_B[:, None], target, 0)
     if kind == "ce":
         losses_B = F.cross_entropy(logits_BC, filled, weight=factor_C, label_smoothing=smoothing, reduction="none")
     elif kind == "bce":
@@ -109,10 +111,14 @@ def class_loss(
 
 def _one_against_rest(logits_BC: Tensor, target: Tensor, factor_C: Tensor | None, smoothing: float) -> Tensor:
     classes = logits_BC.shape[1]
-    share_BC = F.one_hot(target, classes).to(logits_BC.dtype) if target.dim() == 1 else target
+    share_BC = target
+    if target.dim() == 1:
+        share_BC = F.one_hot(target, classes).to(logits_BC.dtype)
     soft_BC = share_BC * (1 - smoothing) + smoothing / classes
     losses_B = F.binary_cross_entropy_with_logits(logits_BC, soft_BC, reduction="none").mean(1)
-    return losses_B if factor_C is None else losses_B * (share_BC * factor_C).sum(1)
+    if factor_C is None:
+        return losses_B
+    return losses_B * (share_BC * factor_C).sum(1)
 
 
 def mean_known(
@@ -134,41 +140,53 @@ def mean_known(
         return _mean_by_count(losses, known, weight)
     if known is None and weight is None:
         return losses.mean()
-    counts = torch.ones_like(losses) if known is None else known.to(losses.dtype)
+    counts = torch.ones_like(losses)
+    if known is not None:
+        counts = known.to(losses.dtype)
     if weight is not None:
-        counts = counts * _beside(weight, losses)
+        counts = counts * _spread(weight, losses)
     total = counts.sum()
-    return (losses * counts).sum() / torch.where(total > 0, total, 1)
+    divisor = torch.where(total > 0, total, 1)
+    return (losses * counts).sum() / divisor
 
 
 def _mean_by_count(losses: Tensor, known: Tensor | None, weight: Tensor | None) -> Tensor:
     if known is not None:
         losses = losses * known
-    if weight is not None and weight.dim() == losses.dim() > 1:
-        losses, weight = losses * weight.to(losses.dtype), None
-    losses_B = losses if losses.dim() == 1 else losses.flatten(1).mean(1)
+    if weight is not None and weight.dim() > 1:
+        losses = losses * weight
+        weight = None
+    if losses.dim() > 1:
+        losses = losses.flatten(1).mean(1)
     if weight is not None:
-        losses_B = losses_B * weight
+        losses = losses * weight
+    mean = losses.mean()
     if known is None:
-        return losses_B.mean()
-    return losses_B.mean() * (known.numel() / known.sum().clamp(min=1))  # the factor is exactly 1 where all are there
+        return mean
+    # Of all entries to those that are known: exactly 1 where all are.
+    ratio = known.numel() / known.sum().clamp(min=1)
+    return mean * ratio
 
 
-def _beside(weight: Tensor, losses: Tensor) -> Tensor:
-    """A weight of samples in the shape that multiplies their entries."""
-    missing_axes = losses.dim() - weight.dim()
-    return weight.reshape(*weight.shape, *[1] * missing_axes).to(losses.dtype)
+def _spread(weight: Tensor, losses: Tensor) -> Tensor:
+    """A weight of samples in the shape that multiplies all of their entries."""
+    while weight.dim() < losses.dim():
+        weight = weight[..., None]
+    return weight.to(losses.dtype)
 
 
 def is_known_class(target: Tensor) -> Tensor:
     """[B] True where the class [B], or every share of classes [B, C], is there."""
-    return target >= 0 if target.dim() == 1 else ~target.isnan().any(1)
+    if target.dim() == 1:
+        return target >= 0
+    return ~target.isnan().any(1)
 
 
 def class_shares(target_B: Tensor, classes: int) -> Tensor:
     """float32 [B, C] that can be mixed: 1 at the sample's class; a row of NaN where it is missing, and stays so."""
+    known_B = is_known_class(target_B)
     shares_BC = F.one_hot(target_B.clamp(min=0), classes).float()
-    return torch.where(is_known_class(target_B)[:, None], shares_BC, torch.nan)
+    return torch.where(known_B[:, None], shares_BC, torch.nan)
 
 
 def accuracy(logits_BC: Tensor, target_B: Tensor) -> Tensor:

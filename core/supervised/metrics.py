@@ -24,14 +24,15 @@ NAMED = 8  # classes or targets in a line for a person
 
 def softmax(logits_NK: np.ndarray) -> np.ndarray:
     """[N, K] probabilities that sum to 1 over K."""
-    shifted = logits_NK.astype(np.float64) - logits_NK.max(1, keepdims=True)
-    exp = np.exp(shifted)
+    highest = logits_NK.max(1, keepdims=True)
+    exp = np.exp(logits_NK.astype(np.float64) - highest)
     return exp / exp.sum(1, keepdims=True)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """Probability of each label by itself."""
-    return 1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -700, 700)))
+    clipped = np.clip(logits.astype(np.float64), -700, 700)
+    return 1 / (1 + np.exp(-clipped))
 
 
 def multiclass_metrics(probability_NK: np.ndarray, target_N: np.ndarray) -> dict[str, float]:
@@ -48,7 +49,8 @@ def multiclass_metrics(probability_NK: np.ndarray, target_N: np.ndarray) -> dict
     if not known_N.all():
         probability_NK, target_N = probability_NK[known_N], target_N[known_N]
     n, classes = probability_NK.shape
-    recall, _, f1 = per_class(confusion(probability_NK.argmax(1), target_N, classes))[:3]
+    counts_KK = confusion(probability_NK.argmax(1), target_N, classes)
+    recall, _, f1, _ = per_class(counts_KK)
     found = {"top1": top_k(probability_NK, target_N, 1)}
     if classes > 5:
         found["top5"] = top_k(probability_NK, target_N, 5)
@@ -57,11 +59,11 @@ def multiclass_metrics(probability_NK: np.ndarray, target_N: np.ndarray) -> dict
     if classes == 2:
         found |= binary_metrics(probability_NK[:, 1], target_N == 1)
     else:
-        found["average_precision"] = mean(
-            [average_precision(probability_NK[:, k], target_N == k) for k in np.unique(target_N)]
-        )
+        each = [average_precision(probability_NK[:, k], target_N == k) for k in np.unique(target_N)]
+        found["average_precision"] = mean(each)
     found["calibration_error"] = calibration_error(probability_NK, target_N)
-    found["loss"] = float(-np.log(np.maximum(probability_NK[np.arange(n), target_N], LEAST)).mean())
+    true_class_N = probability_NK[np.arange(n), target_N]
+    found["loss"] = float(-np.log(np.maximum(true_class_N, LEAST)).mean())
     return found
 
 
@@ -84,14 +86,17 @@ def multilabel_metrics(probability_NK: np.ndarray, target_NK: np.ndarray) -> dic
     found = {"average_precision": mean([own["average_precision"] for own in both])}
     if both:
         found["roc_auc"] = mean([own["roc_auc"] for own in both])
-    hits_K, wrong_K = (guess & truth & known).sum(0), ((guess ^ truth) & known).sum(0)
+    hits_K = (guess & truth & known).sum(0)
+    wrong_K = ((guess ^ truth) & known).sum(0)
     used = hits_K + wrong_K > 0
-    f1 = 2 * hits_K[used] / (2 * hits_K[used] + wrong_K[used])
-    found["macro_f1"] = float(f1.mean()) if used.any() else 0.0
-    right = (guess == truth) | ~known
-    found["exact_match"] = float(right.all(1)[known.any(1)].mean())
+    twice_K = 2 * hits_K[used]
+    f1_K = twice_K / (twice_K + wrong_K[used])
+    found["macro_f1"] = float(f1_K.mean()) if used.any() else 0.0
+    right_N = ((guess == truth) | ~known).all(1)
+    found["exact_match"] = float(right_N[known.any(1)].mean())
     p = np.clip(probability_NK, LEAST, 1 - LEAST)
-    found["loss"] = float(-np.where(truth, np.log(p), np.log(1 - p))[known].mean())
+    log_p = np.where(truth, np.log(p), np.log(1 - p))
+    found["loss"] = float(-log_p[known].mean())
     return found
 
 
@@ -101,7 +106,8 @@ def binary_target_metrics(probability_NK: np.ndarray, target_NK: np.ndarray, nam
     One target's own are not repeated. loss is the mean negative log-likelihood of all labels that are there, NaN where
     there is none.
     """
-    probability_NK, target_NK = probability_NK.astype(np.float64), target_NK.astype(np.float64)
+    probability_NK = probability_NK.astype(np.float64)
+    target_NK = target_NK.astype(np.float64)
     known = np.isfinite(target_NK)
     if not known.any():
         return {"loss": math.nan}
@@ -110,7 +116,8 @@ def binary_target_metrics(probability_NK: np.ndarray, target_NK: np.ndarray, nam
         there = known[:, k]
         each.append(binary_metrics(probability_NK[there, k], target_NK[there, k] > 0.5))
     true_class = np.where(target_NK > 0.5, probability_NK, 1 - probability_NK)
-    loss = float(-np.log(np.maximum(true_class, LEAST))[known].mean())
+    log_p = np.log(np.maximum(true_class, LEAST))
+    loss = float(-log_p[known].mean())
     return {**mean_over_targets(each, names), "loss": loss}
 
 
@@ -129,30 +136,37 @@ def regression_metrics(
     loss is the mean squared ("mse") or absolute ("l1") error of all labels that are there, in units of `scale_K`, the
     targets' standard deviations in training. Without any label, what may be monitored is NaN.
     """
-    prediction_NK, target_NK = prediction_NK.astype(np.float64), target_NK.astype(np.float64)
+    prediction_NK = prediction_NK.astype(np.float64)
+    target_NK = target_NK.astype(np.float64)
     known = np.isfinite(target_NK)
     if not known.any():
         return {"mae": math.nan, "rmse": math.nan, "loss": math.nan}
     each = []
     for k in range(target_NK.shape[1]):
         there = known[:, k]
-        each.append(_number_metrics(prediction_NK[there, k], target_NK[there, k], ranks) if there.any() else {})
+        each.append(_number_metrics(prediction_NK[there, k], target_NK[there, k], ranks))
     found = mean_over_targets(each, names)
     error_NK = np.where(known, prediction_NK - target_NK, 0.0)
     spread_K = np.asarray(scale_K, np.float64)
     if loss == "l1":
-        found["loss"] = float((np.abs(error_NK) / spread_K)[known].mean())
+        scaled_NK = np.abs(error_NK) / spread_K
+        found["loss"] = float(scaled_NK[known].mean())
     else:
-        share = known.size / known.sum()  # exactly 1 where nothing is missing
-        found["loss"] = float((np.square(error_NK).mean(0) / np.square(spread_K)).mean() * share)
+        scaled_K = np.square(error_NK).mean(0) / np.square(spread_K)
+        ratio = known.size / known.sum()  # exactly 1 where nothing is missing
+        found["loss"] = float(scaled_K.mean() * ratio)
     return found
 
 
 def _number_metrics(prediction_N: np.ndarray, target_N: np.ndarray, ranks: bool) -> dict[str, float]:
+    if not len(target_N):
+        return {}
     error = prediction_N - target_N
+    mae = float(np.abs(error).mean())
     mse = float(np.square(error).mean())
-    found = {"mae": float(np.abs(error).mean()), "rmse": math.sqrt(mse)}
-    spread = float(np.square(target_N - target_N.mean()).mean())
+    found = {"mae": mae, "rmse": math.sqrt(mse)}
+    offset = target_N - target_N.mean()
+    spread = float(np.square(offset).mean())
     if (target_N != target_N[0]).any() and spread > 0:
         found["r2"] = 1 - mse / spread
         if ranks:
@@ -195,15 +209,19 @@ def spearman(a_N: np.ndarray, b_N: np.ndarray) -> float:
     if not (np.isfinite(a_N).all() and np.isfinite(b_N).all()):
         return math.nan
     x, y = mean_ranks(a_N), mean_ranks(b_N)
-    x, y = x - x.mean(), y - y.mean()
+    x -= x.mean()
+    y -= y.mean()
     norm = math.sqrt(float((x * x).sum()) * float((y * y).sum()))
-    return float((x * y).sum()) / norm if norm > 0 else 0.0
+    if norm == 0:
+        return 0.0
+    return float((x * y).sum()) / norm
 
 
 def mean_ranks(values_N: np.ndarray) -> np.ndarray:
     """Ranks from 1 in ascending order; equal values share the mean of theirs."""
     _, place, counts = np.unique(values_N, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[place]
+    mean_rank = np.cumsum(counts) - (counts - 1) / 2
+    return mean_rank[place]
 
 
 def binary_metrics(score_N: np.ndarray, positive_N: np.ndarray) -> dict[str, float]:
@@ -220,7 +238,9 @@ def top_k(scores_NK: np.ndarray, target_N: np.ndarray, k: int) -> float:
     """Share of samples whose target is among the k highest scores; of equal scores the lower index counts first."""
     mine = scores_NK[np.arange(len(target_N)), target_N][:, None]
     earlier = np.arange(scores_NK.shape[1]) < target_N[:, None]
-    ahead = (scores_NK > mine).sum(1) + ((scores_NK == mine) & earlier).sum(1)
+    above = scores_NK > mine
+    tied = (scores_NK == mine) & earlier
+    ahead = above.sum(1) + tied.sum(1)
     return float((ahead < k).mean())
 
 
@@ -234,7 +254,8 @@ def per_class(confusion_KK: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndar
 
     Recall is NaN for a class without samples, precision for one never guessed, F1 for one that is neither.
     """
-    hits, true, guessed = np.diag(confusion_KK), confusion_KK.sum(1), confusion_KK.sum(0)
+    hits = np.diag(confusion_KK)
+    true, guessed = confusion_KK.sum(1), confusion_KK.sum(0)
     with np.errstate(invalid="ignore"):
         return hits / true, hits / guessed, 2 * hits / (true + guessed), true
 
@@ -250,10 +271,12 @@ def roc_auc(score_N: np.ndarray, positive_N: np.ndarray) -> float:
 def average_precision(score_N: np.ndarray, positive_N: np.ndarray) -> float:
     """Sum over thresholds of precision times the gain in recall; samples of equal score enter together."""
     order = np.argsort(-score_N, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(score_N[order])), len(order) - 1)  # where a run of equal scores ends
+    changes = np.flatnonzero(np.diff(score_N[order]))
+    last = np.append(changes, len(order) - 1)  # where a run of equal scores ends
     hits = np.cumsum(positive_N[order])[last]
     precision = hits / (last + 1)
-    return float((precision * np.diff(hits, prepend=0)).sum() / hits[-1])
+    gained = np.diff(hits, prepend=0)
+    return float((precision * gained).sum() / hits[-1])
 
 
 def reliability(sure_N: np.ndarray, right_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -274,7 +297,8 @@ def calibration_error(probability_NK: np.ndarray, target_N: np.ndarray) -> float
     """Expected calibration error (Guo et al. 2017): mean distance of confidence and accuracy over the samples' bins."""
     confidence, accuracy, counts = calibration(probability_NK, target_N)
     used = counts > 0
-    return float((np.abs(confidence - accuracy)[used] * counts[used]).sum() / counts.sum())
+    distance = np.abs(confidence - accuracy)[used]
+    return float((distance * counts[used]).sum() / counts.sum())
 
 
 def mean(values: Sequence[float]) -> float:

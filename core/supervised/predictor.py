@@ -58,14 +58,16 @@ class SupervisedPredictor(Predictor):
         rows: list[dict[str, Any]] = [{} for _ in items]
         errors: dict[int, str] = {}
         for places, batch in self.batches(items, errors):
-            made = self.make_rows(self._output(self.model, batch), batch)
+            output_nK = self._output(self.model, batch)
+            made = self.make_rows(output_nK, batch)
             for place, row in zip(places, made, strict=True):
                 rows[place] = row
         columns = dict.fromkeys(column for row in rows for column in row)
-        return [
-            {"input": self.name_of(item, i), **{name: row.get(name) for name in columns}, "error": errors.get(i, "")}
-            for i, (item, row) in enumerate(zip(items, rows, strict=True))
-        ]
+        found = []
+        for i, item in enumerate(items):
+            cells = {column: rows[i].get(column) for column in columns}
+            found.append({"input": self.name_of(item, i), **cells, "error": errors.get(i, "")})
+        return found
 
     def embed(self, inputs: Sequence[Any]) -> np.ndarray:
         """[N, D] float32 features in front of the head; NaN for an item that can't be read, with a warning.
@@ -79,9 +81,13 @@ class SupervisedPredictor(Predictor):
         for places, batch in self.batches(items, errors):
             output_nD = self._output(function, batch)
             if features_ND is None:
-                features_ND = np.full((len(items), output_nD.shape[1]), np.nan, np.float32)
+                shape = (len(items), output_nD.shape[1])
+                features_ND = np.full(shape, np.nan, np.float32)
             features_ND[places] = output_nD
-        failed = [self.describe_error(self.name_of(items[i], i), errors[i]) for i in sorted(errors)]
+        failed = []
+        for i in sorted(errors):
+            name = self.name_of(items[i], i)
+            failed.append(self.describe_error(name, errors[i]))
         if features_ND is None:
             raise UserError(failed[0] if failed else f"there is no {self.item} to embed")
         for line in failed:

@@ -5,6 +5,7 @@ n samples, K targets or labels, C classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,18 @@ import numpy as np
 
 from isoform.core.supervised.conformal import SHOWN, Calibration
 
+Row = dict[str, Any]
+
 SHOWN_CLASSES = 20  # with more, a table of predictions has no column for each class's probability
 DECIMALS = 6  # of probabilities
 
 
 def rows_of(
-    kind: str, names: Sequence[str], guess: np.ndarray, calibration: Calibration | None = None
-) -> list[dict[str, Any]]:
+    kind: str,
+    names: Sequence[str],
+    guess: np.ndarray,
+    calibration: Calibration | None = None,
+) -> list[Row]:
     """Rows of `guess`, [n, K] numbers or probabilities or [n, C] probabilities, as metrics take it.
 
     regression   prediction, `low 0.9`, `high 0.9`, uncertainty (half that interval's width)
@@ -30,51 +36,54 @@ def rows_of(
     With several targets every column of the first two has the target's name behind it. Without calibration there are no
     intervals and no sets.
     """
-    bound_K = None if calibration is None else calibration.bound()
-    sets = None if calibration is None else calibration.sets(guess)
+    if kind == "multilabel":
+        return [_label_set_row(names, p_K) for p_K in guess]
     if kind == "regression":
-        radius_K = np.full(len(names), np.nan) if bound_K is None else bound_K
-        return [_target_row(names, [_number(v, float(r)) for v, r in zip(row, radius_K, strict=True)]) for row in guess]
-    rows = []
-    for i, p in enumerate(guess):
-        own = None if sets is None else sets[i]
-        if kind == "multiclass":
-            rows.append(_class_row(names, p, own))
-        elif kind == "multilabel":
-            rows.append(_label_set_row(names, p))
-        else:
-            cells = [_label(float(p[k]), None if own is None else own[k]) for k in range(len(names))]
-            rows.append(_target_row(names, cells))
-    return rows
+        radius_K = None if calibration is None else calibration.bound()
+        return [_interval_row(names, values_K, radius_K) for values_K in guess]
+    sets = None if calibration is None else calibration.sets(guess)
+    make_row = _class_row if kind == "multiclass" else _binary_row
+    return [make_row(names, p, None if sets is None else sets[i]) for i, p in enumerate(guess)]
 
 
-def _target_row(names: Sequence[str], cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The cells of every target side by side; of several, with the target's name behind each column."""
+def _interval_row(names: Sequence[str], values_K: np.ndarray, radius_K: np.ndarray | None) -> Row:
+    cells: list[Row] = []
+    for k in range(len(names)):
+        value = float(values_K[k])
+        own: Row = {"prediction": value}
+        radius = math.nan if radius_K is None else float(radius_K[k])
+        if math.isfinite(radius):
+            own[f"low {SHOWN:g}"] = value - radius
+            own[f"high {SHOWN:g}"] = value + radius
+            own["uncertainty"] = radius
+        cells.append(own)
+    return _side_by_side(names, cells)
+
+
+def _binary_row(names: Sequence[str], p_K: np.ndarray, sets_K2: np.ndarray | None) -> Row:
+    cells: list[Row] = []
+    for k in range(len(names)):
+        p = float(p_K[k])
+        own: Row = {"prediction": int(p >= 0.5), "probability": round(p, DECIMALS)}
+        if sets_K2 is not None:
+            own[f"set {SHOWN:g}"] = _join_members(("0", "1"), sets_K2[k])
+        own["uncertainty"] = entropy(np.array([1 - p, p]))
+        cells.append(own)
+    return _side_by_side(names, cells)
+
+
+def _side_by_side(names: Sequence[str], cells: Sequence[Row]) -> Row:
+    """The cells of every target; of several, with the target's name behind each column."""
     if len(names) == 1:
-        return dict(cells[0])
-    row: dict[str, Any] = {}
+        return cells[0]
+    row: Row = {}
     for name, own in zip(names, cells, strict=True):
         row |= {f"{column} {name}": cell for column, cell in own.items()}
     return row
 
 
-def _number(value: float, radius: float) -> dict[str, Any]:
-    value = float(value)
-    if not np.isfinite(radius):
-        return {"prediction": value}
-    interval = {f"low {SHOWN:g}": value - radius, f"high {SHOWN:g}": value + radius}
-    return {"prediction": value, **interval, "uncertainty": radius}
-
-
-def _label(p: float, belongs: np.ndarray | None) -> dict[str, Any]:
-    cells: dict[str, Any] = {"prediction": int(p >= 0.5), "probability": round(p, DECIMALS)}
-    if belongs is not None:
-        cells[f"set {SHOWN:g}"] = "|".join(str(k) for k in np.flatnonzero(belongs))
-    return {**cells, "uncertainty": entropy(np.array([1 - p, p]))}
-
-
-def _label_set_row(names: Sequence[str], p_K: np.ndarray) -> dict[str, Any]:
-    chosen = [k for k in range(len(names)) if p_K[k] >= 0.5]
+def _label_set_row(names: Sequence[str], p_K: np.ndarray) -> Row:
+    chosen = np.flatnonzero(p_K >= 0.5).tolist()
     return {
         "prediction": "|".join(names[k] for k in chosen),
         "probability": "|".join(f"{p_K[k]:.4f}" for k in chosen),
@@ -82,25 +91,33 @@ def _label_set_row(names: Sequence[str], p_K: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _class_row(names: Sequence[str], p_C: np.ndarray, belongs: np.ndarray | None) -> dict[str, Any]:
+def _class_row(names: Sequence[str], p_C: np.ndarray, set_C: np.ndarray | None) -> Row:
     best = int(p_C.argmax())
-    row: dict[str, Any] = {"prediction": names[best], "probability": round(float(p_C[best]), DECIMALS)}
+    row: Row = {"prediction": names[best]}
+    row["probability"] = round(float(p_C[best]), DECIMALS)
     row |= _each_probability(names, p_C)
-    if belongs is not None:
-        row[f"set {SHOWN:g}"] = "|".join(names[k] for k in np.flatnonzero(belongs).tolist())
-    return {**row, "uncertainty": entropy(p_C)}
+    if set_C is not None:
+        row[f"set {SHOWN:g}"] = _join_members(names, set_C)
+    row["uncertainty"] = entropy(p_C)
+    return row
 
 
-def _each_probability(names: Sequence[str], p: np.ndarray) -> dict[str, float]:
+def _each_probability(names: Sequence[str], p: np.ndarray) -> Row:
     if len(names) > SHOWN_CLASSES:
         return {}
     return {f"p {name}": round(float(value), DECIMALS) for name, value in zip(names, p, strict=True)}
 
 
+def _join_members(names: Sequence[str], belongs: np.ndarray) -> str:
+    return "|".join(names[k] for k in np.flatnonzero(belongs).tolist())
+
+
 def entropy(p_C: np.ndarray) -> float:
     """Of probabilities that sum to 1, in units of its maximum: 0 = certain, 1 = all alike."""
-    nats = float(-(p_C * np.log(np.maximum(p_C, 1e-12))).sum() / np.log(max(len(p_C), 2)))
-    return round(abs(nats), DECIMALS)
+    log_p_C = np.log(np.maximum(p_C, 1e-12))
+    most = np.log(max(len(p_C), 2))
+    share = float(-(p_C * log_p_C).sum() / most)
+    return round(abs(share), DECIMALS)
 
 
 def name_of_input(value: Any, number: int) -> str:

@@ -27,10 +27,12 @@ class TargetScaling:
         targets_nK = torch.as_tensor(targets_nK).double()
         known_nK = ~targets_nK.isnan()
         count_K = known_nK.sum(0).clamp(min=1)
-        mean_K = torch.where(known_nK, targets_nK, 0).sum(0) / count_K
+        total_K = torch.where(known_nK, targets_nK, 0).sum(0)
+        mean_K = total_K / count_K
         square_nK = torch.where(known_nK, targets_nK - mean_K, 0).square()
         std_K = (square_nK.sum(0) / count_K).sqrt()
-        return cls(tuple(mean_K.tolist()), tuple(torch.where(std_K > 0, std_K, 1).tolist()))
+        std_K = torch.where(std_K > 0, std_K, 1)
+        return cls(tuple(mean_K.tolist()), tuple(std_K.tolist()))
 
     @classmethod
     def identity(cls, targets: int) -> TargetScaling:
@@ -40,7 +42,9 @@ class TargetScaling:
     @classmethod
     def from_json(cls, stored: Mapping[str, Sequence[float]]) -> TargetScaling:
         """What `to_json` gave."""
-        return cls(tuple(map(float, stored["mean"])), tuple(map(float, stored["std"])))
+        mean = tuple(map(float, stored["mean"]))
+        std = tuple(map(float, stored["std"]))
+        return cls(mean, std)
 
     def to_json(self) -> dict[str, Any]:
         """{"mean": [K], "std": [K]}."""
@@ -48,7 +52,9 @@ class TargetScaling:
 
     def in_float32(self) -> TargetScaling:
         """The nearest float32 numbers: what a task that computes in float32 uses and stores."""
-        return TargetScaling(*(tuple(torch.tensor(values).tolist()) for values in (self.mean, self.std)))
+        mean_K = torch.tensor(self.mean, dtype=torch.float32)
+        std_K = torch.tensor(self.std, dtype=torch.float32)
+        return TargetScaling(tuple(mean_K.tolist()), tuple(std_K.tolist()))
 
     def scale(self, targets: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
         """[..., K] in the data's units -> scaled, in the targets' dtype.
@@ -56,7 +62,8 @@ class TargetScaling:
         Computed in `dtype`: float64 unless told otherwise, as a mean may be thousands of deviations from 0.
         """
         mean_K, std_K = self._tensors(targets.device, dtype)
-        return ((targets.to(dtype) - mean_K) / std_K).to(targets.dtype)
+        scaled = (targets.to(dtype) - mean_K) / std_K
+        return scaled.to(targets.dtype)
 
     def unscale(self, outputs: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
         """The inverse of `scale`: [..., K] in the data's units, computed and given in `dtype`."""
@@ -64,4 +71,6 @@ class TargetScaling:
         return outputs.to(dtype) * std_K + mean_K
 
     def _tensors(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        return torch.tensor(self.mean, dtype=dtype, device=device), torch.tensor(self.std, dtype=dtype, device=device)
+        mean_K = torch.tensor(self.mean, dtype=dtype, device=device)
+        std_K = torch.tensor(self.std, dtype=dtype, device=device)
+        return mean_K, std_K

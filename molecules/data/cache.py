@@ -25,7 +25,7 @@ from isoform.molecules.config import DataConfig
 from isoform.molecules.data.graphs import HOPS, GraphStore, build_store, select
 from isoform.molecules.data.records import Molecules, PackedGraphs
 
-VERSION = 1  # of what is stored: raise it whenever equal input would give another store
+VERSION = 2  # of what is stored: raise it whenever equal input would give another store
 FEW = 2000  # molecules: worked out in a second, so not kept unless data.cache says where
 MANY = 5000  # molecules: from here on processes of their own save more time than they take to start
 

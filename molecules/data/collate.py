@@ -21,22 +21,30 @@ HF_FIRST_ATOM_ID = 3  # the collator of transformers adds one more than the tabl
 
 
 def collate(
-    store: GraphStore, rows: Sequence[int] | np.ndarray, *, hf_compat: bool = False, compact: bool = False,
+    store: GraphStore,
+    rows: Sequence[int] | np.ndarray,
+    *,
+    hf_compat: bool = False,
+    compact: bool = False,
     bonds: bool = False,
-) -> dict[str, Tensor]:  # fmt: skip
+) -> dict[str, Tensor]:
     """The molecules `rows` of a store (at least one) as a batch.
 
     "atoms"      int16 [B, N, Fa] 2 + 512 * column + value (3 + ... with `hf_compat`), 0 = padding
     "degree"     int16 [B, N] neighbours + 1, 0 = padding
-    "distance"   int16 [B, N, N] bonds between two atoms + 1, 511 = unreachable, 0 = padding
-    "edges"      int16 [B, N, N, P, Fb] 3 + 512 * column + value of the bonds on the way, 0 = none; or, `compact`,
-                 "paths" uint8 or int16 [B, N, N, P] their kinds and "edge_ids" int16 [K + 1, Fb], the ids of every
-                 kind: edge_ids[paths] is what "edges" would be, in a sixth of the memory
+    "distance_ids"
+                 int16 [B, N, N] bonds on the shortest path between two atoms + 1, 511 = unreachable, 0 = padding
+    "path_bond_ids"
+                 int16 [B, N, N, P, Fb] 3 + 512 * column + value of the bonds on that path, 0 = none; or, `compact`,
+    "path_kinds" uint8 or int16 [B, N, N, P] their kinds, with
+    "kind_bond_ids"
+                 int16 [K + 1, Fb] the ids of every kind: kind_bond_ids[path_kinds] is what "path_bond_ids" would be, in
+                 a sixth of the memory
     "valid"      bool [B, N]
     "laplacian"  float32 [B, N, k] where the store has eigenvectors
     and with `bonds`, for models that see bonded atoms alone:
     "bond_index" int64 [E, 2] atoms of the batch, sample * N + atom
-    "bond_ids"   int16 [E, Fb] ids of their features, as in "edges"
+    "bond_ids"   int16 [E, Fb] ids of their features, as in "path_bond_ids"
     """
     rows = np.asarray(rows, np.int64)
     graphs, sizes = store.graphs, store.sizes[rows]
@@ -48,17 +56,17 @@ def collate(
     both = valid[:, :, None] & valid[:, None, :]
     pair = store.pair_offsets[rows][:, None, None] + place[:, None] * sizes[:, None, None] + place
     pair *= both
-    kinds = store.paths.take(pair, axis=0)  # padding reads pair 0, an atom and itself: no bond on the way
+    path_kinds = store.path_kinds.take(pair, axis=0)  # padding reads pair 0, an atom and itself: no bond on the way
     batch = {
         "atoms": (graphs.atoms.take(atom, axis=0) + columns) * valid[..., None],
         "degree": (store.degree.take(atom) + np.int16(1)) * valid,
-        "distance": store.spatial.take(store.distance.take(pair)) * both,
+        "distance_ids": store.distance_ids(pair) * both,
         "valid": valid,
     }
     if compact:
-        batch |= {"paths": kinds, "edge_ids": store.edge_ids}
+        batch |= {"path_kinds": path_kinds, "kind_bond_ids": store.kind_bond_ids}
     else:
-        batch["edges"] = store.edge_ids.take(kinds, axis=0)
+        batch["path_bond_ids"] = store.kind_bond_ids.take(path_kinds, axis=0)
     if store.laplacian.shape[1]:
         batch["laplacian"] = store.laplacian.take(atom, axis=0) * valid[..., None]
     if bonds:
@@ -66,7 +74,7 @@ def collate(
         at = ranges(graphs.bond_offsets[rows], n_bonds)
         sample = np.repeat(np.arange(len(rows)) * len(place), n_bonds)
         batch["bond_index"] = graphs.ends[at] + sample[:, None]
-        batch["bond_ids"] = store.edge_ids.take(store.codes.take(at), axis=0)
+        batch["bond_ids"] = store.kind_bond_ids.take(store.codes.take(at), axis=0)
     return {name: torch.from_numpy(value) for name, value in batch.items()}
 
 

@@ -154,7 +154,7 @@ def build_data(
     """Graphs of the molecules that are in a split. Raises UserError where none is left to train on."""
     drawn = np.flatnonzero(np.asarray(molecules.split) != "")
     molecules = molecules if len(drawn) == len(molecules) else take(molecules, drawn)
-    hops = config.backbone.score_hops if config.model.family == "graphormer" else 1
+    hops = config.score.hops if config.model.family == "graphormer" else 1
     found = graph_store(molecules, config.data, hops=hops, laplacian=config.tokeniser.laplacian, kinds=kinds)
     left_out = [(molecules.names[row], why) for row, why in found.skipped]
     if len(found.kept) < len(molecules):

@@ -35,9 +35,9 @@ class GraphStore:
     kinds         int16 [K + 1, Fb]: the features of a bond of kind k; row 0 is no bond
     codes         uint8 or int16 [U] the kind of every bond
     degree        int16 [T] neighbours in the graph (Graphormer's in- and out-degree are the same)
-    distance      uint8 or int16 [S] bonds between two atoms + 1, molecule after molecule, row-major; unreachable pairs
-                  are 255 (uint8) or 511 (int16)
-    paths         uint8 or int16 [S, P] kinds of the first P bonds on the way from row to column, 0 where it is shorter
+    distance_codes
+                  uint8 or int16 [S] distance ids, molecule after molecule, row-major; in bytes, 255 is unreachable
+    path_kinds    uint8 or int16 [S, P] kinds of the first P bonds on the way from row to column, 0 where it is shorter
     pair_offsets  int64 [n + 1] molecule m owns pairs pair_offsets[m] to pair_offsets[m + 1]
     laplacian     float32 [T, k] Laplacian eigenvectors; k = 0 without
     """
@@ -46,8 +46,8 @@ class GraphStore:
     kinds: np.ndarray
     codes: np.ndarray
     degree: np.ndarray
-    distance: np.ndarray
-    paths: np.ndarray
+    distance_codes: np.ndarray
+    path_kinds: np.ndarray
     pair_offsets: np.ndarray
     laplacian: np.ndarray
 
@@ -57,28 +57,31 @@ class GraphStore:
     @property
     def hops(self) -> int:
         """P."""
-        return self.paths.shape[1]
+        return self.path_kinds.shape[1]
 
     @cached_property
     def sizes(self) -> np.ndarray:
         """[n] atoms of each molecule."""
         return self.graphs.sizes
 
-    @cached_property
-    def spatial(self) -> np.ndarray:
-        """int16 by stored distance: Graphormer's ids of distances, 511 = unreachable (510 + 1)."""
-        table = np.arange(COLUMN, dtype=np.int16)
-        if self.distance.dtype == np.uint8:
-            table[_FAR] = UNREACHABLE + 1
-        return table
+    def distance_ids(self, pairs: np.ndarray) -> np.ndarray:
+        """int16, of any pairs: rows of Graphormer's table of distances, bonds + 1; 511 = unreachable (510 + 1)."""
+        return self._distance_id_of_code.take(self.distance_codes.take(pairs))
 
     @cached_property
-    def edge_ids(self) -> np.ndarray:
-        """int16 [K + 1, Fb] by kind: rows of Microsoft's table of edge features, 3 + 512 * column + value; 0: none."""
-        return edge_ids(self.kinds)
+    def _distance_id_of_code(self) -> np.ndarray:
+        ids = np.arange(COLUMN, dtype=np.int16)
+        if self.distance_codes.dtype == np.uint8:
+            ids[_FAR] = UNREACHABLE + 1
+        return ids
+
+    @cached_property
+    def kind_bond_ids(self) -> np.ndarray:
+        """int16 [K + 1, Fb] by kind: rows of Microsoft's table of bond features, 3 + 512 * column + value; 0: none."""
+        return bond_ids(self.kinds)
 
 
-def edge_ids(kinds: np.ndarray) -> np.ndarray:
+def bond_ids(kinds: np.ndarray) -> np.ndarray:
     """Kinds [K + 1, Fb] -> int16 ids of the same shape: 3 + 512 * column + value, and 0 in row 0."""
     ids = kinds + (3 + COLUMN * np.arange(kinds.shape[1], dtype=np.int16))
     ids[0] = 0
@@ -102,8 +105,8 @@ def build_store(
     sizes = graphs.sizes
     pair_offsets = offsets_of(sizes.astype(np.int64) ** 2)
     small = sizes.max(initial=0) < _FAR  # a way has fewer bonds than its molecule atoms, and 1 is added
-    distance = np.empty(pair_offsets[-1], np.uint8 if small else np.int16)
-    paths = np.empty((pair_offsets[-1], hops), codes.dtype)
+    distance_codes = np.empty(pair_offsets[-1], np.uint8 if small else np.int16)
+    path_kinds = np.empty((pair_offsets[-1], hops), codes.dtype)
     degree = np.empty(len(graphs.atoms), np.int16)
     for members in _chunks(sizes):
         dense, real = _dense(graphs, codes, members)
@@ -113,8 +116,8 @@ def build_store(
             apart[apart > UNREACHABLE] = _FAR
         both = real[:, :, None] & real[:, None, :]
         at = ranges(pair_offsets[members], sizes[members] ** 2)
-        distance[at] = apart[both]
-        paths[at] = found.codes[both]
+        distance_codes[at] = apart[both]
+        path_kinds[at] = found.codes[both]
         degree[ranges(graphs.atom_offsets[members], sizes[members])] = (dense > 0).sum(-1)[real]
     if degree.max(initial=0) > MOST_DEGREE:
         raise UserError(
@@ -127,7 +130,7 @@ def build_store(
         vectors = eigenvectors(graphs, laplacian)
     else:
         vectors = np.zeros((len(graphs.atoms), 0), np.float32)
-    return GraphStore(graphs, kinds, codes, degree, distance, paths, pair_offsets, vectors)
+    return GraphStore(graphs, kinds, codes, degree, distance_codes, path_kinds, pair_offsets, vectors)
 
 
 def kinds_of(bonds: np.ndarray) -> np.ndarray:
@@ -166,9 +169,8 @@ def _number(rows: np.ndarray, radix: np.ndarray) -> np.ndarray:
 
 def check(graphs: PackedGraphs) -> None:
     """Raises UserError where the values of a feature are no categories of Microsoft's tables, or a bond has no end."""
-    for name, features, offsets in (
-        ("atom", graphs.atoms, graphs.atom_offsets), ("bond", graphs.bonds, graphs.bond_offsets),
-    ):  # fmt: skip
+    parts = (("atom", graphs.atoms, graphs.atom_offsets), ("bond", graphs.bonds, graphs.bond_offsets))
+    for name, features, offsets in parts:
         wrong = (features < 0) | (features > MOST_VALUE)
         if wrong.any():
             row, column = np.argwhere(wrong)[0]
@@ -215,9 +217,12 @@ def pack(graphs: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> PackedG
     """(atoms [N, Fa], bonds [E, Fb], ends [E, 2]) of every molecule -> packed; at least one molecule."""
     atoms, bonds, ends = (np.concatenate([graph[part] for graph in graphs]) for part in range(3))
     return PackedGraphs(
-        atoms.astype(np.int16), bonds.astype(np.int16), ends.astype(np.int32),
-        offsets_of([len(graph[0]) for graph in graphs]), offsets_of([len(graph[1]) for graph in graphs]),
-    )  # fmt: skip
+        atoms.astype(np.int16),
+        bonds.astype(np.int16),
+        ends.astype(np.int32),
+        offsets_of([len(graph[0]) for graph in graphs]),
+        offsets_of([len(graph[1]) for graph in graphs]),
+    )
 
 
 def offsets_of(counts: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -9,9 +9,13 @@ from isoform.molecules.data.records import PackedGraphs
 
 
 def pack(
-    x: np.ndarray, ends_2U: np.ndarray, attributes: np.ndarray | None, atom_offsets: np.ndarray,
-    bond_offsets: np.ndarray, where: str,
-) -> PackedGraphs:  # fmt: skip
+    x: np.ndarray,
+    ends_2U: np.ndarray,
+    attributes: np.ndarray | None,
+    atom_offsets: np.ndarray,
+    bond_offsets: np.ndarray,
+    where: str,
+) -> PackedGraphs:
     """x [T, Fa] and attributes [U, Fb] (zeros if None) of whole numbers, ends [2, U] numbered within each molecule.
 
     Bonds are put as i -> j, then j -> i. One-hot columns become the number of their one; both directions of a bond must

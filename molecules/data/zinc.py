@@ -36,8 +36,14 @@ _ABOUT = (
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"  # how torch.save began before 1.6
 _KIND = re.compile(rb"ctorch\n(\w+)Storage\n")
 _DTYPES = {
-    b"Long": "<i8", b"Int": "<i4", b"Short": "<i2", b"Char": "i1", b"Byte": "u1", b"Float": "<f4", b"Double": "<f8",
-}  # fmt: skip
+    b"Long": "<i8",
+    b"Int": "<i4",
+    b"Short": "<i2",
+    b"Char": "i1",
+    b"Byte": "u1",
+    b"Float": "<f4",
+    b"Double": "<f8",
+}
 
 
 def read_zinc(data: DataConfig) -> Labelled:
@@ -165,11 +171,9 @@ def _packed(molecules: list[Any], path: Path) -> tuple[PackedGraphs, np.ndarray]
     except ERRORS as error:
         raise UserError(f"{path}: isn't the list of molecules that ZINC is ({_said(error, path)})") from None
     none = [np.zeros(0, np.int64)]
-    graphs = pack(
-        np.concatenate(atoms or none), np.stack([np.concatenate(begin or none), np.concatenate(end or none)]),
-        np.concatenate(kinds or none), offsets_of(sizes), offsets_of(bonds), str(path),
-    )  # fmt: skip
-    return graphs, np.array(labels)
+    ends = np.stack([np.concatenate(begin or none), np.concatenate(end or none)])
+    x, attributes = np.concatenate(atoms or none), np.concatenate(kinds or none)
+    return pack(x, ends, attributes, offsets_of(sizes), offsets_of(bonds), str(path)), np.array(labels)
 
 
 def _said(error: BaseException, path: Path) -> str:

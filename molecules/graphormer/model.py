@@ -16,15 +16,14 @@ from isoform.core.config.schema import BackboneConfig
 from isoform.core.tokens import Tokens
 from isoform.molecules.atoms import Batch
 from isoform.molecules.config import MoleculesApp
-from isoform.molecules.graphormer.parts import in_parts
+from isoform.molecules.graphormer.length_groups import run_by_length
+from isoform.molecules.graphormer.score import GraphScore
 from isoform.molecules.graphormer.tokeniser import GraphormerTokeniser
 from isoform.molecules.head import GraphormerHead, pooled
 
 # What the official trunks are, beside their sizes; apps set the same keys, and others are free to.
-TRUNK = {
-    "order": "post", "eps": 1e-5, "score": "graph", "score_ids": 512, "score_edge_ids": 1537, "score_hops": 5,
-    "final_norm": False,
-}  # fmt: skip
+TRUNK = {"order": "post", "eps": 1e-5, "final_norm": False}
+SCORE = {"distance_ids": 512, "bond_ids": 1537, "hops": 5}
 # (depth, dim, mlp_dim, heads) of microsoft/Graphormer's three.
 SIZES = {"slim": (12, 80, 80, 8), "base": (12, 768, 768, 32), "large": (24, 1024, 1024, 32)}
 
@@ -47,9 +46,12 @@ class Graphormer(nn.Module):
     """
 
     def __init__(
-        self, config: MoleculesApp, outputs: int, spare: Mapping[str, Sequence[int]] | None = None,
+        self,
+        config: MoleculesApp,
+        outputs: int,
+        spare: Mapping[str, Sequence[int]] | None = None,
         descriptors: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         b, t, h = config.backbone, config.tokeniser, config.head
         if b.position != "none":
@@ -58,7 +60,7 @@ class Graphormer(nn.Module):
             raise ValueError('head.pool = "graph" reads the graph token, and tokeniser.graph_token is false')
         self.pool, self.whole = h.pool, b.norm == "batch"
         self.tokeniser = GraphormerTokeniser(t, b)
-        self.backbone = Backbone(b, ordered=False)
+        self.backbone = Backbone(b, ordered=False, score=lambda: GraphScore(config.score, b.heads))
         self.head = GraphormerHead(h, b, outputs, descriptors)
         if spare:
             self.spare = Spare(spare)
@@ -74,7 +76,7 @@ class Graphormer(nn.Module):
         """[B, D], what the head reads: the graph token behind the trunk, or the mean or sum of the atoms."""
         tokens, bias = self.tokeniser(batch), given_bias(batch)
         # A batch norm counts its whole batch at once.
-        return self._trunk(tokens, bias) if self.whole else in_parts(tokens, bias, self._trunk)
+        return self._trunk(tokens, bias) if self.whole else run_by_length(tokens, bias, self._trunk)
 
     def _trunk(self, tokens: Tokens, bias: Dense | None) -> Tensor:
         return pooled(self.backbone(tokens, first=1 if self.pool == "graph" else None, bias=bias), self.pool)

@@ -8,8 +8,8 @@ from typing import Any
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.errors import UserError
 from isoform.core.pretrained.settings import switch, table
-from isoform.molecules.config import HeadConfig, MoleculesApp, TokeniserConfig
-from isoform.molecules.graphormer.model import TRUNK
+from isoform.molecules.config import HeadConfig, MoleculesApp, ScoreConfig, TokeniserConfig
+from isoform.molecules.graphormer.model import SCORE, TRUNK
 
 # What fairseq's command line and the first versions of the transformers class call the same.
 ALIASES = {
@@ -23,16 +23,24 @@ ALIASES = {
 SAME = {
     "num_hidden_layers": ("backbone", "depth"), "embedding_dim": ("backbone", "dim"),
     "ffn_embedding_dim": ("backbone", "mlp_dim"), "num_attention_heads": ("backbone", "heads"),
-    "num_spatial": ("backbone", "score_ids"), "num_edge_dis": ("backbone", "score_matrices"),
-    "multi_hop_max_dist": ("backbone", "score_hops"), "attention_dropout": ("backbone", "attention_dropout"),
+    "num_spatial": ("score", "distance_ids"), "num_edge_dis": ("score", "hop_matrices"),
+    "multi_hop_max_dist": ("score", "hops"), "attention_dropout": ("backbone", "attention_dropout"),
     "activation_dropout": ("backbone", "mlp_dropout"), "dropout": ("backbone", "dropout"),
     "num_in_degree": ("tokeniser", "degree_ids"), "num_out_degree": ("tokeniser", "out_degree_ids"),
     "num_classes": ("head", "outputs"),
 }  # fmt: skip
 # One more row than the number says: padding's.
-PADDED = {"num_atoms": ("tokeniser", "atom_ids"), "num_edges": ("backbone", "score_edge_ids")}
-ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "silu": "silu", "swish": "silu", "gelu_new": "gelu_tanh",
-               "gelu_fast": "gelu_tanh", "gelu_accurate": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}  # fmt: skip
+PADDED = {"num_atoms": ("tokeniser", "atom_ids"), "num_edges": ("score", "bond_ids")}
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
 # What isoform's model does not do, and the values that ask for nothing of it.
 ONLY: dict[str, tuple[Any, ...]] = {
     "edge_type": ("multi_hop",), "layerdrop": (0,), "embed_scale": (None, 1), "freeze_embeddings": (False,),
@@ -71,7 +79,7 @@ def graphormer_settings(official: Mapping[str, Any]) -> MoleculesApp:
         if rest.get(known, value) != value:
             raise UserError(f"{where}: {name} = {value!r} contradicts {said[known]} = {rest[known]!r}")
         rest[known], said[known] = value, name
-    tables: dict[str, dict[str, Any]] = {"backbone": dict(TRUNK), "tokeniser": {}, "head": {}}
+    tables: dict[str, dict[str, Any]] = {"backbone": dict(TRUNK), "tokeniser": {}, "head": {}, "score": dict(SCORE)}
     for name in [n for n in rest if n in SAME]:
         place, key = SAME[name]
         tables[place][key] = rest.pop(name)
@@ -101,14 +109,18 @@ def graphormer_settings(official: Mapping[str, Any]) -> MoleculesApp:
         b["channel"] = ACTIVATIONS[name]
     if "spatial_pos_max" in rest:
         reach = rest.pop("spatial_pos_max")
-        b["score_reach"] = None if isinstance(reach, int) and reach > NEVER else reach
+        tables["score"]["reach"] = None if isinstance(reach, int) and reach > NEVER else reach
     unknown = [name for name in rest if name not in SILENT | BOOKKEEPING]
     if unknown:
         raise UserError(f"Graphormer's {', '.join(unknown)}: not known to this import")
     return MoleculesApp(
-        domain="molecules", app="imported", backbone=table(BackboneConfig, b, where),
-        tokeniser=table(TokeniserConfig, t, where), head=table(HeadConfig, tables["head"], where),
-    )  # fmt: skip
+        domain="molecules",
+        app="imported",
+        backbone=table(BackboneConfig, b, where),
+        tokeniser=table(TokeniserConfig, t, where),
+        head=table(HeadConfig, tables["head"], where),
+        score=table(ScoreConfig, tables["score"], where),
+    )
 
 
 def _either(values: tuple[Any, ...]) -> str:
@@ -120,23 +132,23 @@ def official_config(config: MoleculesApp, original: Mapping[str, Any] | None = N
 
     Only for models whose trunk is an official one.
     """
-    b, t = config.backbone, config.tokeniser
+    b, t, score = config.backbone, config.tokeniser, config.score
     activation = next(name for name, own in ACTIVATIONS.items() if own == b.channel)
     found: dict[str, Any] = {
         "num_hidden_layers": b.depth, "embedding_dim": b.dim, "hidden_size": b.dim,
-        "ffn_embedding_dim": b.mlp_dim or 4 * b.dim, "num_attention_heads": b.heads, "num_spatial": b.score_ids,
-        "num_edge_dis": b.score_matrices or b.score_hops, "multi_hop_max_dist": b.score_hops,
+        "ffn_embedding_dim": b.mlp_dim or 4 * b.dim, "num_attention_heads": b.heads, "num_spatial": score.distance_ids,
+        "num_edge_dis": score.hop_matrices or score.hops, "multi_hop_max_dist": score.hops,
         "attention_dropout": b.attention_dropout, "dropout": b.dropout,
         "activation_dropout": b.dropout if b.mlp_dropout is None else b.mlp_dropout,
         "num_in_degree": t.degree_ids, "num_out_degree": t.out_degree_ids or t.degree_ids,
-        "num_classes": config.head.outputs, "num_atoms": t.atom_ids - 1, "num_edges": (b.score_edge_ids or 1) - 1,
+        "num_classes": config.head.outputs, "num_atoms": t.atom_ids - 1, "num_edges": score.bond_ids - 1,
         "pre_layernorm": b.order == "pre", "encoder_normalize_before": t.norm, "bias": b.qkv_bias,
-        "activation_fn": activation, "spatial_pos_max": b.score_reach or 1024, "edge_type": "multi_hop",
+        "activation_fn": activation, "spatial_pos_max": score.reach or 1024, "edge_type": "multi_hop",
         "model_type": "graphormer", "architectures": ["GraphormerForGraphClassification"],
     }  # fmt: skip
     given = dict(original or {})
     if given.get("activation_fn") in ACTIVATIONS and ACTIVATIONS[given["activation_fn"]] == b.channel:
         found["activation_fn"] = given["activation_fn"]
-    if b.score_reach is None and given.get("spatial_pos_max", 0) > NEVER:
+    if score.reach is None and given.get("spatial_pos_max", 0) > NEVER:
         found["spatial_pos_max"] = given["spatial_pos_max"]
     return {**given, **{key: value for key, value in found.items() if given.get(key) != value}}

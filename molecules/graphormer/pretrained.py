@@ -1,16 +1,11 @@
 """Graphormer's official checkpoints in isoform's layout, and back: what `isoform molecules import` and `export` run.
 
-layout        where it comes from
-fairseq       microsoft/Graphormer: {"model": state dict}
-fairseq-old   the same with queries, keys and values in one in_proj
-transformers  GraphormerForGraphClassification: a folder with config.json, hf:OWNER/NAME, or its state dict alone
+layout.py has the layouts and their names, official.py the hyper-parameters, export_official.py the way back.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,99 +15,28 @@ from torch import Tensor
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.domain import ImportedModel, InitialWeights
 from isoform.core.errors import UserError
-from isoform.core.pretrained import Layout, Rule, hub, join, rename, reshape, state_dict_of
-from isoform.core.pretrained.checkpoint_file import read_checkpoint
-from isoform.core.pretrained.settings import CHANGEABLE, need, settings_of, table, widths_of
-from isoform.molecules.config import HeadConfig, ModelConfig, MoleculesApp, TokeniserConfig
-from isoform.molecules.graphormer.model import TRUNK
+from isoform.core.pretrained.settings import TRAINING_KEYS, need, refuse_other, settings_of, table, widths_of
+from isoform.core.pretrained.source import Source, choose_layout, read_source
+from isoform.molecules.config import HeadConfig, ModelConfig, MoleculesApp, ScoreConfig, TokeniserConfig
+from isoform.molecules.graphormer.export_official import export_official
+from isoform.molecules.graphormer.layout import ENCODER, HEADS, LAYER, LAYOUTS, SPARE, layout_of, trunk_layout
+from isoform.molecules.graphormer.model import TRUNK, Graphormer
 from isoform.molecules.graphormer.official import graphormer_settings
-from isoform.molecules.models import build_model
 from isoform.molecules.state import MoleculesState, SourceState
 
-LAYOUTS = ("fairseq", "fairseq-old", "transformers")
-STATE_KEYS = ("model", "state_dict", "model_state_dict")
-ENCODER = "encoder.graph_encoder"
-LAYER = re.compile(rf"{re.escape(ENCODER)}\.layers\.(\d+)\.")
-HEADS = {
-    "fairseq": ("encoder.embed_out.weight", "encoder.lm_output_learned_bias"),
-    "transformers": ("classifier.classifier.weight", "classifier.lm_output_learned_bias"),
-}
-# What files hold and nothing reads.
-SPARE = {
-    f"{foreign}.{leaf}": f"{own}.{leaf}"
-    for foreign, own in ((f"{ENCODER}.final_layer_norm", "final_norm"), ("encoder.masked_lm_pooler", "pooler"))
-    for leaf in ("weight", "bias")
-}
 # What a file can't tell and a setting may choose, beside what changes nothing in evaluation.
-CHOSEN = {"channel", "score_hops", "score_reach"} | CHANGEABLE
+CHOSEN = {"backbone": {"channel"} | TRAINING_KEYS, "score": {"hops", "reach"}}
+# What of the tokeniser changes nothing in evaluation, or how SMILES are featurised in front of it.
+FREE_TOKENISER = TRAINING_KEYS | {"hf_compat"}
 NOTES = {
-    "channel": "its activation: gelu, the official default (backbone.channel)",
-    "score_hops": "how long a path it reads: 5 bonds, the official default (backbone.score_hops)",
-    "score_reach": "beyond which distance atoms are hidden: none, as by default (backbone.score_reach)",
+    ("backbone", "channel"): "its activation: gelu, the official default (backbone.channel)",
+    ("score", "hops"): "how long a path it reads: 5 bonds, the official default (score.hops)",
+    ("score", "reach"): "beyond which distance atoms are hidden: none, as by default (score.reach)",
 }
-
-
-def _named(foreign: str, own: str) -> Rule:
-    return rename(foreign + ".{p}", own + ".{p}")
-
-
-def trunk_layout(pre: bool, *, own: str = "", old: bool = False) -> Layout:
-    """The encoder layers' names beside the Backbone's; `old`: queries, keys and values are one tensor."""
-    layer, block = f"{ENCODER}.layers.{{i}}", f"{own}blocks.{{i}}"
-    norms = ("mixer.norm", "channel.norm") if pre else ("norms.mixer", "norms.channel")
-    qkv = f"{block}.mixer.inner.qkv.{{p}}"
-    return Layout("graphormer trunk", (
-        rename(f"{layer}.self_attn.in_proj_{{p}}", qkv)
-        if old else join([f"{layer}.self_attn.{n}_proj.{{p}}" for n in "qkv"], qkv),
-        _named(f"{layer}.self_attn.out_proj", f"{block}.mixer.inner.proj"),
-        _named(f"{layer}.fc1", f"{block}.channel.inner.fc1"),
-        _named(f"{layer}.fc2", f"{block}.channel.inner.fc2"),
-        _named(f"{layer}.self_attn_layer_norm", f"{block}.{norms[0]}"),
-        _named(f"{layer}.final_layer_norm", f"{block}.{norms[1]}"),
-    ))  # fmt: skip
-
-
-def layout_of(kind: str, backbone: BackboneConfig) -> Layout:
-    """The rules of one of LAYOUTS for a trunk of that table.
-
-    A pre-norm encoder's final_layer_norm, and fairseq's masked_lm_pooler, are stored and read by nothing.
-    """
-    heads, matrices = backbone.heads, backbone.score_matrices or backbone.score_hops
-    node, bias = f"{ENCODER}.graph_node_feature", f"{ENCODER}.graph_attn_bias"
-    out, scalar = HEADS["transformers" if kind == "transformers" else "fairseq"]
-    hops = reshape((matrices * heads * heads, 1), (matrices, heads, heads))
-    return Layout(kind, (
-        rename(f"{node}.atom_encoder.weight", "tokeniser.atoms.features.weight"),
-        rename(f"{node}.in_degree_encoder.weight", "tokeniser.atoms.in_degree.weight"),
-        rename(f"{node}.out_degree_encoder.weight", "tokeniser.atoms.out_degree.weight"),
-        rename(f"{node}.graph_token.weight", "tokeniser.graph_token"),
-        rename(f"{bias}.spatial_pos_encoder.weight", "backbone.score.spatial"),
-        rename(f"{bias}.edge_encoder.weight", "backbone.score.edges"),
-        rename(f"{bias}.edge_dis_encoder.weight", "backbone.score.hops", hops),
-        rename(f"{bias}.graph_token_virtual_distance.weight", "backbone.score.virtual"),
-        _named(f"{ENCODER}.emb_layer_norm", "tokeniser.norm"),
-        _named(f"{ENCODER}.final_layer_norm", "spare.final_norm"),
-        *trunk_layout(backbone.order == "pre", own="backbone.", old=kind == "fairseq-old").rules,
-        _named("encoder.lm_head_transform_weight", "head.transform"),
-        _named("encoder.layer_norm", "head.norm"),
-        _named("encoder.masked_lm_pooler", "spare.pooler"),
-        rename(scalar, "head.bias"),
-        rename(out, "head.out.weight"),
-    ))  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Source:
-    """An official checkpoint: its tensors, its config.json where it has one, and where it comes from."""
-
-    state: Mapping[str, Tensor]
-    where: str
-    config: dict[str, Any] = field(default_factory=dict)
-    licence: str = "unknown"
 
 
 def import_checkpoint(
-    source: str | Path, layout: str | None = None, config: MoleculesApp | None = None
+    source: str | Path | Source, layout: str | None = None, config: MoleculesApp | None = None
 ) -> ImportedModel[MoleculesApp, MoleculesState]:
     """An official Graphormer, whole, in isoform's names, with the app config that rebuilds it.
 
@@ -123,22 +47,25 @@ def import_checkpoint(
              data.task, data.targets and data.classes say what the outputs are, else regression targets without names
     Raises UserError for whatever can't be read, recognised or honoured.
     """
-    if layout is not None and layout not in LAYOUTS:
-        raise UserError(f"--layout {layout}: there is no such layout; there are {', '.join(LAYOUTS)}")
-    found = _open(str(source))
-    kind = layout or recognise(found.state, found.where)
+    found = read_source(source)
+    model_type = found.config.get("model_type")
+    if found.folder is not None and model_type != "graphormer":
+        raise UserError(f"{found.name}: config.json is of a {model_type!r} model, not of 'graphormer'")
+    kind = choose_layout(found, layout, LAYOUTS, recognise, "Graphormer with its head")
     told = graphormer_settings(found.config) if found.config else None
     tables, notes = _tables(found, kind, told, config)
     base = config or MoleculesApp(domain="molecules", app="imported")
     app = base.model_copy(update=tables)
     spare = {own: list(found.state[name].shape) for name, own in SPARE.items() if name in found.state}
-    with torch.device("meta"):
-        own = build_model(app, spare=spare).state_dict()
-    loaded = layout_of(kind, app.backbone).read(found.state, own, where=found.where)
     outputs = app.head.outputs
+    if outputs < 1:
+        raise UserError(f"{found.name}: its last layer has no outputs")
     names = app.data.classes if app.data.task == "multiclass" else app.data.targets
     if names and len(names) != outputs:
-        raise UserError(f"{found.where}: has {outputs} outputs, and {len(names)} names are set for them")
+        raise UserError(f"{found.name}: has {outputs} outputs, and {len(names)} names are set for them")
+    with torch.device("meta"):
+        own = Graphormer(app, outputs, spare).state_dict()
+    loaded = layout_of(app, kind).read(found.state, own, where=found.name)
     state = MoleculesState(
         kind=None if app.data.task == "auto" else app.data.task,
         names=names or None,
@@ -147,70 +74,66 @@ def import_checkpoint(
     return ImportedModel(app, loaded.weights, state, kind, (*notes, *loaded.notes), found.licence)
 
 
-def recognise(state: Mapping[str, Tensor], where: str) -> str:
-    """The layout of a checkpoint with these names. Raises UserError where none fits."""
-    if f"{ENCODER}.graph_node_feature.atom_encoder.weight" in state:
-        for kind, (out, _) in HEADS.items():
-            if out in state:
-                old = any(".self_attn.in_proj_" in name for name in state)
-                return "fairseq-old" if old and kind == "fairseq" else kind
-    some = ", ".join(list(state)[:4])
-    raise UserError(f"{where}: no layout of Graphormer with its head has names such as {some}; name one with --layout")
-
-
-def _open(text: str) -> Source:
-    if text.startswith("hf:"):
-        return _folder(hub.fetch(text.removeprefix("hf:")), text)
-    path = Path(text)
-    if path.is_dir():
-        return _folder(path, path.name)
-    return Source(state_dict_of(read_checkpoint(path), *STATE_KEYS, where=path.name), path.name)
-
-
-def _folder(folder: Path, where: str) -> Source:
-    config = hub.read_json(folder / "config.json", where)
-    if config.get("model_type") != "graphormer":
-        raise UserError(f"{where}: config.json is of a {config.get('model_type')!r} model, not of 'graphormer'")
-    return Source(hub.read_weights(folder, where), where, config, hub.licence_of(folder))
+def recognise(source: Source) -> str | None:
+    """One of LAYOUTS, or None where no Graphormer with its head has such names."""
+    state = source.state
+    if f"{ENCODER}.graph_node_feature.atom_encoder.weight" not in state:
+        return None
+    kind = next((kind for kind, (out, _) in HEADS.items() if out in state), None)
+    old = any(".self_attn.in_proj_" in name for name in state)
+    return "fairseq-old" if old and kind == "fairseq" else kind
 
 
 def _tables(
     found: Source, kind: str, told: MoleculesApp | None, config: MoleculesApp | None
 ) -> tuple[dict[str, Any], list[str]]:
     """What the tensors, then config.json and the settings say of each table; UserError where they disagree."""
-    state, where = found.state, found.where
-    backbone, tokeniser, outputs = _shapes(state, kind, where)
+    state, where = found.state, found.name
+    have, outputs = _shapes(state, kind, where)
     if settings_of(config, "model").get("family", "graphormer") != "graphormer":
         raise UserError(f'model.family = "gt" is set, but {where} is a Graphormer: leave it out')
-    chosen = {key: value for key, value in settings_of(told, "backbone").items() if key in CHOSEN}
-    set_ = {key: value for key, value in settings_of(config, "backbone").items() if key in CHOSEN}
-    notes = [f"the file doesn't say {note}" for key, note in NOTES.items() if key not in {*chosen, *set_}]
-    for source, origin in ((told, "config.json says"), (config, "is set")):
-        _agree(source, origin, {**backbone, **(chosen if source is config else {})}, tokeniser, outputs, where)
+    chosen, asked = _choices(told), _choices(config)
+    notes = [f"the file doesn't say {note}" for key, note in NOTES.items() if key not in {*chosen, *asked}]
+    _agree(told, "config.json says", have, outputs, where)
+    _agree(config, "is set", have, outputs, where)
     if told is not None:  # config.json speaks of the function; a setting may change what training does
-        for key in set_.keys() & chosen.keys() - CHANGEABLE:
-            if set_[key] != chosen[key]:
-                raise UserError(f"backbone.{key} = {set_[key]!r} is set, but {where} has {chosen[key]!r}: leave it out")
-    free = {"dropout", "hf_compat"}
-    kept = {k: v for s in (told, config) for k, v in settings_of(s, "tokeniser").items() if k in free}
-    head = {k: v for k, v in settings_of(config, "head").items() if k == "dropout"}
-    trunk = table(BackboneConfig, {**backbone, **chosen, **set_}, where)
+        for table_name in CHOSEN:
+            set_ = {key: value for (name, key), value in asked.items() if name == table_name}
+            theirs = {key: value for (name, key), value in chosen.items() if name == table_name}
+            refuse_other(table_name, set_, theirs, where, TRAINING_KEYS)
+    for (name, key), value in {**chosen, **asked}.items():
+        have[name][key] = value
+    given = {**settings_of(told, "tokeniser"), **settings_of(config, "tokeniser")}
+    kept = {key: value for key, value in given.items() if key in FREE_TOKENISER}
+    head = {key: value for key, value in settings_of(config, "head").items() if key in TRAINING_KEYS}
+    score = table(ScoreConfig, have["score"], where)
     tables: dict[str, Any] = {
         "model": ModelConfig(),
-        "backbone": trunk,
-        "tokeniser": table(TokeniserConfig, {**tokeniser, **kept}, where),
+        "backbone": table(BackboneConfig, have["backbone"], where),
+        "score": score,
+        "tokeniser": table(TokeniserConfig, {**have["tokeniser"], **kept}, where),
         "head": table(HeadConfig, {**head, "outputs": outputs}, where),
     }
-    if backbone["score_matrices"] < trunk.score_hops:
-        raise UserError(
-            f"{where}: holds matrices of {backbone['score_matrices']} hops, fewer than backbone.score_hops = "
-            f"{trunk.score_hops}"
-        )
+    if (score.hop_matrices or 0) < score.hops:
+        raise UserError(f"{where}: holds matrices of {score.hop_matrices} hops, fewer than score.hops = {score.hops}")
     return tables, notes
 
 
-def _shapes(state: Mapping[str, Tensor], kind: str, where: str) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """The tables' keys that the tensors tell. Raises UserError for shapes that make no Graphormer."""
+def _choices(config: MoleculesApp | None) -> dict[tuple[str, str], Any]:
+    """Of the keys in CHOSEN, those that somebody set."""
+    return {
+        (name, key): value
+        for name, keys in CHOSEN.items()
+        for key, value in settings_of(config, name).items()
+        if key in keys
+    }
+
+
+def _shapes(state: Mapping[str, Tensor], kind: str, where: str) -> tuple[dict[str, dict[str, Any]], int]:
+    """The tables' keys that the tensors tell, and how many outputs there are.
+
+    Raises UserError for shapes that make no Graphormer.
+    """
     bias, node, layer = (f"{ENCODER}.{name}" for name in ("graph_attn_bias", "graph_node_feature", "layers.0"))
     if f"{bias}.edge_dis_encoder.weight" not in state:
         raise UserError(
@@ -223,59 +146,86 @@ def _shapes(state: Mapping[str, Tensor], kind: str, where: str) -> tuple[dict[st
     degrees = [len(need(state, f"{node}.{n}_degree_encoder.weight", 2, where)) for n in ("in", "out")]
     if heads == 0 or dim % heads or stored == 0 or stored % heads**2:
         raise UserError(f"{where}: {heads} heads fit neither {dim} features nor {stored} numbers of hop matrices")
-    pre = f"{ENCODER}.final_layer_norm.weight" in state
+    layers = [int(match[1]) for name in state if (match := LAYER.match(name))]
     backbone = {
-        **{key: value for key, value in TRUNK.items() if key != "score_hops"},
-        "dim": dim, "depth": 1 + max((int(m[1]) for n in state if (m := LAYER.match(n))), default=-1), "heads": heads,
-        "mlp_dim": len(need(state, f"{layer}.fc1.weight", 2, where)), "order": "pre" if pre else "post",
-        "score_ids": distances, "score_matrices": stored // heads**2,
-        "score_edge_ids": len(need(state, f"{bias}.edge_encoder.weight", 2, where)),
-    }  # fmt: skip
+        **TRUNK,
+        "dim": dim,
+        "depth": 1 + max(layers, default=-1),
+        "heads": heads,
+        "mlp_dim": len(need(state, f"{layer}.fc1.weight", 2, where)),
+        "order": "pre" if f"{ENCODER}.final_layer_norm.weight" in state else "post",
+    }
+    score = {
+        "distance_ids": distances,
+        "bond_ids": len(need(state, f"{bias}.edge_encoder.weight", 2, where)),
+        "hop_matrices": stored // heads**2,
+    }
     attention = "in_proj_bias" if kind == "fairseq-old" else "q_proj.bias"
     if f"{layer}.self_attn.{attention}" not in state:
         backbone |= {"qkv_bias": False, "proj_bias": False}
     tokeniser = {
-        "atom_ids": rows, "degree_ids": degrees[0], "out_degree_ids": degrees[1],
+        "atom_ids": rows,
+        "degree_ids": degrees[0],
+        "out_degree_ids": degrees[1],
         "norm": f"{ENCODER}.emb_layer_norm.weight" in state,
-    }  # fmt: skip
+    }
     out = need(state, HEADS["transformers" if kind == "transformers" else "fairseq"][0], 2, where)
-    return backbone, tokeniser, len(out)
+    return {"backbone": backbone, "score": score, "tokeniser": tokeniser}, len(out)
 
 
-def _agree(
-    source: MoleculesApp | None, origin: str, backbone: dict[str, Any], tokeniser: dict[str, Any], outputs: int,
-    where: str,
-) -> None:  # fmt: skip
+def _agree(source: MoleculesApp | None, origin: str, have: dict[str, dict[str, Any]], outputs: int, where: str) -> None:
     """Raises UserError for a key of `source` that says something else than the tensors do."""
-    have = widths_of(table(BackboneConfig, backbone, where))
-    wanted = widths_of(table(BackboneConfig, {**backbone, **settings_of(source, "backbone")}, where))
-    pairs = [(f"backbone.{k}", wanted[k], have[k]) for k in settings_of(source, "backbone") if k not in CHOSEN]
-    plain = {**TokeniserConfig().model_dump(), **tokeniser}
-    free = {"dropout", "hf_compat", "bond_ids"}
-    pairs += [(f"tokeniser.{k}", v, plain[k]) for k, v in settings_of(source, "tokeniser").items() if k not in free]
-    head = {**HeadConfig().model_dump(), "outputs": outputs}
-    pairs += [(f"head.{k}", v, head[k]) for k, v in settings_of(source, "head").items() if k != "dropout"]
-    for key, value, has in pairs:
-        if value != has and not (key == "head.outputs" and value == 0):
-            raise UserError(f"{key} = {value!r} {origin}, but the weights of {where} have {has!r}")
+    said = {name: settings_of(source, name) for name in ("backbone", "score", "tokeniser", "head")}
+    if "hop_matrices" in said["score"]:
+        hops = said["score"].get("hops", ScoreConfig().hops)
+        said["score"]["hop_matrices"] = said["score"]["hop_matrices"] or hops
+    wanted = {**said, "backbone": widths_of(table(BackboneConfig, {**have["backbone"], **said["backbone"]}, where))}
+    stored = {
+        "backbone": widths_of(table(BackboneConfig, have["backbone"], where)),
+        "score": have["score"],
+        "tokeniser": {**TokeniserConfig().model_dump(), **have["tokeniser"]},
+        "head": {**HeadConfig().model_dump(), "outputs": outputs},
+    }
+    asked = {
+        "backbone": said["backbone"].keys() - CHOSEN["backbone"],
+        "score": said["score"].keys() - CHOSEN["score"],
+        "tokeniser": said["tokeniser"].keys() - FREE_TOKENISER - {"bond_ids"},
+        "head": said["head"].keys() - TRAINING_KEYS,
+    }
+    if said["head"].get("outputs") == 0:  # left to the data, or to the file
+        asked["head"] -= {"outputs"}
+    for name, keys in asked.items():
+        for key in sorted(keys):
+            value, has = wanted[name][key], stored[name][key]
+            if value != has:
+                raise UserError(f"{name}.{key} = {value!r} {origin}, but the weights of {where} have {has!r}")
 
 
-def initial_weights(source: str, config: MoleculesApp) -> InitialWeights:
+def initial_weights(source: str | Path | Source, config: MoleculesApp) -> InitialWeights:
     """The weights of an official checkpoint, as `train.init` names it. Raises UserError as `import_checkpoint`.
 
-    Other outputs are no contradiction: a head of another size starts fresh. Matrices of hops
-    beyond what the app's score holds are left out.
+    Other outputs are no contradiction: a head of another size starts fresh. Matrices of hops beyond what the app's
+    score holds are left out.
     """
-    b = config.backbone
+    opened, score = read_source(source), config.score
     asked = MoleculesApp(
-        domain=config.domain, app=config.app,
-        backbone=BackboneConfig(channel=b.channel, score_hops=b.score_hops, score_reach=b.score_reach),
-    )  # fmt: skip
-    imported = import_checkpoint(source, None, asked)
+        domain=config.domain,
+        app=config.app,
+        backbone=BackboneConfig(channel=config.backbone.channel),
+        score=ScoreConfig(hops=score.hops, reach=score.reach),
+    )
+    imported = import_checkpoint(opened, None, asked)
     weights = {name: tensor for name, tensor in imported.weights.items() if not name.startswith("spare.")}
-    weights["backbone.score.hops"] = weights["backbone.score.hops"][: b.score_matrices or b.score_hops]
-    name = source if source.startswith("hf:") else Path(source).name
-    return InitialWeights(weights, name, config.domain, imported.licence)
+    weights["backbone.score.hops"] = weights["backbone.score.hops"][: score.hop_matrices or score.hops]
+    return InitialWeights(weights, opened.name, config.domain, imported.licence)
 
 
-__all__ = ["LAYOUTS", "import_checkpoint", "initial_weights", "layout_of", "recognise", "trunk_layout"]
+__all__ = [
+    "LAYOUTS",
+    "export_official",
+    "import_checkpoint",
+    "initial_weights",
+    "layout_of",
+    "recognise",
+    "trunk_layout",
+]

@@ -14,11 +14,13 @@ from isoform.core.tokens import Pair, Tokens
 from isoform.molecules.atoms import Atoms, Batch, valid_of
 from isoform.molecules.config import TokeniserConfig
 
+PAIR_FEATURES = ("distance_ids", "path_bond_ids", "path_kinds")
+
 
 class GraphormerTokeniser(nn.Module):
     """Atoms by features and degree behind a learned graph token, normed (Ying et al. 2021, section 3.1.1).
 
-    Distances and paths stay ids in Tokens.pair, which the trunk's score (backbone.score = "graph") turns into a bias.
+    Distances and paths stay ids in Tokens.pair, which `GraphScore` turns into a bias.
     """
 
     def __init__(self, config: TokeniserConfig, backbone: BackboneConfig) -> None:
@@ -34,22 +36,23 @@ class GraphormerTokeniser(nn.Module):
     def forward(self, batch: Batch) -> Tokens:
         """Tokens [B, 1 + N, D] of what `Atoms` reads, "valid" [B, N] and the pair features.
 
-        "distance" [B, N, N] bonds between two atoms + 1 (0: padding) and the bonds on the way, as "edges"
-        [B, N, N, P, Fb], ids of their features, or as "paths" [B, N, N, P], their kinds, with "edge_ids" [K, Fb], the
-        ids of a kind's features (0: no bond, in each).
+        "distance_ids" [B, N, N] and "path_bond_ids" [B, N, N, P, Fb], or "path_kinds" [B, N, N, P] with "kind_bond_ids"
+        [K, Fb]; what they are stands in score.py.
         """
         x_BND, valid = self.atoms(batch), valid_of(batch)
-        n_batch, n = x_BND.shape[:2]
+        n_batch, n, _ = x_BND.shape
         index = torch.arange(n, device=x_BND.device).expand(n_batch, n)
         if self.graph_token is not None:
             x_BND = torch.cat([self.graph_token.expand(n_batch, 1, -1), x_BND], dim=1)
             valid = torch.cat([valid.new_ones(n_batch, 1), valid], dim=1)
             index = torch.cat([index.new_full((n_batch, 1), -1), index], dim=1)
         x_BND = self.dropout(self.norm(x_BND))
-        return Tokens(x_BND, valid, pair=Pair(_pairs(batch), index), prefix=int(self.graph_token is not None))
+        prefix = 0 if self.graph_token is None else 1
+        return Tokens(x_BND, valid, pair=pair_of(batch, index), prefix=prefix)
 
 
-def _pairs(batch: Batch) -> dict[str, Tensor]:
-    if "paths" in batch:
-        return {"spatial": batch["distance"], "edges": batch["paths"], "edge_ids": batch["edge_ids"]}
-    return {"spatial": batch["distance"], "edges": batch["edges"]}
+def pair_of(batch: Batch, index: Tensor) -> Pair:
+    """A batch's pair features under their own names; see score.py."""
+    features = {name: batch[name] for name in PAIR_FEATURES if name in batch}
+    codebooks = {"path_kinds": batch["kind_bond_ids"]} if "path_kinds" in batch else {}
+    return Pair(features, index, codebooks)

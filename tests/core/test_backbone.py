@@ -13,8 +13,8 @@ from isoform.core import mixers
 from isoform.core.backbone import Backbone
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.mixers import Traits
+from isoform.core.residual import drop_path
 from isoform.core.tokens import Tokens
-from isoform.core.wrap import keep_path
 
 B, N, DIM = 3, 7, 20
 
@@ -107,7 +107,7 @@ NARROWED = {
     "plain": {},
     "post": {"order": "post", "layer_scale": 0.3},
     "cct": {"order": "cct", "qk_norm": "rms", "kv_heads": 1, "heads": 4},
-    "scored": {"score": "distance", "score_ids": 3, "gated": True},
+    "scored": {"score": "distance", "score_gaussians": 3, "gated": True},
     "rotary": {"position": "rotary_half", "heads": 5},
     "conditioned": {"condition": "adaln_zero"},
     "cross": {"memory": "cross"},
@@ -168,12 +168,12 @@ def test_recomputation_changes_no_gradient(recompute: str) -> None:
 
 def test_stochastic_depth_drops_whole_samples_and_keeps_the_mean() -> None:
     ones = Tokens(torch.ones(2000, 3, 2))
-    kept = keep_path(ones.x, ones, 0.25)
+    kept = drop_path(ones.x, ones, 0.25)
     assert set(kept.unique().tolist()) == {0.0, torch.tensor(1 / 0.75).item()}
     assert (kept == kept[:, :1, :1]).all()
     assert abs(kept.mean().item() - 1) < 0.05
     packed = Tokens(torch.ones(10, 2), offsets=torch.tensor([0, 3, 10]))
-    rows = keep_path(packed.x, packed, 0.5)
+    rows = drop_path(packed.x, packed, 0.5)
     assert len(rows[:3].unique()) == 1 and len(rows[3:].unique()) == 1
 
 

@@ -131,7 +131,7 @@ def test_streams_and_biases_are_checked_when_called() -> None:
 
 
 def test_a_bias_of_the_callers_own_is_added_to_the_scores() -> None:
-    backbone = Backbone(config(mixer="softmax", score="distance", score_ids=3)).double().eval()
+    backbone = Backbone(config(mixer="softmax", score="distance", score_gaussians=3)).double().eval()
     torch.nn.init.normal_(backbone.score.weight)
     tokens = Tokens(graph()["main"].x, coords=torch.randn(B, N, 3, dtype=torch.float64))
     bias = torch.randn(B, 1, N, N, dtype=torch.float64)
@@ -139,5 +139,5 @@ def test_a_bias_of_the_callers_own_is_added_to_the_scores() -> None:
     assert not torch.equal(got, backbone(tokens).x)
     given = Backbone(config(mixer="softmax")).double().eval()
     given.load_state_dict({k: v for k, v in backbone.state_dict().items() if not k.startswith("score")})
-    both = Dense(bias + backbone.score(tokens).dense())
+    both = Dense(bias + backbone.score(tokens).to_dense())
     torch.testing.assert_close(given(tokens, bias=both).x, got)

@@ -1,4 +1,4 @@
-"""Batch norm over ragged batches: real tokens alone count, whatever the layout and the padding."""
+"""Norms by name, and batch norm over ragged batches: real tokens alone count, whatever the layout and the padding."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from isoform.core.backbone import Backbone
+from isoform.core.config import schema
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.edges import Edges
-from isoform.core.norms import BatchNorm, make_norm
+from isoform.core.norms import NORMS, BatchNorm, make_norm
 from isoform.core.tokens import Tokens
 
 B, N, D = 3, 7, 5
@@ -86,3 +87,13 @@ def test_a_trunk_with_batch_norms_ignores_padding_in_training() -> None:
 def test_where_it_would_miscount_it_is_refused(changes: dict, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         Backbone(BackboneConfig.model_validate({"dim": 8, "heads": 2, "norm": "batch", **changes}))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("name", NORMS)
+def test_every_norm_is_a_name_of_the_schema_and_as_large_as_it_says(name: str, bias: bool) -> None:
+    assert set(NORMS) == set(schema.NORMS)
+    norm = make_norm(name, D, 1e-5, bias)
+    assert sum(p.numel() for p in norm.parameters()) == D * schema.NORMS[name][bias]
+    with pytest.raises(ValueError, match="no norm is called 'group'; there are layer, "):
+        make_norm("group", D, 1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 
 import pytest
@@ -62,6 +63,40 @@ def test_cat_is_the_inverse_of_split(at: int) -> None:
     assert_same(Tokens.cat(tokens.split([at, N - at])), tokens)
 
 
+@given(st.lists(st.integers(0, B - 1), min_size=1, max_size=5), st.integers(1, N) | st.none())
+def test_select_carries_every_field(rows: list[int], length: int | None) -> None:
+    shared = torch.arange(11)
+    tokens = full(ragged=True)
+    tokens = replace(tokens, prefix=2, suffix=1, grid=(2, 2), pair=replace(tokens.pair, codebooks={"ids": shared}))
+    got, n = tokens.select(torch.tensor(rows), length), length or N
+    for name in ("x", "valid", "coords", "pos", "cond", "order"):
+        assert torch.equal(getattr(got, name), getattr(tokens, name)[rows][:, :n]), name
+    assert torch.equal(got.pair.index, tokens.pair.index[rows][:, :n])
+    for name in tokens.pair.features:
+        assert torch.equal(got.pair.view(name), tokens.pair.view(name)[rows][:, :n, :n]), name
+    assert got.pair.codebooks["ids"] is shared
+    assert got.pair.features["ids"].shape[1] == int(got.pair.index.max()) + 1  # what nobody names any more is gone
+    fields = (got.prefix, got.suffix, got.grid)
+    assert fields == ((2, 1, (2, 2)) if n == N else (min(n, 2), 0, None))
+
+
+def test_select_names_every_field_of_tokens_and_pair() -> None:
+    """A field that is added here must be added to the property above, and to `select`."""
+    assert [f.name for f in dataclass_fields(Tokens)] == [
+        *("x", "valid", "coords", "pos", "pair", "cond", "order", "prefix", "suffix", "grid", "offsets")
+    ]
+    assert [f.name for f in dataclass_fields(Pair)] == ["features", "index", "codebooks"]
+
+
+def test_select_of_what_samples_share_or_own() -> None:
+    tokens = replace(full(), pos=torch.randn(1, N, D), cond=torch.randn(B, P), pair=None, order=None)
+    got = tokens.select(torch.tensor([2, 0]), 3)
+    assert torch.equal(got.pos, tokens.pos[:, :3]) and torch.equal(got.cond, tokens.cond[[2, 0]])
+    assert got.pair is None and got.order is None
+    lone = replace(full(), valid=None).select(torch.tensor([1]))
+    assert torch.equal(lone.select(torch.tensor([0, 0])).pos, lone.pos[[0, 0]]) and lone.valid is None
+
+
 def test_pack_and_unpad_are_inverses() -> None:
     tokens = full(ragged=True)
     packed = tokens.pack()
@@ -112,13 +147,19 @@ def test_cat_refuses_what_it_cannot_join(change: dict, word: str) -> None:
 
 def test_refusals_say_what_to_do() -> None:
     packed = full(ragged=True).pack()
-    for call in (lambda: packed.gather(torch.zeros(B, 1, dtype=torch.long)), lambda: Tokens.cat([packed, packed])):
+    for call in (
+        lambda: packed.gather(torch.zeros(B, 1, dtype=torch.long)),
+        lambda: packed.select(torch.tensor([0])),
+        lambda: Tokens.cat([packed, packed]),
+    ):
         with pytest.raises(ValueError, match="unpad"):
             call()
     holes = full(ragged=True)
     holes.valid[0, 0] = False
     with pytest.raises(ValueError, match="padding behind"):
         holes.pack()
+    with pytest.raises(ValueError, match="as many tokens"):
+        full().select(torch.tensor([0]), N + 1)
     with pytest.raises(ValueError, match="sum to N"):
         full().split([1, 2])
 

@@ -9,7 +9,7 @@ import torch
 
 from golden.cases import Case
 from isoform.molecules.data.featurise import featurise_many
-from isoform.molecules.data.graphs import COLUMN, build_store, edge_ids
+from isoform.molecules.data.graphs import COLUMN, bond_ids, build_store
 from isoform.molecules.data.paths import shortest_paths
 
 
@@ -36,7 +36,7 @@ def graph_paths(case: Case, _: Path) -> None:
         output[f"{m}/edge_input"] = np.concatenate([np.full((1, 3), -1), bonds])[codes[:, :, :kept]]
         # The store keeps the kinds of those bonds.
         pairs = slice(store.pair_offsets[m], store.pair_offsets[m + 1])
-        ids = edge_ids(store.kinds)[store.paths[pairs].reshape(size, size, hops)[:, :, :kept]]
+        ids = bond_ids(store.kinds)[store.path_kinds[pairs].reshape(size, size, hops)[:, :, :kept]]
         assert np.array_equal(ids - 1, output[f"{m}/edge_input"])
     case.compare(output={name: torch.from_numpy(value) for name, value in output.items()})
 

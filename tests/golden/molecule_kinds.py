@@ -5,20 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from checks import assert_same_bits
 from golden.cases import Case
-from isoform.molecules.graphormer.back import official_state
+from golden.losses import molecules_loss, of_model
+from isoform.molecules.graphormer.export_official import export_official
 from isoform.molecules.graphormer.official import graphormer_settings
 from isoform.molecules.graphormer.pretrained import import_checkpoint
 from isoform.molecules.models import build_model
 
 # official input -> ours
 BATCH = {
-    "input_nodes": "atoms", "in_degree": "degree", "out_degree": "out_degree", "spatial_pos": "distance",
-    "input_edges": "edges", "attn_bias": "bias",
+    "input_nodes": "atoms", "in_degree": "degree", "out_degree": "out_degree", "spatial_pos": "distance_ids",
+    "input_edges": "path_bond_ids", "attn_bias": "bias",
 }  # fmt: skip
 
 
@@ -26,8 +26,8 @@ def graphormer(case: Case, tmp_path: Path) -> None:
     """Embedding, score bias, states, head, logits, loss and gradients, after the weights came back bit for bit."""
     file = tmp_path / "model.safetensors"
     save_file(case.weights, file)
-    found = import_checkpoint(file, None, graphormer_settings(case.config))
-    assert_same_bits(official_state(found.config, found.weights, found.state), case.weights)
+    found = import_checkpoint(file, None, graphormer_settings(of_model(case)))
+    assert_same_bits(export_official(found.config, found.weights, found.state), case.weights)
     model = build_model(found.config, spare=found.state.spare)
     model.load_state_dict(dict(found.weights))
     model.eval()
@@ -40,18 +40,18 @@ def graphormer(case: Case, tmp_path: Path) -> None:
         "embedding": tokens.x,
         "encoder_states": states.x,
         "head_hidden": model.head.hidden(states.x),
-        "attn_bias": (model.backbone.score(tokens).dense() + 2 * batch["bias"][:, None]),
+        "attn_bias": (model.backbone.score(tokens).to_dense() + 2 * batch["bias"][:, None]),
         "logits": logits,
     }
     for name in ("encoder_states", "head_hidden"):  # padding holds no meaning behind the trunk
         output[name] = torch.where(real[..., None], output[name], case.output[name])
     grad = {}
     if "labels" in case.input:
-        output["loss"] = F.mse_loss(logits, case.input["labels"])
+        output["loss"] = molecules_loss(case, found.config, model, batch)
         output["loss"].backward()
         known = {name: p.grad for name, p in model.named_parameters()}
         grads = {name: known.get(name, torch.zeros_like(t)) for name, t in model.state_dict().items()}
-        grad = official_state(found.config, grads, found.state)
+        grad = export_official(found.config, grads, found.state)
     case.compare(output=output, grad=grad)
 
 

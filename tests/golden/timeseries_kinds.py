@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from checks import assert_same_bits
 from golden.cases import Case
+from golden.losses import forecast_loss, of_model
+from golden.official_settings import itransformer_settings, samformer_settings
 from isoform.core.domain import ImportedModel
 from isoform.core.engine.optim import build_optimizer, depth_from_names
 from isoform.core.engine.sam import Sam
 from isoform.timeseries.config import TimeseriesApp
-from isoform.timeseries.itransformer.pretrained import itransformer_settings
-from isoform.timeseries.models import Sizes, build_model
-from isoform.timeseries.pretrained import import_checkpoint, official_state
-from isoform.timeseries.samformer.pretrained import samformer_settings
+from isoform.timeseries.models import build_model
+from isoform.timeseries.pretrained import export_official, import_checkpoint
+from isoform.timeseries.sizes import Sizes
 
 
 def imported(case: Case, settings: TimeseriesApp, tmp_path: Path) -> tuple[ImportedModel, Any]:
@@ -27,7 +27,7 @@ def imported(case: Case, settings: TimeseriesApp, tmp_path: Path) -> tuple[Impor
     torch.save(case.weights, file)
     found = import_checkpoint(file, None, settings)
     assert isinstance(found.config, TimeseriesApp)
-    assert_same_bits(official_state(found.config, found.weights, found.portable), case.weights)
+    assert_same_bits(export_official(found.config, found.weights, found.portable), case.weights)
     model = build_model(found.config, Sizes.of_portable(found.portable))
     model.load_state_dict(dict(found.weights))
     return found, model
@@ -36,12 +36,12 @@ def imported(case: Case, settings: TimeseriesApp, tmp_path: Path) -> tuple[Impor
 def gradients(found: ImportedModel, model: Any) -> dict[str, Tensor]:
     """Those of every parameter, under the official names."""
     grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    return official_state(found.config, grads, found.portable)
+    return export_official(found.config, grads, found.portable)
 
 
 def itransformer(case: Case, tmp_path: Path) -> None:
     """Forecast, tokens in front of the encoder and behind it, and the gradients of the loss where they are stored."""
-    found, model = imported(case, itransformer_settings(case.config), tmp_path)
+    found, model = imported(case, itransformer_settings(of_model(case)), tmp_path)
     model.eval()
     inputs = {"context": case.input["x_enc"]}
     if "x_mark_enc" in case.input:
@@ -51,10 +51,16 @@ def itransformer(case: Case, tmp_path: Path) -> None:
     output = {"forecast": forecast, "embedded_tokens": tokens.x, "encoder_tokens": model.backbone(tokens).x}
     grad: dict[str, Tensor] = {}
     if "target" in case.input:
-        output["loss_mse"] = F.mse_loss(forecast, case.input["target"])
-        output["loss_mse"].backward()
+        loss = forecast_loss(case, found.config, model, {**inputs, "target": case.input["target"]})
+        output |= named_loss(case, loss)
+        loss.backward()
         grad = gradients(found, model)
     case.compare(output=output, grad=grad)
+
+
+def named_loss(case: Case, loss: Tensor) -> dict[str, Tensor]:
+    """The loss under the name that it has in the case's output: "loss_mse", "loss_mae", ..."""
+    return {name: loss for name in case.output if name.startswith("loss")}
 
 
 def samformer(case: Case, tmp_path: Path) -> None:
@@ -64,8 +70,10 @@ def samformer(case: Case, tmp_path: Path) -> None:
     output = {"forecast": forecast}
     grad: dict[str, Tensor] = {}
     if "target" in case.input:
-        output["loss_mse"] = F.mse_loss(forecast, case.input["target"])
-        output["loss_mse"].backward()
+        batch = {"context": case.input["x"].transpose(1, 2), "target": case.input["target"].transpose(1, 2)}
+        loss = forecast_loss(case, found.config, model, batch)
+        output |= named_loss(case, loss)
+        loss.backward()
         grad = gradients(found, model)
     case.compare(output=output, grad=grad)
 
@@ -80,12 +88,12 @@ def samformer_sam(case: Case, tmp_path: Path) -> None:
     output: dict[str, Tensor] = {}
 
     def loss(samples: Tensor) -> Tensor:
-        forecast = model(case.input["x"][samples].transpose(1, 2))[..., 0]
-        return F.mse_loss(forecast, case.input["target"][samples].transpose(1, 2))
+        x, target = (case.input[name][samples].transpose(1, 2) for name in ("x", "target"))
+        return forecast_loss(case, found.config, model, {"context": x, "target": target})
 
     def keep(label: str) -> None:
         state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        official = official_state(found.config, state, found.portable)
+        official = export_official(found.config, state, found.portable)
         output.update({f"{label}/{name}": tensor for name, tensor in official.items()})
 
     for number, samples in enumerate(case.input["batch_order"].long(), start=1):

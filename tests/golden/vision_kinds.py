@@ -6,18 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
 from checks import assert_same_bits
 from golden.cases import Case
+from golden.losses import of_model, vision_loss
+from golden.official_settings import mae_settings
 from isoform.core.domain import ImportedModel
 from isoform.vision import DOMAIN
 from isoform.vision.vit.model import ViT
-from isoform.vision.vit.pretrained import import_checkpoint
-from isoform.vision.vit.pretrained.back import foreign_state, layout_of
-from isoform.vision.vit.pretrained.official import mae_settings
+from isoform.vision.vit.pretrained import export_official, import_checkpoint, layout_of
 from isoform.vision.vit.resize import resize_patch_kernel, resize_position_table
 
 
@@ -49,7 +48,7 @@ def resize_kernel(case: Case, tmp_path: Path) -> None:
 
 def rebuilt(imported: ImportedModel, case: Case) -> ViT:
     """The imported model, after its weights came back from export bit for bit."""
-    exported = foreign_state(imported.config, imported.portable, imported.weights)[1]
+    exported = export_official(imported.config, imported.weights, imported.portable)
     assert_same_bits({name: exported[name] for name in case.weights}, case.weights)
     model: ViT = DOMAIN.rebuild(imported.config, imported.portable)
     model.load_state_dict(dict(imported.weights))
@@ -60,13 +59,13 @@ def mae_finetune(case: Case, tmp_path: Path) -> None:
     """MAE's fine-tuned ViT from a file as its trainer saves it, {"model": weights}."""
     file = tmp_path / "checkpoint.pth"
     torch.save({"model": case.weights}, file)
-    imported = import_checkpoint(file, "mae", mae_settings(case.config))
+    imported = import_checkpoint(file, "mae", mae_settings(of_model(case)))
     model = rebuilt(imported, case)
     logits = model(case.input["image"])
-    loss = F.cross_entropy(logits, case.input["label"].long())
+    loss = vision_loss(case, imported.config, model)
     loss.backward()
     grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    foreign = layout_of(imported.config, "mae", imported.portable["source"]).write(grads, check_zeros=False)
+    foreign = layout_of(imported.config, "mae", imported.portable).write(grads, check_zeros=False)
     output = {"feature": model.features(case.input["image"]), "logits": logits, "loss": loss}
     case.compare(output=output, grad=foreign)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from isoform.core.config.schema import BackboneConfig
-from isoform.molecules.config import HeadConfig, ModelConfig, MoleculesApp, TokeniserConfig
+from isoform.molecules.config import HeadConfig, ModelConfig, MoleculesApp, ScoreConfig, TokeniserConfig
 from isoform.molecules.data.collate import collate
 from isoform.molecules.data.featurise import featurise_many
 from isoform.molecules.data.graphs import build_store
@@ -38,7 +38,7 @@ def batch_of(*smiles: str, laplacian: int = 0, **options: bool) -> dict[str, Ten
     assert not found.skipped
     store = build_store(found.graphs, laplacian=laplacian)
     batch = collate(store, range(len(store)), **options)
-    return batch | {"edge_ids": torch.from_numpy(store.edge_ids)} if options.get("compact") else batch
+    return batch | {"kind_bond_ids": torch.from_numpy(store.kind_bond_ids)} if options.get("compact") else batch
 
 
 def graphormer(outputs: int = 3, *, seed: int = 0, spread: float = 0.0, **keys: Any) -> nn.Module:
@@ -66,6 +66,7 @@ def app(family: str, backbone: BackboneConfig, **keys: Any) -> MoleculesApp:
         domain="molecules", app="test", model=ModelConfig(family=family), backbone=backbone,
         tokeniser=TokeniserConfig.model_validate(_of("tokeniser", keys)),
         head=HeadConfig.model_validate(_of("head", keys)),
+        score=ScoreConfig.model_validate(_of("score", keys)),
     )  # fmt: skip
 
 
@@ -98,7 +99,7 @@ def permuted(batch: dict[str, Tensor], seed: int = 0) -> dict[str, Tensor]:
         for name in ("atoms", "degree", "laplacian"):
             if name in batch:
                 out[name][b, :n] = batch[name][b, order]
-        for name in ("distance", "edges", "paths"):
+        for name in ("distance_ids", "path_bond_ids", "path_kinds"):
             if name in batch:
                 out[name][b, :n, :n] = batch[name][b, order][:, order]
     return out
@@ -110,12 +111,13 @@ def padded(batch: dict[str, Tensor], extra: int) -> dict[str, Tensor]:
     valid = torch.cat([batch["valid"], torch.zeros(n_batch, extra, dtype=torch.bool)], dim=1)
     out = {"valid": valid}
     for name, tensor in batch.items():
-        axes = {"atoms": 1, "degree": 1, "laplacian": 1, "distance": 2, "edges": 2, "paths": 2}.get(name, 0)
+        by_pair = ("distance_ids", "path_bond_ids", "path_kinds")
+        axes = 2 if name in by_pair else int(name in ("atoms", "degree", "laplacian"))
         if not axes:
             out.setdefault(name, tensor)
             continue
         size = (n_batch, *[n + extra] * axes, *tensor.shape[1 + axes :])
-        most = 50 if name == "paths" else 500
+        most = 50 if name == "path_kinds" else 500
         junk = torch.randn(size) * 100 if tensor.is_floating_point() else torch.randint(1, most, size).to(tensor.dtype)
         real = valid if axes == 1 else valid[:, :, None] & valid[:, None, :]
         place = torch.zeros(size[: 1 + axes], dtype=torch.bool)

@@ -40,8 +40,7 @@ def app(path: Path, **tables: dict[str, Any]) -> MoleculesApp:
         "domain": "molecules", "app": "made",
         "data": {"path": str(path), "label": "id", "targets": ["label"], "canonical": True, "val_fraction": 0.2},
         "backbone": {
-            "dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "order": "pre", "eps": 1e-5, "score": "graph",
-            "score_ids": 512, "score_edge_ids": 1537,
+            "dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "order": "pre", "eps": 1e-5,
         },
         "train": {"epochs": 2, "batch": 16, "lr": 3e-3, "weight_decay": 0.0},
     }  # fmt: skip

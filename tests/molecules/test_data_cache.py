@@ -49,7 +49,7 @@ def test_the_second_time_is_read_from_disk(data, monkeypatch):
     monkeypatch.setattr(cache, "build_store", None)  # nothing is worked out again
     second = cache.graph_store(molecules(), data)
     assert_same(first, second)
-    assert isinstance(second.store.paths, np.memmap) and len(names_in(data)) == 1
+    assert isinstance(second.store.path_kinds, np.memmap) and len(names_in(data)) == 1
 
 
 def test_whatever_changes_the_store_changes_its_name(data):

@@ -28,9 +28,12 @@ def test_golden_inputs(golden_dir, case):
     store = build_store(featurise_many(smiles).graphs)
     batch = collate(store, range(len(smiles)))
     for own, official in (
-        ("atoms", "input_nodes"), ("edges", "input_edges"), ("distance", "spatial_pos"), ("degree", "in_degree"),
+        ("atoms", "input_nodes"),
+        ("path_bond_ids", "input_edges"),
+        ("distance_ids", "spatial_pos"),
+        ("degree", "in_degree"),
         ("degree", "out_degree"),
-    ):  # fmt: skip
+    ):
         assert torch.equal(batch[own].int(), want[f"input/{official}"].int()), own
     assert torch.equal(batch["valid"], want["input/input_nodes"][..., 0] != 0)
 
@@ -43,8 +46,8 @@ def test_shapes_and_types(store):
     assert got == {
         "atoms": ((4, n, 9), torch.int16),
         "degree": ((4, n), torch.int16),
-        "distance": ((4, n, n), torch.int16),
-        "edges": ((4, n, n, 5, 3), torch.int16),
+        "distance_ids": ((4, n, n), torch.int16),
+        "path_bond_ids": ((4, n, n, 5, 3), torch.int16),
         "valid": ((4, n), torch.bool),
         "laplacian": ((4, n, 3), torch.float32),
     }
@@ -57,10 +60,10 @@ def test_a_molecule_does_not_depend_on_its_company(store):
     for place, row in enumerate(rows):
         alone, n = collate(store, [row]), int(store.sizes[row])
         for name, value in batch.items():
-            cut = value[place, :n, :n] if name in ("distance", "edges") else value[place, :n]
+            cut = value[place, :n, :n] if name in ("distance_ids", "path_bond_ids") else value[place, :n]
             assert torch.equal(cut, alone[name][0]), name
             assert not value[place, n:].any()
-            if name in ("distance", "edges"):
+            if name in ("distance_ids", "path_bond_ids"):
                 assert not value[place, :, n:].any()
 
 
@@ -74,8 +77,8 @@ def test_ids_of_the_collator_of_transformers_are_one_higher(store):
 
 def test_compact_paths_are_the_same_ids(store):
     usual, compact = collate(store, [7, 1, 0]), collate(store, [7, 1, 0], compact=True)
-    assert "edges" not in compact and compact["paths"].dtype == torch.uint8
-    assert torch.equal(compact["edge_ids"][compact["paths"].long()], usual["edges"])
+    assert "path_bond_ids" not in compact and compact["path_kinds"].dtype == torch.uint8
+    assert torch.equal(compact["kind_bond_ids"][compact["path_kinds"].long()], usual["path_bond_ids"])
 
 
 def test_bonds_of_the_batch(store):
@@ -86,8 +89,8 @@ def test_bonds_of_the_batch(store):
     # A bond's own ids are those of the way from one of its atoms to the other.
     sample = index[:, 0] // n
     assert torch.equal(sample, index[:, 1] // n)
-    assert torch.equal(batch["edges"][sample, index[:, 0] % n, index[:, 1] % n, 0], ids)
-    assert int((batch["distance"] == 2).sum()) == len(index)
+    assert torch.equal(batch["path_bond_ids"][sample, index[:, 0] % n, index[:, 1] % n, 0], ids)
+    assert int((batch["distance_ids"] == 2).sum()) == len(index)
 
 
 def test_signs_of_eigenvectors_are_flipped_at_random_and_as_one(store):

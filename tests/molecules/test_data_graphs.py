@@ -9,9 +9,9 @@ from isoform.molecules.data.featurise import featurise, featurise_many
 from isoform.molecules.data.graphs import (
     MOST_VALUE,
     OGB_BONDS,
+    bond_ids,
     build_store,
     concatenate,
-    edge_ids,
     kinds_of,
     pack,
     ranges,
@@ -59,9 +59,11 @@ def assert_right(store, graphs, hops):
         dense[0, ends[:, 0], ends[:, 1]] = np.arange(1, len(ends) + 1)
         want = shortest_paths(dense, hops)
         pairs = slice(store.pair_offsets[m], store.pair_offsets[m + 1])
-        assert np.array_equal(store.spatial[store.distance[pairs]].reshape(n, n), want.distance[0] + 1)
+        assert np.array_equal(
+            store.distance_ids(np.arange(len(store.distance_codes))[pairs]).reshape(n, n), want.distance[0] + 1
+        )
         features = np.concatenate([np.zeros((1, bonds.shape[1]), np.int16), bonds])[want.codes[0]]
-        kinds = store.paths[pairs].reshape(n, n, hops)
+        kinds = store.path_kinds[pairs].reshape(n, n, hops)
         assert np.array_equal(kinds > 0, want.codes[0] > 0)
         assert np.array_equal(store.kinds[kinds], features)
         degree = store.degree[graphs.atom_offsets[m] : graphs.atom_offsets[m + 1]]
@@ -71,7 +73,7 @@ def assert_right(store, graphs, hops):
 @pytest.mark.parametrize("hops", [5, 2])
 def test_store_of_molecules(graphs, hops):
     store = build_store(graphs, hops=hops)
-    assert len(store.kinds) == 61 and store.paths.dtype == np.uint8 and store.distance.dtype == np.uint8
+    assert len(store.kinds) == 61 and store.path_kinds.dtype == np.uint8 and store.distance_codes.dtype == np.uint8
     assert store.hops == hops and len(store) == len(MOLECULES) and store.pair_offsets[-1] == (graphs.sizes**2).sum()
     assert_right(store, graphs, hops)
 
@@ -83,7 +85,7 @@ def test_store_of_other_graphs():
         [random_graph(rng, n, bonds, categories=31) for n, bonds in ((1, 2), (3, 11), (61, 67), (5, 0), (29, 700))]
     )
     store = build_store(graphs, hops=3)
-    assert store.paths.dtype == np.int16
+    assert store.path_kinds.dtype == np.int16
     assert_right(store, graphs, 3)
 
 
@@ -93,9 +95,9 @@ def test_distances_beyond_a_byte():
     long = (np.zeros((258, 1)), np.zeros((512, 1)), both)  # the last atom has no bond
     short = (np.zeros((2, 1)), np.zeros((0, 1)), np.zeros((0, 2)))
     store = build_store(pack([long, short]), hops=2)
-    assert store.distance.dtype == np.int16
+    assert store.distance_codes.dtype == np.int16
     assert_right(store, store.graphs, 2)
-    ids = store.spatial[store.distance[: 258 * 258]].reshape(258, 258)
+    ids = store.distance_ids(np.arange(258 * 258)).reshape(258, 258)
     assert ids[0, 256] == 257 and ids[0, 257] == 511 and ids[257, 257] == 1
 
 
@@ -103,7 +105,7 @@ def test_kinds_of_bonds():
     ogb = kinds_of(np.array([[4, 5, 1], [0, 0, 0]]))
     assert ogb.shape == (1 + np.prod(OGB_BONDS), 3) and len(np.unique(ogb[1:], axis=0)) == 60 and not ogb[0].any()
     assert kinds_of(np.array([[3], [1], [3]])).tolist() == [[0], [1], [3]]
-    ids = edge_ids(ogb)
+    ids = bond_ids(ogb)
     assert not ids[0].any() and ids[-1].tolist() == [3 + 4, 3 + 512 + 5, 3 + 1024 + 1] and ids.dtype == np.int16
 
 
@@ -113,7 +115,7 @@ def test_stores_share_their_codes():
     train = build_store(first)
     some = pack([(first.atoms[:5], first.bonds[:2], np.array([[0, 3], [3, 0]]))])
     other = build_store(some, kinds=train.kinds)
-    assert other.kinds is train.kinds and (train.kinds[other.paths[3, 0]] == some.bonds[0]).all()
+    assert other.kinds is train.kinds and (train.kinds[other.path_kinds[3, 0]] == some.bonds[0]).all()
     unseen = pack([(first.atoms[:5], first.bonds[:2] + 7, np.array([[0, 3], [3, 0]]))])
     with pytest.raises(UserError, match="which the model has never seen"):
         build_store(unseen, kinds=train.kinds)
@@ -152,7 +154,7 @@ def test_empty_graphs_and_hubs_are_refused():
 
 def test_a_single_atom_and_no_molecule_at_all():
     store = build_store(pack([featurise("O")]))
-    assert store.distance.tolist() == [1] and not store.paths.any() and store.degree.tolist() == [0]
+    assert store.distance_codes.tolist() == [1] and not store.path_kinds.any() and store.degree.tolist() == [0]
     assert len(build_store(featurise_many([]).graphs)) == 0
 
 

@@ -14,6 +14,7 @@ from isoform.core.config.parameter_count import backbone_size
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.errors import UserError
 from isoform.molecules.data.featurise import featurise
+from isoform.molecules.describe import score_size
 from isoform.molecules.graphormer.model import SIZES, sized
 from isoform.molecules.gt.model import TRUNK as GT_TRUNK
 from isoform.molecules.models import build_model
@@ -27,7 +28,7 @@ PAIRS = {
 STRONG = {
     "post": lambda: graphormer(spread=0.4),
     "pre": lambda: graphormer(spread=0.4, order="pre"),
-    "near": lambda: graphormer(spread=0.4, score_reach=3),
+    "near": lambda: graphormer(spread=0.4, score__reach=3),
     "no graph token": lambda: graphormer(spread=0.4, head__pool="sum", tokeniser__graph_token=False),
     "positions": lambda: graphormer(spread=0.4, head__pool="mean", tokeniser__laplacian=3),
 }
@@ -163,17 +164,15 @@ def test_sizes_are_the_published_ones() -> None:
         count[size] = sum(p.numel() for p in model.parameters())
     assert count["slim"] == 952593 - 123 * 8 * 8
     assert round(count["base"] / 1e6 + 123 * 32 * 32 / 1e6, 2) == 47.68
-    assert backbone_size(sized("slim")) == sum(p.numel() for p in graphormer_trunk())
+    config = app("graphormer", sized("slim"), score__hop_matrices=7)
+    with torch.device("meta"):
+        trunk = build_model(config, 1).backbone
+    assert backbone_size(config.backbone) + score_size(config) == sum(p.numel() for p in trunk.parameters())
     zinc = app(
         "gt", BackboneConfig.model_validate(GT_TRUNK), tokeniser__atom_ids=28, tokeniser__bond_ids=4, head__pool="mean",
         tokeniser__graph_token=False, tokeniser__norm=False, tokeniser__degree_ids=0, tokeniser__laplacian=8,
     )  # fmt: skip
     assert sum(p.numel() for p in build_model(zinc, 1).parameters()) == 588929
-
-
-def graphormer_trunk() -> list[Tensor]:
-    with torch.device("meta"):
-        return list(build_model(app("graphormer", sized("slim")), 1).backbone.parameters())
 
 
 @pytest.mark.parametrize(
@@ -182,7 +181,8 @@ def graphormer_trunk() -> list[Tensor]:
         (lambda: graphormer(position="readd"), "backbone.position must be none"),
         (lambda: graphormer(tokeniser__graph_token=False), "reads the graph token"),
         (lambda: graphormer(outputs=0), "there are none"),
-        (lambda: graphormer(score_ids=None), "needs backbone.score_ids"),
+        (lambda: graphormer(score="table", score_ids=3), "brings a score of its own"),
+        (lambda: graphormer(score__hop_matrices=4), "hop_matrices = 4 must not be below score.hops = 5"),
         (lambda: gt(mixer="softmax"), 'needs backbone.mixer = "neighbour"'),
         (lambda: gt(head__pool="graph"), "no bond leads to a graph token"),
         (lambda: gt(tokeniser__graph_token=True), "no bond leads to a graph token"),

@@ -31,8 +31,7 @@ def test_classes_are_counted(tmp_path):
 
 def test_an_own_app_gets_a_trunk_that_nobody_set_and_keeps_what_is_set(tmp_path):
     own = app(table(tmp_path / "m.csv"), auto=True, train={"epochs": "auto"})
-    fresh = own.model_copy(update={"backbone": type(own.backbone)(depth=3, score="graph", score_ids=512,
-                                                                  score_edge_ids=1537)})  # fmt: skip
+    fresh = own.model_copy(update={"backbone": type(own.backbone)(depth=3)})
     prepared = prepare(fresh)
     config = prepared.config
     assert config.backbone.depth == 3 and config.backbone.dim == 64 and config.backbone.mlp_dim == 128
@@ -57,6 +56,7 @@ def test_what_is_no_molecule_is_named(tmp_path):
         ("data.name", "data.source"),
         ("loss.regression", "loss.kind"),
         ("loss.balance", "data.class_weights"),
+        ("backbone.score_hops", "score.hops"),
     ],
 )
 def test_an_old_key_names_the_new_one(old, new):

@@ -16,8 +16,13 @@ from isoform.core.config.schema import BackboneConfig
 from isoform.core.domain import ImportedModel
 from isoform.core.errors import UserError
 from isoform.core.pretrained.settings import differences
-from isoform.molecules.config import HeadConfig, ModelConfig, MoleculesApp, TokeniserConfig
-from isoform.molecules.graphormer.back import official_state, unlike, write_fairseq, write_transformers
+from isoform.molecules.config import HeadConfig, ModelConfig, MoleculesApp, ScoreConfig, TokeniserConfig
+from isoform.molecules.graphormer.export_official import (
+    export_official,
+    unsupported_by_official,
+    write_fairseq,
+    write_transformers,
+)
 from isoform.molecules.graphormer.model import sized
 from isoform.molecules.graphormer.official import graphormer_settings, official_config
 from isoform.molecules.graphormer.pretrained import import_checkpoint, initial_weights
@@ -65,7 +70,8 @@ def test_the_stored_forms_are_one_model(golden_dir: Path, tmp_path: Path) -> Non
     batch = {
         ours: want[f"input/{name}"]
         for ours, name in (
-            ("atoms", "input_nodes"), ("degree", "in_degree"), ("distance", "spatial_pos"), ("edges", "input_edges")
+            ("atoms", "input_nodes"), ("degree", "in_degree"), ("distance_ids", "spatial_pos"),
+            ("path_bond_ids", "input_edges"),
         )
     }  # fmt: skip
     for found in (fairseq, hub):
@@ -106,9 +112,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "pre": {"order": "pre"},
     "no norm": {"tokeniser__norm": False},
     "no biases": {"qkv_bias": False, "proj_bias": False},
-    "other tables": {"score_ids": 515, "score_edge_ids": 1549, "tokeniser__atom_ids": 4621,
+    "other tables": {"score__distance_ids": 515, "score__bond_ids": 1549, "tokeniser__atom_ids": 4621,
                      "tokeniser__degree_ids": 13, "tokeniser__out_degree_ids": 17},
-    "matrices": {"score_matrices": 11},
+    "matrices": {"score__hop_matrices": 11},
     "one layer": {"depth": 1},
 }  # fmt: skip
 
@@ -122,31 +128,31 @@ def test_every_option_comes_back(tmp_path: Path, name: str, layout: str) -> None
     again = model_of(found)
     batch = batch_of(*MIXED)
     assert torch.equal(again(batch), model(batch))
-    state = official_state(found.config, found.weights, found.state)
+    state = export_official(found.config, found.weights, found.state)
     raw = load_file(path / "model.safetensors") if path.is_dir() else torch.load(path, weights_only=True)["model"]
     assert_same_bits(state, raw)
 
 
 def test_what_config_json_says_is_honoured(tmp_path: Path) -> None:
-    keys = {"channel": "relu", "score_hops": 3, "score_matrices": 7, "score_reach": 2, "dropout": 0.2,
+    keys = {"channel": "relu", "score__hops": 3, "score__hop_matrices": 7, "score__reach": 2, "dropout": 0.2,
             "mlp_dropout": 0.1, "attention_dropout": 0.3, "tokeniser__dropout": 0.2}  # fmt: skip
     path, model = made(tmp_path, "transformers", **keys)
     found = import_checkpoint(path)
-    b = found.config.backbone
-    assert (b.channel, b.score_hops, b.score_matrices, b.score_reach) == ("relu", 3, 7, 2)
+    b, score = found.config.backbone, found.config.score
+    assert (b.channel, score.hops, score.hop_matrices, score.reach) == ("relu", 3, 7, 2)
     assert (b.dropout, b.mlp_dropout, b.attention_dropout, found.config.tokeniser.dropout) == (0.2, 0.1, 0.3, 0.2)
     batch = batch_of(*MIXED)
     assert torch.equal(model_of(found)(batch), model(batch)) and not found.notes
 
 
 def test_what_a_file_can_not_say_is_the_default_with_a_note_or_set(tmp_path: Path) -> None:
-    path, model = made(tmp_path, channel="relu", score_hops=3, score_matrices=7, score_reach=2)
+    path, model = made(tmp_path, channel="relu", score__hops=3, score__hop_matrices=7, score__reach=2)
     assert [note.split(": ")[0] for note in import_checkpoint(path).notes] == [
         "the file doesn't say its activation", "the file doesn't say how long a path it reads",
         "the file doesn't say beyond which distance atoms are hidden",
     ]  # fmt: skip
     settings = MoleculesApp(
-        domain="molecules", app="mine", backbone=BackboneConfig(channel="relu", score_hops=3, score_reach=2)
+        domain="molecules", app="mine", backbone=BackboneConfig(channel="relu"), score=ScoreConfig(hops=3, reach=2)
     )
     found = import_checkpoint(path, None, settings)
     batch = batch_of(*MIXED)
@@ -194,8 +200,8 @@ def test_an_original_config_is_kept_where_it_says_the_same() -> None:
         ({"embedding_dim": 24, "kdim": 12}, "kdim = 12"),
         ({"activation_fn": "tanh"}, "activation_fn = 'tanh' can't be honoured; there are gelu"),
         ({"pre_layernorm": "yes"}, "pre_layernorm = 'yes'"),
-        ({"multi_hop_max_dist": 0}, "score_hops = 0 can't be honoured"),
-        ({"spatial_pos_max": 0}, "score_reach = 0 can't be honoured"),
+        ({"multi_hop_max_dist": 0}, "hops = 0 can't be honoured"),
+        ({"spatial_pos_max": 0}, "reach = 0 can't be honoured"),
         ({"num_attention_heads": "four"}, "heads = 'four'"),
         ({"attn_dropuot": 0.1}, "attn_dropuot: not known"),
         ({"hidden_size": 32, "embedding_dim": 24}, "embedding_dim = 24 contradicts hidden_size = 32"),
@@ -215,7 +221,9 @@ def test_official_values_that_can_not_be_honoured(official: dict, reason: str) -
         ({"backbone": BackboneConfig(order="pre")}, "backbone.order = 'pre' is set"),
         ({"backbone": BackboneConfig(mixer="neighbour")}, "backbone.mixer = 'neighbour' is set"),
         ({"backbone": BackboneConfig(final_norm=True)}, "backbone.final_norm = True is set"),
-        ({"backbone": BackboneConfig(score_hops=6)}, "matrices of 5 hops, fewer than"),
+        ({"score": ScoreConfig(hops=6)}, "matrices of 5 hops, fewer than"),
+        ({"score": ScoreConfig(hop_matrices=6)}, "score.hop_matrices = 6 is set, but the weights of fairseq have 5"),
+        ({"score": ScoreConfig(bond_ids=7)}, "score.bond_ids = 7 is set, but the weights of fairseq have 1537"),
         ({"tokeniser": TokeniserConfig(norm=False)}, "tokeniser.norm = False is set"),
         ({"tokeniser": TokeniserConfig(graph_token=False)}, "tokeniser.graph_token = False is set"),
         ({"tokeniser": TokeniserConfig(laplacian=8)}, "tokeniser.laplacian = 8 is set"),
@@ -232,8 +240,8 @@ def test_settings_that_contradict_the_file(tmp_path: Path, settings: dict, reaso
 
 def test_settings_that_contradict_config_json(tmp_path: Path) -> None:
     path, _ = made(tmp_path, "transformers")
-    asked = MoleculesApp(domain="molecules", app="mine", backbone=BackboneConfig(score_hops=4))
-    with pytest.raises(UserError, match=r"backbone\.score_hops = 4 is set, but transformers has 5"):
+    asked = MoleculesApp(domain="molecules", app="mine", score=ScoreConfig(hops=4))
+    with pytest.raises(UserError, match=r"score\.hops = 4 is set, but transformers has 5"):
         import_checkpoint(path, None, asked)
     trained = MoleculesApp(domain="molecules", app="mine", backbone=BackboneConfig(dropout=0.3))
     assert import_checkpoint(path, None, trained).config.backbone.dropout == 0.3
@@ -241,7 +249,7 @@ def test_settings_that_contradict_config_json(tmp_path: Path) -> None:
     for key, value, reason in (
         ("num_hidden_layers", 3, "backbone.depth = 3 config.json says, but the weights of transformers have 2"),
         ("pre_layernorm", True, "backbone.order = 'pre' config.json says"),
-        ("num_edge_dis", 6, "backbone.score_matrices = 6 config.json says"),
+        ("num_edge_dis", 6, "score.hop_matrices = 6 config.json says"),
         ("num_classes", 7, "head.outputs = 7 config.json says"),
         ("encoder_normalize_before", False, "tokeniser.norm = False config.json says"),
         ("model_type", "bert", "is of a 'bert' model"),
@@ -307,12 +315,12 @@ def test_layouts_by_name(tmp_path: Path) -> None:
 )
 def test_models_that_official_code_has_not(table: dict, reason: str) -> None:
     base = MoleculesApp(domain="molecules", app="x", backbone=sized("slim"))
-    assert not unlike(base)
+    assert not unsupported_by_official(base)
     changed = base.model_copy(
         update={name: getattr(base, name).model_copy(update=keys) for name, keys in table.items()}
     )  # fmt: skip
     with pytest.raises(UserError, match=f"no model like this one.*{reason}"):
-        official_state(changed, {})
+        export_official(changed, {})
 
 
 # Starting from them ------------------------------------------------------------------------------------------------
@@ -320,7 +328,7 @@ def test_models_that_official_code_has_not(table: dict, reason: str) -> None:
 
 def test_training_starts_from_an_official_file(tmp_path: Path) -> None:
     """The app's own score holds as many matrices as it reads; what nothing reads is left behind."""
-    path, model = made(tmp_path, order="pre", score_matrices=11)
+    path, model = made(tmp_path, order="pre", score__hop_matrices=11)
     mine = MoleculesApp(domain="molecules", app="x", backbone=BackboneConfig(dim=24, depth=2, heads=4, order="pre"))
     start = initial_weights(str(path), mine)
     assert start.weights["backbone.score.hops"].shape == (5, 4, 4)

@@ -125,8 +125,8 @@ def test_the_graph_transformer_trains_with_signs_drawn_anew(tmp_path):
     config = app(
         table(tmp_path / "m.csv"), model={"family": "gt"},
         tokeniser={"graph_token": False, "norm": False, "degree_ids": 0, "laplacian": 3}, head={"pool": "mean"},
-        backbone={"mixer": "neighbour", "norm": "batch", "order": "post", "channel": "relu", "score": "none",
-                  "score_ids": None, "score_edge_ids": None, "final_norm": False, "init": "torch"},
+        backbone={"mixer": "neighbour", "norm": "batch", "order": "post", "channel": "relu", "final_norm": False,
+                  "init": "torch"},
     )  # fmt: skip
     task = task_of(config)
     batch = task.collate([2, 3, 5])

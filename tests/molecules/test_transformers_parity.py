@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from isoform.molecules.graphormer.back import official_state, write_transformers
+from isoform.molecules.graphormer.export_official import export_official, write_transformers
 from isoform.molecules.graphormer.pretrained import import_checkpoint
 from isoform.molecules.models import build_model
 
@@ -41,9 +41,9 @@ def inputs(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Our batch as the peer takes it."""
     n_batch, n = batch["valid"].shape
     return {
-        "input_nodes": batch["atoms"].long(), "input_edges": batch["edges"].long(),
+        "input_nodes": batch["atoms"].long(), "input_edges": batch["path_bond_ids"].long(),
         "attn_bias": torch.zeros(n_batch, n + 1, n + 1), "in_degree": batch["degree"].long(),
-        "out_degree": batch["degree"].long(), "spatial_pos": batch["distance"].long(),
+        "out_degree": batch["degree"].long(), "spatial_pos": batch["distance_ids"].long(),
         "attn_edge_type": torch.zeros(n_batch, n, n, 3, dtype=torch.long),
     }  # fmt: skip
 
@@ -74,7 +74,7 @@ def test_slim_on_50_molecules(tmp_path: Path, changes: dict, compat: bool) -> No
     (got * weight).sum().backward()
     grads = {name: parameter.grad for name, parameter in ours.named_parameters()}
     named = {name: grads.get(name, torch.zeros_like(t)) for name, t in ours.state_dict().items()}
-    official = official_state(found.config, named, found.state)
+    official = export_official(found.config, named, found.state)
     for name, parameter in theirs.named_parameters():
         grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         torch.testing.assert_close(official[name], grad, atol=3e-5 * max(1.0, float(grad.abs().max())), rtol=0)

@@ -16,8 +16,9 @@ from isoform.core.errors import UserError
 from isoform.core.tokens import Tokens
 from isoform.timeseries.config import AugmentConfig, HeadConfig, ModelConfig, TimeseriesApp, TokeniserConfig
 from isoform.timeseries.head import ForecastHead
-from isoform.timeseries.models import Features, Sizes, build_model, create
+from isoform.timeseries.models import Features, build_model, create
 from isoform.timeseries.samformer.model import trunk_table
+from isoform.timeseries.sizes import Sizes
 
 B, L, H, V, P, K, M, S, D = 2, 13, 7, 5, 3, 2, 11, 17, 24
 LEVELS = (0.05, 0.3, 0.5, 0.95)

@@ -13,14 +13,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from checks import assert_same_bits
+from golden.official_settings import itransformer_settings, samformer_settings
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.domain import ImportedModel
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig, HeadConfig, ModelConfig, TimeseriesApp, TokeniserConfig
-from isoform.timeseries.itransformer.pretrained import itransformer_settings
-from isoform.timeseries.models import Sizes, build_model
-from isoform.timeseries.pretrained import import_checkpoint, initial_weights, official_state
-from isoform.timeseries.samformer.pretrained import samformer_settings
+from isoform.timeseries.models import build_model
+from isoform.timeseries.pretrained import export_official, import_checkpoint, initial_weights
+from isoform.timeseries.sizes import Sizes
 
 B, V, M = 3, 5, 2
 OFFICIAL = {
@@ -62,7 +62,7 @@ def born(settings: TimeseriesApp, variates: int = V) -> dict[str, Tensor]:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, 0.0, 0.4)
     portable = {"variates": [str(i) for i in range(variates)]}
-    return {n: t.detach().clone() for n, t in official_state(app, model.state_dict(), portable).items()}
+    return {n: t.detach().clone() for n, t in export_official(app, model.state_dict(), portable).items()}
 
 
 def saved(state: dict[str, Any], tmp_path: Path) -> Path:
@@ -87,7 +87,7 @@ def test_any_size_and_option_of_the_official_itransformer(changes: dict[str, Any
     state = born(settings)
     imported = import_checkpoint(saved(state, tmp_path), None, settings)
     assert imported.layout == "itransformer" and imported.notes == ()
-    assert_same_bits(official_state(imported.config, imported.weights, imported.portable), state)
+    assert_same_bits(export_official(imported.config, imported.weights, imported.portable), state)
     peer = peer_of(official).eval()
     peer.load_state_dict(plain().from_official(state))
     x, marks = torch.randn(B, official["seq_len"], V), torch.randn(B, official["seq_len"], M)
@@ -123,7 +123,7 @@ def test_the_official_trainers_file(golden_dir: Path) -> None:
     imported = import_checkpoint(file, None, itransformer_settings(config))
     weights = load_file(file.with_name("itransformer_marks_norm.safetensors"))
     want = {n.removeprefix("weights/"): t for n, t in weights.items() if n.startswith("weights/")}
-    assert_same_bits(official_state(imported.config, imported.weights), want)
+    assert_same_bits(export_official(imported.config, imported.weights), want)
     assert (imported.config.model.context, imported.config.model.horizon, imported.config.backbone.depth) == (36, 24, 2)
 
 
@@ -137,7 +137,7 @@ def test_what_the_file_does_not_say_is_the_official_default_with_a_note(tmp_path
         "the file doesn't say how many heads", "the file doesn't name its activation",
         "the file doesn't say whether windows are normalised",
     ]  # fmt: skip
-    assert_same_bits(official_state(imported.config, imported.weights), state)
+    assert_same_bits(export_official(imported.config, imported.weights), state)
 
 
 def test_the_time_series_librarys_layout(tmp_path: Path) -> None:
@@ -146,8 +146,8 @@ def test_the_time_series_librarys_layout(tmp_path: Path) -> None:
     heads = TimeseriesApp(domain="timeseries", app="t", backbone=BackboneConfig(heads=3))
     imported = import_checkpoint(saved(tslib, tmp_path), None, heads)
     assert imported.layout == "tslib" and not any("normalised" in note for note in imported.notes)
-    assert_same_bits(official_state(imported.config, imported.weights, imported.portable), tslib)
-    assert_same_bits(official_state(imported.config, imported.weights), state)
+    assert_same_bits(export_official(imported.config, imported.weights, imported.portable), tslib)
+    assert_same_bits(export_official(imported.config, imported.weights), state)
     without = heads.model_copy(update={"model": ModelConfig(normalise="none")})
     with pytest.raises(UserError, match=r"model.normalise = 'none' is set, but checkpoint.pth has 'window'"):
         import_checkpoint(tmp_path / "checkpoint.pth", None, without)
@@ -240,7 +240,7 @@ def test_any_size_and_option_of_the_official_samformer(changes: dict[str, Any], 
     state |= {n: torch.rand_like(t) + 0.5 for n, t in state.items() if n.startswith("revin")}
     imported = import_checkpoint(saved(state, tmp_path), None, settings)
     portable = json.loads(json.dumps(imported.portable))  # as a run folder keeps it
-    assert_same_bits(official_state(imported.config, imported.weights, portable), state)
+    assert_same_bits(export_official(imported.config, imported.weights, portable), state)
     assert imported.layout == "samformer" and len(portable["variates"]) == official["num_channels"]
     x = torch.randn(B, official["seq_len"], official["num_channels"])
     got = model_of(imported).double()(x.double())[..., 0].transpose(1, 2)
@@ -335,7 +335,7 @@ def test_models_that_the_official_code_cannot_build(change: dict[str, Any], mess
     app = app.model_copy(update=tables)
     weights = build_model(app, Sizes(V)).state_dict()
     with pytest.raises(UserError, match=f"the official code has no model like this one .*{message}"):
-        official_state(app, weights)
+        export_official(app, weights)
 
 
 def test_a_samformer_born_here_is_written_for_the_official_code() -> None:
@@ -344,7 +344,7 @@ def test_a_samformer_born_here_is_written_for_the_official_code() -> None:
         tokeniser=TokeniserConfig(calendar="none"),
     )  # fmt: skip
     weights = build_model(app, Sizes(V)).state_dict()
-    state = official_state(app, weights)
+    state = export_official(app, weights)
     assert state["compute_keys.weight"].shape == (16, 19) and state["revin.affine_weight"].shape == (V,)
     x = torch.randn(B, V, 19)
     model = build_model(app, Sizes(V)).eval()
@@ -354,8 +354,8 @@ def test_a_samformer_born_here_is_written_for_the_official_code() -> None:
     without = app.model_copy(update={"model": app.model.model_copy(update={"normalise": "none"})})
     weights = build_model(without, Sizes(V)).state_dict()
     with pytest.raises(UserError, match="how many there are isn't known"):
-        official_state(without, weights)
-    assert official_state(without, weights, {"variates": ["a", "b"]})["revin.affine_weight"].tolist() == [1, 1]
+        export_official(without, weights)
+    assert export_official(without, weights, {"variates": ["a", "b"]})["revin.affine_weight"].tolist() == [1, 1]
 
 
 def test_starting_from_an_official_checkpoint(tmp_path: Path) -> None:

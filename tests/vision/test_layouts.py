@@ -20,8 +20,8 @@ from isoform.core.config import bare
 from isoform.core.domain import ImportedModel
 from isoform.core.errors import UserError
 from isoform.vision import DOMAIN
-from isoform.vision.vit.pretrained import import_checkpoint
-from isoform.vision.vit.pretrained.back import foreign_state, timm_model
+from isoform.vision.vit.pretrained import export_official, import_checkpoint
+from isoform.vision.vit.pretrained.export_official import timm_model
 from isoform.vision.vit.resize import resize_patch_kernel, resize_position_table
 
 SMALL = {"depth": 2, "img_size": 48, "num_classes": 7}
@@ -63,7 +63,7 @@ def saved(path: Path, value: Any) -> Path:
 
 
 def back(imported: ImportedModel) -> dict[str, Tensor]:
-    return foreign_state(imported.config, imported.portable, imported.weights)[1]
+    return export_official(imported.config, imported.weights, imported.portable)
 
 
 def assert_equal(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
@@ -375,7 +375,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
 def test_back_to_timm_by_its_own_name(name: str) -> None:
     side = 56 if "14" in name else 64
     imported = import_checkpoint(f"timm:{name}", kwargs={"depth": 2, "img_size": side, "num_classes": 7})
-    architecture, kwargs, state = timm_model(imported.config, imported.portable, imported.weights)
+    architecture, kwargs, state = timm_model(imported.config, imported.weights, imported.portable)
     model = timm.create_model(architecture, **kwargs).eval()
     model.load_state_dict(state)
     assert architecture == name and kwargs["img_size"] == [side, side]
@@ -389,7 +389,7 @@ def test_a_model_born_here_goes_to_timm_or_is_refused() -> None:
             "backbone.layer_scale=0.1"]  # fmt: skip
     config = settings(*sets)
     model = DOMAIN.rebuild(config, {}).eval()
-    architecture, kwargs, state = timm_model(config, {}, model.state_dict())
+    architecture, kwargs, state = timm_model(config, model.state_dict())
     built = timm.create_model(architecture, **kwargs).eval()
     built.load_state_dict(state)
     with torch.no_grad():
@@ -398,7 +398,7 @@ def test_a_model_born_here_goes_to_timm_or_is_refused() -> None:
                        ("head.pool=class_max", "class_max"), ("backbone.norm=rms", "backbone.norm")):  # fmt: skip
         config = settings(*sets, extra)
         with pytest.raises(UserError, match=why):
-            timm_model(config, {}, DOMAIN.rebuild(config, {}).state_dict())
+            timm_model(config, DOMAIN.rebuild(config, {}).state_dict())
 
 
 def test_published_weights_have_class_names() -> None:

@@ -165,20 +165,29 @@ def test_cross_entropy_smoothing_weights_and_mixing(tmp_path):
 
 @pytest.mark.parametrize("train_settings", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}])
 def test_mixed_batches_keep_shares_and_pixels(folder, train_settings):
+    """Image i is 1 in channel i and else 0, so that a mixed image says in every pixel how much it has of which one."""
     task = VisionTask(folder_app(folder, train=train_settings))
-    plain = batch(task, n=7)
+    image = torch.eye(7)[:, :, None, None].expand(7, 7, 11, 13).clone()
+    target, weight = torch.tensor([0, 1, 2, 0, 2, 1, 2]), torch.tensor([1.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0])
+    plain = {"image": image, "target": target, "weight": weight}
+    shares, whole = [], []
     for key in range(10):
         mixed = task.mix(plain, np.random.default_rng(key))
-        assert mixed["target"].shape == (7, 3) and torch.allclose(mixed["target"].sum(1), torch.ones(7))
-        kept = mixed["target"].gather(1, plain["target"][:, None])
-        same = (mixed["image"] == plain["image"]).all(1).float().mean((1, 2))
-        if "mixup" not in train_settings:  # the share of untouched pixels is the share of the own class, or more
-            assert (same <= kept[:, 0] + 1e-5).all() or (same >= kept[:, 0] - 1e-5).all()
-        assert mixed["image"].shape == plain["image"].shape
-    assert task.mix(plain, np.random.default_rng(3))["target"].equal(
-        task.mix(plain, np.random.default_rng(3))["target"]
-    )
-    assert task.loss(Fixed(0.1, 0.2, 0.3), mixed)["loss"].isfinite()
+        assert mixed["image"].shape == image.shape
+        share = mixed["image"].mean((2, 3))  # [images, images they come from]
+        assert torch.allclose(share.sum(1), torch.ones(7))
+        assert torch.allclose(mixed["target"], share @ torch.nn.functional.one_hot(target, 3).float(), atol=1e-6)
+        assert torch.allclose(mixed["weight"], share @ weight, rtol=1e-5)
+        shares.append(share.diagonal())
+        whole.append(bool(((mixed["image"] == 0) | (mixed["image"] == 1)).all()))
+    assert plain["image"].equal(torch.eye(7)[:, :, None, None].expand(7, 7, 11, 13))
+    assert set(whole) == {name == "cutmix" for name in train_settings}, "cutmix keeps pixels whole, mixup doesn't"
+    own = torch.cat(shares)
+    assert (own < 0.45).any() and ((own > 0.55) & (own < 0.999)).any(), "shares on both sides of a half"
+    again = [task.mix(plain, np.random.default_rng(3))["target"] for _ in range(2)]
+    assert again[0].equal(again[1])
+    mixed = task.mix(batch(task, n=7), np.random.default_rng(5))
+    assert mixed["target"].shape == (7, 3) and task.loss(Fixed(0.1, 0.2, 0.3), mixed)["loss"].isfinite()
 
 
 def test_balanced_drawing_and_class_weights(tmp_path):

@@ -5,8 +5,6 @@ B windows, L rows of look-back, H rows of horizon, V variates, D features, Q qua
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor, nn
 
 from isoform.core.backbone import Backbone, initialise
@@ -15,9 +13,7 @@ from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.head import ForecastHead
 from isoform.timeseries.itransformer.tokeniser import VariateTokeniser
 from isoform.timeseries.normalise import Level, make_normalise
-
-if TYPE_CHECKING:
-    from isoform.timeseries.models import Sizes
+from isoform.timeseries.sizes import Sizes
 
 
 class ITransformer(nn.Module):

@@ -6,8 +6,6 @@ is, so a token has L features.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor, nn
 
 from isoform.core.backbone import Backbone, initialise
@@ -17,9 +15,7 @@ from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.head import ForecastHead
 from isoform.timeseries.normalise import Level, make_normalise
 from isoform.timeseries.samformer.tokeniser import LookbackTokeniser
-
-if TYPE_CHECKING:
-    from isoform.timeseries.models import Sizes
+from isoform.timeseries.sizes import Sizes
 
 # What makes a trunk SAMformer's; a setting that says otherwise is refused.
 FIXED = {"depth": 1, "proj": False, "channel": "none", "norm": "none", "final_norm": False}

@@ -3,43 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from isoform.core.config.schema import BackboneConfig, TrainConfig
+from isoform.core.config.schema import BackboneConfig
+from isoform.core.domain import ImportedModel, InitialWeights
 from isoform.core.errors import UserError
-from isoform.core.pretrained import Layout, ignore, join, rename
-from isoform.core.pretrained.settings import differences, need, settings_of, switch, table
-from isoform.timeseries.config import HeadConfig, ModelConfig, TimeseriesApp, TokeniserConfig
-from isoform.timeseries.foreign import Found
-from isoform.timeseries.samformer.model import TRUNK, trunk_table
+from isoform.core.pretrained import Layout, Rule, ignore, join, rename
+from isoform.core.pretrained.settings import differences, need, refuse_unsupported, settings_of, table
+from isoform.core.pretrained.source import Source, choose_layout, read_source
+from isoform.timeseries.config import TimeseriesApp
+from isoform.timeseries.foreign_model import (
+    ForeignModel,
+    assemble,
+    refuse_family,
+    settings_to_start,
+    start_from,
+    state_of,
+)
+from isoform.timeseries.samformer.model import TRUNK, SAMformer, trunk_table
 
-OPTIMIZERS = {"Adam": "adam", "AdamW": "adamw", "SGD": "sgd"}
-LOSSES = ("mse", "MSELoss", "mean squared error", "mean squared error over all entries")
-DESCRIBING = {"batch", "num_epochs", "batch_size"}  # of data and runs, not of the model
+LAYOUTS = ("samformer",)
 
 
-def layout_of(context: int, keys: int, *, revin: bool) -> Layout:
-    """The rules for look-backs of `context` rows and queries of `keys` features.
+def layout_of(config: TimeseriesApp, layout: str, state: Mapping[str, Any] | None = None) -> Layout:
+    """The rules for the app's look-back, width of the queries, and use of RevIN."""
+    context = int(config.model.context)
+    keys = trunk_table(config.backbone, context).head_dim or context
+    return _rules(context, keys, revin=config.model.normalise == "revin")
+
+
+def _rules(context: int, keys: int, *, revin: bool) -> Layout:
+    """For look-backs of `context` rows and queries of `keys` features.
 
     The file has RevIN's scale and shift even where the model is built without.
     """
     projections = [f"compute_{n}.{{p}}" for n in ("queries", "keys", "values")]
-    affine = (
-        (rename("revin.affine_weight", "normalise.weight"), rename("revin.affine_bias", "normalise.bias"))
-        if revin
-        else (ignore("revin.affine_{*}", "RevIN's scale and shift, unused without RevIN"),)
-    )
-    return Layout("samformer", (
+    affine: tuple[Rule, ...]
+    if revin:
+        affine = (rename("revin.affine_weight", "normalise.weight"), rename("revin.affine_bias", "normalise.bias"))
+    else:
+        affine = (ignore("revin.affine_{*}", "RevIN's scale and shift, unused without RevIN"),)
+    rules = (
         *affine,
         join(projections, "backbone.blocks.0.mixer.inner.qkv.{p}", sizes=(keys, keys, context)),
         rename("linear_forecaster.{p}", "head.point.{p}"),
-    ))  # fmt: skip
+    )
+    return Layout("samformer", rules)
 
 
-def read(state: Mapping[str, Tensor], config: TimeseriesApp | None, where: str) -> Found:
+def recognise(source: Source) -> str | None:
+    """ "samformer" or None."""
+    return "samformer" if "compute_keys.weight" in state_of(source) else None
+
+
+def import_checkpoint(
+    source: str | Path | Source, layout: str | None = None, config: TimeseriesApp | None = None
+) -> ImportedModel:
+    """An official SAMformer; see timeseries.pretrained."""
+    opened = read_source(source)
+    name = choose_layout(opened, layout, LAYOUTS, recognise, "a SAMformer")
+    refuse_family(config, "samformer", opened.name)
+    return assemble(read_model(state_of(opened), config, opened.name), name, SAMformer, opened, config)
+
+
+def read_model(state: Mapping[str, Tensor], config: TimeseriesApp | None, where: str) -> ForeignModel:
     """What a state dict tells; whether RevIN is used it doesn't. Raises UserError for shapes that make no SAMformer."""
     keys, context = need(state, "compute_keys.weight", 2, where).shape
     horizon = need(state, "linear_forecaster.weight", 2, where).shape[0]
@@ -49,13 +80,19 @@ def read(state: Mapping[str, Tensor], config: TimeseriesApp | None, where: str) 
     if normalise is None:
         notes = ("the file doesn't say whether RevIN is used: it is, by default (model.normalise)",)
     revin = normalise != "none"
-    model = {
-        "family": "samformer", "context": context, "horizon": horizon, "normalise": "revin" if revin else "none",
-    }  # fmt: skip
-    return Found(
-        layout_of(context, keys, revin=revin), model, official_table(context, keys), len(scale), notes,
-        {} if revin else {n: t for n, t in state.items() if n.startswith("revin.affine_")},
-    )  # fmt: skip
+    return ForeignModel(
+        rules=_rules(context, keys, revin=revin),
+        model={
+            "family": "samformer",
+            "context": context,
+            "horizon": horizon,
+            "normalise": "revin" if revin else "none",
+        },
+        backbone=official_table(context, keys),
+        variates=len(scale),
+        notes=notes,
+        ignored={} if revin else {name: t for name, t in state.items() if name.startswith("revin.affine_")},
+    )
 
 
 def official_table(context: int, keys: int) -> BackboneConfig:
@@ -63,75 +100,45 @@ def official_table(context: int, keys: int) -> BackboneConfig:
     return table(BackboneConfig, {**TRUNK, "dim": context, "value_dim": context, "head_dim": keys}, "SAMformer")
 
 
-def samformer_settings(official: Mapping[str, Any]) -> TimeseriesApp:
-    """The hyper-parameters of romilbert/samformer, under their own names, as an app to import with or to train.
-
-    The optimiser's are taken where they are named; the official code lets it decay every parameter. Raises UserError
-    for a name or a value that can't be honoured.
-    """
-    rest = {name: value for name, value in official.items() if name not in DESCRIBING}
-    model: dict[str, Any] = {"family": "samformer"}
-    for name, key in (("seq_len", "context"), ("pred_horizon", "horizon")):
-        if name in rest:
-            model[key] = rest.pop(name)
-    if "use_revin" in rest:
-        model["normalise"] = "revin" if switch(rest.pop("use_revin"), "use_revin") else "none"
-    backbone: dict[str, Any] = dict(TRUNK)
-    if "hid_dim" in rest:
-        backbone["head_dim"] = rest.pop("hid_dim")
-    variates = rest.pop("num_channels", None)
-    if variates is not None and (not isinstance(variates, int) or variates < 1):
-        raise UserError(f"num_channels = {variates!r} can't be honoured: it should be a number of variates")
-    head, train = _training(rest)
-    if rest:
-        raise UserError(f"SAMformer's {', '.join(rest)}: not known to this import")
-    where = "SAMformer's hyper-parameters"
-    return TimeseriesApp(
-        domain="timeseries", app="imported", model=table(ModelConfig, model, where),
-        backbone=table(BackboneConfig, backbone, where), tokeniser=TokeniserConfig(calendar="none"),
-        head=table(HeadConfig, head, where), train=table(TrainConfig, train, where),
-    )  # fmt: skip
+def export_official(
+    config: TimeseriesApp,
+    weights: Mapping[str, Tensor],
+    state: Mapping[str, Any] | None = None,
+    layout: str | None = None,
+) -> dict[str, Tensor]:
+    """See timeseries.pretrained. What the official model has and doesn't use is as it was imported, else fresh."""
+    refuse_unsupported(unsupported_by_official(config))
+    known = state or {}
+    unused = dict(known.get("source") or {}).get("unused")
+    ignored: dict[str, Tensor] = {}
+    if config.model.normalise != "revin":
+        if unused:
+            ignored = {name: torch.tensor(values) for name, values in unused.items()}
+        elif known.get("variates"):
+            ignored = fresh_scale(len(known["variates"]))
+        else:
+            raise UserError("the official SAMformer has a scale for each variate, and how many there are isn't known")
+    return layout_of(config, layout or "samformer", state).write(weights, ignored=ignored)
 
 
-def _training(rest: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Keys of head and train, taken out of `rest`."""
-    head: dict[str, Any] = {}
-    train: dict[str, Any] = {}
-    if rest.pop("adaptive", False):
-        raise UserError("adaptive = true can't be honoured: train.sam climbs by one norm over all weights")
-    if rest.pop("eps", 1e-8) != 1e-8:
-        raise UserError("eps can't be honoured: the engine's Adam has 1e-8")
-    if "loss" in rest:
-        loss = rest.pop("loss")
-        if loss not in LOSSES:
-            raise UserError(f"loss = {loss!r} can't be honoured: SAMformer is trained by the mean squared error")
-        head["loss"] = "mse"
-    if "base_optimizer" in rest:
-        name = rest.pop("base_optimizer")
-        if name not in OPTIMIZERS:
-            raise UserError(f"base_optimizer = {name!r} can't be honoured; there are {', '.join(OPTIMIZERS)}")
-        train |= {"optimizer": OPTIMIZERS[name], "decay_all": True, "schedule": "constant"}
-    if "betas" in rest:
-        betas = rest.pop("betas")
-        if not isinstance(betas, (list, tuple)) or len(betas) != 2:
-            raise UserError(f"betas = {betas!r} can't be honoured: they should be two numbers")
-        train |= {"beta1": betas[0], "beta2": betas[1]}
-    for name, key in (("rho", "sam"), ("learning_rate", "lr"), ("weight_decay", "weight_decay")):
-        if name in rest:
-            train[key] = rest.pop(name)
-    return head, train
+def initial_weights(source: str | Path | Source, config: TimeseriesApp) -> InitialWeights:
+    """Every weight of an official checkpoint."""
+    opened = read_source(source)
+    return start_from(import_checkpoint(opened, None, settings_to_start(config)), opened, config)
 
 
-def unlike(config: TimeseriesApp) -> list[str]:
+def unsupported_by_official(config: TimeseriesApp) -> list[str]:
     """What the official code has no place for in this app, one phrase each."""
     context = int(config.model.context)
     trunk = trunk_table(config.backbone, context)
     found = differences(trunk, official_table(context, trunk.head_dim or context))
     if config.model.normalise == "window":
         found.append('model.normalise is "window", without RevIN\'s scale and shift')
+    if config.head.quantiles:
+        found.append("it forecasts quantiles too")
     return found
 
 
-def unused(variates: int) -> dict[str, Tensor]:
+def fresh_scale(variates: int) -> dict[str, Tensor]:
     """RevIN's fresh scale and shift, which the official model has even where it isn't used."""
     return {"revin.affine_weight": torch.ones(variates), "revin.affine_bias": torch.zeros(variates)}

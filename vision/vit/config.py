@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
-from isoform.core.config.schema import Table
+from isoform.core.config.schema import Readout, Table
 
 # TOML has arrays, not tuples.
 Pair = Annotated[tuple[int, int], Strict(False)]
@@ -45,7 +45,7 @@ class VitHeadConfig(Table):
     """Tokens -> answer."""
 
     task: Literal["multiclass", "multilabel", "regression"] = "multiclass"
-    pool: Literal["class", "mean", "max", "mean_max", "class_max", "attention", "none"] = "class"
+    pool: Readout = "class"
     pool_prefix: bool = Field(False, description="mean, max and attention also run over the prefix tokens")
     pool_heads: int | None = Field(None, gt=0, description="heads of attention pooling; the backbone's if unset")
     pool_mlp: int | None = Field(

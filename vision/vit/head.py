@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from isoform.core.config.schema import BackboneConfig
+from isoform.core.config.schema import READOUTS, BackboneConfig
 from isoform.core.norms import make_norm
 from isoform.core.readout import AttentionPool, read
 from isoform.core.tokens import Tokens
@@ -20,7 +20,7 @@ class VitHead(nn.Module):
     def __init__(self, config: VitHeadConfig, backbone: BackboneConfig, *, distilled: bool = False) -> None:
         super().__init__()
         self.config = config
-        width = backbone.dim * (2 if config.pool == "class_max" else 1)
+        width = backbone.dim * READOUTS[config.pool]
         self.pool = AttentionPool(backbone, config.pool_heads, config.pool_mlp) if config.pool == "attention" else None
         self.norm = make_norm(backbone.norm if config.norm else "none", width, backbone.eps, backbone.norm_bias)
         self.dropout = nn.Dropout(config.dropout)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isoform.core.config.parameter_count import GATED, backbone_size, linear_size, norm_size
-from isoform.core.config.schema import BackboneConfig
+from isoform.core.config.schema import READOUTS, BackboneConfig
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 
 
@@ -15,7 +15,7 @@ def vit_size(tokeniser: VitTokeniserConfig, backbone: BackboneConfig, head: VitH
     total += norm_size(backbone, dim) * (tokeniser.patch_norm + tokeniser.norm)
     if tokeniser.position == "learned":
         total += (grid[0] * grid[1] + prefix * tokeniser.position_prefix) * dim
-    width = dim * (2 if head.pool == "class_max" else 1)
+    width = dim * READOUTS[head.pool]
     if head.pool == "attention":
         total += dim + linear_size(dim, dim) * 2 + linear_size(dim, 2 * dim) + norm_size(backbone, dim)
         hidden = head.pool_mlp or backbone.mlp_dim or 4 * dim

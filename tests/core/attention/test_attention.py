@@ -11,11 +11,11 @@ from isoform.core.attention import (
     Table,
     attention,
     attention_rows,
-    choose,
     dispatch,
     explain_choice,
-    refusal,
     sdpa_path,
+    select_impl,
+    unsupported_reason,
 )
 
 B, H, G, N, M, D = 2, 6, 3, 7, 11, 5
@@ -343,16 +343,16 @@ def test_refuses_offsets_that_do_not_fit(offsets_q, offsets_kv, message):
 
 
 def test_auto_goes_by_the_table():
-    assert choose(Request()).name == "sdpa"
-    assert choose(Request(bias=True, bias_gradient=True, dropout=True)).name == "sdpa"
-    assert choose(Request(device="cuda")).name == "sdpa"
-    assert choose(Request(device="cuda", bias=True, dropout=True)).name == "sdpa"
-    assert choose(Request(device="cuda", bias=True, dtype=torch.float64)).name == "sdpa"
+    assert select_impl(Request()).name == "sdpa"
+    assert select_impl(Request(bias=True, bias_gradient=True, dropout=True)).name == "sdpa"
+    assert select_impl(Request(device="cuda")).name == "sdpa"
+    assert select_impl(Request(device="cuda", bias=True, dropout=True)).name == "sdpa"
+    assert select_impl(Request(device="cuda", bias=True, dtype=torch.float64)).name == "sdpa"
 
 
 def test_auto_takes_triton_for_a_bias_on_a_gpu():
     pytest.importorskip("triton")
-    assert choose(Request(device="cuda", bias=True)).name == "triton"
+    assert select_impl(Request(device="cuda", bias=True)).name == "triton"
 
 
 @pytest.mark.parametrize(
@@ -360,30 +360,30 @@ def test_auto_takes_triton_for_a_bias_on_a_gpu():
     [
         (Request(), "fused"),
         (Request(bias=True), "fused"),
-        (Request(bias=True, bias_gradient=True), "blocks"),
-        (Request(bias=True, bias_gradient=True, backward=True, keys=64), "kept"),
-        (Request(bias=True, bias_gradient=True, backward=True, keys=64, dropout=True), "kept"),
-        (Request(bias=True, bias_gradient=True, backward=True, keys=65), "blocks"),
-        (Request(bias=True, bias_gradient=True, backward=True, keys=7, score_bytes=65 << 20), "blocks"),
-        (Request(bias=True, bias_gradient=True, backward=True, keys=7, dtype=torch.bfloat16), "blocks"),
-        (Request(bias=True, bias_gradient=True, backward=True, keys=7, device="cuda"), "blocks"),
+        (Request(bias=True, bias_gradient=True), "chunked"),
+        (Request(bias=True, bias_gradient=True, backward=True, keys=64), "stored"),
+        (Request(bias=True, bias_gradient=True, backward=True, keys=64, dropout=True), "stored"),
+        (Request(bias=True, bias_gradient=True, backward=True, keys=65), "chunked"),
+        (Request(bias=True, bias_gradient=True, backward=True, keys=7, score_bytes=65 << 20), "chunked"),
+        (Request(bias=True, bias_gradient=True, backward=True, keys=7, dtype=torch.bfloat16), "chunked"),
+        (Request(bias=True, bias_gradient=True, backward=True, keys=7, device="cuda"), "chunked"),
         (Request(bias=True, backward=True, keys=7), "fused"),
-        (Request(dropout=True), "blocks"),
-        (Request(value_dim=32), "blocks"),
-        (Request(value_dim=32, keys=33), "blocks"),
+        (Request(dropout=True), "chunked"),
+        (Request(value_dim=32), "chunked"),
+        (Request(value_dim=32, keys=33), "chunked"),
         (Request(value_dim=32, keys=32), "eager"),
         (Request(dropout=True, keys=64), "eager"),
         (Request(dropout=True, backward=True, keys=17), "eager"),
-        (Request(dropout=True, backward=True, keys=16), "kept"),
-        (Request(dropout=True, keys=65), "blocks"),
-        (Request(dropout=True, keys=7, bias=True), "blocks"),
-        (Request(dropout=True, keys=7, dtype=torch.bfloat16), "blocks"),
-        (Request(dropout=True, keys=7, device="cuda"), "blocks"),
-        (Request(dropout=True, keys=7, mask_bytes=65 << 20), "blocks"),
-        (Request(mask_bytes=65 << 20), "blocks"),
-        (Request(device="cuda", dtype=torch.float64), "blocks"),
-        (Request(device="cuda", dtype=torch.bfloat16, bias=True), "blocks"),
-        (Request(dtype=torch.bfloat16, keys=197, backward=True), "blocks"),
+        (Request(dropout=True, backward=True, keys=16), "stored"),
+        (Request(dropout=True, keys=65), "chunked"),
+        (Request(dropout=True, keys=7, bias=True), "chunked"),
+        (Request(dropout=True, keys=7, dtype=torch.bfloat16), "chunked"),
+        (Request(dropout=True, keys=7, device="cuda"), "chunked"),
+        (Request(dropout=True, keys=7, mask_bytes=65 << 20), "chunked"),
+        (Request(mask_bytes=65 << 20), "chunked"),
+        (Request(device="cuda", dtype=torch.float64), "chunked"),
+        (Request(device="cuda", dtype=torch.bfloat16, bias=True), "chunked"),
+        (Request(dtype=torch.bfloat16, keys=197, backward=True), "chunked"),
         (Request(dtype=torch.bfloat16, keys=197), "fused"),
         (Request(dtype=torch.bfloat16, keys=1024, backward=True), "fused"),
         (Request(keys=197, backward=True), "fused"),
@@ -397,7 +397,7 @@ def test_the_path_of_sdpa(request_, path, monkeypatch):
 def test_explains_the_choice_and_the_refusals(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     lines = explain_choice(Request(dropout=True))
-    assert lines[0].startswith("sdpa, blocks: PyTorch's fused kernel on a CPU doesn't drop")
+    assert lines[0].startswith("sdpa, chunked: PyTorch's fused kernel on a CPU doesn't drop")
     assert lines[1] == "reference: can serve if asked for"
     assert lines[2].startswith("triton: can't serve, ")
 
@@ -422,8 +422,8 @@ def test_triton_is_refused_where_it_cannot_serve(monkeypatch):
 )
 def test_why_triton_cannot_serve(request_, reason):
     pytest.importorskip("triton")
-    assert reason in refusal("triton", request_)
-    assert refusal("triton", Request(device="cuda", bias=True)) is None
+    assert reason in unsupported_reason("triton", request_)
+    assert unsupported_reason("triton", Request(device="cuda", bias=True)) is None
 
 
 def test_integers_are_refused():

@@ -45,7 +45,7 @@ def test_table_looks_up():
     value = values()["table"]
     ids, table = value.ids_BNM.tolist(), value.table_VH
     for b, h, i, j in ((0, 0, 0, 0), (1, 2, 4, 6), (0, 1, 3, 5)):
-        assert value.dense()[b, h, i, j] == table[ids[b][i][j], h]
+        assert value.to_dense()[b, h, i, j] == table[ids[b][i][j], h]
 
 
 def test_path_is_the_mean_over_features_mixed_by_hop_over_the_clamped_distance():
@@ -57,9 +57,9 @@ def test_path_is_the_mean_over_features_mixed_by_hop_over_the_clamped_distance()
                 for p in range(P):
                     rows = value.table_VH[value.ids_BNMPF[b, i, j, p].long()]
                     expected[b, :, i, j] += rows.mean(0) @ value.mixing_PHH[p]
-                expected[b, :, i, j] /= min(max(int(value.distance_BNM[b, i, j]), 1), P)
-    torch.testing.assert_close(value.dense(), expected, atol=1e-12, rtol=0)
-    assert {0, 1, P + 1} <= set(value.distance_BNM.flatten().tolist())
+                expected[b, :, i, j] /= min(max(int(value.length_BNM[b, i, j]), 1), P)
+    torch.testing.assert_close(value.to_dense(), expected, atol=1e-12, rtol=0)
+    assert {0, 1, P + 1} <= set(value.length_BNM.flatten().tolist())
 
 
 def test_distance_weighs_gaussians_of_the_distance():
@@ -68,29 +68,29 @@ def test_distance_weighs_gaussians_of_the_distance():
     for b, h, i, j in ((0, 0, 0, 0), (1, 2, 4, 6)):
         d = math.dist(value.coords_q_BNC[b, i].tolist(), value.coords_kv_BMC[b, j].tolist())
         expected = sum(weights[k][h] * math.exp(-(((d - means[k]) / stds[k]) ** 2) / 2) for k in range(K))
-        assert abs(value.dense()[b, h, i, j] - expected) < 1e-12
+        assert abs(value.to_dense()[b, h, i, j] - expected) < 1e-12
 
 
 def test_distance_to_oneself_has_no_gradient_and_no_nan():
     x = torch.randn(1, N, C, dtype=torch.float64, requires_grad=True)
     basis = Gaussians(*(torch.rand(s, dtype=torch.float64) + 0.5 for s in ((K,), (K,), (K, H))))
-    diagonal = Distance(x, x, basis).dense().diagonal(dim1=2, dim2=3)
+    diagonal = Distance(x, x, basis).to_dense().diagonal(dim1=2, dim2=3)
     assert torch.autograd.grad(diagonal.sum(), x)[0].eq(0).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_shape_is_what_dense_has(name):
     value = values()[name]
-    assert value.shape == (1,) * (4 - value.dense().dim()) + tuple(value.dense().shape)
-    assert value.dense().dtype == torch.float64 and value.width >= value.shape[1]
+    assert value.shape == (1,) * (4 - value.to_dense().dim()) + tuple(value.to_dense().shape)
+    assert value.to_dense().dtype == torch.float64 and value.width >= value.shape[1]
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("rows", [slice(1, 3), slice(4, 9), torch.tensor([4, 0, 4])], ids=["inner", "last", "index"])
 def test_a_cut_is_a_cut_of_the_dense_form(name, rows):
     value = values()[name]
-    whole = value.dense().expand(B, H, N, M)
-    some = value.dense(rows, slice(1, 2))
+    whole = value.to_dense().expand(B, H, N, M)
+    some = value.slice(rows, slice(1, 2)).to_dense()
     torch.testing.assert_close(some.expand(1, H, -1, M)[:, :, : len(whole[0, 0, rows])].expand_as(whole[1:, :, rows]),
                                whole[1:, :, rows], atol=0, rtol=1e-15)  # fmt: skip
 
@@ -103,7 +103,7 @@ def test_gradients_of_first_and_second_order(name):
 
     def dense(*given):
         rest = iter(given)
-        return tree_unflatten([next(rest) if x.is_floating_point() else x for x in leaves], spec).dense()
+        return tree_unflatten([next(rest) if x.is_floating_point() else x for x in leaves], spec).to_dense()
 
     torch.autograd.gradcheck(dense, floats)
     torch.autograd.gradgradcheck(dense, floats, fast_mode=True)
@@ -122,7 +122,7 @@ def test_sums_of_rows_and_their_gradients():
 @pytest.mark.parametrize("kind", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
 def test_ids_of_every_integer_type(kind):
     value = values()["table"]
-    assert torch.equal(Table(value.ids_BNM.to(kind), value.table_VH).dense(), value.dense())
+    assert torch.equal(Table(value.ids_BNM.to(kind), value.table_VH).to_dense(), value.to_dense())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -130,17 +130,19 @@ def test_ids_of_every_integer_type(kind):
 def test_dense_is_float32_for_smaller_types(name, dtype):
     value = tree_map(lambda x: x.to(dtype) if x.is_floating_point() else x, values()[name])
     with torch.autocast("cpu", torch.bfloat16):
-        dense = value.dense()
+        dense = value.to_dense()
     assert dense.dtype == torch.float32
-    exact = tree_map(lambda x: x.double() if x.is_floating_point() else x, value).dense()
+    exact = tree_map(lambda x: x.double() if x.is_floating_point() else x, value).to_dense()
     torch.testing.assert_close(dense.double(), exact, atol=2e-5, rtol=1e-5)
 
 
 def test_sums_add_up():
     parts = values()
     assert isinstance(parts["sum"], Sum)
-    expected = parts["table"].dense() + parts["path"].dense() + parts["distance"].dense() + parts["shared"].dense()
-    torch.testing.assert_close(parts["sum"].dense(), expected)
+    expected = (
+        parts["table"].to_dense() + parts["path"].to_dense() + parts["distance"].to_dense() + parts["shared"].to_dense()
+    )
+    torch.testing.assert_close(parts["sum"].to_dense(), expected)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -148,11 +150,13 @@ def test_values_are_pytrees(name):
     value = values()[name]
     leaves, spec = tree_flatten(value)
     assert all(isinstance(x, torch.Tensor) for x in leaves)
-    assert torch.equal(tree_unflatten(leaves, spec).dense(), value.dense())
-    recomputed = torch.utils.checkpoint.checkpoint(lambda v: v.dense().square().sum(), value, use_reentrant=False)
+    assert torch.equal(tree_unflatten(leaves, spec).to_dense(), value.to_dense())
+    recomputed = torch.utils.checkpoint.checkpoint(lambda v: v.to_dense().square().sum(), value, use_reentrant=False)
     wanted = [x for x in tree_leaves(value) if x.requires_grad]
     for got, want in zip(
-        torch.autograd.grad(recomputed, wanted), torch.autograd.grad(value.dense().square().sum(), wanted), strict=True
+        torch.autograd.grad(recomputed, wanted),
+        torch.autograd.grad(value.to_dense().square().sum(), wanted),
+        strict=True,
     ):
         torch.testing.assert_close(got, want)
 
@@ -162,7 +166,7 @@ def test_materialise_keeps_to_its_limit(name):
     value = values()[name]
     need = 4 * B * value.width * N * M
     dense = materialise(value, need)
-    assert isinstance(dense, Dense) and torch.equal(dense.b, value.dense()) and dense.b.is_contiguous()
+    assert isinstance(dense, Dense) and torch.equal(dense.b, value.to_dense()) and dense.b.is_contiguous()
     assert materialise(value, need - 1) is value
     assert materialise(dense, 0) is dense and materialise(None) is None
 
@@ -171,8 +175,8 @@ def test_a_shared_dense_bias_serves_several_layers_with_one_graph():
     value = values()["path"]
     shared = materialise(value)
     wanted = [value.table_VH, value.mixing_PHH]
-    once = torch.autograd.grad((shared.dense() + shared.dense().square()).sum(), wanted)
-    twice = torch.autograd.grad((value.dense() + value.dense().square()).sum(), wanted)
+    once = torch.autograd.grad((shared.to_dense() + shared.to_dense().square()).sum(), wanted)
+    twice = torch.autograd.grad((value.to_dense() + value.to_dense().square()).sum(), wanted)
     torch.testing.assert_close(once, twice)
 
 

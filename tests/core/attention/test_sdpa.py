@@ -1,4 +1,4 @@
-"""The fused path and the blocks: equal to the float64 reference, fused where they say so, within their memory bound."""
+"""The fused path and the chunked one: equal to the float64 reference, fused where they say so, within their bound."""
 
 import pytest
 import torch
@@ -83,9 +83,9 @@ BIASES = ["dense", "head", "row", "column", "table", "relative", "path", "distan
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("name", NAMES + BIASES)
-@pytest.mark.parametrize("limit", [None, 1 << 26, 900, 1], ids=["kept", "whole", "rows", "one-row"])
+@pytest.mark.parametrize("limit", [None, 1 << 26, 900, 1], ids=["stored", "whole", "rows", "one-row"])
 def test_equals_the_float64_reference(monkeypatch, sizes, name, limit):
-    """Float32 against float64, forward and every gradient, at once and in blocks of some rows or of one."""
+    """Float32 against float64, forward and every gradient, at once and in chunks of some rows or of one."""
     drawn = draw(sizes, name)
     exact = run(*to(drawn, torch.float64), "reference")
     if limit:
@@ -125,7 +125,7 @@ def test_rows_masked_by_the_lowest_number_keep_their_gradients():
         torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
 
 
-def test_two_blocks_of_samples_and_of_rows_are_planned(monkeypatch):
+def test_two_chunks_of_samples_and_of_rows_are_planned(monkeypatch):
     q = torch.zeros(5, 2, 7, 3)
     monkeypatch.setattr(bias, "LIMIT_BYTES", 4 * 2 * 7 * 11 * 2)
     assert list(chunked.plan(q, 11, None)) == [(slice(b, b + 2), [slice(0, 7)]) for b in (0, 2, 4)]
@@ -139,7 +139,7 @@ def test_no_bias_or_mask_is_built_beyond_the_limit(monkeypatch, name):
     limit = 1500
     monkeypatch.setattr(bias, "LIMIT_BYTES", limit)
     built = []
-    whole = {kind: kind.whole for kind in (Table, PathTable, Distance)}
+    whole = {kind: kind.to_dense for kind in (Table, PathTable, Distance)}
 
     def watch(kind):
         def spy(self):
@@ -147,7 +147,7 @@ def test_no_bias_or_mask_is_built_beyond_the_limit(monkeypatch, name):
             built.append(dense.numel() * dense.element_size())
             return dense
 
-        monkeypatch.setattr(kind, "whole", spy)
+        monkeypatch.setattr(kind, "to_dense", spy)
 
     for kind in whole:
         watch(kind)
@@ -201,7 +201,7 @@ def test_inference_runs_pytorchs_fused_kernel(name, layout):
 @pytest.mark.parametrize("name", [*FUSED, "dropout"])
 @pytest.mark.parametrize("kept", [True, False])
 def test_training_never_runs_pytorchs_eager_path(monkeypatch, name, kept):
-    """A bias that wants a gradient keeps its probabilities where there are few of them, else the blocks serve it."""
+    """A bias that wants a gradient keeps its probabilities where there are few of them, else chunks serve it."""
     if not kept:
         monkeypatch.setattr(choices, "KEPT_KEYS", 10)
     settings = {"dropout": 0.1} if name == "dropout" else FUSED[name]
@@ -316,4 +316,4 @@ def test_a_value_made_of_one_leaf_used_twice_gets_both_gradients():
     want = torch.autograd.grad(attention(q, k, v, bias=twice, impl="reference").square().sum(), leaf)[0]
     torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
     leaves, spec = tree_flatten(twice)
-    assert len(leaves) == 4 and torch.equal(tree_unflatten(leaves, spec).dense(), twice.dense())
+    assert len(leaves) == 4 and torch.equal(tree_unflatten(leaves, spec).to_dense(), twice.to_dense())

@@ -8,7 +8,7 @@ import torch
 from isoform.core.attention.bias import Dense
 from isoform.core.attention.mask import visible
 from isoform.core.attention.reference import attention_reference
-from isoform.core.attention.stored_probs import FEW, VECTOR, attention_kept
+from isoform.core.attention.stored_probs import FEW, VECTOR, attention_stored_probs
 
 B, H = 3, 5
 
@@ -28,7 +28,7 @@ def test_like_the_reference(n: int, m: int, d: int, dropout: float, shared: bool
     valid = torch.arange(m) < torch.tensor([[m], [max(1, m - 2)], [0]])
     settings = {"visible": visible(n, m, None, valid, False, None), "scale": 0.7, "dropout": dropout, "seed": 3}
     found = []
-    for attend in (attention_kept, attention_reference):
+    for attend in (attention_stored_probs, attention_reference):
         out = attend(q, k, v, bias=Dense(bias[:, :1] if shared else bias), **settings)
         found.append([out, *torch.autograd.grad(out.sin().sum(), (q, k, v, bias))])
     for got, want in zip(*found, strict=True):
@@ -42,9 +42,9 @@ def test_scores_far_below_the_top_count_nothing_and_nan_stays(m: int) -> None:
     q, k, v, bias = (x.detach().float() for x in inputs(m, m, d))
     bias[..., 1::2] = -1e4
     seen = visible(m, m, None, None, False, None)
-    got = attention_kept(q, k, v, bias=Dense(bias), visible=seen, scale=1.0)
+    got = attention_stored_probs(q, k, v, bias=Dense(bias), visible=seen, scale=1.0)
     v[..., 1::2, :] = 7.0
-    assert torch.equal(attention_kept(q, k, v, bias=Dense(bias), visible=seen, scale=1.0), got)
+    assert torch.equal(attention_stored_probs(q, k, v, bias=Dense(bias), visible=seen, scale=1.0), got)
     q[0, 0, 0, 0] = torch.nan
-    got = attention_kept(q, k, v, bias=Dense(bias), visible=seen, scale=1.0)
+    got = attention_stored_probs(q, k, v, bias=Dense(bias), visible=seen, scale=1.0)
     assert got[0, 0, 0].isnan().all() and not got[1:].isnan().any()

@@ -28,10 +28,9 @@ TABLES = {
     "edges": {"mixer": "neighbour", "norm": "batch", "order": "post", "layer_scale": 0.1, "qkv_bias": False},
     "edges, no mlp": {"mixer": "neighbour", "channel": "none", "head_dim": 5},
     "table": {"score": "table", "score_ids": 7},
-    "path": {"score": "path", "score_ids": 7, "score_hops": 3},
-    "graph": {"score": "graph", "score_ids": 7, "score_edge_ids": 11, "score_hops": 3},
-    "spare matrices": {"score": "graph", "score_ids": 7, "score_edge_ids": 11, "score_hops": 3, "score_matrices": 8},
     "distance": {"score": "distance"},
+    "narrow distance": {"score": "distance", "score_gaussians": 5},
+    "parallel copies": {"layout": "parallel", "branches": 2, "layer_scale": 0.1},
 }
 
 

@@ -17,8 +17,8 @@ from isoform.core.errors import RunError, UserError
 from isoform.core.runs.folder import RunFolder
 from isoform.core.runs.results import summarise_seeds
 
-RESULTS = {"app", "domain", "status", "parameters", "precision", "seconds", "peak_memory_bytes", "metrics", "baselines",
-           "environment"}  # fmt: skip
+RESULTS = {"app", "domain", "status", "parameters", "precision", "seconds", "peak_memory_bytes", "monitor",
+           "monitor_mode", "metrics", "baselines", "environment"}  # fmt: skip
 
 
 class Plain(toy.ToyTask):
@@ -51,6 +51,7 @@ def test_a_run_leaves_what_the_design_names(tmp_path, capsys):
     run, results = run_in(tmp_path, "run", toy.task(ema=0.9), command="isoform toy train toy-mlp --seed 0")
     assert set(results) == RESULTS and results == json.loads((run.path / "results.json").read_text())
     assert results["status"] == "finished" and results["parameters"] == 206 and results["precision"] == "fp32"
+    assert (results["monitor"], results["monitor_mode"]) == ("top1", "max")
     assert results["metrics"].keys() == {"val", "test"} and results["metrics"]["test"].keys() == {"loss", "top1"}
     assert results["baselines"] == {"majority": {"val": {"top1": 0.4}, "test": {"top1": 0.4}}}
     assert results["peak_memory_bytes"] > 50e6 and results["seconds"] > 0

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from isoform.core.ops.dropout import LEVELS, Dropout, dropout, dropped_onto, kept
+from isoform.core.ops.dropout import LEVELS, Dropout, add_dropout, dropout, keep_mask
 
 
 def test_which_of_65536_values_are_kept() -> None:
     """Every 16-bit number once: exactly as many are dropped as asked for."""
     every = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(torch.int64)
     for dropped in (0, 1, 2, 6554, LEVELS // 2, LEVELS - 2, LEVELS - 1):
-        mask = kept(every, dropped)
+        mask = keep_mask(every, dropped)
         assert set(mask.unique().tolist()) <= {0, 1} and int((mask == 0).sum()) == dropped
 
 
@@ -52,15 +52,15 @@ def test_onto_a_stream_it_is_the_sum_with_every_gradient() -> None:
 
     def fixed(stream: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(3)
-        return dropped_onto(stream, y, 0.4)
+        return add_dropout(stream, y, 0.4)
 
     torch.autograd.gradcheck(fixed, (stream, y))
     torch.autograd.gradgradcheck(fixed, (stream, y))
     torch.manual_seed(3)
     want = stream + dropout(y, 0.4)
     torch.testing.assert_close(fixed(stream, y), want)
-    assert torch.equal(dropped_onto(stream, y, 0.0), stream + y)
-    assert dropped_onto(stream[:, :1], y, 0.4).shape == y.shape
+    assert torch.equal(add_dropout(stream, y, 0.0), stream + y)
+    assert add_dropout(stream[:, :1], y, 0.4).shape == y.shape
     with torch.no_grad():
         torch.testing.assert_close(fixed(stream, y), want)
 

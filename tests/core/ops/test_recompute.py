@@ -134,7 +134,7 @@ def test_forgotten_tensors_are_made_again_once() -> None:
         return [x * 2, x * 3]
 
     a, b = again()
-    with recompute.forgetting((a, b), again):
+    with recompute.recompute_in_backward((a, b), again):
         out = (a * b).sum()
     del a, b
     (grad,) = torch.autograd.grad(out, x)

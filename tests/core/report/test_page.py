@@ -1,6 +1,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 import pytest
@@ -9,6 +10,7 @@ import toy
 from isoform.core.engine.train import train
 from isoform.core.errors import UserError
 from isoform.core.report import chart
+from isoform.core.report.drawing import to_table
 from isoform.core.report.page import inline_svg, write_report
 from isoform.core.runs.folder import RunFolder
 
@@ -97,13 +99,108 @@ def test_several_runs_stand_side_by_side(runs, tmp_path):
     assert write_report([run.path for run in runs]) == runs[0].path.parent / "report.html"
 
 
-def test_a_run_that_did_not_finish_has_a_page(tmp_path):
+def body(page):
+    """What a reader sees, without the embedded JSON and the figures' drawings."""
+    text = page.read_text()
+    text = text[text.index("<main>") : text.index("<script")]
+    return re.sub(r"<svg.*?</svg>", "<svg/>", text, flags=re.S)
+
+
+def test_the_headline_stands_large_beside_the_best_baseline(runs):
+    run = runs[0]
+    top1 = run.results()["metrics"]["test"]["top1"]
+    text = body(run.path / "report.html")
+    model, baseline = re.findall(r"<b>([^<]*)</b><span>([^<]*)</span></div>\s", text)[:2]
+    assert model == (f"{top1:.4g}", "toy-mlp") and baseline == ("0.4", "best baseline: majority")
+    assert "test top1, higher is better" in text
+    sentence = "better than every baseline" if top1 > 0.4 else "The baseline majority is better than the model."
+    assert sentence in text
+
+
+@pytest.mark.parametrize(
+    ("mode", "baselines", "said"),
+    [
+        ("max", {"a": 0.3, "knn": 0.7}, "The baseline knn is better than the model."),
+        ("max", {"a": 0.3, "knn": 0.4}, "The model is better than every baseline."),
+        ("min", {"a": 0.7, "knn": 0.3}, "The baseline knn is better than the model."),
+        ("min", {"a": 0.5, "knn": 0.7}, "The baseline a is as good as the model."),
+    ],
+)
+def test_the_page_says_which_is_better(tmp_path, mode, baselines, said):
+    results = {"app": "a", "domain": "d", "status": "finished", "parameters": 7, "precision": "fp32",
+               "monitor": "m", "monitor_mode": mode, "metrics": {"test": {"m": 0.5}},
+               "baselines": {name: {"test": {"m": value}} for name, value in baselines.items()}}  # fmt: skip
+    RunFolder(tmp_path).write_json("results.json", results)
+    text = body(write_report([tmp_path]))
+    assert said in text and f"{'higher' if mode == 'max' else 'lower'} is better" in text
+
+
+def test_headline_and_pictures_come_before_curves(runs):
+    text = body(runs[0].path / "report.html")
+    order = ['class="headline"', "<h2>Pictures</h2>", "<figcaption>", "<h2>Results", "<h2>Training</h2>"]
+    places = [text.index(part) for part in order]
+    assert places == sorted(places)
+
+
+def test_a_killed_run_says_that_it_was_interrupted(tmp_path):
     run = RunFolder(tmp_path / "run")
-    train(toy.task(epochs=1), run, progress=False)
+    train(toy.task(), run, progress=False)
     run.write_json("results.json", {**run.results(), "status": "running", "metrics": {}, "baselines": {}})
+    best = max(line["top1"] for line in run.metrics() if line["split"] == "val")
+    text = body(write_report([run.path]))
+    assert ">interrupted<" in text and "interrupted after step 16" in text and "--resume" in text
+    assert f"<b>{best:.4g}</b>" in text and "val top1 so far" in text
+    with run.lock():  # a living process trains there
+        text = body(write_report([run.path]))
+    assert ">running<" in text and "interrupted" not in text
     run.cut_metrics(0)
     (run.path / "figures.json").unlink()
-    assert "running" in write_report([run.path]).read_text()
+    assert ">interrupted<" in body(write_report([run.path]))
+
+
+def test_results_of_before_the_monitor_was_kept_have_a_page(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    train(toy.task(epochs=1), run, progress=False)
+    old = {name: value for name, value in run.results().items() if not name.startswith("monitor")}
+    del old["environment"]["peak_memory_of"]
+    run.write_json("results.json", old)
+    text = body(write_report([run.path]))
+    assert 'class="headline"' not in text and "test top1</span>" in text and "peak memory" in text
+    run.write_json("results.json", {**old, "status": "preempted", "metrics": {}, "baselines": {}})
+    assert ">interrupted<" in body(write_report([run.path]))
+
+
+def test_runs_of_several_domains_get_a_card_each(runs, tmp_path):
+    for run, domain in zip(runs, ("one", "other"), strict=True):
+        copy = RunFolder(tmp_path / f"{domain} {EVIL.replace('/', '')}")
+        copy.path.mkdir()
+        for name in ("figures.json", "metrics.jsonl", "report.html"):
+            copy.write_text(name, (run.path / name).read_text())
+        copy.write_json("results.json", {**run.results(), "domain": domain})
+    (tmp_path / "other <script>alert(1)<script>" / "figures.json").unlink()
+    folders = sorted(tmp_path.iterdir())
+    page = write_report(folders, tmp_path / "index.html")
+    text, tags = body(page), Page(page.read_text())
+    assert text.count('<article class="card">') == 2 and text.count("<svg/>") == 1
+    assert set(tags.loads) == {quote(f"{folder.name}/report.html") for folder in folders}
+    assert tags.tags.count("script") == 1 and "<table" not in text and "<h2>Training" not in text
+    for run in runs:
+        assert f"<b>{run.results()['metrics']['test']['top1']:.4g}</b>" in text
+
+
+@pytest.mark.parametrize(("metrics", "says"), [(7, False), (11, True)])
+def test_a_wide_table_scrolls_and_says_so(tmp_path, metrics, says):
+    found = {f"metric_{i}": i / 13 for i in range(metrics)}
+    results = {"app": "a", "domain": "d", "status": "finished", "parameters": 7, "precision": "fp32",
+               "monitor": "metric_0", "monitor_mode": "min", "metrics": {"test": found}, "baselines": {}}  # fmt: skip
+    run = RunFolder(tmp_path)
+    run.write_json("results.json", results)
+    rows = to_table(list(found), [["1"] * metrics])
+    run.write_json("figures.json", [{"caption": "a table", "svg": "", "html": rows}])
+    text = body(write_report([tmp_path]))
+    assert (f"{metrics + 1} columns: scroll sideways" in text) == says
+    assert (f"{metrics} columns: scroll sideways" in text) == says
+    assert '<div class="wide" tabindex="0"><table>' in text
 
 
 def test_an_imported_run_has_a_page(tmp_path):

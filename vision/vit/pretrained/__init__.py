@@ -1,8 +1,9 @@
-"""Foreign ViTs in isoform's layout: `import_checkpoint` is what `isoform vision import` runs.
+"""Foreign ViTs in isoform's layout, and back: the five functions of isoform.core.pretrained.
 
-source      timm:NAME[.TAG]  hf:OWNER/NAME[@REVISION]  a folder in the hub's layout  a checkpoint file
-found.py    what a reader returns: weights and the tables it could tell
-adapt.py    the tables wanted, and tables and kernels carried to another image, patch or channels
+source            timm:NAME[.TAG]  hf:OWNER/NAME[@REVISION]  a folder in the hub's layout  a checkpoint file
+foreign_model.py  what a reader returns: weights and the tables it could tell
+adapt.py          the tables wanted, and tables and kernels carried to another image, patch or channels
+export_official.py  the way back
 """
 
 from __future__ import annotations
@@ -13,27 +14,42 @@ from typing import Any
 
 from torch import Tensor
 
-from isoform.core.domain import ImportedModel
-from isoform.core.errors import UserError
-from isoform.core.pretrained import state_dict_of
-from isoform.core.pretrained.checkpoint_file import read_checkpoint
+from isoform.core.domain import ImportedModel, InitialWeights
+from isoform.core.pretrained.settings import settings_of
+from isoform.core.pretrained.source import Source, choose_layout, read_source, unknown_layout
 from isoform.vision.config import VisionApp
 from isoform.vision.vit.pretrained import adapt
 from isoform.vision.vit.pretrained.augreg import from_npz
-from isoform.vision.vit.pretrained.files import HABITS, from_state, recognise
-from isoform.vision.vit.pretrained.found import Found
-from isoform.vision.vit.pretrained.hub import from_folder, from_hub
+from isoform.vision.vit.pretrained.export_official import export_official, layout_of
+from isoform.vision.vit.pretrained.files import HABITS, from_state, recognise_state
+from isoform.vision.vit.pretrained.foreign_model import ForeignModel
+from isoform.vision.vit.pretrained.hub import from_folder
 from isoform.vision.vit.pretrained.timm_source import from_timm
 from isoform.vision.vit.tokeniser import pair_of
 
-LAYOUTS = (*HABITS, "augreg", "timm:NAME")
-STATE_KEYS = ("model_ema", "state_dict_ema", "model", "state_dict", "teacher")
+FILE_LAYOUTS = (*HABITS, "augreg")
+LAYOUTS = (*FILE_LAYOUTS, "timm:NAME")
+
+
+def recognise(source: Source) -> str | None:
+    """One of LAYOUTS, timm:NAME with the name; "transformers" for a folder of its. Raises UserError for an EVA."""
+    if source.text.startswith("timm:"):
+        return source.text
+    if "architecture" in source.config:
+        return f"timm:{source.config['architecture']}"
+    if source.config.get("model_type") == "vit":
+        return "transformers"
+    return recognise_state(source.state, "model" in source.keys)
 
 
 def import_checkpoint(
-    source: str | Path, layout: str | None = None, config: VisionApp | None = None, *, pretrained: bool = False,
+    source: str | Path | Source,
+    layout: str | None = None,
+    config: VisionApp | None = None,
+    *,
+    pretrained: bool = False,
     kwargs: Mapping[str, Any] | None = None,
-) -> ImportedModel:  # fmt: skip
+) -> ImportedModel:
     """A foreign ViT, whole, in isoform's names, with the app config that rebuilds it.
 
     layout      one of LAYOUTS where a file isn't recognised; "timm:NAME" gives a file timm's architecture of that name
@@ -43,38 +59,41 @@ def import_checkpoint(
     kwargs      further arguments of timm.create_model where the architecture is timm's
     Raises UserError for whatever can't be read, recognised or honoured.
     """
-    text = str(source)
     if layout is not None and layout not in LAYOUTS and not layout.startswith("timm:"):
-        raise UserError(f"--layout {layout}: there is no such layout; there are {', '.join(LAYOUTS)}")
-    found = _find(text, layout, config, pretrained, dict(kwargs or {}))
-    original, target = adapt.settle(found, config)
-    loaded = adapt.load(found, original, target, text)
-    return _assemble(text, found, config, target, loaded.weights, loaded.notes)
+        raise unknown_layout(layout, LAYOUTS)
+    opened = read_source(source)
+    foreign = _read(opened, layout, config, pretrained, dict(kwargs or {}))
+    original, target = adapt.merge_settings(foreign, config)
+    loaded = adapt.load(foreign, original, target, opened.text)
+    return _assemble(foreign, config, target, loaded.weights, loaded.notes)
 
 
-def _find(text: str, layout: str | None, config: VisionApp | None, pretrained: bool, kwargs: dict[str, Any]) -> Found:
-    if text.startswith("timm:"):
-        name = text.removeprefix("timm:")
+def initial_weights(source: str | Path | Source, config: VisionApp) -> InitialWeights:
+    """The trained weights of a foreign ViT that `train.init` names; tables and kernels are carried over afterwards."""
+    opened = read_source(source)
+    imported = import_checkpoint(opened, pretrained=True)
+    return InitialWeights(imported.weights, opened.name, config.domain, imported.licence)
+
+
+def _read(
+    source: Source, layout: str | None, config: VisionApp | None, pretrained: bool, kwargs: dict[str, Any]
+) -> ForeignModel:
+    if source.text.startswith("timm:"):
+        name = source.text.removeprefix("timm:")
         return from_timm(name, pretrained=pretrained or "." in name, kwargs=kwargs)
-    if text.startswith("hf:"):
-        return from_hub(text.removeprefix("hf:"))
-    path = Path(text)
-    if path.is_dir():
-        return from_folder(path, text)
-    checkpoint = read_checkpoint(path)
-    nested = "model" in checkpoint
-    state = state_dict_of(checkpoint, *STATE_KEYS, where=text)
+    if source.folder is not None:
+        return from_folder(source)
     if layout is not None and layout.startswith("timm:"):
-        return from_timm(layout.removeprefix("timm:"), state=state, kwargs=kwargs)
-    kind = layout or recognise(state, nested)
+        return from_timm(layout.removeprefix("timm:"), state=source.state, kwargs=kwargs)
+    kind = choose_layout(source, layout, FILE_LAYOUTS, recognise, "a ViT")
     if kind == "augreg":
-        return from_npz(state, _grid(config, state.get("embedding/kernel"), 0))
-    return from_state(state, kind, _grid(config, state.get("patch_embed.proj.weight"), 2))
+        return from_npz(source.state, _grid(config, source.state.get("embedding/kernel"), 0))
+    return from_state(source.state, kind, _grid(config, source.state.get("patch_embed.proj.weight"), 2))
 
 
 def _grid(config: VisionApp | None, kernel: Tensor | None, axis: int) -> tuple[int, int] | None:
     """The grid of patches of the image size that is set, for a position table that isn't square."""
-    size = adapt.settings_of(config, "tokeniser").get("image")
+    size = settings_of(config, "tokeniser").get("image")
     if size is None or kernel is None:
         return None
     height, width = pair_of(size)
@@ -82,34 +101,32 @@ def _grid(config: VisionApp | None, kernel: Tensor | None, axis: int) -> tuple[i
 
 
 def _assemble(
-    text: str, found: Found, config: VisionApp | None, target: adapt.Trio, weights: Mapping[str, Tensor],
+    foreign: ForeignModel,
+    config: VisionApp | None,
+    target: adapt.Trio,
+    weights: Mapping[str, Tensor],
     notes: tuple[str, ...],
-) -> ImportedModel:  # fmt: skip
+) -> ImportedModel:
     from isoform.vision.data.transforms import Preprocess
 
     base = config or VisionApp(domain="vision", app="imported")
-    fields = adapt.preprocessing(found, target, config)
-    app = base.model_copy(
-        update={
-            "tokeniser": target[0], "backbone": target[1], "head": target[2],
-            "data": base.data.model_copy(update=fields),
-        }
-    )  # fmt: skip
-    data = app.data
+    tokeniser, backbone, head = target
+    data = base.data.model_copy(update=adapt.preprocessing(foreign, target, config))
+    app = base.model_copy(update={"tokeniser": tokeniser, "backbone": backbone, "head": head, "data": data})
     assert data.mean is not None and data.std is not None
-    height, width = pair_of(target[0].image)
+    size = pair_of(tokeniser.image)
     preprocess = Preprocess(
-        (height, width), target[0].channels, data.resize, data.crop_pct, data.interpolation, data.mean, data.std
+        size, tokeniser.channels, data.resize, data.crop_pct, data.interpolation, data.mean, data.std
     )
     portable = {
-        "kind": target[2].task,
-        "classes": adapt.classes_of(found, target),
+        "kind": head.task,
+        "classes": adapt.classes_of(foreign, target),
         "preprocessing": preprocess.to_json(),
         "target_mean": [0.0],
         "target_std": [1.0],
-        "source": {"layout": found.layout, **found.source},
+        "source": {"layout": foreign.layout, **foreign.source},
     }
-    return ImportedModel(app, dict(weights), portable, found.layout, (*found.notes, *notes), found.licence)
+    return ImportedModel(app, dict(weights), portable, foreign.layout, (*foreign.notes, *notes), foreign.licence)
 
 
-__all__ = ["LAYOUTS", "import_checkpoint"]
+__all__ = ["LAYOUTS", "export_official", "import_checkpoint", "initial_weights", "layout_of", "recognise"]

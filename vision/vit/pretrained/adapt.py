@@ -2,68 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from isoform.core.config.schema import BackboneConfig, Table
 from isoform.core.errors import UserError
 from isoform.core.pretrained import Loaded
+from isoform.core.pretrained.settings import TRAINING_KEYS, refuse_other, settings_of, table
 from isoform.vision.config import VisionApp
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 from isoform.vision.vit.model import ViT, build_vit
-from isoform.vision.vit.pretrained.found import Found
+from isoform.vision.vit.pretrained.foreign_model import ForeignModel
 from isoform.vision.vit.resize import change_channels, resize_patch_kernel, resize_position_table
 from isoform.vision.vit.tokeniser import VitTokeniser
 
-SCHEMAS: dict[str, type[Table]] = {"tokeniser": VitTokeniserConfig, "backbone": BackboneConfig, "head": VitHeadConfig}
-# What a setting may change about a checkpoint; every other difference is a contradiction.
-CHANGEABLE = {
-    "tokeniser": {"image", "patch", "channels", "position_resize", "dropout", "patch_dropout"},
-    "backbone": {"drop_path", "dropout", "mlp_dropout", "attention_dropout", "recompute", "attention", "final_norm"},
-    "head": {"task", "pool", "pool_prefix", "pool_heads", "pool_mlp", "norm", "dropout", "outputs"},
-}
+SCHEMAS: Mapping[str, type[Table]] = MappingProxyType(
+    {"tokeniser": VitTokeniserConfig, "backbone": BackboneConfig, "head": VitHeadConfig}
+)
+# Keys that may change without another function coming out in evaluation.
+TRAINING = MappingProxyType(
+    {
+        "tokeniser": TRAINING_KEYS | {"patch_dropout", "position_resize"},
+        "backbone": TRAINING_KEYS,
+        "head": TRAINING_KEYS | {"task"},
+    }
+)
+# What a setting may change about a checkpoint besides: tables and kernels are carried over, a head starts fresh.
+ADAPTABLE = MappingProxyType(
+    {
+        "tokeniser": frozenset({"image", "patch", "channels"}),
+        "backbone": frozenset({"final_norm"}),
+        "head": frozenset({"pool", "pool_prefix", "pool_heads", "pool_mlp", "norm", "outputs"}),
+    }
+)
 Trio = tuple[VitTokeniserConfig, BackboneConfig, VitHeadConfig]
 
 
-def settings_of(config: VisionApp | None, table: str) -> dict[str, Any]:
-    """The keys of a table that somebody set."""
-    if config is None or table not in config.model_fields_set:
-        return {}
-    values = getattr(config, table)
-    return {key: getattr(values, key) for key in values.model_fields_set}
-
-
-def settle(found: Found, config: VisionApp | None) -> tuple[Trio, Trio]:
+def merge_settings(model: ForeignModel, config: VisionApp | None) -> tuple[Trio, Trio]:
     """The tables of the checkpoint and those wanted. Raises UserError for a setting that contradicts the checkpoint."""
-    source, target = [], []
-    for table, schema in SCHEMAS.items():
-        known, wanted = found.known.get(table, {}), settings_of(config, table)
-        for key, value in wanted.items():
-            have = _plain(known.get(key, value))
-            if key not in CHANGEABLE[table] and have != _plain(value):
-                raise UserError(
-                    f"{table}.{key} = {_plain(value)!r} is set, but the checkpoint has {have!r}: leave it out"
-                )
-        free = {key: value for key, value in wanted.items() if key not in known}
-        own = {**found.assumed.get(table, {}), **free, **known}
-        if table == "backbone" and "heads" not in own:
+    source: dict[str, Any] = {}
+    target: dict[str, Any] = {}
+    for name, schema in SCHEMAS.items():
+        known, asked = model.known.get(name, {}), settings_of(config, name)
+        refuse_other(name, asked, known, "the checkpoint", TRAINING[name] | ADAPTABLE[name])
+        own = {**model.assumed.get(name, {}), **asked, **known}
+        if name == "backbone" and "heads" not in own:
             raise UserError(
                 "the number of heads can't be told from this checkpoint: give it with --set backbone.heads=N"
             )
-        try:
-            source.append(schema.model_validate(own))
-            target.append(schema.model_validate({**own, **wanted}))
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise UserError(f"{table}.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    return (source[0], source[1], source[2]), (target[0], target[1], target[2])  # type: ignore[return-value]
+        source[name] = table(schema, own, name)
+        target[name] = table(schema, {**own, **asked}, name)
+    return _trio(source), _trio(target)
 
 
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _trio(tables: Mapping[str, Any]) -> Trio:
+    return tables["tokeniser"], tables["backbone"], tables["head"]
 
 
 def build(tables: Trio, device: str = "cpu") -> ViT:
@@ -76,10 +73,10 @@ def build(tables: Trio, device: str = "cpu") -> ViT:
         raise UserError(str(error)) from None
 
 
-def load(found: Found, source: Trio, target: Trio, where: str) -> Loaded:
+def load(foreign: ForeignModel, source: Trio, target: Trio, where: str) -> Loaded:
     """The target model's weights, whole, with notes on whatever was changed, dropped or is fresh."""
     original = build(source, "meta")
-    loaded = found.rules(source[1]).read(found.state, original.state_dict(), where=where)
+    loaded = foreign.rules(source[1]).read(foreign.state, original.state_dict(), where=where)
     if source == target:
         return loaded
     model = build(target)
@@ -123,10 +120,10 @@ def _by(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]}"
 
 
-def preprocessing(found: Found, target: Trio, config: VisionApp | None) -> dict[str, Any]:
+def preprocessing(foreign: ForeignModel, target: Trio, config: VisionApp | None) -> dict[str, Any]:
     """The data table's keys that describe how an image is prepared: the checkpoint's, unless set."""
     keep = {"mean", "std", "crop_pct", "interpolation", "resize"}
-    fields = {key: value for key, value in found.preprocessing.items() if key in keep}
+    fields = {key: value for key, value in foreign.preprocessing.items() if key in keep}
     channels = target[0].channels
     for key in ("mean", "std"):
         values: tuple[float, ...] = tuple(fields[key])
@@ -134,9 +131,9 @@ def preprocessing(found: Found, target: Trio, config: VisionApp | None) -> dict[
     return {**fields, **{k: v for k, v in settings_of(config, "data").items() if k in keep}}
 
 
-def classes_of(found: Found, target: Trio) -> list[str]:
+def classes_of(foreign: ForeignModel, target: Trio) -> list[str]:
     """Class names, as long as the head still has those outputs."""
-    return list(found.classes) if len(found.classes) == target[2].outputs else []
+    return list(foreign.classes) if len(foreign.classes) == target[2].outputs else []
 
 
-__all__ = ["Trio", "build", "classes_of", "load", "preprocessing", "settings_of", "settle"]
+__all__ = ["TRAINING", "Trio", "build", "classes_of", "load", "merge_settings", "preprocessing"]

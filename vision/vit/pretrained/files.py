@@ -12,7 +12,7 @@ from torch import Tensor
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.errors import UserError
 from isoform.core.pretrained import Layout, Rule, ignore, rename
-from isoform.vision.vit.pretrained.found import IMAGENET, INCEPTION, Fields, Found
+from isoform.vision.vit.pretrained.foreign_model import IMAGENET, INCEPTION, Fields, ForeignModel
 from isoform.vision.vit.pretrained.names import TimmNames
 
 HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1536: 24, 1664: 16}
@@ -20,6 +20,7 @@ DECODER = (
     ignore("mask_token", "the mask token of pretraining"),
     ignore("decoder_{*}", "MAE's decoder, which only pretraining needs"),
 )
+EVA = ("rope.", "blocks.0.attn.q_bias", "blocks.0.attn.q_proj")  # how names begin that no other ViT has
 HABITS: dict[str, Fields] = {
     "timm": {"resize": "timm", "licence": "unknown", "preprocessing": INCEPTION},
     "deit": {"resize": "mae", "licence": "Apache-2.0", "preprocessing": IMAGENET},
@@ -29,23 +30,24 @@ HABITS: dict[str, Fields] = {
 }
 
 
-def recognise(state: Mapping[str, Any], nested: bool) -> str:
+def recognise_state(state: Mapping[str, Any], nested: bool) -> str | None:
     """The layout of a checkpoint with these names; `nested`: they stood under the key `model`.
 
-    Raises UserError where none fits.
+    Raises UserError for timm's EVA family, which needs a name.
     """
     if "embedding/kernel" in state:
         return "augreg"
     if "patch_embed.proj.weight" not in state or "blocks.0.norm1.weight" not in state:
-        some = ", ".join(list(state)[:4])
-        raise UserError(f"no layout of a ViT has names such as {some}; name one with --layout")
+        return None
     if "register_tokens" in state or ("mask_token" in state and "blocks.0.ls1.gamma" in state):
         return "dinov2"
     if "decoder_embed.weight" in state or "mask_token" in state:
         return "mae"
-    if any(name.startswith(("rope.", "blocks.0.attn.q_bias", "blocks.0.attn.q_proj")) for name in state):
-        raise UserError("these weights are of timm's EVA family, whose tables can't be told from shapes: "
-                        "name the model with --layout timm:NAME")  # fmt: skip
+    if any(name.startswith(EVA) for name in state):
+        raise UserError(
+            "these weights are of timm's EVA family, whose tables can't be told from shapes: name the model with "
+            "--layout timm:NAME"
+        )
     if "blocks.0.gamma_1" in state:
         return "deit3"
     if "dist_token" in state:
@@ -55,7 +57,7 @@ def recognise(state: Mapping[str, Any], nested: bool) -> str:
     return "timm"
 
 
-def from_state(state: Mapping[str, Tensor], layout: str, grid: tuple[int, int] | None) -> Found:
+def from_state(state: Mapping[str, Tensor], layout: str, grid: tuple[int, int] | None) -> ForeignModel:
     """A ViT in one of the layouts of HABITS. `grid` is the position table's, needed where it isn't square."""
     habits, state = HABITS[layout], dict(state)
     notes: tuple[str, ...] = ()
@@ -71,7 +73,7 @@ def from_state(state: Mapping[str, Tensor], layout: str, grid: tuple[int, int] |
     if layout == "timm":
         notes = (*notes, "told from shapes: heads, activation and eps are the usual ones; --layout timm:NAME is exact")
     names = TimmNames(gamma="flat" if "blocks.0.gamma_1" in state else "module")
-    return Found(
+    return ForeignModel(
         layout=layout,
         rules=lambda backbone: rules(names, backbone, layout),
         state=state,
@@ -117,8 +119,8 @@ def tables_of(state: Mapping[str, Tensor], grid: tuple[int, int] | None) -> tupl
     hidden = second.shape[1]
     gated = first.shape[0] == 2 * hidden
     head_norm = state.get("blocks.0.attn.q_norm.weight")
-    registers = state["register_tokens" if has("register_tokens") else "reg_token"].shape[1] if (
-        has("register_tokens") or has("reg_token")) else 0  # fmt: skip
+    register_table = state.get("register_tokens", state.get("reg_token"))
+    registers = 0 if register_table is None else register_table.shape[1]
     prefix = int(has("cls_token")) + int(has("dist_token")) + registers
     tokeniser: Fields = {
         "patch": patch[0] if patch[0] == patch[1] else patch,
@@ -161,11 +163,10 @@ def tables_of(state: Mapping[str, Tensor], grid: tuple[int, int] | None) -> tupl
     head: Fields = {
         "norm": has("fc_norm.weight"),
         "outputs": state["head.weight"].shape[0] if has("head.weight") else 0,
-        "pool": "attention" if has("attn_pool.latent") else "class" if has("cls_token") and not has("fc_norm.weight")
-        else "mean",
-    }  # fmt: skip
+        "pool": "class" if has("cls_token") and not has("fc_norm.weight") else "mean",
+    }
     if has("attn_pool.latent"):
-        head["pool_mlp"] = state["attn_pool.mlp.fc1.weight"].shape[0]
+        head |= {"pool": "attention", "pool_mlp": state["attn_pool.mlp.fc1.weight"].shape[0]}
     assumed: dict[str, Fields] = {"backbone": {"eps": 1e-6}}
     if not gated:
         assumed["backbone"]["channel"] = "gelu"
@@ -184,5 +185,7 @@ def grid_of(rows: int, prefix: int, grid: tuple[int, int] | None) -> tuple[tuple
     for body, with_prefix in choices:
         if grid is not None and grid[0] * grid[1] == body:
             return grid, with_prefix
-    raise UserError(f"the position table has {rows} rows, which is no square grid and {prefix} special token(s): "
-                    "set tokeniser.image to the image size that it was trained with")  # fmt: skip
+    raise UserError(
+        f"the position table has {rows} rows, which is no square grid and {prefix} special token(s): set "
+        "tokeniser.image to the image size that it was trained with"
+    )

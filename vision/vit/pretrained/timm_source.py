@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from isoform.core.errors import UserError
-from isoform.vision.vit.pretrained.found import Found
+from isoform.vision.vit.pretrained.foreign_model import ForeignModel
 from isoform.vision.vit.pretrained.timm_tables import Unsupported, read_tables
 
 
@@ -20,8 +20,9 @@ def create(name: str, *, meta: bool = False, **kwargs: Any) -> Any:
         import timm
         import torch
     except ImportError as error:
-        raise UserError("timm is not installed, and this model's architecture stands in it: "
-                        "pip install 'isoform[pretrained]'") from error  # fmt: skip
+        raise UserError(
+            "timm is not installed, and this model's architecture stands in it: pip install 'isoform[pretrained]'"
+        ) from error
     if not timm.is_model(name.split(".")[0]):
         import difflib
 
@@ -38,9 +39,13 @@ def create(name: str, *, meta: bool = False, **kwargs: Any) -> Any:
 
 
 def from_timm(
-    name: str, *, pretrained: bool = False, state: Mapping[str, Tensor] | None = None,
-    kwargs: Mapping[str, Any] | None = None, cfg: Mapping[str, Any] | None = None,
-) -> Found:  # fmt: skip
+    name: str,
+    *,
+    pretrained: bool = False,
+    state: Mapping[str, Tensor] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    cfg: Mapping[str, Any] | None = None,
+) -> ForeignModel:
     """A timm model by name: with the weights `state`, else timm's published ones (`pretrained`), else random ones.
 
     `kwargs` go to timm.create_model and `cfg` overrides its pretrained_cfg (mean, std, license, label_names, ...).
@@ -61,7 +66,7 @@ def from_timm(
     if state is None and not pretrained:
         notes = (f"random initial weights: for published ones name them, timm:{name}.TAG or hf:timm/{name}.TAG",)
         licence = "none: random initial weights"
-    return Found(
+    return ForeignModel(
         layout=f"timm:{name}",
         rules=lambda backbone: found.names.layout(backbone, f"timm:{name}"),
         state=model.state_dict() if state is None else state,

@@ -338,20 +338,23 @@ def _head(model: Any, backbone: Fields) -> Fields:
         raise Unsupported("head without bias")
     pool = model.attn_pool
     if pool is not None:
-        plain = (
-            backbone["channel"]
-            if backbone["channel"] in ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu")
-            else "gelu"
-        )
-        fits = (
-            pool.latent_len == 1 and pool.pos_embed is None and pool.pool == "token" and pool.mlp is not None
-            and type(pool.q).__name__ == "Linear" and pool.q.bias is not None and pool.kv.bias is not None
-            and _absent(pool.q_norm) and _absent(pool.k_norm) and not _absent(pool.norm)
-            and _activation(pool.mlp.act) == plain and pool.mlp.fc1.bias is not None
-        )  # fmt: skip
-        if not fits:
+        plain = backbone["channel"]
+        if plain in ("swiglu", "geglu"):
+            plain = "gelu"
+        if not _is_plain_pool(pool, plain):
             raise Unsupported("attention pooling of that form")
         fields |= {"pool_heads": pool.num_heads, "pool_mlp": pool.mlp.fc2.in_features}
         if type(model).__name__ == "Eva":
             fields["pool_prefix"] = True  # it pools over all tokens
     return fields
+
+
+def _is_plain_pool(pool: Any, activation: str) -> bool:
+    """Whether timm's attention pooling is the one that isoform has: one query, normed, with an MLP of that kind."""
+    if pool.latent_len != 1 or pool.pos_embed is not None or pool.pool != "token" or pool.mlp is None:
+        return False
+    if type(pool.q).__name__ != "Linear" or pool.q.bias is None or pool.kv.bias is None:
+        return False
+    if not (_absent(pool.q_norm) and _absent(pool.k_norm)) or _absent(pool.norm):
+        return False
+    return _activation(pool.mlp.act) == activation and pool.mlp.fc1.bias is not None

@@ -19,7 +19,7 @@ IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "crop_p
 
 
 @dataclass(frozen=True)
-class Found:
+class ForeignModel:
     """A foreign ViT. `known` was read off the source, `assumed` is its code base's habit and yields to a setting."""
 
     layout: str

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `toy`, the task that these tests share
+sys.path.insert(0, str(Path(__file__).parent))  # for `toy`, the task that core's tests share
 
 
 @pytest.fixture(autouse=True)

@@ -12,21 +12,18 @@ from torch import Tensor
 
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.errors import UserError
-from isoform.core.pretrained.settings import differences, widths_of
+from isoform.core.pretrained.settings import differences, refuse_unsupported, widths_of
 from isoform.molecules.config import MoleculesApp
+from isoform.molecules.graphormer.layout import LAYOUTS, layout_of
 from isoform.molecules.graphormer.model import TRUNK
 from isoform.molecules.graphormer.official import ACTIVATIONS, official_config
-from isoform.molecules.graphormer.pretrained import LAYOUTS, layout_of
 from isoform.molecules.state import MoleculesState
 
 # What an official trunk may have otherwise than another.
-FREE = (
-    "dim", "depth", "heads", "mlp_dim", "score_ids", "score_edge_ids", "score_hops", "score_matrices", "score_reach",
-    "qkv_bias",
-)  # fmt: skip
+FREE = ("dim", "depth", "heads", "mlp_dim", "qkv_bias")
 
 
-def unlike(config: MoleculesApp) -> list[str]:
+def unsupported_by_official(config: MoleculesApp) -> list[str]:
     """What the official code has no place for in this app, one phrase each."""
     if config.model.family != "graphormer":
         return [f"model.family is {config.model.family!r}"]
@@ -37,28 +34,32 @@ def unlike(config: MoleculesApp) -> list[str]:
     like["proj_bias"] = b.qkv_bias
     found = differences(b, BackboneConfig.model_validate({**TRUNK, **like}))
     rest = {
-        "tokeniser.graph_token": (t.graph_token, True), "tokeniser.degree_ids > 0": (t.degree_ids > 0, True),
-        "tokeniser.laplacian": (t.laplacian, 0), "head.pool": (h.pool, "graph"), "head.hidden": (h.hidden, True),
+        "tokeniser.graph_token": (t.graph_token, True),
+        "tokeniser.degree_ids > 0": (t.degree_ids > 0, True),
+        "tokeniser.laplacian": (t.laplacian, 0),
+        "head.pool": (h.pool, "graph"),
+        "head.hidden": (h.hidden, True),
         "head.descriptors": (h.descriptors, False),
-    }  # fmt: skip
-    return found + [
-        f"{key} is {ours!r} here and {theirs!r} there" for key, (ours, theirs) in rest.items() if ours != theirs
-    ]
+    }
+    for key, (ours, theirs) in rest.items():
+        if ours != theirs:
+            found.append(f"{key} is {ours!r} here and {theirs!r} there")
+    return found
 
 
-def official_state(
-    config: MoleculesApp, weights: Mapping[str, Tensor], state: MoleculesState | None = None,
+def export_official(
+    config: MoleculesApp,
+    weights: Mapping[str, Tensor],
+    state: MoleculesState | None = None,
     layout: str | None = None,
-) -> dict[str, Tensor]:  # fmt: skip
+) -> dict[str, Tensor]:
     """The weights under official names: those of `layout`, else of the code base that they came from, else fairseq's.
 
     Importing gives the weights back bit for bit. What an official file holds and nothing reads is as it was imported;
     of another origin, a norm that does nothing and a pooler of zeros. Raises UserError, naming what differs, for a
     model that the official code can't build.
     """
-    other = unlike(config)
-    if other:
-        raise UserError(f"the official code has no model like this one ({'; '.join(other)})")
+    refuse_unsupported(unsupported_by_official(config))
     source = state.source if state is not None else None
     kind = layout or (source.layout if source else "fairseq")
     if kind not in LAYOUTS:
@@ -72,7 +73,7 @@ def official_state(
         own = {name: tensor for name, tensor in own.items() if not name.startswith("spare.pooler.")}
     elif source is None or source.layout == "transformers":  # a fairseq file has always had one
         own = {"spare.pooler.weight": like.new_zeros(dim, dim), "spare.pooler.bias": like.new_zeros(dim), **own}
-    return layout_of(kind, config.backbone).write(own)
+    return layout_of(config, kind).write(own)
 
 
 def write_transformers(
@@ -80,9 +81,9 @@ def write_transformers(
 ) -> None:
     """config.json and model.safetensors, as GraphormerForGraphClassification.from_pretrained reads them.
 
-    Raises UserError as `official_state`.
+    Raises UserError as `export_official`.
     """
-    official = official_state(config, weights, state, "transformers")
+    official = export_official(config, weights, state, "transformers")
     original = state.source.config if state is not None and state.source else None
     made = Path(folder)
     made.mkdir(parents=True, exist_ok=True)
@@ -94,7 +95,7 @@ def write_transformers(
 def write_fairseq(
     path: str | Path, config: MoleculesApp, weights: Mapping[str, Tensor], state: MoleculesState | None = None
 ) -> None:
-    """{"model": state dict}, as microsoft/Graphormer loads its pretrained models; raises as `official_state`."""
+    """{"model": state dict}, as microsoft/Graphormer loads its pretrained models; raises as `export_official`."""
     kind = state.source.layout if state is not None and state.source else ""
     layout = kind if kind in ("fairseq", "fairseq-old") else "fairseq"
-    torch.save({"model": official_state(config, weights, state, layout)}, path)
+    torch.save({"model": export_official(config, weights, state, layout)}, path)

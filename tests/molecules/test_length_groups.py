@@ -1,12 +1,12 @@
-"""A batch in parts of like size: every molecule once, padding cut away, and the same numbers as in one piece."""
+"""A batch in groups of like size: every molecule once, padding cut away, and the same numbers as in one piece."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from isoform.molecules.graphormer import parts
-from isoform.molecules.graphormer.parts import plan
+from isoform.molecules.graphormer import length_groups
+from isoform.molecules.graphormer.length_groups import plan_groups
 
 from .batches import batch_of, graphormer
 
@@ -16,16 +16,16 @@ CHAINS = ["C" * n for n in (1, 3, 2, 5, 4, 7, 41, 6, 8, 2, 3, 31, 1, 9, 5, 6, 3)
 
 @pytest.mark.parametrize("sizes", [[7] * 64, [1], [], [3, 90], list(range(1, 98)), [200] + [5] * 63])
 def test_every_row_once_and_descending(sizes: list[int]) -> None:
-    cut = plan(torch.tensor(sizes, dtype=torch.int64))
+    cut = plan_groups(torch.tensor(sizes, dtype=torch.int64))
     rows = torch.cat(cut).tolist()
     assert sorted(rows) == list(range(len(sizes)))
     assert [sizes[row] for row in rows] == sorted(sizes, reverse=True)
 
 
 def test_cuts_only_where_it_pays() -> None:
-    assert len(plan(torch.full((256,), 10))) == 1  # nothing is padding
-    assert len(plan(torch.arange(4, 36).repeat(4))) > 1
-    assert len(plan(torch.tensor([40] + [5] * 12))) == 1  # too few to be worth a second pass
+    assert len(plan_groups(torch.full((256,), 10))) == 1  # nothing is padding
+    assert len(plan_groups(torch.arange(4, 36).repeat(4))) > 1
+    assert len(plan_groups(torch.tensor([40] + [5] * 12))) == 1  # too few to be worth a second pass
 
 
 @pytest.mark.parametrize("pool", ["graph", "mean", "sum"])
@@ -37,8 +37,8 @@ def test_same_numbers_and_gradients(monkeypatch: pytest.MonkeyPatch, pool: str) 
     model = graphormer(spread=0.3, head__pool=pool)
     results = []
     for fewest in (1, len(CHAINS) + 1):
-        monkeypatch.setattr(parts, "FEWEST", fewest)
-        assert (len(plan(batch["valid"].sum(1))) > 1) == (fewest == 1)
+        monkeypatch.setattr(length_groups, "FEWEST", fewest)
+        assert (len(plan_groups(batch["valid"].sum(1))) > 1) == (fewest == 1)
         batch["perturb"] = torch.zeros(n_batch, n, 24, requires_grad=True)
         model.zero_grad()
         out = model(batch)
@@ -51,6 +51,6 @@ def test_same_numbers_and_gradients(monkeypatch: pytest.MonkeyPatch, pool: str) 
 def test_a_batch_norm_sees_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     batch, results = batch_of(*CHAINS), []
     for fewest in (1, 99):
-        monkeypatch.setattr(parts, "FEWEST", fewest)
+        monkeypatch.setattr(length_groups, "FEWEST", fewest)
         results.append(graphormer(norm="batch").train()(batch))
     assert torch.equal(*results)
