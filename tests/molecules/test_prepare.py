@@ -56,6 +56,7 @@ def test_what_is_no_molecule_is_named(tmp_path):
         ("data.name", "data.source"),
         ("loss.regression", "loss.kind"),
         ("loss.balance", "data.class_weights"),
+        ("backbone.score_hops", "score.hops"),
     ],
 )
 def test_an_old_key_names_the_new_one(old, new):
