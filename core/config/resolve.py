@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from isoform.core.config import keys, toml
+import isoform.core.config.keys as keys
+import isoform.core.config.toml as toml
 from isoform.core.config.layers import (
     CLAIMS,
     Layer,

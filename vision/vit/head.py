@@ -24,8 +24,8 @@ class VitHead(nn.Module):
         self.pool = AttentionPool(backbone, config.pool_heads, config.pool_mlp) if config.pool == "attention" else None
         self.norm = make_norm(backbone.norm if config.norm else "none", width, backbone.eps, backbone.norm_bias)
         self.dropout = nn.Dropout(config.dropout)
-        self.linear = None
-        self.linear_distill = None
+        self.linear: nn.Linear | None = None
+        self.linear_distill: nn.Linear | None = None
         if config.outputs:
             self.linear = nn.Linear(width, config.outputs)
         if config.outputs and distilled:

@@ -83,7 +83,10 @@ def test_frames_have_the_types_of_their_cells(tmp_path):
     path.write_text("id,y,n,ok,note,gap\nNA,1.5,7,True,x,1\nb,NA,11,False,NA,\n")
     frame = to_frame(read_table(path), text=["id"])
     assert [frame[name].dtype.kind for name in frame] == ["O", "f", "i", "b", "O", "f"]
-    assert frame["id"].tolist() == ["NA", "b"] and frame["note"].tolist() == ["x", None]
+    assert frame["id"].tolist() == ["NA", "b"] and frame["note"].fillna("-").tolist() == ["x", "-"]
+    path.write_text("d;y;z\nx;1.105,5;inf\ny;broken;1\nz;;2\nw;7,25;3\n")
+    frame = to_frame(read_table(path))
+    assert frame["y"].tolist() == [1105.5, "broken", None, 7.25] and frame["z"].tolist() == [np.inf, 1, 2, 3]
     kept = to_frame(read_table(made()))
     pd.testing.assert_frame_equal(kept, made())
 
