@@ -91,7 +91,7 @@ class VitTokeniser(nn.Module):
         grid = self.grid_of(*images.shape[-2:])
         x_BND = self.patch_norm(self.patch(images).flatten(2).transpose(1, 2))
         special = [
-            token.expand(len(images), -1, -1)
+            token.expand(images.shape[0], -1, -1)
             for token in (self.class_token, self.distill_token, self.registers)
             if token is not None
         ]
