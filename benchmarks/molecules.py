@@ -86,7 +86,7 @@ def molecules(data: str | None) -> dict[str, list[str]]:
     from isoform.molecules.config import DataConfig
     from isoform.molecules.data.qm9 import read_qm9
 
-    pools = {"QM9": read_qm9(DataConfig(name="qm9", targets=("gap",))).smiles, "ESOL-size": list(SOLUTES)}
+    pools = {"QM9": read_qm9(DataConfig(source="qm9", targets=("gap",))).smiles, "ESOL-size": list(SOLUTES)}
     if data:
         with open(data, encoding="utf-8", newline="") as file:
             pools["ESOL-size"] = [row["smiles"] for row in csv.DictReader(file)]

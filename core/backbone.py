@@ -17,7 +17,7 @@ from isoform.core.config.schema import BackboneConfig
 from isoform.core.edges import EdgeBlock, Edges
 from isoform.core.ffn import make_channel_mixer
 from isoform.core.mixers import MIXERS, Context, Traits
-from isoform.core.norms import apply_norm, make_norm
+from isoform.core.norms import apply_norm, norm_of
 from isoform.core.program import run_stack
 from isoform.core.residual import ResidualBranch, SumOf, norm_positions
 from isoform.core.score import make_score
@@ -45,13 +45,8 @@ class Block(nn.Module):
                 for i in range(config.branches)
             }
             self.add_module(step, branches["0"] if config.branches == 1 else SumOf(branches))
-        self.norms = nn.ModuleDict(
-            {
-                step: make_norm(config.norm, config.dim, config.eps, config.norm_bias)
-                for step in self.steps
-                if norm_positions(config, step).stream
-            }
-        )
+        on_stream = [step for step in self.steps if norm_positions(config, step).stream]
+        self.norms = nn.ModuleDict({step: norm_of(config) for step in on_stream})
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """[B, N, D] (packed: [T, D]) -> the same shape; [B, first, D] where the context asks for no more."""
@@ -114,7 +109,7 @@ class Backbone(nn.Module):
             EdgeBlock(config) if "edges" in self.streams else Block(config, config.drop_path * i / last)
             for i in range(config.depth)
         )
-        self.norm = make_norm(config.norm if config.final_norm else "none", config.dim, config.eps, config.norm_bias)
+        self.norm = norm_of(config, when=config.final_norm)
         self.score = make_score(config) if score is None else score()
         if config.init == "xavier":
             self.apply(initialise)
@@ -235,6 +230,10 @@ def refuse_illegal(config: BackboneConfig, streams: Sequence[str], ordered: bool
     refuse(
         (config.score != "none" or own_score) and not traits.pair_bias,
         f"{adds_bias} adds a pair bias to attention scores, and {name} has no scores",
+    )
+    refuse(
+        config.score_ids is not None and config.score != "table",
+        f'backbone.score_ids counts the rows of score = "table", and backbone.score is {config.score!r}: leave it out',
     )
     refuse(config.causal and not traits.causal, f"backbone.causal is set, and {name} lets every token see every other")
     refuse(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.ffn import make_channel_mixer
 from isoform.core.mixers import MIXERS, Context
-from isoform.core.norms import apply_norm, make_norm
+from isoform.core.norms import apply_norm, norm_of
 from isoform.core.residual import ResidualBranch, norm_positions
 from isoform.core.tokens import Tokens
 
@@ -48,9 +48,7 @@ class EdgeBlock(nn.Module):
         steps = ["mixer"] if mlp is None else ["mixer", "channel"]
         on_stream = [step for step in steps if norm_positions(config, step).stream]
         names = [name for step in on_stream for name in (step, f"edge_{step}")]
-        self.norms = nn.ModuleDict(
-            {name: make_norm(config.norm, config.dim, config.eps, config.norm_bias) for name in names}
-        )
+        self.norms = nn.ModuleDict({name: norm_of(config) for name in names})
 
     def forward(self, streams: tuple[Tensor, Tensor], context: Context) -> tuple[Tensor, Tensor]:
         """([B, N, D] or [T, D], [U, D]) -> the same two shapes; the edges as they came where nobody reads on."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.mixers.contract import Context
-from isoform.core.norms import make_norm
+from isoform.core.norms import norm_of
 from isoform.core.ops.dropout import Dropout
 from isoform.core.ops.linear import Linear
 from isoform.core.ops.recompute import Deferred
@@ -49,7 +49,7 @@ class Mlp(nn.Module):
         self.gated = config.channel in GATED
         self.activation = GATED[config.channel] if self.gated else ACTIVATIONS[config.channel]
         self.fc1 = Linear(config.dim, 2 * hidden if self.gated else hidden, bias=config.mlp_bias)
-        self.norm = make_norm(config.norm if config.mlp_norm else "none", hidden, config.eps, config.norm_bias)
+        self.norm = norm_of(config, hidden, when=config.mlp_norm)
         self.fc2 = Linear(hidden, config.dim, bias=config.mlp_bias)
         self.dropout = Dropout(config.dropout if config.mlp_dropout is None else config.mlp_dropout)
 

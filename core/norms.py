@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from isoform.core.config.schema import BackboneConfig
+
 
 class BatchNorm(nn.Module):
     """Each feature by its mean and variance over all real tokens of a batch (Ioffe & Szegedy 2015, arXiv:1502.03167).
@@ -61,6 +63,11 @@ def make_norm(kind: str, dim: int, eps: float, bias: bool = True) -> nn.Module:
     if kind not in NORMS:
         raise ValueError(f"no norm is called {kind!r}; there are {', '.join(NORMS)}")
     return NORMS[kind](dim, eps, bias)
+
+
+def norm_of(config: BackboneConfig, dim: int | None = None, when: bool = True) -> nn.Module:
+    """The table's norm over `dim` features, a token's unless told; nothing unless `when`."""
+    return make_norm(config.norm if when else "none", dim or config.dim, config.eps, config.norm_bias)
 
 
 def apply_norm(norm: nn.Module, x: Tensor, valid_BN: Tensor | None) -> Tensor:

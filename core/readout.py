@@ -14,7 +14,7 @@ from isoform.core.attention import attention
 from isoform.core.backbone import initialise
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.ffn import ACTIVATIONS, Mlp
-from isoform.core.norms import make_norm
+from isoform.core.norms import norm_of
 from isoform.core.tokens import Tokens
 
 
@@ -111,7 +111,7 @@ class AttentionPool(nn.Module):
         self.q = nn.Linear(config.dim, config.dim)
         self.kv = nn.Linear(config.dim, 2 * config.dim)
         self.proj = nn.Linear(config.dim, config.dim)
-        self.norm = make_norm(config.norm, config.dim, config.eps, config.norm_bias)
+        self.norm = norm_of(config)
         self.mlp = Mlp(plain.model_copy(update={"mlp_bias": True}))
         self.apply(initialise)
 

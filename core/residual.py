@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.mixers.contract import Context
-from isoform.core.norms import apply_norm, make_norm
+from isoform.core.norms import apply_norm, norm_of
 from isoform.core.ops.dropout import add_dropout, dropout
 from isoform.core.ops.recompute import Deferred
 from isoform.core.tokens import Tokens
@@ -47,8 +47,10 @@ def narrow_like(x: Tensor, y: Tensor) -> Tensor:
 def drop_path(x: Tensor, tokens: Tokens, rate: float) -> Tensor:
     """Stochastic depth: a sample's branch is dropped as a whole, the others scaled up (Huang et al. 2016)."""
     keep = 1 - rate
-    factor_B = torch.empty(tokens.batch, dtype=x.dtype, device=x.device).bernoulli_(keep).div_(keep)
-    return x * (factor_B[tokens.sample_T, None] if tokens.packed else factor_B[:, None, None])
+    factor_B = x.new_empty(tokens.batch).bernoulli_(keep).div_(keep)
+    if tokens.packed:
+        return x * factor_B[tokens.sample_T, None]
+    return x * factor_B[:, None, None]
 
 
 class ResidualBranch(nn.Module):
@@ -61,9 +63,9 @@ class ResidualBranch(nn.Module):
     def __init__(self, inner: nn.Module, config: BackboneConfig, step: str, drop_path: float = 0.0) -> None:
         super().__init__()
         at = norm_positions(config, step)
-        self.norm = make_norm(config.norm if at.input else "none", config.dim, config.eps, config.norm_bias)
+        self.norm = norm_of(config, when=at.input)
         self.inner = inner
-        self.norm_out = make_norm(config.norm if at.output else "none", config.dim, config.eps, config.norm_bias)
+        self.norm_out = norm_of(config, when=at.output)
         self.modulation = None
         if config.condition == "adaln_zero":
             self.modulation = nn.Linear(config.cond_dim or config.dim, 3 * config.dim)
@@ -80,7 +82,8 @@ class ResidualBranch(nn.Module):
         """x + forward(x), of those tokens that the branch answers for."""
         if self.adds_dropout and self.training:
             y, _ = self.compute(x, context)
-            return add_dropout(narrow_like(x, y), apply_norm(self.norm_out, y, context.tokens.valid), self.dropout)
+            y = apply_norm(self.norm_out, y, context.tokens.valid)
+            return add_dropout(narrow_like(x, y), y, self.dropout)
         y = self(x, context)
         return narrow_like(x, y) + y
 

@@ -73,10 +73,10 @@ SCORES: dict[str, Callable[[BackboneConfig], nn.Module]] = {
 
 def make_score(config: BackboneConfig) -> nn.Module | None:
     """The score bias that the table names; None for "none". Raises ValueError where its size is missing."""
+    if config.score == "table" and config.score_ids is None:
+        raise ValueError('backbone.score = "table" needs backbone.score_ids, the rows of its table')
     if config.score == "none":
         return None
-    if config.score == "table" and config.score_ids is None:
-        raise ValueError(f"backbone.score = {config.score!r} needs backbone.score_ids, the rows of its table")
     return SCORES[config.score](config)
 
 

@@ -2,41 +2,124 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
-from isoform.core.domain import Domain, lazily
+from isoform.core.domain import Domain
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import nn
 
-
-_later = lazily("isoform.molecules")
-
-
-def create(name: str, *, pretrained: bool | str = False, features_only: bool = False, **options: Any) -> nn.Module:
-    """A model by size ("graphormer-slim") or by the name of its app; see `isoform.molecules.models.create`."""
-    model: nn.Module = _later("models:create")(name, pretrained=pretrained, features_only=features_only, **options)
-    return model
+    from isoform.core.domain import CheckReport, Export, ImportedModel, Predictor, Prepared, Task, TrainedModel
+    from isoform.molecules.config import MoleculesApp
+    from isoform.molecules.data.dataset import MoleculeData
+    from isoform.molecules.state import MoleculesState
 
 
-DOMAIN = Domain(
-    name="molecules",
-    summary="molecules: properties from SMILES, with Graphormer",
-    schema=lambda: import_module("isoform.molecules.config").MoleculesApp,
-    settle=_later("settle:settle"),
-    task=_later("task:MoleculesTask"),
-    task_of_run=_later("task:task_of_run"),
-    predictor=_later("predictor:MoleculePredictor"),
-    rebuild=_later("task:rebuild"),
-    check=_later("data.check:check"),
-    expand_inputs=_later("predictor:expand_inputs"),
-    import_weights=_later("graphormer.pretrained:import_checkpoint"),
-    export={
-        "safetensors": _later("export:to_safetensors"),
-        "official": _later("export:to_official"),
-        "transformers": _later("export:to_transformers"),
-        "bundle": _later("export:to_bundle"),
-    },
-    describe=_later("describe:describe"),
-)
+class Molecules(Domain["MoleculesApp", "MoleculesState", "MoleculeData"]):
+    """Properties of molecules from their 2D graphs."""
+
+    name = "molecules"
+    summary = "molecules: properties from SMILES, with Graphormer"
+
+    def schema(self) -> type[MoleculesApp]:
+        """See config.py."""
+        from isoform.molecules.config import MoleculesApp
+
+        return MoleculesApp
+
+    def state_schema(self) -> type[MoleculesState]:
+        """See state.py."""
+        from isoform.molecules.state import MoleculesState
+
+        return MoleculesState
+
+    def prepare(self, config: MoleculesApp) -> Prepared[MoleculesApp, MoleculeData]:
+        """Molecules read, cleaned, split and made graphs; see prepare.py."""
+        from isoform.molecules.prepare import prepare
+
+        return prepare(config)
+
+    def task(self, prepared: Prepared[MoleculesApp, MoleculeData]) -> Task:
+        """See task.py."""
+        from isoform.molecules.task import MoleculesTask
+
+        return MoleculesTask(prepared.config, prepared.data)
+
+    def check(self, config: MoleculesApp) -> CheckReport:
+        """See data/check.py."""
+        from isoform.molecules.data.check import check
+
+        return check(config)
+
+    def app_of_path(self, path: Path) -> MoleculesApp:
+        """graphormer-own on a file."""
+        from isoform.core.config import resolve_app
+
+        app = resolve_app("graphormer-own", domain=self, settings={"data.path": str(path)})
+        return cast("MoleculesApp", app)
+
+    def build_from_run(self, config: MoleculesApp, state: MoleculesState) -> nn.Module:
+        """See models.py."""
+        from isoform.molecules.models import build_from_run
+
+        return build_from_run(config, state)
+
+    def task_from_run(self, config: MoleculesApp, state: MoleculesState, data: Path | None) -> Task:
+        """See task.py."""
+        from isoform.molecules.task import task_from_run
+
+        return task_from_run(config, state, data)
+
+    def predictor(self, trained: TrainedModel[MoleculesApp, MoleculesState]) -> Predictor:
+        """See predictor.py."""
+        from isoform.molecules.predictor import MoleculePredictor
+
+        return MoleculePredictor(trained)
+
+    def expand_inputs(self, inputs: Sequence[str]) -> list[Any]:
+        """Files as the molecules in them."""
+        from isoform.molecules.data.inputs import expand_inputs
+
+        return list(expand_inputs(inputs))
+
+    def import_weights(
+        self, source: str, layout: str | None = None, config: MoleculesApp | None = None
+    ) -> ImportedModel[MoleculesApp, MoleculesState]:
+        """Official checkpoints of Graphormer; see graphormer/pretrained.py."""
+        from isoform.molecules.graphormer.pretrained import import_checkpoint
+
+        return import_checkpoint(source, layout, config)
+
+    def export_formats(self) -> Mapping[str, Export]:
+        """The official code bases' own."""
+        return {"official": self.write_official, "transformers": self.write_transformers}
+
+    def write_official(self, trained: TrainedModel[MoleculesApp, MoleculesState], out: Path) -> None:
+        """A file of microsoft/Graphormer; see export.py."""
+        from isoform.molecules.export import write_official
+
+        write_official(trained, out)
+
+    def write_transformers(self, trained: TrainedModel[MoleculesApp, MoleculesState], out: Path) -> None:
+        """A folder of transformers; see export.py."""
+        from isoform.molecules.export import write_transformers
+
+        write_transformers(trained, out)
+
+    def app_of_model(self, name: str, **options: Any) -> tuple[MoleculesApp, MoleculesState]:
+        """A size ("graphormer-slim"), or an app; see models.py."""
+        from isoform.molecules.models import app_of_model
+
+        return app_of_model(name, **options)
+
+    def describe(self, config: MoleculesApp, *, detail: bool = True) -> Mapping[str, Any]:
+        """See describe.py."""
+        from isoform.molecules.describe import describe
+
+        return describe(config, detail)
+
+
+DOMAIN = Molecules()

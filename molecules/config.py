@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
 from isoform.core.config.schema import AppConfig, Floats, Names, Table
+from isoform.core.supervised.config import LossConfig as LabelledLoss
 
 SOURCES = (
     "file", "qm9", "esol", "bbbp", "bace", "zinc12k", "zinc-full", "pcqm4mv2", "molhiv", "molpcba",
@@ -22,7 +24,7 @@ def _known_source(value: str) -> str:
 class DataConfig(Table):
     """Which molecules, which of their labels, how they are cleaned and how they are split."""
 
-    name: Annotated[str, AfterValidator(_known_source)] = Field(
+    source: Annotated[str, AfterValidator(_known_source)] = Field(
         "file", description="file (csv, tsv, smi, sdf, parquet), qm9 (embedded), a benchmark's standard files below "
         "data.root or data.path (esol, bbbp, bace, zinc12k, zinc-full, pcqm4mv2, molhiv, molpcba), or pyg:NAME",
     )  # fmt: skip
@@ -32,11 +34,17 @@ class DataConfig(Table):
     targets: Names | None = Field(None, description="the columns to predict; all numeric ones that are left if unset")
     label: str | None = Field(None, description="the column of names; a row's line otherwise")
     group: str | None = Field(None, description="a column: rows with the same entry (a series, a patent) share a split")
+    missing: Annotated[tuple[str | float, ...], Field(strict=False)] = Field(
+        (), description="words and numbers of a table that stand for no value, beside the usual words"
+    )
     weight: str | None = Field(None, description="a column of numbers: how much a row counts in training")
     task: Literal["auto", "regression", "binary", "multiclass"] = Field(
         "auto", description="binary: every target 0 or 1; multiclass: one target of classes"
     )
     classes: Names | None = Field(None, description="of a multi-class target, in the order of the outputs")
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: a label weighs the more the rarer it is in training (binary, multiclass)"
+    )
     split: Literal["random", "scaffold", "cluster", "given"] = Field(
         "random", description="scaffold: Bemis-Murcko frameworks, the rare ones last; cluster: by fingerprints; given: "
         "the column data.split_column or the benchmark's own",
@@ -121,17 +129,26 @@ class HeadConfig(Table):
     )
 
 
-class LossConfig(Table):
-    """What training minimises; missing labels count nothing."""
+class LossConfig(LabelledLoss):
+    """What training minimises; missing labels count nothing, and a regression's loss is l1 if nothing is set."""
 
-    regression: Literal["l1", "mse", "huber"] = Field("l1", description="on scaled targets")
-    balance: bool = Field(False, description="a label weighs the more the rarer it is in training (binary, multiclass)")
     flag_steps: int = Field(0, ge=0, description="FLAG: ascent steps on the atoms' features (Kong et al. 2022); 0: off")
     flag_size: float = Field(0.001, gt=0, description="length of such a step")
 
 
 class MoleculesApp(AppConfig):
     """An app of the molecules domain."""
+
+    moved: ClassVar[Mapping[str, str]] = {
+        "data.name": "data.source",
+        "loss.regression": "loss.kind",
+        "loss.balance": 'data.class_weights ("balanced")',
+        "train.label_smoothing": "loss.label_smoothing",
+        "backbone.score_edge_ids": "score.bond_ids",
+        "backbone.score_hops": "score.hops",
+        "backbone.score_matrices": "score.hop_matrices",
+        "backbone.score_reach": "score.reach",
+    }
 
     auto: bool = Field(False, description="choose trunk and epochs from the data; keys that are set stay")
     data: DataConfig = DataConfig()

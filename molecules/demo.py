@@ -13,17 +13,16 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from isoform.core.cli import demo
-from isoform.core.config import load_run_config
-from isoform.core.engine.evaluate import evaluate, load_model
+from isoform.core.engine.evaluate import evaluate
+from isoform.core.inference.run_model import load_trained
 from isoform.core.report import drawing
 from isoform.core.report.classification import MOST_CLASSES, draw_confusion, draw_reliability
-from isoform.core.runs.folder import RunFolder
 from isoform.core.supervised.metrics import confusion, reliability
 from isoform.molecules import DOMAIN
 from isoform.molecules.cases import Cases, judged, told
 from isoform.molecules.drawings import colour_of, pixels, scale_of
 from isoform.molecules.figures import draw_curves, draw_parity
-from isoform.molecules.task import MoleculesTask, task_of_run
+from isoform.molecules.task import MoleculesTask, task_from_run
 
 ROWS, COLUMNS = 3, 4  # of molecules
 
@@ -34,15 +33,13 @@ def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path
     Written to `out` (default RUN/demo.png). data: other molecules than the run's own, as for `isoform molecules eval
     --data`. Raises UserError where there is no run, or its data are no longer there.
     """
-    run = RunFolder(run_dir)
-    path = Path(out) if out is not None else run.path / "demo.png"
+    path = Path(out) if out is not None else Path(run_dir) / "demo.png"
     drawing.kind_of(path)
-    config = load_run_config(run.path, DOMAIN)
-    task = task_of_run(config, run.portable(), Path(data) if data is not None else None)
-    assert isinstance(task, MoleculesTask)
-    model = load_model(DOMAIN, run)
+    trained = load_trained(DOMAIN, run_dir)
+    task = task_from_run(trained.config, trained.state, Path(data) if data is not None else None)
+    model = trained.model
     split = "test" if "test" in task.data.rows else next(iter(task.data.rows))
-    outputs = evaluate(task, model, split, precision_name=run.precision())[1]
+    outputs = evaluate(task, model, split, precision_name=trained.precision)[1]
     guess, target = task.guess(outputs), outputs["target"]
     cases = judged(task, guess, target)
     drawn = task.data.has_smiles and len(cases.order) > 0

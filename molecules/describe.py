@@ -6,10 +6,9 @@ from itertools import pairwise
 from typing import Any
 
 from isoform.core.config.parameter_count import backbone_size, linear_size, norm_size
-from isoform.core.config.schema import AppConfig
 from isoform.molecules.config import MoleculesApp
 
-# data.name -> what it is, where it comes from, outputs where the data decide
+# data.source -> what it is, where it comes from, outputs where the data decide
 SOURCES = {
     "file": ("your molecules", "data.path: csv, tsv, smi, sdf or parquet", 0),
     "qm9": ("QM9, 130,831 small molecules", "inside the package qm9pack", 19),
@@ -24,10 +23,9 @@ SOURCES = {
 }
 
 
-def describe(config: AppConfig, detail: bool = True) -> dict[str, Any]:
+def describe(config: MoleculesApp, detail: bool = True) -> dict[str, Any]:
     """Rows to show: data, model, parameters, source; with `detail` (which imports torch) attention too."""
-    assert isinstance(config, MoleculesApp)
-    name = config.data.name
+    name = config.data.source
     data, source, known = SOURCES.get(name, (name.removeprefix("pyg:"), "torch-geometric: data.root", 0))
     outputs = config.head.outputs or len(config.data.targets or ()) or known
     b = config.backbone

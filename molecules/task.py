@@ -14,22 +14,38 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isoform.core.config.schema import AppConfig
+from isoform.core.config.state import DataRecord
 from isoform.core.data import writers
 from isoform.core.domain import Figure, InitialWeights, Task
 from isoform.core.errors import UserError
-from isoform.core.supervised.metrics import sigmoid, softmax
+from isoform.core.supervised.class_weights import (
+    balanced_class_weights,
+    balanced_label_weights,
+    combine_weights,
+    weights_of_classes,
+    weights_of_labels,
+)
+from isoform.core.supervised.config import resolve_loss_kind
+from isoform.core.supervised.conformal import Calibration, calibrate
+from isoform.core.supervised.losses import class_loss, label_loss
+from isoform.core.supervised.metrics import (
+    binary_target_metrics,
+    multiclass_metrics,
+    regression_metrics,
+    sigmoid,
+    softmax,
+)
+from isoform.core.supervised.rows import rows_of
+from isoform.core.supervised.scaling import TargetScaling
 from isoform.molecules.config import MoleculesApp
-from isoform.molecules.conformal import Calibration, calibrate
 from isoform.molecules.data.buckets import batches
-from isoform.molecules.data.collate import FIRST_ATOM_ID, collate, flip_signs
-from isoform.molecules.data.dataset import MoleculeData, data_of, other_data
-from isoform.molecules.data.descriptors import Normaliser, descriptors
-from isoform.molecules.data.graphs import COLUMN, GraphStore
-from isoform.molecules.losses import Scaling, class_loss, flag, label_loss
-from isoform.molecules.metrics import score
-from isoform.molecules.models import build_model
-from isoform.molecules.settle import settle
+from isoform.molecules.data.collate import collate, flip_signs
+from isoform.molecules.data.dataset import MoleculeData, other_data
+from isoform.molecules.data.descriptors import Normaliser
+from isoform.molecules.losses import flag
+from isoform.molecules.models import make_model
+from isoform.molecules.prepare import check_ids
+from isoform.molecules.state import DescriptorState, MoleculesState, ScalingState
 
 MOST_TRAINING = 20_000  # training molecules that a run remembers, for the nearest one of a prediction
 
@@ -39,16 +55,17 @@ class MoleculesTask(Task):
 
     augments = False  # what is random (signs of eigenvectors, FLAG) is drawn a batch at a time
 
-    def __init__(self, config: AppConfig, data: MoleculeData | None = None, normaliser: Normaliser | None = None):
-        assert isinstance(config, MoleculesApp)
-        self.config: MoleculesApp = settle(config)[0]
-        self.data = data_of(self.config) if data is None else data
-        self.kind, self.scaling = self.data.kind, self.data.scaling
+    config: MoleculesApp
+
+    def __init__(self, config: MoleculesApp, data: MoleculeData, normaliser: Normaliser | None = None) -> None:
+        """`config` as `prepare` leaves it; `normaliser` of a finished run's descriptors, else of these molecules."""
+        self.config, self.data = config, data
+        self.kind, self.scaling = data.kind, data.scaling
         self.calibration: Calibration | None = None  # of the best checkpoint, once it is known
-        check_ids(self.config, self.data.store)
         self.normaliser = normaliser
         self.described = self._described() if self.config.head.descriptors else None
-        self.weights = self._label_weights() if self.config.loss.balance else None
+        self.loss_kind = resolve_loss_kind(config.loss, self.kind, default="l1")
+        self.weights = self._label_weights() if config.data.class_weights == "balanced" else None
         self.monitor, self.monitor_mode = self._monitor()
 
     def _monitor(self) -> tuple[str, str]:
@@ -56,7 +73,7 @@ class MoleculesTask(Task):
         if self.kind == "regression":
             if len(self.data.names) > 1:
                 return "loss", "min"
-            return ("rmse" if self.config.loss.regression == "mse" else "mae"), "min"
+            return ("rmse" if self.loss_kind == "mse" else "mae"), "min"
         if self.kind == "multiclass":
             return "top1", "max"
         labels = self.data.targets("val") if "val" in self.data.rows else np.zeros((0, 1))
@@ -65,12 +82,7 @@ class MoleculesTask(Task):
 
     def _described(self) -> Tensor:
         """float32 [n, F] normalised descriptors of all molecules, by the training molecules' range."""
-        if not self.data.has_smiles:
-            raise UserError(
-                f"{self.data.molecules.origin} comes as graphs without SMILES, which have no descriptors: set "
-                "head.descriptors = false"
-            )
-        values = descriptors(self.data.molecules.smiles, self.config.data.cache)
+        values = self.data.descriptors
         if self.normaliser is None:
             self.normaliser = Normaliser.fitted(values[self.data.rows["train"]])
         return torch.from_numpy(self.normaliser(values))
@@ -81,14 +93,8 @@ class MoleculesTask(Task):
             return None
         labels = self.data.targets("train")
         if self.kind == "multiclass":
-            counts = np.bincount(labels[labels >= 0], minlength=len(self.data.names))[None]
-        else:
-            counts = np.stack([np.nansum(labels == value, 0) for value in (0, 1)], 1)
-        there = np.maximum(counts, 1)
-        weights = counts.sum(1, keepdims=True) / (there * np.maximum((counts > 0).sum(1, keepdims=True), 1))
-        return torch.from_numpy(
-            weights.astype(np.float32)[0] if self.kind == "multiclass" else weights.astype(np.float32)
-        )
+            return balanced_class_weights(labels, len(self.data.names))
+        return balanced_label_weights(labels)
 
     def sizes(self) -> dict[str, int]:
         """Molecules of each split. See Task.sizes."""
@@ -96,11 +102,8 @@ class MoleculesTask(Task):
 
     def build(self) -> nn.Module:
         """A fresh model. Raises UserError where the tables contradict each other."""
-        return make_model(self.config, len(self.data.names), {}, self._extra)
-
-    @property
-    def _extra(self) -> int:
-        return 0 if self.described is None else self.described.shape[1]
+        descriptors = 0 if self.described is None else self.described.shape[1]
+        return make_model(self.config, len(self.data.names), descriptors=descriptors)
 
     def batches(self, split: str, size: int, rng: np.random.Generator | None) -> list[list[int]]:
         """Molecules of like size together; see buckets.py."""
@@ -122,7 +125,7 @@ class MoleculesTask(Task):
         batch = collate(self.data.store, rows, hf_compat=self.config.tokeniser.hf_compat, compact=True, bonds=gt)
         batch["target"] = torch.from_numpy(self.data.labels[rows])
         if self.kind == "regression":
-            batch["scaled"] = self.scaling.scaled(batch["target"]).float()
+            batch["scaled"] = self.scaling.scale(batch["target"]).float()
         if self.described is not None:
             batch["descriptors"] = self.described[torch.from_numpy(rows)]
         if self.data.molecules.weight is not None:
@@ -134,20 +137,19 @@ class MoleculesTask(Task):
         return flip_signs(batch, rng) if "laplacian" in batch else batch
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See losses.py; missing labels count nothing."""
+        """See core/supervised/losses.py; missing labels count nothing."""
         output: Tensor = model(batch).float()
-        weight = batch.get("weight")
+        weight, smoothing = batch.get("weight"), self.config.loss.label_smoothing
         if self.kind == "regression":
-            return {"loss": label_loss(self.config.loss.regression, output, batch["scaled"], weight)}
+            return {"loss": label_loss(self.loss_kind, output, batch["scaled"], weight)}
         target = batch["target"]
         if self.kind == "multiclass":
-            weight = _times(weight, None if self.weights is None else self.weights.to(output)[target.clamp(min=0)])
-            return {"loss": class_loss(output, target, weight, smoothing=self.config.train.label_smoothing)}
-        rare = None
+            if self.weights is not None:
+                weight = combine_weights(weight, weights_of_classes(target, self.weights.to(output)))
+            return {"loss": class_loss(self.loss_kind, output, target, weight, smoothing=smoothing)}
         if self.weights is not None:
-            low_K, high_K = self.weights.to(output).unbind(1)
-            rare = torch.where(target > 0.5, high_K, low_K)
-        return {"loss": label_loss("bce", output, target.float(), _times(weight, rare))}
+            weight = combine_weights(weight, weights_of_labels(target, self.weights.to(output)))
+        return {"loss": label_loss(self.loss_kind, output, target.float(), weight, smoothing=smoothing)}
 
     def passes(self, model: nn.Module, batch: dict[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
         """One loss, or FLAG's several over perturbed atoms."""
@@ -163,7 +165,7 @@ class MoleculesTask(Task):
         output: Tensor = model(batch).float()
         found = {"target": batch["target"], "atoms": batch["valid"].sum(1)}
         if self.kind == "regression":
-            return {"prediction": self.scaling.units(output), **found}
+            return {"prediction": self.scaling.unscale(output), **found}
         return {"logits": output, **found}
 
     def probability(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -175,51 +177,53 @@ class MoleculesTask(Task):
         return outputs["prediction"] if self.kind == "regression" else self.probability(outputs)
 
     def score(self, guess: np.ndarray, target: np.ndarray) -> dict[str, float]:
-        """Metrics of what `guess` gives; see metrics.py."""
-        return score_of(self.data, guess, target)
+        """Metrics of predictions [N, K] in the targets' units, or of probabilities."""
+        return score(self.data, guess, target)
 
     def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """See metrics.py; on test, how many labels the intervals hold, too."""
+        """See core/supervised/metrics.py; on test, how many labels the intervals hold, too."""
         found = self.score(self.guess(outputs), outputs["target"])
         if self.calibration is not None and split == "test":
             found |= self.calibration.coverage(self.guess(outputs), outputs["target"])
         return found
 
     def calibrate(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Conformal intervals or sets from the validation molecules; see conformal.py."""
+        """Conformal intervals or sets from the validation molecules; see core/supervised/conformal.py."""
         found = calibrate(self.kind, self.guess(outputs), outputs["target"])
         self.calibration = Calibration.of(found) if found else None
         return found
 
     def initial_weights(self, source: str) -> InitialWeights:
-        """A run folder, a file in isoform's names, or whatever `isoform molecules import` reads."""
-        from isoform.core.engine import warm_start
+        """What `isoform molecules import` reads."""
         from isoform.molecules.graphormer.pretrained import initial_weights
 
-        return warm_start.read_own(source) or initial_weights(source, self.config)
+        return initial_weights(source, self.config)
 
     def baselines(self) -> dict[str, dict[str, dict[str, float]]]:
-        """See baselines.py; fitted once for all seeds of a training."""
-        return _baselines(self.data)
+        """See baselines.py."""
+        from isoform.molecules.baselines import baselines
 
-    def portable(self) -> dict[str, Any]:
+        return baselines(self.data, self.score)
+
+    def inference_state(self) -> MoleculesState:
         """Targets, units, scale and kinds of bonds: what predicting elsewhere needs."""
-        data = self.data
-        found: dict[str, Any] = {
-            "kind": self.kind,
-            "names": list(data.names),
-            "units": list(data.units),
-            "scaling": {"mean": list(self.scaling.mean), "std": list(self.scaling.std)},
-            "kinds": data.store.kinds.tolist(),
-            "training": self._training_smiles(),
-            "data": {
-                "origin": self._origin, "licence": data.molecules.licence, "sha256": data.digest,
-                "sizes": self.sizes(), "left_out": len(data.skipped),
-            },
-        }  # fmt: skip
-        if self.normaliser is not None:
-            found["descriptors"] = self.normaliser.to_json()
-        return found
+        data, normaliser = self.data, self.normaliser
+        return MoleculesState(
+            kind=data.kind,
+            names=data.names,
+            units=data.units,
+            scaling=ScalingState(mean=self.scaling.mean, std=self.scaling.std),
+            kinds=data.store.kinds.tolist(),
+            training=tuple(self._training_smiles()),
+            descriptors=None if normaliser is None else DescriptorState.model_validate(normaliser.to_json()),
+            data=DataRecord(
+                origin=self._origin,
+                licence=data.molecules.licence,
+                sha256=data.digest,
+                sizes=self.sizes(),
+                left_out=len(data.skipped),
+            ),
+        )
 
     def _training_smiles(self) -> list[str]:
         if not self.data.has_smiles or "train" not in self.data.rows:
@@ -253,8 +257,6 @@ class MoleculesTask(Task):
         self, folder: Path, split: str, outputs: Mapping[str, np.ndarray], stem: str = "predictions"
     ) -> list[Path]:
         """STEM.csv: input (its name), smiles, target, prediction, ..."""
-        from isoform.molecules.predictor import rows_of
-
         made = rows_of(self.kind, self.data.names, self.guess(outputs), self.calibration)
         molecules, target = self.data.molecules, outputs["target"]
         rows = []
@@ -280,77 +282,28 @@ class MoleculesTask(Task):
         return figures(self, model, outputs)
 
 
-def score_of(data: MoleculeData, guess: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """Metrics of predictions [N, K] in the targets' units, or of probabilities, of these data; see metrics.py."""
-    return score(data.kind, guess, target, data.names, data.scaling.std)
-
-
-@functools.lru_cache(maxsize=1)
-def _baselines(data: MoleculeData) -> dict[str, dict[str, dict[str, float]]]:
-    from isoform.molecules.baselines import baselines
-
-    return baselines(data, functools.partial(score_of, data))
-
-
-def check_ids(config: MoleculesApp, store: GraphStore) -> None:
-    """Raises UserError where a molecule has a feature that the model's tables have no row for."""
-    hf = int(config.tokeniser.hf_compat)
-    needed = {"tokeniser.atom_ids": FIRST_ATOM_ID + hf + _highest(store.graphs.atoms)}
-    bonds = "tokeniser.bond_ids" if config.model.family == "gt" else "score.bond_ids"
-    needed[bonds] = 3 + _highest(store.graphs.bonds)
-    for key, highest in needed.items():
-        table, name = key.split(".")
-        rows = getattr(getattr(config, table), name)
-        if rows is not None and highest >= rows:
-            raise UserError(f"{key} = {rows}: the features of these molecules need {highest + 1} rows; set it to that")
-
-
-def _highest(features: np.ndarray) -> int:
-    """The largest of `COLUMN * column + value`."""
-    if not len(features):
-        return 0
-    return int((features.max(0) + COLUMN * np.arange(features.shape[1])).max())
-
-
-def _times(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    """The product of weights of molecules [B] and weights of their labels [B] or [B, K]; either may be none."""
-    if a is None or b is None:
-        return b if a is None else a
-    return a.view(-1, *[1] * (b.dim() - 1)) * b
-
-
 def _cell(value: float) -> float | str:
     return float(value) if np.isfinite(value) else ""
 
 
-def make_model(config: MoleculesApp, outputs: int, source: Mapping[str, Any], descriptors: int = 0) -> nn.Module:
-    """A fresh model; `source` is portable()["source"] of an imported one.
-
-    Raises UserError where the tables contradict each other.
-    """
-    try:
-        return build_model(config, outputs, source.get("spare"), descriptors)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+def score(data: MoleculeData, guess: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """Metrics of predictions [N, K] in the targets' units, or of probabilities; a missing label counts for nothing."""
+    if data.kind == "multiclass":
+        return multiclass_metrics(guess, target)
+    if data.kind == "binary":
+        return binary_target_metrics(guess, target, data.names)
+    return regression_metrics(guess, target, data.names, data.scaling.std, loss="l1", ranks=True)
 
 
-def task_of_run(config: AppConfig, portable: dict[str, Any], path: Path | None) -> MoleculesTask:
+def task_from_run(config: MoleculesApp, state: MoleculesState, path: Path | None) -> MoleculesTask:
     """The task of a finished run on its own molecules, or on those of a file (all of them) with the same targets."""
-    assert isinstance(config, MoleculesApp)
-    if "kinds" not in portable:
+    if state.kinds is None or state.kind is None or state.names is None or state.scaling is None:
         raise UserError("an imported model has no molecules of its own; evaluate what was trained, or use predict")
-    scaling = Scaling(**{name: tuple(values) for name, values in portable["scaling"].items()})
-    kinds = np.array(portable["kinds"], np.int16)
-    data = other_data(config, path, portable["kind"], portable["names"], kinds, scaling)
-    given = portable.get("descriptors")
-    task = MoleculesTask(data.config, data, None if given is None else Normaliser.from_json(given))
-    if portable.get("calibration"):
-        task.calibration = Calibration.of(portable["calibration"])
+    scaling = TargetScaling(state.scaling.mean, state.scaling.std)
+    data = other_data(config, path, state.kind, state.names, state.bond_kinds(), scaling)
+    check_ids(data.config, data.store)
+    normaliser = None if state.descriptors is None else Normaliser.from_json(state.descriptors.model_dump())
+    task = MoleculesTask(data.config, data, normaliser)
+    if state.calibration:
+        task.calibration = Calibration.of(state.calibration)
     return task
-
-
-def rebuild(config: AppConfig, portable: dict[str, Any]) -> nn.Module:
-    """The model of a run, without its data."""
-    assert isinstance(config, MoleculesApp)
-    count = Normaliser.from_json(portable["descriptors"]).count if portable.get("descriptors") else 0
-    return make_model(config, len(portable.get("names") or ()), portable.get("source") or {}, count)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from isoform.core.data.missing import MISSING
 from isoform.core.data.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _WHOLE = 2**53  # up to here float64 holds every whole number
 
@@ -22,6 +25,8 @@ def to_frame(table: Table, text: Collection[str] = ()) -> pd.DataFrame:
     are True or False, else float64. Where at least half of its filled cells are numbers, it holds these and, as text,
     the cells that are none. Any other keeps its cells as they are written. Typed sources keep their types.
     """
+    import pandas as pd
+
     columns = {}
     for name in table.names:
         typed = table.typed(name)
@@ -36,10 +41,14 @@ def to_frame(table: Table, text: Collection[str] = ()) -> pd.DataFrame:
 
 def _text(cells: list[str | None]) -> pd.Series:
     """As pandas itself keeps text (its str from version 3 on), also where all of it is missing."""
+    import pandas as pd
+
     return pd.Series(cells) if any(cell is not None for cell in cells) else pd.Series(cells, dtype=object)
 
 
 def _series(table: Table, name: str) -> pd.Series:
+    import pandas as pd
+
     cells = table.cells(name)
     words = set(cells)
     if words and words <= {"True", "False"}:

@@ -93,4 +93,3 @@ def _check_trunk(have: Mapping[str, Tensor], want: Mapping[str, Tensor], trunk: 
                 f"the trunk of {source} has another shape: {name} is {list(have[name].shape)} there "
                 f"and {list(want[name].shape)} here"
             )
-

@@ -54,7 +54,8 @@ class NeighbourAttention(nn.Module):
         source, target = context.ends.long().unbind(1)
         shape = (self.heads, self.head_dim)
         q, k, v = (part.unflatten(-1, shape).flatten(0, -3) for part in self.qkv(x).chunk(3, dim=-1))
-        scores = q[target] * k[source] * (self.edge(edges_UD).unflatten(-1, shape) * self.head_dim**-0.5)
+        edges_UHE = self.edge(edges_UD).unflatten(-1, shape)
+        scores = q[target] * k[source] * (edges_UHE * self.head_dim**-0.5)
         working = torch.float64 if scores.dtype == torch.float64 else torch.float32
         weight = scores.to(working).sum(-1, keepdim=True).clamp(-LIMIT, LIMIT).exp()
         total = weight.new_zeros(q.shape[0], self.heads, 1).index_add(0, target, weight)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from isoform.core.attention import attention
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.mixers.contract import Context, Traits
-from isoform.core.norms import make_norm
+from isoform.core.norms import make_norm, norm_of
 from isoform.core.ops.linear import Linear
 from isoform.core.ops.matmul import linear
 from isoform.core.ops.recompute import Deferred, recompute_in_backward
@@ -51,17 +51,18 @@ class SoftmaxAttention(nn.Module):
                 f"backbone.proj = false leaves {self.heads} heads of {self.value_dim} values beside a stream of "
                 f"{config.dim} features: set backbone.value_dim to {config.dim / self.heads:g}"
             )
+        bias = config.qkv_bias
         if cross:
-            self.q = Linear(config.dim, self.widths[0], bias=config.qkv_bias)
-            self.kv = Linear(config.dim, sum(self.widths[1:]), bias=config.qkv_bias)
+            self.q = Linear(config.dim, self.widths[0], bias)
+            self.kv = Linear(config.dim, sum(self.widths[1:]), bias)
         else:
-            self.qkv = Linear(config.dim, sum(self.widths), bias=config.qkv_bias)
+            self.qkv = Linear(config.dim, sum(self.widths), bias)
         self.q_norm = make_norm(config.qk_norm, self.head_dim, config.eps, config.norm_bias)
         self.k_norm = make_norm(config.qk_norm, self.head_dim, config.eps, config.norm_bias)
-        self.norm = make_norm(config.norm if config.mixer_norm else "none", mixed, config.eps, config.norm_bias)
-        self.gate = Linear(config.dim, mixed, bias=config.qkv_bias) if config.gated else None
-        self.proj = Linear(mixed, config.dim, bias=config.proj_bias) if config.proj else nn.Identity()
-        self.rotary = None if cross or not config.position.startswith("rotary") else config.position
+        self.norm = norm_of(config, mixed, when=config.mixer_norm)
+        self.gate = Linear(config.dim, mixed, bias) if config.gated else None
+        self.proj = Linear(mixed, config.dim, config.proj_bias) if config.proj else nn.Identity()
+        self.rotary = config.position if config.position.startswith("rotary") and not cross else None
         if self.rotary == "rotary_learned":  # Heo et al. 2024: a frequency for each axis, head and pair
             self.frequencies = nn.Parameter(torch.randn(2, self.heads, self.head_dim // 2))
 
@@ -78,8 +79,11 @@ class SoftmaxAttention(nn.Module):
         if self.rotary is not None:
             cos, sin = self.rope_cos_sin(context)
             half = self.rotary == "rotary_half"
-            q, k = rotate(q, cos, sin, half), rotate(k, cos, sin, half)
-        return (q if context.first is None else q[:, :, : context.first]), k, v
+            q = rotate(q, cos, sin, half)
+            k = rotate(k, cos, sin, half)
+        if context.first is not None:
+            q = q[:, :, : context.first]
+        return q, k, v
 
     def _qkv_parts(self, x: Tensor | Deferred, context: Context) -> Sequence[Tensor]:
         """Queries, keys and values before they are cut into heads; where not all queries are wanted, no other is made.
@@ -96,7 +100,8 @@ class SoftmaxAttention(nn.Module):
         weights = self.qkv.weight.split(sizes)
         biases = (None, None) if self.qkv.bias is None else self.qkv.bias.split(sizes)
         q = linear(x[:, :first].contiguous(), weights[0], biases[0])
-        return [q, *linear(x, weights[1], biases[1]).split(self.widths[1:], dim=-1)]
+        kv = linear(x, weights[1], biases[1])
+        return [q, *kv.split(self.widths[1:], dim=-1)]
 
     def rope_cos_sin(self, context: Context) -> tuple[Tensor, Tensor]:
         """cos and sin of each token's angles, broadcastable to the queries' and keys' halves."""
@@ -106,7 +111,8 @@ class SoftmaxAttention(nn.Module):
         pos = context.tokens.pos
         assert pos is not None
         angle = pos[..., :1, None] * self.frequencies[0] + pos[..., 1:2, None] * self.frequencies[1]
-        angle = angle if context.tokens.packed else angle.transpose(1, 2)
+        if not context.tokens.packed:
+            angle = angle.transpose(1, 2)
         return angle.cos(), angle.sin()
 
     def forward(self, x: Tensor | Deferred, context: Context) -> Tensor:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from isoform.core.data.delimited import records_of
+from isoform.core.data.text import Raw, decode, read_bytes
 from isoform.core.errors import UserError
 from isoform.core.pretrained.checkpoint_file import read_checkpoint
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.columns import pick
 from isoform.molecules.data.labelled import Labelled
-from isoform.molecules.data.read import labelled
-from isoform.molecules.data.tables import check_file, lines_of, open_text, read_rows
+from isoform.molecules.data.read import file_rows, read_labelled
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,12 @@ def read_benchmark(data: DataConfig) -> Labelled:
     """
     for key in ("smiles", "label", "classes"):
         if getattr(data, key) is not None:
-            raise UserError(f'data.{key} is set, but data.name = "{data.name}" knows its columns; use name = "file"')
-    if data.name in _TABLES:
-        return _read_table(data, _TABLES[data.name])
-    return read_pcqm4mv2(data) if data.name == "pcqm4mv2" else read_ogb(data)
+            raise UserError(
+                f'data.{key} is set, but data.source = "{data.source}" knows its columns; use source = "file"'
+            )
+    if data.source in _TABLES:
+        return _read_table(data, _TABLES[data.source])
+    return read_pcqm4mv2(data) if data.source == "pcqm4mv2" else read_ogb(data)
 
 
 def _root(data: DataConfig, about: str) -> Path:
@@ -97,16 +98,15 @@ def _read_table(data: DataConfig, table: _Table) -> Labelled:
         "task": table.task if data.task == "auto" and data.targets in (None, (table.target,)) else data.task,
         "split_column": table.split or data.split_column,
     }
-    found = labelled(
-        read_rows(check_file(path)), data.model_copy(update=update), "unstated (MoleculeNet; MIT is its code)"
-    )
+    licence = "unstated (MoleculeNet; MIT is its code)"
+    found = read_labelled(file_rows(path, data.missing), data.model_copy(update=update), licence)
     units = [table.unit if name == table.target else "" for name in found.target_names]
     return replace(found, units=units)
 
 
 def read_ogb(data: DataConfig) -> Labelled:
     """MolHIV (1 target) or MolPCBA (128, most labels missing): mapping/mol.csv.gz and split/scaffold/*.csv.gz."""
-    folders, url = _OGB[data.name]
+    folders, url = _OGB[data.source]
     about = f"the folder {folders[0]} ({url})"
     root = _root(data, about)
     root = next((root / folder for folder in folders if (root / folder).is_dir()), root)
@@ -118,7 +118,7 @@ def read_ogb(data: DataConfig) -> Labelled:
         split[_indices(find_file(root, places, about), len(smiles))] = part
     return Labelled(
         smiles=smiles, names=names, targets=targets, target_names=chosen, units=[""] * len(chosen), split=split,
-        origin=f"ogbg-{data.name}", licence="MIT (OGB)", sha256=digest, task="binary",
+        origin=f"ogbg-{data.source}", licence="MIT (OGB)", sha256=digest, task="binary",
     )  # fmt: skip
 
 
@@ -127,36 +127,41 @@ def _read_mapping(path: Path, data: DataConfig) -> tuple[list[str], list[str], n
     smiles: list[str] = []
     names: list[str] = []
     values = array("d")  # 56 million labels: no Python object each
-    with open_text(path) as (text, digest, _):
-        records = lines_of(text, ",", path)
-        _, header = next(records, (1, []))
-        if _SMILES not in header or _ID not in header:
-            raise UserError(f"{path}: its first line should name the columns smiles and mol_id")
-        tasks = [name for name in header if name not in (_SMILES, _ID)]
-        chosen = tasks if data.targets is None else [pick(n, tasks, str(path), "data.targets") for n in data.targets]
-        wanted = [header.index(name) for name in chosen]
-        text_at, name_at = header.index(_SMILES), header.index(_ID)
-        for line, row in records:
-            if len(row) != len(header):
-                raise UserError(f"{path} line {line}: has {len(row)} cells where there are {len(header)} columns")
-            smiles.append(row[text_at])
-            names.append(row[name_at])
-            try:
-                values.extend([_LABEL[row[column]] for column in wanted])
-            except KeyError as error:
-                raise UserError(
-                    f"{path} line {line}: the label {error} is neither 0 nor 1; download the file again"
-                ) from None
-    return smiles, names, np.array(values).reshape(len(smiles), len(chosen)), chosen, digest
+    raw = read_bytes(path)
+    records = _records(raw)
+    _, header = next(records, (1, []))
+    if _SMILES not in header or _ID not in header:
+        raise UserError(f"{path}: its first line should name the columns smiles and mol_id")
+    tasks = [name for name in header if name not in (_SMILES, _ID)]
+    chosen = tasks if data.targets is None else [pick(n, tasks, str(path), "data.targets") for n in data.targets]
+    wanted = [header.index(name) for name in chosen]
+    text_at, name_at = header.index(_SMILES), header.index(_ID)
+    for line, row in records:
+        if len(row) != len(header):
+            raise UserError(f"{path} line {line}: has {len(row)} cells where there are {len(header)} columns")
+        smiles.append(row[text_at])
+        names.append(row[name_at])
+        try:
+            values.extend([_LABEL[row[column]] for column in wanted])
+        except KeyError as error:
+            raise UserError(
+                f"{path} line {line}: the label {error} is neither 0 nor 1; download the file again"
+            ) from None
+    return smiles, names, np.array(values).reshape(len(smiles), len(chosen)), chosen, raw.sha256
+
+
+def _records(raw: Raw) -> Iterator[tuple[int, list[str]]]:
+    """(line, cells) of every record, one at a time: a benchmark's millions of rows are held in few objects."""
+    return records_of(decode(raw)[0], ",", raw.origin)
 
 
 def _indices(path: Path, n: int) -> np.ndarray:
     """Row numbers, one a line. Raises UserError for one that the table hasn't got."""
-    with open_text(path) as (text, _, _):
-        try:
-            rows = np.array([int(line) for line in text if line.strip()], np.int64)
-        except ValueError as error:
-            raise UserError(f"{path}: should hold a row number in each line ({error})") from None
+    text = decode(read_bytes(path))[0]
+    try:
+        rows = np.array([int(line) for line in text.splitlines() if line.strip()], np.int64)
+    except ValueError as error:
+        raise UserError(f"{path}: should hold a row number in each line ({error})") from None
     return _checked(rows, n, path)
 
 
@@ -186,15 +191,15 @@ def read_pcqm4mv2(data: DataConfig) -> Labelled:
     hidden = 0
     number = -1
     rows: list[int] = []
-    with _plain_csv(table, ["idx", "smiles", "homolumogap"]) as (records, digest):
-        for number, (index, text, gap) in enumerate(records):
-            if not gap:
-                hidden += 1
-                continue
-            rows.append(number)
-            smiles.append(text)
-            names.append(f"pcqm_{index}")
-            values.append(gap)
+    raw = read_bytes(table)
+    for number, (index, text, gap) in enumerate(_plain_rows(raw, ["idx", "smiles", "homolumogap"])):
+        if not gap:
+            hidden += 1
+            continue
+        rows.append(number)
+        smiles.append(text)
+        names.append(f"pcqm_{index}")
+        values.append(gap)
     try:
         targets = np.array(values, np.float64)[:, None]
     except ValueError as error:
@@ -216,26 +221,18 @@ def read_pcqm4mv2(data: DataConfig) -> Labelled:
         )
     return Labelled(
         smiles=smiles, names=names, targets=targets, target_names=["homolumogap"], units=["eV"],
-        split=split[np.array(rows, np.int64)], origin="PCQM4Mv2", licence="CC BY 4.0 (OGB-LSC)", sha256=digest,
+        split=split[np.array(rows, np.int64)], origin="PCQM4Mv2", licence="CC BY 4.0 (OGB-LSC)", sha256=raw.sha256,
         findings=findings, task="regression",
     )  # fmt: skip
 
 
-@contextmanager
-def _plain_csv(path: Path, columns: list[str]) -> Iterator[tuple[Iterator[list[str]], str]]:
-    """(the rows of a csv with exactly these columns, SHA-256). Raises UserError for another header or a short row."""
-    with open_text(path) as (text, digest, _):
-        reader = csv.reader(text)
-        header = next(reader, [])
-        if header != columns:
-            raise UserError(f"{path}: its first line should be {','.join(columns)}, not {','.join(header)[:80]}")
-
-        def rows() -> Iterator[list[str]]:
-            for row in reader:
-                if len(row) != len(columns):
-                    raise UserError(
-                        f"{path} line {reader.line_num}: has {len(row)} cells where there are {len(columns)}"
-                    )
-                yield row
-
-        yield rows(), digest
+def _plain_rows(raw: Raw, columns: list[str]) -> Iterator[list[str]]:
+    """The rows of a csv with exactly these columns. Raises UserError for another header or a short row."""
+    records = _records(raw)
+    _, header = next(records, (1, []))
+    if header != columns:
+        raise UserError(f"{raw.origin}: its first line should be {','.join(columns)}, not {','.join(header)[:80]}")
+    for line, row in records:
+        if len(row) != len(columns):
+            raise UserError(f"{raw.origin} line {line}: has {len(row)} cells where there are {len(columns)}")
+        yield row

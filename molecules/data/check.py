@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rdkit import Chem
 from rdkit.Chem.MolStandardize import rdMolStandardize
 
-from isoform.core.config.schema import AppConfig
 from isoform.core.domain import CheckReport
 from isoform.core.errors import UserError
 from isoform.molecules.config import DataConfig, MoleculesApp
 from isoform.molecules.data.check_page import draw_page
+from isoform.molecules.data.dataset import make_data
 from isoform.molecules.data.duplicates import SAME, leaks, merge, repeated
 from isoform.molecules.data.labelled import Labelled
 from isoform.molecules.data.parsing import canonical, parse, quiet
 from isoform.molecules.data.read import read_molecules
 from isoform.molecules.data.splits import split_rows
 from isoform.molecules.data.standardise import standardise
+from isoform.molecules.prepare import resolve
 
 MOST_MOLECULES = 20_000  # looked at closely; of more, that many evenly spaced
 NAMED = 10  # of each kind of finding, in the text
@@ -40,14 +40,12 @@ class _Seen:
     kinds: Counter[str] = field(default_factory=Counter)
 
 
-def check(target: AppConfig | Path) -> CheckReport:
-    """Reads the data of an app, or a file of molecules, and reports on them.
+def check(config: MoleculesApp) -> CheckReport:
+    """Reads the data of an app and reports on them; what would stop a training is the report's refusal.
 
     Leakage is one molecule (canonical SMILES) in two splits, unless data.allow_leakage; molecules that differ in salt,
     charge, isotopes or stereo chemistry alone are reported beside it. Raises UserError where there are no data to read.
     """
-    config = _app_of(target) if isinstance(target, Path) else target
-    assert isinstance(config, MoleculesApp)
     data = config.data
     read = read_molecules(data)
     parsed = standardise(read, data)
@@ -82,11 +80,17 @@ def check(target: AppConfig | Path) -> CheckReport:
     lines = _lines(report, merged, seen, near, splits, unsplit)
     leaking_rows = [[row for _, row in one] for one in leaking]
     page = draw_page(read.origin, lines, leakage, merged, splits, leaking_rows, near)
-    return CheckReport(lines, report, leakage, page)
+    return CheckReport(lines, report, leakage, page, _refusal(config, read))
 
 
-def _app_of(path: Path) -> MoleculesApp:
-    return MoleculesApp.model_validate({"domain": "molecules", "app": "check", "data": {"path": str(path)}})
+def _refusal(config: MoleculesApp, read: Labelled) -> str | None:
+    """Why training would refuse these molecules, but for leakage, which the report says by itself."""
+    accepting = config.data.model_copy(update={"allow_leakage": True})
+    try:
+        resolve(config, make_data(config.model_copy(update={"data": accepting}), read))
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _splits(molecules: Labelled, data: DataConfig) -> tuple[dict[str, np.ndarray], str]:

@@ -6,10 +6,10 @@ import base64
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from rdkit import Chem
 from rdkit.Chem.Draw import rdMolDraw2D
 
+from isoform.core.report.check_page import Group, Picture, render_check_page
 from isoform.molecules.data.labelled import Labelled
 from isoform.molecules.data.parsing import parse, quiet
 
@@ -17,7 +17,7 @@ MOST_DRAWN = 120  # atoms; placing more takes long, and nobody could read it
 SHOWN_EACH, SHOWN_CLASSES, SHOWN_SETS = 8, 12, 10
 WIDTH, HEIGHT = 200, 150  # pixels
 
-Cell = dict[str, str]
+LEAKAGE = "The same molecule is in two splits: a score on them would be too good."
 
 
 def draw_page(
@@ -25,26 +25,22 @@ def draw_page(
     leaking: Sequence[Sequence[int]], near: Sequence[Sequence[int]],
 ) -> str:  # fmt: skip
     """HTML with the report's lines and drawn molecules; `leaking` and `near` are sets of rows. Opens offline."""
-    environment = Environment(
-        loader=PackageLoader("isoform.molecules.data", "."), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     groups = _groups(molecules, splits, leaking, near) if molecules.graphs is None else []
-    return environment.get_template("check.html.j2").render(title=title, lines=lines, leakage=leakage, groups=groups)
+    return render_check_page(title, lines, LEAKAGE if leakage else "", groups)
 
 
 def _groups(
     molecules: Labelled, splits: Mapping[str, np.ndarray], leaking: Sequence[Sequence[int]],
     near: Sequence[Sequence[int]],
-) -> list[tuple[str, list[Cell]]]:  # fmt: skip
-    """(heading, cells): over the range of the first target or of each class, then what is in two splits or alike."""
+) -> list[Group]:  # fmt: skip
+    """Over the range of the first target or of each class, then what is in two splits or alike."""
     split_of = {int(row): split for split, rows in splits.items() for row in rows}
 
-    def cell(row: int) -> Cell:
+    def picture(row: int) -> Picture:
         block = molecules.blocks[row] if molecules.blocks is not None else None
         label = _label(molecules, row)
         caption = f"{split_of.get(row, '-')}: {molecules.names[row]}{f', {label}' if label else ''}"
-        return {"svg": svg_of(molecules.smiles[row], block), "caption": caption}
+        return Picture(caption, svg=svg_of(molecules.smiles[row], block), size=(WIDTH, HEIGHT))
 
     sets: list[tuple[str, list[int]]] = []
     if not molecules.targets.shape[1]:
@@ -61,7 +57,7 @@ def _groups(
     sets.append(("In several splits", [row for one in list(leaking)[:SHOWN_SETS] for row in list(one)[:2]]))
     alike = [row for one in list(near)[:SHOWN_SETS] for row in list(one)[:2]]
     sets.append(("Alike but for salt, charge, isotopes or stereo chemistry", alike))
-    return [(heading, [cell(row) for row in rows]) for heading, rows in sets if rows]
+    return [Group(heading, [picture(row) for row in rows]) for heading, rows in sets if rows]
 
 
 def _spread(rows: np.ndarray, count: int) -> list[int]:

@@ -1,5 +1,14 @@
 """The molecules of an app as graphs, with labels and splits: what the task, the baselines and the pictures look at.
 
+`read_data` says the steps from file to batch in order:
+
+    read     read.py         a source (a file, QM9, a benchmark) -> SMILES or graphs, names, labels
+    clean    clean.py        rows without a label go; standardised, one row a molecule
+    split    clean.py        train, val, test: at random, by framework, by cluster, or as given (splits.py)
+    graphs   cache.py        OGB's integer features (featurise.py), distances and paths (graphs.py); kept on disk
+    scale    here            mean and deviation of the training targets
+    batch    collate.py      rows of the store -> padded ids, when training asks
+
 n molecules, K targets, C classes, F descriptors.
 """
 
@@ -8,21 +17,22 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from isoform.core.data.splits import SPLITS
 from isoform.core.errors import UserError
+from isoform.core.supervised.scaling import TargetScaling
 from isoform.molecules.config import DataConfig, MoleculesApp
 from isoform.molecules.data.cache import graph_store
-from isoform.molecules.data.columns import SPLITS
+from isoform.molecules.data.clean import clean, clean_and_split
+from isoform.molecules.data.descriptors import descriptors
 from isoform.molecules.data.graphs import GraphStore
 from isoform.molecules.data.labelled import Labelled, take
-from isoform.molecules.data.prepare import load_molecules, load_unsplit
-from isoform.molecules.losses import Scaling
+from isoform.molecules.data.read import read_molecules
 
 NAMED = 5  # molecules that are left out, in a line for a person
 
@@ -36,7 +46,7 @@ class MoleculeData:
     store: GraphStore
     rows: dict[str, np.ndarray]  # split -> its rows, ascending; a split without molecules is absent
     skipped: list[tuple[str, str]]
-    scaling: Scaling
+    scaling: TargetScaling
 
     @property
     def kind(self) -> str:
@@ -77,39 +87,34 @@ class MoleculeData:
         """The molecules of a split as they are featurised."""
         return [self.molecules.smiles[row] for row in self.rows[split].tolist()]
 
+    @functools.cached_property
+    def descriptors(self) -> np.ndarray:
+        """float32 [n, F] RDKit's descriptors of all molecules, NaN where there is none; kept on disk."""
+        return descriptors(self.molecules.smiles, self.config.data.cache)
+
     @property
     def has_smiles(self) -> bool:
         """Whether the molecules are more than graphs."""
         return self.molecules.graphs is None
 
 
-def data_of(config: MoleculesApp) -> MoleculeData:
-    """The data of an app, read once though settling and training both ask; again where a file has changed."""
-    return _read(_Asked(_text_of(config), config))
+def read_data(config: MoleculesApp) -> MoleculeData:
+    """The data of an app. Raises UserError for data that are missing or hold nothing to learn."""
+    return make_data(config, read_molecules(config.data))
 
 
-def _text_of(config: MoleculesApp) -> str:
-    path = config.data.path or config.data.root
-    about = Path(path).expanduser().stat() if path is not None and Path(path).expanduser().exists() else None
-    # What settling fills in changes nothing of what is read.
-    data = config.data.model_copy(update={"target_mean": None, "target_std": None})
-    stamp = (about.st_mtime_ns, about.st_size) if about else None
-    return repr((data, config.model.family, config.score.hops, config.tokeniser.laplacian, stamp))
-
-
-@dataclass(frozen=True)
-class _Asked:
-    text: str
-    config: MoleculesApp = field(compare=False)
-
-
-@functools.lru_cache(maxsize=2)
-def _read(asked: _Asked) -> MoleculeData:
-    return build_data(asked.config, load_molecules(asked.config.data))
+def make_data(config: MoleculesApp, molecules: Labelled) -> MoleculeData:
+    """The data of an app from what was read; see `read_data`."""
+    return build_data(config, clean_and_split(molecules, config.data))
 
 
 def other_data(
-    config: MoleculesApp, path: str | Path | None, kind: str, names: Sequence[str], kinds: np.ndarray, scaling: Scaling
+    config: MoleculesApp,
+    path: str | Path | None,
+    kind: str,
+    names: Sequence[str],
+    kinds: np.ndarray,
+    scaling: TargetScaling,
 ) -> MoleculeData:
     """The data of a finished run, its own (None) or those of a file or folder, whose molecules are all "test" then.
 
@@ -117,9 +122,9 @@ def other_data(
     kinds                  int16 [kinds + 1, Fb] of bonds, as the run was trained with
     """
     if path is None:
-        return build_data(config, load_molecules(config.data), kinds, scaling)
+        return build_data(config, clean_and_split(read_molecules(config.data), config.data), kinds, scaling)
     data = _elsewhere(config.data, Path(path), kind, names)
-    molecules = load_unsplit(data)
+    molecules = clean(read_molecules(data), data)
     whole = replace(molecules, split=np.full(len(molecules), "test", dtype=object))
     return build_data(config.model_copy(update={"data": data}), whole, kinds, scaling)
 
@@ -129,7 +134,7 @@ def _elsewhere(data: DataConfig, path: Path, kind: str, names: Sequence[str]) ->
     if path.is_dir():
         return data.model_copy(update={"root": str(path), "path": None})
     changes: dict[str, Any] = {
-        "name": "file",
+        "source": "file",
         "path": str(path),
         "root": None,
         "task": kind,
@@ -138,13 +143,13 @@ def _elsewhere(data: DataConfig, path: Path, kind: str, names: Sequence[str]) ->
     }
     if kind == "multiclass":
         changes |= {"classes": tuple(names)}
-    elif data.name != "file" or data.targets is None:
+    elif data.source != "file" or data.targets is None:
         changes |= {"targets": tuple(names)}
     return data.model_copy(update=changes)
 
 
 def build_data(
-    config: MoleculesApp, molecules: Labelled, kinds: np.ndarray | None = None, scaling: Scaling | None = None
+    config: MoleculesApp, molecules: Labelled, kinds: np.ndarray | None = None, scaling: TargetScaling | None = None
 ) -> MoleculeData:
     """Graphs of the molecules that are in a split. Raises UserError where none is left to train on."""
     drawn = np.flatnonzero(np.asarray(molecules.split) != "")
@@ -165,16 +170,16 @@ def build_data(
     return MoleculeData(config, molecules, found.store, rows, [*molecules.skipped, *left_out], scaling)
 
 
-def _scaling(data: DataConfig, molecules: Labelled, train: np.ndarray) -> Scaling:
+def _scaling(data: DataConfig, molecules: Labelled, train: np.ndarray) -> TargetScaling:
     targets = molecules.targets.shape[1]
     if molecules.task != "regression" or data.scale == "none":
-        return Scaling.none(targets)
-    fitted = Scaling.fitted(torch.from_numpy(molecules.targets[train]))
+        return TargetScaling.identity(targets)
+    fitted = TargetScaling.fit(molecules.targets[train])
     mean, std = data.target_mean or fitted.mean, data.target_std or fitted.std
     for key, values in (("target_mean", mean), ("target_std", std)):
         if len(values) != targets:
             raise UserError(f"data.{key} holds {len(values)} numbers and there are {targets} targets")
-    return Scaling(tuple(mean), tuple(std))
+    return TargetScaling(tuple(mean), tuple(std))
 
 
 def describe_data(data: MoleculeData) -> list[str]:

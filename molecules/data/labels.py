@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
+from isoform.core.data.missing import MISSING
+from isoform.core.data.numbers import Numbers
 from isoform.core.errors import UserError
 from isoform.molecules.config import DataConfig
-from isoform.molecules.data.columns import MISSING, Numbers, boolean_of, numbers_of, shown
-from isoform.molecules.data.tables import Rows
+from isoform.molecules.data.columns import boolean_of, shown
+from isoform.molecules.data.tables import MoleculeTable
 
 MOST_CLASSES = 1000
 
@@ -24,7 +27,7 @@ class Labels(NamedTuple):
     classes: tuple[str, ...]
 
 
-def read_labels(rows: Rows, names: Sequence[str], data: DataConfig, comma: bool) -> Labels:
+def read_labels(rows: MoleculeTable, names: Sequence[str], data: DataConfig) -> Labels:
     """The targets `names` of a table as numbers, by data.task; what "auto" chose is a finding of `rows`.
 
     auto: classes where the one target is text, binary where every label is 0 or 1 (or yes and no), else regression.
@@ -32,25 +35,38 @@ def read_labels(rows: Rows, names: Sequence[str], data: DataConfig, comma: bool)
     """
     if not names:
         return Labels(np.zeros((len(rows), 0)), "regression" if data.task == "auto" else data.task, data.classes or ())
-    columns: list[Numbers] = []
-    for name in names:
-        cells = rows.columns[name]
-        words = boolean_of(cells) if data.task in ("auto", "binary") else None
-        if words is not None:
-            rows.findings.append(f'"{name}" holds words such as yes and no; they count as 1 and 0')
-        columns.append(Numbers(words) if words is not None else numbers_of(cells, censored=data.censored, comma=comma))
+    columns = [_read_column(rows, name, data) for name in names]
     task = data.task if data.task != "auto" else _choose(rows, names, columns, data)
     if task == "multiclass":
         return _classes(rows, names, data)
     for name, column in zip(names, columns, strict=True):
         _name_odd_cells(rows, name, column, data)
-    targets = np.stack([column.values for column in columns], 1)
+    targets = np.stack([_values_of(column, data) for column in columns], 1)
     if task == "binary":
         _refuse_other_numbers(rows, names, targets)
     return Labels(targets, task, ())
 
 
-def _choose(rows: Rows, names: Sequence[str], columns: Sequence[Numbers], data: DataConfig) -> str:
+def _read_column(rows: MoleculeTable, name: str, data: DataConfig) -> Numbers:
+    """A target's numbers; words such as yes and no are 1 and 0."""
+    words = boolean_of(rows.cells(name)) if data.task in ("auto", "binary") else None
+    if words is not None:
+        rows.say(f'"{name}" holds words such as yes and no; they count as 1 and 0')
+        return Numbers(words)
+    found = rows.table.numbers(name)
+    return replace(found, unread=sorted([*found.unread, *found.infinite]))
+
+
+def _values_of(column: Numbers, data: DataConfig) -> np.ndarray:
+    """float64 [n]; a censored value is its bound, or missing."""
+    if data.censored == "value":
+        return column.values
+    values = column.values.copy()
+    values[[row for row, _ in column.censored]] = math.nan
+    return values
+
+
+def _choose(rows: MoleculeTable, names: Sequence[str], columns: Sequence[Numbers], data: DataConfig) -> str:
     if data.classes is not None or (len(names) == 1 and columns[0].unread and not columns[0].numeric):
         task, why = "multiclass", "data.classes is set" if data.classes is not None else f'"{names[0]}" holds text'
     else:
@@ -62,17 +78,17 @@ def _choose(rows: Rows, names: Sequence[str], columns: Sequence[Numbers], data: 
             task, why = "regression", "the labels are numbers"
             if len(names) == 1 and len(different) <= 10 and (different == np.round(different)).all():
                 why += f"; set data.task = multiclass if these {len(different)} whole numbers are classes"
-    rows.findings.append(f"data.task = auto: {task} ({why})")
+    rows.say(f"data.task = auto: {task} ({why})")
     return task
 
 
-def _classes(rows: Rows, names: Sequence[str], data: DataConfig) -> Labels:
+def _classes(rows: MoleculeTable, names: Sequence[str], data: DataConfig) -> Labels:
     if len(names) != 1:
         raise UserError(
             f"{rows.origin}: data.task = multiclass takes one target and there are {len(names)} "
             f"({', '.join(names[:8])}); name it with data.targets"
         )
-    cells = [_whole(cell) for cell in rows.columns[names[0]]]
+    cells = [_whole(cell) for cell in rows.cells(names[0])]
     found = {cell for cell in cells if cell.lower() not in MISSING}
     classes = tuple(data.classes) if data.classes is not None else tuple(_sorted(found))
     if len(classes) < 2 or len(classes) > MOST_CLASSES:
@@ -83,7 +99,7 @@ def _classes(rows: Rows, names: Sequence[str], data: DataConfig) -> Labels:
     place = {name: float(number) for number, name in enumerate(classes)}
     odd = [(row, cell) for row, cell in enumerate(cells) if cell not in place and cell.lower() not in MISSING]
     if odd:
-        rows.findings.append(f'"{names[0]}": {len(odd)} labels are none of the classes and count as missing: '
+        rows.say(f'"{names[0]}": {len(odd)} labels are none of the classes and count as missing: '
                              f"{shown(odd, rows.names)}")  # fmt: skip
     return Labels(np.array([[place.get(cell, math.nan)] for cell in cells]), "multiclass", classes)
 
@@ -100,21 +116,21 @@ def _sorted(names: set[str]) -> list[str]:
     return sorted(names)
 
 
-def _name_odd_cells(rows: Rows, name: str, column: Numbers, data: DataConfig) -> None:
-    if not np.isfinite(column.values).any() and not (column.censored and data.censored == "drop"):
+def _name_odd_cells(rows: MoleculeTable, name: str, column: Numbers, data: DataConfig) -> None:
+    if column.problem:
+        raise UserError(f'{rows.origin}: column "{name}": {column.problem}')
+    if not np.isfinite(column.values).any():
         example = f" (such as {shown(column.unread[:1], rows.names)})" if column.unread else ""
         raise UserError(f'{rows.origin}: column "{name}" holds no number{example}; choose others with data.targets')
     if column.censored:
         rule = "count as their bound" if data.censored == "value" else "count as missing (data.censored = drop)"
-        rows.findings.append(
-            f'"{name}": {len(column.censored)} censored values {rule}: {shown(column.censored, rows.names)}'
-        )
+        rows.say(f'"{name}": {len(column.censored)} censored values {rule}: {shown(column.censored, rows.names)}')
     if column.unread:
-        rows.findings.append(f'"{name}": {len(column.unread)} cells are no numbers and count as missing: '
+        rows.say(f'"{name}": {len(column.unread)} cells are no numbers and count as missing: '
                              f"{shown(column.unread, rows.names)}")  # fmt: skip
 
 
-def _refuse_other_numbers(rows: Rows, names: Sequence[str], targets: np.ndarray) -> None:
+def _refuse_other_numbers(rows: MoleculeTable, names: Sequence[str], targets: np.ndarray) -> None:
     odd = np.argwhere(np.isfinite(targets) & (targets != 0) & (targets != 1))
     if len(odd):
         row, column = odd[0]

@@ -1,8 +1,8 @@
-"""Any data set of torch-geometric by name: data.name = "pyg:ZINC", "pyg:MoleculeNet/ESOL", "pyg:TUDataset/MUTAG".
+"""Any data set of torch-geometric by name: data.source = "pyg:ZINC", "pyg:MoleculeNet/ESOL", "pyg:TUDataset/MUTAG".
 
 torch-geometric reads, and where it must makes, its own processed files below data.root. It unpickles them: a file there
-can run code, so take such folders from where you would take code. The safe readers are data.name = zinc12k, zinc-full,
-pcqm4mv2 and the csv's of MoleculeNet.
+can run code, so take such folders from where you would take code. The safe readers are data.source = zinc12k,
+zinc-full, pcqm4mv2 and the csv's of MoleculeNet.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PARTS = ("train", "val", "test")
 
 
 def read_pyg(data: DataConfig) -> Labelled:
-    """The data set behind data.name = "pyg:NAME" or "pyg:NAME/PART" (PART as its argument `name`, or subset).
+    """The data set behind data.source = "pyg:NAME" or "pyg:NAME/PART" (PART as its argument `name`, or subset).
 
     Labels are its `y`, called y, or y0, y1, ...; QM9's have their names and units. Data sets that carry SMILES are read
     as SMILES and featurised here; others as graphs, whose features must be categories. `split` is that of data sets
@@ -38,17 +38,17 @@ def read_pyg(data: DataConfig) -> Labelled:
     """
     for key in ("path", "smiles", "label"):
         if getattr(data, key) is not None:
-            raise UserError(f"data.{key} is set, but data.name = {data.name} is read by torch-geometric; unset it")
-    name, _, part = data.name.removeprefix("pyg:").partition("/")
+            raise UserError(f"data.{key} is set, but data.source = {data.source} is read by torch-geometric; unset it")
+    name, _, part = data.source.removeprefix("pyg:").partition("/")
     graphs: list[Any] = []
     splits: list[str] = []
     for split, dataset in _datasets(name, part, data):
-        with _explained(data.name):
+        with _explained(data.source):
             graphs += list(dataset)
         splits += [split] * (len(graphs) - len(splits))
     if len(graphs) < 2:
-        raise UserError(f"{data.name}: holds {len(graphs)} graph, and so no set of molecules")
-    where = data.name
+        raise UserError(f"{data.source}: holds {len(graphs)} graph, and so no set of molecules")
+    where = data.source
     labels, whole = _labels(graphs, where)
     names, units = _target_names(name, labels.shape[1])
     chosen = names if data.targets is None else [pick(one, names, where, "data.targets") for one in data.targets]
@@ -64,7 +64,7 @@ def read_pyg(data: DataConfig) -> Labelled:
         units=[units[names.index(one)] for one in chosen],
         split=np.array(splits, dtype=object) if any(splits) else None,
         graphs=None if written else pack_all(graphs, where),
-        origin=f"{data.name} (torch-geometric)",
+        origin=f"{data.source} (torch-geometric)",
         licence="unstated",
         findings=findings,
         task=task,
@@ -80,29 +80,29 @@ def _datasets(name: str, part: str, data: DataConfig) -> Iterator[tuple[str, Any
             import torch_geometric.datasets as known
             from torch_geometric.data import Dataset
     except ImportError:
-        raise UserError(f"{data.name}: needs torch-geometric; pip install torch-geometric") from None
+        raise UserError(f"{data.source}: needs torch-geometric; pip install torch-geometric") from None
     kinds = {key: value for key, value in vars(known).items() if inspect.isclass(value) and issubclass(value, Dataset)}
     if name not in kinds:
-        raise UserError(f"{data.name}: torch-geometric has no data set {name}{suggest(name, kinds)}")
+        raise UserError(f"{data.source}: torch-geometric has no data set {name}{suggest(name, kinds)}")
     kind = kinds[name]
     takes = inspect.signature(kind.__init__).parameters
     settings: dict[str, Any] = {}
     if "root" in takes:
         if data.root is None:
-            raise UserError(f"data.root is not set: give the folder of {data.name}'s files, --set data.root=FOLDER")
+            raise UserError(f"data.root is not set: give the folder of {data.source}'s files, --set data.root=FOLDER")
         settings["root"] = str(Path(data.root).expanduser())
     if part and part == "subset" and "subset" in takes:
         settings["subset"] = True
     elif part and "name" in takes:
         settings["name"] = part
     elif part:
-        raise UserError(f"{data.name}: {name} has no parts; use pyg:{name}")
+        raise UserError(f"{data.source}: {name} has no parts; use pyg:{name}")
     elif "name" in takes and takes["name"].default is inspect.Parameter.empty:
-        raise UserError(f"{data.name}: {name} has several parts; name one, such as pyg:{name}/PART")
+        raise UserError(f"{data.source}: {name} has several parts; name one, such as pyg:{name}/PART")
     if not data.download:
-        kind = _offline(kind, data.name)
+        kind = _offline(kind, data.source)
     for split in _PARTS if "split" in takes else ("",):
-        with _explained(data.name):
+        with _explained(data.source):
             yield split, kind(**settings, **({"split": split} if split else {}))
 
 
@@ -166,15 +166,15 @@ def _task(labels: np.ndarray, whole: bool, data: DataConfig) -> tuple[str, tuple
             task = "multiclass" if whole and labels.shape[1] == 1 else "regression"
         findings.append(f"data.task = auto: {task}")
     if task == "binary" and not np.isin(known, (0, 1)).all():
-        raise UserError(f"{data.name}: data.task = binary, but its labels are not 0 and 1 alone")
+        raise UserError(f"{data.source}: data.task = binary, but its labels are not 0 and 1 alone")
     if task != "multiclass":
         return task, (), findings
     if labels.shape[1] != 1 or len(known) != len(labels) or (known != np.round(known)).any() or known.min() < 0:
-        raise UserError(f"{data.name}: data.task = multiclass, but its labels are not one class number each")
+        raise UserError(f"{data.source}: data.task = multiclass, but its labels are not one class number each")
     count = int(known.max()) + 1
     classes = data.classes if data.classes is not None else tuple(str(number) for number in range(count))
     if len(classes) < count:
-        raise UserError(f"data.classes names {len(classes)} classes and {data.name} has {count}")
+        raise UserError(f"data.classes names {len(classes)} classes and {data.source} has {count}")
     return task, tuple(classes), findings
 
 

@@ -7,12 +7,11 @@ whose relaxed geometry is another molecule than the one meant ("uncharacterized"
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 
+from isoform.core.data.embedded import read_embedded
 from isoform.core.errors import UserError
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.columns import pick
@@ -58,7 +57,7 @@ def read_qm9(data: DataConfig) -> Labelled:
     """
     for key in ("path", "smiles", "label", "classes"):
         if getattr(data, key) is not None:
-            raise UserError(f'data.{key} is set, but data.name = "qm9" brings its own file; unset it')
+            raise UserError(f'data.{key} is set, but data.source = "qm9" brings its own file; unset it')
     if data.split == "given":
         raise UserError("data.split = given: QM9 comes without splits; use random, scaffold or cluster")
     if data.task not in ("auto", "regression"):
@@ -83,21 +82,8 @@ def read_qm9(data: DataConfig) -> Labelled:
 
 def _files() -> Iterator[bytes]:
     """One file after the other, 80 MB each."""
-    try:
-        distribution = importlib.metadata.distribution("qm9pack")
-    except importlib.metadata.PackageNotFoundError:
-        raise UserError(
-            f"QM9 comes inside the package qm9pack, which is not installed: pip install qm9pack=={VERSION}"
-        ) from None
     for name, digest in SHA256.items():
-        file = Path(str(distribution.locate_file(f"qm9pack/data/{name}")))
-        raw = file.read_bytes() if file.is_file() else b""
-        if hashlib.sha256(raw).hexdigest() != digest:
-            raise UserError(
-                f"{file}: is not the file of qm9pack {VERSION} (found {distribution.version}): "
-                f"pip install --force-reinstall qm9pack=={VERSION}"
-            )
-        yield raw
+        yield read_embedded("qm9pack", VERSION, f"qm9pack/data/{name}", digest, "QM9 comes")
 
 
 def _read(files: Iterable[bytes]) -> tuple[list[str], list[str], np.ndarray, np.ndarray]:

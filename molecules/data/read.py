@@ -1,4 +1,4 @@
-"""data.name -> molecules with their labels, as a source gives them; and structures alone, for predicting."""
+"""data.source -> molecules with their labels, as a source gives them; and structures alone, for predicting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 from isoform.core.errors import UserError
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.columns import (
-    decimal_comma,
     find_groups,
     find_smiles,
     find_split,
@@ -19,9 +18,9 @@ from isoform.molecules.data.columns import (
     find_weights,
     pick,
 )
-from isoform.molecules.data.labelled import Labelled
+from isoform.molecules.data.labelled import Labelled, take
 from isoform.molecules.data.labels import read_labels
-from isoform.molecules.data.tables import Rows, check_file, kind_of, read_rows
+from isoform.molecules.data.tables import MoleculeTable, read_bytes_of, read_cells
 
 
 class Structure(NamedTuple):
@@ -34,26 +33,26 @@ class Structure(NamedTuple):
 
 
 def read_molecules(data: DataConfig) -> Labelled:
-    """Reads what data.name says; rows whose text can't be understood are in `skipped`. See prepare.load_molecules.
+    """Reads what data.source says; rows whose text can't be understood are in `skipped`. See clean.py.
 
     Whether a SMILES is a molecule is found out later, by standardising or featurising. Raises UserError, one sentence,
     for a missing file (with its source) and for settings that don't fit.
     """
-    if data.name == "file":
+    if data.source == "file":
         if data.path is None:
             raise UserError(
                 "data.path is not set: give a file of molecules (.csv .smi .sdf .parquet), --set data.path=FILE"
             )
         return read_file(data.path, data)
-    if data.name == "qm9":
+    if data.source == "qm9":
         from isoform.molecules.data.qm9 import read_qm9
 
         return read_qm9(data)
-    if data.name.startswith("pyg:"):
+    if data.source.startswith("pyg:"):
         from isoform.molecules.data.pyg import read_pyg
 
         return read_pyg(data)
-    if data.name in ("zinc12k", "zinc-full"):
+    if data.source in ("zinc12k", "zinc-full"):
         from isoform.molecules.data.zinc import read_zinc
 
         return read_zinc(data)
@@ -63,63 +62,62 @@ def read_molecules(data: DataConfig) -> Labelled:
 
 
 def read_file(path: str | Path, data: DataConfig) -> Labelled:
-    """The molecules of a .csv, .tsv, .txt, .smi, .sdf (each also .gz) or .parquet with the labels data.targets.
+    """The molecules of a .csv, .tsv, .txt, .smi, .sdf (each also .gz), .parquet or .xlsx with the labels data.targets.
 
     Column of SMILES, targets and task are found where they aren't set; what was found is in `findings`. With
     data.targets = () no labels are read. Raises UserError as `read_molecules`.
     """
-    return labelled(file_rows(path), data)
+    return read_labelled(file_rows(path, data.missing), data)
 
 
-def file_rows(path: str | Path) -> Rows:
+def file_rows(path: str | Path, missing: Sequence[str | float] = ()) -> MoleculeTable:
     """The cells of any file of molecules. Raises UserError."""
-    path = check_file(path)
-    if kind_of(path) == "sdf":
+    raw, kind = read_bytes_of(path)
+    if kind == "sdf":
         from isoform.molecules.data.sdf import read_sdf
 
-        return read_sdf(path)
-    return read_rows(path)
+        return read_sdf(raw, missing)
+    return read_cells(raw, kind, missing)
 
 
-def labelled(rows: Rows, data: DataConfig, licence: str = "the data owner's") -> Labelled:
+def read_labelled(rows: MoleculeTable, data: DataConfig, licence: str = "the data owner's") -> Labelled:
     """A table understood: see `read_file`."""
     good = np.array([row for row in range(len(rows)) if row not in rows.errors], np.int64)
     if not len(good):
         example = f" ({rows.names[0]}: {rows.errors[0]})" if len(rows) else ""
         raise UserError(f"{rows.origin}: holds no molecule that can be read{example}")
     smiles = find_smiles(rows, data)
-    comma = decimal_comma(list(rows.columns.values()))
     names = _names(rows, data)
-    targets = find_targets(rows, data, smiles, comma)
-    found = read_labels(rows, targets, data, comma)
-    split, groups, weight = find_split(rows, data), find_groups(rows, data), find_weights(rows, data, comma)
-    cells = rows.columns[smiles]
-    return Labelled(
-        smiles=[cells[row] for row in good],
-        names=[names[row] for row in good],
-        targets=found.targets[good],
+    targets = find_targets(rows, data, smiles)
+    labels = read_labels(rows, targets, data)
+    split, groups, weight = find_split(rows, data), find_groups(rows, data), find_weights(rows, data)
+    whole = Labelled(
+        smiles=rows.cells(smiles),
+        names=names,
+        targets=labels.targets,
         target_names=targets,
-        units=[""] * len(targets),
-        split=None if split is None else split[good],
-        groups=None if groups is None else [groups[row] for row in good],
-        weight=None if weight is None else weight[good],
-        blocks=None if rows.blocks is None else [rows.blocks[row] for row in good],
-        origin=Path(rows.origin).name,
+        units=[rows.table.units.get(name, "") for name in targets],
+        split=split,
+        groups=groups,
+        weight=weight,
+        blocks=rows.blocks,
+        origin=rows.table.name,
         licence=licence,
-        sha256=rows.sha256,
+        sha256=rows.table.sha256,
         skipped=[(names[row], why) for row, why in rows.errors.items()],
-        findings=list(rows.findings),
-        task=found.task,
-        classes=found.classes,
+        findings=rows.findings([*targets, *([data.weight] if data.weight else [])]),
+        task=labels.task,
+        classes=labels.classes,
     )
+    return take(whole, good)
 
 
-def _names(rows: Rows, data: DataConfig) -> list[str]:
+def _names(rows: MoleculeTable, data: DataConfig) -> list[str]:
     """data.label's cells where it is set, else where each row stands in the file."""
     if data.label is None:
         return rows.names
-    column = pick(data.label, list(rows.columns), rows.origin, "data.label")
-    return [cell or name for cell, name in zip(rows.columns[column], rows.names, strict=True)]
+    column = pick(data.label, rows.columns, rows.origin, "data.label")
+    return [cell or name for cell, name in zip(rows.cells(column), rows.names, strict=True)]
 
 
 def read_structures(path: str | Path, smiles: str | None = None, label: str | None = None) -> list[Structure]:
@@ -130,7 +128,7 @@ def read_structures(path: str | Path, smiles: str | None = None, label: str | No
     """
     rows = file_rows(path)
     data = DataConfig(smiles=smiles, label=label)
-    column = rows.columns[find_smiles(rows, data)]
+    column = rows.cells(find_smiles(rows, data))
     names = _names(rows, data)
     blocks: Sequence[str | None] = rows.blocks or [None] * len(rows)
     return [

@@ -6,31 +6,34 @@ The text is cut into records here, so that one bad record costs itself alone, an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from isoform.core.data.read import read_table
+from isoform.core.data.table import Table
+from isoform.core.data.text import LIMITS, Raw, decode, lines_of
 from isoform.core.errors import UserError
 from isoform.molecules.data.parsing import MOST_BLOCK, canonical, parse_block
-from isoform.molecules.data.tables import MOST_CELLS, Rows, open_text, read_rows
+from isoform.molecules.data.tables import MoleculeTable
 
 _ITEM = re.compile(r"^>.*?<(?P<name>[^>]*)>")
 _END = "M  END"
 SMILES, TITLE = "SMILES", "title"  # the columns that every SD file gets
 
 
-def read_sdf(path: Path) -> Rows:
+def read_sdf(raw: Raw, missing: Sequence[str | float] = ()) -> MoleculeTable:
     """The records of a .sdf (or a .mol, which is one) as rows: data items as columns, SMILES from the blocks.
 
     Names are the titles (the blocks' first lines) where every record has its own, else "record 7". A csv called
     FILE.sdf.csv beside it gives more columns, where it has as many rows. Raises UserError where the file is no text.
     """
-    with open_text(path) as (text, digest, told):
-        rows = _collect(_records(text), str(path))
-    rows.sha256 = digest
-    rows.findings[:0] = [told] if told else []
+    text, findings = decode(raw)
+    rows = _collect(_records(lines_of(text)), raw)
+    rows.table.said = findings
+    rows.table.missing = frozenset(word.lower() if isinstance(word, str) else float(word) for word in missing)
     if not len(rows):
-        raise UserError(f"{path}: holds no molecules; the records of an SD file end in a line $$$$")
-    _join_table(rows, path)
+        raise UserError(f"{raw.origin}: holds no molecules; the records of an SD file end in a line $$$$")
+    _join_table(rows)
     return rows
 
 
@@ -54,36 +57,38 @@ def _records(text: Iterable[str]) -> Iterator[tuple[str, list[str], bool]]:
         yield "\n".join(block) + "\n", items, size > MOST_BLOCK
 
 
-def _collect(records: Iterable[tuple[str, list[str], bool]], origin: str) -> Rows:
-    rows = Rows(origin, {}, [], blocks=[], smiles=SMILES)
+def _collect(records: Iterable[tuple[str, list[str], bool]], raw: Raw) -> MoleculeTable:
+    blocks: list[str] = []
+    names: list[str] = []
+    errors: dict[int, str] = {}
     smiles: list[str] = []
     titles: list[str] = []
     columns: dict[str, list[str]] = {}
-    assert rows.blocks is not None
     for number, (block, lines, cut) in enumerate(records):
         mol = f"is longer than {MOST_BLOCK:,} characters" if cut else parse_block(block)
         if isinstance(mol, str):
-            rows.errors[number] = mol
+            errors[number] = mol
         smiles.append("" if isinstance(mol, str) else canonical(mol))
-        rows.blocks.append(block)
+        blocks.append(block)
         titles.append(block.partition("\n")[0].strip())
-        rows.names.append(f"record {number + 1}")
+        names.append(f"record {number + 1}")
         for name, value in _items(lines):
             column = columns.setdefault(name, [])
             column += [""] * (number - len(column))
             if len(column) == number:  # of an item that comes twice, the first counts
                 column.append(value)
-        if len(columns) * (number + 1) > MOST_CELLS:
-            raise UserError(f"{origin}: has more than {MOST_CELLS:,} data items; split the file")
+        if len(columns) * (number + 1) > LIMITS.cells:
+            raise UserError(f"{raw.origin}: has more than {LIMITS.cells:,} data items; split the file")
     for column in columns.values():
         column += [""] * (len(titles) - len(column))
     own = [name for name in columns if name in (SMILES, TITLE)]
     for name in own:  # the blocks say it better
         columns[f"{name} (item)"] = columns.pop(name)
     if all(titles) and len(set(titles)) == len(titles):
-        rows.names = list(titles)
-    rows.columns = {SMILES: smiles, TITLE: titles} | columns
-    return rows
+        names = list(titles)
+    every = {SMILES: smiles, TITLE: titles, **columns}
+    table = Table(raw.origin, raw.name, "sdf", dict(every), range(1, len(smiles) + 1), sha256=raw.sha256)
+    return MoleculeTable(table, names, errors, blocks, SMILES)
 
 
 def _items(lines: list[str]) -> Iterator[tuple[str, str]]:
@@ -100,18 +105,17 @@ def _items(lines: list[str]) -> Iterator[tuple[str, str]]:
             value.append(line.strip())
 
 
-def _join_table(rows: Rows, path: Path) -> None:
+def _join_table(rows: MoleculeTable) -> None:
     """Columns of FILE.sdf.csv, row for row; a finding where the counts differ, since no row names its record."""
-    beside = path.with_name(f"{path.name}.csv")
+    beside = Path(f"{rows.origin}.csv")
     if not beside.is_file():
         return
-    table = read_rows(beside)
+    table = read_table(beside)
     if len(table) != len(rows):
-        rows.findings.append(
+        rows.say(
             f"{beside.name} beside it is left alone: its {len(table)} rows can't be matched with {len(rows)} records"
         )
         return
-    taken = [name for name in table.columns if name in rows.columns]
-    rows.columns |= {name: cells for name, cells in table.columns.items() if name not in taken}
-    new = [name for name in table.columns if name not in taken]
-    rows.findings.append(f"{beside.name} beside it gives the columns {', '.join(new)}")
+    new = [name for name in table.names if name not in rows.columns]
+    rows.table.columns |= {name: table.cells(name) for name in new}
+    rows.say(f"{beside.name} beside it gives the columns {', '.join(new)}")

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from isoform.core.data.splits import (
+    SPLITS,
+    Rows,
+    draw_units,
+    fill_splits,
+    join_groups,
+    number_texts,
+    split_by_size,
+    units_of,
+)
 from isoform.core.errors import UserError
 from isoform.molecules.config import DataConfig
-from isoform.molecules.data.columns import SPLITS
 from isoform.molecules.data.labelled import Labelled
-
-Rows = dict[str, np.ndarray]
 
 
 def split_rows(molecules: Labelled, data: DataConfig) -> Rows:
@@ -41,11 +48,11 @@ def split_rows(molecules: Labelled, data: DataConfig) -> Rows:
 
         own = None if molecules.groups is None else [molecules.groups[row] for row in rows.tolist()]
         if data.split == "scaffold":
-            found = _by_size(_together(scaffold_groups(smiles), own), data)
+            found = split_by_size(join_groups(scaffold_groups(smiles), own), data.val_fraction, data.test_fraction)
         else:
-            groups = _together(cluster_groups(smiles), own)
+            groups = join_groups(cluster_groups(smiles), own)
             order = rng.permutation(groups.max(initial=-1) + 1)
-            found = _fill([np.flatnonzero(groups == group) for group in order], _wanted(len(rows), data))
+            found = fill_splits([np.flatnonzero(groups == group) for group in order], _wanted(len(rows), data))
         found = {split: rows[part] for split, part in found.items()}
     found = {split: np.sort(found[split]) for split in SPLITS if len(found[split])}
     for split in ("train", "val"):
@@ -96,17 +103,9 @@ def _random(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> 
     if data.counts is not None:
         train, val, test = _counts(data, len(molecules))
         shuffled = [units[i] for i in rng.permutation(len(units))]
-        return _fill(shuffled, {"test": test, "val": val}, train)
-    found: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
-    for members in _strata(molecules, units):
-        shuffled = [units[members[i]] for i in rng.permutation(len(members))]
-        n = sum(map(len, shuffled))
-        wanted = {split: n * fraction for split, fraction in (("test", data.test_fraction), ("val", data.val_fraction))}
-        # A rare class of at least 3 molecules is in every split.
-        counts = {split: max(round(rows), 1) if n >= 3 and rows > 0 else round(rows) for split, rows in wanted.items()}
-        for split, rows in _fill(shuffled, counts).items():
-            found[split].append(rows)
-    return {split: np.concatenate(parts) if parts else np.zeros(0, np.int64) for split, parts in found.items()}
+        return fill_splits(shuffled, {"test": test, "val": val}, train)
+    fractions = {"test": data.test_fraction, "val": data.val_fraction}
+    return draw_units(units, _strata(molecules, units), fractions, rng)
 
 
 def _units(molecules: Labelled) -> list[np.ndarray]:
@@ -114,31 +113,7 @@ def _units(molecules: Labelled) -> list[np.ndarray]:
     if molecules.graphs is not None:
         return list(np.arange(len(molecules))[:, None])
     texts = molecules.keys if molecules.keys is not None else molecules.smiles
-    unit = _together(_numbered(texts), molecules.groups)
-    order = np.argsort(unit, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(unit[order])) + 1) if len(order) else []
-
-
-def _numbered(texts: Sequence[object]) -> np.ndarray:
-    """int64 [n]: what is equal has equal numbers, by first appearance."""
-    known: dict[object, int] = {}
-    return np.array([known.setdefault(text, len(known)) for text in texts], np.int64)
-
-
-def _together(parts: np.ndarray, groups: Sequence[str] | None) -> np.ndarray:
-    """The parts [n] joined wherever two of them have a row of the same group; "" is no group."""
-    if groups is None:
-        return parts
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    rows = np.flatnonzero([group != "" for group in groups])
-    group = _numbered([groups[row] for row in rows.tolist()])
-    size = int(parts.max(initial=-1)) + 1
-    nodes = size + int(group.max(initial=-1)) + 1
-    links = coo_matrix((np.ones(len(rows)), (parts[rows], size + group)), shape=(nodes, nodes))
-    joined = connected_components(links, directed=False)[1][parts]
-    return _numbered(joined.tolist())
+    return units_of(join_groups(number_texts(texts), molecules.groups))
 
 
 def _strata(molecules: Labelled, units: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -147,41 +122,6 @@ def _strata(molecules: Labelled, units: Sequence[np.ndarray]) -> list[np.ndarray
         return [np.arange(len(units))]
     label = np.nan_to_num(molecules.targets[[unit[0] for unit in units], 0], nan=-1)
     return [np.flatnonzero(label == value) for value in np.unique(label)]
-
-
-def _fill(units: Sequence[np.ndarray], wanted: Mapping[str, float], most_train: int | None = None) -> Rows:
-    """Units one after the other to the first split of `wanted` with room for all of one, else to train.
-
-    most_train   more than that many rows of train are in no split
-    """
-    found: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
-    room = dict(wanted) | {"train": np.inf if most_train is None else most_train}
-    for unit in units:
-        split = next((split for split in room if len(unit) <= room[split]), None)
-        if split is not None:
-            found[split].append(unit)
-            room[split] -= len(unit)
-    return {split: np.concatenate(parts) if parts else np.zeros(0, np.int64) for split, parts in found.items()}
-
-
-def _by_size(groups: np.ndarray, data: DataConfig) -> Rows:
-    """MoleculeNet's rule. Of frameworks with as many molecules, the one that begins later in the file comes first."""
-    n = len(groups)
-    order = np.argsort(groups, kind="stable")
-    members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if n else []
-    members.sort(key=lambda rows: (len(rows), rows[0]), reverse=True)
-    last_train = n * (1 - data.val_fraction - data.test_fraction) + 1e-9
-    last_val = n * (1 - data.test_fraction) + 1e-9
-    found: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
-    size = dict.fromkeys(SPLITS, 0)
-    for rows in members:
-        if size["train"] + len(rows) <= last_train:
-            split = "train"
-        else:
-            split = "val" if size["train"] + size["val"] + len(rows) <= last_val else "test"
-        found[split].append(rows)
-        size[split] += len(rows)
-    return {split: np.concatenate(parts) if parts else np.zeros(0, np.int64) for split, parts in found.items()}
 
 
 def _given(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> Rows:
@@ -193,7 +133,7 @@ def _given(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> R
         # Rows of one molecule stay together here too.
         units = [rows for unit in _units(molecules) if len(rows := unit[open_[unit]])]
         shuffled = [units[i] for i in rng.permutation(len(units))]
-        drawn = _fill(shuffled, {"val": round(len(found["train"]) * data.val_fraction)})
+        drawn = fill_splits(shuffled, {"val": round(len(found["train"]) * data.val_fraction)})
         found |= {"train": drawn["train"], "val": drawn["val"]}
     if data.counts is not None:
         for split, count in zip(SPLITS, _counts(data, len(molecules)), strict=True):

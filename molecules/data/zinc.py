@@ -3,7 +3,7 @@
 Its files are pickles, and a pickle can name any function to call. Two ways of reading them are safe, and these are the
 only ones taken here, both by core's reader, which runs nothing: torch-geometric's processed tensors, and the published
 pickles, of which it is told to know lists, dictionaries, numbers and the bytes of tensors, and to refuse other names.
-torch-geometric's own reader (data.name = "pyg:ZINC") unpickles freely.
+torch-geometric's own reader (data.source = "pyg:ZINC") unpickles freely.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _DTYPES = {
 
 
 def read_zinc(data: DataConfig) -> Labelled:
-    """ZINC-12k (data.name = "zinc12k") or all of it ("zinc-full"), with its own split (data.split = given).
+    """ZINC-12k (data.source = "zinc12k") or all of it ("zinc-full"), with its own split (data.split = given).
 
     An atom has one feature (its type, of 28), and a bond one (its type), as in torch-geometric.
     The processed files are read where they are there, which takes seconds; the pickles of all molecules take about a
@@ -55,7 +55,7 @@ def read_zinc(data: DataConfig) -> Labelled:
     """
     for key in ("smiles", "label", "classes"):
         if getattr(data, key) is not None:
-            raise UserError(f'data.{key} is set, but data.name = "{data.name}" knows its columns; unset it')
+            raise UserError(f'data.{key} is set, but data.source = "{data.source}" knows its columns; unset it')
     if data.task not in ("auto", "regression"):
         raise UserError(f"data.task = {data.task}: the target of ZINC is a number; use regression")
     if any(name != TARGET for name in data.targets or ()):
@@ -64,7 +64,7 @@ def read_zinc(data: DataConfig) -> Labelled:
     if where is None:
         raise UserError(f"data.root is not set: give the folder of {_ABOUT}, --set data.root=FOLDER")
     root = Path(where).expanduser()
-    subset = data.name == "zinc12k"
+    subset = data.source == "zinc12k"
     processed = root / ("subset" if subset else "full") / "processed"
     files = [processed / f"{part}.pt" for part in _PARTS]
     if all(file.is_file() for file in files):
@@ -74,9 +74,9 @@ def read_zinc(data: DataConfig) -> Labelled:
     graphs = concatenate([graphs for graphs, _ in parts])
     counts = tuple(len(values) for _, values in parts)
     findings = []
-    if counts != COUNTS[data.name]:
-        known = ", ".join(map(str, COUNTS[data.name]))
-        findings.append(f"train, val and test are {', '.join(map(str, counts))} where {data.name} has {known}")
+    if counts != COUNTS[data.source]:
+        known = ", ".join(map(str, COUNTS[data.source]))
+        findings.append(f"train, val and test are {', '.join(map(str, counts))} where {data.source} has {known}")
     return Labelled(
         smiles=[""] * len(graphs),
         names=[f"{part} {row}" for part, count in zip(_PARTS, counts, strict=True) for row in range(count)],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -18,6 +17,7 @@ from isoform.molecules.config import MoleculesApp
 from isoform.molecules.graphormer.layout import LAYOUTS, layout_of
 from isoform.molecules.graphormer.model import TRUNK
 from isoform.molecules.graphormer.official import ACTIVATIONS, official_config
+from isoform.molecules.state import MoleculesState
 
 # What an official trunk may have otherwise than another.
 FREE = ("dim", "depth", "heads", "mlp_dim", "qkv_bias")
@@ -50,7 +50,7 @@ def unsupported_by_official(config: MoleculesApp) -> list[str]:
 def export_official(
     config: MoleculesApp,
     weights: Mapping[str, Tensor],
-    state: Mapping[str, Any] | None = None,
+    state: MoleculesState | None = None,
     layout: str | None = None,
 ) -> dict[str, Tensor]:
     """The weights under official names: those of `layout`, else of the code base that they came from, else fairseq's.
@@ -60,8 +60,8 @@ def export_official(
     model that the official code can't build.
     """
     refuse_unsupported(unsupported_by_official(config))
-    source = dict((state or {}).get("source") or {})
-    kind = layout or str(source.get("layout") or "fairseq")
+    source = state.source if state is not None else None
+    kind = layout or (source.layout if source else "fairseq")
     if kind not in LAYOUTS:
         raise UserError(f"there is no layout {kind!r} of Graphormer; there are {', '.join(LAYOUTS)}")
     own, dim = dict(weights), config.backbone.dim
@@ -71,20 +71,20 @@ def export_official(
         own = {**spare, **own}
     if kind == "transformers":
         own = {name: tensor for name, tensor in own.items() if not name.startswith("spare.pooler.")}
-    elif source.get("layout", "transformers") == "transformers":  # a fairseq file has always had one
+    elif source is None or source.layout == "transformers":  # a fairseq file has always had one
         own = {"spare.pooler.weight": like.new_zeros(dim, dim), "spare.pooler.bias": like.new_zeros(dim), **own}
     return layout_of(config, kind).write(own)
 
 
 def write_transformers(
-    folder: str | Path, config: MoleculesApp, weights: Mapping[str, Tensor], state: Mapping[str, Any] | None = None
+    folder: str | Path, config: MoleculesApp, weights: Mapping[str, Tensor], state: MoleculesState | None = None
 ) -> None:
     """config.json and model.safetensors, as GraphormerForGraphClassification.from_pretrained reads them.
 
     Raises UserError as `export_official`.
     """
     official = export_official(config, weights, state, "transformers")
-    original = dict((state or {}).get("source") or {}).get("config")
+    original = state.source.config if state is not None and state.source else None
     made = Path(folder)
     made.mkdir(parents=True, exist_ok=True)
     text = json.dumps(official_config(config, original), indent=2, sort_keys=True) + "\n"
@@ -93,9 +93,9 @@ def write_transformers(
 
 
 def write_fairseq(
-    path: str | Path, config: MoleculesApp, weights: Mapping[str, Tensor], state: Mapping[str, Any] | None = None
+    path: str | Path, config: MoleculesApp, weights: Mapping[str, Tensor], state: MoleculesState | None = None
 ) -> None:
     """{"model": state dict}, as microsoft/Graphormer loads its pretrained models; raises as `export_official`."""
-    kind = dict((state or {}).get("source") or {}).get("layout")
+    kind = state.source.layout if state is not None and state.source else ""
     layout = kind if kind in ("fairseq", "fairseq-old") else "fairseq"
     torch.save({"model": export_official(config, weights, state, layout)}, path)

@@ -22,6 +22,7 @@ from isoform.molecules.graphormer.export_official import export_official
 from isoform.molecules.graphormer.layout import ENCODER, HEADS, LAYER, LAYOUTS, SPARE, layout_of, trunk_layout
 from isoform.molecules.graphormer.model import TRUNK, Graphormer
 from isoform.molecules.graphormer.official import graphormer_settings
+from isoform.molecules.state import MoleculesState, SourceState
 
 # What a file can't tell and a setting may choose, beside what changes nothing in evaluation.
 CHOSEN = {"backbone": {"channel"} | TRAINING_KEYS, "score": {"hops", "reach"}}
@@ -36,7 +37,7 @@ NOTES = {
 
 def import_checkpoint(
     source: str | Path | Source, layout: str | None = None, config: MoleculesApp | None = None
-) -> ImportedModel:
+) -> ImportedModel[MoleculesApp, MoleculesState]:
     """An official Graphormer, whole, in isoform's names, with the app config that rebuilds it.
 
     source   a checkpoint file, a folder with config.json, or hf:OWNER/NAME[@REVISION]
@@ -62,18 +63,15 @@ def import_checkpoint(
     with torch.device("meta"):
         own = Graphormer(app, outputs, spare).state_dict()
     loaded = layout_of(app, kind).read(found.state, own, where=found.name)
-    origin: dict[str, Any] = {"layout": kind, "spare": spare}
-    if found.config:
-        origin["config"] = found.config
-    portable: dict[str, Any] = {"source": origin}
-    if app.data.task != "auto":
-        portable["kind"] = app.data.task
     names = app.data.classes if app.data.task == "multiclass" else app.data.targets
-    if names:
-        if len(names) != outputs:
-            raise UserError(f"{found.name}: has {outputs} outputs, and {len(names)} names are set for them")
-        portable["names"] = list(names)
-    return ImportedModel(app, loaded.weights, portable, kind, (*notes, *loaded.notes), found.licence)
+    if names and len(names) != outputs:
+        raise UserError(f"{found.name}: has {outputs} outputs, and {len(names)} names are set for them")
+    state = MoleculesState(
+        kind=None if app.data.task == "auto" else app.data.task,
+        names=names or None,
+        source=SourceState.model_validate({"layout": kind, "spare": spare, "config": found.config or None}),
+    )
+    return ImportedModel(app, loaded.weights, state, kind, (*notes, *loaded.notes), found.licence)
 
 
 def recognise(source: Source) -> str | None:

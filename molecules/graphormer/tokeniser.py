@@ -40,14 +40,15 @@ class GraphormerTokeniser(nn.Module):
         [K, Fb]; what they are stands in score.py.
         """
         x_BND, valid = self.atoms(batch), valid_of(batch)
-        n_batch, n = x_BND.shape[:2]
+        n_batch, n, _ = x_BND.shape
         index = torch.arange(n, device=x_BND.device).expand(n_batch, n)
         if self.graph_token is not None:
             x_BND = torch.cat([self.graph_token.expand(n_batch, 1, -1), x_BND], dim=1)
             valid = torch.cat([valid.new_ones(n_batch, 1), valid], dim=1)
             index = torch.cat([index.new_full((n_batch, 1), -1), index], dim=1)
         x_BND = self.dropout(self.norm(x_BND))
-        return Tokens(x_BND, valid, pair=pair_of(batch, index), prefix=int(self.graph_token is not None))
+        prefix = 0 if self.graph_token is None else 1
+        return Tokens(x_BND, valid, pair=pair_of(batch, index), prefix=prefix)
 
 
 def pair_of(batch: Batch, index: Tensor) -> Pair:

@@ -27,8 +27,8 @@ def graphormer(case: Case, tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     save_file(case.weights, file)
     found = import_checkpoint(file, None, graphormer_settings(of_model(case)))
-    assert_same_bits(export_official(found.config, found.weights, found.portable), case.weights)
-    model = build_model(found.config, spare=found.portable["source"]["spare"])
+    assert_same_bits(export_official(found.config, found.weights, found.state), case.weights)
+    model = build_model(found.config, spare=found.state.spare)
     model.load_state_dict(dict(found.weights))
     model.eval()
 
@@ -51,7 +51,7 @@ def graphormer(case: Case, tmp_path: Path) -> None:
         output["loss"].backward()
         known = {name: p.grad for name, p in model.named_parameters()}
         grads = {name: known.get(name, torch.zeros_like(t)) for name, t in model.state_dict().items()}
-        grad = export_official(found.config, grads, found.portable)
+        grad = export_official(found.config, grads, found.state)
     case.compare(output=output, grad=grad)
 
 

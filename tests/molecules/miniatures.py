@@ -11,7 +11,10 @@ import torch
 
 from isoform.core.errors import UserError
 from isoform.molecules.config import DataConfig
+from isoform.molecules.data.clean import clean_and_split
+from isoform.molecules.data.labelled import Labelled
 from isoform.molecules.data.parsing import parse_smiles
+from isoform.molecules.data.read import read_molecules
 
 # Twenty different molecules; the last three share a framework with the tenth.
 SMILES = (
@@ -33,6 +36,11 @@ def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
     raw = text.encode(encoding)
     path.write_bytes(gzip.compress(raw) if path.suffix == ".gz" else raw)
     return path
+
+
+def load_molecules(settings: DataConfig) -> Labelled:
+    """Read, cleaned and split."""
+    return clean_and_split(read_molecules(settings), settings)
 
 
 def refusal(call, *args) -> str:

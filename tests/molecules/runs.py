@@ -9,6 +9,7 @@ from typing import Any
 from isoform.core.engine.train import train
 from isoform.core.runs.folder import RunFolder
 from isoform.molecules.config import MoleculesApp
+from isoform.molecules.prepare import prepare
 from isoform.molecules.task import MoleculesTask
 
 from .batches import QM9
@@ -58,8 +59,14 @@ class Plain(MoleculesTask):
         return []
 
 
+def task_of(config: MoleculesApp, kind: type[MoleculesTask] = Plain) -> MoleculesTask:
+    """The task of an app on its data."""
+    prepared = prepare(config)
+    return kind(prepared.config, prepared.data)
+
+
 def trained(folder: Path, task: str = "regression", **tables: Any) -> Path:
     """The folder of a run on `table`, which lies beside it as molecules.csv."""
     path = table(folder / "molecules.csv", task)
-    train(Plain(app(path, **tables)), RunFolder(folder / "run"), progress=False, say=lambda line: None)
+    train(task_of(app(path, **tables)), RunFolder(folder / "run"), progress=False, say=lambda line: None)
     return folder / "run"

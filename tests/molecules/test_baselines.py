@@ -10,9 +10,8 @@ import pytest
 
 from isoform.molecules import baselines as B
 from isoform.molecules.config import MoleculesApp
-from isoform.molecules.data.dataset import build_data
-from isoform.molecules.data.prepare import load_molecules
-from isoform.molecules.metrics import score
+from isoform.molecules.data.dataset import read_data
+from isoform.molecules.task import score
 
 from .batches import QM9
 from .smiles import MOLECULES
@@ -38,7 +37,7 @@ def made(tmp_path_factory):
             csv.writer(file).writerows([["smiles", "label"], *([text, label_of(kind, text)] for text in TEXTS)])
         data = {"path": str(folder / f"{kind}.csv"), "cache": str(folder), "val_fraction": 0.2, "test_fraction": 0.3}
         config = MoleculesApp.model_validate({"domain": "molecules", "app": "made", "data": data})
-        found[kind] = build_data(config, load_molecules(config.data))
+        found[kind] = read_data(config)
         assert found[kind].kind == kind
     return found
 
@@ -51,13 +50,13 @@ def label_of(kind, text):
 
 
 def judged(data, say=None):
-    return B.baselines(data, lambda g, t: score(data.kind, g, t, data.names, data.scaling.std), say or pytest.fail)
+    return B.baselines(data, lambda guess, target: score(data, guess, target), say or pytest.fail)
 
 
 def with_targets(data, targets):
     names = [f"t{k}" for k in range(targets.shape[1])]
     molecules = replace(data.molecules, targets=targets, target_names=names, units=[""] * len(names))
-    return replace(data, molecules=molecules, scaling=type(data.scaling).none(len(names)))
+    return replace(data, molecules=molecules, scaling=type(data.scaling).identity(len(names)))
 
 
 @pytest.mark.parametrize("kind", BETTER)

@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from isoform.molecules.data.prepare import load_molecules
 from isoform.molecules.data.read import read_molecules
 
-from .miniatures import PARTS, SMILES, bace, bbbp, data, esol, molhiv, molpcba, pcqm4mv2, refusal, write
+from .miniatures import PARTS, SMILES, bace, bbbp, data, esol, load_molecules, molhiv, molpcba, pcqm4mv2, refusal, write
 
 
 def read(name, root, **settings):
-    return read_molecules(data(name=name, root=root, **settings))
+    return read_molecules(data(source=name, root=root, **settings))
 
 
 def part(found, name):
@@ -49,7 +48,7 @@ def test_a_csv_may_lie_where_torch_geometric_keeps_it_or_be_named(tmp_path, name
     (tmp_path / "pyg" / name / "raw").mkdir(parents=True)
     shutil.copy(tmp_path / "flat" / file, tmp_path / "pyg" / name / "raw" / file)
     assert read(name, tmp_path / "pyg").smiles == list(SMILES)
-    assert read_molecules(data(name=name, path=tmp_path / "flat" / file)).smiles == list(SMILES)
+    assert read_molecules(data(source=name, path=tmp_path / "flat" / file)).smiles == list(SMILES)
     said = refusal(lambda: read(name, tmp_path))
     assert f"{tmp_path / file}: no such file; it is part of {file} (https://" in said
 
@@ -70,7 +69,7 @@ def test_molpcba_has_128_targets_and_most_labels_missing_stay_missing(tmp_path):
     np.testing.assert_array_equal(found.targets, np.where((k + t) % 3 == 0, np.nan, (k * t) % 2))
     few = read("molpcba", tmp_path, targets=("PCBA-1005", "PCBA-1002"))
     np.testing.assert_array_equal(few.targets, found.targets[:, [5, 2]])
-    prepared = load_molecules(data(name="molpcba", root=tmp_path, split="given", duplicates="keep"))
+    prepared = load_molecules(data(source="molpcba", root=tmp_path, split="given", duplicates="keep"))
     assert len(prepared) == 20 and prepared.keys is None
 
 
@@ -81,7 +80,7 @@ def test_pcqm4mv2(tmp_path, new):
     assert found.targets[:, 0].tolist() == [1 + k / 8 for k in range(18)]
     assert part(found, "train") == list(range(13)) and part(found, "test") == list(range(13, 18))
     assert "2 molecules of the official test sets have no published label and are left out" in found.findings
-    prepared = load_molecules(data(name="pcqm4mv2", root=tmp_path, split="given", duplicates="keep"))
+    prepared = load_molecules(data(source="pcqm4mv2", root=tmp_path, split="given", duplicates="keep"))
     assert [int((prepared.split == split).sum()) for split in ("train", "val", "test")] == [12, 1, 5]
     below = tmp_path / "pyg"
     (below / "raw").mkdir(parents=True)
@@ -107,10 +106,10 @@ def test_a_missing_file_is_named_with_its_source(tmp_path, name, make, gone, sou
 
 @pytest.mark.parametrize("name", ["esol", "molhiv", "molpcba", "pcqm4mv2"])
 def test_the_folder_has_to_be_named_and_there(tmp_path, name):
-    assert "data.root is not set: give the folder with" in refusal(read_molecules, data(name=name))
+    assert "data.root is not set: give the folder with" in refusal(read_molecules, data(source=name))
     assert "no such file or folder (data.root); it should hold" in refusal(lambda: read(name, tmp_path / "none"))
     said = refusal(lambda: read(name, tmp_path, smiles="smiles"))
-    assert 'data.smiles is set, but data.name = "' in said
+    assert 'data.smiles is set, but data.source = "' in said
 
 
 def test_damaged_and_foreign_files_are_refused(tmp_path):
@@ -150,4 +149,4 @@ def test_the_published_files(golden_data):
     assert [len(read(name, root)) for name in ("esol", "bbbp", "bace")] == [1128, 2050, 1513]
     given = read("bace", root, split="given")
     assert [len(part(given, split)) for split in ("train", "val", "test")] == [203, 45, 1265]
-    assert "line 61" in dict(load_molecules(data(name="bbbp", root=root)).skipped)
+    assert "line 61" in dict(load_molecules(data(source="bbbp", root=root)).skipped)

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from isoform.molecules import DOMAIN
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.data.check import check
 from isoform.molecules.data.check_page import svg_of
@@ -65,24 +66,24 @@ def test_leakage_may_be_allowed_and_is_still_named(path):
 
 
 def test_a_file_alone_is_split_at_random_without_leakage(path):
-    report = check(path)
+    report = check(DOMAIN.app_of_path(path))
     assert not report.leakage and report.data["leaks"] == [] and "no leakage between splits found" in report.lines
     assert sum(report.data["splits"].values()) == 8 and any("data.task = auto" in line for line in report.lines)
 
 
 def test_benchmarks_and_classes(tmp_path):
-    report = check(app(name="bbbp", root=bbbp(tmp_path)))
+    report = check(app(source="bbbp", root=bbbp(tmp_path)))
     assert report.data["targets"]["p_np"]["counts"] == {"0": 10, "1": 10}
     assert report.data["targets"]["p_np"]["by_split"]["test"] == {"0": 1, "1": 1}
-    report = check(app(name="molhiv", root=molhiv(tmp_path), split="given"))
+    report = check(app(source="molhiv", root=molhiv(tmp_path), split="given"))
     assert report.data["splits"] == {"train": 13, "val": 3, "test": 4} and not report.leakage
     kinds = write(tmp_path / "k.csv", "smiles,kind\n" + "\n".join(f"{s},{'abc'[k % 3]}" for k, s in enumerate(SMILES)))
-    report = check(kinds)
+    report = check(DOMAIN.app_of_path(kinds))
     assert report.data["classes"] == ["a", "b", "c"] and report.data["targets"]["kind"]["counts"]["a"] == 7
 
 
 def test_graphs_without_smiles(tmp_path):
-    report = check(app(name="zinc12k", root=zinc(tmp_path), split="given"))
+    report = check(app(source="zinc12k", root=zinc(tmp_path), split="given"))
     assert report.data["molecules"] == 16 and report.data["atoms"]["smallest"] == 1
     assert (
         "graphs without SMILES: duplicates and leakage were not looked for" in report.lines
@@ -91,11 +92,11 @@ def test_graphs_without_smiles(tmp_path):
 
 
 def test_a_list_without_labels_and_too_few_molecules(tmp_path):
-    report = check(write(tmp_path / "a.smi", "CCO x\nOCC y\nCCN z\n"))
+    report = check(DOMAIN.app_of_path(write(tmp_path / "a.smi", "CCO x\nOCC y\nCCN z\n")))
     assert report.data["targets"] == {} and report.data["duplicates"] == [["line 1", "line 2"]]
-    report = check(write(tmp_path / "b.smi", "CCO x\n"))
+    report = check(DOMAIN.app_of_path(write(tmp_path / "b.smi", "CCO x\n")))
     assert report.data["splits"] == {} and any(line.startswith("no splits: ") for line in report.lines)
-    assert "no such file" in refusal(check, tmp_path / "none.csv")
+    assert "no such file" in refusal(check, DOMAIN.app_of_path(tmp_path / "none.csv"))
 
 
 def pictures(page):
@@ -121,7 +122,9 @@ def test_pictures_of_what_cannot_be_drawn_are_empty():
 
 def test_sd_files_keep_their_stereo_chemistry(tmp_path):
     pair = ("C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O")
-    report = check(write(tmp_path / "a.sdf", "".join(sd_record(s, f"m{k}") for k, s in enumerate(pair * 2))))
+    report = check(
+        DOMAIN.app_of_path(write(tmp_path / "a.sdf", "".join(sd_record(s, f"m{k}") for k, s in enumerate(pair * 2))))
+    )
     assert report.data["duplicates"] == [["m0", "m2"], ["m1", "m3"]] and report.data["near_duplicates"] == [
         ["m0", "m1"]
     ]

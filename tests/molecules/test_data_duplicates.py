@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isoform.molecules.data.clean import clean_and_split
 from isoform.molecules.data.duplicates import leaks, merge, refuse_leaks, repeated
-from isoform.molecules.data.prepare import prepare
 from isoform.molecules.data.standardise import standardise
 
 from .miniatures import data, refusal
@@ -80,8 +80,8 @@ def test_rows_in_two_splits_are_not_merged_but_leak():
     assert leaks(found, splits) == [[("train", 0), ("test", 2)]]
     said = refusal(refuse_leaks, found, splits)
     assert "t.csv: CCO is in train (line 2) and in test (line 4)" in said and "data.allow_leakage = true" in said
-    assert said in refusal(prepare, source, data(split="given"))
-    kept = prepare(source, data(split="given", allow_leakage=True))
+    assert said in refusal(clean_and_split, source, data(split="given"))
+    kept = clean_and_split(source, data(split="given", allow_leakage=True))
     assert kept.split.tolist() == ["train", "train", "test", "val"]
     refuse_leaks(found, {"train": np.array([0, 1]), "test": np.array([3])})
 

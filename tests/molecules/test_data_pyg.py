@@ -13,14 +13,13 @@ with warnings.catch_warnings():
     from torch_geometric.data import Data, InMemoryDataset
 
 from isoform.molecules.data.pack import categories, pack
-from isoform.molecules.data.prepare import load_molecules
 from isoform.molecules.data.read import read_molecules
 
-from .miniatures import SMILES, data, esol, refusal, zinc
+from .miniatures import SMILES, data, esol, load_molecules, refusal, zinc
 
 
 def read(name, root=None, **settings):
-    return read_molecules(data(name=f"pyg:{name}", root=root, **settings))
+    return read_molecules(data(source=f"pyg:{name}", root=root, **settings))
 
 
 def graph(n=3, bonds=((0, 1), (1, 0), (1, 2), (2, 1)), **fields):
@@ -50,7 +49,7 @@ def known(monkeypatch):
 
 
 def test_zinc_is_read_as_our_own_reader_reads_it(tmp_path):
-    ours = read_molecules(data(name="zinc-full", root=zinc(tmp_path)))
+    ours = read_molecules(data(source="zinc-full", root=zinc(tmp_path)))
     theirs = read("ZINC", tmp_path)
     assert theirs.split.tolist() == ours.split.tolist() and theirs.smiles == [""] * 20 and theirs.task == "regression"
     np.testing.assert_array_equal(theirs.targets, ours.targets)
@@ -70,7 +69,7 @@ def test_a_set_with_smiles_is_featurised_here(tmp_path):
     found = read("MoleculeNet/ESOL", tmp_path)
     assert found.smiles == list(SMILES) and found.graphs is None and found.split is None
     assert found.target_names == ["y"] and found.targets[:, 0].tolist() == [-k / 2 for k in range(20)]
-    assert len(load_molecules(data(name="pyg:MoleculeNet/ESOL", root=tmp_path))) == 20
+    assert len(load_molecules(data(source="pyg:MoleculeNet/ESOL", root=tmp_path))) == 20
 
 
 def test_nothing_is_downloaded_and_nothing_left_behind(tmp_path):

@@ -33,7 +33,7 @@ KCAL = 0.04336414  # eV of a kcal/mol, torch-geometric's
 
 @pytest.fixture(scope="module")
 def everything():
-    return read_molecules(data(name="qm9"))
+    return read_molecules(data(source="qm9"))
 
 
 def test_what_it_holds(everything):
@@ -75,13 +75,13 @@ def test_targets_are_chosen_by_name(everything, monkeypatch):
     monkeypatch.setattr(
         qm9, "_read", lambda _: (["C", "N"], ["gdb_1", "gdb_2"], np.arange(30.0).reshape(2, 15), np.ones((2, 5)))
     )
-    found = read_molecules(data(name="qm9", targets=("gap", "MU")))
+    found = read_molecules(data(source="qm9", targets=("gap", "MU")))
     assert found.target_names == ["gap", "mu"] and found.units == ["eV", "D"]
     np.testing.assert_allclose(found.targets, [[7 * qm9.EV, 3], [22 * qm9.EV, 18]])
 
 
 def test_a_fixed_split(everything):
-    splits = split_rows(everything, data(name="qm9", counts=(20_000, 2_000, 2_000), duplicates="keep"))
+    splits = split_rows(everything, data(source="qm9", counts=(20_000, 2_000, 2_000), duplicates="keep"))
     assert [len(splits[part]) for part in ("train", "val", "test")] == [20_000, 2_000, 2_000]
 
 
@@ -95,15 +95,15 @@ def test_a_fixed_split(everything):
     ],
 )
 def test_settings_that_do_not_fit(settings, words):
-    assert words in refusal(read_molecules, data(name="qm9", **settings))
+    assert words in refusal(read_molecules, data(source="qm9", **settings))
 
 
 def test_another_version_is_refused(monkeypatch):
     monkeypatch.setitem(qm9.SHA256, "qm9_part1.csv", "0" * 64)
-    assert "pip install --force-reinstall qm9pack==1.0.3" in refusal(read_molecules, data(name="qm9"))
-    monkeypatch.setattr(qm9.importlib.metadata, "distribution", _missing)
-    assert "is not installed: pip install qm9pack==1.0.3" in refusal(read_molecules, data(name="qm9"))
+    assert "pip install --force-reinstall qm9pack==1.0.3" in refusal(read_molecules, data(source="qm9"))
+    monkeypatch.setattr(importlib.metadata, "distribution", _missing)
+    assert "is not installed: pip install qm9pack==1.0.3" in refusal(read_molecules, data(source="qm9"))
 
 
 def _missing(name):
-    raise qm9.importlib.metadata.PackageNotFoundError(name)
+    raise importlib.metadata.PackageNotFoundError(name)

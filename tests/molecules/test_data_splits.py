@@ -11,13 +11,13 @@ from rdkit.Chem import rdFingerprintGenerator
 from rdkit.ML.Cluster import Butina
 
 from isoform.core.errors import UserError
+from isoform.molecules.data.clean import clean_and_split, parsing_asked
 from isoform.molecules.data.groups import SIMILAR, cluster_groups, fingerprints, scaffold_groups, similar_rows
 from isoform.molecules.data.parsing import parse_smiles
-from isoform.molecules.data.prepare import load_molecules, parsing_asked, prepare
 from isoform.molecules.data.splits import split_rows
 
 from .batches import QM9
-from .miniatures import SMILES, bbbp, data, esol, refusal, write
+from .miniatures import SMILES, bbbp, data, esol, load_molecules, refusal, write
 from .test_data_standardise import packed, table
 
 
@@ -52,7 +52,7 @@ def test_counts_are_drawn_exactly_and_the_rest_is_in_no_split():
     found = split_rows(many(53), data(counts=(29, 7, 5)))
     assert sizes(found) == {"train": 29, "val": 7, "test": 5}
     assert len(np.unique(np.concatenate(list(found.values())))) == 41
-    prepared = prepare(many(53), data(counts=(29, 7, 5)))
+    prepared = clean_and_split(many(53), data(counts=(29, 7, 5)))
     assert [int((prepared.split == part).sum()) for part in ("train", "val", "test", "")] == [29, 7, 5, 12]
     assert "asks for 54 molecules and there are 53" in refusal(split_rows, many(53), data(counts=(50, 2, 2)))
     assert "should be three numbers" in refusal(split_rows, many(53), data(counts=(50, 2)))
@@ -207,15 +207,15 @@ def test_prepare_refuses_a_file_without_labels_or_a_path(tmp_path):
 
 def test_moleculenets_own_counts(golden_data):
     """The sizes that DeepChem's scaffold splitter gives for the published files."""
-    esol_ = load_molecules(data(name="esol", root=golden_data / "molecules", split="scaffold", duplicates="keep"))
+    esol_ = load_molecules(data(source="esol", root=golden_data / "molecules", split="scaffold", duplicates="keep"))
     assert [int((esol_.split == part).sum()) for part in ("train", "val", "test")] == [902, 113, 113]
-    bbbp_ = load_molecules(data(name="bbbp", root=golden_data / "molecules", split="scaffold", duplicates="keep"))
+    bbbp_ = load_molecules(data(source="bbbp", root=golden_data / "molecules", split="scaffold", duplicates="keep"))
     assert [int((bbbp_.split == part).sum()) for part in ("train", "val", "test")] == [1631, 204, 204]
 
 
 @pytest.mark.parametrize("make", [esol, bbbp])
 def test_a_miniature_goes_all_the_way(tmp_path, make):
-    found = load_molecules(data(name=make.__name__, root=make(tmp_path), split="scaffold"))
+    found = load_molecules(data(source=make.__name__, root=make(tmp_path), split="scaffold"))
     assert len(found) == 20 and [int((found.split == part).sum()) for part in ("train", "val", "test")] == [16, 2, 2]
 
 

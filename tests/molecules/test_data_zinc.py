@@ -12,15 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isoform.core.errors import UserError
-from isoform.molecules.data.prepare import load_molecules
 from isoform.molecules.data.read import read_molecules
 from isoform.molecules.data.zinc import MOLECULES, read_pickle
 
-from .miniatures import PARTS, SMILES, data, refusal, zinc
+from .miniatures import PARTS, SMILES, data, load_molecules, refusal, zinc
 
 
 def read(root, name="zinc12k", **settings):
-    return read_molecules(data(name=name, root=root, **settings))
+    return read_molecules(data(source=name, root=root, **settings))
 
 
 def graphs_of(found):
@@ -48,7 +47,7 @@ def test_the_12_thousand_and_all_are_told_apart(tmp_path):
     everything = read(tmp_path, "zinc-full")
     assert graphs_of(found) == [graphs_of(everything)[k] for k in rows]
     assert found.sha256 != everything.sha256 and found.origin == "ZINC-12k"
-    prepared = load_molecules(data(name="zinc12k", root=tmp_path, split="given"))
+    prepared = load_molecules(data(source="zinc12k", root=tmp_path, split="given"))
     assert len(prepared) == 16 and "graphs without SMILES aren't compared for duplicates" in prepared.findings
 
 
@@ -85,7 +84,7 @@ def test_a_missing_file_is_named_with_its_source(tmp_path):
     assert f"{root / 'raw' / 'val.index'}: no such file" in said and "benchmarking-gnns" in said
     (root / "raw" / "val.pickle").unlink()
     assert "val.pickle: no such file" in refusal(lambda: read(root, "zinc-full"))
-    assert "data.root is not set" in refusal(read_molecules, data(name="zinc12k"))
+    assert "data.root is not set" in refusal(read_molecules, data(source="zinc12k"))
 
 
 @pytest.mark.parametrize(

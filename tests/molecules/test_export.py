@@ -15,12 +15,11 @@ from safetensors.torch import load_file
 
 import isoform
 from checks import assert_same_bits
-from isoform.core import cli
-from isoform.core.engine.evaluate import load_model
+from isoform.core import api, cli
 from isoform.core.errors import UserError
+from isoform.core.inference.run_model import load_model
 from isoform.core.pretrained.checkpoint_file import read_checkpoint
-from isoform.core.runs.folder import RunFolder
-from isoform.molecules import DOMAIN, export
+from isoform.molecules import DOMAIN
 from isoform.molecules.graphormer.pretrained import import_checkpoint
 
 from .batches import MIXED, batch_of
@@ -34,21 +33,25 @@ def main(words: list[str]) -> int:
     return cli.main(words, domains={"molecules": lambda: DOMAIN})
 
 
+def export(run: Path, kind: str, out: Path) -> None:
+    api.export(DOMAIN, run, kind, out)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(tmp_path_factory.mktemp("regression"), backbone={"final_norm": False})
 
 
 def test_safetensors_tell_all_in_one_metadata_entry(run: Path, tmp_path: Path) -> None:
-    export.to_safetensors(run, tmp_path / "a.safetensors")
+    export(run, "safetensors", tmp_path / "a.safetensors")
     with safe_open(tmp_path / "a.safetensors", "pt") as file:
         metadata = file.metadata()
     assert list(metadata) == ["isoform"] and json.loads(metadata["isoform"])["task"]["names"] == ["label"]
-    assert_same_bits(load_file(tmp_path / "a.safetensors"), load_model(DOMAIN, RunFolder(run)).state_dict())
+    assert_same_bits(load_file(tmp_path / "a.safetensors"), load_model(DOMAIN, run).state_dict())
 
 
 def test_a_bundle_predicts_elsewhere(run: Path, tmp_path: Path) -> None:
-    export.to_bundle(run, tmp_path / "b.zip")
+    export(run, "bundle", tmp_path / "b.zip")
     with zipfile.ZipFile(tmp_path / "b.zip") as archive:
         archive.extractall(tmp_path / "b")
     assert isoform.load(tmp_path / "b").predict(MIXED) == isoform.load(run).predict(MIXED)
@@ -57,25 +60,25 @@ def test_a_bundle_predicts_elsewhere(run: Path, tmp_path: Path) -> None:
 @scaled
 @pytest.mark.parametrize("kind", ["official", "transformers"])
 def test_official_forms_are_the_same_model(kind: str, run: Path, tmp_path: Path) -> None:
-    DOMAIN.export[kind](run, tmp_path / "out", checkpoint="best")
+    export(run, kind, tmp_path / "out")
     found = import_checkpoint(tmp_path / "out")
-    model = DOMAIN.rebuild(found.config, found.portable)
+    model = DOMAIN.build_from_run(found.config, found.state)
     model.load_state_dict(dict(found.weights))
     batch = batch_of(*MIXED)
     with torch.no_grad():
-        assert torch.equal(model.eval()(batch), load_model(DOMAIN, RunFolder(run))(batch))
+        assert torch.equal(model.eval()(batch), load_model(DOMAIN, run)(batch))
 
 
 def test_the_scale_that_a_format_lacks_is_said(run: Path, tmp_path: Path) -> None:
     scaling = json.loads((run / "task.json").read_text())["scaling"]
     with pytest.warns(UserWarning, match=f"{scaling['mean'][0]:g}"):
-        export.to_official(run, tmp_path / "a.pt")
+        export(run, "official", tmp_path / "a.pt")
 
 
 def test_what_official_code_lacks_is_named(tmp_path: Path) -> None:
     folder = trained(tmp_path, head={"descriptors": True})
     with pytest.raises(UserError, match=r"head\.descriptors"):
-        export.to_official(folder, tmp_path / "a.pt")
+        export(folder, "official", tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize("layout", ["fairseq", "fairseq-old", "transformers"])

@@ -21,7 +21,7 @@ from isoform.molecules.cases import judged, told
 from isoform.molecules.drawings import Cell, colour_of, scale_of, shapes_of, sheet
 from isoform.molecules.figures import by_size, curves_of, figures
 
-from .runs import TEXTS, Plain, app, table, trained
+from .runs import TEXTS, app, table, task_of, trained
 
 TEST = {"test_fraction": 0.4}
 HOSTILE = "<script>x</script> $y_1$"
@@ -30,7 +30,7 @@ HOSTILE = "<script>x</script> $y_1$"
 def drawn(path: Path, **tables):
     """An untrained model's answers on test, and their pictures."""
     tables = {**tables, "data": {**TEST, **tables.get("data", {})}}
-    task = Plain(app(path, **tables))
+    task = task_of(app(path, **tables))
     torch.manual_seed(0)
     model = task.build().eval()
     outputs = evaluate(task, model, "test")[1]
@@ -76,7 +76,7 @@ def test_cells_hold_the_contributions_to_the_prediction_in_its_unit(one):
     cells = told(task, model, cases, cases.order[:3].tolist())
     rows = task.data.rows["test"][cases.order[:3]]
     average = average_atom(model, [task.collate(task.data.rows["train"].tolist())])
-    found = contributions(model, task.collate(rows.tolist()), average, lambda y: task.scaling.units(y)[:, 0])
+    found = contributions(model, task.collate(rows.tolist()), average, lambda y: task.scaling.unscale(y)[:, 0])
     for cell, row, want in zip(cells, rows, found, strict=True):
         n = task.data.store.sizes[row]
         assert cell.mol.GetNumAtoms() == n == len(cell.atoms)

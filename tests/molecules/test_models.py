@@ -9,6 +9,7 @@ import torch
 from rdkit import Chem
 from torch import Tensor
 
+import isoform
 from isoform.core.config.parameter_count import backbone_size
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.errors import UserError
@@ -16,7 +17,7 @@ from isoform.molecules.data.featurise import featurise
 from isoform.molecules.describe import score_size
 from isoform.molecules.graphormer.model import SIZES, sized
 from isoform.molecules.gt.model import TRUNK as GT_TRUNK
-from isoform.molecules.models import build_model, create
+from isoform.molecules.models import build_model
 
 from .batches import MIXED, QM9, app, batch_of, graphormer, gt, padded, permuted
 
@@ -193,9 +194,9 @@ def test_tables_that_contradict_each_other_are_refused(make, reason: str) -> Non
 
 
 def test_models_by_name() -> None:
-    model = create("graphormer-slim", outputs=2)
+    model = isoform.create("molecules/graphormer-slim", outputs=2)
     assert not model.training and model(batch_of("CCO")).shape == (1, 2)
-    trunk = create("graphormer-slim", features_only=True)
+    trunk = isoform.create("molecules/graphormer-slim", features_only=True)
     assert trunk(batch_of("CCO", "C")).shape == (2, 80)
     with pytest.raises(UserError, match="no published weights"):
-        create("graphormer-slim", pretrained=True)
+        isoform.create("molecules/graphormer-slim", pretrained=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,11 @@ from rdkit.Chem import rdFingerprintGenerator
 
 import isoform
 from isoform.core import cli
-from isoform.core.engine.evaluate import load_model
 from isoform.core.errors import UserError
-from isoform.core.runs.folder import RunFolder
+from isoform.core.inference.run_model import load_model, load_trained
 from isoform.molecules import DOMAIN
-from isoform.molecules.predictor import MoleculePredictor, Named, expand_inputs, rows_of
+from isoform.molecules.data.inputs import Named, expand_inputs
+from isoform.molecules.predictor import MoleculePredictor
 
 from .batches import batch_of
 from .runs import TEXTS, trained
@@ -120,7 +121,7 @@ def test_features_are_what_the_head_reads(run: Path, predictor) -> None:
     texts = ["CCO", "c1ccccc1", "C#CC"]
     with pytest.warns(UserWarning, match="nonsense"):
         found = predictor.embed([*texts, "nonsense"])
-    model = load_model(DOMAIN, RunFolder(run))
+    model = load_model(DOMAIN, run)
     with torch.no_grad():
         want = model.features(batch_of(*texts))
     np.testing.assert_allclose(found[:3], want, atol=1e-5)
@@ -154,17 +155,11 @@ def test_descriptors_are_those_of_training(tmp_path: Path) -> None:
         assert ours["prediction"] == pytest.approx(float(theirs["prediction"]), abs=1e-4)
 
 
-def test_several_targets_are_named() -> None:
-    made = rows_of("binary", ["toxic", "soluble"], np.array([[0.9, 0.2]]))
-    assert made[0]["prediction toxic"] == 1 and made[0]["probability soluble"] == 0.2
-    assert rows_of("regression", ["a", "b"], np.array([[1.5, 2.5]])) == [{"prediction a": 1.5, "prediction b": 2.5}]
-
-
 def test_graphs_that_no_smiles_becomes_are_refused(run: Path) -> None:
-    folder = RunFolder(run)
-    task = isoform.load(run)
+    trained_model = load_trained(DOMAIN, run)
+    other = trained_model.state.model_copy(update={"kinds": ((0,), (1,))})
     with pytest.raises(UserError, match="SMILES don't give"):
-        MoleculePredictor(task.config, {**folder.portable(), "kinds": [[0], [1]]}, load_model(DOMAIN, folder))
+        MoleculePredictor(replace(trained_model, state=other))
 
 
 def test_twenty_spellings_are_one_prediction_and_the_enantiomer_is_another(predictor) -> None:

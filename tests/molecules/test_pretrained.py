@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from checks import assert_same_bits
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.domain import ImportedModel
-from isoform.core.engine import warm_start
 from isoform.core.errors import UserError
 from isoform.core.pretrained.settings import differences
 from isoform.molecules.config import HeadConfig, ModelConfig, MoleculesApp, ScoreConfig, TokeniserConfig
@@ -28,6 +27,7 @@ from isoform.molecules.graphormer.model import sized
 from isoform.molecules.graphormer.official import graphormer_settings, official_config
 from isoform.molecules.graphormer.pretrained import import_checkpoint, initial_weights
 from isoform.molecules.models import build_model
+from isoform.molecules.state import MoleculesState, SourceState
 
 from .batches import MIXED, app, batch_of, graphormer
 
@@ -35,7 +35,7 @@ SIZE = {"num_hidden_layers": 2, "embedding_dim": 24, "ffn_embedding_dim": 29, "n
 
 
 def model_of(found: ImportedModel) -> torch.nn.Module:
-    model = build_model(found.config, spare=found.portable["source"]["spare"])
+    model = build_model(found.config, spare=found.state.spare)
     model.load_state_dict(dict(found.weights))
     return model.eval()
 
@@ -48,7 +48,7 @@ def made(folder: Path, layout: str = "fairseq", **keys: Any) -> tuple[Path, torc
     if layout == "transformers":
         write_transformers(path, config, model.state_dict())
     else:
-        write_fairseq(path, config, model.state_dict(), {"source": {"layout": layout}})
+        write_fairseq(path, config, model.state_dict(), MoleculesState(source=SourceState(layout=layout)))
     return path, model
 
 
@@ -77,8 +77,8 @@ def test_the_stored_forms_are_one_model(golden_dir: Path, tmp_path: Path) -> Non
     for found in (fairseq, hub):
         torch.testing.assert_close(model_of(found)(batch), want["output/logits"], atol=1e-5, rtol=0)
 
-    write_fairseq(tmp_path / "again.pt", fairseq.config, fairseq.weights, fairseq.portable)
-    write_transformers(tmp_path / "again", hub.config, hub.weights, hub.portable)
+    write_fairseq(tmp_path / "again.pt", fairseq.config, fairseq.weights, fairseq.state)
+    write_transformers(tmp_path / "again", hub.config, hub.weights, hub.state)
     stored = torch.load(folder / "graphormer_preln.fairseq_layout.pt", weights_only=True)
     assert_same_bits(torch.load(tmp_path / "again.pt", weights_only=True)["model"], stored["model"])
     for name in ("model.safetensors", "config.json"):
@@ -93,11 +93,11 @@ def test_from_one_form_to_the_other(golden_dir: Path, tmp_path: Path) -> None:
     """transformers has no pooler, so that one is left behind; fairseq's class asks for one, which nothing reads."""
     folder = golden_dir / "graphormer"
     fairseq = import_checkpoint(folder / "graphormer_preln.fairseq_layout.pt")
-    write_transformers(tmp_path / "hub", fairseq.config, fairseq.weights, fairseq.portable)
+    write_transformers(tmp_path / "hub", fairseq.config, fairseq.weights, fairseq.state)
     hub = import_checkpoint(tmp_path / "hub")
     assert_same_bits(load_file(tmp_path / "hub" / "model.safetensors"),
                      load_file(folder / "graphormer_preln.hf_layout" / "model.safetensors"))  # fmt: skip
-    write_fairseq(tmp_path / "back.pt", hub.config, hub.weights, hub.portable)
+    write_fairseq(tmp_path / "back.pt", hub.config, hub.weights, hub.state)
     back = torch.load(tmp_path / "back.pt", weights_only=True)["model"]
     assert back["encoder.masked_lm_pooler.weight"].shape == (24, 24) and not back["encoder.masked_lm_pooler.bias"].any()
     again = import_checkpoint(tmp_path / "back.pt")
@@ -128,7 +128,7 @@ def test_every_option_comes_back(tmp_path: Path, name: str, layout: str) -> None
     again = model_of(found)
     batch = batch_of(*MIXED)
     assert torch.equal(again(batch), model(batch))
-    state = export_official(found.config, found.weights, found.portable)
+    state = export_official(found.config, found.weights, found.state)
     raw = load_file(path / "model.safetensors") if path.is_dir() else torch.load(path, weights_only=True)["model"]
     assert_same_bits(state, raw)
 
@@ -338,11 +338,3 @@ def test_training_starts_from_an_official_file(tmp_path: Path) -> None:
     assert not missing and not unexpected
     batch = batch_of(*MIXED)
     assert torch.equal(fresh(batch), model(batch))
-
-
-def test_training_starts_from_weights_in_our_names(tmp_path: Path) -> None:
-    state = graphormer(seed=3).state_dict()
-    save_file(state, tmp_path / "ours.safetensors")
-    assert_same_bits(warm_start.read_own(str(tmp_path / "ours.safetensors")).weights, state)
-    path, _ = made(tmp_path)
-    assert warm_start.read_own(str(path)) is None

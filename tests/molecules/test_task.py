@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from isoform.core.cli import main
-from isoform.core.engine.evaluate import evaluate_run, load_model
 from isoform.core.errors import UserError
-from isoform.core.runs.folder import RunFolder
+from isoform.core.inference.run_model import evaluate_run, load_trained
 from isoform.molecules import DOMAIN
-from isoform.molecules.task import MoleculesTask, task_of_run
+from isoform.molecules.state import MoleculesState
+from isoform.molecules.task import MoleculesTask, task_from_run
 
-from .runs import Plain, app, table, trained
+from .runs import app, table, task_of, trained
 
 
 @pytest.fixture(scope="module", params=["regression", "binary", "multiclass"])
@@ -59,7 +59,7 @@ def test_predictions_hold_every_test_molecule_with_its_name_and_truth(run):
 
 
 def test_a_batch_does_not_depend_on_what_else_is_in_it(tmp_path):
-    task = Plain(app(table(tmp_path / "m.csv")))
+    task = task_of(app(table(tmp_path / "m.csv")))
     torch.manual_seed(0)
     model = task.build().eval()
     with torch.no_grad():
@@ -69,7 +69,7 @@ def test_a_batch_does_not_depend_on_what_else_is_in_it(tmp_path):
 
 
 def test_targets_are_scaled_for_the_loss_and_back_for_the_prediction(tmp_path):
-    task = Plain(app(table(tmp_path / "m.csv")))
+    task = task_of(app(table(tmp_path / "m.csv")))
     batch = task.collate([0, 1, 2])
     train = task.data.targets("train")
     want = (batch["target"].numpy() - train.mean(0)) / train.std(0)
@@ -85,7 +85,7 @@ def test_targets_are_scaled_for_the_loss_and_back_for_the_prediction(tmp_path):
 
 def test_missing_labels_of_several_targets_count_nothing(tmp_path):
     second = ["" if k % 3 else str(k) for k in range(67)]
-    task = Plain(app(table(tmp_path / "m.csv", other=second), data={"targets": ["label", "other"]}))
+    task = task_of(app(table(tmp_path / "m.csv", other=second), data={"targets": ["label", "other"]}))
     assert task.monitor == "loss" and task.data.names == ("label", "other")
     known = np.isfinite(task.data.targets("test")).sum(0)
     assert known[0] > known[1] > 0
@@ -100,7 +100,7 @@ def test_missing_labels_of_several_targets_count_nothing(tmp_path):
 
 def test_rare_labels_weigh_more_with_balance(tmp_path):
     labels = [int(k % 11 == 0) for k in range(67)]
-    task = Plain(app(table(tmp_path / "m.csv", rare=labels), data={"targets": ["rare"]}, loss={"balance": True}))
+    task = task_of(app(table(tmp_path / "m.csv", rare=labels), data={"targets": ["rare"], "class_weights": "balanced"}))
     train = task.data.targets("train")[:, 0]
     low, high = task.weights[0].tolist()
     assert high / low == pytest.approx((train == 0).sum() / (train == 1).sum())
@@ -109,14 +109,14 @@ def test_rare_labels_weigh_more_with_balance(tmp_path):
 
 def test_flag_yields_a_pass_a_step_and_its_gradients_differ(tmp_path):
     path = table(tmp_path / "m.csv")
-    task = Plain(app(path, loss={"flag_steps": 3, "flag_size": 0.1}))
+    task = task_of(app(path, loss={"flag_steps": 3, "flag_size": 0.1}))
     torch.manual_seed(0)
     model, batch = task.build(), task.collate([0, 1, 2, 5, 7])
     losses = []
     for found in task.passes(model, batch):
         found["loss"].backward()
         losses.append(float(found["loss"]))
-    plain = float(next(iter(Plain(app(path)).passes(model, batch)))["loss"])
+    plain = float(next(iter(task_of(app(path)).passes(model, batch)))["loss"])
     assert len(losses) == 3 and losses == sorted(losses)  # each step climbs
     assert sum(losses) == pytest.approx(plain, rel=0.2) and sum(losses) != pytest.approx(plain, rel=1e-6)
 
@@ -128,7 +128,7 @@ def test_the_graph_transformer_trains_with_signs_drawn_anew(tmp_path):
         backbone={"mixer": "neighbour", "norm": "batch", "order": "post", "channel": "relu", "final_norm": False,
                   "init": "torch"},
     )  # fmt: skip
-    task = Plain(config)
+    task = task_of(config)
     batch = task.collate([2, 3, 5])
     mixed = task.mix(batch, np.random.default_rng(0))
     assert torch.equal(mixed["laplacian"].abs(), batch["laplacian"].abs())
@@ -138,20 +138,20 @@ def test_the_graph_transformer_trains_with_signs_drawn_anew(tmp_path):
 
 def test_descriptors_go_with_the_run(tmp_path):
     folder = trained(tmp_path, head={"descriptors": True})
-    portable = RunFolder(folder).portable()
-    model = load_model(DOMAIN, RunFolder(folder))
-    task = task_of_run(Plain(app(tmp_path / "molecules.csv", head={"descriptors": True})).config, portable, None)
+    run = load_trained(DOMAIN, folder)
+    model = run.model
+    task = task_from_run(run.config, run.state, None)
     batch = task.collate([0, 1, 2])
     other = {**batch, "descriptors": batch["descriptors"] + 1}
     with torch.no_grad():
         assert not torch.allclose(model(batch), model(other))
-    lone = MoleculesTask(app(tmp_path / "molecules.csv", head={"descriptors": True}))
+    lone = task_of(app(tmp_path / "molecules.csv", head={"descriptors": True}))
     assert torch.equal(lone.collate([0, 1, 2])["descriptors"], batch["descriptors"])
 
 
 def test_features_beyond_the_tables_are_named_before_training(tmp_path):
     with pytest.raises(UserError, match=r"tokeniser\.atom_ids = 100: the features of these molecules need \d+ rows"):
-        Plain(app(table(tmp_path / "m.csv"), tokeniser={"atom_ids": 100}))
+        task_of(app(table(tmp_path / "m.csv"), tokeniser={"atom_ids": 100}))
 
 
 def test_other_data_without_the_target_is_refused(tmp_path, run):
@@ -164,7 +164,7 @@ def test_other_data_without_the_target_is_refused(tmp_path, run):
 
 def test_an_imported_model_has_no_molecules_to_be_judged_on(tmp_path):
     with pytest.raises(UserError, match="no molecules of its own"):
-        task_of_run(app(table(tmp_path / "m.csv")), {"source": {}}, None)
+        task_from_run(app(table(tmp_path / "m.csv")), MoleculesState(), None)
 
 
 def test_the_command_line_trains_the_tiny_app_and_resumes_nothing_finished(tmp_path, capsys, monkeypatch):

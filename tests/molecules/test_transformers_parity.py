@@ -58,7 +58,7 @@ def test_slim_on_50_molecules(tmp_path: Path, changes: dict, compat: bool) -> No
     theirs = peer(**changes)
     theirs.save_pretrained(tmp_path / "peer")
     found = import_checkpoint(tmp_path / "peer")
-    ours = build_model(found.config, spare=found.portable["source"]["spare"]).eval()
+    ours = build_model(found.config, spare=found.state.spare).eval()
     ours.load_state_dict(dict(found.weights))
     assert len(QM9) == 50
     for molecules in (QM9, MIXED):
@@ -74,13 +74,13 @@ def test_slim_on_50_molecules(tmp_path: Path, changes: dict, compat: bool) -> No
     (got * weight).sum().backward()
     grads = {name: parameter.grad for name, parameter in ours.named_parameters()}
     named = {name: grads.get(name, torch.zeros_like(t)) for name, t in ours.state_dict().items()}
-    official = export_official(found.config, named, found.portable)
+    official = export_official(found.config, named, found.state)
     for name, parameter in theirs.named_parameters():
         grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         torch.testing.assert_close(official[name], grad, atol=3e-5 * max(1.0, float(grad.abs().max())), rtol=0)
 
     # What we write, they read.
-    write_transformers(tmp_path / "ours", found.config, found.weights, found.portable)
+    write_transformers(tmp_path / "ours", found.config, found.weights, found.state)
     again, told = GraphormerForGraphClassification.from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert not told["missing_keys"] and not told["unexpected_keys"] and not told["mismatched_keys"]
     assert torch.equal(again.eval()(**inputs(batch)).logits, want)

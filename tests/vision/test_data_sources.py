@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 
 from isoform.core.errors import UserError
 from isoform.vision.config import DataConfig
-from isoform.vision.data.arrays import read_idx_file
+from isoform.vision.data.mnist import read_idx_file
 from isoform.vision.data.sources import read_records
 
 from .pictures import class_folders, picture, table
 
 
-def read(kind="multiclass", **data):
-    return read_records(DataConfig(**{key: str(v) if isinstance(v, Path) else v for key, v in data.items()}), kind)
+def read(**data):
+    return read_records(DataConfig(**{key: str(v) if isinstance(v, Path) else v for key, v in data.items()}))
 
 
-def refused(*words, kind="multiclass", **data):
+def refused(*words, **data):
     with pytest.raises(UserError) as caught:
-        read(kind, **data)
+        read(**data)
     text = str(caught.value)
     assert "\n" not in text and all(word in text for word in words), text
 
@@ -139,14 +139,14 @@ def test_table_with_every_column(tmp_path):
 
 def test_table_of_several_labels_and_numbers(tmp_path):
     path = write_table(tmp_path, ["path", "label", "x", "y"], [["a|b", 1, 0], ["", 0, 0], ["b", 1, 1]])
-    records = read("multilabel", table=path)
+    records = read(task="multilabel", table=path)
     assert records.classes == ["a", "b"] and records.encode(["a", "b"]).tolist() == [[1, 1], [0, 0], [0, 1]]
-    records = read("multilabel", table=path, labels=["x", "y"])
+    records = read(task="multilabel", table=path, labels=["x", "y"])
     assert records.encode(["x", "y"]).tolist() == [[1, 0], [0, 0], [1, 1]]
-    records = read("regression", table=path, labels=["y", "x"])
+    records = read(task="regression", table=path, labels=["y", "x"])
     assert records.encode(["y", "x"]).tolist() == [[0, 1], [0, 0], [1, 1]]
-    refused("row 2", "0 or 1", kind="multilabel", table=path, labels=["label", "x"])
-    refused("row 2", "a number", kind="regression", table=path)
+    refused("row 2", "0 or 1", task="multilabel", table=path, labels=["label", "x"])
+    refused("row 2", "a number", task="regression", table=path)
 
 
 @pytest.mark.parametrize("cell", ["../secret.png", "/etc/passwd", "a/../../secret.png", "link.png", "", "a\0b"])
@@ -298,7 +298,7 @@ def test_torchvision_by_name(tmp_path):
 
 
 def test_only_tables_have_other_targets(tmp_path):
-    refused("needs data.table", kind="regression", source="mnist5k")
+    refused("needs data.table", task="regression", source="mnist5k")
 
 
 def test_auto_names_what_is_missing(tmp_path):

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.norms import make_norm
-from isoform.core.positions import axial_angles, dinov3_angles, sincos_2d
+from isoform.core.positions import sincos_2d
 from isoform.core.tokens import Tokens
 from isoform.vision.vit.config import VitTokeniserConfig
 from isoform.vision.vit.resize import resize_position_table
+from isoform.vision.vit.rotary import axial_angles, dinov3_angles
 
 
 def pair_of(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""From what was read to what is trained on: cleaned, one row a molecule, split."""
+"""From what was read to what is trained on: with a label, standardised, one row a molecule, in a split."""
 
 from __future__ import annotations
 
@@ -10,41 +10,22 @@ from isoform.core.errors import UserError
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.duplicates import merge, refuse_leaks
 from isoform.molecules.data.labelled import Labelled, take
-from isoform.molecules.data.read import read_molecules
 from isoform.molecules.data.splits import split_rows
 from isoform.molecules.data.standardise import standardise
 
 
-def load_molecules(data: DataConfig) -> Labelled:
-    """Reads, cleans, merges and splits what `data` describes: see `prepare`."""
-    return prepare(read_molecules(data), data)
+def clean_and_split(molecules: Labelled, data: DataConfig) -> Labelled:
+    """`clean`, then `assign_splits`."""
+    return assign_splits(clean(molecules, data), data)
 
 
-def prepare(molecules: Labelled, data: DataConfig) -> Labelled:
-    """The molecules of every split; `split` is "train", "val", "test", or "" for what data.counts did not draw.
+def clean(molecules: Labelled, data: DataConfig) -> Labelled:
+    """The molecules with a label, standardised, one row each.
 
     Rows without any label go first, then what is no molecule, then duplicates; each is in `skipped` with the reason.
     Where nothing asks for parsing (no cleaning, data.duplicates = keep, a random or given split), it is left to the
-    featuriser to find what is no molecule. Raises UserError where there is nothing to learn, and for a molecule in two
-    splits unless data.allow_leakage.
+    featuriser to find what is no molecule. Raises UserError where there is nothing to learn.
     """
-    molecules = cleaned(molecules, data)
-    splits = split_rows(molecules, data)
-    if not data.allow_leakage:
-        refuse_leaks(molecules, splits)
-    split = np.full(len(molecules), "", dtype=object)
-    for name, rows in splits.items():
-        split[rows] = name
-    return replace(molecules, split=split)
-
-
-def load_unsplit(data: DataConfig) -> Labelled:
-    """Reads, cleans and merges what `data` describes, whatever splits there are: to judge a model by all of it."""
-    return cleaned(read_molecules(data), data)
-
-
-def cleaned(molecules: Labelled, data: DataConfig) -> Labelled:
-    """The molecules with a label, standardised, one row each. Raises UserError where there is nothing to learn."""
     if not molecules.targets.shape[1]:
         raise UserError(f"{molecules.origin}: no column of labels to learn; name it with data.targets")
     molecules = drop_unlabelled(molecules)
@@ -58,10 +39,24 @@ def cleaned(molecules: Labelled, data: DataConfig) -> Labelled:
     return merge(molecules, data)
 
 
+def assign_splits(molecules: Labelled, data: DataConfig) -> Labelled:
+    """The molecules with `split` "train", "val", "test", or "" for what data.counts did not draw.
+
+    Raises UserError for a molecule in two splits unless data.allow_leakage.
+    """
+    splits = split_rows(molecules, data)
+    if not data.allow_leakage:
+        refuse_leaks(molecules, splits)
+    split = np.full(len(molecules), "", dtype=object)
+    for name, rows in splits.items():
+        split[rows] = name
+    return replace(molecules, split=split)
+
+
 def parsing_asked(data: DataConfig) -> bool:
     """Whether a setting needs every molecule parsed before it is featurised."""
-    cleaned = data.fragment or data.neutralise or data.tautomer or data.canonical
-    return cleaned or data.duplicates != "keep" or data.split in ("scaffold", "cluster")
+    changed = data.fragment or data.neutralise or data.tautomer or data.canonical
+    return changed or data.duplicates != "keep" or data.split in ("scaffold", "cluster")
 
 
 def drop_unlabelled(molecules: Labelled) -> Labelled:

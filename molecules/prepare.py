@@ -1,14 +1,19 @@
-"""Everything an app leaves open, decided from its data: outputs, the targets' scale, and for `auto` apps the trunk."""
+"""An app with its data, which decide what it leaves open: outputs, scale, and for `auto` apps the trunk."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from isoform.core.config.schema import AppConfig, Table
+import numpy as np
+
+from isoform.core.config.schema import Table
+from isoform.core.domain import Prepared
 from isoform.core.errors import UserError
 from isoform.molecules.config import MoleculesApp
-from isoform.molecules.data.dataset import MoleculeData, data_of, describe_data
+from isoform.molecules.data.collate import FIRST_ATOM_ID
+from isoform.molecules.data.dataset import MoleculeData, describe_data, read_data
+from isoform.molecules.data.graphs import COLUMN, GraphStore
 
 # (up to this many training molecules, dim, depth, heads, batch)
 _SIZES = ((2000, 64, 4, 4, 32), (20_000, 96, 6, 8, 64), (math.inf, 128, 8, 8, 128))
@@ -16,20 +21,32 @@ _OPERATIONS = 4e12  # of a training: about 5 minutes of one core, small matrices
 _EPOCHS = (10, 200)  # at least and at most
 
 
-def settle(config: AppConfig) -> tuple[MoleculesApp, list[str]]:
-    """The config with nothing left open, and what was chosen, as lines to print. Settling twice changes nothing.
+def prepare(config: MoleculesApp) -> Prepared[MoleculesApp, MoleculeData]:
+    """The molecules of an app, and its config with nothing left open; preparing that again changes nothing in it.
 
-    Reads the data. Raises UserError for data that are missing or don't fit the config.
+    Raises UserError for data that are missing or don't fit the config.
     """
-    assert isinstance(config, MoleculesApp)
-    if _settled(config):
-        return config, []
-    data = data_of(config)
+    return resolve(config, read_data(config))
+
+
+def resolve(config: MoleculesApp, data: MoleculeData) -> Prepared[MoleculesApp, MoleculeData]:
+    """Fills what the config leaves open from its data; the notes say what was found and chosen.
+
+    Raises UserError where the two don't fit.
+    """
     outputs = len(data.names)
     if config.head.outputs not in (0, outputs):
         what = "classes" if data.kind == "multiclass" else "targets"
         raise UserError(f"head.outputs = {config.head.outputs}, but {data.molecules.origin} has {outputs} {what}")
+    if config.head.descriptors and not data.has_smiles:
+        raise UserError(
+            f"{data.molecules.origin} comes as graphs without SMILES, which have no descriptors: set "
+            "head.descriptors = false"
+        )
+    check_ids(config, data.store)
     notes = describe_data(data)
+    if is_resolved(config):
+        return Prepared(config, notes, data)
     changes: dict[str, Any] = {}
     if data.kind == "regression":
         changes = {"target_mean": data.scaling.mean, "target_std": data.scaling.std}
@@ -43,13 +60,34 @@ def settle(config: AppConfig) -> tuple[MoleculesApp, list[str]]:
             f"{data.sizes()['train']:,} training molecules: {b.depth} blocks of {b.dim} features, {t.epochs} epochs in "
             f"batches of {t.batch}, stopped after {t.patience} without a better validation"
         )
-    return config, notes
+    return Prepared(config, notes, data)
 
 
-def _settled(config: MoleculesApp) -> bool:
+def is_resolved(config: MoleculesApp) -> bool:
+    """Whether nothing is left to be filled from the data."""
     data, known = config.data, config.backbone.model_fields_set >= {"dim", "depth", "heads", "mlp_dim"}
     scaled = data.task in ("binary", "multiclass") or data.target_mean is not None
     return bool(config.head.outputs) and scaled and config.train.epochs != "auto" and (known or not config.auto)
+
+
+def check_ids(config: MoleculesApp, store: GraphStore) -> None:
+    """Raises UserError where a molecule has a feature that the model's tables have no row for."""
+    hf = int(config.tokeniser.hf_compat)
+    needed = {"tokeniser.atom_ids": FIRST_ATOM_ID + hf + _highest(store.graphs.atoms)}
+    bonds = "tokeniser.bond_ids" if config.model.family == "gt" else "score.bond_ids"
+    needed[bonds] = 3 + _highest(store.graphs.bonds)
+    for key, highest in needed.items():
+        table, name = key.split(".")
+        rows = getattr(getattr(config, table), name)
+        if rows is not None and highest >= rows:
+            raise UserError(f"{key} = {rows}: the features of these molecules need {highest + 1} rows; set it to that")
+
+
+def _highest(features: np.ndarray) -> int:
+    """The largest of `COLUMN * column + value`."""
+    if not len(features):
+        return 0
+    return int((features.max(0) + COLUMN * np.arange(features.shape[1])).max())
 
 
 def _choose_trunk(config: MoleculesApp, data: MoleculeData) -> MoleculesApp:
