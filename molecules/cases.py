@@ -59,7 +59,7 @@ class Cases:
         return self.order[np.array(chosen, int)]
 
 
-def judged(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> Cases:
+def rank_cases(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> Cases:
     """The test molecules of `guess` ([N, K] predictions or probabilities) by their error against `target`."""
     if task.kind == "multiclass":
         return _by_class(task, guess, target)
@@ -93,7 +93,9 @@ def _by_class(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> Cas
     )  # fmt: skip
 
 
-def told(task: MoleculesTask, model: nn.Module, cases: Cases, places: Sequence[int], split: str = "test") -> list[Cell]:
+def explain_cases(
+    task: MoleculesTask, model: nn.Module, cases: Cases, places: Sequence[int], split: str = "test"
+) -> list[Cell]:
     """Molecules of a split with what their atoms contribute to the target, or to the class that is guessed."""
     at = {int(place): i for i, place in enumerate(cases.order)}
     chosen = [at[int(place)] for place in places]

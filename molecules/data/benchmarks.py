@@ -16,8 +16,8 @@ from isoform.core.errors import UserError
 from isoform.core.pretrained.checkpoint_file import read_checkpoint
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.columns import pick
+from isoform.molecules.data.file import file_rows, read_labelled
 from isoform.molecules.data.labelled import Labelled
-from isoform.molecules.data.read import file_rows, read_labelled
 
 
 @dataclass(frozen=True)

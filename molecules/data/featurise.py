@@ -18,6 +18,7 @@ from rdkit import Chem
 from isoform.molecules.data.graphs import concatenate, offsets_of
 from isoform.molecules.data.parsing import canonical as canonical_smiles
 from isoform.molecules.data.parsing import parse_block, parse_smiles, quiet
+from isoform.molecules.data.processes import Processes
 from isoform.molecules.data.records import PackedGraphs
 
 MAX_ATOMS = 256  # of a molecule, unless told: it has 65,536 pairs, where a usual one of 25 atoms has 625
@@ -85,12 +86,20 @@ def featurise_many(
     starts = range(0, len(texts), CHUNK)
     chunks = [texts[start : start + CHUNK] for start in starts]
     if workers > 0 and chunks:
-        from isoform.molecules.data.processes import Processes
-
-        with Processes(min(workers, len(chunks)), options) as processes:
+        with processes_for(min(workers, len(chunks)), options) as processes:
             return joined(_counted(zip(starts, processes.map(chunks), strict=True), progress))
     parts = (featurise_chunk(chunk, options) for chunk in chunks)
     return joined(_counted(zip(starts, parts, strict=True), progress))
+
+
+def processes_for(workers: int, options: Options, **how: Any) -> Processes[Featurised]:
+    """Processes that featurise."""
+    module = "isoform.molecules.data.featurise_worker"
+    return Processes(workers, module, tuple(options), _failed, lambda parts: joined(enumerate(parts)), **how)
+
+
+def _failed(why: str) -> Featurised:
+    return featurise_chunk([], Options())._replace(skipped=[(0, why)])
 
 
 CHUNK = 1000  # texts at a time: about a tenth of a second

@@ -8,7 +8,7 @@ from isoform.core import api
 from isoform.core.config import resolve_app
 from isoform.core.errors import UserError
 from isoform.molecules import DOMAIN
-from isoform.molecules.data import read
+from isoform.molecules.data import file
 from isoform.molecules.prepare import prepare
 from isoform.molecules.task import MoleculesTask
 
@@ -67,13 +67,13 @@ def test_an_old_key_names_the_new_one(old, new):
 def test_a_training_reads_its_table_once(tmp_path, monkeypatch):
     path = table(tmp_path / "m.csv")
     opened = []
-    really = read.file_rows
+    really = file.file_rows
 
     def counted(path, *missing):
         opened.append(path)
         return really(path, *missing)
 
-    monkeypatch.setattr(read, "file_rows", counted)
+    monkeypatch.setattr(file, "file_rows", counted)
     monkeypatch.setattr(MoleculesTask, "baselines", lambda self: {})
     monkeypatch.setattr(MoleculesTask, "figures", lambda self, model, outputs: [])
     sets = [f"data.path={path}", "data.targets=label", "backbone.dim=16", "backbone.depth=1", "train.epochs=1"]
