@@ -189,13 +189,14 @@ def whole_isoform(shape: Shape, folder: Path, **changes: object) -> Callable[[in
     from isoform.core.engine.progress import Display
     from isoform.core.engine.train import Loop
     from isoform.core.runs.folder import RunFolder
-    from isoform.timeseries.task import TimeseriesTask
+    from isoform.timeseries import DOMAIN
 
     path = folder / f"{shape.name}.csv"
     frame(shape).to_csv(path, index=False)
 
     def run(count: int) -> None:
-        task = TimeseriesTask(app(shape, **{"data.source": "custom", "data.path": str(path), **changes}))
+        settings = app(shape, **{"data.source": "custom", "data.path": str(path), **changes})
+        task = DOMAIN.task(DOMAIN.prepare(settings))
         with signals.reproducible():
             loop = Loop(task, RunFolder(folder / "run"), Display(enabled=False), signals.StopSignal())
             loop.model.train()
@@ -213,7 +214,9 @@ def whole_plain(shape: Shape, folder: Path) -> Callable[[int], None]:
 
     table = frame(shape)
     stamps = table.date.dt
-    marks = np.stack([stamps.hour / 23, stamps.dayofweek / 6, (stamps.day - 1) / 30, (stamps.dayofyear - 1) / 365], 1)
+    marks = np.stack(
+        [stamps.hour / 23, stamps.day_of_week / 6, (stamps.day - 1) / 30, (stamps.day_of_year - 1) / 365], 1
+    )
     values = table.drop(columns="date").to_numpy()[: int(0.7 * shape.rows)]
     values = ((values - values.mean(0)) / values.std(0)).astype(np.float32)
     marks = marks.astype(np.float32) - 0.5

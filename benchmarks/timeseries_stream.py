@@ -70,6 +70,7 @@ def measure(store: Path, args: argparse.Namespace) -> dict[str, float]:
     from isoform.timeseries.config import TimeseriesApp
     from isoform.timeseries.data.read import read_panel
     from isoform.timeseries.data.rows import DiskRows
+    from isoform.timeseries.prepare import prepare_panel
     from isoform.timeseries.task import TimeseriesTask
 
     torch.set_num_threads(1)
@@ -78,7 +79,8 @@ def measure(store: Path, args: argparse.Namespace) -> dict[str, float]:
     started = time.perf_counter()
     panel = read_panel(config.data)
     opened = time.perf_counter()
-    task = TimeseriesTask(config, panel)
+    prepared = prepare_panel(config, panel)
+    task = TimeseriesTask(prepared.config, prepared.data)
     fitted = time.perf_counter()
     rows = task.data.rows
     found = {

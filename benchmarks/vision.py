@@ -190,15 +190,15 @@ class Engine(nn.Module):
 
 def top1(run: str, data: str | None) -> int:
     """Prints a trained run's top-1 on its test images, or on those at `data`, in every precision and engine."""
-    from isoform.core.config import load_run_config
-    from isoform.core.engine.evaluate import evaluate, load_model
+    from isoform.core.engine.evaluate import evaluate
     from isoform.core.inference.optimise import optimise
-    from isoform.core.runs.folder import RunFolder
+    from isoform.core.inference.run_model import load_trained
     from isoform.registry import domain
 
-    vision, folder = domain("vision"), RunFolder(run)
-    task = vision.task_of_run(load_run_config(folder.path, vision), folder.portable(), data and Path(data))
-    model = load_model(vision, folder)
+    vision = domain("vision")
+    trained = load_trained(vision, run)
+    task = vision.task_from_run(trained.config, trained.state, None if data is None else Path(data))
+    model = trained.model
     first = None
     for name, copy in (
         ("fp32, eager", model), ("fp32, optimise", optimise(model)), ("bf16, optimise", optimise(model, "bf16")),

@@ -231,6 +231,10 @@ def refuse_illegal(config: BackboneConfig, streams: Sequence[str], ordered: bool
         (config.score != "none" or own_score) and not traits.pair_bias,
         f"{adds_bias} adds a pair bias to attention scores, and {name} has no scores",
     )
+    refuse(
+        config.score_ids is not None and config.score != "table",
+        f'backbone.score_ids counts the rows of score = "table", and backbone.score is {config.score!r}: leave it out',
+    )
     refuse(config.causal and not traits.causal, f"backbone.causal is set, and {name} lets every token see every other")
     refuse(
         traits.needs_order and not ordered,

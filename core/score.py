@@ -61,7 +61,11 @@ class DistanceScore(nn.Module):
         """Distance bias, symmetric in the two tokens."""
         if tokens.coords is None:
             raise ValueError("the distance score reads Tokens.coords, which these tokens don't have")
-        return Distance(tokens.coords, tokens.coords, Gaussians(self.centres, self.widths, self.weight))
+        return Distance(
+            tokens.coords,
+            tokens.coords,
+            Gaussians(self.centres, self.widths, self.weight),
+        )
 
 
 SCORES: dict[str, Callable[[BackboneConfig], nn.Module]] = {
@@ -73,11 +77,18 @@ SCORES: dict[str, Callable[[BackboneConfig], nn.Module]] = {
 
 def make_score(config: BackboneConfig) -> nn.Module | None:
     """The score bias that the table names; None for "none". Raises ValueError where its size is missing."""
+    if config.score == "table" and config.score_ids is None:
+        raise ValueError('backbone.score = "table" needs backbone.score_ids, the rows of its table')
     if config.score == "none":
         return None
-    if config.score == "table" and config.score_ids is None:
-        raise ValueError(f"backbone.score = {config.score!r} needs backbone.score_ids, the rows of its table")
     return SCORES[config.score](config)
 
 
-__all__ = ["SCORES", "DenseScore", "DistanceScore", "TableScore", "make_score", "pair_with"]
+__all__ = [
+    "SCORES",
+    "DenseScore",
+    "DistanceScore",
+    "TableScore",
+    "make_score",
+    "pair_with",
+]

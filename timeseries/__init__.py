@@ -2,24 +2,125 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from isoform.core.domain import Domain, Verb, lazily
+from isoform.core.domain import Domain, Verb
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
+    from pathlib import Path
 
     from torch import nn
 
+    from isoform.core.domain import CheckReport, Export, Graph, ImportedModel, Prepared, Speaker, TrainedModel
+    from isoform.timeseries.config import TimeseriesApp
+    from isoform.timeseries.data.windows import WindowData
+    from isoform.timeseries.predictor import TimeseriesPredictor
+    from isoform.timeseries.state import TimeseriesState
+    from isoform.timeseries.task import TimeseriesTask
 
-_later = lazily("isoform.timeseries")
 
+class Timeseries(Domain["TimeseriesApp", "TimeseriesState", "WindowData"]):
+    """See Domain for what each method promises."""
 
-def create(name: str, *, pretrained: bool | str = False, features_only: bool = False, **options: Any) -> nn.Module:
-    """A model by the name of its app ("itransformer-etth1-96"); see `isoform.timeseries.models.create`."""
-    model: nn.Module = _later("models:create")(name, pretrained=pretrained, features_only=features_only, **options)
-    return model
+    name = "timeseries"
+    summary = "time series: forecasts with iTransformer and SAMformer"
+
+    def schema(self) -> type[TimeseriesApp]:
+        """See config.py."""
+        from isoform.timeseries.config import TimeseriesApp
+
+        return TimeseriesApp
+
+    def state_schema(self) -> type[TimeseriesState]:
+        """See state.py."""
+        from isoform.timeseries.state import TimeseriesState
+
+        return TimeseriesState
+
+    def prepare(self, config: TimeseriesApp) -> Prepared[TimeseriesApp, WindowData]:
+        """See prepare.py."""
+        from isoform.timeseries.prepare import prepare
+
+        return prepare(config)
+
+    def task(self, prepared: Prepared[TimeseriesApp, WindowData]) -> TimeseriesTask:
+        """See task.py."""
+        from isoform.timeseries.task import TimeseriesTask
+
+        return TimeseriesTask(prepared.config, prepared.data)
+
+    def check(self, config: TimeseriesApp) -> CheckReport:
+        """See check.py."""
+        from isoform.timeseries.check import check
+
+        return check(config)
+
+    def app_of_path(self, path: Path) -> TimeseriesApp:
+        """What `itransformer-own` would make of a file."""
+        from isoform.timeseries.check import app_of_path
+
+        return app_of_path(path)
+
+    def build_from_run(self, config: TimeseriesApp, state: TimeseriesState) -> nn.Module:
+        """See models.py."""
+        from isoform.timeseries.models import make_model
+        from isoform.timeseries.sizes import Sizes
+
+        return make_model(config, Sizes.of_state(state))
+
+    def task_from_run(self, config: TimeseriesApp, state: TimeseriesState, data: Path | None) -> TimeseriesTask:
+        """See task.py."""
+        from isoform.timeseries.task import task_from_run
+
+        return task_from_run(config, state, data)
+
+    def predictor(self, trained: TrainedModel[TimeseriesApp, TimeseriesState]) -> TimeseriesPredictor:
+        """See predictor.py; it also has `forecast`."""
+        from isoform.timeseries.predictor import TimeseriesPredictor
+
+        return TimeseriesPredictor(trained.config, trained.state, trained.model)
+
+    def graph(self, trained: TrainedModel[TimeseriesApp, TimeseriesState]) -> Graph:
+        """See export.py."""
+        from isoform.timeseries.export import graph
+
+        return graph(trained)
+
+    def import_weights(
+        self, source: str, layout: str | None = None, config: TimeseriesApp | None = None
+    ) -> ImportedModel[TimeseriesApp, TimeseriesState]:
+        """See pretrained.py."""
+        from isoform.timeseries.pretrained import import_checkpoint
+
+        return import_checkpoint(source, layout, config)
+
+    def export_formats(self) -> Mapping[str, Export]:
+        """official: a checkpoint of the code base that the weights came from, else of thuml/iTransformer."""
+        from isoform.timeseries.export import write_official
+
+        return {"official": write_official}
+
+    def app_of_model(self, name: str, **options: Any) -> tuple[TimeseriesApp, TimeseriesState]:
+        """See models.py for the options."""
+        from isoform.timeseries.models import app_of_model
+
+        return app_of_model(name, **options)
+
+    def describe(self, config: TimeseriesApp, *, detail: bool = True) -> Mapping[str, Any]:
+        """See describe.py."""
+        from isoform.timeseries.describe import describe
+
+        return describe(config, detail=detail)
+
+    def verbs(self) -> Mapping[str, Verb]:
+        """See forecast.py and backtest.py."""
+        forecast = Verb(help="forecast what follows a file", arguments=_forecast_arguments, run=_run_forecast)
+        backtest = Verb(
+            help="forecast again and again along a file, and judge", arguments=_backtest_arguments, run=_run_backtest
+        )
+        return {"forecast": forecast, "backtest": backtest}
 
 
 def _forecast_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +134,12 @@ def _forecast_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FILE", help=".csv, .parquet, .nc or .zarr (default: csv on stdout)")
     parser.add_argument("--plot", metavar="FILE", help="a picture: .png, .svg or .pdf")
     parser.add_argument("--checkpoint", default="best", metavar="best|last|STEP", help="default: best")
+
+
+def _run_forecast(args: argparse.Namespace, console: Speaker) -> int:
+    from isoform.timeseries.forecast import run_forecast
+
+    return run_forecast(args, console)
 
 
 def _backtest_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,33 +156,10 @@ def _backtest_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", default="best", metavar="best|last|STEP", help="default: best")
 
 
-DOMAIN = Domain(
-    name="timeseries",
-    summary="time series: forecasts with iTransformer and SAMformer",
-    schema=lambda: import_module("isoform.timeseries.config").TimeseriesApp,
-    settle=_later("settle:settle"),
-    task=_later("task:TimeseriesTask"),
-    task_of_run=_later("task:task_of_run"),
-    predictor=_later("predictor:TimeseriesPredictor"),
-    rebuild=_later("task:rebuild"),
-    check=_later("data.check:check"),
-    expand_inputs=list,
-    import_weights=_later("pretrained:import_checkpoint"),
-    export={
-        "safetensors": _later("export:to_safetensors"),
-        "official": _later("export:to_official"),
-        "onnx": _later("export:to_onnx"),
-        "openvino": _later("export:to_openvino"),
-        "bundle": _later("export:to_bundle"),
-    },
-    verbs={
-        "forecast": Verb(
-            help="forecast what follows a file", arguments=_forecast_arguments, run=_later("forecast:run_forecast")
-        ),
-        "backtest": Verb(
-            help="forecast again and again along a file, and judge", arguments=_backtest_arguments,
-            run=_later("backtest:run_backtest"),
-        ),
-    },
-    describe=_later("describe:describe"),
-)  # fmt: skip
+def _run_backtest(args: argparse.Namespace, console: Speaker) -> int:
+    from isoform.timeseries.backtest import run_backtest
+
+    return run_backtest(args, console)
+
+
+DOMAIN = Timeseries()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -108,15 +109,22 @@ class TokeniserConfig(Table):
     dropout: float = Field(0.0, ge=0, lt=1, description="on the tokens")
 
 
-class HeadConfig(Table):
-    """Tokens -> forecasts, and what training minimises (on scaled data)."""
+class LossConfig(Table):
+    """What training minimises, on scaled data; quantiles add their pinball loss to it."""
 
-    loss: Literal["mse", "mae", "huber"] = Field("mse", description="of the point forecast")
+    kind: Literal["mse", "l1", "huber"] = Field("mse", description="of the point forecast")
+
+
+class HeadConfig(Table):
+    """Tokens -> forecasts."""
+
     quantiles: Floats = Field((), description="levels forecast beside the mean, trained by pinball loss; none crosses")
 
 
 class TimeseriesApp(AppConfig):
     """An app of the time-series domain."""
+
+    moved: ClassVar[Mapping[str, str]] = {"head.loss": "loss.kind"}
 
     auto: bool = Field(
         False, description="choose look-back, horizon, trunk and epochs from the data; keys that are set stay"
@@ -126,3 +134,4 @@ class TimeseriesApp(AppConfig):
     model: ModelConfig = ModelConfig()
     tokeniser: TokeniserConfig = TokeniserConfig()
     head: HeadConfig = HeadConfig()
+    loss: LossConfig = LossConfig()

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from isoform.core.errors import UserError
+from isoform.core.supervised.conformal import ROUNDING, residual_quantile
 
 LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 BEYOND = 5  # residuals that should lie beyond a level
@@ -39,16 +40,18 @@ class Calibration:
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Calibration:
-        """From what `arrays` gave: RunFolder.portable()["calibration"]."""
+        """From what `arrays` gave: RunState.calibration."""
         levels, base = (tuple(float(level) for level in arrays[name]) for name in ("levels", "base"))
         return cls(levels, arrays["offsets"], arrays["pooled"], base)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays: "levels" [Q], "offsets" [Q, H, V], "pooled" [Q, H], "base" [R]."""
         return {
-            "levels": np.array(self.levels), "offsets": self.offsets_QHV, "pooled": self.pooled_QH,
+            "levels": np.array(self.levels),
+            "offsets": self.offsets_QHV,
+            "pooled": self.pooled_QH,
             "base": np.array(self.base, dtype=np.float64),
-        }  # fmt: skip
+        }
 
     def of_variates(self, known: Sequence[str], wanted: Sequence[str]) -> Calibration:
         """For other variates than those validated (`known`), by name; one it doesn't know gets the pooled offsets."""
@@ -76,7 +79,7 @@ def calibrate(
 ) -> dict[str, np.ndarray]:
     """The arrays of a `Calibration` at `levels` and at those of `base`, from the outputs of a validation.
 
-    `outputs` are ForecastTally's; its quantiles are of the levels `base`. Empty where nothing was observed.
+    `outputs` are ForecastAccumulator's; its quantiles are of the levels `base`. Empty where nothing was observed.
     """
     found = fit(outputs, base, sorted({*levels, *base}))
     return {} if found is None else found.arrays()
@@ -107,39 +110,39 @@ class _Residuals:
     """Residuals [n, H, V], NaN where missing, in order: of each cell, each step, each variate, and all."""
 
     def __init__(self, residual_nHV: np.ndarray) -> None:
-        steps, variates = residual_nHV.shape[1:]
+        steps = residual_nHV.shape[1]
         self.cell = np.sort(residual_nHV, axis=0)
         self.step = np.sort(self.cell.transpose(0, 2, 1).reshape(-1, steps), axis=0)
-        self.variate = functools.cache(lambda: np.sort(self.cell.reshape(-1, variates), axis=0))
-        self.all = functools.cache(lambda: np.sort(self.cell.reshape(-1, 1), axis=0))
+
+    @functools.cached_property
+    def variate(self) -> np.ndarray:
+        """[n * H, V]."""
+        return np.sort(self.cell.reshape(-1, self.cell.shape[2]), axis=0)
+
+    @functools.cached_property
+    def all(self) -> np.ndarray:
+        """[n * H * V, 1]."""
+        return np.sort(self.cell.reshape(-1, 1), axis=0)
 
     def offsets(self, level: float) -> tuple[np.ndarray, np.ndarray]:
         """([H, V] of each cell, [H] for a variate that isn't among these), pooled where there are too few."""
-        cell_HV, few_HV = _ranked(self.cell, level)
-        step_H, few_H = _ranked(self.step, level)
+        cell_HV, few_HV = _offset(self.cell, level)
+        step_H, few_H = _offset(self.step, level)
         if few_HV.any():
-            variate_V, few_V = _ranked(self.variate(), level)
+            variate_V, few_V = _offset(self.variate, level)
             cell_HV = np.where(few_HV & ~few_V, variate_V, cell_HV)
             few_HV &= few_V
         if few_HV.any() or few_H.any():
-            all_1, _ = _ranked(self.all(), level)
+            all_1, _ = _offset(self.all, level)
             cell_HV, step_H = np.where(few_HV, all_1, cell_HV), np.where(few_H, all_1, step_H)
         return cell_HV, step_H
 
 
-def _ranked(ordered: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """(The residual of the level's rank along the first axis, True where too few stand there); NaN of none."""
+def _offset(ordered: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """(The offset of a level along the first axis, True where too few residuals stand there to tell); NaN of none."""
     count = (~np.isnan(ordered)).sum(0)
-    rank = (count + 1) * level
-    if abs(level - 0.5) < 1e-9:
-        low, high = np.floor(rank), np.ceil(rank)
-    else:  # 1e-9: 0.9 * 10 must not become 10 by rounding
-        low = high = np.ceil(rank - 1e-9) if level > 0.5 else np.floor(rank + 1e-9)
-    found = [
-        np.take_along_axis(ordered, np.clip(r, 1, np.maximum(count, 1)).astype(np.int64)[None] - 1, 0)[0]
-        for r in (low, high)
-    ]
-    return (found[0] + found[1]) / 2, count * min(level, 1 - level) < BEYOND - 1e-9
+    beyond = count * min(level, 1 - level)
+    return residual_quantile(ordered, level), beyond < BEYOND - ROUNDING
 
 
 def _base(forecast: np.ndarray, quantiles: np.ndarray | None, base: Sequence[float], level: float) -> np.ndarray:

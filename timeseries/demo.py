@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from matplotlib.figure import Figure
 
@@ -14,8 +14,10 @@ from isoform.core.config import load_run_config
 from isoform.core.report import drawing
 from isoform.core.runs.folder import RunFolder
 from isoform.timeseries import DOMAIN, plots
+from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.figures import draw_map, spread
-from isoform.timeseries.task import task_of_run
+from isoform.timeseries.state import TimeseriesState
+from isoform.timeseries.task import task_from_run
 
 
 def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path | None = None) -> Path:
@@ -27,7 +29,8 @@ def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path
     run = RunFolder(run_dir)
     path = Path(out) if out is not None else run.path / "demo.png"
     drawing.kind_of(path)
-    task = task_of_run(load_run_config(run.path, DOMAIN), run.portable(), Path(data) if data is not None else None)
+    config = cast(TimeseriesApp, load_run_config(run.path, DOMAIN))
+    task = task_from_run(config, run.state(TimeseriesState), None if data is None else Path(data))
     windows, predictor = task.data, api.load_predictor(DOMAIN, run.path)
     made: Any = predictor  # forecasts too, beyond what every domain's does
     split = "test" if "test" in windows.sizes() else next(iter(windows.sizes()))

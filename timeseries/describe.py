@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from isoform.core.config.schema import AppConfig
 from isoform.timeseries.config import TimeseriesApp
 
 # data.source -> what it is, where it comes from; variates and calendar marks by app name below.
@@ -20,9 +19,8 @@ SOURCES = {
 VARIATES = {"pedestrians": 18, "ett-hour": 7, "ett-minute": 7, "solar": 137}
 
 
-def describe(config: AppConfig, detail: bool = True) -> dict[str, Any]:
+def describe(config: TimeseriesApp, *, detail: bool = True) -> dict[str, Any]:
     """Rows to show: data, model, parameters, source; with `detail` (which imports torch) attention too."""
-    assert isinstance(config, TimeseriesApp)
     data, source = SOURCES[config.data.source]
     m, b = config.model, config.backbone
     if config.auto:
@@ -30,9 +28,11 @@ def describe(config: AppConfig, detail: bool = True) -> dict[str, Any]:
     name = "iTransformer" if m.family == "itransformer" else "SAMformer"
     shape = f"{b.depth} x {b.dim}, {b.heads} heads, " if m.family == "itransformer" else ""
     rows = {
-        "data": data, "model": f"{name}, {shape}{m.context} -> {m.horizon}", "parameters": _parameters(config),
+        "data": data,
+        "model": f"{name}, {shape}{m.context} -> {m.horizon}",
+        "parameters": _parameters(config),
         "source": source,
-    }  # fmt: skip
+    }
     return {**rows, **_detail(config)} if detail else rows
 
 
@@ -61,10 +61,15 @@ def _detail(config: TimeseriesApp) -> dict[str, Any]:
     b = config.backbone
     variates = VARIATES.get(config.data.source, 0)
     request = Request(
-        device="cuda" if torch.cuda.is_available() else "cpu", dtype=torch.float32, keys=max(variates, 1) + 4,
-        backward=True, head_dim=b.head_dim or b.dim // b.heads, bias=False, bias_gradient=False,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        dtype=torch.float32,
+        keys=max(variates, 1) + 4,
+        backward=True,
+        head_dim=b.head_dim or b.dim // b.heads,
+        bias=False,
+        bias_gradient=False,
         dropout=bool(b.attention_dropout),
-    )  # fmt: skip
+    )
     return {
         "tokens": f"{variates or 'one'} variates and the calendar's marks" if variates else "one a variate and mark",
         "precision": "fp32",

@@ -54,9 +54,13 @@ def _forecasts(task: TimeseriesTask, outputs: Mapping[str, np.ndarray]) -> Figur
     if quantiles is None and calibration is not None:
         quantiles, levels = calibration.apply(outputs["forecast"]), calibration.levels
     drawn = plots.window_curves(
-        data, chosen, outputs["where"], data.to_units(outputs["forecast"], axis=2),
-        None if quantiles is None else data.to_units(quantiles, axis=2), [float(level) for level in levels],
-    )  # fmt: skip
+        data,
+        chosen,
+        outputs["where"],
+        data.to_units(outputs["forecast"], axis=2),
+        None if quantiles is None else data.to_units(quantiles, axis=2),
+        [float(level) for level in levels],
+    )
     return Figure(
         f"Forecasts of {len(chosen)} test windows, evenly spaced, and what came",
         to_svg(plots.draw(drawn, data.panel.tz)),

@@ -14,8 +14,8 @@ import pandas as pd
 import xarray as xr
 
 from isoform.core import api
-from isoform.core.cli.console import Console
 from isoform.core.data import writers
+from isoform.core.domain import Speaker
 from isoform.core.errors import UserError
 from isoform.core.report import drawing
 from isoform.timeseries import plots
@@ -23,7 +23,7 @@ from isoform.timeseries import plots
 FORMATS = (".csv", ".parquet", ".nc", ".zarr")
 
 
-def run_forecast(args: argparse.Namespace, console: Console) -> int:
+def run_forecast(args: argparse.Namespace, console: Speaker) -> int:
     """The command: reads, forecasts, then writes everything asked for, or nothing."""
     from isoform.timeseries import DOMAIN
 
@@ -52,15 +52,20 @@ def run_forecast(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _report(found: xr.Dataset, args: argparse.Namespace, console: Console) -> None:
+def _report(found: xr.Dataset, args: argparse.Namespace, console: Speaker) -> None:
     first, last = stamps_of(found)[[0, -1]]
     horizon, variates = int(found["step"].max()), found.sizes["variate"]
     series = found.sizes.get("id", 1)
     console.result = {
-        "series": series, "variates": variates, "horizon": horizon, "from": text_of(first), "until": text_of(last),
+        "series": series,
+        "variates": variates,
+        "horizon": horizon,
+        "from": text_of(first),
+        "until": text_of(last),
         "quantiles": [float(q) for q in found["quantile"].values] if "quantiles" in found else [],
-        "out": args.out, "plot": args.plot,
-    }  # fmt: skip
+        "out": args.out,
+        "plot": args.plot,
+    }
     if args.out is None and console.json:
         console.result["rows"] = columns_of(found)
     if args.out is not None:

@@ -17,6 +17,7 @@ from isoform.core.pretrained.settings import TRAINING_KEYS, refuse_other, settin
 from isoform.core.pretrained.source import Source
 from isoform.timeseries.config import ModelConfig, TimeseriesApp, TokeniserConfig
 from isoform.timeseries.sizes import Sizes
+from isoform.timeseries.state import CheckpointRecord, TimeseriesState
 
 COVARIATES = ("known_future", "static", "holidays")
 
@@ -55,7 +56,7 @@ def assemble(
     build: Callable[[TimeseriesApp, Sizes], nn.Module],
     source: Source,
     config: TimeseriesApp | None,
-) -> ImportedModel:
+) -> ImportedModel[TimeseriesApp, TimeseriesState]:
     """The model in isoform's names. Raises UserError for settings that contradict it."""
     where = source.name
     _refuse_contradictions(found, config, where)
@@ -67,21 +68,15 @@ def assemble(
     except ValueError as error:
         raise UserError(f"{where}: {error}") from None
     loaded = found.rules.read(state_of(source), own, where=where)
-    origin: dict[str, Any] = {"layout": layout}
-    if found.ignored:
-        origin["unused"] = {name: tensor.tolist() for name, tensor in found.ignored.items()}
-    portable = {
-        "variates": variates,
-        "past": list(app.data.past),
-        "known": [],
-        "static": [],
-        "calendar": [],
-        "levels": [],
-        "context": app.model.context,
-        "horizon": app.model.horizon,
-        "source": origin,
-    }
-    return ImportedModel(app, loaded.weights, portable, layout, (*found.notes, *loaded.notes), source.licence)
+    unused = {name: tensor.tolist() for name, tensor in found.ignored.items()}
+    state = TimeseriesState(
+        variates=variates,
+        past=list(app.data.past),
+        context=int(app.model.context),
+        horizon=int(app.model.horizon),
+        source=CheckpointRecord(layout=layout, unused=unused or None),
+    )
+    return ImportedModel(app, loaded.weights, state, layout, (*found.notes, *loaded.notes), source.licence)
 
 
 def _refuse_contradictions(found: ForeignModel, config: TimeseriesApp | None, where: str) -> None:
@@ -136,6 +131,8 @@ def settings_to_start(config: TimeseriesApp) -> TimeseriesApp:
     return TimeseriesApp(domain=config.domain, app=config.app, model=ModelConfig(**model), backbone=backbone)
 
 
-def start_from(imported: ImportedModel, source: Source, config: TimeseriesApp) -> InitialWeights:
+def start_from(
+    imported: ImportedModel[TimeseriesApp, TimeseriesState], source: Source, config: TimeseriesApp
+) -> InitialWeights:
     """An imported model's weights to start the app's training from."""
     return InitialWeights(imported.weights, source.name, config.domain, imported.licence)

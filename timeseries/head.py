@@ -43,8 +43,12 @@ class ForecastHead(nn.Module):
         if self.quantile is None:
             return
         at = [SPREAD * NormalDist().inv_cdf(level) for level in self.levels]
-        steps = torch.tensor([at[k] - at[k - 1] if k > self.middle else at[k + 1] - at[k] if k < self.middle else 0.0
-                              for k in range(len(at))])  # fmt: skip
+        steps = torch.tensor(
+            [
+                at[k] - at[k - 1] if k > self.middle else at[k + 1] - at[k] if k < self.middle else 0.0
+                for k in range(len(at))
+            ]
+        )
         inverse = steps + torch.log(-torch.expm1(-steps))  # of the softplus
         inverse[self.middle] = at[self.middle]
         with torch.no_grad():

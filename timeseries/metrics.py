@@ -20,13 +20,12 @@ n windows, H steps, V variates, Q quantile levels, S series.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from isoform.core.domain import Tally
+from isoform.core.domain import MetricAccumulator
 from isoform.timeseries.conformal import Calibration
 from isoform.timeseries.data.splits import borders_of
 
@@ -39,7 +38,7 @@ _CHUNK = 1 << 18  # values that are worked on at a time: as many as fit into a p
 _BLOCK = 64 << 20  # bytes of rows that are read at a time
 
 
-class ForecastTally(Tally):
+class ForecastAccumulator(MetricAccumulator):
     """Errors by step and variate of one split's windows.
 
     `levels` are those of the quantiles that are added, `season` the rows a season of MASE and `scale_units` [S, V] its
@@ -48,9 +47,16 @@ class ForecastTally(Tally):
     """
 
     def __init__(
-        self, data: WindowData, split: str, levels: Sequence[float] = (), season: int = 1,
-        scale_units: np.ndarray | None = None, *, calibration: Calibration | None = None, limit: int = KEPT,
-    ) -> None:  # fmt: skip
+        self,
+        data: WindowData,
+        split: str,
+        levels: Sequence[float] = (),
+        season: int = 1,
+        scale_units: np.ndarray | None = None,
+        *,
+        calibration: Calibration | None = None,
+        limit: int = KEPT,
+    ) -> None:
         self.data, self.season, self.calibration, self.limit = data, season, calibration, limit
         self.given = tuple(levels)
         self.size = data.sizes().get(split, 0)
@@ -148,10 +154,13 @@ class ForecastTally(Tally):
         s, std = self.sums, self.std
         count = s["count"]
         pairs = {
-            "mse": (s["mse"], count), "mae": (s["mae"], count),
-            "unit_mae": (s["mae"] * std, count), "unit_rmse": (s["mse"] * std**2, count),
-            "mase": (s["mase"], s["mase_count"]), "smape": (s["smape"], count),
-        }  # fmt: skip
+            "mse": (s["mse"], count),
+            "mae": (s["mae"], count),
+            "unit_mae": (s["mae"] * std, count),
+            "unit_rmse": (s["mse"] * std**2, count),
+            "mase": (s["mase"], s["mase_count"]),
+            "smape": (s["smape"], count),
+        }
         if "crps" in s:
             pairs |= {"crps": (s["crps"] * std, count), "scaled_crps": (s["crps"], count)}
         for name, _, _ in self._intervals() if "crps" in s else ():
@@ -196,9 +205,11 @@ class ForecastTally(Tally):
         seen = _seen(few)
         observed = np.ones(few["target"].shape, bool) if seen is None else seen
         kept = {
-            "where": few["where"], "forecast": few["forecast"].astype(np.float32),
-            "target": np.where(observed, few["target"], 0).astype(np.float32), "observed": observed,
-        }  # fmt: skip
+            "where": few["where"],
+            "forecast": few["forecast"].astype(np.float32),
+            "target": np.where(observed, few["target"], 0).astype(np.float32),
+            "observed": observed,
+        }
         if "quantiles" in few and self.levels:
             kept["quantiles"] = few["quantiles"].astype(np.float32)
         for name, value in kept.items():
@@ -221,19 +232,13 @@ def _seen(part: Mapping[str, np.ndarray]) -> np.ndarray | None:
     return ~missing if missing.any() else None
 
 
-_SCALES: weakref.WeakKeyDictionary[WindowData, dict[int, np.ndarray]] = weakref.WeakKeyDictionary()
-
-
 def seasonal_scale(data: WindowData, season: int) -> np.ndarray:
     """[S, V] mean |y(t) - y(t - season)| over the training rows, in the data's units: the denominators of MASE.
 
     Pairs with a missing value don't count; NaN where there is no pair. A series with no more training rows than a
-    season is compared with the row before. Worked out once for the same data.
+    season is compared with the row before. Reads the training rows through.
     """
-    known = _SCALES.setdefault(data, {})
-    if season not in known:
-        known[season] = np.stack([_scale_of(data, series, stop, season) for series, stop in training_rows(data)])
-    return known[season]
+    return np.stack([_scale_of(data, series, stop, season) for series, stop in training_rows(data)])
 
 
 def training_rows(data: WindowData) -> list[tuple[int, int]]:

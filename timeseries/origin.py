@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.timeseries.data.calendar import stamps_of
+from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.rows import variable_of
-from isoform.timeseries.data.series import Panel
-from isoform.timeseries.outside import columns_of, dataset, listed
+from isoform.timeseries.inputs_for_run import SHOWN, columns_of, dataset
 
 
 def origin_of(panel: Panel, number: int, start: str | pd.Timestamp | None, context: int) -> int:
@@ -26,7 +26,7 @@ def origin_of(panel: Panel, number: int, start: str | pd.Timestamp | None, conte
     """
     series = panel.series[number]
     rows = int(series.attrs["rows"])
-    who = str(series.attrs.get("id") or panel.origin)
+    who = str(series.attrs.get("id") or panel.name)
     row = rows if start is None else _row_at(panel, number, rows, start, who)
     if row < context:
         before = "" if start is None else f" before {start}"
@@ -63,7 +63,7 @@ def moment_of(stamp: str | pd.Timestamp, panel: Panel) -> np.datetime64:
         raise UserError(f"--from {stamp}: is no stamp; write it as 2026-01-31T13:00")
     if panel.tz is None:
         if moment.tzinfo is not None:
-            raise UserError(f"--from {stamp}: the stamps of {panel.origin} have no offset; leave it out here too")
+            raise UserError(f"--from {stamp}: the stamps of {panel.name} have no offset; leave it out here too")
         return np.datetime64(moment.as_unit("ns").asm8)
     if moment.tzinfo is None:
         try:
@@ -86,9 +86,13 @@ def text_of(panel: Panel, instant: np.datetime64) -> str:
 
 
 def cut(
-    panel: Panel, origins: Sequence[tuple[int, int]], context: int, horizon: int, known: Sequence[str],
+    panel: Panel,
+    origins: Sequence[tuple[int, int]],
+    context: int,
+    horizon: int,
+    known: Sequence[str],
     ahead: Panel | None = None,
-) -> Panel:  # fmt: skip
+) -> Panel:
     """The L + H rows around the origins (series, row) in memory, with targets and past covariates of the look-back.
 
     Known covariates of the horizon are those of `ahead` where it has them, else of the panel's own rows; of the
@@ -130,7 +134,7 @@ def _matched(one: xr.Dataset, ahead: Panel, time: np.ndarray, known: Sequence[st
     same = [other for other in ahead if len(ahead.series) == 1 or str(other.attrs.get("id", "")) == mine]
     if not same:
         return found
-    values = columns_of(same[0], "known", known, ahead.origin)
+    values = columns_of(same[0], "known", known, ahead.name)
     at = pd.Index(same[0].time.values).get_indexer(pd.Index(time))
     found[at >= 0] = values[at[at >= 0]]
     return found
@@ -147,8 +151,8 @@ def refuse_short_future(panel: Panel, number: int, context: int, asked: bool) ->
             until = f"known until {text_of(panel, time[context + there[-1]])}" if len(there) else "not known"
             ends.setdefault(until, []).append(name)
     if ends:
-        who = str(one.attrs.get("id") or panel.origin)
-        said = "; ".join(f"{listed(names)}: {until}" for until, names in ends.items())
+        who = str(one.attrs.get("id") or panel.name)
+        said = "; ".join(f"{join_names(names, SHOWN)}: {until}" for until, names in ends.items())
         how = "the file of --future is too short" if asked else "give them with --future FILE, or as further rows"
         first, last = (text_of(panel, time[k]) for k in (context, -1))
         raise UserError(f"{who}: a forecast from {first} to {last} needs known covariates ({said}); {how}")

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from isoform.core.report.drawing import INK, label, short
-from isoform.timeseries.data.series import Panel
+from isoform.timeseries.data.panel import Panel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,18 +60,26 @@ def curves(forecasts: xr.Dataset, panel: Panel, most: int = MOST) -> list[Curve]
             found.append(
                 Curve(
                     title=f"{short(who)} · {short(name, 40)}" if who else short(name, 40),
-                    unit=str(mine["units"].values[v]), past=(series.time.values[before], past[:, v]), stamps=stamps,
-                    mean=mine["mean"].values[:, v], truth=truth,
-                    quantiles=mine["quantiles"].values[:, v] if levels else np.zeros((len(stamps), 0)), levels=levels,
+                    unit=str(mine["units"].values[v]),
+                    past=(series.time.values[before], past[:, v]),
+                    stamps=stamps,
+                    mean=mine["mean"].values[:, v],
+                    truth=truth,
+                    quantiles=mine["quantiles"].values[:, v] if levels else np.zeros((len(stamps), 0)),
+                    levels=levels,
                 )
-            )  # fmt: skip
+            )
     return found
 
 
 def window_curves(
-    windows: WindowData, chosen: Sequence[tuple[int, int]], pairs: np.ndarray, mean_nHV: np.ndarray,
-    quantiles_nHVQ: np.ndarray | None = None, levels: Sequence[float] = (),
-) -> list[Curve]:  # fmt: skip
+    windows: WindowData,
+    chosen: Sequence[tuple[int, int]],
+    pairs: np.ndarray,
+    mean_nHV: np.ndarray,
+    quantiles_nHVQ: np.ndarray | None = None,
+    levels: Sequence[float] = (),
+) -> list[Curve]:
     """Curves of some (window, variate) of forecasts in units, whose windows are `pairs` [n, 2] (series, row)."""
     units = windows.panel.first["units"].values if "units" in windows.panel.first.coords else None
     found = []
@@ -86,12 +94,16 @@ def window_curves(
         name = short(windows.variates[v], 40)
         found.append(
             Curve(
-                f"{short(who)} · {name}" if who else name, "" if units is None else str(units[v]),
-                (time[: row - low], held[: row - low]), time[row - low :], mean_nHV[n, :, v], held[row - low :],
+                f"{short(who)} · {name}" if who else name,
+                "" if units is None else str(units[v]),
+                (time[: row - low], held[: row - low]),
+                time[row - low :],
+                mean_nHV[n, :, v],
+                held[row - low :],
                 np.zeros((horizon, 0)) if quantiles_nHVQ is None else quantiles_nHVQ[n, :, v],
                 () if quantiles_nHVQ is None else tuple(levels),
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -128,9 +140,14 @@ def _draw_one(axes: Axes, curve: Curve, tz: str | None) -> None:
     axes.plot(*curve.past, color=WAS, lw=1, label="history")
     for low, high in intervals(curve.levels):
         axes.fill_between(
-            curve.stamps, curve.quantiles[:, low], curve.quantiles[:, high], color=SAID, alpha=0.22, lw=0,
+            curve.stamps,
+            curve.quantiles[:, low],
+            curve.quantiles[:, high],
+            color=SAID,
+            alpha=0.22,
+            lw=0,
             label=f"{100 * (curve.levels[high] - curve.levels[low]):.4g} % interval",
-        )  # fmt: skip
+        )
     if np.isfinite(curve.truth).any():
         axes.plot(curve.stamps, curve.truth, color=INK, lw=1, marker=".", ms=2.5, label="what came")
     single = len(curve.stamps) == 1

@@ -17,15 +17,15 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from isoform.core.config.schema import AppConfig
 from isoform.core.domain import Predictor
-from isoform.core.errors import UserError
-from isoform.timeseries import origin, outside
+from isoform.core.errors import UserError, join_names
+from isoform.timeseries import inputs_for_run, origin
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.conformal import Calibration
+from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.scaling import Scaling
-from isoform.timeseries.data.series import Panel
 from isoform.timeseries.data.windows import WindowData
+from isoform.timeseries.state import TimeseriesState
 
 LEVELS = (0.1, 0.5, 0.9)  # of the quantiles, where nobody asks for others
 DIGITS = 6  # that a forecast shows, counted from its variate's standard deviation
@@ -45,18 +45,17 @@ class Forecasts:
 class TimeseriesPredictor(Predictor):
     """Forecasts and features of one model.
 
-    portable (task.json) holds the names, the frequency and the scale of the run's data; "calibration" its intervals.
+    state (task.json) holds the names, the frequency and the scale of the run's data, and its intervals.
     Without a scale (an imported checkpoint) a file is scaled by its own first rows, as a training would have done.
     """
 
-    def __init__(self, config: AppConfig, portable: Mapping[str, Any], model: nn.Module) -> None:
-        assert isinstance(config, TimeseriesApp)
-        self.config, self.portable = config, dict(portable)
+    def __init__(self, config: TimeseriesApp, state: TimeseriesState, model: nn.Module) -> None:
+        self.config, self.state = config, state
         self.model = model.eval()
         self.context, self.horizon = int(config.model.context), int(config.model.horizon)
-        self.scaling = Scaling.from_json(portable["scaling"]) if portable.get("scaling") else None
+        self.scaling = None if state.scaling is None else Scaling.of_record(state.scaling)
         self.own = tuple(sorted(config.head.quantiles))  # levels that the model itself forecasts
-        self.calibration = self._calibration(portable.get("calibration"))
+        self.calibration = self._calibration(state.calibration)
 
     def _calibration(self, arrays: Mapping[str, np.ndarray] | None) -> Calibration | None:
         if arrays:
@@ -74,11 +73,11 @@ class TimeseriesPredictor(Predictor):
         known_elsewhere: it may lack the known-future covariates. Raises UserError for what can't be read, lacks a
         column of the run, or has rows of another frequency.
         """
-        return outside.read_for_run(data, self.config, self.portable, known_elsewhere=known_elsewhere)
+        return inputs_for_run.read_for_run(data, self.config, self.state, known_elsewhere=known_elsewhere)
 
     def windows(self, panel: Panel) -> WindowData:
         """A panel as windows on the run's scale; columns that the run never saw get their own."""
-        return WindowData(outside.settings(self.config), panel, self.scaling)
+        return WindowData(inputs_for_run.settings(self.config), panel, self.scaling)
 
     def use(self, model: nn.Module) -> None:
         """Forecasts with other weights from now on."""
@@ -87,9 +86,13 @@ class TimeseriesPredictor(Predictor):
     # What goes out
 
     def forecast(
-        self, data: Any, *, future: Any = None, start: str | pd.Timestamp | None = None,
+        self,
+        data: Any,
+        *,
+        future: Any = None,
+        start: str | pd.Timestamp | None = None,
         levels: Sequence[float] | None = None,
-    ) -> xr.Dataset:  # fmt: skip
+    ) -> xr.Dataset:
         """What follows the end of every series of `data`, or its rows from `start` on, forecast from those before.
 
         data    what `read` takes
@@ -104,12 +107,12 @@ class TimeseriesPredictor(Predictor):
         """
         panel = self.read(data, known_elsewhere=future is not None)
         wanted = self.wanted_levels(levels)
-        ahead = None if future is None else outside.read_future(future, self.config, self.portable, panel)
+        ahead = None if future is None else inputs_for_run.read_future(future, self.config, self.state, panel)
         panel, windows = self._look_back(panel, start, ahead)
         for i in range(len(panel.series)):
             if windows.missing_future(i, self.context):
                 origin.refuse_short_future(windows.panel, i, self.context, asked=ahead is not None)
-                names = outside.listed(windows.missing_future(i, self.context))
+                names = join_names(windows.missing_future(i, self.context), inputs_for_run.SHOWN)
                 warnings.warn(f"gaps of {names} in the horizon are filled like those of a look-back", stacklevel=2)
         made = self.run(windows, self._pairs(windows), wanted)
         self._warn_of_empty(made, windows.panel)
@@ -135,10 +138,10 @@ class TimeseriesPredictor(Predictor):
             more = f" (and {len(failed) - 1:,} more)" if len(failed) > 1 else ""
             warnings.warn(f"left out: {failed[0]}{more}", stacklevel=3)
         scale = self._scale_of(panel)
-        known = outside.names_of(self.portable, "known")
+        known = inputs_for_run.names_of(self.state, "known")
         cut = origin.cut(panel, origins, self.context, self.horizon, known, ahead)
         kept = replace(panel, series=tuple(panel.series[i] for i, _ in origins))
-        return kept, WindowData(outside.settings(self.config), cut, scale)
+        return kept, WindowData(inputs_for_run.settings(self.config), cut, scale)
 
     def _pairs(self, windows: WindowData) -> np.ndarray:
         return np.array([[i, self.context] for i in range(len(windows.panel.series))])
@@ -187,7 +190,7 @@ class TimeseriesPredictor(Predictor):
         quantiles = None
         if levels:
             assert self.calibration is not None
-            fitted = self.calibration.of_variates(list(self.portable.get("variates") or ()), windows.variates)
+            fitted = self.calibration.of_variates(self.state.variates, windows.variates)
             made = fitted.apply(mean, own, levels)
             quantiles = np.stack([finished(made[..., q]) for q in range(len(levels))], -1)
         return Forecasts(finished(mean), quantiles, levels)
@@ -219,7 +222,7 @@ class TimeseriesPredictor(Predictor):
                 if made.quantiles_nHVQ is not None:
                     made.quantiles_nHVQ[i, :, empty] = np.nan
                 names = [name for name, none in zip(cut.variates, empty, strict=True) if none]
-                shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+                shown = join_names(names, inputs_for_run.SHOWN)
                 who = f"{series.attrs.get('id')}: " if series.attrs.get("id") else ""
                 warnings.warn(
                     f"{who}{shown}: no value in the {self.context} rows before the forecast, so there is none",
@@ -242,15 +245,17 @@ class TimeseriesPredictor(Predictor):
         dims = ("id", "time", "variate")
         arrays: dict[str, Any] = {"mean": (dims, mean)}
         coords: dict[str, Any] = {
-            "time": time, "variate": variates, "units": ("variate", outside.units_of(panel, self.portable)),
+            "time": time,
+            "variate": variates,
+            "units": ("variate", inputs_for_run.units_of(panel, self.state)),
             "id": [str(series.attrs.get("id", "")) for series in panel],
-        }  # fmt: skip
+        }
         coords["step"] = (("time",), step[0]) if (step == step[0]).all() else (("id", "time"), step)
         if made.levels:
             arrays["quantiles"] = ((*dims, "quantile"), quantiles)
             coords["quantile"] = list(made.levels)
         found = xr.Dataset(arrays, coords)
-        found.attrs = {"title": f"forecast of {panel.origin} by {self.config.app}", "freq": panel.freq}
+        found.attrs = {"title": f"forecast of {panel.name} by {self.config.app}", "freq": panel.freq}
         if panel.tz is not None:
             found.attrs["time_zone"] = panel.tz
         return found if n > 1 or coords["id"] != [""] else found.isel(id=0, drop=True)

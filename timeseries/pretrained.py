@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from torch import Tensor
 
@@ -22,6 +21,7 @@ from isoform.core.pretrained.source import Family, Source, choose_family, layout
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.itransformer import pretrained as itransformer
 from isoform.timeseries.samformer import pretrained as samformer
+from isoform.timeseries.state import TimeseriesState
 
 FAMILIES: Mapping[str, Family] = MappingProxyType({"itransformer": itransformer, "samformer": samformer})
 LAYOUTS = layouts_of(FAMILIES.values())
@@ -30,7 +30,7 @@ KIND = "a forecaster"
 
 def import_checkpoint(
     source: str | Path | Source, layout: str | None = None, config: TimeseriesApp | None = None
-) -> ImportedModel:
+) -> ImportedModel[TimeseriesApp, TimeseriesState]:
     """A foreign forecaster, whole, in isoform's names, with the app config that rebuilds it.
 
     layout   one of LAYOUTS where a file isn't recognised
@@ -45,7 +45,7 @@ def import_checkpoint(
 def export_official(
     config: TimeseriesApp,
     weights: Mapping[str, Tensor],
-    state: Mapping[str, Any] | None = None,
+    state: TimeseriesState | None = None,
     layout: str | None = None,
 ) -> dict[str, Tensor]:
     """The weights under the names of the code base that they came from; of the family's own if they were born here.

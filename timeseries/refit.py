@@ -20,9 +20,10 @@ from isoform.core.domain import Figure, InitialWeights
 from isoform.core.engine.train import train
 from isoform.core.runs.folder import RunFolder
 from isoform.timeseries.config import TimeseriesApp
+from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.scaling import Scaling
-from isoform.timeseries.data.series import Panel
-from isoform.timeseries.outside import settings
+from isoform.timeseries.data.windows import WindowData
+from isoform.timeseries.inputs_for_run import settings as settings_for_any_file
 from isoform.timeseries.task import TimeseriesTask
 
 SHARE = 0.1  # of the run's learning rate
@@ -56,7 +57,8 @@ def refitted(
     past = _until(panel, before, int(config.model.context) + int(config.model.horizon))
     if not past.series:
         return model
-    task = _Refit(recipe(config), past, scaling)
+    settings = recipe(config)
+    task = _Refit(settings, WindowData(settings, past, scaling))
     task.weights = model.state_dict()
     run = RunFolder(folder)
     train(task, run, progress=False, say=lambda line: None)
@@ -69,10 +71,15 @@ def recipe(config: TimeseriesApp) -> TimeseriesApp:
     """The run's settings, changed as the module's text says."""
     t = config.train
     changed: dict[str, Any] = {
-        "epochs": 1, "lr": SHARE * t.lr, "schedule": "constant", "warmup": 0.0, "patience": None, "init": "the run",
+        "epochs": 1,
+        "lr": SHARE * t.lr,
+        "schedule": "constant",
+        "warmup": 0.0,
+        "patience": None,
+        "init": "the run",
         "checkpoint_every": None,
-    }  # fmt: skip
-    free = settings(config)
+    }
+    free = settings_for_any_file(config)
     every_row = {"val_fraction": 1e-9, "test_fraction": 0.0}
     return free.model_copy(
         update={"train": t.model_copy(update=changed), "data": free.data.model_copy(update=every_row)}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from isoform.timeseries.data.windows import WindowData
+    from isoform.timeseries.state import TimeseriesState
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,6 @@ class Sizes:
         return cls(len(data.variates), len(data.past), len(data.known), len(data.calendar_names), len(data.static))
 
     @classmethod
-    def of_portable(cls, portable: Mapping[str, Any]) -> Sizes:
+    def of_state(cls, state: TimeseriesState) -> Sizes:
         """Those of a run, by the names in its task.json."""
-        return cls(*(len(portable.get(n) or ()) for n in ("variates", "past", "known", "calendar", "static")))
+        return cls(len(state.variates), len(state.past), len(state.known), len(state.calendar), len(state.static))

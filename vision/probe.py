@@ -159,7 +159,10 @@ def of_trunk(task: VisionTask) -> dict[str, dict[str, dict[str, float]]]:
         return {}
     model = task.build()
     warm_start.load_into(task, model, warm_start.initial_weights(task, task.config.train.init))
-    chosen = {**rows, "train": np.random.default_rng(0).permutation(rows["train"])[:TRAIN_IMAGES]}
+    known = {split: task.data.complete_rows(members) for split, members in rows.items()}
+    if not (len(known["train"]) and len(known["val"])):
+        return {}
+    chosen = {**rows, "train": np.random.default_rng(0).permutation(known["train"])[:TRAIN_IMAGES]}
     size = task.config.eval.batch
     x = {
         split: features(

@@ -1,6 +1,6 @@
 """VisionTask: images in, classes, labels or numbers out. What the engine asks of this domain, in the order it asks.
 
-B samples, C channels, H x W pixels, K classes, labels or targets.
+B samples, N samples of a split, C channels, H x W pixels, K classes, labels or targets.
 """
 
 from __future__ import annotations
@@ -8,46 +8,63 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isoform.core.config.schema import AppConfig
+from isoform.core.config.state import DataRecord
 from isoform.core.data import writers
-from isoform.core.domain import Figure, InitialWeights, Task
-from isoform.core.errors import UserError
-from isoform.core.supervised.metrics import multiclass_metrics, sigmoid, softmax
+from isoform.core.domain import Figure, InitialWeights, Prepared, Task
+from isoform.core.errors import UserError, join_names
+from isoform.core.supervised import class_weights
+from isoform.core.supervised.config import resolve_loss_kind
+from isoform.core.supervised.losses import accuracy, class_loss, label_loss
+from isoform.core.supervised.metrics import (
+    multiclass_metrics,
+    multilabel_metrics,
+    regression_metrics,
+    sigmoid,
+    softmax,
+)
+from isoform.core.supervised.rows import SHOWN_CLASSES, rows_of
+from isoform.core.supervised.scaling import TargetScaling
 from isoform.vision.baselines import baselines
 from isoform.vision.config import VisionApp
-from isoform.vision.data.dataset import ImageData, preprocessing
+from isoform.vision.data.dataset import preprocessing
+from isoform.vision.data.mix import mix_batch
 from isoform.vision.data.sources import other_data
 from isoform.vision.data.transforms import Augment, Drawn, to_float
-from isoform.vision.initial import adapt_weights, initial_weights
-from isoform.vision.metrics import multilabel_metrics, regression_metrics
-from isoform.vision.predictor import SHOWN_CLASSES, rows_of
-from isoform.vision.settle import settle
+from isoform.vision.initial import adapt_weights, import_initial, initial_weights
+from isoform.vision.models import build_model
+from isoform.vision.prepare import VisionData, prepare
+from isoform.vision.state import VisionState
+
+MONITORS = {
+    "multiclass": ("top1", "max"),
+    "multilabel": ("average_precision", "max"),
+    "regression": ("rmse", "min"),
+}
 
 
 class VisionTask(Task):
     """One vision app with its data."""
 
-    def __init__(self, config: AppConfig):
-        self.config: VisionApp = settle(config)[0]
-        self.data = ImageData(self.config)
-        self.kind = self.config.head.task
+    config: VisionApp
+
+    def __init__(self, prepared: Prepared[VisionApp, VisionData]) -> None:
+        self.config = config = prepared.config
+        self.data = prepared.data.images
+        self.imported = prepared.data.imported
+        self.kind = config.data.task
         self.classes = self.data.classes
-        self.preprocess = preprocessing(self.config)
-        self.augment = Augment(self.config.augment, self.preprocess)
-        self.monitor, self.monitor_mode = {
-            "multiclass": ("top1", "max"), "multilabel": ("average_precision", "max"), "regression": ("rmse", "min"),
-        }[self.kind]  # fmt: skip
+        self.preprocess = preprocessing(config)
+        self.augment = Augment(config.augment, self.preprocess)
+        self.monitor, self.monitor_mode = MONITORS[self.kind]
         self.bf16_ok = self.kind != "regression"
-        targets = self.config.data
-        self.target_mean = torch.tensor(targets.target_mean or (0.0,))
-        self.target_std = torch.tensor(targets.target_std or (1.0,))
+        self.loss_kind = resolve_loss_kind(config.loss, self.kind)
+        mean, std = config.data.target_mean or (0.0,), config.data.target_std or (1.0,)
+        self.scaling = TargetScaling(mean, std).in_float32()
         self.class_weight = self._class_weight()
         self.sample_weight = self._sample_weight()
 
@@ -60,7 +77,10 @@ class VisionTask(Task):
         return build_model(self.config)
 
     def sample(self, split: str, index: int, rng: np.random.Generator | None) -> Drawn:
-        """See Task.sample. The image is None where it lies in memory already, at the model's size."""
+        """See Task.sample. Without pixels where the image lies in memory at the model's size: `collate` finds it there.
+
+        That saves a copy of every image, and of the whole memory for each worker that would have to send it.
+        """
         row = int(self.data.rows[split][index])
         resident = self.data.held.resident is not None
         if rng is None:
@@ -71,7 +91,10 @@ class VisionTask(Task):
         return self.augment.draw(row, image, rng)
 
     def collate(self, samples: Sequence[Drawn]) -> dict[str, Tensor]:
-        """{"image" [B, C, H, W] normalised, "target" [B] or [B, K], "weight" [B] where samples have weights}."""
+        """{"image" [B, C, H, W] normalised, "target" [B] or [B, K], "weight" [B] where samples have weights}.
+
+        A missing target is -1 for a class and NaN for a label or a number.
+        """
         rows = torch.tensor([sample.row for sample in samples])
         given = [sample.image for sample in samples if sample.image is not None]
         if given:
@@ -92,107 +115,74 @@ class VisionTask(Task):
         if rng is None or not self.config.data.balanced:
             return super().batches(split, size, rng)
         if self.kind != "multiclass":
-            raise UserError("data.balanced = true needs one class an image (head.task = multiclass)")
+            raise UserError("data.balanced = true needs one class an image (data.task = multiclass)")
         target = self.data.targets[self.data.rows[split]]
-        share = 1 / np.bincount(target, minlength=len(self.classes))[target]
+        counts = np.bincount(target[target >= 0], minlength=len(self.classes))
+        share = np.where(target >= 0, 1 / np.maximum(counts, 1)[target], 0)
         order = rng.choice(len(target), len(target), p=share / share.sum())
         return [order[i : i + size].tolist() for i in range(0, len(order), size)]
 
     def mix(self, batch: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
-        """Mixup (Zhang et al. 2018) or cutmix (Yun et al. 2019) of each sample with another one of the batch."""
-        train, a = self.config.train, self.config.augment
-        if not (train.mixup or train.cutmix) or rng.random() >= train.mix_probability:
-            return batch
-        cut = bool(train.cutmix) and (not train.mixup or rng.random() < a.mix_switch)
-        alpha = train.cutmix if cut else train.mixup
-        share = float(rng.beta(alpha, alpha))
-        other = torch.from_numpy(rng.permutation(len(batch["image"])))
-        image, target = batch["image"], batch["target"]
-        if cut:
-            height, width = image.shape[2:]
-            side = (1 - share) ** 0.5
-            y, x = rng.random() * height, rng.random() * width
-            top, bottom = (int(np.clip(y + s * side * height / 2, 0, height)) for s in (-1, 1))
-            left, right = (int(np.clip(x + s * side * width / 2, 0, width)) for s in (-1, 1))
-            image = image.clone()
-            image[:, :, top:bottom, left:right] = batch["image"][other, :, top:bottom, left:right]
-            share = 1 - (bottom - top) * (right - left) / (height * width)  # what is left after clipping at the border
-        else:
-            image = image * share + image[other] * (1 - share)
-        if self.kind == "multiclass":
-            target = F.one_hot(target, len(self.classes)).float()
-        mixed = {**batch, "image": image, "target": target * share + target[other] * (1 - share)}
-        if "weight" in batch:
-            mixed["weight"] = batch["weight"] * share + batch["weight"][other] * (1 - share)
-        return mixed
+        """See data/mix.py."""
+        classes = len(self.classes) if self.kind == "multiclass" else None
+        return mix_batch(batch, self.config.augment, classes, rng)
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """See Task.loss; "top1" is the share of training images guessed right, where each has one class."""
+        """See Task.loss and core/supervised/losses.py; a missing target counts for nothing.
+
+        "top1" is the share of training images guessed right, where each has one class.
+        """
         output, target = model(batch["image"]).float(), batch["target"]
-        loss_B = {"multiclass": self._class_loss, "multilabel": self._label_loss, "regression": self._target_loss}[
-            self.kind
-        ](output, target)
-        if "weight" in batch:
-            loss_B = loss_B * batch["weight"]
-        found = {"loss": loss_B.mean()}
-        if target.dim() == 1:
-            found["top1"] = (output.argmax(1) == target).float().mean()
-        return found
-
-    def _class_loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        smoothing, weight = self.config.train.label_smoothing, self._on(self.class_weight, logits)
-        if self.config.loss.multiclass == "cross_entropy":
-            return F.cross_entropy(logits, target, weight=weight, label_smoothing=smoothing, reduction="none")
-        if target.dim() == 1:
-            target = F.one_hot(target, logits.shape[1]).float()
-        soft = target * (1 - smoothing) + smoothing / logits.shape[1]
-        loss = F.binary_cross_entropy_with_logits(logits, soft, reduction="none").mean(1)
-        return loss if weight is None else loss * (target * weight).sum(1)
-
-    def _label_loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        smoothing = self.config.train.label_smoothing
-        soft = target * (1 - smoothing) + smoothing / 2
-        weight = self._on(self.class_weight, logits)
-        return F.binary_cross_entropy_with_logits(logits, soft, pos_weight=weight, reduction="none").mean(1)
-
-    def _target_loss(self, output: Tensor, target: Tensor) -> Tensor:
-        scaled = (target - self.target_mean.to(target)) / self.target_std.to(target)
-        measure = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}[self.config.loss.regression]
-        return measure(output, scaled, reduction="none").mean(1)
+        weight, smoothing = batch.get("weight"), self.config.loss.label_smoothing
+        if self.kind == "multiclass":
+            loss = class_loss(
+                self.loss_kind, output, target, weight,
+                class_weight_C=self.class_weight, smoothing=smoothing, divide_by="count",
+            )  # fmt: skip
+            return {"loss": loss, "top1": accuracy(output, target)} if target.dim() == 1 else {"loss": loss}
+        if self.kind == "regression":
+            target = self.scaling.scale(target, torch.float32)
+        loss = label_loss(
+            self.loss_kind, output, target, weight,
+            positive_weight_K=self.class_weight, smoothing=smoothing, divide_by="count",
+        )  # fmt: skip
+        return {"loss": loss}
 
     def predict(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """{"logits" [B, K], or "prediction" [B, K] in the targets' own units; "target"}."""
         output = model(batch["image"]).float()
         if self.kind == "regression":
-            output = output * self.target_std.to(output) + self.target_mean.to(output)
-            return {"prediction": output, "target": batch["target"]}
+            return {"prediction": self.scaling.unscale(output, torch.float32), "target": batch["target"]}
         return {"logits": output, "target": batch["target"]}
 
     def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """See Task.metrics, and metrics.py for what each name means."""
-        guess = outputs["prediction"] if self.kind == "regression" else self.probability(outputs)
-        return self.score(guess, outputs["target"])
+        """See core/supervised/metrics.py for what each name means."""
+        return self.score(self.guess(outputs), outputs["target"])
 
-    def score(self, guess: np.ndarray, target: np.ndarray) -> dict[str, float]:
-        """Metrics of probabilities [N, K] or predicted targets."""
+    def guess(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """[N, K] numbers in the targets' own units, or probabilities of labels, or of classes (that sum to 1)."""
         if self.kind == "regression":
-            return regression_metrics(guess, target, self.classes, self.target_std.tolist())
-        return multiclass_metrics(guess, target) if self.kind == "multiclass" else multilabel_metrics(guess, target)
-
-    def probability(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        """[N, K] probabilities of classes (that sum to 1) or of labels."""
+            return outputs["prediction"]
         return softmax(outputs["logits"]) if self.kind == "multiclass" else sigmoid(outputs["logits"])
 
+    def score(self, guess: np.ndarray, target: np.ndarray) -> dict[str, float]:
+        """Metrics of a guess [N, K]."""
+        if self.kind == "regression":
+            return regression_metrics(guess, target, self.classes, self.scaling.std)
+        return multiclass_metrics(guess, target) if self.kind == "multiclass" else multilabel_metrics(guess, target)
+
     def initial_weights(self, source: str) -> InitialWeights:
-        """See initial.py."""
-        return initial_weights(source, self.config)
+        """See initial.py; a checkpoint is opened once for the model, its training and its baselines."""
+        if self.imported is None:
+            self.imported = import_initial(source)
+        return initial_weights(self.imported, source)
 
     def adapt_weights(self, weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
         """See initial.py."""
         return adapt_weights(weights, model)
 
     def baselines(self) -> dict[str, dict[str, dict[str, float]]]:
-        """See baselines.py."""
+        """See baselines.py, and probe.py for those of the trunk that a training starts from."""
         found = baselines(self.data, self.score)
         if self.config.train.init:
             from isoform.vision.probe import of_trunk
@@ -200,22 +190,23 @@ class VisionTask(Task):
             found |= of_trunk(self)
         return found
 
-    def portable(self) -> dict[str, Any]:
+    def inference_state(self) -> VisionState:
         """Class names, preprocessing, target scale, and which data these were."""
-        return {
-            "kind": self.kind,
-            "classes": list(self.classes),
-            "preprocessing": self.preprocess.to_json(),
-            "target_mean": self.target_mean.tolist(),
-            "target_std": self.target_std.tolist(),
-            "data": {
-                "origin": self._origin,
-                "licence": self.data.records.licence,
-                "sha256": self.data.digest,
-                "sizes": self.sizes(),
-                "left_out": len(self.data.unreadable) + len(self.data.records.skipped),
-            },
-        }
+        data = DataRecord(
+            origin=self._origin,
+            licence=self.data.records.licence,
+            sha256=self.data.digest,
+            sizes=self.sizes(),
+            left_out=len(self.data.unreadable) + len(self.data.records.skipped),
+        )
+        return VisionState(
+            kind=self.kind,
+            classes=tuple(self.classes),
+            preprocessing=self.preprocess,
+            target_mean=self.scaling.mean,
+            target_std=self.scaling.std,
+            data=data,
+        )
 
     @functools.cached_property
     def _origin(self) -> str:
@@ -231,29 +222,31 @@ class VisionTask(Task):
             "data": f"{self._origin} ({sizes})",
             "licence of the data": self.data.records.licence,
             "SHA-256 of the data": self.data.digest,
-            "classes": ", ".join(self.classes[:SHOWN_CLASSES]) + (", ..." if len(self.classes) > SHOWN_CLASSES else ""),
-            "preprocessing": f"{p.size[0]} x {p.size[1]} pixels, {p.channels} channel(s), {p.mode} at {p.crop_pct:g}, "
-            f"{p.interpolation}, mean {list(p.mean)}, std {list(p.std)}",
+            "classes": join_names(self.classes, SHOWN_CLASSES),
+            "preprocessing": f"{p.size[0]} x {p.size[1]} pixels, {p.channels} channel(s), {p.resize} at "
+            f"{p.crop_pct:g}, {p.interpolation}, mean {list(p.mean)}, std {list(p.std)}",
         }
 
     def write_predictions(
         self, folder: Path, split: str, outputs: Mapping[str, np.ndarray], stem: str = "predictions"
     ) -> list[Path]:
         """STEM.csv: input, target, prediction, ..."""
+        rows = rows_of(self.kind, self.classes, self.guess(outputs))
         names = self.data.records.images.names
-        rows = rows_of(self.kind, self.classes, outputs if self.kind == "regression" else self.probability(outputs))
-        targets = outputs["target"]
         for i, row in enumerate(rows):
             row["input"] = names[int(self.data.rows[split][i])]
-            if self.kind == "regression":
-                row |= {f"target {name}": float(targets[i, k]) for k, name in enumerate(self.classes)}
-            elif self.kind == "multiclass":
-                row["target"] = self.classes[int(targets[i])]
-            else:
-                row["target"] = "|".join(name for k, name in enumerate(self.classes) if targets[i, k] > 0.5)
+            row |= self._target_cells(outputs["target"][i])
         path = folder / f"{stem}.csv"
         writers.write_rows(rows, path)
         return [path]
+
+    def _target_cells(self, target: np.ndarray) -> dict[str, object]:
+        """The true answer of a sample as a row shows it, nothing where it is missing."""
+        if self.kind == "regression":
+            return {f"target {name}": float(value) for name, value in zip(self.classes, target, strict=True)}
+        if self.kind == "multiclass":
+            return {"target": self.classes[int(target)] if target >= 0 else None}
+        return {"target": "|".join(name for name, value in zip(self.classes, target, strict=True) if value > 0.5)}
 
     def figures(self, model: nn.Module, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
         """See figures.py."""
@@ -262,52 +255,24 @@ class VisionTask(Task):
         return figures(self, model, outputs)
 
     def _class_weight(self) -> Tensor | None:
-        """[K] balanced: in proportion to one over the class's share, 1 on average over the training samples."""
+        """[K] of classes or of positive labels, counted on the training samples."""
         if self.config.data.class_weights == "none" or "train" not in self.data.rows:
             return None
         target = self.data.targets[self.data.rows["train"]]
         if self.kind == "multiclass":
-            counts = np.bincount(target, minlength=len(self.classes))
-            weight = len(target) / (np.maximum(counts, 1) * (counts > 0).sum())
-        elif self.kind == "multilabel":
-            positive = target.sum(0)
-            weight = np.clip((len(target) - positive) / np.maximum(positive, 1), 0.01, 100)
-        else:
-            raise UserError('data.class_weights = "balanced" needs classes; this app predicts numbers')
-        return torch.from_numpy(weight.astype(np.float32))
+            return class_weights.balanced_class_weights(target, len(self.classes))
+        if self.kind == "multilabel":
+            return class_weights.positive_weights(target)
+        raise UserError('data.class_weights = "balanced" needs classes; this app predicts numbers')
 
     def _sample_weight(self) -> Tensor | None:
         """Of every row, 1 on average over the training samples."""
-        weight = self.data.records.weight
-        if weight is None or "train" not in self.data.rows:
+        records = self.data.records
+        if records.weight is None or "train" not in self.data.rows:
             return None
-        mean = weight[self.data.rows["train"]].mean()
-        if mean == 0:
-            raise UserError(f"{self.data.records.origin}: all training samples have weight 0")
-        return torch.from_numpy((weight / mean).astype(np.float32))
-
-    @staticmethod
-    def _on(weight: Tensor | None, like: Tensor) -> Tensor | None:
-        return None if weight is None else weight.to(like)
+        return class_weights.normalise_sample_weights(records.weight, self.data.rows["train"], records.origin)
 
 
-def build_model(config: VisionApp) -> nn.Module:
-    """The app's model, freshly initialised. Raises UserError where its tables contradict each other."""
-    from isoform.vision.vit.model import build_vit
-
-    try:
-        return build_vit(config.tokeniser, config.backbone, config.head)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-
-
-def task_of_run(config: AppConfig, portable: dict[str, Any], path: Path | None) -> VisionTask:
+def task_from_run(config: VisionApp, path: Path | None) -> VisionTask:
     """The task of a finished run, on its own data or on those at `path`; classes and scales are the run's."""
-    assert isinstance(config, VisionApp)
-    return VisionTask(config if path is None else other_data(config, path))
-
-
-def rebuild(config: AppConfig, portable: dict[str, Any]) -> nn.Module:
-    """The model of a run; its number of outputs stands in the run's configuration."""
-    assert isinstance(config, VisionApp)
-    return build_model(config)
+    return VisionTask(prepare(config if path is None else other_data(config, path)))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from isoform.core.attention import bias as biases
+import isoform.core.attention.bias as biases
 from isoform.core.attention.bias import ALL, Bias, Dense
 from isoform.core.attention.mask import Visible
 from isoform.core.attention.reference import Dropout, working_dtype

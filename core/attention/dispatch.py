@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-from isoform.core.attention import bias as biases
+import isoform.core.attention.bias as biases
 from isoform.core.attention.tuning import MAX_DIM
 
 # Up to here the chunked path was the faster one (measured on AVX512-BF16, 24 and 64 features a head).

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from isoform.core.cli.console import Console
-from isoform.core.cli.parser import Context, UsageError, parse
+from isoform.core.cli.context import Context
+from isoform.core.cli.parser import UsageError, parse
 from isoform.core.errors import Preempted, RunError, UserError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import isoform.core
 from isoform.core import config
-from isoform.core.cli.parser import Context
+from isoform.core.cli.context import Context
 from isoform.core.config import keys, toml
 from isoform.core.errors import UserError
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from isoform.core.cli.console import Console
+from isoform.core.cli.context import Context
 from isoform.core.domain import BASE_FORMATS
 from isoform.core.errors import UserError
 from isoform.core.version import __version__
@@ -23,20 +22,6 @@ EPILOG = """exit codes: 0 done; 2 a mistake in what was asked (one sentence says
 
 class UsageError(Exception):
     """Arguments that don't parse, as one sentence."""
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a verb gets: its arguments, the domains, and where to speak."""
-
-    args: argparse.Namespace
-    domains: Mapping[str, Callable[[], AnyDomain]]
-    console: Console
-
-    @property
-    def domain(self) -> AnyDomain:
-        """The domain that the command line names."""
-        return self.domains[self.args.command]()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -253,66 +238,66 @@ def _export(parser: argparse.ArgumentParser, domain: AnyDomain) -> None:
 
 
 def _run_apps(context: Context) -> int:
-    from isoform.core.cli import catalogue
+    from isoform.core.cli.catalogue import apps
 
-    return catalogue.apps(context)
+    return apps(context)
 
 
 def _run_explain(context: Context) -> int:
-    from isoform.core.cli import catalogue
+    from isoform.core.cli.catalogue import explain
 
-    return catalogue.explain(context)
+    return explain(context)
 
 
 def _run_report(context: Context) -> int:
-    from isoform.core.cli import catalogue
+    from isoform.core.cli.catalogue import report
 
-    return catalogue.report(context)
+    return report(context)
 
 
 def _run_bench(context: Context) -> int:
-    from isoform.core.cli import catalogue
+    from isoform.core.cli.catalogue import bench
 
-    return catalogue.bench(context)
+    return bench(context)
 
 
 def _run_check(context: Context) -> int:
-    from isoform.core.cli import run_verbs
+    from isoform.core.cli.run_verbs import check
 
-    return run_verbs.check(context)
+    return check(context)
 
 
 def _run_train(context: Context) -> int:
-    from isoform.core.cli import train
+    from isoform.core.cli.train import train
 
-    return train.train(context)
+    return train(context)
 
 
 def _run_eval(context: Context) -> int:
-    from isoform.core.cli import run_verbs
+    from isoform.core.cli.run_verbs import evaluate
 
-    return run_verbs.evaluate(context)
+    return evaluate(context)
 
 
 def _run_predict(context: Context) -> int:
-    from isoform.core.cli import run_verbs
+    from isoform.core.cli.run_verbs import predict
 
-    return run_verbs.predict(context)
+    return predict(context)
 
 
 def _run_embed(context: Context) -> int:
-    from isoform.core.cli import run_verbs
+    from isoform.core.cli.run_verbs import embed
 
-    return run_verbs.embed(context)
+    return embed(context)
 
 
 def _run_import(context: Context) -> int:
-    from isoform.core.cli import weights
+    from isoform.core.cli.weights import import_
 
-    return weights.import_(context)
+    return import_(context)
 
 
 def _run_export(context: Context) -> int:
-    from isoform.core.cli import weights
+    from isoform.core.cli.weights import export
 
-    return weights.export(context)
+    return export(context)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from isoform.core import api
 from isoform.core import config as configs
-from isoform.core.cli.parser import Context
+from isoform.core.cli.context import Context
 from isoform.core.data import writers
 from isoform.core.domain import AnyDomain, Predictor
 from isoform.core.errors import UserError

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from isoform.core import api
-from isoform.core.cli.parser import Context
+from isoform.core.cli.context import Context
 from isoform.core.errors import Preempted
 
 _FLAGS = {"init": "train.init", "freeze": "train.freeze", "epochs": "train.epochs", "seed": "train.seed"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 from isoform.core import api
-from isoform.core.cli.parser import Context
+from isoform.core.cli.context import Context
 
 
 def import_(context: Context) -> int:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from isoform.core.config import toml
+import isoform.core.config.toml as toml
 
 Path = tuple[str, ...]
 

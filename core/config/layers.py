@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from isoform.core.config import keys, toml
+import isoform.core.config.keys as keys
+import isoform.core.config.toml as toml
 from isoform.core.errors import UserError
 
 BUILT_IN = "apps.toml"

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from isoform.core.config import keys, toml
+import isoform.core.config.keys as keys
+import isoform.core.config.toml as toml
 from isoform.core.config.layers import (
     CLAIMS,
     Layer,
@@ -222,7 +223,7 @@ def override(
     errors: list[str] = []
     schema = domain.schema()
     own = _run_layers(schema, sets, flags or {}, settings or {}, errors)
-    tree = {key: value for key, value in plain(config).items() if key not in ("domain", "app")}
+    tree = {key: value for key, value in plain(config, only_set=True).items() if key not in ("domain", "app")}
     resolved, wrong = _validate(schema, config.domain, config.app, [Layer("config.toml", tree), *own])
     if errors or wrong or resolved is None:
         raise ConfigError([*errors, *wrong])
@@ -244,14 +245,19 @@ def bare(*, domain: AnyDomain, sets: Sequence[str], app: str = "imported") -> Ap
     return resolved.config
 
 
-def plain(table: BaseModel) -> toml.Tree:
-    """A table as TOML can hold it: an unset value is left out, or the word "none" where its default isn't unset."""
+def plain(table: BaseModel, *, only_set: bool = False) -> toml.Tree:
+    """A table as TOML can hold it: an unset value is left out, or the word "none" where its default isn't unset.
+
+    only_set: without the keys that nobody set, which an `auto` app may still choose.
+    """
     tree: toml.Tree = {}
     dumped = table.model_dump(mode="json")
     for name, field in type(table).model_fields.items():
+        if only_set and name not in table.model_fields_set:
+            continue
         value = getattr(table, name)
         if isinstance(value, BaseModel):
-            tree[name] = plain(value)
+            tree[name] = plain(value, only_set=only_set)
         elif value is not None:
             tree[name] = dumped[name]
         elif _default(field) is not None:

@@ -14,6 +14,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 Floats = Annotated[tuple[float, ...], Strict(False)]
 Range = Annotated[tuple[float, float], Strict(False)]
 Names = Annotated[tuple[str, ...], Strict(False), BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
+# Words and numbers that a table holds where it has no value (data.missing); one may stand by itself.
+Sentinels = Annotated[
+    tuple[str | float, ...], Strict(False), BeforeValidator(lambda v: (v,) if isinstance(v, str | float | int) else v)
+]
 
 # Norms by name, with the weights of a feature without and with `norm_bias`; their modules stand in core/norms.py.
 NORMS = {"layer": (1, 2), "layer_plain": (0, 0), "rms": (1, 1), "batch": (1, 2), "none": (0, 0)}
@@ -128,10 +132,6 @@ class TrainConfig(Table):
     layer_decay: float = Field(1.0, gt=0, le=1, description="learning rate factor from each layer to the one below")
     clip: float | None = Field(None, gt=0, description="largest gradient norm; none if unset")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights a step; 0: none")
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    mixup: float = Field(0.0, ge=0, description="alpha of mixup's Beta; 0: off")
-    cutmix: float = Field(0.0, ge=0, description="alpha of cutmix's Beta; 0: off")
-    mix_probability: float = Field(1.0, ge=0, le=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
     patience: int | None = Field(

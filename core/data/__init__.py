@@ -13,8 +13,9 @@
 
 read      read_table: what a source is, and its reader           text       bytes -> characters: gzip, encodings, limits
 delimited characters -> cells: preamble, delimiter, names        numbers    cells -> numbers: marks, units, bounds
-typed     parquet, spreadsheets, DataFrames                      frame      a table as a pandas DataFrame
+typed     parquet, spreadsheets, DataFrames                      writers    csv, parquet and npz for results
 table     Table, what all of these give                          missing    words and codes that mean "no value"
+notation  a cell of a number taken apart                         frame      a table as a pandas DataFrame
 findings  Finding, one line about what was chosen                splits     words, shares, whole groups
-embedded  files inside installed packages, by their SHA-256      writers    csv, parquet and npz for results
+embedded  files inside installed packages, by their SHA-256
 """

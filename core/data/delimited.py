@@ -22,11 +22,29 @@ DELIMITERS = ("\t", ";", "|", ",")
 _SPELLED = {"\t": "tab", ";": "semicolon", "|": "vertical bar", ",": "comma"}
 _LOOKED_AT = 100  # records, and
 _HEAD = 2**20  # characters, for the delimiter and the header
-_BLOCK = 8192  # records that are turned into columns at a time
+_BLOCK = 2**20  # cells that are turned into columns at a time
 _POOLED = 0.5  # of a column's first cells are different: equal cells of the column are held once below that
 
 # What a domain may say of the first records of a table: True where the first holds values and not names.
 Headless = Callable[[Sequence[Sequence[str]]], bool]
+
+
+class PackedText:
+    """A column of cells in as little memory as their text takes; a list of strings takes six times that."""
+
+    def __init__(self, parts: Sequence[str]) -> None:
+        self._parts = parts  # cells divided by NUL, which no text holds
+
+    def cells(self) -> list[str]:
+        """The cells; equal ones are held once where there are many."""
+        if not self._parts:
+            return []
+        found = "\0".join(self._parts).split("\0")
+        head = found[:1000]
+        if len(set(head)) > _POOLED * len(head):
+            return found
+        pool: dict[str, str] = {}
+        return list(map(pool.setdefault, found, found))
 
 
 @dataclass
@@ -37,7 +55,7 @@ class Cells:
     ragged   place -> the cells of a record that has another number of them than there are columns; the columns hold ""
     """
 
-    columns: dict[str, list[str]]
+    columns: dict[str, PackedText]
     rows: list[int]
     ragged: dict[int, list[str]] = field(default_factory=dict)
     delimiter: str = ","
@@ -53,6 +71,13 @@ def split_cells(
     are left out. Raises UserError where there is no header, two columns have one name, a quotation mark is missing, or
     the table is larger than `limits`.
     """
+    with long_cells():
+        return _split(text, origin, name, limits, delimiter, headless)
+
+
+def _split(
+    text: str, origin: str, name: str, limits: Limits, delimiter: str | None, headless: Headless | None
+) -> Cells:
     preamble = _preamble(text, delimiter)
     findings = list(preamble.findings)
     body = preamble.body
@@ -161,17 +186,16 @@ def _width(record: Sequence[str]) -> int:
 
 def _head_records(body: str, delimiter: str) -> list[list[str]]:
     """The first records, forgiving: what is wrong with the text is said when all of it is read."""
-    with long_cells():
-        reader = csv.reader(lines_of(body[:_HEAD]), delimiter=delimiter, skipinitialspace=delimiter != " ")
-        found: list[list[str]] = []
-        try:
-            for record in reader:
-                if any(cell.strip() for cell in record):
-                    found.append(record)
-                if len(found) > _LOOKED_AT:
-                    break
-        except csv.Error:
-            pass
+    reader = csv.reader(lines_of(body[:_HEAD]), delimiter=delimiter, skipinitialspace=delimiter != " ")
+    found: list[list[str]] = []
+    try:
+        for record in reader:
+            if any(cell.strip() for cell in record):
+                found.append(record)
+            if len(found) > _LOOKED_AT:
+                break
+    except csv.Error:
+        pass
     return found
 
 
@@ -229,17 +253,18 @@ def records_of(text: str, delimiter: str, origin: str, before: int = 0) -> Itera
     """(number of its first line, cells) of every record, blank lines left out. Raises UserError.
 
     before   lines of the file in front of the text
+
+    A cell may be longer than 131,072 characters within `long_cells`.
     """
     reader = csv.reader(lines_of(text), delimiter=delimiter, skipinitialspace=delimiter != " ", strict=True)
     line = 1 + before
-    with long_cells():
-        try:
-            for cells in reader:
-                if cells:
-                    yield line, cells
-                line = reader.line_num + 1 + before
-        except csv.Error as error:
-            raise UserError(f"{origin} line {line}: {error}; is a quotation mark missing?") from None
+    try:
+        for cells in reader:
+            if cells:
+                yield line, cells
+            line = reader.line_num + 1 + before
+    except csv.Error as error:
+        raise UserError(f"{origin} line {line}: {error}; is a quotation mark missing?") from None
 
 
 def _fill(
@@ -248,9 +273,10 @@ def _fill(
     """Turns records into columns, block by block."""
     width = len(names)
     columns: list[list[str]] = [[] for _ in names]
+    height = max(1, _BLOCK // width)
     blank = [""] * width
     empty: list[int] = []
-    while block := list(itertools.islice(records, _BLOCK)):
+    while block := list(itertools.islice(records, height)):
         whole: list[list[str]] = []
         for line, cells in block:
             if len(cells) != width:
@@ -264,7 +290,7 @@ def _fill(
             found.rows.append(line)
             whole.append(cells)
         for column, part in zip(columns, zip(*whole, strict=True), strict=False):
-            column.extend(map(str.strip, part))
+            column.append("\0".join(map(str.strip, part)))
         if len(found.rows) * width > limits.cells:
             most = limits.cells // max(1, width)
             raise UserError(f"{origin}: has more than {most:,} rows of {width:,} columns; leave out some columns")
@@ -272,7 +298,7 @@ def _fill(
         count = f"{len(empty):,} rows without any cell are" if len(empty) > 1 else "a row without any cell is"
         lines = ", ".join(map(str, empty[:NAMED])) + (", ..." if len(empty) > NAMED else "")
         found.findings.append(Finding(f"{count} left out (line {lines})", rows=tuple(empty)))
-    found.columns = {name: _pooled(column) for name, column in zip(names, columns, strict=True)}
+    found.columns = {name: PackedText(parts) for name, parts in zip(names, columns, strict=True)}
 
 
 def _fitted(cells: list[str], width: int) -> list[str]:
@@ -280,12 +306,3 @@ def _fitted(cells: list[str], width: int) -> list[str]:
     if len(cells) > width and not any(cell.strip() for cell in cells[width:]):
         return cells[:width]
     return cells
-
-
-def _pooled(column: list[str]) -> list[str]:
-    """The column with equal cells held once, where there are many."""
-    head = column[:1000]
-    if len(set(head)) > _POOLED * len(head):
-        return column
-    pool: dict[str, str] = {}
-    return list(map(pool.setdefault, column, column))

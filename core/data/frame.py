@@ -3,45 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from isoform.core.data.missing import MISSING
 from isoform.core.data.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _WHOLE = 2**53  # up to here float64 holds every whole number
 
 
 def to_frame(table: Table, text: Collection[str] = ()) -> pd.DataFrame:
-    """The columns of a table: numbers, or text with None where it is missing.
+    """The columns of a table: numbers, or text with missing values where there is nothing.
 
     text   columns that stay text, in which only an empty cell is missing ("NA" may be the name of a series)
 
     A column is numbers where every filled cell is one: int64 where all are whole and none is missing, bool where all
-    are True or False, else float64; otherwise its cells stay as they are written. Typed sources keep their types.
+    are True or False, else float64. Where at least half of its filled cells are numbers, it holds these and, as text,
+    the cells that are none. Any other keeps its cells as they are written. Typed sources keep their types.
     """
+    import pandas as pd
+
     columns = {}
     for name in table.names:
         typed = table.typed(name)
         if typed is not None and not (name in text and typed.numeric):
             columns[name] = typed.series()
         elif name in text:
-            columns[name] = pd.Series([cell or None for cell in table.cells(name)], dtype=object)
+            columns[name] = _text([cell or None for cell in table.cells(name)])
         else:
             columns[name] = _series(table, name)
     return pd.DataFrame(columns)
 
 
+def _text(cells: list[str | None]) -> pd.Series:
+    """As pandas itself keeps text (its str from version 3 on), also where all of it is missing."""
+    import pandas as pd
+
+    return pd.Series(cells) if any(cell is not None for cell in cells) else pd.Series(cells, dtype=object)
+
+
 def _series(table: Table, name: str) -> pd.Series:
+    import pandas as pd
+
     cells = table.cells(name)
     words = set(cells)
     if words and words <= {"True", "False"}:
         return pd.Series([cell == "True" for cell in cells], dtype=bool)
     found = table.numbers(name)
-    if not found.unread and not found.censored and not found.infinite and np.isfinite(found.values).any():
-        whole = (found.values == np.floor(found.values)).all() and (np.abs(found.values) < _WHOLE).all()
-        if whole and not any("." in cell or "e" in cell.lower() for cell in words):
-            return pd.Series(found.values.astype(np.int64))
-        return pd.Series(found.values)
-    return pd.Series([None if cell.lower() in MISSING else cell for cell in cells], dtype=object)
+    values = found.values.copy()
+    for row, cell in found.infinite:
+        values[row] = float(cell.replace(",", "."))
+    odd = [*found.unread, *found.censored]
+    if not odd:
+        plain = not any("." in cell or "e" in cell.lower() for cell in words)
+        whole = plain and bool(np.isfinite(values).all()) and bool((np.abs(values) < _WHOLE).all())
+        whole = whole and bool((values == np.floor(values)).all())
+        return pd.Series(values.astype(np.int64) if whole and len(values) else values)
+    if len(found.unread) > np.isfinite(values).sum():
+        return _text([None if cell.lower() in MISSING else cell for cell in cells])
+    mixed = pd.Series(values, dtype=object).where(~np.isnan(values), None)
+    for row, cell in odd:
+        mixed.iloc[row] = cell
+    return mixed

@@ -12,39 +12,16 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
 from isoform.core.data.findings import some
 from isoform.core.data.missing import CODES, MISSING
+from isoform.core.data.notation import Parts, looks_like_number, take_apart
 
 ENOUGH = 0.8  # of a column's cells are numbers: the others count as missing, and are named
-_LONGEST = 64  # characters of a number
-_BLANKS = " \u00a0\u2007\u2009\u202f"
-_MINUS = "\u2010\u2012\u2013\u2212\ufe63\uff0d-"  # the plain one last: in a class of a pattern it is itself there
-_APOSTROPHES = "'\u2019"
-_CURRENCY = "$€£¥₹₽"
-_SIGN = rf"(?P<{{}}>[+{_MINUS}])?[{_BLANKS}]*"
-_CELL = re.compile(
-    r"(?P<bound><=|>=|=<|=>|<<|>>|<|>|≤|≥|~|≈)?\s*"
-    + r"(?P<open>\()?\s*"
-    + _SIGN.format("sign")
-    + rf"(?P<before>[{_CURRENCY}]|(?:EUR|USD|GBP|CHF)(?=[{_BLANKS}]))?[{_BLANKS}]*"
-    + _SIGN.format("inner")
-    + rf"(?P<body>[.,]?[0-9](?:[0-9.,{_APOSTROPHES}{_BLANKS}]*[0-9])?[.,]?)"
-    + r"(?P<exponent>[eE][-+]?[0-9]{1,3})?"
-    + rf"[{_BLANKS}]*(?P<unit>[%‰°{_CURRENCY}]|[A-Za-zµμΩ°][A-Za-zµμΩ°%/²³·]{{0,11}}[23]?)?"
-    + r"\s*(?P<close>\))?"
-)
-_SIMPLE = re.compile(r"(-)?([0-9]{1,30}[.,][0-9]{1,30})")
 _OPEN_COMMA = re.compile(r"[-+]?[1-9][0-9]{0,2},[0-9]{3}")
 _POINTS = re.compile(r"[-+]?[1-9][0-9]{0,2}\.[0-9]{3}")  # 1.105: either mark
-# Like a number to the eye, though it isn't read as one; no date, clock or code.
-_LOOSE = re.compile(
-    rf"[<>≤≥~≈=(\s{_CURRENCY}+{_MINUS}]*(?![0-9]{{1,2}}\.[0-9]{{1,2}}\.[0-9])[0-9][0-9.,{_APOSTROPHES}{_BLANKS}]*"
-    r"(?:\s*(?:±|\+/-|\+-).*|\s*[A-Za-zµμΩ°%/²³·)]{1,12})?"
-)
 
 
 @dataclass
@@ -88,82 +65,6 @@ class Notation:
     others: Callable[[], str] = lambda: ""
 
 
-class _Parts(NamedTuple):
-    """A cell taken apart; `body` holds digits, points and commas alone."""
-
-    body: str
-    negative: bool = False
-    bound: str = ""
-    exponent: str = ""
-    unit: str = ""
-    grouped: bool = False  # by blanks or apostrophes
-
-    @property
-    def evidence(self) -> str:
-        """The mark that can only be the decimal one here, "" where there is none, "?" where either could be."""
-        points, commas = self.body.count("."), self.body.count(",")
-        if not points and not commas:
-            return ""
-        if points and commas:
-            found = "." if self.body.rindex(".") > self.body.rindex(",") else ","
-        elif points + commas > 1:
-            found = "," if points else "."
-        else:
-            mark = "." if points else ","
-            whole, _, rest = self.body.partition(mark)
-            open_ = len(rest) == 3 and 1 <= len(whole) <= 3 and whole[0] != "0"
-            return "?" if open_ and not self.exponent and not self.grouped else mark
-        return "" if math.isnan(self.value(found)) else found
-
-    def value(self, decimal: str) -> float:
-        """The number, NaN where the marks don't fit."""
-        thousands = "," if decimal == "." else "."
-        whole, mark, rest = self.body.partition(decimal)
-        if thousands in whole and not _is_grouped(whole.split(thousands)):
-            return math.nan
-        if thousands in rest or (mark and decimal in rest):
-            return math.nan
-        number = float(f"{whole.replace(thousands, '') or '0'}.{rest or '0'}{self.exponent}")
-        return -number if self.negative else number
-
-
-def _is_grouped(groups: Sequence[str]) -> bool:
-    return 1 <= len(groups[0]) <= 3 and all(len(group) == 3 for group in groups[1:])
-
-
-def _take_apart(cell: str) -> _Parts | None:
-    """The parts of a cell that looks like a number, else None."""
-    simple = _SIMPLE.fullmatch(cell)
-    if simple is not None:
-        return _Parts(simple[2], simple[1] is not None)
-    match = _CELL.fullmatch(cell) if len(cell) <= _LONGEST else None
-    if match is None or bool(match["open"]) != bool(match["close"]):
-        return None
-    if (match["sign"] and match["inner"]) or (match["before"] and match["unit"]):
-        return None
-    body, grouped = match["body"], False
-    for marks in (_BLANKS, _APOSTROPHES):
-        found = {mark for mark in body if mark in marks}
-        if not found:
-            continue
-        if grouped or len(found) > 1:
-            return None
-        mark = found.pop()
-        whole = re.split("[.,]", body, maxsplit=1)[0]
-        if mark in body[len(whole) :] or not _is_grouped(whole.split(mark)):
-            return None
-        body, grouped = body.replace(mark, ""), True
-    sign = match["sign"] or match["inner"] or ""
-    return _Parts(
-        body,
-        bool(match["open"]) or sign not in ("", "+"),
-        match["bound"] or "",
-        match["exponent"] or "",
-        match["unit"] or match["before"] or "",
-        grouped,
-    )
-
-
 def read_numbers(cells: Sequence[str], notation: Notation | None = None) -> Numbers:
     """The numbers of a column; see the module for the rules. What isn't plain (float takes it) is a finding."""
     notation = notation or Notation()
@@ -175,11 +76,11 @@ def read_numbers(cells: Sequence[str], notation: Notation | None = None) -> Numb
         _leave_out(found, notation)
         _name_codes(found)
         return found
-    parts = {cell: parsed for cell in odd if (parsed := _take_apart(cell)) is not None}
+    parts = {cell: parsed for cell in odd if (parsed := take_apart(cell)) is not None}
     decimal = notation.decimal or _decide(cells, parts, notation, found)
     _read_odd(cells, odd, parts, decimal, found)
     if decimal == ",":
-        _read_plain_again(cells, found)
+        _read_plain_again(cells, odd, found)
     _leave_out(found, notation)
     _say_problem(parts, found)
     _name_codes(found)
@@ -263,17 +164,7 @@ def _has_open_points(cells: Iterable[str]) -> bool:
     return some_point
 
 
-def decimal_evidence(cells: Iterable[str]) -> str:
-    """The decimal mark that the first telling cell shows, "" where none does."""
-    for cell in cells:
-        if "." in cell or "," in cell:
-            parsed = _take_apart(cell)
-            if parsed is not None and parsed.evidence in (".", ","):
-                return parsed.evidence
-    return ""
-
-
-def _decide(cells: Sequence[str], parts: dict[str, _Parts], notation: Notation, found: Numbers) -> str:
+def _decide(cells: Sequence[str], parts: dict[str, Parts], notation: Notation, found: Numbers) -> str:
     """The decimal mark of a column; a choice that its own cells don't force is said."""
     votes = Counter(one.evidence for one in parts.values())
     pointed = [cell for cell, value in zip(cells, found.values.tolist(), strict=True) if "." in cell and value == value]
@@ -309,7 +200,7 @@ def _spelled(mark: str) -> str:
     return "the point" if mark == "." else "the comma"
 
 
-def _say_marks(parts: dict[str, _Parts], decimal: str, found: Numbers) -> None:
+def _say_marks(parts: dict[str, Parts], decimal: str, found: Numbers) -> None:
     if decimal == ",":
         found.findings.append("the comma is the decimal mark")
     thousands = "," if decimal == "." else "."
@@ -319,7 +210,7 @@ def _say_marks(parts: dict[str, _Parts], decimal: str, found: Numbers) -> None:
 
 
 def _read_odd(
-    cells: Sequence[str], odd: dict[str, list[int]], parts: dict[str, _Parts], decimal: str, found: Numbers
+    cells: Sequence[str], odd: dict[str, list[int]], parts: dict[str, Parts], decimal: str, found: Numbers
 ) -> None:
     """Fills in the cells that float() doesn't take, those of the column's usual unit; the others are unread."""
     plain = int(np.isfinite(found.values).sum())
@@ -356,7 +247,7 @@ def _read_odd(
         entries.sort()
 
 
-def _note(cell: str, one: _Parts, kinds: dict[str, str]) -> None:
+def _note(cell: str, one: Parts, kinds: dict[str, str]) -> None:
     """Keeps an example of each unusual way of writing."""
     if one.grouped:
         kinds.setdefault("blanks or apostrophes are thousands marks", cell)
@@ -366,27 +257,24 @@ def _note(cell: str, one: _Parts, kinds: dict[str, str]) -> None:
         kinds.setdefault("a dash in front is a minus", cell)
 
 
-def _read_plain_again(cells: Sequence[str], found: Numbers) -> None:
-    """In a column of decimal commas 1.105 is 1105, and 1.5 is nothing."""
-    odd = {row for row, _ in (*found.censored, *found.unread)}
+def _read_plain_again(cells: Sequence[str], odd: dict[str, list[int]], found: Numbers) -> None:
+    """In a column of decimal commas, what float() took with a point: 1.105 is 1105, and 1.5 is nothing."""
     for row, cell in enumerate(cells):
-        if "." not in cell or row in odd or math.isnan(found.values[row]):
+        if "." not in cell or cell in odd or math.isnan(found.values[row]):
             continue
-        parsed = _take_apart(cell)
-        if parsed is None:
-            continue
-        value = parsed.value(",")
+        parsed = take_apart(cell)
+        value = math.nan if parsed is None else parsed.value(",")
         found.values[row] = value
         if math.isnan(value):
             found.unread.append((row, cell))
     found.unread.sort()
 
 
-def _say_problem(parts: dict[str, _Parts], found: Numbers) -> None:
+def _say_problem(parts: dict[str, Parts], found: Numbers) -> None:
     """Most cells look like numbers, and many of them can't be read as those of one column."""
     if found.numeric or not found.unread:
         return
-    alike = [cell for _, cell in found.unread if len(cell) <= _LONGEST and _LOOSE.fullmatch(cell)]
+    alike = [cell for _, cell in found.unread if looks_like_number(cell)]
     read = int(np.isfinite(found.values).sum())
     if not alike or read + len(alike) < ENOUGH * (read + len(found.unread)):
         return

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from isoform.core.data.delimited import Headless, split_cells
+from isoform.core.data.delimited import Headless, PackedText, split_cells
 from isoform.core.data.table import Table, Typed
 from isoform.core.data.text import LIMITS, STDIN, Limits, Raw, decode, read_bytes
 from isoform.core.data.typed import read_frame, read_parquet, read_workbook
@@ -61,7 +61,7 @@ def table_of(
     if kind == "csv":
         text, findings = decode(raw)
         found = split_cells(text, raw.origin, raw.name, limits, delimiter, headless)
-        columns: dict[str, list[str] | Typed] = dict(found.columns)
+        columns: dict[str, PackedText | Typed] = dict(found.columns)
         table = Table(raw.origin, raw.name, "csv", columns, found.rows, found.ragged, delimiter=found.delimiter)
         table.said = [*findings, *found.findings]
     else:

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from isoform.core.data.delimited import PackedText
 from isoform.core.data.findings import NAMED, Finding, merged, some
-from isoform.core.data.numbers import Notation, Numbers, decimal_evidence, read_numbers
+from isoform.core.data.notation import decimal_evidence
+from isoform.core.data.numbers import Notation, Numbers, read_numbers
 from isoform.core.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_KEPT = 2_000_000  # cells of a table whose text is kept once it was asked for
 _TELLING = 10_000  # cells of a column that are looked at for the decimal mark of the others
 
 
@@ -54,7 +57,7 @@ class Table:
     origin: str
     name: str
     kind: str
-    columns: dict[str, list[str] | Typed]
+    columns: dict[str, PackedText | Typed]
     rows: Sequence[int] | np.ndarray
     ragged: dict[int, list[str]] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
@@ -94,17 +97,17 @@ class Table:
 
     def cells(self, name: str) -> list[str]:
         """A column as text without blanks around it, "" where there is nothing."""
-        column = self.columns[name]
-        if isinstance(column, list):
-            return column
-        if name not in self._texts:
-            self._texts[name] = column.cells()
-        return self._texts[name]
+        found = self._texts.get(name)
+        if found is None:
+            found = self.columns[name].cells()
+            if len(self) * len(self.columns) <= _KEPT:
+                self._texts[name] = found
+        return found
 
     def typed(self, name: str) -> Typed | None:
         """The column as its source has it, None where that is text alone."""
         column = self.columns[name]
-        return None if isinstance(column, list) else column
+        return None if isinstance(column, PackedText) else column
 
     def numbers(self, name: str) -> Numbers:
         """A column as numbers, with the cells that are none; the way it is written is added to the findings."""
@@ -117,7 +120,7 @@ class Table:
 
     def _read_numbers(self, name: str) -> Numbers:
         column = self.columns[name]
-        if not isinstance(column, list) and column.numeric:
+        if not isinstance(column, PackedText) and column.numeric:
             return _typed_numbers(column, self.missing)
         notation = Notation(self.delimiter, self.missing, others=lambda: self._decimal_elsewhere(name))
         return read_numbers(self.cells(name), notation)
@@ -126,7 +129,7 @@ class Table:
         """The decimal mark of all other columns of text that show one, "" where they differ."""
         for other, column in self.columns.items():
             if other not in self._elsewhere:
-                telling = isinstance(column, list)
+                telling = isinstance(column, PackedText)
                 self._elsewhere[other] = decimal_evidence(self.cells(other)[:_TELLING]) if telling else ""
         marks = {mark for other, mark in self._elsewhere.items() if mark and other != name}
         return marks.pop() if len(marks) == 1 else ""
@@ -148,10 +151,12 @@ class Table:
         """Takes rows that have fewer cells than there are columns as empty behind; says so. Longer ones stay ragged."""
         width = len(self.columns)
         short = [row for row, cells in self.ragged.items() if len(cells) < width]
+        for place, name in enumerate(self.columns if short else ()):
+            cells = self._texts[name] = self.cells(name)
+            for row in short:
+                cells[row] = self.ragged[row][place] if place < len(self.ragged[row]) else ""
         for row in short:
-            for column, cell in zip(self.columns.values(), self.ragged.pop(row), strict=False):
-                assert isinstance(column, list)
-                column[row] = cell
+            del self.ragged[row]
         if short:
             lines = some([str(self.rows[row]) for row in short], NAMED)
             self.say(

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import codecs
 import hashlib
-import io
+import re
 import sys
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +21,7 @@ from isoform.core.errors import UserError
 
 STDIN = "-"
 _GZIP = b"\x1f\x8b"
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _PART = 2**20  # bytes unpacked at a time
 # A packed table is a tenth to a hundredth of itself. What unpacks to more than this and 300 times its size is a trap.
 _SURELY_FINE = 2**27
@@ -196,6 +198,14 @@ def _decoded(raw: Raw, encoding: str) -> str:
     return text
 
 
-def lines_of(text: str) -> io.StringIO:
-    """A text as a file whose line ends stay as they are, for the csv module."""
-    return io.StringIO(text, newline="")
+def lines_of(text: str) -> Iterator[str]:
+    """The lines of a text with their ends (LF, CR LF or CR) as they are; no copy of the whole is made."""
+    place = 0
+    while place < len(text):
+        end = text.find("\n", place) + 1 or len(text)
+        line = text[place:end]
+        if "\r" in line[:-2]:
+            yield from (match[0] for match in _LINE.finditer(line))
+        else:
+            yield line
+        place = end

@@ -50,6 +50,7 @@ class Scoreless(nn.Module):
         ({"memory": "cross", "layout": "parallel"}, {}, "own step"),
         ({"condition": "adaln_zero", "order": "post"}, {}, "modulates the norm of a branch's input"),
         ({"score": "table"}, {}, "needs backbone.score_ids"),
+        ({"score": "distance", "score_ids": 3}, {}, "backbone.score_ids counts the rows of"),
         ({"kv_heads": 2}, {}, "must divide backbone.heads"),
         ({"heads": 3}, {}, "must divide backbone.dim"),
         ({}, {"streams": ("main", "edges")}, "no block reads the stream 'edges'"),

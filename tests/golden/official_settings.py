@@ -8,7 +8,7 @@ from typing import Any
 from isoform.core.config.schema import BackboneConfig, TrainConfig
 from isoform.core.errors import UserError
 from isoform.core.pretrained.settings import switch, table
-from isoform.timeseries.config import HeadConfig, ModelConfig, TimeseriesApp, TokeniserConfig
+from isoform.timeseries.config import ModelConfig, TimeseriesApp, TokeniserConfig
 from isoform.timeseries.samformer.model import TRUNK
 from isoform.vision.config import VisionApp
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
@@ -119,20 +119,19 @@ def samformer_settings(official: Mapping[str, Any]) -> TimeseriesApp:
     variates = rest.pop("num_channels", None)
     if variates is not None and (not isinstance(variates, int) or variates < 1):
         raise UserError(f"num_channels = {variates!r} can't be honoured: it should be a number of variates")
-    head, train = _training(rest)
+    train = _training(rest)
     if rest:
         raise UserError(f"SAMformer's {', '.join(rest)}: not known to this import")
     where = "SAMformer's hyper-parameters"
     return TimeseriesApp(
         domain="timeseries", app="imported", model=table(ModelConfig, model, where),
         backbone=table(BackboneConfig, backbone, where), tokeniser=TokeniserConfig(calendar="none"),
-        head=table(HeadConfig, head, where), train=table(TrainConfig, train, where),
+        train=table(TrainConfig, train, where),
     )  # fmt: skip
 
 
-def _training(rest: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Keys of head and train, taken out of `rest`."""
-    head: dict[str, Any] = {}
+def _training(rest: dict[str, Any]) -> dict[str, Any]:
+    """Keys of train, taken out of `rest`; the loss must be our default."""
     train: dict[str, Any] = {}
     if rest.pop("adaptive", False):
         raise UserError("adaptive = true can't be honoured: train.sam climbs by one norm over all weights")
@@ -142,7 +141,6 @@ def _training(rest: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         loss = rest.pop("loss")
         if loss not in LOSSES:
             raise UserError(f"loss = {loss!r} can't be honoured: SAMformer is trained by the mean squared error")
-        head["loss"] = "mse"
     if "base_optimizer" in rest:
         name = rest.pop("base_optimizer")
         if name not in OPTIMIZERS:
@@ -156,4 +154,4 @@ def _training(rest: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     for name, key in (("rho", "sam"), ("learning_rate", "lr"), ("weight_decay", "weight_decay")):
         if name in rest:
             train[key] = rest.pop(name)
-    return head, train
+    return train

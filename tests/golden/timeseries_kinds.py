@@ -27,8 +27,8 @@ def imported(case: Case, settings: TimeseriesApp, tmp_path: Path) -> tuple[Impor
     torch.save(case.weights, file)
     found = import_checkpoint(file, None, settings)
     assert isinstance(found.config, TimeseriesApp)
-    assert_same_bits(export_official(found.config, found.weights, found.portable), case.weights)
-    model = build_model(found.config, Sizes.of_portable(found.portable))
+    assert_same_bits(export_official(found.config, found.weights, found.state), case.weights)
+    model = build_model(found.config, Sizes.of_state(found.state))
     model.load_state_dict(dict(found.weights))
     return found, model
 
@@ -36,7 +36,7 @@ def imported(case: Case, settings: TimeseriesApp, tmp_path: Path) -> tuple[Impor
 def gradients(found: ImportedModel, model: Any) -> dict[str, Tensor]:
     """Those of every parameter, under the official names."""
     grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    return export_official(found.config, grads, found.portable)
+    return export_official(found.config, grads, found.state)
 
 
 def itransformer(case: Case, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def samformer_sam(case: Case, tmp_path: Path) -> None:
 
     def keep(label: str) -> None:
         state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        official = export_official(found.config, state, found.portable)
+        official = export_official(found.config, state, found.state)
         output.update({f"{label}/{name}": tensor for name, tensor in official.items()})
 
     for number, samples in enumerate(case.input["batch_order"].long(), start=1):

@@ -48,9 +48,9 @@ def resize_kernel(case: Case, tmp_path: Path) -> None:
 
 def rebuilt(imported: ImportedModel, case: Case) -> ViT:
     """The imported model, after its weights came back from export bit for bit."""
-    exported = export_official(imported.config, imported.weights, imported.portable)
+    exported = export_official(imported.config, imported.weights, imported.state)
     assert_same_bits({name: exported[name] for name in case.weights}, case.weights)
-    model: ViT = DOMAIN.rebuild(imported.config, imported.portable)
+    model: ViT = DOMAIN.build_from_run(imported.config, imported.state)
     model.load_state_dict(dict(imported.weights))
     return model.eval()
 
@@ -65,7 +65,7 @@ def mae_finetune(case: Case, tmp_path: Path) -> None:
     loss = vision_loss(case, imported.config, model)
     loss.backward()
     grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    foreign = layout_of(imported.config, "mae", imported.portable).write(grads, check_zeros=False)
+    foreign = layout_of(imported.config, "mae", imported.state).write(grads, check_zeros=False)
     output = {"feature": model.features(case.input["image"]), "logits": logits, "loss": loss}
     case.compare(output=output, grad=foreign)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from isoform.core.errors import UserError
 from isoform.molecules.data.read import read_molecules
-from isoform.molecules.data.zinc import read_pickle
+from isoform.molecules.data.zinc import MOLECULES, read_pickle
 
 from .miniatures import PARTS, SMILES, data, load_molecules, refusal, zinc
 
@@ -134,6 +134,32 @@ def test_a_pickle_cannot_change_our_functions_or_ask_for_all_memory(tmp_path):
     for content in (b"", b"\x80\x02}.", b"\x80\x02]", b"garbage", b"\x80\x02(K\x01Qa."):
         path.write_bytes(content)
         refusal(read_pickle, path)
+
+
+@pytest.mark.parametrize("name", ["%s.__globals__", "%s.content", "%s.__class__", "__init__", "%s "])
+def test_an_allowed_name_leads_to_nothing_else(tmp_path, name):
+    path = tmp_path / "x.pickle"
+    assert MOLECULES.strict and len(MOLECULES.functions) == 4 and not MOLECULES.values
+    for module, known in MOLECULES.functions:
+        text = (name % known if "%" in name else name).encode()
+        names = b"\x8c" + bytes([len(module)]) + module.encode() + b"\x8c" + bytes([len(text)]) + text
+        path.write_bytes(b"\x80\x04]" + names + b"\x93)Ra.")
+        assert f"it names {module}.{text.decode().strip()}" in refusal(read_pickle, path)
+
+
+def test_a_tensor_takes_no_state_and_an_array_is_not_on_the_list(tmp_path):
+    path = tmp_path / "x.pickle"
+    call, args = torch.arange(6).__reduce_ex__(2)
+    for state in ((1, (1 << 20,), np.dtype("i8"), False, b""), {"x": 1}):
+
+        class Stated:
+            def __reduce__(self, state=state):
+                return call, args, state
+
+        path.write_bytes(pickle.dumps([Stated()], 3))
+        assert "holds more than molecules" in refusal(read_pickle, path)
+    path.write_bytes(pickle.dumps([np.arange(3)], 3))
+    assert "it names numpy" in refusal(read_pickle, path)
 
 
 def read_pickle_works(folder):

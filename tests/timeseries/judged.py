@@ -5,7 +5,7 @@ import pandas as pd
 import xarray as xr
 
 from isoform.timeseries.config import TimeseriesApp
-from isoform.timeseries.data.series import Panel
+from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.windows import WindowData
 
 
@@ -29,7 +29,7 @@ def panel(*values, freq="h", tz=None, known=None, past=None, start="2024-01-01")
             "units": ("variate", [""] * value.shape[1]), **{kind: np.array(own, str) for kind, own in names.items()},
         }  # fmt: skip
         series.append(xr.Dataset(variables, coords, {"id": "" if len(values) == 1 else f"s{i}", "rows": len(value)}))
-    return Panel(series=tuple(series), freq=freq, tz=tz, origin="made")
+    return Panel(series=tuple(series), freq=freq, tz=tz, name="made")
 
 
 def app(context=5, horizon=3, **data):

@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from isoform.timeseries.config import TimeseriesApp
-from isoform.timeseries.data.series import Panel
+from isoform.timeseries.data.panel import Panel
 
 
 def series(target, *, freq="h", start="2024-01-01", past=None, known=None, static=None, id=""):
@@ -37,7 +37,7 @@ def series(target, *, freq="h", start="2024-01-01", past=None, known=None, stati
 
 def panel(*members, freq="h", tz=None):
     """Datasets of one frequency as a Panel."""
-    return Panel(series=tuple(members), freq=freq, tz=tz, origin="made")
+    return Panel(series=tuple(members), freq=freq, tz=tz, name="made")
 
 
 def app(context, horizon, calendar="past", **data):

@@ -10,6 +10,7 @@ import pandas as pd
 
 from isoform.core.engine.train import train
 from isoform.core.runs.folder import RunFolder
+from isoform.timeseries import DOMAIN
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.task import TimeseriesTask
 
@@ -59,5 +60,6 @@ def trained(folder: Path, table: pd.DataFrame | None = None, **tables: dict[str,
     path = folder / "series.csv"
     (frame() if table is None else table).to_csv(path, index=False)
     config = app(path, **tables)
-    train(Plain(config), RunFolder(folder / "run"), progress=False, say=lambda line: None)
+    prepared = DOMAIN.prepare(config)
+    train(Plain(prepared.config, prepared.data), RunFolder(folder / "run"), progress=False, say=lambda line: None)
     return folder / "run"

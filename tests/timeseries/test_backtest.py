@@ -154,7 +154,7 @@ def theirs(every: pd.DataFrame, noise: float = 0.0) -> pd.DataFrame:
 
 def test_the_same_forecasts_are_no_better(run: Path, file: Path, every: pd.DataFrame, tmp_path: Path) -> None:
     theirs(every).to_csv(tmp_path / "same.csv", index=False)
-    verdict = backtest(isoform.load(run), file, step=3, against=tmp_path / "same.csv").verdict
+    verdict = backtest(isoform.load(run), file, step=3, against=tmp_path / "same.csv").comparison
     assert verdict is not None
     assert (verdict.skill_mae, verdict.skill_rmse, verdict.pooled.statistic, verdict.pooled.p) == (0, 0, 0, 1)
     assert verdict.cells == len(every)
@@ -165,7 +165,7 @@ def test_skill_and_test_by_hand(run: Path, file: Path, every: pd.DataFrame, tmp_
     other["value"] += np.random.default_rng(5).normal(0, 3, len(other))
     other.sample(frac=1, random_state=3).to_csv(tmp_path / "ours.csv", index=False)
     found = backtest(isoform.load(run), file, step=3, against=tmp_path / "ours.csv")
-    verdict = found.verdict
+    verdict = found.comparison
     assert verdict is not None
     spread = every["variate"].map({name: found.windows.spread_units()[v] for v, name in enumerate(VARIATES)})
     mine = (every["mean"] - every["truth"].astype(float)).abs() / spread
@@ -189,16 +189,16 @@ def test_without_an_origin_one_forecast_a_stamp(run: Path, file: Path, every: pd
     said.to_csv(tmp_path / "wide.csv", index=False)
     long = said.melt("date", var_name="unique_id", value_name="yhat").rename(columns={"date": "ds"})
     long.to_parquet(tmp_path / "long.parquet")
-    wide = backtest(model, file, step=3, against=tmp_path / "wide.csv").verdict
+    wide = backtest(model, file, step=3, against=tmp_path / "wide.csv").comparison
     assert wide is not None and wide.cells == len(every)
     spread = every["variate"].map(dict(zip(VARIATES, backtest(model, file).windows.spread_units(), strict=True)))
     mine = (every["mean"] - every["truth"].astype(float)).abs() / spread
     assert wide.skill_mae == pytest.approx(1 - mine.mean() / (1.5 / spread).mean())
-    other = backtest(model, file, step=3, against=tmp_path / "long.parquet").verdict
+    other = backtest(model, file, step=3, against=tmp_path / "long.parquet").comparison
     assert other is not None and other.skill_mae == wide.skill_mae
     half = long[long["unique_id"] == "south"].head(20)
     half.to_csv(tmp_path / "half.csv", index=False)
-    part = backtest(model, file, step=3, against=tmp_path / "half.csv").verdict
+    part = backtest(model, file, step=3, against=tmp_path / "half.csv").comparison
     assert part is not None and math.isnan(part.variates[0].p) and part.cells < wide.cells
 
 
@@ -280,7 +280,7 @@ def test_series_and_zones(tmp_path: Path) -> None:
     local.to_csv(tmp_path / "local.csv", index=False)
     table[["id", "origin", "stamp", "mean"]].to_csv(tmp_path / "offsets.csv", index=False)
     verdicts = [
-        backtest(model, long, step=4, start="2026-10-24", against=tmp_path / f"{name}.csv").verdict
+        backtest(model, long, step=4, start="2026-10-24", against=tmp_path / f"{name}.csv").comparison
         for name in ("offsets", "local")
     ]
     unclear = table["origin"].str.startswith("2026-10-25T02:00").sum()

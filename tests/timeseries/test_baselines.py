@@ -10,7 +10,7 @@ from isoform.timeseries.baselines import NAMES, LagBoosting, Last, Linear, Seaso
 from isoform.timeseries.baselines.naive import seasons
 from isoform.timeseries.conformal import Calibration
 from isoform.timeseries.data.windows import WindowData
-from isoform.timeseries.metrics import ForecastTally
+from isoform.timeseries.metrics import ForecastAccumulator
 
 from .judged import app, panel, window_data
 
@@ -275,7 +275,9 @@ def test_the_table_of_baselines(small, missing):
     values = daily()
     values[np.random.default_rng(5).random(values.shape) < missing] = np.nan
     data = window_data(values, context=11, horizon=5)
-    found = baselines(data, lambda split: ForecastTally(data, split, (0.1, 0.5, 0.9), 24), 24, say=lambda line: None)
+    found = baselines(
+        data, lambda split: ForecastAccumulator(data, split, (0.1, 0.5, 0.9), 24), 24, say=lambda line: None
+    )
     assert tuple(found) == NAMES
     for metrics in found.values():
         assert metrics.keys() == {"val", "test"} and metrics["test"]["windows"] == data.sizes()["test"]
@@ -286,15 +288,15 @@ def test_the_table_of_baselines(small, missing):
 
 
 def test_intervals_are_a_baselines_own():
-    """The task's tally may come with the model's calibration: of it only the levels count."""
+    """The task's accumulator may come with the model's calibration: of it only the levels count."""
     data = window_data(daily(400), context=11, horizon=5)
     offsets = np.full((4, 5, 2), 1e6, np.float32)
     model = Calibration((0.05, 0.1, 0.9, 0.95), offsets, offsets[..., 0], (0.1, 0.9))
 
-    def tally(split):
-        return ForecastTally(data, split, (0.1, 0.9), 24, calibration=model if split == "test" else None)
+    def accumulator(split):
+        return ForecastAccumulator(data, split, (0.1, 0.9), 24, calibration=model if split == "test" else None)
 
-    found = baselines(data, tally, 24, names=("last",))["last"]
+    found = baselines(data, accumulator, 24, names=("last",))["last"]
     assert {"coverage_80", "coverage_90"} < found["test"].keys() and not {"coverage_80"} & found["val"].keys()
     assert found["test"]["width_90"] < 1e3
 
@@ -302,19 +304,19 @@ def test_intervals_are_a_baselines_own():
 def test_without_validation(small):
     data = window_data(daily(400), context=11, horizon=5, val_fraction=0.001, test_fraction=0.2)
     assert "val" not in data.sizes()
-    found = baselines(data, lambda split: ForecastTally(data, split), 24, say=lambda line: None)
+    found = baselines(data, lambda split: ForecastAccumulator(data, split), 24, say=lambda line: None)
     assert tuple(found) == NAMES and all(metrics.keys() == {"test"} for metrics in found.values())
 
 
 def test_without_training_windows():
     data = window_data(daily(40), context=30, horizon=5)
     assert "train" not in data.sizes()
-    assert baselines(data, lambda split: ForecastTally(data, split), 24) == {}
+    assert baselines(data, lambda split: ForecastAccumulator(data, split), 24) == {}
 
 
 def test_lightgbm_that_is_missing_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "lightgbm", None)
     data = window_data(daily(200))
     with pytest.warns(UserWarning, match=r"lag_boosting was left out: .*lightgbm.*pip install 'isoform\[timeseries\]'"):
-        found = baselines(data, lambda split: ForecastTally(data, split), 24, names=("last", "lag_boosting"))
+        found = baselines(data, lambda split: ForecastAccumulator(data, split), 24, names=("last", "lag_boosting"))
     assert tuple(found) == ("last",)

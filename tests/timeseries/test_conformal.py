@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from isoform.core.errors import UserError
 from isoform.core.runs.folder import RunFolder
 from isoform.timeseries.conformal import LEVELS, Calibration, calibrate, fit
+from isoform.timeseries.state import TimeseriesState
 
 N, H, V = 211, 3, 2
 numbers = st.lists(st.integers(-1000, 1000), min_size=200, max_size=260, unique=True)
@@ -171,9 +172,9 @@ def test_arrays_go_through_a_run_folder(tmp_path):
     rng = np.random.default_rng(6)
     arrays = calibrate(outputs_of(rng.normal(size=(N, H, V))))
     run = RunFolder(tmp_path)
-    run.write_json("task.json", {})
+    run.write_json("task.json", TimeseriesState().to_json())
     run.write_arrays("calibration.npz", arrays)
-    found = Calibration.of(run.portable()["calibration"])
+    found = Calibration.of(run.state(TimeseriesState).calibration)
     assert found.levels == LEVELS and found.base == ()
     forecast = rng.normal(size=(4, H, V))
     assert np.array_equal(found.apply(forecast), Calibration.of(arrays).apply(forecast))

@@ -12,7 +12,7 @@ from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.axis import bins, localise, make_axis, merge, taker
 from isoform.timeseries.data.frequency import parse_freq
-from isoform.timeseries.data.series import Findings
+from isoform.timeseries.data.panel import Findings
 from isoform.timeseries.data.stamps import parse_stamps
 
 from .files import same

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isoform.core.errors import UserError
-from isoform.timeseries.data import holidays
 from isoform.timeseries.data.calendar import marks, names, stamps_of
+from isoform.timeseries.data.holidays import Holidays
 
 from .panels import panel, series, walk
 
@@ -124,17 +124,17 @@ def test_stamps_without_a_zone_stay_as_written():
 def test_a_holiday_is_a_local_day():
     utc = pd.date_range("2024-12-24", periods=72, freq="h", tz="UTC")
     local = utc.tz_convert("Pacific/Auckland").tz_localize(None)  # 13 hours ahead: 25 December begins at 11:00 UTC
-    assert holidays.flags(local, "NZ-AUK").tolist() == [0.0] * 11 + [1.0] * 48 + [0.0] * 13
+    assert Holidays("NZ-AUK").flags(local).tolist() == [0.0] * 11 + [1.0] * 48 + [0.0] * 13
 
 
 def test_regions_differ():
     days = pd.date_range("2024-01-28", periods=3, freq="D")
-    assert holidays.flags(days, "NZ-AUK").tolist() == [0, 1, 0]  # Auckland's anniversary
-    assert holidays.flags(days, "NZ").tolist() == [0, 0, 0]
-    assert holidays.flags(days[:0], "NZ").shape == (0,)
+    assert Holidays("NZ-AUK").flags(days).tolist() == [0, 1, 0]  # Auckland's anniversary
+    assert Holidays("NZ").flags(days).tolist() == [0, 0, 0]
+    assert Holidays("NZ").flags(days[:0]).shape == (0,)
 
 
 @pytest.mark.parametrize("region", ["XX", "NZ-QQ", ""])
 def test_unknown_places_are_named(region):
     with pytest.raises(UserError, match=rf'data.holidays = "{region}": .*"NZ-AUK"'):
-        holidays.check(region)
+        Holidays(region)

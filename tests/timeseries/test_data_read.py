@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
-from isoform.timeseries.data import read as reading
+from isoform.timeseries.data import source_file
 from isoform.timeseries.data.read import read_file, read_frame
 
 from .files import frame, hours, read, real, refused, same, table, values
@@ -38,7 +38,7 @@ def plain(tmp_path):
 
 def test_a_plain_file(plain):
     panel = read(plain)
-    assert (panel.freq, panel.tz, panel.origin, panel.variates) == ("h", None, "plain.csv", ["a", "b", "c"])
+    assert (panel.freq, panel.tz, panel.name, panel.variates) == ("h", None, "plain.csv", ["a", "b", "c"])
     assert same(values(panel), wide()) and (values(panel).index == hours(29)).all()
     assert panel.first.attrs == {"id": "", "rows": 29} and len(panel.sha256) == 64
     assert panel.first["time"].dtype == "datetime64[ns]" and panel.names("past") == panel.names("known") == []
@@ -64,8 +64,8 @@ def test_decimal_commas_byte_order_mark_crlf_and_blank_lines(tmp_path):
     path.write_bytes("\r\n".join([*lines, "", ";01.01.2024 02:00;18;3,75", "", ""]).encode("utf-8-sig"))
     panel = read(path, time="Datum")
     assert panel.variates == ["Last [MW]", "Temp. [°C]"] and panel.first["units"].values.tolist() == ["MW", "°C"]
-    assert same(values(panel), [[NAN, -1.5], [17.25, 2], [18, 3.75]])
-    assert 'row 2 column Last [MW] ("1.234,5")' in "".join(panel.findings.lines)
+    assert same(values(panel), [[1234.5, -1.5], [17.25, 2], [18, 3.75]])
+    assert "the comma is the decimal mark" in "".join(panel.findings.lines)
 
 
 def test_units_keep_their_place_in_the_name_but_need_not_be_given(tmp_path):
@@ -119,7 +119,7 @@ def test_columns_that_are_no_series_are_left_out_in_one_line(tmp_path):
         ({"timestamp": hours(7)}, "column timestamp"),
         ({"Time": hours(7), "a": range(7)}, "column Time"),
         ({"when": hours(7)}, "column when"),
-        ({"": hours(7)}, "column "),
+        ({"": hours(7)}, "column column 2"),
         ({"date": hours(7).date, "time": hours(7).strftime("%H:%M")}, "columns date, time"),
         ({"date": hours(7).date, "hour": hours(7).hour}, "columns date, hour"),
         ({"date": hours(7), "hour": hours(7).hour}, "column date"),
@@ -187,6 +187,36 @@ def test_since_and_until_are_local_and_include_their_day(plain, tmp_path):
     refused('data.until = "soon"', "is no date", path=plain, until="soon")
 
 
+def test_what_other_programs_write_is_read_alike(tmp_path, plain):
+    """Latin-1, UTF-16, bars, a preamble, quoted thousands, nameless columns and rows that stop early."""
+    lines = plain.read_text().splitlines()
+    for name, content in {
+        "latin": plain.read_text().replace("a,", "Größe,", 1).encode("latin-1"),
+        "wide": plain.read_text().encode("utf-16"),
+        "bars": plain.read_text().replace(",", "|").encode(),
+        "preamble": b"sep=,\n# station 7\n" + plain.read_bytes(),
+        "nameless": plain.read_text().replace(",a,b,c", ",,,c", 1).encode(),
+    }.items():
+        path = tmp_path / f"{name}.csv"
+        path.write_bytes(content)
+        assert same(values(read(path)), wide()), name
+    (tmp_path / "short.csv").write_text("\n".join([*lines[:-1], lines[-1].rpartition(",")[0]]))
+    panel = read(tmp_path / "short.csv")
+    want = wide()
+    want[-1, -1] = NAN
+    assert same(values(panel), want) and "1 rows have fewer cells" in "".join(panel.findings.lines)
+    quoted = table(
+        tmp_path / "thousands.csv", ["date", "a"], zip(hours(3), ["1,234.5", "17.25", "2,018.0"], strict=True)
+    )
+    assert same(values(read(quoted)), [[1234.5], [17.25], [2018]])
+
+
+def test_a_spreadsheet_is_read_like_the_csv(tmp_path, plain):
+    pytest.importorskip("openpyxl")
+    pd.read_csv(plain, parse_dates=["date"]).to_excel(tmp_path / "x.xlsx", index=False)
+    assert same(values(read(tmp_path / "x.xlsx")), wide())
+
+
 # Parquet and DataFrames -----------------------------------------------------------------------------------------------
 
 
@@ -208,7 +238,7 @@ def test_parquet_types(tmp_path):
     assert panel.variates == ["f32", "bool", "money", "small"] and panel.first["units"].values[0] == "kW"
     assert same(values(panel)["f32"], x.astype(np.float32)) and same(values(panel)["money"], [1.25] * 6 + [NAN])
     left_out = {entry["column"] for entry in panel.findings.data["columns_left_out"]}
-    assert left_out == {"site", "nested", "clock"}
+    assert left_out == {"site", "clock"} and "lists or bytes are left out: nested" in "".join(panel.findings.lines)
 
 
 def test_an_index_of_stamps_counts_as_a_column(tmp_path):
@@ -246,12 +276,11 @@ def test_mistakes_in_settings(plain):
         ("date,a\n", ("has a head but no rows",)),
         ("date,a\n\n\n", ("has a head but no rows",)),
         ("date,a\n2024-01-01,1\n", ("one stamp tells no frequency",)),
-        ("date,a,a\n2024-01-01,1,2\n", ('two columns are called "a"',)),
-        ("date,,,a\n2024-01-01,1,2,3\n", ("2 columns have no name",)),
+        ("date,a,a\n2024-01-01,1,2\n", ('they are called "a"',)),
         ("2024-01-01,1\n2024-01-02,2\n", ("holds values", "name the columns")),
-        ("date,a\n2024-01-01,1,2\n2024-01-02,3,4\n", ("as many cells as the first",)),
-        ("date,a\n2024-01-01,1\n2024-01-02,1,2,3\n", ("as many cells as the first",)),
-        ('date,a\n2024-01-01,"1\n', ("as many cells as the first",)),
+        ("date,a\n2024-01-01,1,2\n2024-01-02,3,4\n", ("line 2: has 3 cells where there are 2 columns", "1 more")),
+        ("date,a\n2024-01-01,1\n2024-01-02,1,2,3\n", ("line 3: has 4 cells where there are 2 columns",)),
+        ('date,a\n2024-01-01,"1\n', ("line 2", "is a quotation mark missing?")),
         ("date,a\n2024-01-01,x\n2024-01-02,y\n", ("no numeric column", "a text")),
         ("a,b\n1,2\n3,4\n", ("data.time = NAME", "a, b")),
         ("x,y,v\n2024-01-01,2024-01-01,1\n2024-01-02,2024-01-02,2\n", ("x and y all hold dates",)),
@@ -266,8 +295,6 @@ def test_mistakes_in_a_csv(tmp_path, content, words):
 
 
 def test_mistakes_in_other_files(tmp_path):
-    (tmp_path / "latin.csv").write_bytes("date,Größe\n2024-01-01,1\n".encode("latin-1"))
-    refused("is not UTF-8 text", "save it as UTF-8", path=tmp_path / "latin.csv")
     (tmp_path / "x.csv.gz").write_bytes(gzip.compress(wide(99).tobytes())[:400])
     refused("damaged", path=tmp_path / "x.csv.gz")
     (tmp_path / "x.parquet").write_bytes(b"PAR1 nothing")
@@ -281,14 +308,14 @@ def test_mistakes_in_other_files(tmp_path):
 
 
 def test_large_files_are_refused_before_they_are_read(tmp_path, plain, monkeypatch):
-    monkeypatch.setattr(reading, "MOST_BYTES", 2**20)
+    monkeypatch.setattr(source_file, "MOST_BYTES", 2**20)
     bomb = tmp_path / "b.csv.gz"
     bomb.write_bytes(gzip.compress(b"date,a\n" + b"0" * 2**21))
-    refused("its unpacked size", "Zarr store", path=bomb)
+    refused("its unpacked size", path=bomb)
     pq.write_table(pa.table({"date": np.zeros(2**18, "M8[s]"), "a": np.zeros(2**18)}), tmp_path / "b.parquet")
     assert (tmp_path / "b.parquet").stat().st_size < 2**20  # packed by runs
     refused("its content of", path=tmp_path / "b.parquet")
-    monkeypatch.setattr(reading, "MOST_BYTES", 99)
+    monkeypatch.setattr(source_file, "MOST_BYTES", 99)
     refused("its size of", path=plain)
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from isoform.timeseries.data.scaling import Moments, Scaling
+from isoform.timeseries.state import ScalingRecord
 
 from .panels import walk, with_gaps
 
@@ -96,5 +97,5 @@ def test_new_columns_join_and_known_ones_stay():
 @given(st.floats(allow_nan=False, allow_infinity=False), st.floats(1e-300, 1e300), st.text('a"é ', max_size=3))
 def test_json_keeps_every_bit(mean, std, name):
     before = Scaling({"past": {name: (mean, std)}}, "none")
-    after = Scaling.from_json(json.loads(json.dumps(before.to_json())))
+    after = Scaling.of_record(ScalingRecord.model_validate_json(json.dumps(before.to_record().model_dump(mode="json"))))
     assert after.scale == "none" and after.tables["past"] == before.tables["past"]

@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from isoform.timeseries.data import disk, store
-from isoform.timeseries.data import read as reading
+from isoform.timeseries.data import disk, source_file, store
 from isoform.timeseries.data.windows import WindowData
 
 from .files import hours, read, refused, same, values
@@ -263,7 +262,7 @@ def test_damaged_and_foreign_files(tmp_path):
 
 def test_sizes_are_checked_before_reading(tmp_path, monkeypatch):
     nc, zarr = saved(dataset(), tmp_path / "s.nc"), saved(dataset(), tmp_path / "s3.zarr")
-    monkeypatch.setattr(reading, "MOST_BYTES", 199)
+    monkeypatch.setattr(source_file, "MOST_BYTES", 199)
     refused("its content of", "write it as a Zarr store", path=nc)
     refused("its content of", path=zarr, stream="memory")
     read(zarr, stream="disk", targets="load")

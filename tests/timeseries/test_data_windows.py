@@ -258,7 +258,7 @@ def test_holidays_are_the_last_known_covariate_and_stay_0_and_1():
     flags = data.batch("train", [0])["known"][0, :, 2]  # from 13:00 on New Year's Day, 11 hours of it and the day after
     assert flags.tolist() == [1.0] * (L + H)
     assert data.batch("test", [0])["known"][0, :, 2].tolist() == [0.0] * (L + H)
-    assert Scaling.from_json(data.scaling.to_json()).mean("known", data.known)[2] == 0.0
+    assert Scaling.of_record(data.scaling.to_record()).mean("known", data.known)[2] == 0.0
 
 
 def test_a_column_called_holiday_and_data_holidays_are_one_too_many():

@@ -15,13 +15,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import isoform
+from isoform.core import api
 from isoform.core.api import write_imported
 from isoform.core.domain import ImportedModel
-from isoform.core.engine.evaluate import load_model
 from isoform.core.errors import UserError
-from isoform.core.runs.folder import RunFolder
-from isoform.timeseries import DOMAIN, export
+from isoform.core.inference.run_model import load_model
+from isoform.timeseries import DOMAIN
 from isoform.timeseries.pretrained import import_checkpoint
+from isoform.timeseries.state import TimeseriesState
 
 from . import runs
 from .runs import CONTEXT, HORIZON, VARIATES
@@ -39,21 +40,21 @@ def covariates(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Path("none.csv"), head={"quantiles": [0.2, 0.8]}, tokeniser={"calendar": "future"},
         data={"past": ["temp"], "drop": [], "bounds": {}},
     )  # fmt: skip
-    portable = {
-        "variates": VARIATES, "past": ["temp"], "known": ["price", "load"], "static": ["height"],
-        "calendar": ["hour_of_day", "day_of_week", "day_of_month", "day_of_year"], "freq": "h", "tz": None,
-    }  # fmt: skip
+    marks = ["hour_of_day", "day_of_week", "day_of_month", "day_of_year"]
+    state = TimeseriesState(
+        variates=VARIATES, past=["temp"], known=["price", "load"], static=["height"], calendar=marks, freq="h"
+    )
     torch.manual_seed(0)
-    model = DOMAIN.rebuild(config, portable)
+    model = DOMAIN.build_from_run(config, state)
     weights = {name: 0.2 * torch.randn_like(tensor) for name, tensor in model.state_dict().items()}
     out = tmp_path_factory.mktemp("all") / "run"
-    write_imported(ImportedModel(config, weights, portable, "none"), DOMAIN, "made", out)
+    write_imported(ImportedModel(config, weights, state, "none"), DOMAIN, "made", out)
     return out
 
 
 def answer(run: Path, **inputs: np.ndarray) -> np.ndarray:
     with torch.no_grad():
-        model: Any = load_model(DOMAIN, RunFolder(run))
+        model: Any = load_model(DOMAIN, run)
         return model(**{name: torch.from_numpy(value) for name, value in inputs.items()}).numpy()
 
 
@@ -62,36 +63,36 @@ def noise(*shape: int) -> np.ndarray:
 
 
 def test_safetensors_hold_the_scale_too(run: Path, tmp_path: Path) -> None:
-    export.to_safetensors(run, tmp_path / "a.safetensors")
+    api.export(DOMAIN, run, "safetensors", tmp_path / "a.safetensors")
     with safe_open(tmp_path / "a.safetensors", "pt") as file:
         about = json.loads(file.metadata()["isoform"])
     assert list(about["task"]["scaling"]["target"]) == VARIATES and "calibration" not in about["task"]
-    load_model(DOMAIN, RunFolder(run)).load_state_dict(load_file(tmp_path / "a.safetensors"))
+    load_model(DOMAIN, run).load_state_dict(load_file(tmp_path / "a.safetensors"))
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 def test_official_imports_back(run: Path, tmp_path: Path, suffix: str) -> None:
-    export.to_official(run, tmp_path / f"a.{suffix}")
+    api.export(DOMAIN, run, "official", tmp_path / f"a.{suffix}")
     if suffix == "pth":
         state = torch.load(tmp_path / "a.pth", weights_only=True)
         assert state["projector.weight"].shape == (HORIZON, 16)
     else:
         state = load_file(tmp_path / "a.safetensors")
         torch.save(state, tmp_path / "a.pth")
-    ours = load_model(DOMAIN, RunFolder(run)).state_dict()
+    ours = load_model(DOMAIN, run).state_dict()
     back = import_checkpoint(tmp_path / "a.pth", None, runs.app(Path("none.csv"))).weights
     assert back.keys() == ours.keys() and all(torch.equal(back[name], ours[name]) for name in ours)
 
 
 def test_official_has_no_place_for_quantiles(covariates: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="quantiles"):
-        export.to_official(covariates, tmp_path / "a.pth")
+        api.export(DOMAIN, covariates, "official", tmp_path / "a.pth")
 
 
 def test_onnx_takes_any_number_of_windows_and_variates(run: Path, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    export.to_onnx(run, tmp_path / "a.onnx")
+    api.export(DOMAIN, run, "onnx", tmp_path / "a.onnx")
     session = onnxruntime.InferenceSession(str(tmp_path / "a.onnx"), providers=["CPUExecutionProvider"])
     assert [one.name for one in session.get_inputs()] == ["context", "calendar"]
     for batch, variates in ((5, 3), (1, 11)):
@@ -106,7 +107,7 @@ def test_onnx_takes_any_number_of_windows_and_variates(run: Path, tmp_path: Path
 def test_openvino_of_a_model_with_every_input(covariates: Path, tmp_path: Path) -> None:
     openvino = pytest.importorskip("openvino")
     pytest.importorskip("onnxscript")
-    export.to_openvino(covariates, tmp_path / "a.xml")
+    api.export(DOMAIN, covariates, "openvino", tmp_path / "a.xml")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.bin", "a.xml"]
     compiled = openvino.Core().compile_model(tmp_path / "a.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     whole = CONTEXT + HORIZON
@@ -120,7 +121,7 @@ def test_openvino_of_a_model_with_every_input(covariates: Path, tmp_path: Path) 
 
 
 def test_a_bundle_forecasts_with_intervals_elsewhere(run: Path, tmp_path: Path) -> None:
-    export.to_bundle(run, tmp_path / "a.zip")
+    api.export(DOMAIN, run, "bundle", tmp_path / "a.zip")
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         assert "calibration.npz" in archive.namelist()
         archive.extractall(tmp_path / "elsewhere")
@@ -130,4 +131,4 @@ def test_a_bundle_forecasts_with_intervals_elsewhere(run: Path, tmp_path: Path) 
 
 
 def test_formats_of_the_domain_are_these() -> None:
-    assert set(DOMAIN.export) == set(export.FORMATS)
+    assert set(api.formats_of(DOMAIN)) == {"safetensors", "bundle", "onnx", "openvino", "official"}

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from isoform.core.engine.evaluate import evaluate
-from isoform.timeseries import demo, figures
+from isoform.timeseries import DOMAIN, demo, figures
 from isoform.timeseries.task import TimeseriesTask
 
 from . import runs
@@ -19,7 +19,7 @@ from .runs import CONTEXT, HORIZON
 
 def judged(config: Any) -> tuple[TimeseriesTask, torch.nn.Module, dict[str, np.ndarray]]:
     """An untrained model's outputs on test."""
-    task = TimeseriesTask(config)
+    task = DOMAIN.task(DOMAIN.prepare(config))
     torch.manual_seed(0)
     model = task.build().eval()
     return task, model, evaluate(task, model, "test")[1]

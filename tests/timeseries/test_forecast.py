@@ -14,7 +14,7 @@ import isoform
 from isoform.core.cli import main
 from isoform.core.errors import UserError
 from isoform.core.report import drawing
-from isoform.timeseries import DOMAIN, outside, plots
+from isoform.timeseries import DOMAIN, inputs_for_run, plots
 from isoform.timeseries.forecast import columns_of, parse_levels, write
 
 from . import panels, runs
@@ -188,14 +188,15 @@ def test_variates_never_seen(plain: Path, tmp_path: Path) -> None:
 def test_a_model_bound_to_its_variates_takes_no_others(plain: Path) -> None:
     predictor = isoform.load(plain).inner
     other = panels.panel(panels.series(panels.walk(97, 5)))
-    assert outside.read_for_run(other, predictor.config, predictor.portable).variates == other.variates
+    assert inputs_for_run.read_for_run(other, predictor.config, predictor.state).variates == other.variates
     for table, key, value in (("model", "normalise", "revin"), ("tokeniser", "identity", True)):
         changed = getattr(predictor.config, table).model_copy(update={key: value})
         config = predictor.config.model_copy(update={table: changed})
         with pytest.raises(UserError, match=f"learned something of each of its 3 .*{key}"):
-            outside.read_for_run(other, config, predictor.portable)
-        nameless = {**predictor.portable, "scaling": None, "variates": [f"variate {k}" for k in range(5)]}
-        assert outside.read_for_run(other, config, nameless).variates == other.variates
+            inputs_for_run.read_for_run(other, config, predictor.state)
+        changes = {"scaling": None, "variates": [f"variate {k}" for k in range(5)]}
+        nameless = predictor.state.model_copy(update=changes)
+        assert inputs_for_run.read_for_run(other, config, nameless).variates == other.variates
 
 
 # Time -----------------------------------------------------------------------------------------------------------------

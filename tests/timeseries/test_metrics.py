@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isoform.timeseries.conformal import Calibration
-from isoform.timeseries.metrics import FEWEST, ForecastTally, seasonal_scale, training_rows
+from isoform.timeseries.metrics import FEWEST, ForecastAccumulator, seasonal_scale, training_rows
 
 from .judged import window_data
 
@@ -33,10 +33,10 @@ def outputs_of(data, split="test", seed=1, levels=LEVELS, indices=None):
     return {**found, "forecast": forecast, **({"quantiles": forecast[..., None] + spread} if levels else {})}
 
 
-def tally_of(data, outputs, split="test", levels=LEVELS, **keywords):
-    tally = ForecastTally(data, split, levels, 4, **keywords)
-    tally.add(list(range(len(outputs["forecast"]))), outputs)
-    return tally
+def judged_by(data, outputs, split="test", levels=LEVELS, **keywords):
+    accumulator = ForecastAccumulator(data, split, levels, 4, **keywords)
+    accumulator.add(list(range(len(outputs["forecast"]))), outputs)
+    return accumulator
 
 
 def by_hand(*columns):
@@ -54,7 +54,7 @@ def test_a_forecast_by_hand():
         "where": data.where("test", [0]), "target": np.array([[[4.0], [0.0]]]), "forecast": np.array([[[2.0], [0.0]]]),
         "quantiles": np.array([[[[1.0, 3.0, 3.5]], [[-1.0, 0.0, 2.0]]]]),
     }  # fmt: skip
-    found = ForecastTally(data, "test", (0.1, 0.5, 0.9), 1)
+    found = ForecastAccumulator(data, "test", (0.1, 0.5, 0.9), 1)
     found.add([0], outputs)
     metrics = found.metrics()
     assert metrics["windows"] == 1 and metrics["mse"] == 2 and metrics["mae"] == 1
@@ -74,7 +74,7 @@ def test_a_forecast_by_hand():
 def test_against_formulas_over_all_windows(missing):
     data = made(missing=missing, series=2)
     outputs = outputs_of(data)
-    found = tally_of(data, outputs).metrics()
+    found = judged_by(data, outputs).metrics()
     y, f, q = (data.to_units(outputs[name].astype(float), axis=2) for name in ("target", "forecast", "quantiles"))
     seen = outputs.get("observed", np.ones(y.shape, bool))
     assert seen.all() == (missing == 0)
@@ -109,9 +109,9 @@ def test_the_crps_of_many_levels_is_that_of_the_distribution():
         "quantiles": np.tile(stats.norm.ppf(levels), (n, 1, 1, 1)),
     }  # fmt: skip
     exact = y * (2 * stats.norm.cdf(y) - 1) + 2 * stats.norm.pdf(y) - np.pi**-0.5
-    tally = ForecastTally(data, "test", levels)
-    tally.add(range(n), outputs)
-    assert tally.metrics()["scaled_crps"] == pytest.approx(exact.mean(), rel=2e-3)
+    accumulator = ForecastAccumulator(data, "test", levels)
+    accumulator.add(range(n), outputs)
+    assert accumulator.metrics()["scaled_crps"] == pytest.approx(exact.mean(), rel=2e-3)
 
 
 @given(st.permutations(range(18)), st.integers(1, 7))
@@ -119,7 +119,7 @@ def test_streaming_equals_all_at_once(order, size):
     data = made(missing=0.2)
     outputs = outputs_of(data)
     assert len(outputs["forecast"]) == 18
-    whole, parts = tally_of(data, outputs), ForecastTally(data, "test", LEVELS, 4)
+    whole, parts = judged_by(data, outputs), ForecastAccumulator(data, "test", LEVELS, 4)
     for start in range(0, len(order), size):
         chosen = order[start : start + size]
         parts.add(chosen, {name: value[chosen] for name, value in outputs.items()})
@@ -134,9 +134,9 @@ def test_streaming_equals_all_at_once(order, size):
 @pytest.mark.parametrize("numbers", [1, 100])
 def test_small_chunks_change_nothing(monkeypatch, numbers):
     data = made(missing=0.2)
-    whole = tally_of(data, outputs_of(data)).metrics()
+    whole = judged_by(data, outputs_of(data)).metrics()
     monkeypatch.setattr("isoform.timeseries.metrics._CHUNK", numbers)
-    assert tally_of(data, outputs_of(data)).metrics() == pytest.approx(whole, rel=1e-12)
+    assert judged_by(data, outputs_of(data)).metrics() == pytest.approx(whole, rel=1e-12)
 
 
 def test_missing_targets_never_count():
@@ -144,24 +144,24 @@ def test_missing_targets_never_count():
     data = made(missing=0.3)
     outputs = outputs_of(data)
     seen = outputs["observed"]
-    expected = tally_of(data, outputs)
+    expected = judged_by(data, outputs)
     for fill in (np.nan, 1e6):
         changed = {**outputs, "target": np.where(seen, outputs["target"], np.float32(fill))}
         if np.isnan(fill):
             del changed["observed"]
-        found = tally_of(data, changed)
+        found = judged_by(data, changed)
         assert found.metrics() == pytest.approx(expected.metrics())
         assert np.array_equal(found.outputs()["observed"], seen)
         assert np.array_equal(found.outputs()["target"], np.where(seen, outputs["target"], 0))
         wild = {**changed, "forecast": np.where(seen, changed["forecast"], -1e5)}
-        assert tally_of(data, wild).metrics() == pytest.approx(expected.metrics())
+        assert judged_by(data, wild).metrics() == pytest.approx(expected.metrics())
 
 
 def test_a_diverged_forecast_is_not_hidden():
     data = made()
     outputs = outputs_of(data, levels=())
     outputs["forecast"][3, 1, 0] = np.nan
-    found = tally_of(data, outputs, levels=()).metrics()
+    found = judged_by(data, outputs, levels=()).metrics()
     assert np.isnan([found["mse"], found["unit_mae"], found["smape"], found["mase"]]).all()
 
 
@@ -169,12 +169,12 @@ def test_nothing_observed_is_not_a_number():
     data = made(missing=0.3)
     outputs = outputs_of(data)
     outputs["observed"][..., 1] = False
-    tally = tally_of(data, outputs)
-    tables = tally.outputs()
-    assert np.isfinite(tally.metrics()["mse"]) and tables["by_variate/count"][1] == 0
+    accumulator = judged_by(data, outputs)
+    tables = accumulator.outputs()
+    assert np.isfinite(accumulator.metrics()["mse"]) and tables["by_variate/count"][1] == 0
     assert np.isnan(tables["by_variate/mse"][1]) and np.isfinite(tables["by_variate/mse"][0])
     outputs["observed"][:] = False
-    assert np.isnan(tally_of(data, outputs).metrics()["mse"])
+    assert np.isnan(judged_by(data, outputs).metrics()["mse"])
 
 
 def test_a_constant_variate_has_no_mase():
@@ -183,11 +183,11 @@ def test_a_constant_variate_has_no_mase():
     scale = seasonal_scale(data, 1)
     assert scale.shape == (1, 2) and scale[0, 0] == pytest.approx(2.0) and scale[0, 1] == 0
     outputs = {"where": data.where("test", [0, 4]), "target": np.ones((2, 2, 2)), "forecast": np.zeros((2, 2, 2))}
-    tally = ForecastTally(data, "test", season=1)
-    tally.add([0, 4], outputs)
-    found = tally.outputs()["by_variate/mase"]
+    accumulator = ForecastAccumulator(data, "test", season=1)
+    accumulator.add([0, 4], outputs)
+    found = accumulator.outputs()["by_variate/mase"]
     assert found[0] == pytest.approx(0.5) and np.isnan(found[1])
-    assert tally.metrics()["mase"] == pytest.approx(0.5)
+    assert accumulator.metrics()["mase"] == pytest.approx(0.5)
 
 
 def test_the_scale_of_mase_is_of_training_rows_alone(monkeypatch):
@@ -202,7 +202,6 @@ def test_the_scale_of_mase_is_of_training_rows_alone(monkeypatch):
     monkeypatch.setattr("isoform.timeseries.metrics._BLOCK", 8 * 2 * 7)  # read seven rows at a time
     again = window_data(drift)
     np.testing.assert_allclose(seasonal_scale(again, 2), expected)
-    assert seasonal_scale(again, 2) is seasonal_scale(again, 2)
 
 
 def test_a_series_shorter_than_a_season():
@@ -213,7 +212,7 @@ def test_a_series_shorter_than_a_season():
 def test_a_scale_can_be_given():
     data = made()
     outputs = outputs_of(data, levels=())
-    found = ForecastTally(data, "test", scale_units=np.array([[2.0, 0.5]]))
+    found = ForecastAccumulator(data, "test", scale_units=np.array([[2.0, 0.5]]))
     found.add(range(18), outputs)
     tables = found.outputs()
     np.testing.assert_allclose(tables["by_variate/mase"], tables["by_variate/unit_mae"] / [2.0, 0.5])
@@ -224,13 +223,13 @@ def test_what_is_kept_is_bounded_and_evenly_spread():
     n = data.sizes()["test"]
     outputs = outputs_of(data)
     window = H * V * (4 + 4 + 1 + 4 * len(LEVELS))
-    found = tally_of(data, outputs, limit=33 * window).outputs()
+    found = judged_by(data, outputs, limit=33 * window).outputs()
     kept = found["where"][:, 1] - data.where("test", [0])[0, 1]
     assert len(kept) == 33 and kept[0] == 0 and kept[-1] == n - 1 and set(np.diff(kept)) <= {2, 3, 4}
     assert np.array_equal(found["quantiles"], outputs["quantiles"][kept]) and found["windows"] == n
     assert sum(found[name].nbytes for name in ("forecast", "target", "observed", "quantiles")) == 33 * window
-    assert len(tally_of(data, outputs, limit=1).outputs()["where"]) == FEWEST
-    assert "observed" not in tally_of(made(), outputs_of(made())).outputs()
+    assert len(judged_by(data, outputs, limit=1).outputs()["where"]) == FEWEST
+    assert "observed" not in judged_by(made(), outputs_of(made())).outputs()
 
 
 def test_calibrated_intervals_are_what_is_judged():
@@ -239,17 +238,22 @@ def test_calibrated_intervals_are_what_is_judged():
     offsets = np.zeros((2, H, V), np.float32)
     offsets[0], offsets[1] = -100, 100
     calibration = Calibration((0.1, 0.9), offsets, offsets[:, :, 0], ())
-    tally = ForecastTally(data, "test", calibration=calibration)
-    tally.add(range(18), outputs)
-    found = tally.metrics()
+    accumulator = ForecastAccumulator(data, "test", calibration=calibration)
+    accumulator.add(range(18), outputs)
+    found = accumulator.metrics()
     assert found["coverage_80"] == 1
     assert found["width_80"] == pytest.approx((200 * data.spread_units()).mean(), rel=1e-5)
-    assert found["mse"] == pytest.approx(tally_of(data, outputs, levels=()).metrics()["mse"])
-    assert tally.outputs()["levels"].tolist() == [0.1, 0.9] and tally.outputs()["quantiles"].shape == (18, H, V, 2)
+    assert found["mse"] == pytest.approx(judged_by(data, outputs, levels=()).metrics()["mse"])
+    assert accumulator.outputs()["levels"].tolist() == [0.1, 0.9] and accumulator.outputs()["quantiles"].shape == (
+        18,
+        H,
+        V,
+        2,
+    )
 
 
 def test_without_levels_there_are_no_intervals():
     data = made()
-    tally = tally_of(data, outputs_of(data, levels=()), levels=())
-    assert set(tally.metrics()) == {"windows", "mse", "mae", "unit_mae", "unit_rmse", "mase", "smape"}
-    assert not {"quantiles", "levels"} & tally.outputs().keys()
+    accumulator = judged_by(data, outputs_of(data, levels=()), levels=())
+    assert set(accumulator.metrics()) == {"windows", "mse", "mae", "unit_mae", "unit_rmse", "mase", "smape"}
+    assert not {"quantiles", "levels"} & accumulator.outputs().keys()

@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+import isoform
 from checks import assert_padding_ignored, assert_permutation_equivariant
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.errors import UserError
 from isoform.core.tokens import Tokens
 from isoform.timeseries.config import AugmentConfig, HeadConfig, ModelConfig, TimeseriesApp, TokeniserConfig
 from isoform.timeseries.head import ForecastHead
-from isoform.timeseries.models import Features, build_model, create
+from isoform.timeseries.models import build_model
 from isoform.timeseries.samformer.model import trunk_table
 from isoform.timeseries.sizes import Sizes
 
@@ -300,10 +301,19 @@ def test_models_can_be_exported_and_compiled_whole() -> None:
 
 def test_create_by_hand() -> None:
     with pytest.raises(UserError, match="no published weights"):
-        create("itransformer-etth1-96", pretrained=True)
-    model = shaken(app(), Sizes(V))
-    context = inputs(Sizes(V))["context"]
-    assert torch.equal(Features(model)(context), model.features(context))
+        isoform.create("timeseries/itransformer-etth1-96", pretrained=True)
+    with pytest.raises(UserError, match="no option channels; there are context, horizon, variates"):
+        isoform.create("timeseries/itransformer-etth1-96", channels=3)
+    torch.manual_seed(0)
+    made = isoform.create("timeseries/itransformer-etth1-96", context=L, horizon=H, variates=V, calendar=M)
+    torch.manual_seed(0)
+    trunk = isoform.create(
+        "timeseries/itransformer-etth1-96", context=L, horizon=H, variates=V, calendar=M, features_only=True
+    )
+    given = inputs(Sizes(V, calendar=M))
+    given = {name: value.float() for name, value in given.items()}
+    assert made(**given).shape == (B, H, V, 1)
+    assert torch.equal(trunk(**given), made.features(**given))
 
 
 def told(**tables: Any) -> Any:

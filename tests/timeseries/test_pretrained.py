@@ -21,6 +21,7 @@ from isoform.timeseries.config import DataConfig, HeadConfig, ModelConfig, Times
 from isoform.timeseries.models import build_model
 from isoform.timeseries.pretrained import export_official, import_checkpoint, initial_weights
 from isoform.timeseries.sizes import Sizes
+from isoform.timeseries.state import TimeseriesState
 
 B, V, M = 3, 5, 2
 OFFICIAL = {
@@ -49,7 +50,7 @@ def peer_of(official: dict[str, Any]) -> Any:
 
 
 def model_of(imported: ImportedModel) -> Any:
-    model = build_model(imported.config, Sizes.of_portable(imported.portable))
+    model = build_model(imported.config, Sizes.of_state(imported.state))
     model.load_state_dict(dict(imported.weights))
     return model.eval()
 
@@ -61,8 +62,8 @@ def born(settings: TimeseriesApp, variates: int = V) -> dict[str, Tensor]:
     model = build_model(app, Sizes(variates))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, 0.0, 0.4)
-    portable = {"variates": [str(i) for i in range(variates)]}
-    return {n: t.detach().clone() for n, t in export_official(app, model.state_dict(), portable).items()}
+    state = TimeseriesState(variates=[str(i) for i in range(variates)])
+    return {n: t.detach().clone() for n, t in export_official(app, model.state_dict(), state).items()}
 
 
 def saved(state: dict[str, Any], tmp_path: Path) -> Path:
@@ -87,7 +88,7 @@ def test_any_size_and_option_of_the_official_itransformer(changes: dict[str, Any
     state = born(settings)
     imported = import_checkpoint(saved(state, tmp_path), None, settings)
     assert imported.layout == "itransformer" and imported.notes == ()
-    assert_same_bits(export_official(imported.config, imported.weights, imported.portable), state)
+    assert_same_bits(export_official(imported.config, imported.weights, imported.state), state)
     peer = peer_of(official).eval()
     peer.load_state_dict(plain().from_official(state))
     x, marks = torch.randn(B, official["seq_len"], V), torch.randn(B, official["seq_len"], M)
@@ -146,7 +147,7 @@ def test_the_time_series_librarys_layout(tmp_path: Path) -> None:
     heads = TimeseriesApp(domain="timeseries", app="t", backbone=BackboneConfig(heads=3))
     imported = import_checkpoint(saved(tslib, tmp_path), None, heads)
     assert imported.layout == "tslib" and not any("normalised" in note for note in imported.notes)
-    assert_same_bits(export_official(imported.config, imported.weights, imported.portable), tslib)
+    assert_same_bits(export_official(imported.config, imported.weights, imported.state), tslib)
     assert_same_bits(export_official(imported.config, imported.weights), state)
     without = heads.model_copy(update={"model": ModelConfig(normalise="none")})
     with pytest.raises(UserError, match=r"model.normalise = 'none' is set, but checkpoint.pth has 'window'"):
@@ -239,9 +240,9 @@ def test_any_size_and_option_of_the_official_samformer(changes: dict[str, Any], 
     state = born(settings, official["num_channels"])
     state |= {n: torch.rand_like(t) + 0.5 for n, t in state.items() if n.startswith("revin")}
     imported = import_checkpoint(saved(state, tmp_path), None, settings)
-    portable = json.loads(json.dumps(imported.portable))  # as a run folder keeps it
-    assert_same_bits(export_official(imported.config, imported.weights, portable), state)
-    assert imported.layout == "samformer" and len(portable["variates"]) == official["num_channels"]
+    kept = TimeseriesState.model_validate_json(json.dumps(imported.state.to_json()))  # as a run folder does
+    assert_same_bits(export_official(imported.config, imported.weights, kept), state)
+    assert imported.layout == "samformer" and len(kept.variates) == official["num_channels"]
     x = torch.randn(B, official["seq_len"], official["num_channels"])
     got = model_of(imported).double()(x.double())[..., 0].transpose(1, 2)
     torch.testing.assert_close(got, by_hand(state, x.transpose(1, 2), official["use_revin"]), atol=1e-8, rtol=1e-8)
@@ -255,9 +256,9 @@ def test_samformer_alone(tmp_path: Path) -> None:
     imported = import_checkpoint(file)
     assert [note[:40] for note in imported.notes] == ["the file doesn't say whether RevIN is us"]
     assert imported.config.tokeniser.calendar == "none" and imported.config.model.normalise == "revin"
-    assert imported.portable["variates"] == [f"variate {i}" for i in range(1, 6)]
+    assert imported.state.variates == [f"variate {i}" for i in range(1, 6)]
     named = TimeseriesApp(domain="timeseries", app="t", data=DataConfig(targets=("a", "b", "c", "d", "e")))
-    assert import_checkpoint(file, None, named).portable["variates"] == ["a", "b", "c", "d", "e"]
+    assert import_checkpoint(file, None, named).state.variates == ["a", "b", "c", "d", "e"]
     wrong = TimeseriesApp(domain="timeseries", app="t", data=DataConfig(targets=("a", "b")))
     with pytest.raises(UserError, match=r"data.targets names 2 variates, but samformer.safetensors is of 5"):
         import_checkpoint(file, None, wrong)
@@ -355,7 +356,10 @@ def test_a_samformer_born_here_is_written_for_the_official_code() -> None:
     weights = build_model(without, Sizes(V)).state_dict()
     with pytest.raises(UserError, match="how many there are isn't known"):
         export_official(without, weights)
-    assert export_official(without, weights, {"variates": ["a", "b"]})["revin.affine_weight"].tolist() == [1, 1]
+    assert export_official(without, weights, TimeseriesState(variates=["a", "b"]))["revin.affine_weight"].tolist() == [
+        1,
+        1,
+    ]
 
 
 def test_starting_from_an_official_checkpoint(tmp_path: Path) -> None:

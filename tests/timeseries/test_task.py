@@ -15,7 +15,6 @@ from isoform.core import config as configs
 from isoform.core.cli import main
 from isoform.core.errors import UserError
 from isoform.timeseries import DOMAIN
-from isoform.timeseries.task import TimeseriesTask
 
 CONTEXT, HORIZON, ROWS = 13, 5, 331
 SMALL = [
@@ -47,6 +46,10 @@ def app(path, *sets, name="itransformer-tiny"):
     return config.model_copy(update={"data": config.data.model_copy(update=plain)})
 
 
+def task_of(config):
+    return DOMAIN.task(DOMAIN.prepare(config))
+
+
 @pytest.fixture(scope="module")
 def run(sines, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "sines"
@@ -57,13 +60,13 @@ def run(sines, tmp_path_factory):
 
 
 def test_every_window_is_a_sample(sines):
-    task = TimeseriesTask(app(sines))
+    task = task_of(app(sines))
     # 331 rows: 66 test, 33 validation, 232 train; stride 1, horizons within their split.
     assert task.sizes() == {"train": 232 - CONTEXT - HORIZON + 1, "val": 33 - HORIZON + 1, "test": 66 - HORIZON + 1}
 
 
 def test_augmentation_is_a_function_of_its_generator(sines):
-    task = TimeseriesTask(app(sines))
+    task = task_of(app(sines))
     draw = lambda seed: task.collate([task.sample("train", i, np.random.default_rng(seed + i)) for i in (3, 8, 1)])  # noqa: E731
     one, again, other = draw(0), draw(0), draw(50)
     assert all(torch.equal(one[name], again[name]) for name in one)
@@ -75,7 +78,7 @@ def test_augmentation_is_a_function_of_its_generator(sines):
 
 
 def test_a_batch_keeps_the_same_variates(sines):
-    task = TimeseriesTask(app(sines, "augment.variates=0.67"))
+    task = task_of(app(sines, "augment.variates=0.67"))
     batch = task.collate([task.sample("train", i, None) for i in range(7)])
     mixed = task.mix(batch, np.random.default_rng(1))
     assert mixed["target"].shape == (7, HORIZON, 2) and mixed["context"].shape == (7, CONTEXT, 2)
@@ -97,7 +100,7 @@ class Fixed(torch.nn.Module):
 
 def test_loss_by_hand_and_without_missing_targets(tmp_path):
     path = write_sines(tmp_path / "gaps.csv", missing=[(40, "south"), (41, "south"), (42, "east")])
-    task = TimeseriesTask(app(path, "head.quantiles=[0.2, 0.9]", "augment.variates=1.0"))
+    task = task_of(app(path, "head.quantiles=[0.2, 0.9]", "augment.variates=1.0"))
     batch = task.collate([task.sample("train", i, None) for i in range(25, 42)])
     seen = batch["observed"]
     assert seen.dtype == torch.bool and not seen.all()
@@ -146,11 +149,12 @@ def test_eval_on_other_variates_and_rows(run, tmp_path, capsys):
 def test_too_few_rows_are_one_sentence(tmp_path):
     path = write_sines(tmp_path / "short.csv", rows=20)
     with pytest.raises(UserError, match=r"short\.csv.*20 rows"):
-        TimeseriesTask(app(path))
+        task_of(app(path))
 
 
-def test_settling_twice_changes_nothing(sines):
+def test_preparing_twice_changes_nothing(sines):
     config = configs.resolve_app("itransformer-own", domain=DOMAIN, sets=[f"data.path={sines}"])
-    once, notes = DOMAIN.settle(config)
-    assert notes and DOMAIN.settle(once) == (once, [])
+    prepared = DOMAIN.prepare(config)
+    once, again = prepared.config, DOMAIN.prepare(prepared.config)
+    assert prepared.notes and (again.config, list(again.notes)) == (once, [])
     assert (once.model.horizon, once.backbone.dim) == (24, 64) and isinstance(once.train.epochs, int)

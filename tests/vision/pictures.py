@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image
 
 from isoform.vision.config import VisionApp
+from isoform.vision.prepare import prepare
+from isoform.vision.task import VisionTask
 
 
 def picture(seed: int, height: int = 11, width: int = 13, level: int = 120) -> Image.Image:
@@ -52,3 +54,8 @@ def app(**tables: Any) -> VisionApp:
     for name, changes in tables.items():
         base[name] = {**base.get(name, {}), **changes} if isinstance(changes, dict) else changes
     return VisionApp.model_validate(base)
+
+
+def task(config: VisionApp) -> VisionTask:
+    """An app on its data."""
+    return VisionTask(prepare(config))

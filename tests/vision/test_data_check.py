@@ -6,11 +6,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from isoform.vision.data.check import check
+from isoform.vision.config import VisionApp
+from isoform.vision.data.check import check as check_app
 from isoform.vision.data.duplicates import exact_groups, fingerprint, near_pairs
 from isoform.vision.data.images import read_image
+from isoform.vision.models import app_of_path
 
 from .pictures import app, class_folders, picture, table
+
+
+def check(target):
+    return check_app(target if isinstance(target, VisionApp) else app_of_path(target))
 
 
 def recoded(image: Image.Image, kind: str, **options) -> torch.Tensor:
@@ -106,7 +112,7 @@ def test_tables_of_labels_and_numbers(tmp_path):
     rows = [[f"{i}.png", "a|b" if i % 2 else "b", float(i)] for i in range(12)]
     path = table(tmp_path / "t.csv", ["path", "label", "x"], rows)
     assert {name: sum(counts.values()) for name, counts in check(path).data["classes"].items()} == {"a": 6, "b": 12}
-    config = app(data={"table": str(path), "labels": ["x"]}, head={"task": "regression"})
+    config = app(data={"table": str(path), "labels": ["x"], "task": "regression"})
     assert check(config).data["targets"]["x"]["mean"] == 5.5
 
 

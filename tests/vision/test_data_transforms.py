@@ -42,15 +42,18 @@ def test_resize_agrees_with_pillow():
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_every_shape_fits(mode, shape, dtype):
     image = torch.randint(0, 255, (2, *shape)).to(dtype)
-    out = Preprocess((19, 13), 2, mode, crop_pct=0.9 if mode == "crop" else 1.0).fit(image)
+    out = Preprocess(size=(19, 13), channels=2, resize=mode, crop_pct=0.9 if mode == "crop" else 1.0).fit(image)
     assert out.shape == (2, 19, 13) and out.dtype == dtype
 
 
 def test_crop_is_the_centre_and_pad_keeps_all():
     image = torch.zeros(1, 10, 30, dtype=torch.uint8)
     image[:, :, 10:20] = 255
-    assert Preprocess((5, 5), 1, "crop", interpolation="bilinear").fit(image)[0, 2, 1:4].tolist() == [255] * 3
-    padded = Preprocess((30, 30), 1, "pad", interpolation="bilinear").fit(image)
+    assert (
+        Preprocess(size=(5, 5), channels=1, resize="crop", interpolation="bilinear").fit(image)[0, 2, 1:4].tolist()
+        == [255] * 3
+    )
+    padded = Preprocess(size=(30, 30), channels=1, resize="pad", interpolation="bilinear").fit(image)
     assert torch.equal(padded[:, 10:20], image) and padded[:, :10].sum() == padded[:, 20:].sum() == 0
 
 
@@ -60,15 +63,15 @@ def test_evaluation_as_timm_does_it():
     read = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     theirs = timm.create_transform((3, 24, 24), interpolation="bicubic", mean=mean, std=std, crop_pct=0.875)(image)
-    ours = Preprocess((24, 24), 3, "crop", 0.875, "bicubic", mean, std)([read])[0]
+    ours = Preprocess(size=(24, 24), crop_pct=0.875, mean=mean, std=std)([read])[0]
     assert (ours - theirs).abs().max() < 1.5 / 255 / 0.224
 
 
 def test_preprocess_survives_json():
-    import json
-
-    p = Preprocess((19, 13), 2, "pad", 0.9, "bilinear", (0.1, 0.2), (0.3, 0.4))
-    assert Preprocess.from_json(json.loads(json.dumps(p.to_json()))) == p
+    p = Preprocess(
+        size=(19, 13), channels=2, resize="pad", crop_pct=0.9, interpolation="bilinear", mean=(0.1, 0.2), std=(0.3, 0.4)
+    )
+    assert Preprocess.model_validate_json(p.model_dump_json()) == p
 
 
 def draw_batch(augment, rows, epoch=3):
@@ -77,7 +80,7 @@ def draw_batch(augment, rows, epoch=3):
 
 
 def test_augmentation_is_a_function_of_seed_epoch_and_index_alone():
-    augment = Augment(FULL, Preprocess((11, 13)))
+    augment = Augment(FULL, Preprocess(size=(11, 13)))
     torch.manual_seed(1)
     first = draw_batch(augment, [2, 5, 7])
     torch.manual_seed(99)
@@ -91,7 +94,7 @@ def test_augmentation_is_a_function_of_seed_epoch_and_index_alone():
 
 
 def test_without_settings_nothing_changes():
-    plain = Augment(AugmentConfig(), Preprocess((23, 31), mean=(0.0,) * 3, std=(1.0,) * 3))
+    plain = Augment(AugmentConfig(), Preprocess(size=(23, 31), mean=(0.0,) * 3, std=(1.0,) * 3))
     assert torch.allclose(draw_batch(plain, [4])[0], tensor(4).float() / 255)
 
 
@@ -142,7 +145,7 @@ def test_elastic_moves_pixels_by_about_its_size():
 
 
 def test_erased_rectangles_have_the_size_asked_for():
-    augment = Augment(AugmentConfig(erase=1.0, erase_scale=(0.2, 0.3)), Preprocess((40, 50), mean=(-1.0,) * 3))
+    augment = Augment(AugmentConfig(erase=1.0, erase_scale=(0.2, 0.3)), Preprocess(size=(40, 50), mean=(-1.0,) * 3))
     samples = [augment.draw(i, torch.zeros(3, 40, 50, dtype=torch.uint8), rng(i)) for i in range(20)]
     out = augment.finish(torch.zeros(20, 3, 40, 50), samples)
     shares = (out == 0).float().mean((1, 2, 3))
@@ -178,7 +181,7 @@ def test_randaugment_is_read_as_timm_writes_it():
 
 def test_colours_need_one_or_three_channels():
     with pytest.raises(UserError, match="1 or 3 channels"):
-        Augment(AugmentConfig(jitter=0.1), Preprocess((5, 5), 4, mean=(0.0,) * 4, std=(1.0,) * 4))
+        Augment(AugmentConfig(jitter=0.1), Preprocess(size=(5, 5), channels=4, mean=(0.0,) * 4, std=(1.0,) * 4))
 
 
 def test_jitter_changes_colours_within_bounds():
@@ -189,6 +192,6 @@ def test_jitter_changes_colours_within_bounds():
 
 
 def test_sixteen_bit_images_pass_through_all_of_it():
-    augment = Augment(FULL, Preprocess((11, 13)))
+    augment = Augment(FULL, Preprocess(size=(11, 13)))
     sample = augment.draw(0, torch.rand(3, 23, 31), rng(0))
     assert augment.finish(to_float(sample.image)[None], [sample]).isfinite().all()

@@ -13,14 +13,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from isoform.core.api import write_imported
+from isoform.core.api import export, formats_of, write_imported
 from isoform.core.config import bare
 from isoform.core.domain import ImportedModel
-from isoform.core.engine.evaluate import load_model
 from isoform.core.errors import UserError
-from isoform.core.runs.folder import RunFolder
-from isoform.vision import DOMAIN, export
-from isoform.vision.data.transforms import Preprocess
+from isoform.core.inference.run_model import load_model
+from isoform.vision import DOMAIN
+from isoform.vision.state import Preprocessing, VisionState
 
 SETS = [
     "backbone.dim=48", "backbone.depth=2", "backbone.heads=3", "tokeniser.image=[20, 28]", "tokeniser.patch=4",
@@ -32,23 +31,22 @@ SETS = [
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with random weights, their licence NonCommercial."""
     config: Any = bare(domain=DOMAIN, sets=SETS)
-    model = DOMAIN.rebuild(config, {})
+    state = VisionState(
+        classes=tuple("abcde"), preprocessing=Preprocessing(size=(20, 28), channels=1, mean=(0.1,), std=(0.2,))
+    )
+    model = DOMAIN.build_from_run(config, state)
     torch.manual_seed(0)
     weights = {name: 0.2 * torch.randn_like(tensor) for name, tensor in model.state_dict().items()}
-    portable = {
-        "kind": "multiclass", "classes": list("abcde"), "target_mean": [0.0], "target_std": [1.0],
-        "preprocessing": Preprocess((20, 28), 1, mean=(0.1,), std=(0.2,)).to_json(),
-    }  # fmt: skip
     data = config.data.model_copy(update={"mean": (0.1,), "std": (0.2,)})
     config = config.model_copy(update={"data": data})
     out = tmp_path_factory.mktemp("runs") / "run"
-    write_imported(ImportedModel(config, weights, portable, "none", (), "CC-BY-NC-4.0"), DOMAIN, "made", out)
+    write_imported(ImportedModel(config, weights, state, "none", (), "CC-BY-NC-4.0"), DOMAIN, "made", out)
     return out
 
 
 def outputs(run: Path, x: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
-        return load_model(DOMAIN, RunFolder(run))(x)
+        return load_model(DOMAIN, run)(x)
 
 
 def weights_of(run: Path) -> int:
@@ -61,32 +59,32 @@ pytestmark = pytest.mark.filterwarnings("ignore:the weights started from")
 
 
 def test_safetensors_tell_all_in_one_metadata_entry(run: Path, tmp_path: Path) -> None:
-    export.to_safetensors(run, tmp_path / "a.safetensors")
+    export(DOMAIN, run, "safetensors", tmp_path / "a.safetensors")
     with safe_open(tmp_path / "a.safetensors", "pt") as file:
         metadata = file.metadata()
     assert list(metadata) == ["isoform"]
     assert json.loads(metadata["isoform"])["task"]["classes"] == list("abcde")
-    model: Any = load_model(DOMAIN, RunFolder(run))
+    model: Any = load_model(DOMAIN, run)
     model.load_state_dict(load_file(tmp_path / "a.safetensors"))
 
 
 def test_timm_opens_the_folder(run: Path, tmp_path: Path) -> None:
     timm = pytest.importorskip("timm")
-    export.to_timm(run, tmp_path / "timm")
+    export(DOMAIN, run, "timm", tmp_path / "timm")
     model = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True).eval()
     assert model.pretrained_cfg["mean"] == [0.1] or tuple(model.pretrained_cfg["mean"]) == (0.1,)
     with torch.no_grad():
         torch.testing.assert_close(model(X), outputs(run, X), atol=1e-5, rtol=1e-5)
     imported = DOMAIN.import_weights(str(tmp_path / "timm"))
-    ours = load_model(DOMAIN, RunFolder(run)).state_dict()
+    ours = load_model(DOMAIN, run).state_dict()
     assert imported.weights.keys() == ours.keys()
     assert all(torch.equal(imported.weights[name], ours[name]) for name in ours)
-    assert imported.portable["classes"] == list("abcde") and imported.licence == "CC-BY-NC-4.0"
+    assert imported.state.classes == tuple("abcde") and imported.licence == "CC-BY-NC-4.0"
 
 
 def test_official_is_a_plain_checkpoint(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("timm")
-    export.to_official(run, tmp_path / "a.pth")
+    export(DOMAIN, run, "official", tmp_path / "a.pth")
     state = torch.load(tmp_path / "a.pth", weights_only=True)
     assert state["blocks.1.attn.qkv.weight"].shape == (144, 48)
 
@@ -94,7 +92,7 @@ def test_official_is_a_plain_checkpoint(run: Path, tmp_path: Path) -> None:
 def test_onnx_runs_at_any_batch_size(run: Path, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    export.to_onnx(run, tmp_path / "a.onnx")
+    export(DOMAIN, run, "onnx", tmp_path / "a.onnx")
     assert [file.name for file in tmp_path.iterdir()] == ["a.onnx"]
     session = onnxruntime.InferenceSession(str(tmp_path / "a.onnx"), providers=["CPUExecutionProvider"])
     for x in (X, X[:1]):
@@ -106,14 +104,14 @@ def test_onnx_runs_at_any_batch_size(run: Path, tmp_path: Path) -> None:
 def test_openvino(run: Path, tmp_path: Path) -> None:
     openvino = pytest.importorskip("openvino")
     pytest.importorskip("onnxscript")
-    export.to_openvino(run, tmp_path / "a.xml")
+    export(DOMAIN, run, "openvino", tmp_path / "a.xml")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.bin", "a.xml"]
     compiled = openvino.Core().compile_model(tmp_path / "a.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     np.testing.assert_allclose(next(iter(compiled(X.numpy()).values())), outputs(run, X).numpy(), atol=1e-4)
 
 
 def test_a_bundle_is_a_small_run_folder(run: Path, tmp_path: Path) -> None:
-    export.to_bundle(run, tmp_path / "a.zip")
+    export(DOMAIN, run, "bundle", tmp_path / "a.zip")
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         names = archive.namelist()
         archive.extractall(tmp_path / "elsewhere")
@@ -125,14 +123,14 @@ def test_a_bundle_is_a_small_run_folder(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["safetensors", "bundle"])
 def test_a_noncommercial_licence_is_named(run: Path, tmp_path: Path, name: str) -> None:
     with pytest.warns(UserWarning, match="CC-BY-NC-4.0: not for commercial use"):
-        export.FORMATS[name](run, tmp_path / "out")
+        export(DOMAIN, run, name, tmp_path / "out")
 
 
 def test_formats_of_the_domain_are_these() -> None:
-    assert set(DOMAIN.export) == set(export.FORMATS)
+    assert set(formats_of(DOMAIN)) == {"safetensors", "bundle", "onnx", "openvino", "timm", "official"}
 
 
 def test_a_missing_checkpoint_is_one_sentence(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no checkpoint 7"):
-        export.to_bundle(run, tmp_path / "a.zip", checkpoint="7")
+        export(DOMAIN, run, "bundle", tmp_path / "a.zip", checkpoint="7")
     assert not (tmp_path / "a.zip").exists()

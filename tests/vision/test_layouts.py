@@ -20,6 +20,7 @@ from isoform.core.config import bare
 from isoform.core.domain import ImportedModel
 from isoform.core.errors import UserError
 from isoform.vision import DOMAIN
+from isoform.vision.models import build_model
 from isoform.vision.vit.pretrained import export_official, import_checkpoint
 from isoform.vision.vit.pretrained.export_official import timm_model
 from isoform.vision.vit.resize import resize_patch_kernel, resize_position_table
@@ -41,7 +42,7 @@ def settings(*sets: str) -> Any:
 
 
 def ours(imported: ImportedModel) -> nn.Module:
-    model = DOMAIN.rebuild(imported.config, imported.portable)
+    model = DOMAIN.build_from_run(imported.config, imported.state)
     model.load_state_dict(dict(imported.weights))
     return model.eval()
 
@@ -63,7 +64,7 @@ def saved(path: Path, value: Any) -> Path:
 
 
 def back(imported: ImportedModel) -> dict[str, Tensor]:
-    return export_official(imported.config, imported.weights, imported.portable)
+    return export_official(imported.config, imported.weights, imported.state)
 
 
 def assert_equal(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
@@ -230,7 +231,7 @@ def test_hub_by_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     for source in ("hf:someone/siglip", f"hf:someone/siglip@{REVISION}"):
         imported = import_checkpoint(source)
-        assert imported.licence == "apache-2.0" and imported.portable["classes"] == list("abcdefg")
+        assert imported.licence == "apache-2.0" and imported.state.classes == tuple("abcdefg")
         assert imported.config.data.mean == (0.1, 0.2, 0.3)
         assert_same(model, ours(imported), images(64))
     with pytest.raises(UserError, match="hf:someone/other: can't be fetched"):
@@ -275,7 +276,7 @@ def test_hub_by_transformers(tmp_path: Path) -> None:
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))
     imported = import_checkpoint(folder)
-    assert imported.layout == "transformers" and imported.portable["classes"][6] == "class 6"
+    assert imported.layout == "transformers" and imported.state.classes[6] == "class 6"
     assert_same(model, ours(imported), images())
     assert_equal(back(imported), state)
     for key, value, why in (("hidden_act", "mish", "activation 'mish'"), ("model_type", "swin", "'swin' is not 'vit'")):
@@ -308,10 +309,7 @@ def test_image_patch_channels_and_outputs_can_change() -> None:
     table = resize_position_table(path_state["pos_embed"], (3, 3), (5, 5), prefix=1, mode="timm")
     assert torch.equal(w["tokeniser.position"], table)
     assert w["head.linear.weight"].shape == (3, 192)
-    assert imported.portable["preprocessing"]["mean"] == [0.5] and imported.portable["preprocessing"]["size"] == [
-        40,
-        40,
-    ]
+    assert imported.state.preprocessing.mean == (0.5,) and imported.state.preprocessing.size == (40, 40)
     text = " ".join(imported.notes)
     for part in ("3 input channels summed to 1", "16 x 16 resized to 8 x 8", "3 x 3 resized to 5 x 5", "head.linear"):
         assert part in text
@@ -375,7 +373,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
 def test_back_to_timm_by_its_own_name(name: str) -> None:
     side = 56 if "14" in name else 64
     imported = import_checkpoint(f"timm:{name}", kwargs={"depth": 2, "img_size": side, "num_classes": 7})
-    architecture, kwargs, state = timm_model(imported.config, imported.weights, imported.portable)
+    architecture, kwargs, state = timm_model(imported.config, imported.weights, imported.state)
     model = timm.create_model(architecture, **kwargs).eval()
     model.load_state_dict(state)
     assert architecture == name and kwargs["img_size"] == [side, side]
@@ -388,7 +386,7 @@ def test_a_model_born_here_goes_to_timm_or_is_refused() -> None:
             "tokeniser.patch=4", "tokeniser.channels=1", "tokeniser.registers=3", "head.outputs=10", "head.pool=mean",
             "backbone.layer_scale=0.1"]  # fmt: skip
     config = settings(*sets)
-    model = DOMAIN.rebuild(config, {}).eval()
+    model = build_model(config).eval()
     architecture, kwargs, state = timm_model(config, model.state_dict())
     built = timm.create_model(architecture, **kwargs).eval()
     built.load_state_dict(state)
@@ -398,7 +396,7 @@ def test_a_model_born_here_goes_to_timm_or_is_refused() -> None:
                        ("head.pool=class_max", "class_max"), ("backbone.norm=rms", "backbone.norm")):  # fmt: skip
         config = settings(*sets, extra)
         with pytest.raises(UserError, match=why):
-            timm_model(config, DOMAIN.rebuild(config, {}).state_dict())
+            timm_model(config, build_model(config).state_dict())
 
 
 def test_published_weights_have_class_names() -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from isoform.core.config import resolve_app
 from isoform.core.config.schema import BackboneConfig
 from isoform.vision import DOMAIN, probe
+from isoform.vision.models import build_model
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 from isoform.vision.vit.model import build_vit
 
@@ -97,10 +98,10 @@ def test_features_are_those_before_the_last_layer_and_leave_the_model_as_it_was(
 def test_the_trunk_of_init_is_a_baseline(tmp_path: Path) -> None:
     """A tiny run's trunk, and the same trunk in a file, probed on the embedded digits."""
     config: Any = resolve_app("vit-mnist-tiny", domain=DOMAIN)
-    weights = DOMAIN.rebuild(config, {}).state_dict()
+    weights = build_model(config).state_dict()
     save_file(weights, tmp_path / "a.safetensors")
     config = resolve_app("vit-mnist-tiny", domain=DOMAIN, sets=[f"train.init={tmp_path / 'a.safetensors'}"])
-    task: Any = DOMAIN.task(config)
+    task: Any = DOMAIN.task(DOMAIN.prepare(config))
     task.data.rows = {split: rows[:: len(rows) // 80] for split, rows in task.data.rows.items()}
     found = probe.of_trunk(task)
     assert found.keys() == {"trunk_knn", "trunk_linear"}

@@ -9,16 +9,20 @@ import pytest
 import torch
 from torch import nn
 
+from isoform.core.domain import TrainedModel
 from isoform.core.engine import loader
 from isoform.core.engine.train import train
 from isoform.core.errors import UserError
 from isoform.core.runs.folder import RunFolder
+from isoform.vision import DOMAIN
 from isoform.vision.data.sources import other_data
+from isoform.vision.models import build_model
 from isoform.vision.predictor import VisionPredictor, expand_inputs
-from isoform.vision.settle import settle
-from isoform.vision.task import VisionTask, rebuild
+from isoform.vision.prepare import prepare
+from isoform.vision.state import VisionState
 
 from .pictures import app, class_folders, picture, table
+from .pictures import task as task_of
 
 AUGMENT = {"crop": "resized", "flip": 0.5, "degrees": 10, "elastic": 0.4, "jitter": 0.2, "erase": 0.5}
 
@@ -59,12 +63,13 @@ def batch(task, split="train", n=5, seed=None):
     return task.collate(samples)
 
 
-def test_settling_is_final_and_travels(folder):
-    config, notes = settle(folder_app(folder))
+def test_preparing_is_final_and_travels(folder):
+    prepared = prepare(folder_app(folder))
+    config, notes = prepared.config, prepared.notes
     assert config.data.classes == ("<script>alert(1)<", "cat", "dog") and config.head.outputs == 3
     assert len(config.data.mean) == len(config.data.std) == 3 and any("49" in n or "3 classes" in n for n in notes)
-    again, more = settle(config)
-    assert again == config and more == []
+    again = prepare(config)
+    assert again.config == config and again.notes == []
     from isoform.core.config import dump_toml  # what a run keeps must say the same again
 
     assert "classes" in dump_toml(config)
@@ -72,14 +77,14 @@ def test_settling_is_final_and_travels(folder):
 
 def test_wrong_number_of_outputs(folder):
     with pytest.raises(UserError, match=r"head.outputs = 5.*3 classes"):
-        settle(folder_app(folder, head={"outputs": 5}))
+        prepare(folder_app(folder, head={"outputs": 5}))
 
 
 @pytest.mark.parametrize("augment", [AUGMENT, {"degrees": 10.0, "erase": 0.5, "erase_fill": "noise"}])
 @pytest.mark.parametrize("cache", ["memory", "none"])
 def test_batches_are_the_same_from_any_number_of_workers(folder, augment, cache):
-    tables = {"train": {"mixup": 0.8, "cutmix": 1.0, "batch": 5}, "augment": augment, "data": {"cache": cache}}
-    task = VisionTask(folder_app(folder, **tables))
+    tables = {"train": {"batch": 5}, "augment": {**augment, "mixup": 0.8, "cutmix": 1.0}, "data": {"cache": cache}}
+    task = task_of(folder_app(folder, **tables))
     keys = loader.epoch_batches(task, 3, 0) + loader.epoch_batches(task, 3, 1)
     torch.manual_seed(5)
     first = list(loader.read_batches(task, "train", keys, seed=3, workers=0))
@@ -91,19 +96,19 @@ def test_batches_are_the_same_from_any_number_of_workers(folder, augment, cache)
 
 
 def test_memory_and_files_give_the_same_evaluation_batches(folder):
-    held, read = (VisionTask(folder_app(folder, data={"cache": cache})) for cache in ("memory", "none"))
+    held, read = (task_of(folder_app(folder, data={"cache": cache})) for cache in ("memory", "none"))
     assert held.data.held.resident is not None and read.data.held.resident is None
     assert torch.equal(batch(held, "test")["image"], batch(read, "test")["image"])
 
 
-def test_predictions_from_files_equal_those_of_the_task(folder):
-    task = VisionTask(folder_app(folder, data={"crop_pct": 0.9}))
+def test_predictions_from_files_equal_those_of_the_task(folder, tmp_path):
+    task = task_of(folder_app(folder, data={"crop_pct": 0.9}))
     model = task.build().eval()
     nn.init.normal_(model.head.linear.weight)
     with torch.no_grad():
         expected = task.predict(model, batch(task, "test", 4))["logits"].softmax(1)
-    portable = json.loads(json.dumps(task.portable()))
-    predictor = VisionPredictor(task.config, portable, rebuild(task.config, portable))
+    state = VisionState.model_validate_json(json.dumps(task.inference_state().to_json()))
+    predictor = VisionPredictor(TrainedModel(task.config, state, build_model(task.config), tmp_path, 0))
     predictor.model.load_state_dict(model.state_dict())
     files = [folder / task.data.records.images.names[row] for row in task.data.rows["test"][:4]]
     rows = predictor.predict([*files[:2], folder / "none.png", *files[2:]])
@@ -129,7 +134,7 @@ def test_inputs_of_the_command_line(folder, tmp_path):
 
 def test_unreadable_images_end_the_run_or_are_left_out(tmp_path):
     root = class_folders(tmp_path / "own", {"a": 9, "b": 9})
-    before = VisionTask(folder_app(root))
+    before = task_of(folder_app(root))
     place = {
         name: part
         for part, rows in before.data.rows.items()
@@ -138,9 +143,9 @@ def test_unreadable_images_end_the_run_or_are_left_out(tmp_path):
     broken = next(name for name, part in place.items() if part == "train")
     (root / broken).write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(UserError, match=rf"{broken}.*on_error"):
-        VisionTask(folder_app(root))
+        task_of(folder_app(root))
     for cache in ("memory", "none"):
-        task = VisionTask(folder_app(root, data={"on_error": "skip", "cache": cache}))
+        task = task_of(folder_app(root, data={"on_error": "skip", "cache": cache}))
         assert list(task.data.unreadable) == [broken]
         after = {task.data.records.images.names[row]: part for part, rows in task.data.rows.items() for row in rows}
         assert after == {name: part for name, part in place.items() if name != broken}
@@ -148,25 +153,25 @@ def test_unreadable_images_end_the_run_or_are_left_out(tmp_path):
 
 def test_cross_entropy_smoothing_weights_and_mixing(tmp_path):
     rows = [["a" if i % 4 else "b", 1 + i % 2] for i in range(40)]
-    config = table_app(tmp_path, ["label", "weight"], rows, train={"label_smoothing": 0.1})
-    task = VisionTask(config)
+    config = table_app(tmp_path, ["label", "weight"], rows, loss={"label_smoothing": 0.1})
+    task = task_of(config)
     logits, found = torch.tensor([1.0, -0.5]), batch(task, n=8)
     log_p = logits.log_softmax(0)
     soft = torch.nn.functional.one_hot(found["target"], 2) * 0.9 + 0.05
     expected = (-(soft * log_p).sum(1) * found["weight"]).mean()
     assert task.loss(Fixed(1.0, -0.5), found)["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
     assert task.sample_weight[task.data.rows["train"]].mean().item() == pytest.approx(1)
-    bce = VisionTask(table_app(tmp_path, ["label"], [r[:1] for r in rows], loss={"multiclass": "bce"}))
+    bce = task_of(table_app(tmp_path, ["label"], [r[:1] for r in rows], loss={"kind": "bce"}))
     found = batch(bce, n=8)
     hot = torch.nn.functional.one_hot(found["target"], 2).float()
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logits.expand(8, 2), hot)
     assert bce.loss(Fixed(1.0, -0.5), found)["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("train_settings", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}])
-def test_mixed_batches_keep_shares_and_pixels(folder, train_settings):
+@pytest.mark.parametrize("augment", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}])
+def test_mixed_batches_keep_shares_and_pixels(folder, augment):
     """Image i is 1 in channel i and else 0, so that a mixed image says in every pixel how much it has of which one."""
-    task = VisionTask(folder_app(folder, train=train_settings))
+    task = task_of(folder_app(folder, augment=augment))
     image = torch.eye(7)[:, :, None, None].expand(7, 7, 11, 13).clone()
     target, weight = torch.tensor([0, 1, 2, 0, 2, 1, 2]), torch.tensor([1.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0])
     plain = {"image": image, "target": target, "weight": weight}
@@ -181,7 +186,7 @@ def test_mixed_batches_keep_shares_and_pixels(folder, train_settings):
         shares.append(share.diagonal())
         whole.append(bool(((mixed["image"] == 0) | (mixed["image"] == 1)).all()))
     assert plain["image"].equal(torch.eye(7)[:, :, None, None].expand(7, 7, 11, 13))
-    assert set(whole) == {name == "cutmix" for name in train_settings}, "cutmix keeps pixels whole, mixup doesn't"
+    assert set(whole) == {name == "cutmix" for name in augment}, "cutmix keeps pixels whole, mixup doesn't"
     own = torch.cat(shares)
     assert (own < 0.45).any() and ((own > 0.55) & (own < 0.999)).any(), "shares on both sides of a half"
     again = [task.mix(plain, np.random.default_rng(3))["target"] for _ in range(2)]
@@ -190,10 +195,52 @@ def test_mixed_batches_keep_shares_and_pixels(folder, train_settings):
     assert mixed["target"].shape == (7, 3) and task.loss(Fixed(0.1, 0.2, 0.3), mixed)["loss"].isfinite()
 
 
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel", "regression"])
+def test_a_missing_target_counts_for_nothing(tmp_path, kind):
+    cells = {"multiclass": ["a", "b"], "multilabel": ["1", "0"], "regression": ["2.5", "7"]}[kind]
+    rows = [[cells[i % 2], cells[i % 2], ["train", "val", "test"][i % 3], 1 + i % 5] for i in range(30)]
+    gaps = [["", cells[0], split, 3] for split in ("train", "val", "test")]
+    labels = ["x"] if kind == "multiclass" else ["x", "y"]
+    config = table_app(
+        tmp_path, ["x", "y", "split", "weight"], [*rows, *gaps],
+        data={"task": kind, "labels": labels}, augment={"mixup": 0.5},
+    )  # fmt: skip
+    task = task_of(config)
+    n = task.sizes()["train"]
+    whole = batch(task, n=n)
+    gap = whole["target"][-1:].reshape(-1)[0]
+    assert gap.isnan() if kind != "multiclass" else gap == -1
+    model = task.build()
+    task.loss(model, whole)["loss"].backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    changed = {**whole, "image": whole["image"].clone()}
+    changed["image"][-1] += 3
+    if kind == "multiclass":  # nothing is known of the last image, so that it may be any
+        assert task.loss(model, changed)["loss"].equal(task.loss(model, whole)["loss"])
+    assert task.loss(model, task.mix(whole, np.random.default_rng(0)))["loss"].isfinite()
+    outputs = {name: value.detach().numpy() for name, value in task.predict(model, batch(task, "test", 11)).items()}
+    assert all(math.isfinite(value) for value in task.metrics("test", outputs).values())
+    assert all(math.isfinite(value) for found in task.baselines().values() for value in found["test"].values())
+    assert len(task.figures(model, outputs)) >= 3
+    task.write_predictions(tmp_path, "test", outputs)
+    assert len(read_csv(tmp_path / "predictions.csv")) == 11
+
+
+def test_label_smoothing_of_numbers_is_switched_off_and_said(tmp_path):
+    config = table_app(tmp_path, ["x"], [[i] for i in range(20)], data={"task": "regression", "labels": ["x"]},
+                       loss={"label_smoothing": 0.1})  # fmt: skip
+    prepared = prepare(config)
+    assert prepared.config.loss.label_smoothing == 0 and any("label_smoothing" in note for note in prepared.notes)
+    wrong = config.model_copy(update={"loss": config.loss.model_copy(update={"kind": "ce"})})
+    with pytest.raises(UserError, match=r"loss\.kind = ce does not fit data\.task = regression"):
+        prepare(wrong)
+    assert "does not fit" in DOMAIN.check(wrong).refusal
+
+
 def test_balanced_drawing_and_class_weights(tmp_path):
     config = table_app(tmp_path, ["label"], [["a" if i % 8 else "b"] for i in range(64)],
                        data={"balanced": True, "class_weights": "balanced"})  # fmt: skip
-    task = VisionTask(config)
+    task = task_of(config)
     drawn = [i for k in range(20) for part in task.batches("train", 7, np.random.default_rng(k)) for i in part]
     share = (task.data.targets[task.data.rows["train"]][drawn] == 1).mean()
     assert 0.42 < share < 0.58
@@ -204,9 +251,7 @@ def test_balanced_drawing_and_class_weights(tmp_path):
 
 def test_labels_from_a_table(tmp_path):
     rows = [["a|b" if i % 3 == 0 else "b" if i % 3 == 1 else ""] for i in range(60)]
-    task = VisionTask(
-        table_app(tmp_path, ["label"], rows, head={"task": "multilabel"}, data={"class_weights": "balanced"})
-    )
+    task = task_of(table_app(tmp_path, ["label"], rows, data={"task": "multilabel", "class_weights": "balanced"}))
     assert task.monitor == "average_precision" and task.build()(batch(task)["image"]).shape == (5, 2)
     assert task.loss(task.build(), batch(task))["loss"].isfinite()
     outputs = {"logits": np.array([[3.0, 3.0], [-3.0, 2.0]]), "target": np.array([[1.0, 1], [0, 1]])}
@@ -218,8 +263,8 @@ def test_labels_from_a_table(tmp_path):
 
 def test_numbers_from_a_table(tmp_path):
     rows = [[1000.0 + 10 * i, -0.5 * i] for i in range(60)]
-    tables = {"head": {"task": "regression"}, "data": {"labels": ["x", "y"]}}
-    task = VisionTask(table_app(tmp_path, ["x", "y"], rows, **tables))
+    tables = {"data": {"task": "regression", "labels": ["x", "y"]}}
+    task = task_of(table_app(tmp_path, ["x", "y"], rows, **tables))
     assert not task.bf16_ok and task.monitor == "rmse"
     train_targets = task.data.targets[task.data.rows["train"]]
     assert task.config.data.target_mean == pytest.approx(train_targets.mean(0), rel=1e-5)
@@ -228,7 +273,7 @@ def test_numbers_from_a_table(tmp_path):
     assert guess.tolist() == pytest.approx(
         [train_targets[:, 0].mean(), train_targets[:, 1].mean() + train_targets[:, 1].std()], rel=1e-4
     )
-    scaled = (found["target"] - task.target_mean) / task.target_std
+    scaled = task.scaling.scale(found["target"])
     expected = (scaled - torch.tensor([0.0, 1.0])).square().mean()
     assert task.loss(Fixed(0.0, 1.0), found)["loss"].item() == pytest.approx(expected.item(), rel=1e-4)
     found = task.baselines()
@@ -244,8 +289,8 @@ def test_many_channels_and_sixteen_bits(tmp_path):
             np.save(tmp_path / "own" / name / f"{i}.npy", array)
     config = folder_app(tmp_path / "own", auto=True).model_dump(exclude_unset=True)
     del config["tokeniser"]
-    assert settle(type(app()).model_validate(config))[0].tokeniser.channels == 5
-    task = VisionTask(folder_app(tmp_path / "own", tokeniser={"channels": 5}, augment={"degrees": 5, "flip": 0.5}))
+    assert prepare(type(app()).model_validate(config)).config.tokeniser.channels == 5
+    task = task_of(folder_app(tmp_path / "own", tokeniser={"channels": 5}, augment={"degrees": 5, "flip": 0.5}))
     assert task.data.held.resident.dtype == torch.float32 and batch(task, seed=1)["image"].shape == (5, 5, 8, 8)
 
 
@@ -253,23 +298,26 @@ def test_auto_chooses_from_the_data_and_keeps_what_is_set(folder):
     config = folder_app(folder, auto=True, train={"epochs": "auto"}).model_dump(exclude_unset=True)
     del config["tokeniser"], config["backbone"]
     config["backbone"] = {"depth": 3}
-    settled, notes = settle(type(app()).model_validate(config))
-    assert settled.tokeniser.image == 12 and settled.tokeniser.patch == 4 and settled.tokeniser.channels == 3
-    assert (settled.backbone.dim, settled.backbone.depth) == (96, 3)
-    assert settled.train.epochs == 200 and settled.train.patience == 50 and settled.train.batch == 5
+    prepared = prepare(type(app()).model_validate(config))
+    chosen, notes = prepared.config, prepared.notes
+    assert chosen.tokeniser.image == 12 and chosen.tokeniser.patch == 4 and chosen.tokeniser.channels == 3
+    assert (chosen.backbone.dim, chosen.backbone.depth) == (96, 3)
+    assert chosen.train.epochs == 200 and chosen.train.patience == 50 and chosen.train.batch == 5
     assert "3 blocks of 96 features" in notes[0] and "pretrained" in notes[-1]
-    assert settle(settled) == (settled, [])
+    again = prepare(chosen)
+    assert (again.config, again.notes) == (chosen, [])
 
 
 def test_auto_takes_the_model_of_the_run_it_starts_from(folder, tmp_path):
-    first = VisionTask(folder_app(folder, tokeniser={"registers": 2}, data={"mean": [0.5], "std": [0.25]}))
+    first = task_of(folder_app(folder, tokeniser={"registers": 2}, data={"mean": [0.5], "std": [0.25]}))
     train(first, RunFolder(tmp_path / "first"), progress=False)
     config = folder_app(folder, auto=True, train={"init": str(tmp_path / "first")}).model_dump(exclude_unset=True)
     del config["tokeniser"], config["backbone"]
-    settled, notes = settle(type(app()).model_validate(config))
-    assert settled.tokeniser.registers == 2 and settled.backbone.dim == 12 and settled.data.mean == (0.5,)
+    prepared = prepare(type(app()).model_validate(config))
+    chosen, notes = prepared.config, prepared.notes
+    assert chosen.tokeniser.registers == 2 and chosen.backbone.dim == 12 and chosen.data.mean == (0.5,)
     assert not any("pretrained" in note for note in notes)
-    task = VisionTask(settled)
+    task = task_of(chosen)
     model = task.build()
     from isoform.core.engine import warm_start
 
@@ -279,8 +327,8 @@ def test_auto_takes_the_model_of_the_run_it_starts_from(folder, tmp_path):
 
 def test_initial_weights_of_another_size(folder):
     small, large = (
-        VisionTask(folder_app(folder)),
-        VisionTask(folder_app(folder, tokeniser={"image": 24, "patch": 6, "channels": 1})),
+        task_of(folder_app(folder)),
+        task_of(folder_app(folder, tokeniser={"image": 24, "patch": 6, "channels": 1})),
     )
     model = large.build()
     adapted = large.adapt_weights(small.build().state_dict(), model)
@@ -288,7 +336,7 @@ def test_initial_weights_of_another_size(folder):
 
 
 def test_a_run_from_hostile_folders_to_its_report(folder, tmp_path):
-    task = VisionTask(folder_app(folder, augment=AUGMENT, train={"mixup": 0.2}))
+    task = task_of(folder_app(folder, augment={**AUGMENT, "mixup": 0.2}))
     results = train(task, RunFolder(tmp_path / "run"), progress=False, command="isoform vision train")
     assert results["status"] == "finished" and set(results["baselines"]) == {"majority", "logistic", "knn"}
     for found in [results["metrics"], *results["baselines"].values()]:
@@ -301,7 +349,7 @@ def test_a_run_from_hostile_folders_to_its_report(folder, tmp_path):
     rows = read_csv(tmp_path / "run" / "predictions.csv")
     assert len(rows) == task.sizes()["test"] and {"input", "prediction", "probability", "target"} <= set(rows[0])
     assert str(tmp_path) not in (tmp_path / "run" / "task.json").read_text()
-    other = VisionTask(other_data(task.config, folder))
+    other = task_of(other_data(task.config, folder))
     assert other.sizes() == {"test": 49} and other.classes == task.classes
     from isoform.vision.demo import main
 
@@ -311,18 +359,18 @@ def test_a_run_from_hostile_folders_to_its_report(folder, tmp_path):
 
 
 def test_other_data_with_a_class_the_model_does_not_know(folder, tmp_path):
-    config = settle(folder_app(folder))[0]
+    config = prepare(folder_app(folder)).config
     class_folders(tmp_path / "more", {"cat": 2, "horse": 2})
     with pytest.raises(UserError, match='class "horse"'):
-        VisionTask(other_data(config, tmp_path / "more"))
+        task_of(other_data(config, tmp_path / "more"))
     class_folders(tmp_path / "fewer", {"dog": 3})
-    assert VisionTask(other_data(config, tmp_path / "fewer")).data.targets.tolist() == [2, 2, 2]
+    assert task_of(other_data(config, tmp_path / "fewer")).data.targets.tolist() == [2, 2, 2]
 
 
 def test_contradicting_tables_are_the_users_mistake(folder):
     with pytest.raises(UserError, match="tiled by patches"):
-        VisionTask(folder_app(folder, tokeniser={"image": 9})).build()
+        task_of(folder_app(folder, tokeniser={"image": 9})).build()
     with pytest.raises(UserError, match=r"data\.std"):
-        VisionTask(folder_app(folder, data={"mean": [0.5], "std": [0.0]}))
+        task_of(folder_app(folder, data={"mean": [0.5], "std": [0.0]}))
     with pytest.raises(UserError, match="2 values"):
-        VisionTask(folder_app(folder, data={"mean": [0.5, 0.5], "std": [0.1]}))
+        task_of(folder_app(folder, data={"mean": [0.5, 0.5], "std": [0.1]}))

@@ -5,8 +5,8 @@
     linear          ridge regression from look-back to horizon
     lag_boosting    LightGBM on lags and calendar
 
-Each is judged by the task's own tally. Where that judges quantiles of the model, the baselines get conformal ones of
-the same levels, calibrated on their own validation windows.
+Each is judged by the task's own accumulator. Where that judges quantiles of the model, the baselines get conformal ones
+of the same levels, calibrated on their own validation windows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from isoform.timeseries.baselines.naive import Last, SeasonalNaive
 
 if TYPE_CHECKING:
     from isoform.timeseries.data.windows import WindowData
-    from isoform.timeseries.metrics import ForecastTally
+    from isoform.timeseries.metrics import ForecastAccumulator
 
 NAMES = ("last", "seasonal_naive", "linear", "lag_boosting")
 Metrics = dict[str, dict[str, float]]
@@ -42,21 +42,27 @@ class Baseline(Protocol):
 
 
 def baselines(
-    data: WindowData, tally: Callable[[str], ForecastTally], season: int, *, names: Iterable[str] = NAMES,
+    data: WindowData,
+    accumulator: Callable[[str], ForecastAccumulator],
+    season: int,
+    *,
+    names: Iterable[str] = NAMES,
     say: Callable[[str], None] | None = None,
-) -> dict[str, Metrics]:  # fmt: skip
+) -> dict[str, Metrics]:
     """{NAME: {"val": metrics, "test": metrics}} of the splits that there are; none without training windows.
 
-    `tally` makes an empty one for a split, `season` is the data's in rows, and `say` gets the sentences that a person
-    should read, as warnings by default.
+    `accumulator` makes an empty one for a split, `season` is the data's in rows, and `say` gets the sentences that a
+    person should read, as warnings by default.
     """
     say = say or _warn
     if not data.sizes().get("train"):
         return {}
     methods: dict[str, Callable[[], Baseline]] = {
-        "last": Last, "seasonal_naive": lambda: SeasonalNaive(season), "linear": Linear,
+        "last": Last,
+        "seasonal_naive": lambda: SeasonalNaive(season),
+        "linear": Linear,
         "lag_boosting": lambda: LagBoosting(season, say),
-    }  # fmt: skip
+    }
     found = {}
     for name in names:
         try:
@@ -64,17 +70,17 @@ def baselines(
         except (ImportError, OSError) as error:  # OSError: a library of the system that LightGBM needs
             say(f"the baseline {name} was left out: {error}; pip install 'isoform[timeseries]' brings LightGBM")
             continue
-        found[name] = judge(method, data, tally)
+        found[name] = judge(method, data, accumulator)
     return found
 
 
-def judge(method: Baseline, data: WindowData, tally: Callable[[str], ForecastTally]) -> Metrics:
+def judge(method: Baseline, data: WindowData, accumulator: Callable[[str], ForecastAccumulator]) -> Metrics:
     """A fitted method's metrics on validation and test."""
     found: Metrics = {}
-    tallies = {split: tally(split) for split in ("val", "test") if data.sizes().get(split)}
-    levels = tallies["test"].levels if "test" in tallies else ()
+    accumulators = {split: accumulator(split) for split in ("val", "test") if data.sizes().get(split)}
+    levels = accumulators["test"].levels if "test" in accumulators else ()
     calibration = None
-    for split, sums in tallies.items():
+    for split, sums in accumulators.items():
         sums.calibration = calibration  # the model's, if there was one, is not a baseline's
         every = np.arange(data.sizes()[split])
         windows = method.windows(data, split) if isinstance(method, LagBoosting) else every

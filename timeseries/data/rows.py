@@ -18,8 +18,8 @@ import xarray as xr
 
 from isoform.core.errors import UserError
 from isoform.timeseries.data import calendar, holidays
+from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.scaling import Moments, Scaling
-from isoform.timeseries.data.series import Panel
 
 STREAM_BYTES = 2**30  # data.stream = "auto": a store from this size on stays on the disk
 BLOCK_BYTES = 2 * 2**20  # of scaled rows; a store's own chunks may ask for more
@@ -36,11 +36,10 @@ class Reader:
     """
 
     def __init__(self, panel: Panel, names: Mapping[str, Sequence[str]], region: str | None) -> None:
-        self.panel, self.names, self.region = panel, dict(names), region
+        self.panel, self.names = panel, dict(names)
+        self.holidays = None if region is None else holidays.Holidays(region)
         self.scaling: Scaling | None = None
         self.rows = [int(series.attrs["rows"]) for series in panel]
-        if region is not None:
-            holidays.check(region)
 
     def stored(self, series: int, kind: str, start: int, stop: int) -> np.ndarray:
         """[stop - start, C] float in the data's units, NaN where missing or behind the data's end."""
@@ -59,7 +58,9 @@ class Reader:
 
     def file_names(self, kind: str) -> list[str]:
         """The columns of a kind that come from the file."""
-        return [name for name in self.names[kind] if not (kind == "known" and self.region and name == holidays.NAME)]
+        if kind != "known" or self.holidays is None:
+            return list(self.names[kind])
+        return [name for name in self.names[kind] if name != holidays.NAME]
 
     def read(self, series: int, kind: str, start: int, stop: int) -> np.ndarray:
         """[stop - start, C] float32 as the model takes it, NaN where missing; rows may lie behind the data's end."""
@@ -68,8 +69,8 @@ class Reader:
         assert self.scaling is not None
         names = self.file_names(kind)
         values = self.scaling.scaled(kind, names, self.stored(series, kind, start, stop))
-        if kind == "known" and self.region:
-            flags = holidays.flags(calendar.stamps_of(self.panel, series, start, stop), self.region)
+        if kind == "known" and self.holidays is not None:
+            flags = self.holidays.flags(calendar.stamps_of(self.panel, series, start, stop))
             values = np.concatenate([values, flags[:, None]], axis=1)
         return values
 
@@ -85,7 +86,7 @@ class Reader:
         chunk = max(_chunk(variable) for variable in found if variable is not None)
         if chunk * self.row_bytes > CHUNK_BYTES:
             raise UserError(
-                f"{self.panel.origin}: its chunks of {chunk} rows take {chunk * self.row_bytes >> 20} MiB each, too "
+                f"{self.panel.name}: its chunks of {chunk} rows take {chunk * self.row_bytes >> 20} MiB each, too "
                 f"much to stream; write the store with at most {CHUNK_BYTES // self.row_bytes} rows a chunk"
             )
         return max(1, round(BLOCK_BYTES / (chunk * self.row_bytes))) * chunk
@@ -249,8 +250,9 @@ class DiskRows(Rows):
         if not self.arena:
             self.arena = {
                 kind: np.empty((self.slots, self.block, len(names)), np.float32)
-                for kind, names in self.reader.names.items() if names
-            }  # fmt: skip
+                for kind, names in self.reader.names.items()
+                if names
+            }
         for block in needed.tolist():
             if block in self.used:
                 self.used.move_to_end(block)

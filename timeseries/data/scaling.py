@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+
+from isoform.timeseries.state import ScalingRecord
 
 KINDS = ("target", "past", "known", "static")
 
@@ -51,19 +52,14 @@ class Scaling:
         tables = {kind: {**other.tables.get(kind, {}), **self.tables.get(kind, {})} for kind in KINDS}
         return Scaling(tables, self.scale)
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON that `from_json` reads back exactly."""
-        tables = {kind: {name: list(pair) for name, pair in self.tables.get(kind, {}).items()} for kind in KINDS}
-        return {"scale": self.scale, **tables}
+    def to_record(self) -> ScalingRecord:
+        """What task.json holds; `of_record` reads it back exactly."""
+        return ScalingRecord(scale=self.scale, **{kind: dict(self.tables.get(kind, {})) for kind in KINDS})
 
     @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Scaling:
-        """What `to_json` gave."""
-        tables = {
-            kind: {str(name): (float(mean), float(std)) for name, (mean, std) in stored.get(kind, {}).items()}
-            for kind in KINDS
-        }
-        return cls(tables, str(stored["scale"]))
+    def of_record(cls, stored: ScalingRecord) -> Scaling:
+        """What `to_record` gave."""
+        return cls({kind: getattr(stored, kind) for kind in KINDS}, stored.scale)
 
     def _column(self, kind: str, names: Sequence[str], which: int) -> np.ndarray:
         table = self.tables.get(kind, {})

@@ -10,7 +10,7 @@ import pandas as pd
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.calendar import stamps_of
-from isoform.timeseries.data.series import Panel
+from isoform.timeseries.data.panel import Panel
 
 SPLITS = ("train", "val", "test")
 _MONTH = 30 * 24  # rows an hour long
@@ -110,7 +110,7 @@ def borders_of(data: DataConfig, panel: Panel) -> list[Borders]:
         if getattr(data, key) is not None and all(cut[split][0] >= cut[split][1] for cut in found):
             ends = [panel.local(pd.DatetimeIndex(s["time"].values[[0, int(s.attrs["rows"]) - 1]])) for s in panel]
             raise UserError(
-                f"data.{key} = {getattr(data, key)} leaves no row for {split}: {panel.origin} goes from "
+                f"data.{key} = {getattr(data, key)} leaves no row for {split}: {panel.name} goes from "
                 f"{min(end[0] for end in ends)} to {max(end[1] for end in ends)}"
             )
     return found

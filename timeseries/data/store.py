@@ -19,10 +19,11 @@ import xarray as xr
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.assemble import Source, panel_of
-from isoform.timeseries.data.columns import Table, find_time
 from isoform.timeseries.data.disk import Field, read_streamed, readable, store_digest
-from isoform.timeseries.data.read import check_size, file_digest
-from isoform.timeseries.data.series import Findings, Panel
+from isoform.timeseries.data.names import find_time
+from isoform.timeseries.data.panel import Findings, Panel
+from isoform.timeseries.data.source_file import check_size, file_digest
+from isoform.timeseries.data.table import Table
 
 STREAM_BYTES = 2**30  # data.stream = "auto": larger targets of a Zarr store stay on the disk
 MOST_CHUNK_BYTES = 2**30
@@ -212,9 +213,14 @@ def _wanted(fields: list[Field], times: Sequence[str], data: DataConfig) -> list
 
 
 def _table(
-    dataset: xr.Dataset, times: Sequence[str], row: str, fields: Sequence[Field], data: DataConfig, by_dimension: bool,
+    dataset: xr.Dataset,
+    times: Sequence[str],
+    row: str,
+    fields: Sequence[Field],
+    data: DataConfig,
+    by_dimension: bool,
     path: Path,
-) -> Table:  # fmt: skip
+) -> Table:
     """Everything in memory; along an id, the rows of a step behind one another."""
     steps = dataset.sizes[row]
     ids = _labels_of(dataset, str(data.id)) if by_dimension else [""]

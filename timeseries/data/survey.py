@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import xarray as xr
 
+from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.rows import variable_of
-from isoform.timeseries.data.series import Panel
 
 BLOCK_CELLS = 2**22  # of a block: 32 MiB as float64
 BINS = 360  # of a picture, along time

@@ -19,9 +19,9 @@ from isoform.core.errors import UserError
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.data import calendar, holidays
 from isoform.timeseries.data.fill import fill
+from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.rows import STORED, DiskRows, MemoryRows, Part, Reader, is_streamed, survey, variable_of
 from isoform.timeseries.data.scaling import Moments, Scaling
-from isoform.timeseries.data.series import Panel
 from isoform.timeseries.data.splits import SPLITS, Index, borders_of, origins
 
 
@@ -49,7 +49,7 @@ class WindowData:
         if data.holidays is not None:
             if holidays.NAME in self.known:
                 raise UserError(
-                    f'{panel.origin}: has a column "{holidays.NAME}" already; drop it with data.drop, or unset '
+                    f'{panel.name}: has a column "{holidays.NAME}" already; drop it with data.drop, or unset '
                     "data.holidays"
                 )
             self.known.append(holidays.NAME)
@@ -135,7 +135,7 @@ class WindowData:
         series, rows = found[:, 0], found[:, 1]
         lengths = np.array(self.reader.rows)[series]
         for number in np.flatnonzero((rows < self.context) | (rows > lengths))[:1]:
-            name = self.panel.series[int(series[number])].attrs.get("id") or self.panel.origin
+            name = self.panel.series[int(series[number])].attrs.get("id") or self.panel.name
             raise UserError(
                 f"{name}: a forecast from row {rows[number]} on needs the {self.context} rows before it, and there are "
                 f"{lengths[number]} rows; give more rows, or train with a shorter model.context"

@@ -37,11 +37,17 @@ class ITransformer(nn.Module):
         self.context, self.sizes = context, sizes
         self.normalise = make_normalise(m.normalise, sizes.variates)
         self.tokeniser = VariateTokeniser(
-            context, horizon, config.backbone.dim, known=sizes.known > 0,
-            calendar_ahead=t.calendar == "future" and sizes.calendar > 0, static=sizes.static,
-            normalise=m.normalise != "none", dropout=t.dropout, origin=sizes.calendar if t.origin else 0,
+            context,
+            horizon,
+            config.backbone.dim,
+            known=sizes.known > 0,
+            calendar_ahead=t.calendar == "future" and sizes.calendar > 0,
+            static=sizes.static,
+            normalise=m.normalise != "none",
+            dropout=t.dropout,
+            origin=sizes.calendar if t.origin else 0,
             identity=sizes.variates if t.identity else 0,
-        )  # fmt: skip
+        )
         self.backbone = Backbone(config.backbone, ordered=False)
         self.head = ForecastHead(config.backbone.dim, horizon, sorted(config.head.quantiles))
         if config.backbone.init == "xavier":
@@ -50,9 +56,13 @@ class ITransformer(nn.Module):
         self.head.start()
 
     def forward(
-        self, context: Tensor, past: Tensor | None = None, known: Tensor | None = None, calendar: Tensor | None = None,
+        self,
+        context: Tensor,
+        past: Tensor | None = None,
+        known: Tensor | None = None,
+        calendar: Tensor | None = None,
         static: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """Scaled, gapless series -> [B, H, V, 1 + Q]: the mean, then the quantiles of head.quantiles, ascending.
 
         context [B, L, V], past [B, L, P], known [B, L + H, K], calendar [B, L, M] (tokeniser.calendar = "future":
@@ -64,16 +74,24 @@ class ITransformer(nn.Module):
         return self.normalise.restore(point, offset, level)
 
     def features(
-        self, context: Tensor, past: Tensor | None = None, known: Tensor | None = None, calendar: Tensor | None = None,
+        self,
+        context: Tensor,
+        past: Tensor | None = None,
+        known: Tensor | None = None,
+        calendar: Tensor | None = None,
         static: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """The arguments of `forward` -> [B, V, D], the variates' tokens behind the trunk."""
         return self._variates(self._tokens(context, past, known, calendar, static)[0])
 
     def tokens(
-        self, context: Tensor, past: Tensor | None = None, known: Tensor | None = None, calendar: Tensor | None = None,
+        self,
+        context: Tensor,
+        past: Tensor | None = None,
+        known: Tensor | None = None,
+        calendar: Tensor | None = None,
         static: Tensor | None = None,
-    ) -> Tokens:  # fmt: skip
+    ) -> Tokens:
         """The arguments of `forward` -> Tokens [B, N, D] in front of the trunk, variates first, the rest the suffix."""
         return self._tokens(context, past, known, calendar, static)[0]
 
@@ -82,9 +100,13 @@ class ITransformer(nn.Module):
         return self.backbone(tokens, first=tokens.x.shape[1] - tokens.suffix if tokens.suffix else None).x
 
     def _tokens(
-        self, context: Tensor, past: Tensor | None, known: Tensor | None, calendar: Tensor | None,
+        self,
+        context: Tensor,
+        past: Tensor | None,
+        known: Tensor | None,
+        calendar: Tensor | None,
         static: Tensor | None,
-    ) -> tuple[Tokens, Level | None]:  # fmt: skip
+    ) -> tuple[Tokens, Level | None]:
         if context.dim() != 3 or context.shape[1] != self.context:
             raise ValueError(
                 f"the look-back is [B, {self.context}, V] as model.context says, got {list(context.shape)}"

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from torch import Tensor
 
@@ -26,6 +25,7 @@ from isoform.timeseries.foreign_model import (
     state_of,
 )
 from isoform.timeseries.itransformer.model import ITransformer
+from isoform.timeseries.state import TimeseriesState
 
 # layout -> name of the layer from a token to its horizon
 HEADS = MappingProxyType({"itransformer": "projector", "tslib": "projection"})
@@ -58,7 +58,7 @@ def trunk_layout(foreign: str = "encoder", own: str = "") -> Layout:
     return Layout("itransformer trunk", rules)
 
 
-def layout_of(config: TimeseriesApp | None, layout: str, state: Mapping[str, Any] | None = None) -> Layout:
+def layout_of(config: TimeseriesApp | None, layout: str, state: TimeseriesState | None = None) -> Layout:
     """The rules of the layout "itransformer" or "tslib", the same for every app and run."""
     rules = (
         _named("enc_embedding.value_embedding", "tokeniser.value"),
@@ -78,7 +78,7 @@ def recognise(source: Source) -> str | None:
 
 def import_checkpoint(
     source: str | Path | Source, layout: str | None = None, config: TimeseriesApp | None = None
-) -> ImportedModel:
+) -> ImportedModel[TimeseriesApp, TimeseriesState]:
     """An official iTransformer; see timeseries.pretrained."""
     opened = read_source(source)
     name = choose_layout(opened, layout, LAYOUTS, recognise, "an iTransformer")
@@ -166,13 +166,13 @@ def official_table(dim: int, depth: int, heads: int, hidden: int, channel: str) 
 def export_official(
     config: TimeseriesApp,
     weights: Mapping[str, Tensor],
-    state: Mapping[str, Any] | None = None,
+    state: TimeseriesState | None = None,
     layout: str | None = None,
 ) -> dict[str, Tensor]:
     """See timeseries.pretrained. The Time-Series-Library always normalises; a model that doesn't is thuml's."""
     refuse_unsupported(unsupported_by_official(config))
-    origin = dict((state or {}).get("source") or {})
-    name = layout or str(origin.get("layout", "itransformer"))
+    origin = None if state is None else state.source
+    name = layout or ("itransformer" if origin is None else origin.layout)
     if name not in LAYOUTS or config.model.normalise == "none":
         name = "itransformer"
     return layout_of(config, name).write(weights)

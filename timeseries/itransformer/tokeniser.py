@@ -49,9 +49,19 @@ class VariateTokeniser(nn.Module):
     """
 
     def __init__(
-        self, context: int, horizon: int, dim: int, *, known: bool, calendar_ahead: bool, static: int, normalise: bool,
-        dropout: float, origin: int = 0, identity: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        context: int,
+        horizon: int,
+        dim: int,
+        *,
+        known: bool,
+        calendar_ahead: bool,
+        static: int,
+        normalise: bool,
+        dropout: float,
+        origin: int = 0,
+        identity: int = 0,
+    ) -> None:
         super().__init__()
         self.context, self.whole, self.static_values = context, context + horizon, static
         self.calendar_ahead, self.normalise = calendar_ahead, normalise
@@ -63,9 +73,13 @@ class VariateTokeniser(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(
-        self, x_BVL: Tensor, past: Tensor | None = None, known: Tensor | None = None, calendar: Tensor | None = None,
+        self,
+        x_BVL: Tensor,
+        past: Tensor | None = None,
+        known: Tensor | None = None,
+        calendar: Tensor | None = None,
         static: Tensor | None = None,
-    ) -> Tokens:  # fmt: skip
+    ) -> Tokens:
         """Tokens [B, N, D], of which all behind the V variates are the suffix.
 
         past [B, L, P], known [B, L + H, K], calendar [B, L, M] or [B, L + H, M], static [B, S]. Raises ValueError for

@@ -52,9 +52,11 @@ class SAMformer(nn.Module):
         super().__init__()
         self.context = int(config.model.context)
         others = {
-            "data.past": sizes.past, "data.known_future (and data.holidays)": sizes.known, "data.static": sizes.static,
+            "data.past": sizes.past,
+            "data.known_future (and data.holidays)": sizes.known,
+            "data.static": sizes.static,
             'tokeniser.calendar (set it to "none")': sizes.calendar,
-        }  # fmt: skip
+        }
         for name, count in others.items():
             if count:
                 raise ValueError(

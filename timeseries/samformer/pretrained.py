@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,11 +24,12 @@ from isoform.timeseries.foreign_model import (
     state_of,
 )
 from isoform.timeseries.samformer.model import TRUNK, SAMformer, trunk_table
+from isoform.timeseries.state import TimeseriesState
 
 LAYOUTS = ("samformer",)
 
 
-def layout_of(config: TimeseriesApp, layout: str, state: Mapping[str, Any] | None = None) -> Layout:
+def layout_of(config: TimeseriesApp, layout: str, state: TimeseriesState | None = None) -> Layout:
     """The rules for the app's look-back, width of the queries, and use of RevIN."""
     context = int(config.model.context)
     keys = trunk_table(config.backbone, context).head_dim or context
@@ -62,7 +62,7 @@ def recognise(source: Source) -> str | None:
 
 def import_checkpoint(
     source: str | Path | Source, layout: str | None = None, config: TimeseriesApp | None = None
-) -> ImportedModel:
+) -> ImportedModel[TimeseriesApp, TimeseriesState]:
     """An official SAMformer; see timeseries.pretrained."""
     opened = read_source(source)
     name = choose_layout(opened, layout, LAYOUTS, recognise, "a SAMformer")
@@ -103,19 +103,18 @@ def official_table(context: int, keys: int) -> BackboneConfig:
 def export_official(
     config: TimeseriesApp,
     weights: Mapping[str, Tensor],
-    state: Mapping[str, Any] | None = None,
+    state: TimeseriesState | None = None,
     layout: str | None = None,
 ) -> dict[str, Tensor]:
     """See timeseries.pretrained. What the official model has and doesn't use is as it was imported, else fresh."""
     refuse_unsupported(unsupported_by_official(config))
-    known = state or {}
-    unused = dict(known.get("source") or {}).get("unused")
+    source = None if state is None else state.source
     ignored: dict[str, Tensor] = {}
     if config.model.normalise != "revin":
-        if unused:
-            ignored = {name: torch.tensor(values) for name, values in unused.items()}
-        elif known.get("variates"):
-            ignored = fresh_scale(len(known["variates"]))
+        if source is not None and source.unused:
+            ignored = {name: torch.tensor(values) for name, values in source.unused.items()}
+        elif state is not None and state.variates:
+            ignored = fresh_scale(len(state.variates))
         else:
             raise UserError("the official SAMformer has a scale for each variate, and how many there are isn't known")
     return layout_of(config, layout or "samformer", state).write(weights, ignored=ignored)

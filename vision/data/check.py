@@ -5,31 +5,37 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 
-from isoform.core.config.schema import AppConfig
+from isoform.core.data.splits import torn_groups
 from isoform.core.domain import CheckReport
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
+from isoform.core.report.check_page import Group, Picture, render_check_page
 from isoform.vision.config import VisionApp
 from isoform.vision.data.dataset import spread
 from isoform.vision.data.duplicates import exact_groups, fingerprint, near_pairs
 from isoform.vision.data.images import open_image
 from isoform.vision.data.records import FileImages, Records
-from isoform.vision.data.sources import read_records, recognise
-from isoform.vision.data.splits import split_rows, torn_groups
+from isoform.vision.data.sources import read_records
+from isoform.vision.data.splits import split_rows
 from isoform.vision.data.transforms import to_float
+from isoform.vision.prepare import prepare_records
 
 MOST_IMAGES = 20_000  # decoded; of more, that many evenly spaced
 NAMED = 10  # of each kind of finding, in the text
+NAMED_CLASSES = 100
+RARE = 10  # images of a class, below which it is named
+UNBALANCED = 10  # of the largest class to the smallest, above which it is said
 SHOWN_CLASSES, SHOWN_EACH, SHOWN_PAIRS = 24, 6, 12  # on the page
+LEAKS = "The same image or group is in two splits: a score on them would be too good."
+
+Rows = Sequence[int]
 
 
 @dataclass
@@ -45,68 +51,54 @@ class _Seen:
     unreadable: dict[str, str] = field(default_factory=dict)
 
 
-def check(target: AppConfig | Path) -> CheckReport:
-    """Reads the data of an app, or a folder or table, and reports on them.
+@dataclass
+class _Doubles:
+    """Sets of rows whose images are equal, or nearly so.
+
+    leaks          those with images in several splits
+    contradictory  equal images with different labels
+    """
+
+    equal: list[Rows]
+    near: list[Rows]
+    leaks: list[Rows]
+    contradictory: list[Rows]
+
+
+def check(config: VisionApp) -> CheckReport:
+    """Reads the data of an app and reports on them, and on what a training would say to them.
 
     Leakage is an image that is in two splits (equal pixels, or a near duplicate), or a group that is, unless
     data.allow_leakage. Raises UserError where there are no data to read.
     """
-    config = _app_of(target) if isinstance(target, Path) else target
-    assert isinstance(config, VisionApp)
-    records = read_records(config.data, config.head.task)
+    records = read_records(config.data)
+    refusal = _refusal(config, records)
     # Torn groups are a finding here, not the end of it.
     splits = split_rows(records, config.data.model_copy(update={"allow_leakage": True}))
     split_of = {int(row): split for split, rows in splits.items() for row in rows}
     seen = _look(records)
-    names = records.images.names
-    equal = [[seen.rows[i] for i in members] for members in exact_groups(seen.digests)]
-    thumbs = np.stack(seen.thumbs) if seen.thumbs else np.zeros((0, 768), np.float32)
-    together = {(a, b) for members in equal for a in members for b in members}
-    near = [pair for i, j in near_pairs(seen.hashes, thumbs) if (pair := (seen.rows[i], seen.rows[j])) not in together]
+    doubles = _find_doubles(records, seen, split_of)
     torn = torn_groups(records.group, splits) if records.group is not None else []
-    leaks = [tuple(members) for members in equal if len({split_of.get(row) for row in members}) > 1]
-    leaks += [pair for pair in near if split_of.get(pair[0]) != split_of.get(pair[1])]
-    contradictory = [m for m in equal if len({repr(records.labels[row]) for row in m}) > 1]
-    data: dict[str, Any] = {
-        "origin": records.origin,
-        "images": len(records),
-        "read": len(seen.rows),
-        "splits": {split: len(rows) for split, rows in splits.items()},
-        "classes": _class_counts(records, splits),
-        "sizes": _sizes(seen.shapes),
-        "channels": {str(k): n for k, n in sorted(Counter(shape[0] for shape in seen.shapes).items())},
-        "kinds": dict(seen.kinds.most_common()),
-        "skipped": [{"file": file, "reason": reason} for file, reason in records.skipped],
-        "unreadable": [{"file": file, "reason": reason} for file, reason in seen.unreadable.items()],
-        "duplicates": [[names[row] for row in members] for members in equal],
-        "near_duplicates": [[names[a], names[b]] for a, b in near],
-        "contradictory_labels": [[names[row] for row in members] for members in contradictory],
-        "leaks": [[f"{split_of.get(row, '-')}: {names[row]}" for row in members] for members in leaks],
-        "torn_groups": [{"group": name, "splits": list(found)} for name, found in torn],
-    }
+    data = _describe(records, splits, seen)
+    data |= _describe_doubles(records.images.names, doubles, split_of)
+    data["torn_groups"] = [{"group": name, "splits": list(found)} for name, found in torn]
+    data["findings"] = records.findings
     if records.kind == "regression":
         data["targets"] = _targets(records)
-    lines = _lines(data, records)
-    leakage = bool(leaks or torn) and not config.data.allow_leakage
-    page = _page(str(records.origin), lines, leakage, _groups(records, seen, splits, leaks, near))
-    return CheckReport(lines, data, leakage, page)
+    lines = _lines(data)
+    leakage = bool(doubles.leaks or torn) and not config.data.allow_leakage
+    groups = _groups(records, seen, split_of, doubles)
+    page = render_check_page(str(records.origin), lines, LEAKS if leakage else "", groups)
+    return CheckReport(lines, data, leakage, page, refusal)
 
 
-def _app_of(path: Path) -> VisionApp:
-    config = VisionApp.model_validate(
-        {"domain": "vision", "app": "check", "data": {"source": "auto", "path": str(path)}}
-    )
-    data = recognise(config.data)
-    if data.source != "table":
-        return config
+def _refusal(config: VisionApp, records: Records) -> str | None:
+    """With which sentence a training on these records would end before its first step."""
     try:
-        records = read_records(data, "multiclass")
-    except UserError:
-        read_records(data, "multilabel")  # says what is wrong, where it isn't the labels alone
-        return config.model_copy(update={"head": config.head.model_copy(update={"task": "multilabel"})})
-    if any("|" in label for label in records.labels):
-        return config.model_copy(update={"head": config.head.model_copy(update={"task": "multilabel"})})
-    return config
+        prepare_records(config, records)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _look(records: Records) -> _Seen:
@@ -139,25 +131,77 @@ def _kind(records: Records, row: int, image: Tensor) -> str:
     return f"{header.format} {header.mode}"
 
 
+def _find_doubles(records: Records, seen: _Seen, split_of: Mapping[int, str]) -> _Doubles:
+    equal: list[Rows] = [[seen.rows[i] for i in members] for members in exact_groups(seen.digests)]
+    together = {(a, b) for members in equal for a in members for b in members}
+    thumbs = np.stack(seen.thumbs) if seen.thumbs else np.zeros((0, 768), np.float32)
+    near: list[Rows] = []
+    for i, j in near_pairs(seen.hashes, thumbs):
+        pair = (seen.rows[i], seen.rows[j])
+        if pair not in together:
+            near.append(pair)
+    leaks = [members for members in (*equal, *near) if len({split_of.get(row) for row in members}) > 1]
+    contradictory = [members for members in equal if len({repr(records.labels[row]) for row in members}) > 1]
+    return _Doubles(equal, near, leaks, contradictory)
+
+
+def _describe(records: Records, splits: Mapping[str, np.ndarray], seen: _Seen) -> dict[str, Any]:
+    """What the report's JSON says of sizes, kinds and classes."""
+    channels = Counter(shape[0] for shape in seen.shapes)
+    return {
+        "origin": records.origin,
+        "images": len(records),
+        "read": len(seen.rows),
+        "splits": {split: len(rows) for split, rows in splits.items()},
+        "classes": _class_counts(records, splits),
+        "sizes": _sizes(seen.shapes),
+        "channels": {str(count): images for count, images in sorted(channels.items())},
+        "kinds": dict(seen.kinds.most_common()),
+        "skipped": [{"file": file, "reason": reason} for file, reason in records.skipped],
+        "unreadable": [{"file": file, "reason": reason} for file, reason in seen.unreadable.items()],
+    }
+
+
+def _describe_doubles(names: Sequence[str], doubles: _Doubles, split_of: Mapping[int, str]) -> dict[str, Any]:
+    def name_all(sets: Sequence[Rows]) -> list[list[str]]:
+        return [[names[row] for row in members] for members in sets]
+
+    return {
+        "duplicates": name_all(doubles.equal),
+        "near_duplicates": name_all(doubles.near),
+        "contradictory_labels": name_all(doubles.contradictory),
+        "leaks": [[_caption(row, names, split_of) for row in members] for members in doubles.leaks],
+    }
+
+
+def _caption(row: int, names: Sequence[str], split_of: Mapping[int, str]) -> str:
+    return f"{split_of.get(row, '-')}: {names[row]}"
+
+
 def _class_counts(records: Records, splits: Mapping[str, np.ndarray]) -> dict[str, dict[str, int]]:
     """{class: {split: images}}; nothing for regression."""
     if records.kind == "regression":
         return {}
-    found: dict[str, dict[str, int]] = {name: dict.fromkeys(splits, 0) for name in records.classes}
+    counts: dict[str, dict[str, int]] = {name: dict.fromkeys(splits, 0) for name in records.classes}
     for split, rows in splits.items():
-        for row in rows:
-            label = records.labels[row]
-            for name in [label] if isinstance(label, str) else label:
-                found[name][split] += 1
-    return found
+        for row in rows.tolist():
+            for name in records.names_of(row):
+                counts[name][split] += 1
+    return counts
 
 
 def _targets(records: Records) -> dict[str, dict[str, float]]:
-    values = np.asarray(records.labels, np.float64).reshape(len(records), -1)
-    return {
-        name: {"min": float(v.min()), "mean": float(v.mean()), "max": float(v.max()), "std": float(v.std())}
-        for name, v in zip(records.classes, values.T, strict=True)
-    }
+    values_NK = np.asarray(records.labels, np.float64).reshape(len(records), -1)
+    targets = {}
+    for name, column in zip(records.classes, values_NK.T, strict=True):
+        known = column[np.isfinite(column)]
+        targets[name] = {
+            "min": float(known.min()),
+            "mean": float(known.mean()),
+            "max": float(known.max()),
+            "std": float(known.std()),
+        }
+    return targets
 
 
 def _sizes(shapes: Sequence[tuple[int, ...]]) -> dict[str, list[int]]:
@@ -172,9 +216,10 @@ def _sizes(shapes: Sequence[tuple[int, ...]]) -> dict[str, list[int]]:
     }
 
 
-def _lines(data: dict[str, Any], records: Records) -> list[str]:
+def _lines(data: dict[str, Any]) -> list[str]:
+    """The report for a person."""
     splits = ", ".join(f"{n} {split}" for split, n in data["splits"].items())
-    lines = [f"{data['origin']}: {data['images']} images ({splits}), {data['read']} read"]
+    lines = [f"{data['origin']}: {data['images']} images ({splits}), {data['read']} read", *data["findings"]]
     if data["read"] + len(data["unreadable"]) < data["images"]:
         lines.append(f"only {data['read']} evenly spaced images were decoded; duplicates are looked for among these")
     if data["sizes"]:
@@ -183,70 +228,68 @@ def _lines(data: dict[str, Any], records: Records) -> list[str]:
         lines.append("kinds: " + ", ".join(f"{kind} ({n})" for kind, n in data["kinds"].items()))
     for name, t in data.get("targets", {}).items():
         lines.append(f"target {name}: {t['min']:.4g} to {t['max']:.4g}, mean {t['mean']:.4g}, deviation {t['std']:.4g}")
-    counts = {name: sum(found.values()) for name, found in data["classes"].items()}
-    if counts:
-        lines.append(f"{len(counts)} classes of {min(counts.values())} to {max(counts.values())} images:")
-        for name, found in list(data["classes"].items())[:100]:
-            lines.append(f"  {name}: " + ", ".join(f"{n} {split}" for split, n in found.items()))
-        if len(counts) > 100:
-            lines.append(f"  and {len(counts) - 100} more")
-        rare = [name for name, n in counts.items() if n < 10]
-        if rare:
-            lines.append(f"fewer than 10 images: {_some(rare)}")
-        if min(counts.values()) * 10 < max(counts.values()):
-            lines.append("classes are unbalanced by more than 10 to 1: consider data.balanced or data.class_weights")
-    lines += _found("skipped", [f"{s['file']} ({s['reason']})" for s in data["skipped"]])
-    lines += _found("unreadable", [u["reason"] for u in data["unreadable"]])
-    lines += _found("sets of equal images", [" = ".join(m) for m in data["duplicates"]])
-    lines += _found("pairs of nearly equal images", [" ~ ".join(pair) for pair in data["near_duplicates"]])
-    lines += _found("equal images with different labels", [" = ".join(m) for m in data["contradictory_labels"]])
-    lines += _found(
-        "groups in several splits", [f"{t['group']} in {', '.join(t['splits'])}" for t in data["torn_groups"]]
-    )
-    lines += _found("LEAKAGE, images in several splits", [", ".join(m) for m in data["leaks"]])
-    if not (data["leaks"] or data["torn_groups"]):
+    if data["classes"]:
+        lines += _class_lines(data["classes"])
+    lines += _list("skipped", [f"{one['file']} ({one['reason']})" for one in data["skipped"]])
+    lines += _list("unreadable", [one["reason"] for one in data["unreadable"]])
+    lines += _list("sets of equal images", [" = ".join(names) for names in data["duplicates"]])
+    lines += _list("pairs of nearly equal images", [" ~ ".join(names) for names in data["near_duplicates"]])
+    lines += _list("equal images with different labels", [" = ".join(names) for names in data["contradictory_labels"]])
+    torn = [f"{one['group']} in {', '.join(one['splits'])}" for one in data["torn_groups"]]
+    lines += _list("groups in several splits", torn)
+    lines += _list("LEAKAGE, images in several splits", [", ".join(names) for names in data["leaks"]])
+    if not (data["leaks"] or torn):
         lines.append("no leakage between splits found")
     return lines
 
 
-def _found(what: str, items: Sequence[str]) -> list[str]:
+def _class_lines(classes: Mapping[str, Mapping[str, int]]) -> list[str]:
+    counts = {name: sum(each.values()) for name, each in classes.items()}
+    least, most = min(counts.values()), max(counts.values())
+    lines = [f"{len(counts)} classes of {least} to {most} images:"]
+    for name, each in list(classes.items())[:NAMED_CLASSES]:
+        lines.append(f"  {name}: " + ", ".join(f"{n} {split}" for split, n in each.items()))
+    if len(counts) > NAMED_CLASSES:
+        lines.append(f"  and {len(counts) - NAMED_CLASSES} more")
+    rare = [name for name, n in counts.items() if n < RARE]
+    if rare:
+        lines.append(f"fewer than {RARE} images: {join_names(rare, NAMED)}")
+    if least * UNBALANCED < most:
+        lines.append("classes are unbalanced by more than 10 to 1: consider data.balanced or data.class_weights")
+    return lines
+
+
+def _list(what: str, items: Sequence[str]) -> list[str]:
+    """A heading with the number of items, the first of them, and how many more there are."""
     if not items:
         return []
-    more = [f"  and {len(items) - NAMED} more"] if len(items) > NAMED else []
-    return [f"{what}: {len(items)}", *(f"  {item}" for item in items[:NAMED]), *more]
+    lines = [f"{what}: {len(items)}", *(f"  {item}" for item in items[:NAMED])]
+    if len(items) > NAMED:
+        lines.append(f"  and {len(items) - NAMED} more")
+    return lines
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+def _groups(records: Records, seen: _Seen, split_of: Mapping[int, str], doubles: _Doubles) -> list[Group]:
+    """Pictures of the page: samples of each class, then the images that are in two splits or nearly equal."""
+    names = records.images.names
 
-
-def _groups(
-    records: Records,
-    seen: _Seen,
-    splits: Mapping[str, np.ndarray],
-    leaks: Iterable[Sequence[int]],
-    near: Iterable[Sequence[int]],
-) -> list[tuple[str, list[dict[str, str]]]]:
-    """(heading, cells) of the page: samples of each class, then the images that are in two splits or nearly equal."""
-    split_of = {int(row): split for split, rows in splits.items() for row in rows}
-
-    def cell(row: int) -> dict[str, str]:
-        caption = f"{split_of.get(row, '-')}: {records.images.names[row]}"
-        return {"png": png(records.images.read(row, None)), "caption": caption}
+    def pictures(rows: Rows) -> list[Picture]:
+        return [Picture(_caption(row, names, split_of), png=png(records.images.read(row, None))) for row in rows]
 
     members: dict[str, list[int]] = {}
     for row in seen.rows:
-        label = records.labels[row]
-        names = [label] if isinstance(label, str) else ["images"] if isinstance(label, np.ndarray) else label
-        for name in names:
+        labels = ("images",) if records.kind == "regression" else records.names_of(row)
+        for name in labels:
             members.setdefault(name, []).append(row)
-    classes = [name for name in (*records.classes, "images") if name in members][:SHOWN_CLASSES]
-    found = [(name, [cell(row) for row in spread(np.array(members[name]), SHOWN_EACH).tolist()]) for name in classes]
-    for heading, sets in (("In several splits", leaks), ("Nearly equal", near)):
-        shown = [row for one in list(sets)[:SHOWN_PAIRS] for row in list(one)[:2]]
+    groups = []
+    for name in [name for name in (*records.classes, "images") if name in members][:SHOWN_CLASSES]:
+        chosen = spread(np.array(members[name]), SHOWN_EACH).tolist()
+        groups.append(Group(name, pictures(chosen), "thumbnails"))
+    for heading, sets in (("In several splits", doubles.leaks), ("Nearly equal", doubles.near)):
+        shown = [row for rows in sets[:SHOWN_PAIRS] for row in rows[:2]]
         if shown:
-            found.append((heading, [cell(row) for row in shown]))
-    return found
+            groups.append(Group(heading, pictures(shown), "thumbnails"))
+    return groups
 
 
 def png(image_CHW: Tensor, longest: int = 96) -> str:
@@ -259,15 +302,9 @@ def png(image_CHW: Tensor, longest: int = 96) -> str:
     ratio = min(1.0, longest / max(height, width))
     size = (max(1, round(height * ratio)), max(1, round(width * ratio)))
     small = F.interpolate(to_float(image_CHW)[None], size, mode="bilinear", antialias=True, align_corners=False)[0]
-    pixels = (picture(small.clamp(0, 1) if image_CHW.dtype.itemsize == 1 else small) * 255).round().astype(np.uint8)
+    if image_CHW.dtype.itemsize == 1:
+        small = small.clamp(0, 1)
+    pixels = (picture(small) * 255).round().astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _page(title: str, lines: list[str], leakage: bool, groups: list[tuple[str, list[dict[str, str]]]]) -> str:
-    environment = Environment(
-        loader=PackageLoader("isoform.vision.data", "."), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("check.html.j2").render(title=title, lines=lines, leakage=leakage, groups=groups)

@@ -14,11 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.vision.config import VisionApp
 from isoform.vision.data.records import ArrayImages, Records
-from isoform.vision.data.sources import read_records
-from isoform.vision.data.splits import split_rows
 from isoform.vision.data.transforms import Preprocess, resize, to_float
 
 CACHE_BYTES = 2**30
@@ -42,21 +40,21 @@ class ImageData:
     unreadable  {row: why} of the images that were left out (data.on_error = "skip")
     """
 
-    def __init__(self, config: VisionApp):
-        self.records = records = read_records(config.data, config.head.task)
+    def __init__(self, config: VisionApp, records: Records, splits: Mapping[str, np.ndarray]) -> None:
+        self.records = records
         self.classes = _classes(records, config.data.classes)
         self.targets = records.encode(self.classes)
         self.preprocess = preprocessing(config)
-        rows = split_rows(records, config.data)
-        self.held = _hold(records, rows, self.preprocess, config)
+        self.held = _hold(records, splits, self.preprocess, config)
         bad = self.held.unreadable
-        self.rows = {
-            split: kept for split, members in rows.items()
-            if len(kept := np.array([row for row in members if row not in bad], np.int64))
-        }  # fmt: skip
+        self.rows: dict[str, np.ndarray] = {}
+        for split, members in splits.items():
+            readable = np.array([row for row in members if row not in bad], np.int64)
+            if len(readable):
+                self.rows[split] = readable
         if not self.rows:
             raise UserError(f"{records.origin}: no image can be read; the first: {next(iter(bad.values()), 'none')}")
-        _refuse_unknown_classes(records, self.targets, self.rows, self.classes)
+        _refuse_unknown_classes(records, self.rows, self.classes)
 
     @cached_property
     def digest(self) -> str:
@@ -80,6 +78,13 @@ class ImageData:
     def _read(self, row: int) -> Tensor:
         return self.records.images.read(row, self.preprocess.channels, self.preprocess.at_least)
 
+    def complete_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Those of the rows whose every target is known."""
+        targets = self.targets[rows]
+        if self.records.kind == "multiclass":
+            return rows[targets >= 0]
+        return rows[~np.isnan(targets).any(1)]
+
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel over (at most 2,000 evenly spaced) training images."""
         rows = spread(self.rows.get("train", next(iter(self.rows.values()))), STATISTICS_IMAGES)
@@ -100,9 +105,14 @@ def preprocessing(config: VisionApp) -> Preprocess:
             raise UserError("data.std: every value must be above 0")
     mean, std = data.mean or (0.0,), data.std or (1.0,)
     return Preprocess(
-        config.image_size, channels, data.resize, data.crop_pct, data.interpolation,
-        mean * channels if len(mean) == 1 else mean, std * channels if len(std) == 1 else std,
-    )  # fmt: skip
+        size=config.image_size,
+        channels=channels,
+        resize=data.resize,
+        crop_pct=data.crop_pct,
+        interpolation=data.interpolation,
+        mean=mean * channels if len(mean) == 1 else mean,
+        std=std * channels if len(std) == 1 else std,
+    )
 
 
 def shrink(image_CHW: Tensor, shorter: int) -> Tensor:
@@ -119,29 +129,20 @@ def spread(rows: np.ndarray, most: int) -> np.ndarray:
     return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(int)]
 
 
-_last: dict[tuple[object, ...], Held] = {}
-
-
-def _hold(records: Records, rows: Mapping[str, np.ndarray], preprocess: Preprocess, config: VisionApp) -> Held:
-    """Decodes once what fits in memory; the last result is kept: settling an app and training it read the same."""
-    images, cache, crop = records.images, config.data.cache, config.augment.crop == "resized"
+def _hold(records: Records, splits: Mapping[str, np.ndarray], preprocess: Preprocess, config: VisionApp) -> Held:
+    """Decodes once what fits in memory; images that lie there at the model's size already are used as they are."""
+    images, data, random_crop = records.images, config.data, config.augment.crop == "resized"
     shape = (preprocess.channels, *preprocess.size)
     if isinstance(images, ArrayImages) and tuple(images.array.shape[1:]) == shape and preprocess.crop_pct == 1:
         return Held(images.array)
-    used = np.sort(np.concatenate(list(rows.values()))) if rows else np.zeros(0, np.int64)
-    fits = (
-        len(used) * int(np.prod(shape)) * (7 if crop else 1) <= CACHE_BYTES
-    )  # a wide image is 2 x 2 sizes, and oblong
-    keep = cache == "memory" or (cache == "auto" and fits)
-    if not keep and config.data.on_error == "fail":
+    used = np.sort(np.concatenate(list(splits.values()))) if splits else np.zeros(0, np.int64)
+    copies = 7 if random_crop else 1  # a wide image is 2 x 2 sizes, and oblong
+    fits = len(used) * int(np.prod(shape)) * copies <= CACHE_BYTES
+    keep = data.cache == "memory" or (data.cache == "auto" and fits)
+    if not keep and data.on_error == "fail":
         return Held()
-    train = set(rows["train"].tolist()) if crop and "train" in rows else set()
-    geometry = (shape, preprocess.mode, preprocess.crop_pct, preprocess.interpolation)
-    key = (images.digest(), geometry, used.tobytes(), frozenset(train), keep, config.data.on_error)
-    if key not in _last:
-        _last.clear()
-        _last[key] = _decode(records, used, train, preprocess, keep, config.data.on_error)
-    return _last[key]
+    train = set(splits["train"].tolist()) if random_crop and "train" in splits else set()
+    return _decode(records, used, train, preprocess, keep, data.on_error)
 
 
 def _decode(
@@ -178,15 +179,14 @@ def _classes(records: Records, wanted: Sequence[str] | None) -> list[str]:
     return list(wanted) if wanted is not None else records.classes
 
 
-def _refuse_unknown_classes(
-    records: Records, targets: np.ndarray, splits: Mapping[str, np.ndarray], classes: Sequence[str]
-) -> None:
-    if records.kind == "regression":
+def _refuse_unknown_classes(records: Records, splits: Mapping[str, np.ndarray], classes: Sequence[str]) -> None:
+    foreign = set(records.classes) - set(classes)
+    if records.kind == "regression" or not foreign:
         return
     for split, rows in splits.items():
-        wrong = (np.isnan(targets[rows]).any(1) if targets.ndim == 2 else targets[rows] < 0).nonzero()[0]
-        if len(wrong):
-            label = records.labels[rows[wrong[0]]]
-            unknown = min({label} - set(classes) if isinstance(label, str) else set(label) - set(classes))
-            known = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
-            raise UserError(f'{records.origin}: {split} has the class "{unknown}", the model knows {known}')
+        for row in rows.tolist():
+            unknown = foreign.intersection(records.names_of(row))
+            if unknown:
+                raise UserError(
+                    f'{records.origin}: {split} has the class "{min(unknown)}", the model knows {join_names(classes)}'
+                )

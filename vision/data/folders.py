@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from isoform.core.data.splits import SPLIT_WORDS
 from isoform.core.errors import UserError
 from isoform.vision.config import DataConfig
 from isoform.vision.data.images import EXTENSIONS
-from isoform.vision.data.records import SPLIT_NAMES, FileImages, Records, sorted_classes
+from isoform.vision.data.records import FileImages, Records, sorted_classes
 
 IMAGENET = "ILSVRC2012 from https://image-net.org (agree to its terms there), one folder a class in train/ and val/"
 
@@ -26,7 +27,7 @@ def read_folder(data: DataConfig, *, official_val_is_test: bool = False) -> Reco
     root = _root(data)
     skipped: list[tuple[str, str]] = []
     splits = _split_folders(root)
-    parts = [("", root)] if splits is None else [(SPLIT_NAMES[folder.name.lower()], folder) for folder in splits]
+    parts = [("", root)] if splits is None else [(SPLIT_WORDS[folder.name.lower()], folder) for folder in splits]
     if splits is not None:
         for entry in sorted(root.iterdir()):
             if entry not in splits:
@@ -124,9 +125,9 @@ def _root(data: DataConfig, hint: str = "") -> Path:
 
 def _split_folders(root: Path) -> list[Path] | None:
     """The folders of the splits, or None where the root holds classes: `train` must hold folders to be a split."""
-    found = [entry for entry in sorted(root.iterdir()) if entry.is_dir() and entry.name.lower() in SPLIT_NAMES]
-    if any(SPLIT_NAMES[f.name.lower()] == "train" and any(e.is_dir() for e in f.iterdir()) for f in found):
-        twice = {SPLIT_NAMES[folder.name.lower()] for folder in found}
+    found = [entry for entry in sorted(root.iterdir()) if entry.is_dir() and entry.name.lower() in SPLIT_WORDS]
+    if any(SPLIT_WORDS[f.name.lower()] == "train" and any(e.is_dir() for e in f.iterdir()) for f in found):
+        twice = {SPLIT_WORDS[folder.name.lower()] for folder in found}
         if len(twice) < len(found):
             names = ", ".join(folder.name for folder in found)
             raise UserError(f"{root}: two folders mean the same split ({names}); keep one of each")

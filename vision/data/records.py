@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,6 @@ import torch
 from torch import Tensor
 
 from isoform.vision.data.images import from_pil, read_image
-
-SPLITS = ("train", "val", "test")
-SPLIT_NAMES = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
 
 
 class Images(abc.ABC):
@@ -109,12 +103,14 @@ def convert_channels(image_CHW: Tensor, channels: int | None) -> Tensor:
 class Records:
     """The rows of a data set before it is split.
 
-    labels   a name, several names (multi-label) or numbers (regression) a row
-    classes  every name that a label may have, sorted (numbers by value); the target columns' names for regression
-    split    "train", "val", "test" or "" (not given) a row
-    group    what must not be torn apart, or None
-    weight   of each row in the loss, or None
-    skipped  (file, reason) of what lies among the data and was not read
+    labels    a name, several names (multi-label) or numbers (regression, NaN = missing) a row; None: nothing is known
+    classes   every name that a label may have, sorted (numbers by value); the target columns' names for regression
+    split     "train", "val", "test" or "" (not given) a row
+    group     what must not be torn apart, or None
+    weight    of each row in the loss, or None
+    unknown   of several labels, those that a row says nothing about
+    skipped   (file, reason) of what lies among the data and was not read
+    findings  what was noticed or chosen while reading, a line each
     """
 
     images: Images
@@ -124,24 +120,36 @@ class Records:
     split: np.ndarray
     group: np.ndarray | None = None
     weight: np.ndarray | None = None
+    unknown: Mapping[int, Sequence[str]] = field(default_factory=dict)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
     origin: str = ""
     licence: str = "unknown"
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def names_of(self, row: int) -> Sequence[str]:
+        """The classes or labels of a row; none for numbers, and where nothing is known."""
+        label = self.labels[row]
+        if label is None or isinstance(label, np.ndarray):
+            return ()
+        return (label,) if isinstance(label, str) else label
+
     def digest(self) -> str:
         """SHA-256 of images and labels: which data a model was trained on."""
         sha = hashlib.sha256(self.images.digest().encode())
         for label in self.labels:
-            sha.update((repr(label.tolist()) if isinstance(label, np.ndarray) else repr(label)).encode() + b"\0")
+            plain = label.tolist() if isinstance(label, np.ndarray) else label
+            sha.update(repr(plain).encode() + b"\0")
+        if self.unknown:
+            sha.update(repr(sorted(self.unknown.items())).encode())
         return sha.hexdigest()
 
     def encode(self, classes: Sequence[str]) -> np.ndarray:
         """Targets in the order of `classes`: int64 [N], or float32 [N, K] for multi-label and regression.
 
-        A row with a label outside `classes` gets -1 (multiclass) or NaN (multi-label).
+        -1 (multiclass) or NaN stands where nothing is known; a label outside `classes` is passed over.
         """
         if self.kind == "regression":
             order = [self.classes.index(name) for name in classes]
@@ -151,13 +159,43 @@ class Records:
             return np.array([place.get(label, -1) for label in self.labels], np.int64)
         targets = np.zeros((len(self), len(classes)), np.float32)
         for row, names in enumerate(self.labels):
+            if names is None:
+                targets[row] = np.nan
+                continue
             for name in names:
-                targets[row, place.get(name, slice(None))] = 1 if name in place else np.nan
+                if name in place:
+                    targets[row, place[name]] = 1
+            for name in self.unknown.get(row, ()):
+                if name in place:
+                    targets[row, place[name]] = np.nan
         return targets
 
 
-def sorted_classes(names: set[str]) -> list[str]:
+def sorted_classes(names: Iterable[str]) -> list[str]:
     """By value where all are whole numbers ("2" before "10"), by spelling otherwise."""
-    if all(name.isascii() and name.isdigit() for name in names):
-        return sorted(names, key=lambda name: (int(name), name))
-    return sorted(names)
+    different = set(names)
+    if all(name.isascii() and name.isdigit() for name in different):
+        return sorted(different, key=lambda name: (int(name), name))
+    return sorted(different)
+
+
+def array_records(
+    pixels_NCHW: np.ndarray,
+    codes_N: np.ndarray,
+    classes: Sequence[str],
+    split_N: np.ndarray,
+    *,
+    names: Sequence[str],
+    origin: str,
+    licence: str,
+) -> Records:
+    """Records of images that come as one uint8 array with the numbers of their classes."""
+    return Records(
+        images=ArrayImages(pixels_NCHW, names),
+        labels=[classes[code] for code in codes_N],
+        classes=list(classes),
+        kind="multiclass",
+        split=split_N,
+        origin=origin,
+        licence=licence,
+    )

@@ -1,147 +1,202 @@
-"""Images listed in a csv table: path, label(s), and optionally split, group and weight."""
+"""The columns of a table of images: path, label(s), and optionally split, group and weight."""
 
 from __future__ import annotations
 
-import csv
-import io
-import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from isoform.core.errors import UserError
+from isoform.core.data.read import read_table
+from isoform.core.data.splits import read_splits
+from isoform.core.data.table import Table
+from isoform.core.errors import UserError, join_names
 from isoform.vision.config import DataConfig
-from isoform.vision.data.records import SPLIT_NAMES, FileImages, Records, sorted_classes
+from isoform.vision.data.records import FileImages, Records, sorted_classes
+
+# Whether an image has the label that names the column.
+MARKS = {"1": True, "1.0": True, "0": False, "0.0": False}
 
 
-def read_table(data: DataConfig, kind: str) -> Records:
-    """The rows of `data.table`; kind is "multiclass", "multilabel" or "regression".
+@dataclass
+class Labels:
+    """What Records hold of labels; see there."""
+
+    rows: Sequence[Any]
+    classes: list[str]
+    unknown: Mapping[int, Sequence[str]] = field(default_factory=dict)
+
+
+def read_image_table(data: DataConfig) -> Records:
+    """The rows of `data.table`, with the targets of data.task.
 
     Multi-label: one column of labels joined by `|` (an empty cell has none), or several columns of 0 and 1 named after
-    the labels. Image paths are relative to `data.root`, or to the table's folder, and may not lead out of it.
-    Raises UserError naming the row of the first mistake.
+    the labels. An empty label, mark or number is missing. Image paths are relative to `data.root`, or to the table's
+    folder, and may not lead out of it. Raises UserError naming the row of the first mistake.
     """
+    if data.table is None and data.path is None:
+        raise UserError("data.table is not set: give the csv of path, label, --set data.table=FILE.csv")
     path = Path(str(data.table or data.path)).expanduser()
-    rows = _rows(path)
+    table = read_table(path, missing=data.missing, key="data.table")
+    table.refuse_ragged()
+    if not len(table):
+        raise UserError(f"{path}: the table has a first line but no rows")
     root = Path(data.root).expanduser() if data.root else path.parent
     if not root.is_dir():
         raise UserError(f"{root}: no such folder (data.root), which the paths in {path} are relative to")
-    columns = list(rows[0])
-    for name in (data.paths, *data.labels):
-        if name not in columns:
-            known = ", ".join(columns)
-            raise UserError(f'{path}: has no column "{name}", only {known}; set data.paths or data.labels')
-    if data.group is not None and data.group not in columns:
-        raise UserError(f'{path}: has no column "{data.group}" (data.group); its columns are {", ".join(columns)}')
-    group_column = data.group or ("group" if "group" in columns else None)
-    names = [_image(row[data.paths], root, path, number) for number, row in enumerate(rows, 2)]
-    labels, classes = _labels(rows, data.labels, kind, path)
-    if kind == "multiclass" and len(classes) < 2 and data.classes is None:
-        raise UserError(f'{path}: column "{data.labels[0]}" holds one class only ({classes[0]})')
-    split = np.array([""] * len(rows))
-    if data.split in columns:
-        split = np.array([_split(row[data.split], path, number) for number, row in enumerate(rows, 2)])
-    group = None
-    if group_column is not None:  # an empty cell is a group of its own
-        group = np.array([row[group_column] or f"\0row {n}" for n, row in enumerate(rows)], dtype=object)
-    weight = None
-    if data.weight in columns:
-        weight = np.array([_number(row[data.weight], data.weight, path, n) for n, row in enumerate(rows, 2)])
-        if (weight < 0).any() or not weight.any():
-            raise UserError(f'{path} column "{data.weight}": weights are at least 0, and not all 0')
+    _refuse_absent_columns(table, data)
+    names = [_image(table, row, cell, root) for row, cell in enumerate(table.cells(data.paths))]
+    labels = _LABELS[data.task](table, data)
     return Records(
-        FileImages(root, names),
-        labels,
-        classes,
-        kind,
-        split,
-        group,
-        weight,
+        images=FileImages(root, names),
+        labels=labels.rows,
+        classes=labels.classes,
+        kind=data.task,
+        split=_splits(table, data.split_column),
+        group=_groups(table, data.group),
+        weight=_weights(table, data.weight),
+        unknown=labels.unknown,
+        findings=[str(finding) for finding in table.findings],
         origin=str(path),
         licence="the data owner's",
     )
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such table (data.table)") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a UTF-8 csv table ({error})") from None
-    first = text.partition("\n")[0]
-    if not first.strip():
-        raise UserError(f"{path}: the first line is empty; it names the columns, for example path,label")
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
-    rows = []
-    try:
-        names = [(name or "").strip() for name in reader.fieldnames or ()]
-        if len(set(names)) < len(names):
-            raise UserError(f"{path}: two columns have the same name ({', '.join(names)})")
-        for row in reader:
-            if None in row or None in row.values():
-                raise UserError(f"{path} row {reader.line_num}: has another number of cells than the first line")
-            rows.append({(key or "").strip(): value.strip() for key, value in row.items()})
-    except csv.Error as error:
-        raise UserError(f"{path} row {reader.line_num}: {error}") from None
-    if not rows:
-        raise UserError(f"{path}: the table has a first line but no rows")
-    return rows
+def _refuse_absent_columns(table: Table, data: DataConfig) -> None:
+    known = join_names(table.names, 20)
+    for name in (data.paths, *data.labels):
+        if name not in table.columns:
+            raise UserError(f'{table.origin}: has no column "{name}", only {known}; set data.paths or data.labels')
+    if data.group is not None and data.group not in table.columns:
+        raise UserError(f'{table.origin}: has no column "{data.group}" (data.group); its columns are {known}')
 
 
-def _image(cell: str, root: Path, table: Path, number: int) -> str:
+def _image(table: Table, row: int, cell: str, root: Path) -> str:
     """The image's path relative to `root`."""
+    where = f"{table.origin} {table.row_name(row)}"
     if not cell or "\0" in cell:
-        raise UserError(f"{table} row {number}: the path is empty")
+        raise UserError(f"{where}: the path is empty")
     place = (root / cell).resolve()
     if not place.is_relative_to(root.resolve()):
-        raise UserError(f"{table} row {number}: {cell} leads out of {root}; keep the images below it or set data.root")
+        raise UserError(f"{where}: {cell} leads out of {root}; keep the images below it or set data.root")
     if not place.is_file():
-        raise UserError(f"{table} row {number}: {root / cell}: no such file")
+        raise UserError(f"{where}: {root / cell}: no such file")
     return cell
 
 
-def _labels(rows: list[dict[str, str]], columns: tuple[str, ...], kind: str, table: Path) -> tuple[list, list[str]]:
-    if kind == "regression":
-        values = [
-            np.array([_number(row[name], name, table, number) for name in columns])
-            for number, row in enumerate(rows, 2)
-        ]
-        return values, list(columns)
-    if kind == "multiclass":
-        if len(columns) != 1:
-            raise UserError(f"data.labels names {len(columns)} columns where head.task = multiclass takes one")
-        labels = [row[columns[0]] for row in rows]
-        if "" in labels:
-            raise UserError(f'{table} row {labels.index("") + 2}: column "{columns[0]}" is empty')
-        classes = sorted_classes(set(labels))
-        return labels, classes
-    if len(columns) == 1:
-        sets = [tuple(sorted({part.strip() for part in row[columns[0]].split("|")} - {""})) for row in rows]
-        classes = sorted_classes({name for names in sets for name in names})
-        if not classes:
-            raise UserError(f'{table}: column "{columns[0]}" holds no label at all')
-        return sets, classes
-    marked = []
-    for number, row in enumerate(rows, 2):
-        wrong = [name for name in columns if row[name] not in ("0", "1", "0.0", "1.0")]
-        if wrong:
-            raise UserError(f'{table} row {number}: column "{wrong[0]}" is {row[wrong[0]]!r} where 0 or 1 is expected')
-        marked.append(tuple(name for name in columns if row[name] in ("1", "1.0")))
-    return marked, list(columns)
+def _classes(table: Table, data: DataConfig) -> Labels:
+    if len(data.labels) != 1:
+        raise UserError(f"data.labels names {len(data.labels)} columns where data.task = multiclass takes one")
+    (column,) = data.labels
+    rows = [None if _is_missing(table, cell) else cell for cell in table.cells(column)]
+    classes = sorted_classes(label for label in rows if label is not None)
+    if not classes:
+        raise UserError(f'{table.origin}: column "{column}" holds no class at all')
+    if len(classes) < 2 and data.classes is None:
+        raise UserError(f'{table.origin}: column "{column}" holds one class only ({classes[0]})')
+    _say_missing(table, column, sum(label is None for label in rows))
+    return Labels(rows, classes)
 
 
-def _split(cell: str, table: Path, number: int) -> str:
-    if cell.lower() not in SPLIT_NAMES:
-        raise UserError(f"{table} row {number}: split is {cell!r} where train, val or test is expected")
-    return SPLIT_NAMES[cell.lower()]
+def _labels(table: Table, data: DataConfig) -> Labels:
+    if len(data.labels) > 1:
+        return _marked_labels(table, data.labels)
+    (column,) = data.labels
+    rows = [_joined_labels(table, cell) for cell in table.cells(column)]
+    classes = sorted_classes(name for names in rows if names is not None for name in names)
+    if not classes:
+        raise UserError(f'{table.origin}: column "{column}" holds no label at all')
+    _say_missing(table, column, sum(names is None for names in rows))
+    return Labels(rows, classes)
 
 
-def _number(cell: str, column: str, table: Path, number: int) -> float:
+def _joined_labels(table: Table, cell: str) -> tuple[str, ...] | None:
+    """The labels of `a|b`, sorted; none of an empty cell, which is an image without any."""
+    if cell and _is_missing(table, cell):
+        return None
+    parts = {part.strip() for part in cell.split("|")}
+    return tuple(sorted(parts - {""}))
+
+
+def _marked_labels(table: Table, columns: Sequence[str]) -> Labels:
+    """Labels from columns of 0 and 1 that are named after them."""
+    rows: list[list[str]] = [[] for _ in range(len(table))]
+    unknown: dict[int, list[str]] = {}
+    for column in columns:
+        for row, cell in enumerate(table.cells(column)):
+            if _is_missing(table, cell):
+                unknown.setdefault(row, []).append(column)
+            elif cell not in MARKS:
+                raise UserError(
+                    f'{table.origin} {table.row_name(row)}: column "{column}" is {cell!r} where 0 or 1 is expected'
+                )
+            elif MARKS[cell]:
+                rows[row].append(column)
+        _say_missing(table, column, sum(column in names for names in unknown.values()))
+    return Labels([tuple(names) for names in rows], list(columns), unknown)
+
+
+def _numbers(table: Table, data: DataConfig) -> Labels:
+    columns = []
+    for column in data.labels:
+        found = table.numbers(column)
+        if not found.numeric:
+            example = f", such as {table.shown(found.unread[:1])}" if found.unread else ""
+            why = found.problem or f"holds no numbers{example}"
+            raise UserError(f'{table.origin}: column "{column}": {why}; data.task = regression needs numbers')
+        if found.unread:
+            table.say(f"cells that are no numbers count as missing: {table.shown(found.unread)}", column)
+        _say_missing(table, column, int(np.isnan(found.values).sum()) - len(found.unread))
+        columns.append(found.values)
+    return Labels(list(np.stack(columns, 1)), list(data.labels))
+
+
+_LABELS = {"multiclass": _classes, "multilabel": _labels, "regression": _numbers}
+
+
+def _is_missing(table: Table, cell: str) -> bool:
+    """An empty cell, or one that data.missing names; other words may be names of classes."""
+    if not cell or cell.lower() in table.missing:
+        return True
     try:
-        value = float(cell)
+        return float(cell) in table.missing
     except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise UserError(f'{table} row {number}: column "{column}" is {cell!r} where a number is expected')
-    return value
+        return False
+
+
+def _say_missing(table: Table, column: str, count: int) -> None:
+    if count:
+        table.say(f"{count:,} of {len(table):,} rows have no value, which counts for nothing", column)
+
+
+def _splits(table: Table, column: str) -> np.ndarray:
+    if column not in table.columns:
+        return np.full(len(table), "", dtype=object)
+    return read_splits(table.cells(column), column, lambda row: f"{table.origin} {table.row_name(row)}", open_=False)
+
+
+def _groups(table: Table, column: str | None) -> np.ndarray | None:
+    """An empty cell is a group of its own."""
+    name = column or ("group" if "group" in table.columns else None)
+    if name is None:
+        return None
+    groups = [cell or f"\0row {row}" for row, cell in enumerate(table.cells(name))]
+    return np.array(groups, dtype=object)
+
+
+def _weights(table: Table, column: str) -> np.ndarray | None:
+    if column not in table.columns:
+        return None
+    weight = table.numbers(column).values
+    wrong = np.flatnonzero(~np.isfinite(weight))
+    if len(wrong):
+        row = int(wrong[0])
+        cell = table.cells(column)[row]
+        raise UserError(
+            f'{table.origin} {table.row_name(row)}: column "{column}" is {cell!r} where a number is expected'
+        )
+    if (weight < 0).any() or not weight.any():
+        raise UserError(f'{table.origin} column "{column}": weights are at least 0, and not all 0')
+    return weight

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from isoform.core.errors import UserError
 from isoform.vision.config import AugmentConfig
 from isoform.vision.data.randaugment import RandAugment
 from isoform.vision.data.warp import Warp
+from isoform.vision.state import Preprocessing
 
 _LARGEST_ASPECT = 8  # a 1 x 30000 image would be resized to 224 x 6.7 million before its crop
 
@@ -39,36 +39,8 @@ def resize(image_CHW: Tensor, size: tuple[int, int], interpolation: str) -> Tens
     return out.round_().clamp_(0, 255).to(torch.uint8) if whole else out
 
 
-@dataclass(frozen=True)
-class Preprocess:
-    """What evaluation and prediction do to an image; all of it is kept with the trained model.
-
-    size: (height, width), pixels; mode, crop_pct, interpolation: see DataConfig.resize; mean, std: a channel, in [0, 1]
-    """
-
-    size: tuple[int, int]
-    channels: int = 3
-    mode: str = "crop"
-    crop_pct: float = 1.0
-    interpolation: str = "bicubic"
-    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
-    std: tuple[float, ...] = (0.5, 0.5, 0.5)
-
-    def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads."""
-        return {
-            "size": list(self.size), "channels": self.channels, "resize": self.mode, "crop_pct": self.crop_pct,
-            "interpolation": self.interpolation, "mean": list(self.mean), "std": list(self.std),
-        }  # fmt: skip
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Preprocess:
-        """The inverse of `to_json`."""
-        return cls(
-            (int(data["size"][0]), int(data["size"][1])), int(data["channels"]), data["resize"],
-            float(data["crop_pct"]), data["interpolation"],
-            tuple(map(float, data["mean"])), tuple(map(float, data["std"])),
-        )  # fmt: skip
+class Preprocess(Preprocessing):
+    """What evaluation and prediction do to an image, done; all of it is kept with the trained model."""
 
     @property
     def at_least(self) -> int:
@@ -79,15 +51,15 @@ class Preprocess:
         """The image at the model's size, same type."""
         if tuple(image_CHW.shape[1:]) == self.size and self.crop_pct == 1:
             return image_CHW
-        if self.mode == "squash":
+        if self.resize == "squash":
             return resize(image_CHW, self.size, self.interpolation)
-        image_CHW = _limit_aspect(image_CHW) if self.mode == "crop" else image_CHW
+        image_CHW = _limit_aspect(image_CHW) if self.resize == "crop" else image_CHW
         height, width = image_CHW.shape[1:]
         inner = (math.floor(self.size[0] / self.crop_pct), math.floor(self.size[1] / self.crop_pct))
         ratios = inner[0] / height, inner[1] / width
-        ratio = max(ratios) if self.mode == "crop" else min(ratios)
+        ratio = max(ratios) if self.resize == "crop" else min(ratios)
         target = (max(1, int(height * ratio + 1e-6)), max(1, int(width * ratio + 1e-6)))
-        if self.mode == "crop":
+        if self.resize == "crop":
             target = max(target[0], self.size[0]), max(target[1], self.size[1])
             return _centre(resize(image_CHW, target, self.interpolation), self.size)
         target = min(target[0], self.size[0]), min(target[1], self.size[1])

@@ -44,7 +44,6 @@ class VitTokeniserConfig(Table):
 class VitHeadConfig(Table):
     """Tokens -> answer."""
 
-    task: Literal["multiclass", "multilabel", "regression"] = "multiclass"
     pool: Readout = "class"
     pool_prefix: bool = Field(False, description="mean, max and attention also run over the prefix tokens")
     pool_heads: int | None = Field(None, gt=0, description="heads of attention pooling; the backbone's if unset")

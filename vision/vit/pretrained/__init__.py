@@ -18,6 +18,7 @@ from isoform.core.domain import ImportedModel, InitialWeights
 from isoform.core.pretrained.settings import settings_of
 from isoform.core.pretrained.source import Source, choose_layout, read_source, unknown_layout
 from isoform.vision.config import VisionApp
+from isoform.vision.state import Preprocessing, VisionState
 from isoform.vision.vit.pretrained import adapt
 from isoform.vision.vit.pretrained.augreg import from_npz
 from isoform.vision.vit.pretrained.export_official import export_official, layout_of
@@ -49,7 +50,7 @@ def import_checkpoint(
     *,
     pretrained: bool = False,
     kwargs: Mapping[str, Any] | None = None,
-) -> ImportedModel:
+) -> ImportedModel[VisionApp, VisionState]:
     """A foreign ViT, whole, in isoform's names, with the app config that rebuilds it.
 
     layout      one of LAYOUTS where a file isn't recognised; "timm:NAME" gives a file timm's architecture of that name
@@ -106,27 +107,28 @@ def _assemble(
     target: adapt.Trio,
     weights: Mapping[str, Tensor],
     notes: tuple[str, ...],
-) -> ImportedModel:
-    from isoform.vision.data.transforms import Preprocess
-
+) -> ImportedModel[VisionApp, VisionState]:
     base = config or VisionApp(domain="vision", app="imported")
     tokeniser, backbone, head = target
     data = base.data.model_copy(update=adapt.preprocessing(foreign, target, config))
     app = base.model_copy(update={"tokeniser": tokeniser, "backbone": backbone, "head": head, "data": data})
     assert data.mean is not None and data.std is not None
-    size = pair_of(tokeniser.image)
-    preprocess = Preprocess(
-        size, tokeniser.channels, data.resize, data.crop_pct, data.interpolation, data.mean, data.std
+    preprocessing = Preprocessing(
+        size=pair_of(tokeniser.image),
+        channels=tokeniser.channels,
+        resize=data.resize,
+        crop_pct=data.crop_pct,
+        interpolation=data.interpolation,
+        mean=data.mean,
+        std=data.std,
     )
-    portable = {
-        "kind": head.task,
-        "classes": adapt.classes_of(foreign, target),
-        "preprocessing": preprocess.to_json(),
-        "target_mean": [0.0],
-        "target_std": [1.0],
-        "source": {"layout": foreign.layout, **foreign.source},
-    }
-    return ImportedModel(app, dict(weights), portable, foreign.layout, (*foreign.notes, *notes), foreign.licence)
+    state = VisionState(
+        kind=data.task,
+        classes=tuple(adapt.classes_of(foreign, target)),
+        preprocessing=preprocessing,
+        source={"layout": foreign.layout, **foreign.source},
+    )
+    return ImportedModel(app, dict(weights), state, foreign.layout, (*foreign.notes, *notes), foreign.licence)
 
 
 __all__ = ["LAYOUTS", "export_official", "import_checkpoint", "initial_weights", "layout_of", "recognise"]

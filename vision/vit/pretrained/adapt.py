@@ -28,7 +28,7 @@ TRAINING = MappingProxyType(
     {
         "tokeniser": TRAINING_KEYS | {"patch_dropout", "position_resize"},
         "backbone": TRAINING_KEYS,
-        "head": TRAINING_KEYS | {"task"},
+        "head": TRAINING_KEYS,
     }
 )
 # What a setting may change about a checkpoint besides: tables and kernels are carried over, a head starts fresh.

@@ -13,6 +13,7 @@ from isoform.core.errors import UserError, join_names
 from isoform.core.pretrained import Layout
 from isoform.core.pretrained.settings import widths_of
 from isoform.vision.config import VisionApp
+from isoform.vision.state import VisionState
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 from isoform.vision.vit.pretrained import augreg, files, hub
 from isoform.vision.vit.pretrained.adapt import TRAINING
@@ -25,7 +26,7 @@ from isoform.vision.vit.tokeniser import pair_of
 def export_official(
     config: VisionApp,
     weights: Mapping[str, Tensor],
-    state: Mapping[str, Any] | None = None,
+    state: VisionState | None = None,
     layout: str | None = None,
 ) -> dict[str, Tensor]:
     """The weights in the layout that they were imported from; timm's for weights born here.
@@ -42,12 +43,12 @@ def export_official(
     return official
 
 
-def origin_of(state: Mapping[str, Any] | None) -> str:
+def origin_of(state: VisionState | None) -> str:
     """The layout that a run's weights were imported from, "timm" for none."""
     return str(_source(state).get("layout") or "timm")
 
 
-def layout_of(config: VisionApp, layout: str, state: Mapping[str, Any] | None = None) -> Layout:
+def layout_of(config: VisionApp, layout: str, state: VisionState | None = None) -> Layout:
     """The rules of a layout other than timm's, whose names depend on the architecture."""
     if layout == "augreg":
         return augreg.layout(config.backbone)
@@ -57,12 +58,12 @@ def layout_of(config: VisionApp, layout: str, state: Mapping[str, Any] | None = 
     return files.rules(names, config.backbone, layout)
 
 
-def _source(state: Mapping[str, Any] | None) -> dict[str, Any]:
-    return dict((state or {}).get("source") or {})
+def _source(state: VisionState | None) -> dict[str, Any]:
+    return dict(state.source or {}) if state else {}
 
 
 def timm_model(
-    config: VisionApp, weights: Mapping[str, Tensor], state: Mapping[str, Any] | None = None
+    config: VisionApp, weights: Mapping[str, Tensor], state: VisionState | None = None
 ) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     """(architecture, arguments of timm.create_model, state dict) of the same model in timm.
 

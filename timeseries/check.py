@@ -8,75 +8,91 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from isoform.core.config.schema import AppConfig
 from isoform.core.domain import CheckReport
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
+from isoform.core.report.check_page import Group, Picture, render_check_page
 from isoform.timeseries.config import TimeseriesApp
-from isoform.timeseries.data.series import Panel
+from isoform.timeseries.data.panel import Panel
+from isoform.timeseries.data.read import read_panel
 from isoform.timeseries.data.splits import SPLITS, Borders, borders_of, window_counts
 from isoform.timeseries.data.survey import BINS, Survey, equal_variates, leaking_covariates, repeated_windows, survey
+from isoform.timeseries.prepare import prepare_panel
 
 LISTED = 20  # variates with a line of their own
 NAMED = 10  # of each kind of finding, in the text
 _STUCK = 0.02  # of a variate's rows: a longer run of equal values is named
 _SHADES = {"val": "#9ca0ab33", "test": "#9ca0ab66"}
+_HEADING = "Values along time: training, validation (light), test (dark); a red mark where values are missing"
+_LEAKS = "What is to be forecast can be read off elsewhere: a score on these data would be too good."
 _LINE, _GAP = "#2f5bd0", "#c43a5e"
 
 
-def check(target: AppConfig | Path) -> CheckReport:
-    """Reads the data of an app, or a file, and reports on them: grid, zones, gaps, ranges, units, splits and windows.
+def check(config: TimeseriesApp) -> CheckReport:
+    """Reads the data of an app and reports on them: grid, zones, gaps, ranges, units, splits and windows.
 
     Leakage is a covariate that is the target to be forecast, or test horizons (1 % of them) that stand word for word
-    among the training rows. Raises UserError where the data can't be read.
+    among the training rows. Raises UserError where the data can't be read; what else stops a training is the refusal.
     """
-    config = _app_of(target) if isinstance(target, Path) else target
-    assert isinstance(config, TimeseriesApp)
-    from isoform.timeseries.settle import panel_of  # which settling reads as well, so that the file is read once
-
-    panel = panel_of(config.data)
-    config, notes = _settled(config)
-    context, horizon = config.model.context, config.model.horizon
+    panel = read_panel(config.data)
+    refusal = None
+    try:
+        config = prepare_panel(config, panel).config
+    except UserError as error:
+        refusal = str(error)
     low, high = _bounds(config, panel)
     found = survey(panel, low, high)
     data = _facts(panel, found)
-    data["windows"] = {}
-    if isinstance(context, int) and isinstance(horizon, int):
-        cuts = borders_of(config.data, panel)
-        data |= {"context": context, "horizon": horizon, "windows": window_counts(config.data, panel, context, horizon)}
-        data["splits"] = _spans(panel, cuts)
-        data["repeated_windows"], data["test_windows"] = repeated_windows(panel, cuts, horizon)
-        leaks = leaking_covariates(panel, horizon)
-    else:
-        cuts, leaks = [], leaking_covariates(panel, 1)
+    cuts = _borders(config, panel)
+    data |= _about_windows(config, panel, cuts)
+    leaks = leaking_covariates(panel, data.get("horizon", 1))
     data["leaks"] = [{"covariate": name, "variate": variate, "lead": lead} for name, variate, lead in leaks]
     data["equal_variates"] = equal_variates(panel)
-    lines = [*_lines(panel, found, data, config), *notes]
+    lines = _lines(panel, found, data)
     copies = data.get("repeated_windows", 0)
     leakage = bool(leaks) or (copies > 0 and copies >= 0.01 * data["test_windows"])
     lines.append("LEAKAGE: see above" if leakage else "no leakage found")
-    return CheckReport(lines, data, leakage, _page(panel, found, lines, leakage, cuts))
+    return CheckReport(lines, data, leakage, _page(panel, found, lines, leakage, cuts), refusal)
 
 
-def _app_of(path: Path) -> TimeseriesApp:
+def app_of_path(path: Path) -> TimeseriesApp:
     """What `itransformer-own` would make of a file."""
     return TimeseriesApp.model_validate(
-        {"domain": "timeseries", "app": "check", "auto": True, "data": {"source": "file", "path": str(path)},
-         "model": {"context": "auto", "horizon": "auto"}, "train": {"epochs": "auto"}}
-    )  # fmt: skip
+        {
+            "domain": "timeseries",
+            "app": "check",
+            "auto": True,
+            "data": {"source": "file", "path": str(path)},
+            "model": {"context": "auto", "horizon": "auto"},
+            "train": {"epochs": "auto"},
+        }
+    )
 
 
-def _settled(config: TimeseriesApp) -> tuple[TimeseriesApp, list[str]]:
-    """The app with look-back and horizon; a line instead where the data are too few for any."""
-    if "auto" not in (config.model.context, config.model.horizon):
-        return config, []
-    from isoform.timeseries.settle import settle
-
+def _borders(config: TimeseriesApp, panel: Panel) -> list[Borders]:
+    """None where there are no windows to be split, or no borders (which is the report's refusal then)."""
+    if "auto" in (config.model.context, config.model.horizon):
+        return []
     try:
-        return settle(config)[0], []
-    except UserError as error:
-        return config, [str(error)]
+        return borders_of(config.data, panel)
+    except UserError:
+        return []
+
+
+def _about_windows(config: TimeseriesApp, panel: Panel, cuts: list[Borders]) -> dict[str, Any]:
+    """Look-back, horizon, splits and windows as JSON; without borders, that there are no windows."""
+    if not cuts:
+        return {"windows": {}}
+    context, horizon = int(config.model.context), int(config.model.horizon)
+    repeated, total = repeated_windows(panel, cuts, horizon)
+    return {
+        "context": context,
+        "horizon": horizon,
+        "windows": window_counts(config.data, panel, context, horizon),
+        "splits": _spans(panel, cuts),
+        "repeated_windows": repeated,
+        "test_windows": total,
+    }
 
 
 def _bounds(config: TimeseriesApp, panel: Panel) -> tuple[np.ndarray, np.ndarray]:
@@ -90,26 +106,51 @@ def _facts(panel: Panel, found: Survey) -> dict[str, Any]:
     times = [
         panel.local(pd.DatetimeIndex(series["time"].values[[0, int(series.attrs["rows"]) - 1]])) for series in panel
     ]
-    units = panel.first.coords["units"].values if "units" in panel.first.coords else [""] * len(panel.variates)
+    units = panel.units or [""] * len(panel.variates)
     columns = zip(
-        panel.variates, units, found.least, found.most, found.mean, found.deviation, found.missing, found.stuck,
-        found.outside, strict=True,
-    )  # fmt: skip
+        panel.variates,
+        units,
+        found.least,
+        found.most,
+        found.mean,
+        found.deviation,
+        found.missing,
+        found.stuck,
+        found.outside,
+        strict=True,
+    )
     return {
-        "origin": panel.origin, "licence": panel.licence, "sha256": panel.sha256, "freq": panel.freq, "tz": panel.tz,
-        "series": len(panel.series), "rows": found.rows,
-        "first": str(min(one[0] for one in times)), "last": str(max(one[1] for one in times)),
-        "past": panel.names("past"), "known": panel.names("known"), "static": panel.names("static"),
+        "origin": panel.name,
+        "licence": panel.licence,
+        "sha256": panel.sha256,
+        "freq": panel.freq,
+        "tz": panel.tz,
+        "series": len(panel.series),
+        "rows": found.rows,
+        "first": str(min(one[0] for one in times)),
+        "last": str(max(one[1] for one in times)),
+        "past": panel.names("past"),
+        "known": panel.names("known"),
+        "static": panel.names("static"),
         "known_ahead": max(series.sizes["time"] - int(series.attrs["rows"]) for series in panel),
         "variates": {
-            name: {"unit": str(unit), "min": _number(low), "max": _number(high), "mean": _number(mean),
-                   "std": _number(std), "missing": round(float(gone), 6), "longest_run": int(run), "outside": int(out)}
+            name: {
+                "unit": str(unit),
+                "min": _number(low),
+                "max": _number(high),
+                "mean": _number(mean),
+                "std": _number(std),
+                "missing": round(float(gone), 6),
+                "longest_run": int(run),
+                "outside": int(out),
+            }
             for name, unit, low, high, mean, std, gone, run, out in columns
         },
         "constant": [n for n, same in zip(panel.variates, found.constant, strict=True) if same],
         "empty": [n for n, count in zip(panel.variates, found.count, strict=True) if not count],
-        "findings": list(panel.findings.lines), "reading": dict(panel.findings.data),
-    }  # fmt: skip
+        "findings": list(panel.findings.lines),
+        "reading": dict(panel.findings.data),
+    }
 
 
 def _number(value: float) -> float | None:
@@ -122,31 +163,32 @@ def _spans(panel: Panel, cuts: Sequence[Borders]) -> dict[str, list[str]]:
     for split in SPLITS:
         ends = [
             panel.local(pd.DatetimeIndex(series["time"].values[[cut[split][0], cut[split][1] - 1]]))
-            for series, cut in zip(panel, cuts, strict=True) if cut[split][1] > cut[split][0]
-        ]  # fmt: skip
+            for series, cut in zip(panel, cuts, strict=True)
+            if cut[split][1] > cut[split][0]
+        ]
         if ends:
             spans[split] = [str(min(one[0] for one in ends)), str(max(one[1] for one in ends))]
     return spans
 
 
-def _lines(panel: Panel, found: Survey, data: Mapping[str, Any], config: TimeseriesApp) -> list[str]:
+def _lines(panel: Panel, found: Survey, data: Mapping[str, Any]) -> list[str]:
     series = f"{data['series']:,} series of " if data["series"] > 1 else ""
     zone = f" ({panel.tz})" if panel.tz else ""
     lines = [
-        f"{panel.origin}: {series}{_count(len(panel.variates), 'variate')}, {found.rows:,} rows, one each "
+        f"{panel.name}: {series}{_count(len(panel.variates), 'variate')}, {found.rows:,} rows, one each "
         f"{panel.freq}, from {data['first']} to {data['last']}{zone}",
         *panel.findings.lines,
     ]
     for kind, said in (("past", "past covariates"), ("known", "known-future covariates"), ("static", "static values")):
         if data[kind]:
-            lines.append(f"{said}: {_some(data[kind])}")
+            lines.append(f"{said}: {join_names(data[kind], NAMED)}")
     if data["known"]:
         lines.append(f"known-future covariates go on for {data['known_ahead']:,} rows behind the last target")
     lines += _by_variate(data["variates"], found)
     if data["empty"]:
-        lines.append(f"without any value: {_some(data['empty'])}")
+        lines.append(f"without any value: {join_names(data['empty'], NAMED)}")
     if data["constant"]:
-        lines.append(f"always the same value: {_some(data['constant'])}")
+        lines.append(f"always the same value: {join_names(data['constant'], NAMED)}")
     limit = max(24, _STUCK * found.rows / max(1, data["series"]))
     stuck = {
         n: v["longest_run"]
@@ -155,10 +197,12 @@ def _lines(panel: Panel, found: Survey, data: Mapping[str, Any], config: Timeser
     }
     if stuck:
         worst = sorted(stuck, key=lambda name: -stuck[name])
-        lines.append("the same value for long: " + _some([f"{name} ({stuck[name]:,} rows)" for name in worst]))
+        lines.append(
+            "the same value for long: " + join_names([f"{name} ({stuck[name]:,} rows)" for name in worst], NAMED)
+        )
     outside = [f"{name} ({v['outside']:,} values)" for name, v in data["variates"].items() if v["outside"]]
     if outside:
-        lines.append(f"outside data.bounds: {_some(outside)}")
+        lines.append(f"outside data.bounds: {join_names(outside, NAMED)}")
     for members in data["equal_variates"][:NAMED]:
         lines.append(f"equal in every row: {' = '.join(members[:NAMED])}")
     for split, (first, last) in data.get("splits", {}).items():
@@ -211,22 +255,15 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
-
-
 def _page(panel: Panel, found: Survey, lines: list[str], leakage: bool, cuts: Sequence[Borders]) -> str:
-    cells = []
-    for (number, variate), picture in found.pictures.items():
-        name = str(panel.series[number].attrs.get("id", ""))
-        caption = f"{name} · {panel.variates[variate]}" if name else panel.variates[variate]
-        cells.append({"caption": caption, "svg": _svg(panel, number, picture, cuts[number] if cuts else {})})
-    environment = Environment(
-        loader=PackageLoader("isoform.timeseries.data", "."), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    template = environment.get_template("check.html.j2")
-    return template.render(title=panel.origin, lines=lines, leakage=leakage, cells=cells)
+    pictures = []
+    for (number, variate), drawn in found.pictures.items():
+        who = str(panel.series[number].attrs.get("id", ""))
+        caption = f"{who} · {panel.variates[variate]}" if who else panel.variates[variate]
+        svg = _svg(panel, number, drawn, cuts[number] if cuts else {})
+        pictures.append(Picture(caption, drawn=svg))
+    group = Group(_HEADING, pictures, "curves")
+    return render_check_page(panel.name, lines, _LEAKS if leakage else "", [group])
 
 
 def _svg(

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from isoform.core.errors import UserError
-from isoform.timeseries.data.check import check
+from isoform.timeseries.check import app_of_path, check
 from isoform.timeseries.data.read import read_frame
 from isoform.timeseries.data.survey import blocks, leaking_covariates, repeated_windows, survey
 
@@ -140,13 +140,13 @@ def test_series_of_their_own(tmp_path):
 
 def test_a_file_alone_is_checked_as_one_s_own(tmp_path):
     path = frame(tmp_path / "x.csv", {"date": hours(611), "a": walk(611, 1)[:, 0]})
-    found = check(path)
+    found = check(app_of_path(path))
     assert found.data["horizon"] == 24 and found.data["windows"]["train"] > 0
     short = frame(tmp_path / "y.csv", {"date": hours(3), "a": [1, 3, 1]})
-    found = check(short)
-    assert found.data["rows"] == 3 and found.data["windows"] == {} and any("too few" in line for line in found.lines)
+    found = check(app_of_path(short))
+    assert found.data["rows"] == 3 and found.data["windows"] == {} and "too few" in found.refusal
     with pytest.raises(UserError, match="no such file"):
-        check(tmp_path / "none.csv")
+        check(app_of_path(tmp_path / "none.csv"))
 
 
 def test_a_store_is_checked_on_the_disk(tmp_path):

@@ -12,19 +12,20 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.timeseries.config import DataConfig, TimeseriesApp
 from isoform.timeseries.data import assemble, holidays, read
-from isoform.timeseries.data.columns import Table
+from isoform.timeseries.data.panel import Findings, Panel
 from isoform.timeseries.data.rows import variable_of
-from isoform.timeseries.data.series import Findings, Panel
+from isoform.timeseries.data.table import Table, read_columns
+from isoform.timeseries.state import TimeseriesState
 
 _BENCHMARKS = {".npz": "pems", ".txt": "solar"}  # files that only their own reader understands
 _KEYS = {"past": "data.past", "known": "data.known_future", "static": "data.static"}
 COVARIATES = tuple(_KEYS)
 # What the run's settings say of its own file alone.
 _FREE = {"source": "file", "val_from": None, "test_from": None, "since": None, "until": None}
-_SHOWN = 5  # names in a sentence
+SHOWN = 5  # names in a sentence
 
 
 def settings(config: TimeseriesApp) -> TimeseriesApp:
@@ -32,54 +33,73 @@ def settings(config: TimeseriesApp) -> TimeseriesApp:
     return config.model_copy(update={"data": config.data.model_copy(update=_FREE)})
 
 
-def names_of(portable: Mapping[str, Any], kind: str) -> list[str]:
+def names_of(state: TimeseriesState, kind: str) -> list[str]:
     """The run's columns of a kind that come from a file, in the order of its model."""
-    names = list(portable.get("variates" if kind == "target" else kind) or ())
-    return [name for name in names if kind != "known" or name != holidays.NAME]
+    if kind == "known":
+        return [name for name in state.known if name != holidays.NAME]
+    names: list[str] = getattr(state, "variates" if kind == "target" else kind)
+    return names
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
 
 
-def read_for_run(
-    source: Any, config: TimeseriesApp, portable: Mapping[str, Any], *, known_elsewhere: bool = False
-) -> Panel:
+def read_for_run(source: Any, config: TimeseriesApp, state: TimeseriesState, *, known_elsewhere: bool = False) -> Panel:
     """A file, DataFrame or Panel with the run's columns in the run's order.
 
     Of a wide file the run's variates must all be there; only a file that has none of them (or a long one) may bring
     others, which are forecast unseen. known_elsewhere: known-future covariates may be missing. Raises UserError.
     """
     if isinstance(source, Panel):
-        return _aligned(source, config, portable, known_elsewhere)
-    data = _roles(source, config, portable)
+        return _aligned(source, config, state, known_elsewhere=known_elsewhere)
+    data = _roles(source, config, state)
     try:
         panel = _read(source, data)
     except UserError as error:
-        panel = _other_columns(source, data, config, portable, known_elsewhere, error)
-    if panel.tz is not None and portable.get("tz", panel.tz) is None:
+        panel = _other_columns(source, data, config, state, known_elsewhere, error)
+    if panel.tz is not None and state.freq is not None and state.tz is None:
         warnings.warn(
-            f"{panel.origin}: its stamps have a zone and those of the run had none: its calendar is read in {panel.tz}",
+            f"{panel.name}: its stamps have a zone and those of the run had none: its calendar is read in {panel.tz}",
             stacklevel=3,
         )
-    return _aligned(panel, config, portable, known_elsewhere)
+    return _aligned(panel, config, state, known_elsewhere=known_elsewhere)
 
 
-def read_future(source: Any, config: TimeseriesApp, portable: Mapping[str, Any], panel: Panel) -> Panel:
+def read_for_eval(path: Path, config: TimeseriesApp, state: TimeseriesState) -> Panel:
+    """Another file for `eval --data`, by the run's own settings of its source and borders.
+
+    The run's variates where they are all there, else those of the file. Raises UserError.
+    """
+    source = "file" if config.data.source == "pedestrians" else config.data.source
+    panel = read.read_panel(config.data.model_copy(update={"path": str(path), "source": source}))
+    return _aligned(panel, config, state, any_variates=True)
+
+
+def read_future(source: Any, config: TimeseriesApp, state: TimeseriesState, panel: Panel) -> Panel:
     """The known-future covariates of a file or DataFrame, on the frequency and in the zone of `panel`, no targets.
 
     Of a run with ids the file may have them too, or one value for all. Raises UserError for a missing column, or where
     the run has no such covariates.
     """
-    if not names_of(portable, "known"):
+    if not names_of(state, "known"):
         raise UserError(
             f"{_called(source)}: this run has no known-future covariates to take from it (data.known_future); leave "
             "--future out"
         )
     own = config.data.model_copy(
-        update={**_FREE, "targets": (), "past": (), "static": (), "drop": (), "freq": panel.freq,
-                "tz": panel.tz or config.data.tz, "holidays": None, "stream": "memory",
-                "path": str(source) if isinstance(source, (str, Path)) else None}
-    )  # fmt: skip
+        update={
+            **_FREE,
+            "targets": (),
+            "past": (),
+            "static": (),
+            "drop": (),
+            "freq": panel.freq,
+            "tz": panel.tz or config.data.tz,
+            "holidays": None,
+            "stream": "memory",
+            "path": str(source) if isinstance(source, (str, Path)) else None,
+        }
+    )
     try:
         found = _read(source, own)
     except UserError:
@@ -89,24 +109,26 @@ def read_future(source: Any, config: TimeseriesApp, portable: Mapping[str, Any],
     if (found.tz is None) != (panel.tz is None):
         with_zone, without = (found, panel) if panel.tz is None else (panel, found)
         raise UserError(
-            f"{without.origin}: its stamps have no offset and those of {with_zone.origin} have one; write both alike"
+            f"{without.name}: its stamps have no offset and those of {with_zone.name} have one; write both alike"
         )
     return found
 
 
-def _roles(source: Any, config: TimeseriesApp, portable: Mapping[str, Any]) -> DataConfig:
+def _roles(source: Any, config: TimeseriesApp, state: TimeseriesState) -> DataConfig:
     """The run's table `data` for another file: roles by the run's names, its frequency and zone."""
     data = config.data
     changes: dict[str, Any] = {
-        **_FREE, "freq": portable.get("freq") or data.freq, "tz": data.tz or portable.get("tz"),
-        "panel": portable.get("panel") or data.panel,
-    }  # fmt: skip
+        **_FREE,
+        "freq": state.freq or data.freq,
+        "tz": data.tz or state.tz,
+        "panel": state.panel or data.panel,
+    }
     if isinstance(source, (str, Path)):
         changes["path"] = str(source)
         kind = _BENCHMARKS.get(Path(source).suffix.lower())
         if kind == data.source:
             return data.model_copy(update={**_FREE, "source": kind, "path": str(source)})
-    variates = tuple(names_of(portable, "target"))
+    variates = tuple(names_of(state, "target"))
     if data.id is None and variates:
         # By variable name where a variable has further axes than time: its columns have other names.
         changes |= {"targets": data.targets or variates, "drop": ()}
@@ -115,34 +137,34 @@ def _roles(source: Any, config: TimeseriesApp, portable: Mapping[str, Any]) -> D
 
 def _read(source: Any, data: DataConfig, table: Table | None = None) -> Panel:
     """A file or DataFrame; of a `table` that was read already, its columns by other roles."""
-    table = table or _table(source)
     if table is not None:
         again = replace(table, left_out=list(table.left_out))
         name = Path(source).name if isinstance(source, (str, Path)) else "the DataFrame"
         return assemble.panel_of(again, data, Findings(), assemble.Source(name))
+    if isinstance(source, pd.DataFrame):
+        return read.read_frame(source, data)
     if not isinstance(source, (str, Path)):
         raise UserError(f"{type(source).__name__}: give a file, a pandas DataFrame or a Panel")
     return read.read_panel(data)
 
 
-def _table(source: Any, data: DataConfig | None = None) -> Table | None:
-    """The columns of a DataFrame or, with `data`, of a csv or parquet file; None for anything else."""
+def _table(source: Any, data: DataConfig) -> Table | None:
+    """The columns of a DataFrame or a table's file; None for anything else."""
     if isinstance(source, pd.DataFrame):
-        frame = source.reset_index() if isinstance(source.index, pd.DatetimeIndex) else source
-        frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
-        return Table(frame, "the DataFrame", np.arange(1, len(frame) + 1))
-    if data is None or data.source != "file" or not Path(source).is_file():
+        return read_columns(source, data)
+    if data.source != "file" or not Path(source).is_file() or read.kind_of(Path(source)) == "netcdf":
         return None
-    kind = read.kind_of(Path(source))
-    if kind == "csv":
-        return read.read_csv(Path(source), data)
-    return read.read_parquet(Path(source)) if kind == "parquet" else None
+    return read_columns(source, data)
 
 
 def _other_columns(
-    source: Any, data: DataConfig, config: TimeseriesApp, portable: Mapping[str, Any], known_elsewhere: bool,
+    source: Any,
+    data: DataConfig,
+    config: TimeseriesApp,
+    state: TimeseriesState,
+    known_elsewhere: bool,
     error: UserError,
-) -> Panel:  # fmt: skip
+) -> Panel:
     """A second look at a file that lacks something: known covariates that are given elsewhere, or all variates.
 
     Raises UserError: `error`, or that the rows are further apart than the run's.
@@ -152,7 +174,7 @@ def _other_columns(
     except UserError:
         raise error from None
     changes: list[dict[str, Any]] = [{"known_future": ()}] if known_elsewhere and data.known_future else []
-    if data.id is None and names_of(portable, "target"):
+    if data.id is None and names_of(state, "target"):
         drops = dict.fromkeys([config.data.drop, ()])
         changes += [{**one, "targets": None, "drop": drop} for one in ({}, *changes) for drop in drops]
     for change in changes:
@@ -160,7 +182,7 @@ def _other_columns(
             panel = _read(source, data.model_copy(update=change), table)
         except UserError:
             continue
-        if "targets" not in change or not set(panel.variates) & set(names_of(portable, "target")):
+        if "targets" not in change or not set(panel.variates) & set(names_of(state, "target")):
             return panel
     if data.freq is not None and "data.freq" in str(error):
         try:
@@ -174,60 +196,80 @@ def _other_columns(
     raise error
 
 
-def _aligned(panel: Panel, config: TimeseriesApp, portable: Mapping[str, Any], known_elsewhere: bool) -> Panel:
-    """The panel with the columns that the run's model takes, in their order."""
-    wanted = names_of(portable, "target")
+def _aligned(
+    panel: Panel,
+    config: TimeseriesApp,
+    state: TimeseriesState,
+    *,
+    known_elsewhere: bool = False,
+    any_variates: bool = False,
+) -> Panel:
+    """The panel with the columns that the run's model takes, in their order.
+
+    Raises UserError where covariates are missing (known-future ones may be, if `known_elsewhere`), or, unless
+    `any_variates`, some of the variates.
+    """
+    wanted = names_of(state, "target")
     absent = [name for name in wanted if name not in set(panel.variates)]
     if not wanted:
         chosen = panel.variates
     elif not absent:
         chosen = wanted
-    elif len(absent) < len(wanted) and config.data.id is None:
-        raise UserError(f"{panel.origin}: lacks {listed(absent)}, which this run forecasts; add what is missing")
+    elif len(absent) < len(wanted) and config.data.id is None and not any_variates:
+        raise UserError(
+            f"{panel.name}: lacks {join_names(absent, SHOWN)}, which this run forecasts; add what is missing"
+        )
     else:
         chosen = panel.variates
-        _refuse_other_variates(panel, config, portable)
+        _refuse_other_variates(panel, config, state)
         new = [name for name in chosen if name not in set(wanted)]
         line = (
-            f"{len(new):,} of {len(chosen):,} variates are new to this run ({listed(new)}): forecast unseen, each on "
-            "the scale of its own first rows"
+            f"{len(new):,} of {len(chosen):,} variates are new to this run ({join_names(new, SHOWN)}): forecast "
+            "unseen, each on the scale of its own first rows"
         )
         if new and line not in panel.findings.lines:
             panel.findings.say(line, unseen_variates=new)
-    kinds = {kind: names_of(portable, kind) for kind in COVARIATES}
-    if "variates" not in portable:
-        kinds = {kind: panel.names(kind) for kind in COVARIATES}
+    kinds = {kind: names_of(state, kind) for kind in COVARIATES}
     series = []
     for one in panel:
         target = (one["target"] if chosen == panel.variates else one["target"].sel(variate=chosen)).variable
-        values = {kind: columns_of(one, kind, names, panel.origin, known_elsewhere) for kind, names in kinds.items()}
+        values = {kind: columns_of(one, kind, names, panel.name, known_elsewhere) for kind, names in kinds.items()}
         units = dict(zip(panel.variates, one["units"].values, strict=True)) if "units" in one.coords else {}
         series.append(dataset(one.time.values, target, chosen, kinds, values, one.attrs, units))
     return replace(panel, series=tuple(series))
 
 
-def _refuse_other_variates(panel: Panel, config: TimeseriesApp, portable: Mapping[str, Any]) -> None:
+def _refuse_other_variates(panel: Panel, config: TimeseriesApp, state: TimeseriesState) -> None:
     """Raises UserError for a model that learned something of each of its variates, and of others has nothing.
 
     The variates of an imported checkpoint have no names: as many of them will do, in their order.
     """
-    count = len(names_of(portable, "target"))
-    keys = [key for key, on in (
-        ('model.normalise = "revin"', config.model.normalise == "revin"),
-        ("tokeniser.identity", config.tokeniser.identity),
-    ) if on]  # fmt: skip
-    nameless = not portable.get("scaling") and len(panel.variates) == count
+    count = len(names_of(state, "target"))
+    keys = [
+        key
+        for key, on in (
+            ('model.normalise = "revin"', config.model.normalise == "revin"),
+            ("tokeniser.identity", config.tokeniser.identity),
+        )
+        if on
+    ]
+    nameless = state.scaling is None and len(panel.variates) == count
     if keys and not nameless:
         raise UserError(
-            f"{panel.origin}: has other variates than this run, which learned something of each of its {count} "
+            f"{panel.name}: has other variates than this run, which learned something of each of its {count} "
             f"({' and '.join(keys)}); give a file with the same ones"
         )
 
 
 def dataset(
-    time: np.ndarray, target: Any, variates: Sequence[str], kinds: Mapping[str, Sequence[str]],
-    values: Mapping[str, Any], attrs: Mapping[Any, Any], units: Mapping[str, str] | None = None,
-) -> xr.Dataset:  # fmt: skip
+    time: np.ndarray,
+    target: Any,
+    variates: Sequence[str],
+    kinds: Mapping[str, Sequence[str]],
+    values: Mapping[str, Any],
+    attrs: Mapping[Any, Any],
+    units: Mapping[str, str] | None = None,
+) -> xr.Dataset:
     """One Dataset of a Panel; `kinds` names the columns of each kind of covariate, `values` holds them.
 
     An xarray.Variable is taken as it is, so it may lie on the disk.
@@ -236,18 +278,21 @@ def dataset(
     labels = {kind: ((kind,), np.asarray(names, dtype=np.str_)) for kind, names in kinds.items()}
     dims = {"target": ("time", "variate"), "past": ("time", "past"), "known": ("time", "known"), "static": ("static",)}
     arrays = {
-        kind if kind == "target" else f"{kind}_values":
-            found if isinstance(found, xr.Variable) else xr.Variable(dims[kind], found)
+        kind if kind == "target" else f"{kind}_values": found
+        if isinstance(found, xr.Variable)
+        else xr.Variable(dims[kind], found)
         for kind, found in {"target": target, **values}.items()
-    }  # fmt: skip
+    }
     coords = {
-        "time": time, "variate": np.asarray(variates, dtype=np.str_), **labels,
+        "time": time,
+        "variate": np.asarray(variates, dtype=np.str_),
+        **labels,
         "units": ("variate", np.asarray([str(given.get(name, "")) for name in variates], dtype=np.str_)),
-    }  # fmt: skip
+    }
     return xr.Dataset(arrays, coords, attrs)
 
 
-def columns_of(one: xr.Dataset, kind: str, names: Sequence[str], origin: str, absent_ok: bool = False) -> Any:
+def columns_of(one: xr.Dataset, kind: str, names: Sequence[str], where: str, absent_ok: bool = False) -> Any:
     """[T, names], or [names] of static ones: covariates by the run's names, as they lie in the file where they are it.
 
     Raises UserError for one that isn't there, unless `absent_ok` and it is known ahead.
@@ -262,7 +307,7 @@ def columns_of(one: xr.Dataset, kind: str, names: Sequence[str], origin: str, ab
     for k, name in enumerate(names):
         at = _find(name, have)
         if at is None and not (absent_ok and kind == "known"):
-            raise UserError(f"{origin}: has no column {name} ({_KEYS[kind]}), which this run reads; add it")
+            raise UserError(f"{where}: has no column {name} ({_KEYS[kind]}), which this run reads; add it")
         if at is not None:
             found[..., k] = 0.0 if at < 0 else values[..., at]
     return found
@@ -281,18 +326,12 @@ def _find(name: str, have: Sequence[str]) -> int | None:
     return None
 
 
-def units_of(panel: Panel, portable: Mapping[str, Any]) -> list[str]:
+def units_of(panel: Panel, state: TimeseriesState) -> list[str]:
     """The variates' units: the file's, else the run's."""
-    known = dict(zip(portable.get("variates") or (), portable.get("units") or (), strict=False))
-    given = [str(unit) for unit in panel.first["units"].values] if "units" in panel.first.coords else [""] * 10**6
-    return [unit or str(known.get(name, "")) for name, unit in zip(panel.variates, given, strict=False)]
+    known = dict(zip(state.variates, state.units or (), strict=False))
+    given = panel.units or [""] * len(panel.variates)
+    return [unit or known.get(name, "") for name, unit in zip(panel.variates, given, strict=True)]
 
 
 def _called(source: Any) -> str:
     return str(source) if isinstance(source, (str, Path)) else f"the {type(source).__name__}"
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first few names."""
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(map(str, names[:_SHOWN])) + more

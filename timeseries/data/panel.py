@@ -42,7 +42,7 @@ class Panel:
     series: tuple[xr.Dataset, ...]
     freq: str  # a pandas offset alias: "h", "15min", "D", "MS", "B"
     tz: str | None  # IANA zone
-    origin: str  # the file's name, or the source's title
+    name: str  # the file's, or the source's title
     licence: str = "unknown"
     sha256: str = ""
     findings: Findings = field(default_factory=Findings)
@@ -56,6 +56,26 @@ class Panel:
     def variates(self) -> list[str]:
         """Names of the targets."""
         return [str(name) for name in self.first.variate.values]
+
+    @property
+    def rows(self) -> list[int]:
+        """Rows with targets of each series."""
+        return [int(series.attrs["rows"]) for series in self.series]
+
+    @property
+    def most_rows(self) -> int:
+        """Of the longest series."""
+        return max(self.rows)
+
+    @property
+    def all_rows(self) -> int:
+        """Of all series together."""
+        return sum(self.rows)
+
+    @property
+    def units(self) -> list[str]:
+        """Of the variates, "" where unknown; empty where the panel has no units at all."""
+        return [str(unit) for unit in self.first["units"].values] if "units" in self.first.coords else []
 
     def names(self, kind: str) -> list[str]:
         """Names along "variate", "past", "known" or "static"."""

@@ -1,0 +1,127 @@
+"""One cell of a number taken apart: sign, digits with their marks, exponent, unit, and what bounds it.
+
+Which of the marks is the decimal one a cell alone may leave open; see `numbers`, which decides for a whole column.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+_LONGEST = 64  # characters of a number
+_BLANKS = " \u00a0\u2007\u2009\u202f"
+_MINUS = "\u2010\u2012\u2013\u2212\ufe63\uff0d-"  # the plain one last: in a class of a pattern it is itself there
+_APOSTROPHES = "'\u2019"
+_CURRENCY = "$€£¥₹₽"
+_SIGN = rf"(?P<{{}}>[+{_MINUS}])?[{_BLANKS}]*"
+_CELL = re.compile(
+    r"(?P<bound><=|>=|=<|=>|<<|>>|<|>|≤|≥|~|≈)?\s*"
+    + r"(?P<open>\()?\s*"
+    + _SIGN.format("sign")
+    + rf"(?P<before>[{_CURRENCY}]|(?:EUR|USD|GBP|CHF)(?=[{_BLANKS}]))?[{_BLANKS}]*"
+    + _SIGN.format("inner")
+    + rf"(?P<body>[.,]?[0-9](?:[0-9.,{_APOSTROPHES}{_BLANKS}]*[0-9])?[.,]?)"
+    + r"(?P<exponent>[eE][-+]?[0-9]{1,3})?"
+    + rf"[{_BLANKS}]*(?P<unit>[%‰°{_CURRENCY}]|[A-Za-zµμΩ°][A-Za-zµμΩ°%/²³·]{{0,11}}[23]?)?"
+    + r"\s*(?P<close>\))?"
+)
+_GROUPS = re.compile(r"[0-9]{1,3}([.,][0-9]{3})+")
+_SIMPLE = re.compile(r"(-)?([0-9][0-9.,]{0,40})")
+# Like a number to the eye, though it isn't read as one; no date, clock or code.
+_LOOSE = re.compile(
+    rf"[<>≤≥~≈=(\s{_CURRENCY}+{_MINUS}]*(?![0-9]{{1,2}}\.[0-9]{{1,2}}\.[0-9])[0-9][0-9.,{_APOSTROPHES}{_BLANKS}]*"
+    r"(?:\s*(?:±|\+/-|\+-).*|\s*[A-Za-zµμΩ°%/²³·)]{1,12})?"
+)
+
+
+class Parts(NamedTuple):
+    """A cell taken apart; `body` holds digits, points and commas alone."""
+
+    body: str
+    negative: bool = False
+    bound: str = ""
+    exponent: str = ""
+    unit: str = ""
+    grouped: bool = False  # by blanks or apostrophes
+
+    @property
+    def evidence(self) -> str:
+        """The mark that can only be the decimal one here, "" where there is none, "?" where either could be."""
+        points, commas = self.body.count("."), self.body.count(",")
+        if not points and not commas:
+            return ""
+        if points and commas:
+            found = "." if self.body.rindex(".") > self.body.rindex(",") else ","
+        elif points + commas > 1:
+            found = "," if points else "."
+        else:
+            mark = "." if points else ","
+            whole, _, rest = self.body.partition(mark)
+            open_ = len(rest) == 3 and 1 <= len(whole) <= 3 and whole[0] != "0"
+            return "?" if open_ and not self.exponent and not self.grouped else mark
+        return "" if math.isnan(self.value(found)) else found
+
+    def value(self, decimal: str) -> float:
+        """The number, NaN where the marks don't fit."""
+        thousands = "," if decimal == "." else "."
+        whole, mark, rest = self.body.partition(decimal)
+        if thousands in whole and _GROUPS.fullmatch(whole) is None:
+            return math.nan
+        if thousands in rest or (mark and decimal in rest):
+            return math.nan
+        number = float(f"{whole.replace(thousands, '') or '0'}.{rest or '0'}{self.exponent}")
+        return -number if self.negative else number
+
+
+def _is_grouped(groups: Sequence[str]) -> bool:
+    return 1 <= len(groups[0]) <= 3 and all(len(group) == 3 for group in groups[1:])
+
+
+def take_apart(cell: str) -> Parts | None:
+    """The parts of a cell that looks like a number, else None."""
+    simple = _SIMPLE.fullmatch(cell)
+    if simple is not None:
+        return Parts(simple[2], simple[1] is not None)
+    match = _CELL.fullmatch(cell) if len(cell) <= _LONGEST else None
+    if match is None or bool(match["open"]) != bool(match["close"]):
+        return None
+    if (match["sign"] and match["inner"]) or (match["before"] and match["unit"]):
+        return None
+    body, grouped = match["body"], False
+    for marks in (_BLANKS, _APOSTROPHES):
+        found = {mark for mark in body if mark in marks}
+        if not found:
+            continue
+        if grouped or len(found) > 1:
+            return None
+        mark = found.pop()
+        whole = re.split("[.,]", body, maxsplit=1)[0]
+        if mark in body[len(whole) :] or not _is_grouped(whole.split(mark)):
+            return None
+        body, grouped = body.replace(mark, ""), True
+    sign = match["sign"] or match["inner"] or ""
+    return Parts(
+        body,
+        bool(match["open"]) or sign not in ("", "+"),
+        match["bound"] or "",
+        match["exponent"] or "",
+        match["unit"] or match["before"] or "",
+        grouped,
+    )
+
+
+def decimal_evidence(cells: Iterable[str]) -> str:
+    """The decimal mark that the first telling cell shows, "" where none does."""
+    for cell in cells:
+        if "." in cell or "," in cell:
+            parsed = take_apart(cell)
+            if parsed is not None and parsed.evidence in (".", ","):
+                return parsed.evidence
+    return ""
+
+
+def looks_like_number(cell: str) -> bool:
+    """Whether a person would take a cell for a number, though it may not be read as one: 1 ± 0.1, 3 uM."""
+    return len(cell) <= _LONGEST and _LOOSE.fullmatch(cell) is not None

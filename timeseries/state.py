@@ -1,0 +1,51 @@
+"""task.json of a time-series run: what forecasting another file needs beside weights and settings. No torch here."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from isoform.core.config.schema import Table
+from isoform.core.config.state import RunState
+
+Moments = dict[str, tuple[float, float]]
+
+
+class ScalingRecord(Table):
+    """Mean and standard deviation by column, see data/scaling.py."""
+
+    scale: str = "standard"
+    target: Moments = Field(default_factory=dict)
+    past: Moments = Field(default_factory=dict)
+    known: Moments = Field(default_factory=dict)
+    static: Moments = Field(default_factory=dict)
+
+
+class CheckpointRecord(Table):
+    """The official checkpoint that an imported model came from."""
+
+    layout: str
+    unused: dict[str, list[float]] | None = Field(None, description="tensors that its model has and doesn't use")
+
+
+class TimeseriesState(RunState):
+    """Names, units, frequency and scale of the data. An imported model knows its variates' names at most."""
+
+    variates: list[str] = Field(default_factory=list, description="names; none: any number of any name")
+    past: list[str] = Field(default_factory=list)
+    known: list[str] = Field(default_factory=list, description="a holiday's is the last")
+    static: list[str] = Field(default_factory=list)
+    calendar: list[str] = Field(default_factory=list, description="time marks")
+    units: list[str] | None = Field(None, description="of the variates")
+    freq: str | None = Field(None, description="of the data; unset: any will do")
+    tz: str | None = None
+    season: int | None = Field(None, description="rows")
+    levels: list[float] = Field(default_factory=list, description="of the model's own quantiles")
+    panel: str | None = Field(None, description='"variates" or "series", of a long file')
+    fitted_until: str | None = Field(None, description="last stamp that training or validation saw")
+    context: int | None = None
+    horizon: int | None = None
+    bounds: dict[str, tuple[float | None, float | None]] | None = Field(
+        None, description="limits of forecasts by variate; null: none, which is how JSON writes infinity"
+    )
+    scaling: ScalingRecord | None = None
+    source: CheckpointRecord | None = Field(None, description="none where the weights were born here")

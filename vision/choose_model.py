@@ -1,0 +1,180 @@
+"""What an `auto` app leaves open of its model: from the run that it starts from, else from the number of images."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from isoform.core.config.schema import Table
+from isoform.core.errors import UserError
+from isoform.vision.config import VisionApp
+from isoform.vision.data.dataset import spread
+from isoform.vision.data.images import open_image
+from isoform.vision.data.records import ArrayImages, FileImages, Records
+from isoform.vision.initial import Imported, import_initial
+from isoform.vision.vit.size import token_count, vit_size
+
+# (up to this many training images, dim, depth, heads)
+SIZES = ((2000, 96, 6, 3), (20_000, 128, 6, 4), (100_000, 192, 9, 3), (math.inf, 384, 12, 6))
+OPERATIONS = 1.6e13  # of a training: about 5 minutes of one core (with 1,000 images 70 epochs), and reading the images
+EPOCHS = (20, 200)  # from scratch, at least and at most; from other weights 3 may be enough
+LOOKED_AT = 50  # images, to choose the model's size and channels
+# Of the data table of the run that a training starts from, what its weights were trained with.
+INHERITED = {"mean", "std", "resize", "crop_pct", "interpolation"}
+
+
+@dataclass(frozen=True)
+class Start:
+    """Keys of tokeniser, backbone, head and data that decide whether the weights of train.init fit; their source."""
+
+    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    imported: Imported | None = None
+
+
+def read_start(init: str | None) -> Start:
+    """What train.init tells of its model.
+
+    From a run folder's config.toml, or from a checkpoint that `isoform vision import` reads; of another domain's run,
+    the backbone alone. A file in isoform's own names does not tell.
+    """
+    if init is None:
+        return Start()
+    path = Path(init).expanduser()
+    if (path / "config.toml").is_file():
+        read = _read_config(path)
+        if read.get("domain", "vision") != "vision":
+            return Start({"backbone": read.get("backbone", {})})
+        return Start(_deciding(read))
+    if ":" in init or (path.is_file() and path.suffix != ".safetensors") or path.is_dir():
+        imported = import_initial(init)
+        return Start(_deciding(imported.config.model_dump(exclude_unset=True)), imported)
+    return Start()
+
+
+def _read_config(run: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads((run / "config.toml").read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{run}: its config.toml can't be read ({error}); name another run with --init") from None
+
+
+def _deciding(tables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    found = {name: dict(tables.get(name, {})) for name in ("tokeniser", "backbone", "head", "data")}
+    for key in ("outputs", "task"):
+        found["head"].pop(key, None)
+    found["data"] = {key: value for key, value in found["data"].items() if key in INHERITED}
+    return found
+
+
+def choose_model(config: VisionApp, records: Records, images: int, start: Start) -> tuple[VisionApp, list[str]]:
+    """Fills the keys of the model and of the training that nobody set, for that many training images."""
+    if not config.auto:
+        config = _choose_epochs(config, images)
+        return config, [f"{images} training images: {config.train.epochs} epochs"]
+    notes = []
+    if start.tables:
+        tables = start.tables
+        notes.append(f"model, image size and normalisation as in {config.train.init}")
+    else:
+        tables = _tables_for(records, images)
+    config = update(config, **{name: _unset(getattr(config, name), values) for name, values in tables.items()})
+    batch = 16 if images < 500 else 32 if images < 2000 else 64
+    config = update(config, train=_unset(config.train, {"batch": batch}))
+    config = _choose_epochs(config, images)
+    backbone, tokeniser = config.backbone, config.tokeniser
+    chosen = (
+        f"{images} training images: {backbone.depth} blocks of {backbone.dim} features, {tokeniser.image} px images "
+        f"of {tokeniser.channels} channel(s) in patches of {tokeniser.patch} px, {config.train.epochs} epochs in "
+        f"batches of {config.train.batch}"
+    )
+    return config, [chosen, *notes]
+
+
+def _tables_for(records: Records, images: int) -> dict[str, dict[str, Any]]:
+    side, channels = _median_size(records)
+    image, patch = (64, 8) if side >= 48 else (4 * math.ceil(side / 4), 4)
+    _, dim, depth, heads = next(row for row in SIZES if images <= row[0])
+    return {
+        "tokeniser": {"image": image, "patch": patch, "channels": channels},
+        "backbone": {"dim": dim, "depth": depth, "heads": heads},
+    }
+
+
+def _choose_epochs(config: VisionApp, images: int) -> VisionApp:
+    """As many epochs as the model's cost allows."""
+    if config.train.epochs != "auto":
+        return config
+    weights = vit_size(config.tokeniser, config.backbone, config.head, 1)
+    # Forward, and twice as much backward, each 2 a weight and token.
+    passes = 2 if config.train.freeze == "trunk" else 6
+    cost = passes * weights * token_count(config.tokeniser) * max(images, 1)
+    least, most = EPOCHS
+    if config.train.init is not None:
+        least = 3
+    epochs = int(max(least, min(most, OPERATIONS / cost)))
+    patience = config.train.patience or max(10, epochs // 4)
+    return update(config, train={"epochs": epochs, "patience": patience})
+
+
+def _median_size(records: Records) -> tuple[int, int]:
+    """(median shorter side, channels) of about 50 images, by their headers."""
+    if isinstance(records.images, ArrayImages):
+        _, depth, height, width = records.images.array.shape
+        return min(height, width), depth
+    sides: list[int] = []
+    channels: set[int] = set()
+    for row in spread(np.arange(len(records)), LOOKED_AT).tolist():
+        try:
+            side, depth = _size_of(records, row)
+        except UserError:  # unreadable images are named when all are read
+            continue
+        sides.append(side)
+        channels.add(depth)
+    if not sides:
+        return 64, 3
+    return int(np.median(sides)), channels.pop() if len(channels) == 1 else 3
+
+
+def _size_of(records: Records, row: int) -> tuple[int, int]:
+    """(shorter side, channels) of an image."""
+    images = records.images
+    if isinstance(images, FileImages) and not images.names[row].endswith(".npy"):
+        header = open_image(images.path(row))
+        grey = header.mode in ("1", "L", "F") or header.mode.startswith("I")
+        return min(header.size), 1 if grey else 3
+    depth, height, width = images.read(row, None).shape
+    return min(height, width), depth
+
+
+def _unset(table: Table, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values for the keys that nobody set."""
+    return {key: value for key, value in values.items() if key not in table.model_fields_set}
+
+
+def update(config: VisionApp, **tables: Mapping[str, Any]) -> VisionApp:
+    """The config with some keys changed, validated again."""
+    made = {}
+    for name, changes in tables.items():
+        table = getattr(config, name)
+        values = {key: getattr(table, key) for key in table.model_fields_set}
+        for key, value in changes.items():
+            values[key] = None if value == "none" and _may_be_none(table, key) else value
+        try:
+            made[name] = type(table).model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise UserError(f"{name}.{key}: {first['msg']} (taken over from --init)") from None
+    return config.model_copy(update=made)
+
+
+def _may_be_none(table: Table, key: str) -> bool:
+    field = type(table).model_fields.get(key)
+    return field is not None and "None" in str(field.annotation)

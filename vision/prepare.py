@@ -1,0 +1,122 @@
+"""From an app to its data, read once, and to settings with nothing left open: classes, scales, an `auto` app's model.
+
+The steps: read the records, split them, choose what the app leaves open of its model, decode what fits in memory, and
+take classes, channel statistics and target scales from the images and labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from isoform.core.domain import Prepared
+from isoform.core.errors import UserError
+from isoform.core.supervised.config import resolve_loss_kind
+from isoform.core.supervised.metrics import describe_unscored
+from isoform.core.supervised.scaling import TargetScaling
+from isoform.vision.choose_model import choose_model, read_start, update
+from isoform.vision.config import VisionApp
+from isoform.vision.data.dataset import ImageData
+from isoform.vision.data.records import Records
+from isoform.vision.data.sources import read_records
+from isoform.vision.data.splits import split_rows
+from isoform.vision.initial import Imported
+
+FEW_IMAGES = 5000  # below this, starting from pretrained weights is worth more than any setting
+
+
+@dataclass(frozen=True)
+class VisionData:
+    """What an app's data are once read."""
+
+    images: ImageData
+    imported: Imported | None = None  # the foreign model of train.init, where choosing this one had to open it
+
+
+def prepare(config: VisionApp) -> Prepared[VisionApp, VisionData]:
+    """The app with nothing left open, what was chosen, as lines to print, and its data.
+
+    Raises UserError for data that are missing or don't fit the config.
+    """
+    return prepare_records(config, read_records(config.data))
+
+
+def prepare_records(config: VisionApp, records: Records) -> Prepared[VisionApp, VisionData]:
+    """`prepare` where the records have been read."""
+    notes: list[str] = []
+    if config.data.task == "regression" and config.loss.label_smoothing:
+        config = update(config, loss={"label_smoothing": 0.0})
+        notes.append("loss.label_smoothing is for classes and labels: off, as these are numbers")
+    resolve_loss_kind(config.loss, config.data.task)
+    splits = split_rows(records, config.data)
+    imported = None
+    if _leaves_model_open(config):
+        start = read_start(config.train.init if config.auto else None)
+        imported = start.imported
+        config, chosen = choose_model(config, records, len(splits.get("train", ())), start)
+        notes += chosen
+    data = ImageData(config, records, splits)
+    if not is_resolved(config):
+        config = _resolve(config, data)
+        notes += _describe(data)
+        if config.auto and config.train.init is None and len(records) < FEW_IMAGES:
+            notes.append(
+                f"{len(records)} images are few for a transformer from scratch: pretrained weights usually do better "
+                "(isoform vision import timm:NAME --out DIR, then train with --init DIR)"
+            )
+    return Prepared(config, notes, VisionData(data, imported))
+
+
+def _leaves_model_open(config: VisionApp) -> bool:
+    if config.train.epochs == "auto":
+        return True
+    chosen = config.tokeniser.model_fields_set | config.backbone.model_fields_set
+    return config.auto and not chosen >= {"image", "patch", "channels", "dim", "depth", "heads"}
+
+
+def is_resolved(config: VisionApp) -> bool:
+    """True where classes, channel statistics and target scales are known."""
+    data = config.data
+    if data.classes is None or data.mean is None or data.std is None:
+        return False
+    if config.data.task == "regression" and (data.target_mean is None or data.target_std is None):
+        return False
+    return config.head.outputs == len(data.classes)
+
+
+def _resolve(config: VisionApp, data: ImageData) -> VisionApp:
+    """Classes, channel statistics and target scales from the data; keys that are set stay."""
+    classes = len(data.classes)
+    if config.head.outputs not in (0, classes):
+        raise UserError(
+            f"head.outputs = {config.head.outputs}, but {data.records.origin} has {classes} classes or targets"
+        )
+    changes: dict[str, Any] = {"classes": tuple(data.classes)}
+    if config.data.mean is None or config.data.std is None:
+        mean, std = data.statistics()
+        changes["mean"] = config.data.mean or mean
+        changes["std"] = config.data.std or std
+    if config.data.task == "regression":
+        rows = data.rows.get("train", next(iter(data.rows.values())))
+        scaling = TargetScaling.fit(data.targets[rows])
+        changes["target_mean"] = config.data.target_mean or scaling.mean
+        changes["target_std"] = config.data.target_std or scaling.std
+    return update(config, data=changes, head={"outputs": classes})
+
+
+def _describe(data: ImageData) -> list[str]:
+    sizes = ", ".join(f"{len(rows)} {split}" for split, rows in data.rows.items())
+    what = "targets" if data.records.kind == "regression" else "classes"
+    lines = [f"{data.records.origin}: {sizes}; {len(data.classes)} {what}", *data.records.findings]
+    if data.unreadable:
+        name, why = next(iter(data.unreadable.items()))
+        lines.append(f"{len(data.unreadable)} unreadable image(s) left out, such as {name}: {why}")
+    skipped = data.records.skipped
+    if skipped:
+        name, why = skipped[0]
+        lines.append(f"{len(skipped)} other file(s) left out, such as {name} ({why}); see isoform vision check")
+    for split in ("val", "test"):
+        if split in data.rows:
+            absent = describe_unscored(data.targets[data.rows[split]], data.classes, split)
+            lines += [absent] if absent else []
+    return lines
