@@ -226,10 +226,12 @@ def _molecules(task: MoleculesTask, model: nn.Module, cases: Cases) -> list[Figu
         "place"
     )
     return [
-        Figure(f"{cases.titles[0]}{of_all} on {len(cases.order):,} test molecules; {colours}",
-               sheet(cells[:count], 3, scale, unit)),
+        Figure(
+            f"{cases.titles[0]}{of_all} on {len(cases.order):,} test molecules; {colours}",
+            sheet(cells[:count], 3, scale, unit),
+        ),
         Figure(f"{cases.titles[1]}{of_all}; colours as above", sheet(cells[count:], 3, scale, unit)),
-    ]  # fmt: skip
+    ]
 
 
 def _sizes(task: MoleculesTask, cases: Cases, atoms: np.ndarray) -> list[Figure]:

@@ -60,9 +60,13 @@ class Featurised(NamedTuple):
 
 
 def featurise(
-    text: object, *, chirality: bool = True, canonical: bool = False, explicit_h: bool = False,
+    text: object,
+    *,
+    chirality: bool = True,
+    canonical: bool = False,
+    explicit_h: bool = False,
     max_atoms: int = MAX_ATOMS,
-) -> Graph | str:  # fmt: skip
+) -> Graph | str:
     """The graph of one SMILES or mol block, or what is wrong with it ("is no SMILES"); never raises. See `Options`.
 
     Salts are one graph of several pieces; isotopes are not told apart; a dummy atom counts as "misc". Values that OGB
@@ -73,9 +77,15 @@ def featurise(
 
 
 def featurise_many(
-    texts: Sequence[object], workers: int = 0, *, chirality: bool = True, canonical: bool = False,
-    explicit_h: bool = False, max_atoms: int = MAX_ATOMS, progress: Callable[[int], None] | None = None,
-) -> Featurised:  # fmt: skip
+    texts: Sequence[object],
+    workers: int = 0,
+    *,
+    chirality: bool = True,
+    canonical: bool = False,
+    explicit_h: bool = False,
+    max_atoms: int = MAX_ATOMS,
+    progress: Callable[[int], None] | None = None,
+) -> Featurised:
     """`featurise` for many texts, in their order.
 
     workers   processes of their own, which survive a text that RDKit crashes or hangs on: it is named, the rest goes

@@ -114,9 +114,11 @@ class Processes(Generic[Result]):
                 raise RuntimeError("the worker processes have been ended")
             paths = os.pathsep.join(path for path in sys.path if path)  # so that it finds what this process found
             process = subprocess.Popen(
-                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
                 env={**os.environ, "PYTHONPATH": paths},
-            )  # fmt: skip
+            )
             self._alive.add(process)
             try:
                 assert process.stdin is not None and process.stdout is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from isoform.core import api
-from isoform.core.config import resolve_app
 from isoform.core.errors import UserError
 from isoform.molecules import DOMAIN
 from isoform.molecules.data import file
@@ -48,20 +47,6 @@ def test_what_is_no_molecule_is_named(tmp_path):
     prepared = prepare(app(path))
     assert ("m4" in {name for name, _ in prepared.data.skipped}) and len(prepared.data.molecules) == 66
     assert any("m4" in line for line in prepared.notes)
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("data.name", "data.source"),
-        ("loss.regression", "loss.kind"),
-        ("loss.balance", "data.class_weights"),
-        ("backbone.score_hops", "score.hops"),
-    ],
-)
-def test_an_old_key_names_the_new_one(old, new):
-    with pytest.raises(UserError, match=f"{old}: unknown key; it is called {new}"):
-        resolve_app("graphormer-own", domain=DOMAIN, sets=[f"{old}=1"])
 
 
 def test_a_training_reads_its_table_once(tmp_path, monkeypatch):
