@@ -67,17 +67,21 @@ def vision_loss(case: Case, config: AppConfig, model: nn.Module) -> Tensor:
     name = name_of(case, "ce" if labels.dim() == 1 else "bce")
     kind = "multiclass" if labels.dim() == 1 else "multilabel" if name == "bce" else "regression"
     settings = _changed(config, loss={"kind": name, "label_smoothing": case.config.get("label_smoothing", 0.0)})
-    target = labels.long() if kind == "multiclass" else labels.float()
-    batch = {"image": case.input["image"], "target": target}
-    parts = {"config": settings, "kind": kind, "loss_kind": resolve_loss_kind(settings.loss, kind)}
-    return _loss(VisionTask, model, batch, class_weight=None, scaling=TargetScaling((0.0,), (1.0,)), **parts)
+    batch = {"image": case.input["image"], "target": labels.long() if kind == "multiclass" else labels.float()}
+    parts = {
+        "config": settings,
+        "kind": kind,
+        "loss_kind": resolve_loss_kind(settings.loss, kind),
+        "class_weight": None,
+        "scaling": TargetScaling.identity(labels.shape[1] if labels.dim() > 1 else 1),
+    }
+    return _loss(VisionTask, model, batch, **parts)
 
 
 def forecast_loss(case: Case, config: AppConfig, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     """Of forecasts [B, H, V, 1 + quantiles] against batch["target"] [B, H, V]; squared error unless told."""
     levels = tuple(case.config.get("quantiles", ()))
-    name = {"l1": "mae"}.get(name := name_of(case, "mse"), name)
-    settings = _changed(config, head={"loss": name, "quantiles": levels})
+    settings = _changed(config, loss={"kind": name_of(case, "mse")}, head={"quantiles": levels})
     return _loss(TimeseriesTask, model, dict(batch), config=settings, levels=levels)
 
 

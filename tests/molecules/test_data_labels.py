@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from isoform.molecules.data.columns import boolean_of
-from isoform.molecules.data.read import read_file
+from isoform.molecules.data.file import read_file
 
 from .miniatures import SMILES, data, refusal, write
 
