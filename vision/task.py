@@ -125,16 +125,26 @@ class VisionTask(Task):
         weight, smoothing = batch.get("weight"), self.config.loss.label_smoothing
         if self.kind == "multiclass":
             loss = class_loss(
-                self.loss_kind, output, target, weight,
-                class_weight_C=self.class_weight, smoothing=smoothing, divide_by="count",
-            )  # fmt: skip
+                self.loss_kind,
+                output,
+                target,
+                weight,
+                class_weight_C=self.class_weight,
+                smoothing=smoothing,
+                divide_by="count",
+            )
             return {"loss": loss, "top1": accuracy(output, target)} if target.dim() == 1 else {"loss": loss}
         if self.kind == "regression":
             target = self.scaling.scale(target, torch.float32)
         loss = label_loss(
-            self.loss_kind, output, target, weight,
-            positive_weight_K=self.class_weight, smoothing=smoothing, divide_by="count",
-        )  # fmt: skip
+            self.loss_kind,
+            output,
+            target,
+            weight,
+            positive_weight_K=self.class_weight,
+            smoothing=smoothing,
+            divide_by="count",
+        )
         return {"loss": loss}
 
     def predict(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
