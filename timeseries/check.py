@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from isoform.core.data.splits import SPLITS
 from isoform.core.domain import CheckReport
 from isoform.core.errors import UserError, join_names
 from isoform.core.report.check_page import Group, Picture, render_check_page
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.read import read_panel
-from isoform.timeseries.data.splits import SPLITS, Borders, borders_of, window_counts
+from isoform.timeseries.data.splits import Borders, borders_of, window_counts
 from isoform.timeseries.data.survey import BINS, Survey, equal_variates, leaking_covariates, repeated_windows, survey
 from isoform.timeseries.prepare import prepare_panel
 

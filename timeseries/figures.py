@@ -117,7 +117,7 @@ def by_clock(data: WindowData, outputs: Mapping[str, np.ndarray]) -> tuple[str, 
 
 def _variates(task: TimeseriesTask, outputs: Mapping[str, np.ndarray]) -> Figure:
     data = task.data
-    units = data.panel.first["units"].values if "units" in data.panel.first.coords else [""] * len(data.variates)
+    units = data.panel.units or [""] * len(data.variates)
     coverage = sorted(name for name in outputs if name.startswith("by_variate/coverage_"))
     names = ["by_variate/unit_mae", "by_variate/unit_rmse", "by_variate/mase", "by_variate/mae", *coverage[-1:]]
     names = [name for name in names if name in outputs]

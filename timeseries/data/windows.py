@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from isoform.core.data.splits import SPLITS
 from isoform.core.errors import UserError
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.data import calendar, holidays
@@ -32,7 +33,7 @@ from isoform.timeseries.data.rows import (
     variable_of,
 )
 from isoform.timeseries.data.scaling import Moments, Scaling
-from isoform.timeseries.data.splits import SPLITS, Index, borders_of, origins
+from isoform.timeseries.data.splits import Index, borders_of, origins
 
 
 class WindowData:
