@@ -61,7 +61,11 @@ class DistanceScore(nn.Module):
         """Distance bias, symmetric in the two tokens."""
         if tokens.coords is None:
             raise ValueError("the distance score reads Tokens.coords, which these tokens don't have")
-        return Distance(tokens.coords, tokens.coords, Gaussians(self.centres, self.widths, self.weight))
+        return Distance(
+            tokens.coords,
+            tokens.coords,
+            Gaussians(self.centres, self.widths, self.weight),
+        )
 
 
 SCORES: dict[str, Callable[[BackboneConfig], nn.Module]] = {
@@ -80,4 +84,11 @@ def make_score(config: BackboneConfig) -> nn.Module | None:
     return SCORES[config.score](config)
 
 
-__all__ = ["SCORES", "DenseScore", "DistanceScore", "TableScore", "make_score", "pair_with"]
+__all__ = [
+    "SCORES",
+    "DenseScore",
+    "DistanceScore",
+    "TableScore",
+    "make_score",
+    "pair_with",
+]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from isoform.core.domain import CheckReport, Export, ImportedModel, Predictor, Prepared, Task, TrainedModel
+    from isoform.core.domain import CheckReport, Export, Graph, ImportedModel, Predictor, Prepared, Task, TrainedModel
     from isoform.molecules.config import MoleculesApp
     from isoform.molecules.data.dataset import MoleculeData
     from isoform.molecules.state import MoleculesState
@@ -84,6 +84,12 @@ class Molecules(Domain["MoleculesApp", "MoleculesState", "MoleculeData"]):
         from isoform.molecules.data.inputs import expand_inputs
 
         return list(expand_inputs(inputs))
+
+    def graph(self, trained: TrainedModel[MoleculesApp, MoleculesState]) -> Graph:
+        """See export.py."""
+        from isoform.molecules.export import graph_of
+
+        return graph_of(trained)
 
     def import_weights(
         self, source: str, layout: str | None = None, config: MoleculesApp | None = None

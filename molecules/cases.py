@@ -59,7 +59,7 @@ class Cases:
         return self.order[np.array(chosen, int)]
 
 
-def judged(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> Cases:
+def rank_cases(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> Cases:
     """The test molecules of `guess` ([N, K] predictions or probabilities) by their error against `target`."""
     if task.kind == "multiclass":
         return _by_class(task, guess, target)
@@ -74,12 +74,19 @@ def judged(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> Cases:
     order = np.argsort(-error, kind="stable")
     unit_text = f" ({unit})" if unit else ""
     return Cases(
-        k, task.data.names[k], unit if regression else "log-odds", known[order], error[order],
-        np.zeros(len(order), int) if regression else true[order].astype(int), said[order], true[order], False,
+        k,
+        task.data.names[k],
+        unit if regression else "log-odds",
+        known[order],
+        error[order],
+        np.zeros(len(order), int) if regression else true[order].astype(int),
+        said[order],
+        true[order],
+        False,
         f"absolute error{unit_text}" if regression else "distance of probability and label",
         "the prediction" if regression else "the log-odds of 1",
         ("The largest errors", "The smallest errors") if regression else ("The worst answers", "The best answers"),
-    )  # fmt: skip
+    )
 
 
 def _by_class(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> Cases:
@@ -88,12 +95,24 @@ def _by_class(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> Cas
     order = np.argsort(said[np.arange(len(true)), true], kind="stable")
     wrong = (said.argmax(1) != true).astype(float)
     return Cases(
-        0, "", "log-odds", known[order], wrong[order], true[order], said[order], true[order], True,
-        "share of wrong answers", "the log-odds of the guess", ("The worst answers", "The best answers"),
-    )  # fmt: skip
+        0,
+        "",
+        "log-odds",
+        known[order],
+        wrong[order],
+        true[order],
+        said[order],
+        true[order],
+        True,
+        "share of wrong answers",
+        "the log-odds of the guess",
+        ("The worst answers", "The best answers"),
+    )
 
 
-def told(task: MoleculesTask, model: nn.Module, cases: Cases, places: Sequence[int], split: str = "test") -> list[Cell]:
+def explain_cases(
+    task: MoleculesTask, model: nn.Module, cases: Cases, places: Sequence[int], split: str = "test"
+) -> list[Cell]:
     """Molecules of a split with what their atoms contribute to the target, or to the class that is guessed."""
     at = {int(place): i for i, place in enumerate(cases.order)}
     chosen = [at[int(place)] for place in places]

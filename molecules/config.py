@@ -25,9 +25,10 @@ class DataConfig(Table):
     """Which molecules, which of their labels, how they are cleaned and how they are split."""
 
     source: Annotated[str, AfterValidator(_known_source)] = Field(
-        "file", description="file (csv, tsv, smi, sdf, parquet), qm9 (embedded), a benchmark's standard files below "
+        "file",
+        description="file (csv, tsv, smi, sdf, parquet), qm9 (embedded), a benchmark's standard files below "
         "data.root or data.path (esol, bbbp, bace, zinc12k, zinc-full, pcqm4mv2, molhiv, molpcba), or pyg:NAME",
-    )  # fmt: skip
+    )
     root: str | None = Field(None, description="folder of a benchmark's files")
     path: str | None = Field(None, description="the file")
     smiles: str | None = Field(None, description="the column of SMILES; found if unset")
@@ -46,9 +47,10 @@ class DataConfig(Table):
         "none", description="balanced: a label weighs the more the rarer it is in training (binary, multiclass)"
     )
     split: Literal["random", "scaffold", "cluster", "given"] = Field(
-        "random", description="scaffold: Bemis-Murcko frameworks, the rare ones last; cluster: by fingerprints; given: "
+        "random",
+        description="scaffold: Bemis-Murcko frameworks, the rare ones last; cluster: by fingerprints; given: "
         "the column data.split_column or the benchmark's own",
-    )  # fmt: skip
+    )
     split_column: str = Field("split", description="the column of train, val or test")
     val_fraction: float = Field(0.1, gt=0, lt=1)
     test_fraction: float = Field(0.1, ge=0, lt=1)
@@ -120,9 +122,10 @@ class HeadConfig(Table):
     pool: Literal["graph", "mean", "sum"] = Field("graph", description="the graph token, or all atoms")
     outputs: int = Field(0, ge=0, description="targets or classes; from the data if 0")
     hidden: bool = Field(
-        True, description="layers before the last: one with activation and norm (graphormer), two of half and a "
+        True,
+        description="layers before the last: one with activation and norm (graphormer), two of half and a "
         "quarter of the width (gt)",
-    )  # fmt: skip
+    )
     dropout: float = Field(0.0, ge=0, lt=1)
     descriptors: bool = Field(
         False, description="RDKit's 2D descriptors, normalised, beside the pooled vector (family graphormer)"

@@ -19,7 +19,7 @@ from isoform.core.report import drawing
 from isoform.core.report.classification import MOST_CLASSES, draw_confusion, draw_reliability
 from isoform.core.supervised.metrics import confusion, reliability
 from isoform.molecules import DOMAIN
-from isoform.molecules.cases import Cases, judged, told
+from isoform.molecules.cases import Cases, explain_cases, rank_cases
 from isoform.molecules.drawings import colour_of, pixels, scale_of
 from isoform.molecules.figures import draw_curves, draw_parity
 from isoform.molecules.task import MoleculesTask, task_from_run
@@ -41,7 +41,7 @@ def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path
     split = "test" if "test" in task.data.rows else next(iter(task.data.rows))
     outputs = evaluate(task, model, split, precision_name=trained.precision)[1]
     guess, target = task.guess(outputs), outputs["target"]
-    cases = judged(task, guess, target)
+    cases = rank_cases(task, guess, target)
     drawn = task.data.has_smiles and len(cases.order) > 0
     plot = Figure(figsize=(13, 5.2) if drawn else (5, 5), layout="constrained")
     parts: Any = plot.subfigures(1, 2, width_ratios=[1, 1.75]) if drawn else [plot]
@@ -72,7 +72,7 @@ def _draw_molecules(onto: Any, task: MoleculesTask, model: nn.Module, cases: Cas
     """Molecules evenly spaced over the split, in the colours of their atoms' contributions."""
     known = np.sort(cases.order)
     chosen = known[np.linspace(0, len(known) - 1, min(ROWS * COLUMNS, len(known))).astype(int)]
-    cells = told(task, model, cases, chosen.tolist(), split)
+    cells = explain_cases(task, model, cases, chosen.tolist(), split)
     scale = scale_of(cells)
     places = onto.subplots(ROWS, COLUMNS)
     for place, cell in zip(places.ravel(), cells, strict=False):

@@ -70,11 +70,23 @@ def _detail(config: MoleculesApp) -> dict[str, Any]:
 
     b = config.backbone
     if config.model.family == "gt":
-        return {"tokens": "one an atom, an edge a bond and direction", "precision": "fp32",
-                "attention": "of neighbours, along the bonds"}  # fmt: skip
+        return {
+            "tokens": "one an atom, an edge a bond and direction",
+            "precision": "fp32",
+            "attention": "of neighbours, along the bonds",
+        }
     request = Request(
-        device="cuda" if torch.cuda.is_available() else "cpu", dtype=torch.float32, keys=32, backward=True,
-        head_dim=b.head_dim or b.dim // b.heads, bias=True, bias_gradient=True, dropout=bool(b.attention_dropout),
-    )  # fmt: skip
-    return {"tokens": "one an atom and a virtual node", "precision": "fp32",
-            "attention": "in training: " + "; ".join(explain_choice(request))}  # fmt: skip
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        dtype=torch.float32,
+        keys=32,
+        backward=True,
+        head_dim=b.head_dim or b.dim // b.heads,
+        bias=True,
+        bias_gradient=True,
+        dropout=bool(b.attention_dropout),
+    )
+    return {
+        "tokens": "one an atom and a virtual node",
+        "precision": "fp32",
+        "attention": "in training: " + "; ".join(explain_choice(request)),
+    }

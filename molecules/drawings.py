@@ -98,9 +98,13 @@ def _draw(drawer: Any, cell: Cell, scale: float) -> Any:
             chosen = list(range(n))
             colours = {i: colour_of(float(cell.atoms[i]), scale) for i in chosen} if cell.atoms is not None else {}
             rdMolDraw2D.PrepareAndDrawMolecule(
-                drawer, mol, highlightAtoms=chosen, highlightBonds=[], highlightAtomColors=colours,
+                drawer,
+                mol,
+                highlightAtoms=chosen,
+                highlightBonds=[],
+                highlightAtomColors=colours,
                 highlightAtomRadii=dict.fromkeys(chosen, 0.42),
-            )  # fmt: skip
+            )
             drawer.FinishDrawing()
             return drawer.GetDrawingText()
         except (ValueError, RuntimeError):

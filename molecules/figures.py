@@ -15,7 +15,7 @@ from isoform.core.domain import Figure
 from isoform.core.report.classification import MOST_ROWS, calibration_figure, class_table, confusion_figure
 from isoform.core.report.drawing import INK, label, short, to_svg, to_table
 from isoform.core.supervised.metrics import average_precision, confusion, roc_auc
-from isoform.molecules.cases import Cases, judged, told
+from isoform.molecules.cases import Cases, explain_cases, rank_cases
 from isoform.molecules.drawings import scale_of, sheet
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def figures(task: MoleculesTask, model: nn.Module, outputs: Mapping[str, np.ndar
     """Pictures of the test molecules."""
     guess, target = task.guess(outputs), outputs["target"]
     found = {"regression": _regression, "binary": _binary, "multiclass": _multiclass}[task.kind](task, guess, target)
-    cases = judged(task, guess, target)
+    cases = rank_cases(task, guess, target)
     return [*found[:1], *_molecules(task, model, cases), *found[1:], *_sizes(task, cases, outputs["atoms"])]
 
 
@@ -218,7 +218,7 @@ def _molecules(task: MoleculesTask, model: nn.Module, cases: Cases) -> list[Figu
         return []
     count = min(SHOWN, len(cases.order))
     worst, best = cases.order[:count], cases.best(count)
-    cells = told(task, model, cases, [*worst, *best])
+    cells = explain_cases(task, model, cases, [*worst, *best])
     scale, unit = scale_of(cells), cases.unit
     of_all = f" of {short(cases.name, 30)}" if len(task.data.names) > 1 and cases.name else ""
     colours = (
@@ -226,10 +226,12 @@ def _molecules(task: MoleculesTask, model: nn.Module, cases: Cases) -> list[Figu
         "place"
     )
     return [
-        Figure(f"{cases.titles[0]}{of_all} on {len(cases.order):,} test molecules; {colours}",
-               sheet(cells[:count], 3, scale, unit)),
+        Figure(
+            f"{cases.titles[0]}{of_all} on {len(cases.order):,} test molecules; {colours}",
+            sheet(cells[:count], 3, scale, unit),
+        ),
         Figure(f"{cases.titles[1]}{of_all}; colours as above", sheet(cells[count:], 3, scale, unit)),
-    ]  # fmt: skip
+    ]
 
 
 def _sizes(task: MoleculesTask, cases: Cases, atoms: np.ndarray) -> list[Figure]:

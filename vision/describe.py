@@ -6,7 +6,7 @@ from typing import Any
 
 from isoform.vision.config import VisionApp
 from isoform.vision.data.sources import source_of
-from isoform.vision.vit.size import activation_bytes, pair, token_count, vit_size
+from isoform.vision.vit.size import activation_bytes, pair_of, token_count, vit_size
 
 
 def describe(config: VisionApp, *, detail: bool = True) -> dict[str, Any]:
@@ -15,7 +15,7 @@ def describe(config: VisionApp, *, detail: bool = True) -> dict[str, Any]:
     tokeniser, backbone = config.tokeniser, config.backbone
     outputs = config.head.outputs or len(config.data.classes or ()) or source.classes
     parameters = vit_size(tokeniser, backbone, config.head, outputs)
-    patch = "x".join(map(str, dict.fromkeys(pair(tokeniser.patch))))
+    patch = "x".join(map(str, dict.fromkeys(pair_of(tokeniser.patch))))
     model = f"ViT, {backbone.depth} x {backbone.dim}, {backbone.heads} heads, patch {patch}"
     if config.auto:
         model, parameters = "ViT, size chosen from the data", 0

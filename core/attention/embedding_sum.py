@@ -14,6 +14,8 @@ from torch import Tensor
 
 def sum_rows(ids_LI: Tensor, table_VH: Tensor) -> Tensor:
     """[L, H] sum_i table_VH[ids_LI[l, i]]. ids are int32 or int64."""
+    if torch.compiler.is_exporting():  # other engines look rows up, and have no embedding_bag
+        return F.embedding(ids_LI, table_VH).sum(1)
     return _SumRows.apply(ids_LI, table_VH)
 
 

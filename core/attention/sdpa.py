@@ -20,7 +20,11 @@ from isoform.core.attention.mask import Visible
 from isoform.core.attention.reference import attention_reference
 from isoform.core.attention.stored_probs import attention_stored_probs
 
-FUSED_BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION]
+FUSED_BACKENDS = [
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.CUDNN_ATTENTION,
+]
 
 
 def attention_sdpa(
@@ -41,20 +45,44 @@ def attention_sdpa(
     """
     if path == "eager" or q_BHND.numel() == 0 or k_BGMD.numel() == 0:
         return attention_reference(
-            q_BHND, k_BGMD, v_BGME, bias=bias, visible=visible, scale=scale, dropout=dropout, seed=seed
+            q_BHND,
+            k_BGMD,
+            v_BGME,
+            bias=bias,
+            visible=visible,
+            scale=scale,
+            dropout=dropout,
+            seed=seed,
         )
     if path == "fused":
         return _fused(q_BHND, k_BGMD, v_BGME, bias, visible, scale)
     n_shared = q_BHND.shape[1] // k_BGMD.shape[1]
     if n_shared > 1:
-        k_BGMD, v_BGME = k_BGMD.repeat_interleave(n_shared, 1), v_BGME.repeat_interleave(n_shared, 1)
+        k_BGMD, v_BGME = (
+            k_BGMD.repeat_interleave(n_shared, 1),
+            v_BGME.repeat_interleave(n_shared, 1),
+        )
     attend = attention_stored_probs if path == "stored" else attention_chunked
     return attend(
-        q_BHND, k_BGMD, v_BGME, bias=materialise(bias), visible=visible, scale=scale, dropout=dropout, seed=seed
+        q_BHND,
+        k_BGMD,
+        v_BGME,
+        bias=materialise(bias),
+        visible=visible,
+        scale=scale,
+        dropout=dropout,
+        seed=seed,
     )
 
 
-def _fused(q: Tensor, k: Tensor, v: Tensor, bias: Bias | None, visible: Visible, scale: float) -> Tensor:
+def _fused(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Bias | None,
+    visible: Visible,
+    scale: float,
+) -> Tensor:
     q, k, v = _adjacent(q), _adjacent(k), _adjacent(v)
     causal = bias is None and visible.plainly_causal
     mask = None if causal or (bias is None and visible.everything) else mask_of(bias, visible, q)

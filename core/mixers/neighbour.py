@@ -39,13 +39,14 @@ class NeighbourAttention(nn.Module):
             raise ValueError(
                 f"backbone.heads = {config.heads} must divide backbone.dim = {config.dim}, or set head_dim"
             )
+        dim = config.dim
         self.heads = config.heads
-        self.head_dim = config.head_dim or config.dim // config.heads
+        self.head_dim = config.head_dim or dim // config.heads
         inner = self.heads * self.head_dim
-        self.qkv = Linear(config.dim, 3 * inner, bias=config.qkv_bias)
-        self.edge = Linear(config.dim, inner, bias=config.qkv_bias)
-        self.proj = Linear(inner, config.dim, bias=config.proj_bias)
-        self.edge_proj = Linear(inner, config.dim, bias=config.proj_bias)
+        self.qkv = Linear(dim, 3 * inner, config.qkv_bias)
+        self.edge = Linear(dim, inner, config.qkv_bias)
+        self.proj = Linear(inner, dim, config.proj_bias)
+        self.edge_proj = Linear(inner, dim, config.proj_bias)
         self.attention_dropout = config.attention_dropout
 
     def forward(self, x: Tensor, edges_UD: Tensor, context: Context) -> tuple[Tensor, Tensor]:
@@ -58,9 +59,11 @@ class NeighbourAttention(nn.Module):
         scores = q[target] * k[source] * (edges_UHE * self.head_dim**-0.5)
         working = torch.float64 if scores.dtype == torch.float64 else torch.float32
         weight = scores.to(working).sum(-1, keepdim=True).clamp(-LIMIT, LIMIT).exp()
-        total = weight.new_zeros(q.shape[0], self.heads, 1).index_add(0, target, weight)
+        total = weight.new_zeros(len(q), self.heads, 1).index_add(0, target, weight)
         if self.training and self.attention_dropout:
             weight = F.dropout(weight, self.attention_dropout)
-        mixed = weight.new_zeros(q.shape).index_add(0, target, weight * v[source].to(working))
+        values = weight * v[source].to(working)
+        mixed = weight.new_zeros(q.shape).index_add(0, target, values)
         mixed = (mixed / (total + EPS)).to(x.dtype).flatten(1)
-        return self.proj(mixed).view(x.shape), self.edge_proj(scores.flatten(1))
+        y = self.proj(mixed).view(x.shape)
+        return y, self.edge_proj(scores.flatten(1))

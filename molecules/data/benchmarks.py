@@ -16,8 +16,8 @@ from isoform.core.errors import UserError
 from isoform.core.pretrained.checkpoint_file import read_checkpoint
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.columns import pick
+from isoform.molecules.data.file import file_rows, read_labelled
 from isoform.molecules.data.labelled import Labelled
-from isoform.molecules.data.read import file_rows, read_labelled
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,17 @@ def read_ogb(data: DataConfig) -> Labelled:
         places = [f"split/scaffold/{stem}.csv.gz", f"split/scaffold/{stem}.csv"]
         split[_indices(find_file(root, places, about), len(smiles))] = part
     return Labelled(
-        smiles=smiles, names=names, targets=targets, target_names=chosen, units=[""] * len(chosen), split=split,
-        origin=f"ogbg-{data.source}", licence="MIT (OGB)", sha256=digest, task="binary",
-    )  # fmt: skip
+        smiles=smiles,
+        names=names,
+        targets=targets,
+        target_names=chosen,
+        units=[""] * len(chosen),
+        split=split,
+        origin=f"ogbg-{data.source}",
+        licence="MIT (OGB)",
+        sha256=digest,
+        task="binary",
+    )
 
 
 def _read_mapping(path: Path, data: DataConfig) -> tuple[list[str], list[str], np.ndarray, list[str], str]:
@@ -220,10 +228,18 @@ def read_pcqm4mv2(data: DataConfig) -> Labelled:
             "the official validation molecules are the test split, as in published results; val is drawn from train"
         )
     return Labelled(
-        smiles=smiles, names=names, targets=targets, target_names=["homolumogap"], units=["eV"],
-        split=split[np.array(rows, np.int64)], origin="PCQM4Mv2", licence="CC BY 4.0 (OGB-LSC)", sha256=raw.sha256,
-        findings=findings, task="regression",
-    )  # fmt: skip
+        smiles=smiles,
+        names=names,
+        targets=targets,
+        target_names=["homolumogap"],
+        units=["eV"],
+        split=split[np.array(rows, np.int64)],
+        origin="PCQM4Mv2",
+        licence="CC BY 4.0 (OGB-LSC)",
+        sha256=raw.sha256,
+        findings=findings,
+        task="regression",
+    )
 
 
 def _plain_rows(raw: Raw, columns: list[str]) -> Iterator[list[str]]:

@@ -39,9 +39,15 @@ class Stored(NamedTuple):
 
 
 def graph_store(
-    molecules: Molecules, data: DataConfig, *, hops: int = HOPS, laplacian: int = 0, kinds: np.ndarray | None = None,
-    workers: int | None = None, progress: Callable[[int], None] | None = None,
-) -> Stored:  # fmt: skip
+    molecules: Molecules,
+    data: DataConfig,
+    *,
+    hops: int = HOPS,
+    laplacian: int = 0,
+    kinds: np.ndarray | None = None,
+    workers: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Stored:
     """The store of all molecules that become a graph, from the cache where it holds them.
 
     kinds      int16 [K + 1, Fb], of the store that a model was trained with, see `build_store`
@@ -75,9 +81,14 @@ def _graphs(
         if workers is None:
             workers = processors() if len(molecules) >= MANY else 0
         return featurise_many(
-            _texts(molecules), workers, chirality=data.chirality, canonical=data.canonical, explicit_h=data.hydrogens,
-            max_atoms=data.max_atoms, progress=progress,
-        )  # fmt: skip
+            _texts(molecules),
+            workers,
+            chirality=data.chirality,
+            canonical=data.canonical,
+            explicit_h=data.hydrogens,
+            max_atoms=data.max_atoms,
+            progress=progress,
+        )
     sizes = molecules.graphs.sizes
     fits = (sizes >= 1) & (sizes <= data.max_atoms)
     skipped = [
@@ -168,8 +179,11 @@ def _key(molecules: Molecules, data: DataConfig, hops: int, laplacian: int, kind
         from rdkit import __version__ as rdkit
 
         choices |= {
-            "chirality": data.chirality, "canonical": data.canonical, "hydrogens": data.hydrogens, "rdkit": rdkit
-        }  # fmt: skip
+            "chirality": data.chirality,
+            "canonical": data.canonical,
+            "hydrogens": data.hydrogens,
+            "rdkit": rdkit,
+        }
         digest.update(json.dumps(list(_texts(molecules)), default=repr).encode())
     else:
         for field in fields(PackedGraphs):

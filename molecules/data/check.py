@@ -169,8 +169,13 @@ def _targets(molecules: Labelled, splits: Mapping[str, np.ndarray]) -> dict[str,
         entry: dict[str, Any] = {"unit": unit, "labels": len(known), "missing": len(values) - len(known)}
         if molecules.task == "regression":
             if len(known):
-                entry |= {"min": float(known.min()), "median": float(np.median(known)), "max": float(known.max()),
-                          "mean": float(known.mean()), "std": float(known.std())}  # fmt: skip
+                entry |= {
+                    "min": float(known.min()),
+                    "median": float(np.median(known)),
+                    "max": float(known.max()),
+                    "mean": float(known.mean()),
+                    "std": float(known.std()),
+                }
         else:
             labels = molecules.classes if molecules.task == "multiclass" else ("0", "1")
             entry["counts"] = {label: int((known == number).sum()) for number, label in enumerate(labels)}
@@ -189,9 +194,13 @@ def _spread(sizes: Sequence[int]) -> dict[str, int]:
 
 
 def _lines(
-    report: dict[str, Any], molecules: Labelled, seen: _Seen, near: Sequence[Sequence[int]],
-    splits: Mapping[str, np.ndarray], unsplit: str,
-) -> list[str]:  # fmt: skip
+    report: dict[str, Any],
+    molecules: Labelled,
+    seen: _Seen,
+    near: Sequence[Sequence[int]],
+    splits: Mapping[str, np.ndarray],
+    unsplit: str,
+) -> list[str]:
     shares = ", ".join(f"{n} {split}" for split, n in report["splits"].items())
     lines = [
         f"{report['origin']}: {report['rows']} rows, {report['molecules']} molecules"

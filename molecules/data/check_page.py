@@ -21,18 +21,25 @@ LEAKAGE = "The same molecule is in two splits: a score on them would be too good
 
 
 def draw_page(
-    title: str, lines: Sequence[str], leakage: bool, molecules: Labelled, splits: Mapping[str, np.ndarray],
-    leaking: Sequence[Sequence[int]], near: Sequence[Sequence[int]],
-) -> str:  # fmt: skip
+    title: str,
+    lines: Sequence[str],
+    leakage: bool,
+    molecules: Labelled,
+    splits: Mapping[str, np.ndarray],
+    leaking: Sequence[Sequence[int]],
+    near: Sequence[Sequence[int]],
+) -> str:
     """HTML with the report's lines and drawn molecules; `leaking` and `near` are sets of rows. Opens offline."""
     groups = _groups(molecules, splits, leaking, near) if molecules.graphs is None else []
     return render_check_page(title, lines, LEAKAGE if leakage else "", groups)
 
 
 def _groups(
-    molecules: Labelled, splits: Mapping[str, np.ndarray], leaking: Sequence[Sequence[int]],
+    molecules: Labelled,
+    splits: Mapping[str, np.ndarray],
+    leaking: Sequence[Sequence[int]],
     near: Sequence[Sequence[int]],
-) -> list[Group]:  # fmt: skip
+) -> list[Group]:
     """Over the range of the first target or of each class, then what is in two splits or alike."""
     split_of = {int(row): split for split, rows in splits.items() for row in rows}
 

@@ -12,7 +12,6 @@ import functools
 import hashlib
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -96,8 +95,8 @@ def _computed(chunks: Sequence[Sequence[str]], workers: int) -> Iterator[np.ndar
     if not workers:
         yield from map(compute, chunks)
         return
-    with _Workers(min(workers, len(chunks))) as pool:
-        yield from pool.rows(chunks)
+    with processes_for(min(workers, len(chunks))) as processes:
+        yield from processes.map(chunks)
 
 
 def compute(smiles: Sequence[str]) -> np.ndarray:
@@ -138,23 +137,13 @@ def _functions() -> list[tuple[Callable[[Any], Sequence[float]], int]]:
     return found + [(one(name), 1) for name in NAMES[len(_BCUT) :]]
 
 
-class _Workers(Processes):
-    """Processes that give descriptors instead of graphs."""
+def processes_for(workers: int, **how: Any) -> Processes[np.ndarray]:
+    """Processes that give descriptors; NaN for a molecule that crashes or hangs."""
+    return Processes(workers, __name__, (), _failed, np.concatenate, **how)
 
-    def __init__(self, workers: int):
-        super().__init__(workers, cast(Any, ()), command=(sys.executable, "-m", "isoform.molecules.data.descriptors"))
 
-    def rows(self, chunks: Sequence[Sequence[str]]) -> Iterator[np.ndarray]:
-        """What `compute` gives for every chunk, in their order; NaN for a molecule that crashes or hangs."""
-        return self._threads.map(self._rows, chunks)
-
-    def _rows(self, texts: Sequence[str]) -> np.ndarray:
-        found: Any = self._ask(texts)
-        if not isinstance(found, str):
-            return cast(np.ndarray, found)
-        if len(texts) == 1:
-            return np.full((1, len(NAMES)), np.nan, np.float32)
-        return np.concatenate([self._rows([text]) for text in texts])
+def _failed(why: str) -> np.ndarray:
+    return np.full((1, len(NAMES)), np.nan, np.float32)
 
 
 def _key(smiles: Sequence[str]) -> str:

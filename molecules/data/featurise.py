@@ -18,6 +18,7 @@ from rdkit import Chem
 from isoform.molecules.data.graphs import concatenate, offsets_of
 from isoform.molecules.data.parsing import canonical as canonical_smiles
 from isoform.molecules.data.parsing import parse_block, parse_smiles, quiet
+from isoform.molecules.data.processes import Processes
 from isoform.molecules.data.records import PackedGraphs
 
 MAX_ATOMS = 256  # of a molecule, unless told: it has 65,536 pairs, where a usual one of 25 atoms has 625
@@ -59,9 +60,13 @@ class Featurised(NamedTuple):
 
 
 def featurise(
-    text: object, *, chirality: bool = True, canonical: bool = False, explicit_h: bool = False,
+    text: object,
+    *,
+    chirality: bool = True,
+    canonical: bool = False,
+    explicit_h: bool = False,
     max_atoms: int = MAX_ATOMS,
-) -> Graph | str:  # fmt: skip
+) -> Graph | str:
     """The graph of one SMILES or mol block, or what is wrong with it ("is no SMILES"); never raises. See `Options`.
 
     Salts are one graph of several pieces; isotopes are not told apart; a dummy atom counts as "misc". Values that OGB
@@ -72,9 +77,15 @@ def featurise(
 
 
 def featurise_many(
-    texts: Sequence[object], workers: int = 0, *, chirality: bool = True, canonical: bool = False,
-    explicit_h: bool = False, max_atoms: int = MAX_ATOMS, progress: Callable[[int], None] | None = None,
-) -> Featurised:  # fmt: skip
+    texts: Sequence[object],
+    workers: int = 0,
+    *,
+    chirality: bool = True,
+    canonical: bool = False,
+    explicit_h: bool = False,
+    max_atoms: int = MAX_ATOMS,
+    progress: Callable[[int], None] | None = None,
+) -> Featurised:
     """`featurise` for many texts, in their order.
 
     workers   processes of their own, which survive a text that RDKit crashes or hangs on: it is named, the rest goes
@@ -85,12 +96,20 @@ def featurise_many(
     starts = range(0, len(texts), CHUNK)
     chunks = [texts[start : start + CHUNK] for start in starts]
     if workers > 0 and chunks:
-        from isoform.molecules.data.processes import Processes
-
-        with Processes(min(workers, len(chunks)), options) as processes:
+        with processes_for(min(workers, len(chunks)), options) as processes:
             return joined(_counted(zip(starts, processes.map(chunks), strict=True), progress))
     parts = (featurise_chunk(chunk, options) for chunk in chunks)
     return joined(_counted(zip(starts, parts, strict=True), progress))
+
+
+def processes_for(workers: int, options: Options, **how: Any) -> Processes[Featurised]:
+    """Processes that featurise."""
+    module = "isoform.molecules.data.featurise_worker"
+    return Processes(workers, module, tuple(options), _failed, lambda parts: joined(enumerate(parts)), **how)
+
+
+def _failed(why: str) -> Featurised:
+    return featurise_chunk([], Options())._replace(skipped=[(0, why)])
 
 
 CHUNK = 1000  # texts at a time: about a tenth of a second

@@ -9,8 +9,8 @@ from typing import Any
 from rdkit import Chem
 
 from isoform.core.errors import UserError
+from isoform.molecules.data.file import Structure, read_structures
 from isoform.molecules.data.parsing import looks_like_smiles, parse_smiles, quiet
-from isoform.molecules.data.read import Structure, read_structures
 from isoform.molecules.data.tables import KNOWN
 
 

@@ -99,8 +99,9 @@ def _classes(rows: MoleculeTable, names: Sequence[str], data: DataConfig) -> Lab
     place = {name: float(number) for number, name in enumerate(classes)}
     odd = [(row, cell) for row, cell in enumerate(cells) if cell not in place and cell.lower() not in MISSING]
     if odd:
-        rows.say(f'"{names[0]}": {len(odd)} labels are none of the classes and count as missing: '
-                             f"{shown(odd, rows.names)}")  # fmt: skip
+        rows.say(
+            f'"{names[0]}": {len(odd)} labels are none of the classes and count as missing: {shown(odd, rows.names)}'
+        )
     return Labels(np.array([[place.get(cell, math.nan)] for cell in cells]), "multiclass", classes)
 
 
@@ -126,8 +127,10 @@ def _name_odd_cells(rows: MoleculeTable, name: str, column: Numbers, data: DataC
         rule = "count as their bound" if data.censored == "value" else "count as missing (data.censored = drop)"
         rows.say(f'"{name}": {len(column.censored)} censored values {rule}: {shown(column.censored, rows.names)}')
     if column.unread:
-        rows.say(f'"{name}": {len(column.unread)} cells are no numbers and count as missing: '
-                             f"{shown(column.unread, rows.names)}")  # fmt: skip
+        rows.say(
+            f'"{name}": {len(column.unread)} cells are no numbers and count as missing: '
+            f"{shown(column.unread, rows.names)}"
+        )
 
 
 def _refuse_other_numbers(rows: MoleculeTable, names: Sequence[str], targets: np.ndarray) -> None:

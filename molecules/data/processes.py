@@ -1,6 +1,6 @@
-"""Featurising in processes of their own: RDKit is C++, and a text that crashes it must cost that text alone.
+"""RDKit in processes of its own: it is C++, and a text that crashes it must cost that text alone.
 
-A worker is `python -m isoform.molecules.data.processes`, not a fork: a process that has started threads (torch's, a
+A worker is a module run by `python -m`, not a fork: a process that has started threads (torch's, a
 progress bar's) forks into deadlocks, and starting one anew through multiprocessing would run a user's script again.
 """
 
@@ -15,26 +15,46 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Generic, NamedTuple, Self, TypeVar
 
 from isoform.core.errors import RunError
-from isoform.molecules.data.featurise import Featurised, Options, featurise_chunk, joined
 
 SECONDS = 20.0  # for one text; a thousand times what the largest molecules take
 SECONDS_EACH = 0.05  # more for every text of a chunk
 
 
-class Processes:
+Result = TypeVar("Result")
+
+
+class Failure(NamedTuple):
+    """What happened to a worker."""
+
+    why: str
+
+
+class Processes(Generic[Result]):
     """Worker processes, used with `with`: they end with it. A worker that dies or hangs is replaced by another.
 
-    `command` starts a worker, which lives as `serve` does.
+    module    run by `python -m`: it lives as `live` does, and answers lists of texts
+    options   pickled plain values, the worker's first message
+    failed    what stands for one text that crashes or hangs a worker, by the reason
+    join      the results of consecutive single texts as one
+    command   what starts a worker instead of `module`
     """
 
     def __init__(
-        self, workers: int, options: Options, seconds: float = SECONDS,
-        command: Sequence[str] = (sys.executable, "-m", __name__),
-    ):  # fmt: skip
-        self.options, self.seconds, self.command = options, seconds, command
+        self,
+        workers: int,
+        module: str,
+        options: object,
+        failed: Callable[[str], Result],
+        join: Callable[[Sequence[Result]], Result],
+        *,
+        seconds: float = SECONDS,
+        command: Sequence[str] | None = None,
+    ) -> None:
+        self.options, self.failed, self.join, self.seconds = options, failed, join, seconds
+        self.command = command or (sys.executable, "-m", module)
         self._own = threading.local()  # each thread talks to one worker
         self._alive: set[subprocess.Popen[bytes]] = set()
         self._closed = False
@@ -50,21 +70,20 @@ class Processes:
             self._end(process)
         self._threads.shutdown()
 
-    def map(self, chunks: Sequence[Sequence[object]]) -> Iterator[Featurised]:
-        """What `featurise_chunk` gives for every chunk, in their order."""
+    def map(self, chunks: Sequence[Sequence[object]]) -> Iterator[Result]:
+        """What a worker answers to every chunk, in their order."""
         return self._threads.map(self._chunk, chunks)
 
-    def _chunk(self, texts: Sequence[object]) -> Featurised:
+    def _chunk(self, texts: Sequence[object]) -> Result:
         found = self._ask(texts)
-        if not isinstance(found, str):
+        if not isinstance(found, Failure):
             return found
         if len(texts) == 1:
-            return featurise_chunk([], self.options)._replace(skipped=[(0, found)])
+            return self.failed(found.why)
         # One of them did it: each by itself. So little else goes wrong that the time this takes does not matter.
-        parts = [self._chunk([text]) for text in texts]
-        return joined(enumerate(parts))
+        return self.join([self._chunk([text]) for text in texts])
 
-    def _ask(self, texts: Sequence[object]) -> Featurised | str:
+    def _ask(self, texts: Sequence[object]) -> Result | Failure:
         """A worker's answer, or what happened to the worker instead."""
         process = self._worker()
         late = threading.Event()
@@ -80,10 +99,10 @@ class Processes:
             assert process.stdin is not None and process.stdout is not None
             pickle.dump(list(texts), process.stdin)
             process.stdin.flush()
-            found: Featurised = pickle.load(process.stdout)
+            found: Result = pickle.load(process.stdout)
         except (OSError, EOFError, pickle.UnpicklingError):
             self._end(process)
-            return f"takes RDKit more than {seconds:g} s" if late.is_set() else "crashes RDKit"
+            return Failure(f"takes RDKit more than {seconds:g} s" if late.is_set() else "crashes RDKit")
         finally:
             timer.cancel()
         return found
@@ -95,13 +114,15 @@ class Processes:
                 raise RuntimeError("the worker processes have been ended")
             paths = os.pathsep.join(path for path in sys.path if path)  # so that it finds what this process found
             process = subprocess.Popen(
-                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
                 env={**os.environ, "PYTHONPATH": paths},
-            )  # fmt: skip
+            )
             self._alive.add(process)
             try:
                 assert process.stdin is not None and process.stdout is not None
-                pickle.dump(tuple(self.options), process.stdin)
+                pickle.dump(self.options, process.stdin)
                 process.stdin.flush()
                 pickle.load(process.stdout)  # it is ready: a worker that fails now fails on a text
             except (OSError, EOFError, pickle.UnpicklingError):
@@ -120,11 +141,6 @@ class Processes:
                 pass  # what was left to write finds no reader
         process.wait()
         self._alive.discard(process)
-
-
-def serve(requests: BinaryIO, replies: BinaryIO) -> None:
-    """A worker's life; see `answer`."""
-    answer(requests, replies, lambda texts, options: featurise_chunk(texts, Options(*options)))
 
 
 def answer(requests: BinaryIO, replies: BinaryIO, work: Callable[[list[object], Any], object]) -> None:
@@ -147,7 +163,3 @@ def live(serve: Callable[[BinaryIO, BinaryIO], None]) -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever C++ code prints must not mix with the answers
     serve(sys.stdin.buffer, answers)
-
-
-if __name__ == "__main__":
-    live(serve)

@@ -65,8 +65,9 @@ class Standardiser:
     def findings(self) -> list[str]:
         """What was done, in sentences; one for every switch that is on, 0 included."""
         lines = [f"{self.changed[name]} molecules were {_DID[name]}" for name, _ in self.steps]
-        return lines + [f"{count} molecules could not be {_DID[name]} and stay as they were"
-                        for name, count in self.failed.items()]  # fmt: skip
+        return lines + [
+            f"{count} molecules could not be {_DID[name]} and stay as they were" for name, count in self.failed.items()
+        ]
 
 
 def standardise(molecules: Labelled, data: DataConfig) -> Labelled:

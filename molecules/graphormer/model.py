@@ -25,7 +25,11 @@ from isoform.molecules.head import GraphormerHead, pooled
 TRUNK = {"order": "post", "eps": 1e-5, "final_norm": False}
 SCORE = {"distance_ids": 512, "bond_ids": 1537, "hops": 5}
 # (depth, dim, mlp_dim, heads) of microsoft/Graphormer's three.
-SIZES = {"slim": (12, 80, 80, 8), "base": (12, 768, 768, 32), "large": (24, 1024, 1024, 32)}
+SIZES = {
+    "slim": (12, 80, 80, 8),
+    "base": (12, 768, 768, 32),
+    "large": (24, 1024, 1024, 32),
+}
 
 
 def sized(size: str, **changes: object) -> BackboneConfig:
@@ -33,7 +37,14 @@ def sized(size: str, **changes: object) -> BackboneConfig:
     if size not in SIZES:
         raise ValueError(f"no Graphormer is of size {size!r}; there are {', '.join(SIZES)}")
     depth, dim, mlp_dim, heads = SIZES[size]
-    table = {**TRUNK, "depth": depth, "dim": dim, "mlp_dim": mlp_dim, "heads": heads, **changes}
+    table = {
+        **TRUNK,
+        "depth": depth,
+        "dim": dim,
+        "mlp_dim": mlp_dim,
+        "heads": heads,
+        **changes,
+    }
     return BackboneConfig.model_validate(table)
 
 
@@ -79,7 +90,10 @@ class Graphormer(nn.Module):
         return self._trunk(tokens, bias) if self.whole else run_by_length(tokens, bias, self._trunk)
 
     def _trunk(self, tokens: Tokens, bias: Dense | None) -> Tensor:
-        return pooled(self.backbone(tokens, first=1 if self.pool == "graph" else None, bias=bias), self.pool)
+        return pooled(
+            self.backbone(tokens, first=1 if self.pool == "graph" else None, bias=bias),
+            self.pool,
+        )
 
     def tokens(self, batch: Batch) -> Tokens:
         """Tokens [B, 1 + N, D] in front of the trunk."""

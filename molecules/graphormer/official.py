@@ -135,17 +135,31 @@ def official_config(config: MoleculesApp, original: Mapping[str, Any] | None = N
     b, t, score = config.backbone, config.tokeniser, config.score
     activation = next(name for name, own in ACTIVATIONS.items() if own == b.channel)
     found: dict[str, Any] = {
-        "num_hidden_layers": b.depth, "embedding_dim": b.dim, "hidden_size": b.dim,
-        "ffn_embedding_dim": b.mlp_dim or 4 * b.dim, "num_attention_heads": b.heads, "num_spatial": score.distance_ids,
-        "num_edge_dis": score.hop_matrices or score.hops, "multi_hop_max_dist": score.hops,
-        "attention_dropout": b.attention_dropout, "dropout": b.dropout,
+        "num_hidden_layers": b.depth,
+        "embedding_dim": b.dim,
+        "hidden_size": b.dim,
+        "ffn_embedding_dim": b.mlp_dim or 4 * b.dim,
+        "num_attention_heads": b.heads,
+        "num_spatial": score.distance_ids,
+        "num_edge_dis": score.hop_matrices or score.hops,
+        "multi_hop_max_dist": score.hops,
+        "attention_dropout": b.attention_dropout,
+        "dropout": b.dropout,
         "activation_dropout": b.dropout if b.mlp_dropout is None else b.mlp_dropout,
-        "num_in_degree": t.degree_ids, "num_out_degree": t.out_degree_ids or t.degree_ids,
-        "num_classes": config.head.outputs, "num_atoms": t.atom_ids - 1, "num_edges": score.bond_ids - 1,
-        "pre_layernorm": b.order == "pre", "encoder_normalize_before": t.norm, "bias": b.qkv_bias,
-        "activation_fn": activation, "spatial_pos_max": score.reach or 1024, "edge_type": "multi_hop",
-        "model_type": "graphormer", "architectures": ["GraphormerForGraphClassification"],
-    }  # fmt: skip
+        "num_in_degree": t.degree_ids,
+        "num_out_degree": t.out_degree_ids or t.degree_ids,
+        "num_classes": config.head.outputs,
+        "num_atoms": t.atom_ids - 1,
+        "num_edges": score.bond_ids - 1,
+        "pre_layernorm": b.order == "pre",
+        "encoder_normalize_before": t.norm,
+        "bias": b.qkv_bias,
+        "activation_fn": activation,
+        "spatial_pos_max": score.reach or 1024,
+        "edge_type": "multi_hop",
+        "model_type": "graphormer",
+        "architectures": ["GraphormerForGraphClassification"],
+    }
     given = dict(original or {})
     if given.get("activation_fn") in ACTIVATIONS and ACTIVATIONS[given["activation_fn"]] == b.channel:
         found["activation_fn"] = given["activation_fn"]

@@ -60,12 +60,12 @@ def import_checkpoint(
     outputs = app.head.outputs
     if outputs < 1:
         raise UserError(f"{found.name}: its last layer has no outputs")
-    with torch.device("meta"):
-        own = Graphormer(app, outputs, spare).state_dict()
-    loaded = layout_of(app, kind).read(found.state, own, where=found.name)
     names = app.data.classes if app.data.task == "multiclass" else app.data.targets
     if names and len(names) != outputs:
         raise UserError(f"{found.name}: has {outputs} outputs, and {len(names)} names are set for them")
+    with torch.device("meta"):
+        own = Graphormer(app, outputs, spare).state_dict()
+    loaded = layout_of(app, kind).read(found.state, own, where=found.name)
     state = MoleculesState(
         kind=None if app.data.task == "auto" else app.data.task,
         names=names or None,
@@ -202,7 +202,7 @@ def _agree(source: MoleculesApp | None, origin: str, have: dict[str, dict[str, A
 
 
 def initial_weights(source: str | Path | Source, config: MoleculesApp) -> InitialWeights:
-    """The weights of an official checkpoint that `train.init` names.
+    """The weights of an official checkpoint, as `train.init` names it. Raises UserError as `import_checkpoint`.
 
     Other outputs are no contradiction: a head of another size starts fresh. Matrices of hops beyond what the app's
     score holds are left out.

@@ -22,7 +22,12 @@ class GtTokeniser(nn.Module):
         super().__init__()
         self.atoms = Atoms(config, backbone.dim, std=1.0)  # as PyTorch's embeddings start
         self.bonds = Features(config.bond_ids, backbone.dim, std=1.0)
-        self.norm = make_norm("layer" if config.norm else "none", backbone.dim, backbone.eps, backbone.norm_bias)
+        self.norm = make_norm(
+            "layer" if config.norm else "none",
+            backbone.dim,
+            backbone.eps,
+            backbone.norm_bias,
+        )
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, batch: Batch) -> dict[str, Tokens | Edges]:
@@ -32,4 +37,7 @@ class GtTokeniser(nn.Module):
         """
         x_BND = self.dropout(self.norm(self.atoms(batch)))
         edges_UD = self.bonds(batch["bond_ids"])
-        return {"main": Tokens(x_BND, valid_of(batch)), "edges": Edges(edges_UD, batch["bond_index"])}
+        return {
+            "main": Tokens(x_BND, valid_of(batch)),
+            "edges": Edges(edges_UD, batch["bond_index"]),
+        }

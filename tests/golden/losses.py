@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from golden.cases import Case
 from isoform.core.config.schema import AppConfig
 from isoform.core.domain import Task
+from isoform.core.supervised.config import resolve_loss_kind
 from isoform.molecules.task import MoleculesTask
 from isoform.timeseries.task import TimeseriesTask
 from isoform.vision.task import VisionTask
@@ -54,10 +55,9 @@ def molecules_loss(case: Case, config: AppConfig, model: nn.Module, batch: Mappi
     else:
         targets = {"target": labels.reshape(-1, outputs)}
         targets["scaled"] = targets["target"]
-    settings = _changed(config, train={"label_smoothing": smoothing})
-    if kind == "regression":
-        settings = _changed(settings, loss={"regression": name})
-    found = _loss(MoleculesTask, model, {**batch, **targets}, config=settings, kind=kind, weights=None)
+    settings = _changed(config, loss={"kind": name, "label_smoothing": smoothing})
+    parts = {"config": settings, "kind": kind, "loss_kind": resolve_loss_kind(settings.loss, kind), "weights": None}
+    found = _loss(MoleculesTask, model, {**batch, **targets}, **parts)
     return found * (~labels.isnan()).sum() if kind == "binary" else found
 
 

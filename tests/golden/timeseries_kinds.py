@@ -12,8 +12,8 @@ from checks import assert_same_bits
 from golden.cases import Case
 from golden.losses import forecast_loss, of_model
 from golden.official_settings import itransformer_settings, samformer_settings
-from isoform.core.domain import ImportedModel
-from isoform.core.engine.optim import build_optimizer, depth_from_names
+from isoform.core.domain import ImportedModel, depth_from_names
+from isoform.core.engine.optim import build_optimizer
 from isoform.core.engine.sam import Sam
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.models import build_model

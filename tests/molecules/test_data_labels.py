@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from isoform.molecules.data.columns import boolean_of
-from isoform.molecules.data.read import read_file
+from isoform.molecules.data.file import read_file
 
 from .miniatures import SMILES, data, refusal, write
 
@@ -110,9 +110,8 @@ def test_given_splits(tmp_path):
     path = table(tmp_path, ("y", 3, 1, 4, 1, 5), ("part", "Train", "VALID", "test", "", "training"))
     assert read(path, split="given", split_column="part").split.tolist() == ["train", "val", "test", "", "train"]
     path = table(tmp_path, ("y", 3, 1), ("split", "train", "fold 3"))
-    assert "line 3: column \"split\" is 'fold 3' where the split train, val or test" in refusal(
-        lambda: read(path, split="given")
-    )
+    said = refusal(lambda: read(path, split="given"))
+    assert "line 3: column \"split\" is 'fold 3' where the split train, val or test" in said
 
 
 def test_missing_words_and_codes_of_ones_own(tmp_path):

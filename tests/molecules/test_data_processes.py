@@ -7,17 +7,16 @@ import pytest
 
 from isoform.core.errors import RunError
 from isoform.molecules.data import featurise as featurising
-from isoform.molecules.data.featurise import Options, featurise_chunk, featurise_many, joined
-from isoform.molecules.data.processes import Processes
+from isoform.molecules.data.featurise import Options, featurise_chunk, featurise_many, joined, processes_for
 
 from .smiles import MOLECULES
 
 # A worker whose RDKit dies of one text and never comes back from another.
 WORKER = """
 import os, sys, time
-from isoform.molecules.data import processes
+from isoform.molecules.data import featurise_worker as worker
 
-real = processes.featurise_chunk
+real = worker.featurise_chunk
 
 def fragile(texts, options):
     if "CRASH" in texts:
@@ -26,8 +25,8 @@ def fragile(texts, options):
         time.sleep(600)
     return real(texts, options)
 
-processes.featurise_chunk = fragile
-processes.serve(sys.stdin.buffer, sys.stdout.buffer)
+worker.featurise_chunk = fragile
+worker.serve(sys.stdin.buffer, sys.stdout.buffer)
 """
 
 
@@ -50,7 +49,7 @@ def test_workers_give_what_one_process_gives(monkeypatch):
 
 def test_a_crash_or_a_hang_costs_one_text():
     chunks = [["C", "CRASH", "CC", "O"], ["CCC", "N", "HANG"], ["C("], ["CO"]]
-    with Processes(2, Options(), seconds=2, command=(sys.executable, "-c", WORKER)) as processes:
+    with processes_for(2, Options(), seconds=2, command=(sys.executable, "-c", WORKER)) as processes:
         starts = np.cumsum([0, *map(len, chunks)])
         found = joined(zip(starts.tolist(), processes.map(chunks), strict=False))
     why = dict(found.skipped)
@@ -61,7 +60,7 @@ def test_a_crash_or_a_hang_costs_one_text():
 
 def test_a_worker_that_cannot_start_is_an_error():
     with (
-        Processes(1, Options(), command=(sys.executable, "-c", "raise SystemExit('no')")) as processes,
+        processes_for(1, Options(), command=(sys.executable, "-c", "raise SystemExit('no')")) as processes,
         pytest.raises(RunError, match="can't start"),
     ):
         list(processes.map([["C", "CC"]]))

@@ -4,8 +4,8 @@ import gzip
 
 import numpy as np
 
+from isoform.molecules.data.file import read_file, read_structures
 from isoform.molecules.data.parsing import canonical, parse, parse_smiles
-from isoform.molecules.data.read import read_file, read_structures
 
 from .miniatures import SMILES, data, refusal, sd_record, write
 

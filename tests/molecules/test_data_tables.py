@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isoform.core.errors import UserError
-from isoform.molecules.data.read import file_rows, read_file, read_structures
+from isoform.molecules.data.file import file_rows, read_file, read_structures
 from isoform.molecules.data.tables import read_bytes_of
 
 from .miniatures import SMILES, data, refusal, write

@@ -65,9 +65,8 @@ def test_workers_give_what_one_process_gives(monkeypatch, tmp_path):
 
 
 def test_a_crash_costs_one_molecule():
-    with D._Workers(1) as workers:
-        workers.command = (sys.executable, "-c", WORKER)
-        found = np.concatenate(list(workers.rows([["CCO", "CRASH", "C"]])))
+    with D.processes_for(1, command=(sys.executable, "-c", WORKER)) as processes:
+        found = np.concatenate(list(processes.map([["CCO", "CRASH", "C"]])))
     assert np.isnan(found).all(1).tolist() == [False, True, False]
     np.testing.assert_array_equal(found[[0, 2]], compute(["CCO", "C"]))
 

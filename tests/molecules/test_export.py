@@ -16,11 +16,15 @@ from safetensors.torch import load_file
 import isoform
 from checks import assert_same_bits
 from isoform.core import api, cli
+from isoform.core.domain import TrainedModel
 from isoform.core.errors import UserError
 from isoform.core.inference.run_model import load_model
 from isoform.core.pretrained.checkpoint_file import read_checkpoint
 from isoform.molecules import DOMAIN
+from isoform.molecules.config import ModelConfig, MoleculesApp
+from isoform.molecules.export import graph_inputs
 from isoform.molecules.graphormer.pretrained import import_checkpoint
+from isoform.molecules.state import MoleculesState
 
 from .batches import MIXED, batch_of
 from .runs import trained
@@ -79,6 +83,45 @@ def test_what_official_code_lacks_is_named(tmp_path: Path) -> None:
     folder = trained(tmp_path, head={"descriptors": True})
     with pytest.raises(UserError, match=r"head\.descriptors"):
         export(folder, "official", tmp_path / "a.pt")
+
+
+GRAPHS = {
+    "descriptors": {"head": {"descriptors": True}},
+    "no graph token": {"head": {"pool": "sum"}, "tokeniser": {"graph_token": False}},
+    "positions": {"tokeniser": {"laplacian": 3}, "score": {"reach": 4}},
+}
+
+
+@pytest.mark.parametrize("kind", GRAPHS)
+def test_onnx_takes_any_number_of_molecules_and_atoms(kind: str, tmp_path: Path) -> None:
+    """And onnxruntime answers as the predictor does, by the scale among the facts."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    folder = trained(tmp_path, **GRAPHS[kind])
+    export(folder, "onnx", tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    facts = json.loads(session.get_modelmeta().custom_metadata_map["isoform"])
+    given = {entry.name for entry in session.get_inputs()}
+    predictor = isoform.load(folder)
+    for texts in (MIXED, MIXED[:1], ["C" * 41, "[Na+].[Cl-]", "C"]):
+        inputs = graph_inputs(predictor.config, texts, predictor.normaliser)
+        assert set(inputs) == given
+        outputs = session.run(None, {name: value.numpy() for name, value in inputs.items()})[0]
+        got = outputs[:, 0] * facts["scaling"]["std"][0] + facts["scaling"]["mean"][0]
+        want = [row["prediction"] for row in predictor.predict(texts)]
+        np.testing.assert_allclose(got, want, atol=1e-4)
+
+
+def test_openvino_is_the_same_model(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    export(run, "openvino", tmp_path / "m")  # which compares the two
+    assert (tmp_path / "m.xml").is_file() and (tmp_path / "m.bin").is_file()
+
+
+def test_a_graph_transformer_has_no_fixed_graph(tmp_path: Path) -> None:
+    config = MoleculesApp(domain="molecules", app="x", model=ModelConfig(family="gt"))
+    model = TrainedModel(config, MoleculesState(), torch.nn.Identity(), tmp_path, 0)
+    with pytest.raises(UserError, match="bonds of a whole batch as one list"):
+        DOMAIN.graph(model)
 
 
 @pytest.mark.parametrize("layout", ["fairseq", "fairseq-old", "transformers"])

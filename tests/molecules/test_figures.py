@@ -17,7 +17,7 @@ from isoform.core.report.page import inline_svg
 from isoform.core.supervised.metrics import average_precision, roc_auc
 from isoform.molecules import demo
 from isoform.molecules.attribution import average_atom, contributions
-from isoform.molecules.cases import judged, told
+from isoform.molecules.cases import explain_cases, rank_cases
 from isoform.molecules.drawings import Cell, colour_of, scale_of, shapes_of, sheet
 from isoform.molecules.figures import by_size, curves_of, figures
 
@@ -72,8 +72,8 @@ def test_worst_and_best_molecules_with_their_numbers(one):
 
 def test_cells_hold_the_contributions_to_the_prediction_in_its_unit(one):
     task, model, outputs, _ = one
-    cases = judged(task, outputs["prediction"], outputs["target"])
-    cells = told(task, model, cases, cases.order[:3].tolist())
+    cases = rank_cases(task, outputs["prediction"], outputs["target"])
+    cells = explain_cases(task, model, cases, cases.order[:3].tolist())
     rows = task.data.rows["test"][cases.order[:3]]
     average = average_atom(model, [task.collate(task.data.rows["train"].tolist())])
     found = contributions(model, task.collate(rows.tolist()), average, lambda y: task.scaling.unscale(y)[:, 0])
@@ -88,7 +88,7 @@ def test_classes(tmp_path, kind):
     task, _, outputs, found = drawn(table(tmp_path / "m.csv", kind))
     captions = " ".join(figure.caption for figure in found)
     assert "Calibration" in captions and "The worst answers" in captions and "by size" in captions
-    cases = judged(task, task.probability(outputs), outputs["target"])
+    cases = rank_cases(task, task.probability(outputs), outputs["target"])
     best = cases.best(6)
     truth = outputs["target"][best].astype(int).reshape(-1)
     assert len(set(truth.tolist())) == (2 if kind == "binary" else 3)  # one of each kind comes first
@@ -148,8 +148,8 @@ def test_what_cannot_be_drawn_is_left_out(tmp_path):
 
 def test_hydrogens_as_atoms(tmp_path):
     task, model, outputs, _ = drawn(table(tmp_path / "m.csv"), data={"hydrogens": True})
-    cases = judged(task, outputs["prediction"], outputs["target"])
-    for cell, row in zip(told(task, model, cases, range(9)), task.data.rows["test"][:9], strict=True):
+    cases = rank_cases(task, outputs["prediction"], outputs["target"])
+    for cell, row in zip(explain_cases(task, model, cases, range(9)), task.data.rows["test"][:9], strict=True):
         assert len(cell.atoms) == cell.mol.GetNumAtoms() == task.data.store.sizes[row]
 
 

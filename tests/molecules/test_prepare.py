@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from isoform.core import api
-from isoform.core.config import resolve_app
 from isoform.core.errors import UserError
 from isoform.molecules import DOMAIN
-from isoform.molecules.data import read
+from isoform.molecules.data import file
 from isoform.molecules.prepare import prepare
 from isoform.molecules.task import MoleculesTask
 
@@ -50,29 +49,16 @@ def test_what_is_no_molecule_is_named(tmp_path):
     assert any("m4" in line for line in prepared.notes)
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("data.name", "data.source"),
-        ("loss.regression", "loss.kind"),
-        ("loss.balance", "data.class_weights"),
-    ],
-)
-def test_an_old_key_names_the_new_one(old, new):
-    with pytest.raises(UserError, match=f"{old}: unknown key; it is called {new}"):
-        resolve_app("graphormer-own", domain=DOMAIN, sets=[f"{old}=1"])
-
-
 def test_a_training_reads_its_table_once(tmp_path, monkeypatch):
     path = table(tmp_path / "m.csv")
     opened = []
-    really = read.file_rows
+    really = file.file_rows
 
     def counted(path, *missing):
         opened.append(path)
         return really(path, *missing)
 
-    monkeypatch.setattr(read, "file_rows", counted)
+    monkeypatch.setattr(file, "file_rows", counted)
     monkeypatch.setattr(MoleculesTask, "baselines", lambda self: {})
     monkeypatch.setattr(MoleculesTask, "figures", lambda self, model, outputs: [])
     sets = [f"data.path={path}", "data.targets=label", "backbone.dim=16", "backbone.depth=1", "train.epochs=1"]

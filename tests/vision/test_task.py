@@ -14,6 +14,7 @@ from isoform.core.engine import loader
 from isoform.core.engine.train import train
 from isoform.core.errors import UserError
 from isoform.core.runs.folder import RunFolder
+from isoform.vision import DOMAIN
 from isoform.vision.data.sources import other_data
 from isoform.vision.models import build_model
 from isoform.vision.predictor import VisionPredictor, expand_inputs
@@ -192,6 +193,48 @@ def test_mixed_batches_keep_shares_and_pixels(folder, augment):
     assert again[0].equal(again[1])
     mixed = task.mix(batch(task, n=7), np.random.default_rng(5))
     assert mixed["target"].shape == (7, 3) and task.loss(Fixed(0.1, 0.2, 0.3), mixed)["loss"].isfinite()
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel", "regression"])
+def test_a_missing_target_counts_for_nothing(tmp_path, kind):
+    cells = {"multiclass": ["a", "b"], "multilabel": ["1", "0"], "regression": ["2.5", "7"]}[kind]
+    rows = [[cells[i % 2], cells[i % 2], ["train", "val", "test"][i % 3], 1 + i % 5] for i in range(30)]
+    gaps = [["", cells[0], split, 3] for split in ("train", "val", "test")]
+    labels = ["x"] if kind == "multiclass" else ["x", "y"]
+    config = table_app(
+        tmp_path, ["x", "y", "split", "weight"], [*rows, *gaps],
+        data={"task": kind, "labels": labels}, augment={"mixup": 0.5},
+    )  # fmt: skip
+    task = task_of(config)
+    n = task.sizes()["train"]
+    whole = batch(task, n=n)
+    gap = whole["target"][-1:].reshape(-1)[0]
+    assert gap.isnan() if kind != "multiclass" else gap == -1
+    model = task.build()
+    task.loss(model, whole)["loss"].backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    changed = {**whole, "image": whole["image"].clone()}
+    changed["image"][-1] += 3
+    if kind == "multiclass":  # nothing is known of the last image, so that it may be any
+        assert task.loss(model, changed)["loss"].equal(task.loss(model, whole)["loss"])
+    assert task.loss(model, task.mix(whole, np.random.default_rng(0)))["loss"].isfinite()
+    outputs = {name: value.detach().numpy() for name, value in task.predict(model, batch(task, "test", 11)).items()}
+    assert all(math.isfinite(value) for value in task.metrics("test", outputs).values())
+    assert all(math.isfinite(value) for found in task.baselines().values() for value in found["test"].values())
+    assert len(task.figures(model, outputs)) >= 3
+    task.write_predictions(tmp_path, "test", outputs)
+    assert len(read_csv(tmp_path / "predictions.csv")) == 11
+
+
+def test_label_smoothing_of_numbers_is_switched_off_and_said(tmp_path):
+    config = table_app(tmp_path, ["x"], [[i] for i in range(20)], data={"task": "regression", "labels": ["x"]},
+                       loss={"label_smoothing": 0.1})  # fmt: skip
+    prepared = prepare(config)
+    assert prepared.config.loss.label_smoothing == 0 and any("label_smoothing" in note for note in prepared.notes)
+    wrong = config.model_copy(update={"loss": config.loss.model_copy(update={"kind": "ce"})})
+    with pytest.raises(UserError, match=r"loss\.kind = ce does not fit data\.task = regression"):
+        prepare(wrong)
+    assert "does not fit" in DOMAIN.check(wrong).refusal
 
 
 def test_balanced_drawing_and_class_weights(tmp_path):

@@ -36,5 +36,5 @@ def strata_of(records: Records) -> np.ndarray:
         known = np.array([label is not None for label in records.labels], bool)
     keys = np.full(len(records), "", dtype=object)
     if known.any():
-        keys[known] = splits.stratify(first[known], records.kind)
+        keys[known] = splits.stratify(list(first[known]), records.kind)
     return keys

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from isoform.core.data.read import read_table
 from isoform.core.data.text import Limits
 from isoform.core.errors import UserError
-
-from .ugly_tables import KEYS, UGLY
+from ugly_tables import KEYS, UGLY
 
 
 def read(tmp_path, content, name="t.csv", **options):

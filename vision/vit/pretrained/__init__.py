@@ -26,7 +26,7 @@ from isoform.vision.vit.pretrained.files import HABITS, from_state, recognise_st
 from isoform.vision.vit.pretrained.foreign_model import ForeignModel
 from isoform.vision.vit.pretrained.hub import from_folder
 from isoform.vision.vit.pretrained.timm_source import from_timm
-from isoform.vision.vit.tokeniser import pair_of
+from isoform.vision.vit.size import pair_of
 
 FILE_LAYOUTS = (*HABITS, "augreg")
 LAYOUTS = (*FILE_LAYOUTS, "timm:NAME")

@@ -20,7 +20,7 @@ from isoform.vision.vit.pretrained.adapt import TRAINING
 from isoform.vision.vit.pretrained.names import TimmNames
 from isoform.vision.vit.pretrained.timm_source import create
 from isoform.vision.vit.pretrained.timm_tables import POOLS, Architecture, Unsupported, read_tables
-from isoform.vision.vit.tokeniser import pair_of
+from isoform.vision.vit.size import pair_of
 
 
 def export_official(
