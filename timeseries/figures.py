@@ -16,6 +16,7 @@ from isoform.core.domain import Figure
 from isoform.core.inference.attention_maps import last_attention
 from isoform.core.report.drawing import INK, label, short, to_svg, to_table
 from isoform.timeseries import plots
+from isoform.timeseries.sizes import INPUTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -135,8 +136,7 @@ def attention_of(data: WindowData, model: nn.Module, split: str) -> tuple[np.nda
     """
     batch = data.batch(split, spread(data.sizes()[split], _LOOKED))
     device = next(model.parameters()).device
-    names = ("context", "past", "known", "calendar", "static")
-    inputs = {name: batch[name].to(device) for name in names if name in batch}
+    inputs = {name: batch[name].to(device) for name in INPUTS if name in batch}
     shares = last_attention(model, lambda: model(**inputs)).mean((0, 1)).cpu().numpy()
     v = len(data.variates)
     own = shares[:v, :v]

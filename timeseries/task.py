@@ -28,11 +28,10 @@ from isoform.timeseries.data.windows import WindowData
 from isoform.timeseries.inputs_for_run import read_for_eval
 from isoform.timeseries.metrics import ForecastAccumulator, seasonal_scale
 from isoform.timeseries.models import make_model
-from isoform.timeseries.sizes import Sizes
+from isoform.timeseries.sizes import INPUTS, Sizes
 from isoform.timeseries.state import TimeseriesState
 
 _SHOWN = 20  # names in a row of the card
-INPUTS = ("context", "past", "known", "calendar", "static")  # of the model; the rest of a batch is for the loss
 
 
 @dataclass(frozen=True)
