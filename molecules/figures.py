@@ -36,10 +36,9 @@ def figures(task: MoleculesTask, model: nn.Module, outputs: Mapping[str, np.ndar
     """Pictures of the test molecules."""
     guess, target = task.guess(outputs), outputs["target"]
     draw = {"regression": _regression, "binary": _binary, "multiclass": _multiclass}[task.kind]
-    first, *others = draw(task, guess, target) or [None]
+    found = draw(task, guess, target)
     cases = rank_cases(task, guess, target)
-    found = [] if first is None else [first]
-    return [*found, *_molecules(task, model, cases), *others, *_sizes(task, cases, outputs["atoms"])]
+    return [*found[:1], *_molecules(task, model, cases), *found[1:], *_sizes(task, cases, outputs["atoms"])]
 
 
 def units_of(task: MoleculesTask) -> list[str]:
