@@ -115,7 +115,7 @@ def graph_inputs(
 
 
 def inputs_of_batch(batch: Batch) -> dict[str, Tensor]:
-    """What the exported graph takes, from a batch as the model takes it: there paths may be numbers of kinds of bonds."""
+    """What the exported graph takes, from a batch as the model does: there a path may be numbers of kinds of bonds."""
     inputs = {name: batch[name].int() for name in ("atoms", "degree", "distance_ids")}
     paths = batch.get("path_bond_ids")
     inputs["path_bond_ids"] = (batch["kind_bond_ids"][batch["path_kinds"].long()] if paths is None else paths).int()
