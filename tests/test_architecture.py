@@ -270,7 +270,7 @@ def test_links_are_relative_and_match_the_folders() -> None:
 
 FAMILY_FILES = ["tokeniser", "model", "head"]
 WIRED = [d for d in DOMAINS if "DOMAIN" in (ROOT / d / "__init__.py").read_text()]
-DOMAIN_FILES = ["data", *FAMILY_FILES, "metrics", "pretrained", "demo"]
+DOMAIN_FILES = ["data", *FAMILY_FILES, "pretrained", "demo"]
 
 
 @pytest.mark.parametrize("domain", WIRED)
@@ -306,7 +306,9 @@ def test_files_stay_small() -> None:
 # The house: wings, circles, wiring, what holds data, density ----------------------------------------------------------
 
 # Rules that the tree doesn't meet yet: strict expected failures.
-NOT_YET = {"density"}
+NOT_YET = {
+    "density",
+}  # fmt: skip
 
 
 def house_rule(name: str):
@@ -356,7 +358,7 @@ def test_no_circle_of_any_kind_inside_core() -> None:
 MEMOISING = {"lru_cache", "cache"}  # not cached_property, which dies with its object
 CONTAINERS = {"dict", "list", "set", "defaultdict", "OrderedDict", "WeakKeyDictionary", "WeakValueDictionary", "deque"}
 # Made of their arguments alone, which are sizes and names: they hold none of a user's data.
-DATALESS = {"vision/vit/resize.py"}
+DATALESS = {"vision/vit/resize.py", "timeseries/data/holidays.py"}
 
 
 def holding(source: str) -> Iterator[str]:

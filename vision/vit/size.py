@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from isoform.core.config.parameter_count import GATED, backbone_size, linear_size, norm_size
+from isoform.core.config.parameter_count import (
+    GATED,
+    backbone_size,
+    linear_size,
+    norm_size,
+)
 from isoform.core.config.schema import BackboneConfig
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 
 
-def vit_size(tokeniser: VitTokeniserConfig, backbone: BackboneConfig, head: VitHeadConfig, outputs: int) -> int:
+def vit_size(
+    tokeniser: VitTokeniserConfig,
+    backbone: BackboneConfig,
+    head: VitHeadConfig,
+    outputs: int,
+) -> int:
     """Parameters of a ViT with that many classes or targets."""
     return (
         _tokeniser_size(tokeniser, backbone) + backbone_size(backbone) + _head_size(tokeniser, backbone, head, outputs)
@@ -28,7 +38,12 @@ def _tokeniser_size(tokeniser: VitTokeniserConfig, backbone: BackboneConfig) -> 
     return total
 
 
-def _head_size(tokeniser: VitTokeniserConfig, backbone: BackboneConfig, head: VitHeadConfig, outputs: int) -> int:
+def _head_size(
+    tokeniser: VitTokeniserConfig,
+    backbone: BackboneConfig,
+    head: VitHeadConfig,
+    outputs: int,
+) -> int:
     dim = backbone.dim
     width = 2 * dim if head.pool == "class_max" else dim
     total = norm_size(backbone, width) * head.norm
@@ -61,7 +76,12 @@ def token_count(tokeniser: VitTokeniserConfig) -> int:
     return rows * columns + special_tokens(tokeniser)
 
 
-def activation_bytes(backbone: BackboneConfig, tokens: int, batch: int, itemsize: int = 4) -> int:
+def activation_bytes(
+    backbone: BackboneConfig,
+    tokens: int,
+    batch: int,
+    itemsize: int = 4,
+) -> int:
     """About what a training step keeps for the backward pass: linear layers' inputs and what norms and GELU need.
 
     A block keeps, in features a token: the stream twice, two norms' outputs, q, k, v, the mixed values and their
