@@ -9,19 +9,23 @@ import pytest
 import torch
 
 from isoform.core.config.schema import BackboneConfig
+from isoform.core.config.state import RunState
 from isoform.core.errors import UserError
 from isoform.core.pretrained import Layout
 from isoform.core.pretrained.source import Family, Source
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.graphormer import pretrained as graphormer
 from isoform.molecules.graphormer.model import TRUNK, Graphormer
+from isoform.molecules.state import MoleculesState
 from isoform.timeseries.config import ModelConfig, TimeseriesApp
 from isoform.timeseries.itransformer import pretrained as itransformer
 from isoform.timeseries.itransformer.model import ITransformer
 from isoform.timeseries.samformer import pretrained as samformer
 from isoform.timeseries.samformer.model import SAMformer, trunk_table
 from isoform.timeseries.sizes import Sizes
+from isoform.timeseries.state import TimeseriesState
 from isoform.vision.config import VisionApp
+from isoform.vision.state import Preprocessing, VisionState
 from isoform.vision.vit import pretrained as vit
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 from isoform.vision.vit.model import build_vit
@@ -30,28 +34,32 @@ FAMILIES = {"vit": vit, "itransformer": itransformer, "samformer": samformer, "g
 FIVE = ("recognise", "import_checkpoint", "layout_of", "export_official", "initial_weights")
 
 
-def born(name: str) -> tuple[Any, torch.nn.Module, dict[str, Any]]:
-    """A small model of the family that its official code could have built: (app, model, task.json)."""
+def born(name: str) -> tuple[Any, torch.nn.Module, RunState]:
+    """A small model of the family that its official code could have built: (app, model, state)."""
     if name == "vit":
         trunk = BackboneConfig(dim=192, depth=2, heads=3, mlp_dim=77)
         app: Any = VisionApp(
             domain="vision", app="x", tokeniser=VitTokeniserConfig(image=21, patch=7), backbone=trunk,
             head=VitHeadConfig(outputs=5),
         )  # fmt: skip
-        return app, build_vit(app.tokeniser, app.backbone, app.head), {}
+        return (
+            app,
+            build_vit(app.tokeniser, app.backbone, app.head),
+            VisionState(preprocessing=Preprocessing(size=(21, 21))),
+        )
     if name == "graphormer":
         trunk = BackboneConfig(**{**TRUNK, "dim": 24, "depth": 2, "heads": 4, "mlp_dim": 13})
         app = MoleculesApp(domain="molecules", app="x", backbone=trunk)
-        return app, Graphormer(app, 3), {}
+        return app, Graphormer(app, 3), MoleculesState()
     model = ModelConfig(
         family=name, context=19, horizon=7, normalise="revin" if name == "samformer" else "window"
     )  # fmt: skip
     app = TimeseriesApp(domain="timeseries", app="x", model=model)
     if name == "samformer":
         app = app.model_copy(update={"backbone": trunk_table(BackboneConfig(), 19)})
-        return app, SAMformer(app, Sizes(5)), {"variates": list("abcde")}
+        return app, SAMformer(app, Sizes(5)), TimeseriesState(variates=list("abcde"))
     app = app.model_copy(update={"backbone": itransformer.official_table(24, 2, 8, 13, "gelu")})
-    return app, ITransformer(app, Sizes(5)), {}
+    return app, ITransformer(app, Sizes(5)), TimeseriesState()
 
 
 @pytest.mark.parametrize("name", FAMILIES)

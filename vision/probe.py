@@ -10,8 +10,12 @@ N images, M training images, D features, K classes, labels or targets.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import (
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +25,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from isoform.vision.baselines import TRAIN_IMAGES
+from isoform.vision.linear_models import (
+    Method,
+    fit_classes,
+    fit_labels,
+    fit_numbers,
+    fit_standardisation,
+)
 
 if TYPE_CHECKING:
     from isoform.vision.task import VisionTask
 
 TEMPERATURE = 0.07
 NEIGHBOURS = (1, 5, 10, 20, 50, 100, 200)
+ITERATIONS = 300
+LEAST_DEVIATION = 1e-6
+LEAST_PROBABILITY = 1e-9  # no class is impossible
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # C of the logistic regression, 1 / alpha of the ridge
 
 Score = Callable[[np.ndarray, np.ndarray], Mapping[str, float]]
-Method = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -54,65 +67,60 @@ def features(model: Any, batches: Iterable[Tensor]) -> np.ndarray:
         model.train(training)
 
 
-def knn(x_MD: np.ndarray, y: np.ndarray, kind: str, classes: int, k: int) -> Method:
+def knn(
+    x_MD: np.ndarray,
+    y: np.ndarray,
+    kind: str,
+    classes: int,
+    k: int,
+) -> Method:
     """The vote of the k nearest training images.
 
     `y` are classes [M] (kind "multiclass"), labels [M, K] in {0, 1} ("multilabel") or targets [M, K] ("regression",
     where the votes' mean is taken).
     """
-    train = F.normalize(torch.from_numpy(np.ascontiguousarray(x_MD, np.float32)), dim=1)
-    value = _one_hot(y, classes) if kind == "multiclass" else torch.from_numpy(np.asarray(y, np.float32))
+    train = _normalise(x_MD)
+    value_MK = _one_hot(y, classes) if kind == "multiclass" else torch.from_numpy(np.asarray(y, np.float32))
     k = min(k, len(train))
 
     def predict(z_ND: np.ndarray) -> np.ndarray:
         parts = []
-        for part in F.normalize(torch.from_numpy(np.ascontiguousarray(z_ND, np.float32)), dim=1).split(1024):
+        for part in _normalise(z_ND).split(1024):
             similarity, index = (part @ train.T).topk(k)
             weight = ((similarity - similarity[:, :1]) / TEMPERATURE).exp()
-            parts.append((weight[..., None] * value[index]).sum(1) / weight.sum(1, keepdim=True))
+            votes = weight[..., None] * value_MK[index]
+            parts.append(votes.sum(1) / weight.sum(1, keepdim=True))
         return torch.cat(parts).numpy()
 
     return predict
+
+
+def _normalise(x_ND: np.ndarray) -> Tensor:
+    """To length 1."""
+    return F.normalize(torch.from_numpy(np.ascontiguousarray(x_ND, np.float32)), dim=1)
 
 
 def _one_hot(y: np.ndarray, classes: int) -> Tensor:
     return F.one_hot(torch.from_numpy(np.asarray(y, np.int64)), classes).float()
 
 
-def linear(x_MD: np.ndarray, y: np.ndarray, kind: str, classes: int, strength: float) -> Method:
+def linear(
+    x_MD: np.ndarray,
+    y: np.ndarray,
+    kind: str,
+    classes: int,
+    strength: float,
+) -> Method:
     """One linear layer, fitted to convergence on standardised features; `y` as for `knn`."""
-    from sklearn.linear_model import Ridge
-
-    mean, std = x_MD.mean(0), x_MD.std(0) + 1e-6
-    x = (x_MD - mean) / std
+    scale = fit_standardisation(x_MD, LEAST_DEVIATION)
+    scaled = scale(x_MD)
     if kind == "regression":
-        ridge = Ridge(alpha=1 / strength).fit(x, y)
-        return lambda z: ridge.predict((z - mean) / std).reshape(len(z), -1)
-    if kind == "multilabel":
-        columns = [_logistic(x, y[:, j].astype(np.int64), 2, strength) for j in range(classes)]
-        return lambda z: np.stack([column((z - mean) / std)[:, 1] for column in columns], 1)
-    whole = _logistic(x, y, classes, strength)
-    return lambda z: whole((z - mean) / std)
-
-
-def _logistic(x: np.ndarray, y: np.ndarray, classes: int, strength: float) -> Method:
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    present = np.unique(y)
-    if len(present) == 1:
-        row = np.eye(classes)[present[0]]
-        return lambda z: np.tile(row, (len(z), 1))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = LogisticRegression(C=strength, max_iter=300).fit(x, y)
-
-    def predict(z: np.ndarray) -> np.ndarray:
-        probability = np.zeros((len(z), classes))
-        probability[:, model.classes_] = model.predict_proba(z)
-        return probability
-
-    return predict
+        method = fit_numbers(scaled, y, alpha=1 / strength)
+    elif kind == "multilabel":
+        method = fit_labels(scaled, y, strength=strength, iterations=ITERATIONS)
+    else:
+        method = fit_classes(scaled, y, classes, strength=strength, iterations=ITERATIONS)
+    return lambda z: method(scale(z))
 
 
 def fit(
@@ -163,27 +171,34 @@ def of_trunk(task: VisionTask) -> dict[str, dict[str, dict[str, float]]]:
     if not (len(known["train"]) and len(known["val"])):
         return {}
     chosen = {**rows, "train": np.random.default_rng(0).permutation(known["train"])[:TRAIN_IMAGES]}
-    size = task.config.eval.batch
-    x = {
-        split: features(
-            model, (task.preprocess([task.data.fitted(int(row)) for row in part[i : i + size]])
-                    for i in range(0, len(part), size)),
-        )
-        for split, part in chosen.items()
-    }  # fmt: skip
-    y = {split: task.data.targets[part] for split, part in chosen.items()}
-    floor = None if task.kind == "regression" else 1e-9  # no class is impossible
+    x = {split: features(model, _batches(task, members)) for split, members in chosen.items()}
+    y = {split: task.data.targets[members] for split, members in chosen.items()}
 
     def score(guess: np.ndarray, target: np.ndarray) -> Mapping[str, float]:
-        return task.score(guess if floor is None else np.clip(guess, floor, 1.0), target)
+        if task.kind != "regression":
+            guess = np.clip(guess, LEAST_PROBABILITY, 1.0)
+        return task.score(guess, target)
 
-    return {
-        f"trunk_{method}": fit(
-            method, x, y, kind=task.kind, classes=len(task.classes), score=score, monitor=task.monitor,
+    found = {}
+    for method in ("knn", "linear"):
+        probe = fit(
+            method,
+            x,
+            y,
+            kind=task.kind,
+            classes=len(task.classes),
+            score=score,
+            monitor=task.monitor,
             larger_is_better=task.monitor_mode == "max",
-        ).metrics
-        for method in ("knn", "linear")
-    }  # fmt: skip
+        )
+        found[f"trunk_{method}"] = probe.metrics
+    return found
+
+
+def _batches(task: VisionTask, rows: np.ndarray) -> Iterator[Tensor]:
+    """Images as evaluation sees them."""
+    for part in np.split(rows, range(task.config.eval.batch, len(rows), task.config.eval.batch)):
+        yield task.preprocess([task.data.fitted(int(row)) for row in part])
 
 
 __all__ = ["NEIGHBOURS", "STRENGTHS", "Probe", "features", "fit", "knn", "linear", "of_trunk"]

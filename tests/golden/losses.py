@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from golden.cases import Case
 from isoform.core.config.schema import AppConfig
 from isoform.core.domain import Task
 from isoform.core.supervised.config import resolve_loss_kind
+from isoform.core.supervised.scaling import TargetScaling
 from isoform.molecules.task import MoleculesTask
 from isoform.timeseries.task import TimeseriesTask
 from isoform.vision.task import VisionTask
@@ -65,23 +65,23 @@ def vision_loss(case: Case, config: AppConfig, model: nn.Module) -> Tensor:
     """Cross-entropy of one class an image, Bernoulli's of a row of labels, unless the config says another."""
     labels = case.input["label"]
     name = name_of(case, "ce" if labels.dim() == 1 else "bce")
-    settings = _changed(config, train={"label_smoothing": case.config.get("label_smoothing", 0.0)})
     kind = "multiclass" if labels.dim() == 1 else "multilabel" if name == "bce" else "regression"
-    target = labels.long() if kind == "multiclass" else labels.float()
-    if kind == "multiclass":
-        settings = _changed(settings, loss={"multiclass": {"ce": "cross_entropy"}.get(name, name)})
-    elif kind == "regression":
-        settings = _changed(settings, loss={"regression": {"huber": "smooth_l1"}.get(name, name)})
-    batch = {"image": case.input["image"], "target": target}
-    scale = {"target_mean": torch.zeros(()), "target_std": torch.ones(())}
-    return _loss(VisionTask, model, batch, config=settings, kind=kind, class_weight=None, **scale)
+    settings = _changed(config, loss={"kind": name, "label_smoothing": case.config.get("label_smoothing", 0.0)})
+    batch = {"image": case.input["image"], "target": labels.long() if kind == "multiclass" else labels.float()}
+    parts = {
+        "config": settings,
+        "kind": kind,
+        "loss_kind": resolve_loss_kind(settings.loss, kind),
+        "class_weight": None,
+        "scaling": TargetScaling.identity(labels.shape[1] if labels.dim() > 1 else 1),
+    }
+    return _loss(VisionTask, model, batch, **parts)
 
 
 def forecast_loss(case: Case, config: AppConfig, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     """Of forecasts [B, H, V, 1 + quantiles] against batch["target"] [B, H, V]; squared error unless told."""
     levels = tuple(case.config.get("quantiles", ()))
-    name = {"l1": "mae"}.get(name := name_of(case, "mse"), name)
-    settings = _changed(config, head={"loss": name, "quantiles": levels})
+    settings = _changed(config, loss={"kind": name_of(case, "mse")}, head={"quantiles": levels})
     return _loss(TimeseriesTask, model, dict(batch), config=settings, levels=levels)
 
 

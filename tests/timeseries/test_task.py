@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,8 +15,9 @@ import xarray as xr
 import isoform
 from isoform.core import config as configs
 from isoform.core.cli import main
+from isoform.core.data import read
 from isoform.core.errors import UserError
-from isoform.timeseries import DOMAIN
+from isoform.timeseries import DOMAIN, metrics
 
 CONTEXT, HORIZON, ROWS = 13, 5, 331
 SMALL = [
@@ -123,6 +126,49 @@ def test_a_run_judges_itself_beside_baselines(run):
     for found in run.results["baselines"].values():
         assert found["test"]["windows"] == test["windows"]
     assert (run.folder / "report.html").read_text().count("<svg") >= 4
+
+
+def test_the_file_is_opened_and_parsed_once(sines, tmp_path, monkeypatch):
+    """Whatever asks for the data in a training of two seeds: preparing, the task, the baselines, the pictures."""
+    opened, parsed, scales = [], [], []
+    own_parse, own_scale = read.table_of, metrics._scale_of
+
+    def counting_open(file, *args, **keywords):
+        if str(file) == str(sines):
+            opened.append(file)
+        return builtin_open(file, *args, **keywords)
+
+    builtin_open = builtins.open
+    monkeypatch.setattr(builtins, "open", counting_open)
+    monkeypatch.setattr(Path, "open", lambda self, *args, **keywords: counting_open(self, *args, **keywords))
+    monkeypatch.setattr(read, "table_of", lambda *args, **keywords: parsed.append(1) or own_parse(*args, **keywords))
+    monkeypatch.setattr(metrics, "_scale_of", lambda *args: scales.append(1) or own_scale(*args))
+    sets = [*SMALL, f"data.path={sines}", "head.quantiles=[0.1, 0.9]"]
+    words = [word for one in sets for word in ("--set", one)]
+    folder = tmp_path / "run"
+    argv = ["timeseries", "train", "itransformer-own", "--run-dir", str(folder), "--seeds", "2", *words]
+    assert main(argv, domains={"timeseries": lambda: DOMAIN}) == 0
+    assert (len(opened), len(parsed)) == (1, 1)
+    assert len(scales) == 2  # MASE's denominators, once a seed
+    monkeypatch.undo()
+    results = [json.loads((folder / f"seed-{seed}" / "results.json").read_text()) for seed in (1, 2)]
+    assert results[0]["baselines"] == results[1]["baselines"] and results[0]["metrics"] != results[1]["metrics"]
+
+
+def test_a_check_refuses_what_a_training_refuses(tmp_path, capsys):
+    short, late = (
+        app(write_sines(tmp_path / f"{name}.csv", rows=rows)) for name, rows in (("short", 20), ("late", 331))
+    )
+    late = late.model_copy(update={"data": late.data.model_copy(update={"val_from": "2030-01-01"})})
+    for rows, config in ((20, short), (331, late)):
+        report = DOMAIN.check(config)
+        with pytest.raises(UserError) as refused:
+            DOMAIN.prepare(config)
+        assert report.refusal == str(refused.value) and report.data["rows"] == rows
+    assert DOMAIN.check(app(write_sines(tmp_path / "fine.csv"))).refusal is None
+    argv = ["timeseries", "check", str(tmp_path / "short.csv"), "--set", "model.context=19", "--set", "model.horizon=3"]
+    assert main(argv, domains={"timeseries": lambda: DOMAIN}) == 2
+    assert "too few for a look-back of 19" in capsys.readouterr().err
 
 
 def test_predictions_are_in_the_data_s_units(run, sines):

@@ -53,7 +53,8 @@ def test_shapes_gradients_and_tokens(tokeniser: dict, head: dict, backbone: dict
     images = torch.randn(3, 2, 6, 10)
     out = model(images)
     assert out.shape == (3, model.head.config.outputs or TINY["dim"])
-    assert model.tokens(images).x.shape == (3, token_count(model.tokeniser.config), TINY["dim"])
+    for tokens in (model.tokens(images), model.states(images)):
+        assert tokens.x.shape == (3, token_count(model.tokeniser.config), TINY["dim"])
     out.square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     assert [m.shape for m in model.maps(images, [1])] == [(3, TINY["dim"], 2, 5)]
@@ -73,15 +74,15 @@ def test_usual_sizes_have_their_published_parameter_counts() -> None:
 def test_another_image_size_resizes_the_positions(rotary: str) -> None:
     position = {"none": "none", "axial": "rotary", "learned": "rotary_learned", "dinov3": "rotary_half"}[rotary]
     model = tiny({"rotary": rotary}, position=position)
-    assert model.tokens(torch.randn(1, 2, 9, 4)).grid == (3, 2)
+    assert model.states(torch.randn(1, 2, 9, 4)).grid == (3, 2)
 
 
 def test_patch_dropout_keeps_the_prefix_and_only_trains() -> None:
     model = tiny({"patch_dropout": 0.5, "registers": 2})
     images = torch.randn(3, 2, 6, 10)
-    assert model.tokens(images).x.shape[1] == 13
+    assert model.states(images).x.shape[1] == 13
     model.train()
-    tokens = model.tokens(images)
+    tokens = model.states(images)
     assert tokens.x.shape[1] == 3 + 5 and tokens.prefix == 3
     first = model.tokeniser(images).x[:, :3]
     torch.testing.assert_close(first, model.eval().tokeniser(images).x[:, :3])

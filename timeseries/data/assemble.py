@@ -5,15 +5,14 @@ T steps of a grid, C columns, I ids.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.axis import Axis, make_axis, taker
 from isoform.timeseries.data.columns import (
@@ -59,19 +58,15 @@ def panel_of(table: Table, data: DataConfig, findings: Findings, source: Source)
     axis = make_axis(stamps, data, findings, table.where, codes, table.numbers)
     _refuse_hidden_ids(table, roles, stamps, axis)
     values = numbers_of(table, roles.numeric, findings)
-    filled = ~np.isnan(values[:, : len(roles.targets)])
-    if roles.targets and not filled.any():
+    if roles.targets and np.isnan(values[:, : len(roles.targets)]).all():
         raise UserError(f"{table.where}: no cell of the target columns holds a number; set data.targets")
-    units = {name: table.unit(name) for name in roles.targets}
+    rows = _Rows(table, roles, axis, values, _static(table, roles, codes, ids), data.aggregate)
     if codes is None:
-        static = _static(table, roles, None, [])
-        series = [_wide(axis, values, roles, units, static[0], data, table.where)]
+        series = [_wide(rows)]
+    elif _as_variates(axis, len(ids), data, findings):
+        series = [_variates(rows, ids)]
     else:
-        static = _static(table, roles, codes, ids)
-        if _as_variates(axis, len(ids), data, findings):
-            series = [_variates(axis, values, roles, ids, units, static, data, table.where)]
-        else:
-            series = _series(axis, values, roles, ids, units, static, data, findings)
+        series = _series(rows, ids, findings)
     for finding in [] if table.source is None else table.source.findings:
         findings.say(str(finding))
     report(axis, data, findings)
@@ -86,17 +81,57 @@ def panel_of(table: Table, data: DataConfig, findings: Findings, source: Source)
     )
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """A table's numbers [rows, C], and the axis that puts them on a grid.
+
+    static_IS   one row for a wide file
+    """
+
+    table: Table
+    roles: Roles
+    axis: Axis
+    values: np.ndarray
+    static_IS: np.ndarray
+    aggregate: str
+
+    @property
+    def units(self) -> list[str]:
+        """Of the targets."""
+        return [self.table.unit(name) for name in self.roles.targets]
+
+    def read(self, span: tuple[int, int], series: int) -> list[np.ndarray]:
+        """[T, C] of targets, past and known over the steps of `span`. Covariates are never summed."""
+        roles = self.roles
+        ends = np.cumsum([len(roles.targets), len(roles.past), len(roles.known)])
+        target, *covariates = np.split(self.values, ends[:-1], axis=1)
+        other = "mean" if self.aggregate == "sum" else self.aggregate
+        found = [self._read(target, span, self.aggregate, series)]
+        return found + [self._read(one, span, other, series) for one in covariates]
+
+    def _read(self, part: np.ndarray, span: tuple[int, int], how: str, series: int) -> np.ndarray:
+        if not part.shape[1]:
+            return np.zeros((span[1] - span[0], 0))
+        return self.axis.read(taker(part), *span, how, series)
+
+    def refuse_large(self, columns: int) -> None:
+        """Raises UserError for a grid that memory wouldn't hold."""
+        steps = len(self.axis.time)
+        if steps * columns > MOST_CELLS:
+            raise UserError(
+                f"{self.table.where}: {steps:,} steps of {columns:,} columns take {steps * columns * 8 >> 30} GiB; "
+                "drop columns, set a coarser data.freq, or write the data as a Zarr store, which is streamed"
+            )
+
+
 def _stamps(table: Table, data: DataConfig, findings: Findings) -> tuple[tuple[str, ...], Stamps]:
     """The columns of stamps and what they say."""
-    time = table.time or find_time([str(name) for name in table.frame], data, table.where) or time_by_content(table)
+    time = table.time or find_time(table.names, data, table.where) or time_by_content(table)
     stamps = parse_stamps([table.frame[name] for name in time], table.where)
     if len(time) > 1 and data.time is None and unit_of(time[0]) is None:
         alone = parse_stamps([table.frame[time[0]]], table.where)
         if (alone.time != alone.time.astype("M8[D]")).any():  # the date has its clock; the hour beside it repeats it
-            for name in time[1:]:  # read as text
-                numbers = pd.to_numeric(table.frame[name], errors="coerce")
-                if numbers.notna().any():
-                    table.frame[name] = numbers
+            _read_as_numbers(table, time[1:])
             time, stamps = time[:1], alone
     findings.data["time"] = list(time)
     if data.time is None and not table.time:
@@ -104,21 +139,30 @@ def _stamps(table: Table, data: DataConfig, findings: Findings) -> tuple[tuple[s
     return time, stamps
 
 
+def _read_as_numbers(table: Table, names: Sequence[str]) -> None:
+    """Columns that were read as text and are no stamps."""
+    for name in names:
+        numbers = pd.to_numeric(table.frame[name], errors="coerce")
+        if numbers.notna().any():
+            table.frame[name] = numbers
+
+
 def _without_calendar(table: Table, roles: Roles, stamps: Stamps) -> Roles:
     """Leaves out columns called year, month, day, hour, ... that repeat the stamps."""
     clock = pd.DatetimeIndex(stamps.time)
-    said = []
-    for name in roles.targets:
-        unit = unit_of(name)
-        if unit is not None and pd.api.types.is_numeric_dtype(table.frame[name].dtype):
-            cells = table.frame[name].to_numpy(dtype=np.float64, na_value=np.nan)
-            if np.array_equal(cells, getattr(clock, unit).to_numpy(dtype=np.float64), equal_nan=True):
-                said.append(name)
-    kept = tuple(name for name in roles.targets if name not in said)
-    if not said or not kept:
+    repeats = {name for name in roles.targets if _repeats(table.frame[name], unit_of(name), clock)}
+    kept = tuple(name for name in roles.targets if name not in repeats)
+    if not repeats or not kept:
         return roles
-    table.left_out.extend((name, "repeats the stamps") for name in said)
-    return Roles(roles.time, roles.id, kept, roles.past, roles.known, roles.static, roles.drop)
+    table.left_out.extend((name, "repeats the stamps") for name in roles.targets if name in repeats)
+    return replace(roles, targets=kept)
+
+
+def _repeats(column: pd.Series, unit: str | None, clock: pd.DatetimeIndex) -> bool:
+    if unit is None or not pd.api.types.is_numeric_dtype(column.dtype):
+        return False
+    cells = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    return np.array_equal(cells, getattr(clock, unit).to_numpy(dtype=np.float64), equal_nan=True)
 
 
 def _ids(table: Table, roles: Roles) -> tuple[np.ndarray | None, list[str]]:
@@ -182,205 +226,151 @@ def _static(table: Table, roles: Roles, codes: np.ndarray | None, ids: Sequence[
 def _as_variates(axis: Axis, ids: int, data: DataConfig, findings: Findings) -> bool:
     if data.panel != "auto":
         return data.panel == "variates"
-    spans = np.array([axis.span(k) for k in range(ids)])
-    spans = spans[spans[:, 1] > spans[:, 0]]
-    common, whole = spans[:, 1].min() - spans[:, 0].max(), spans[:, 1].max() - spans[:, 0].min()
+    spans = np.array([axis.span(number) for number in range(ids)])
+    first, last = spans[spans[:, 1] > spans[:, 0]].T
+    common, whole = last.min() - first.max(), last.max() - first.min()
     together = bool(ids <= MOST_VARIATES and common >= SHARED * whole)
     share = max(0.0, 100 * common / whole)
+    how = "variates of one window" if together else "series of their own"
     findings.say(
-        f"{ids:,} ids share {share:.0f} % of their time: "
-        f"{'variates of one window' if together else 'series of their own'} (data.panel)",
+        f"{ids:,} ids share {share:.0f} % of their time: {how} (data.panel)",
         panel="variates" if together else "series",
     )
     return together
 
 
-def _refuse_large(steps: int, columns: int, where: str) -> None:
-    if steps * columns > MOST_CELLS:
-        raise UserError(
-            f"{where}: {steps:,} steps of {columns:,} columns take {steps * columns * 8 >> 30} GiB; drop columns, set "
-            "a coarser data.freq, or write the data as a Zarr store, which is streamed"
-        )
-
-
-def _split(
-    axis: Axis, values: np.ndarray, roles: Roles, span: tuple[int, int], how: str, series: int
-) -> list[np.ndarray]:
-    """[T, C] of targets, past and known over the steps of `span`. Covariates are never summed."""
-    ends = np.cumsum([len(roles.targets), len(roles.past), len(roles.known)])
-    parts = np.split(values, ends[:-1], axis=1)
-    other = "mean" if how == "sum" else how
-    return [
-        axis.read(taker(part), *span, how if k == 0 else other, series)
-        if part.shape[1]
-        else np.zeros((span[1] - span[0], 0))
-        for k, part in enumerate(parts)
-    ]
-
-
-def _wide(
-    axis: Axis,
-    values: np.ndarray,
-    roles: Roles,
-    units: dict[str, str],
-    static: np.ndarray,
-    data: DataConfig,
-    where: str,
-) -> xr.Dataset:
-    _refuse_large(len(axis.time), values.shape[1], where)
-    target, past, known = _split(axis, values, roles, (0, len(axis.time)), data.aggregate, 0)
+def _wide(rows: _Rows) -> xr.Dataset:
+    axis, roles = rows.axis, rows.roles
+    rows.refuse_large(rows.values.shape[1])
+    target, past, known = rows.read((0, len(axis.time)), 0)
     return make_series(
         axis.time,
         target,
-        roles.targets,
-        units=[units[name] for name in roles.targets],
-        past=(roles.past, past),
-        known=(roles.known, known),
-        static=(roles.static, static),
+        make_names(roles.targets, rows.units, roles.past, roles.known, roles.static),
+        past=past,
+        known=known,
+        static=rows.static_IS[0],
     )
 
 
-def _series(
-    axis: Axis,
-    values: np.ndarray,
-    roles: Roles,
-    ids: Sequence[str],
-    units: dict[str, str],
-    static: np.ndarray,
-    data: DataConfig,
-    findings: Findings,
-) -> list[xr.Dataset]:
+def _series(rows: _Rows, ids: Sequence[str], findings: Findings) -> list[xr.Dataset]:
     """A Dataset for each id, over the steps from its first to its last row."""
+    roles, axis = rows.roles, rows.axis
+    names = make_names(roles.targets, rows.units, roles.past, roles.known, roles.static)
     found, empty = [], []
-    for k, name in enumerate(ids):
-        start, stop = axis.span(k)
-        target, past, known = _split(axis, values, roles, (start, stop), data.aggregate, k)
+    for number, name in enumerate(ids):
+        start, stop = axis.span(number)
+        target, past, known = rows.read((start, stop), number)
         if roles.targets and np.isnan(target).all():
             empty.append(name)
             continue
+        static = rows.static_IS[number]
         found.append(
-            make_series(
-                axis.time[start:stop],
-                target,
-                roles.targets,
-                units=[units[name] for name in roles.targets],
-                past=(roles.past, past),
-                known=(roles.known, known),
-                static=(roles.static, static[k]),
-                name=name,
-            )
+            make_series(axis.time[start:stop], target, names, past=past, known=known, static=static, name=name)
         )
     if empty:
-        findings.say(f"ids without a value are left out: {', '.join(empty[:5])}{' ...' if len(empty) > 5 else ''}")
+        findings.say(f"ids without a value are left out: {join_names(empty, 5)}")
     return found
 
 
-def _variates(
-    axis: Axis,
-    values: np.ndarray,
-    roles: Roles,
-    ids: Sequence[str],
-    units: dict[str, str],
-    static: np.ndarray,
-    data: DataConfig,
-    where: str,
-) -> xr.Dataset:
+def _variates(rows: _Rows, ids: Sequence[str]) -> xr.Dataset:
     """One Dataset; the columns of the ids side by side."""
+    roles, axis = rows.roles, rows.axis
     steps = len(axis.time)
-    _refuse_large(steps, values.shape[1] * len(ids), where)
+    rows.refuse_large(rows.values.shape[1] * len(ids))
     kinds = (roles.targets, roles.past, roles.known)
     parts = [np.full((steps, len(ids), len(names)), np.nan) for names in kinds]
-    for k in range(len(ids)):
-        start, stop = axis.span(k)
-        for part, one in zip(parts, _split(axis, values, roles, (start, stop), data.aggregate, k), strict=True):
-            part[start:stop, k] = one
-    single = len(roles.targets) == 1
-    variates = [name if single else f"{name}/{column}" for name in ids for column in roles.targets]
-    covariates = [_common(part, names, ids) for part, names in zip(parts[1:], kinds[1:], strict=True)]
+    for number in range(len(ids)):
+        start, stop = axis.span(number)
+        for part, one in zip(parts, rows.read((start, stop), number), strict=True):
+            part[start:stop, number] = one
+    past_names, past = _common(parts[1], roles.past, ids)
+    known_names, known = _common(parts[2], roles.known, ids)
+    variates = list(ids) if len(roles.targets) == 1 else _by_id(ids, roles.targets)
     return make_series(
         axis.time,
         parts[0].reshape(steps, -1),
-        variates,
-        units=[units[column] for _ in ids for column in roles.targets],
-        past=covariates[0],
-        known=covariates[1],
-        static=([f"{name}/{column}" for name in ids for column in roles.static], static.reshape(-1)),
+        make_names(variates, rows.units * len(ids), past_names, known_names, _by_id(ids, roles.static)),
+        past=past,
+        known=known,
+        static=rows.static_IS.reshape(-1),
     )
+
+
+def _by_id(ids: Sequence[str], columns: Sequence[str]) -> list[str]:
+    return [f"{name}/{column}" for name in ids for column in columns]
 
 
 def _common(part: np.ndarray, names: Sequence[str], ids: Sequence[str]) -> tuple[list[str], np.ndarray]:
     """Covariates [T, I, C] as columns: one where all ids agree, else one an id."""
-    labels, columns = [], []
+    labels: list[str] = []
+    columns = [np.zeros((len(part), 0))]
     for k, name in enumerate(names):
-        each = part[:, :, k]
-        there = ~np.isnan(each)
-        high = np.where(there, each, -np.inf).max(1)
-        if (high == np.where(there, each, np.inf).min(1))[there.any(1)].all():
+        each_TI = part[:, :, k]
+        there = ~np.isnan(each_TI)
+        some = there.any(1)
+        high = np.where(there, each_TI, -np.inf).max(1)
+        low = np.where(there, each_TI, np.inf).min(1)
+        if (high == low)[some].all():
             labels.append(name)
-            columns.append(np.where(there.any(1), high, np.nan)[:, None])
+            columns.append(np.where(some, high, np.nan)[:, None])
         else:
             labels += [f"{one}/{name}" for one in ids]
-            columns.append(each)
-    return labels, np.concatenate(columns, axis=1) if columns else np.zeros((len(part), 0))
+            columns.append(each_TI)
+    return labels, np.concatenate(columns, axis=1)
+
+
+def make_names(
+    variates: Sequence[str],
+    units: Sequence[str] = (),
+    past: Sequence[str] = (),
+    known: Sequence[str] = (),
+    static: Sequence[str] = (),
+) -> xr.Coordinates:
+    """The names that the series of a panel have in common; making them is half the work of making a Dataset."""
+    names = {"variate": variates, "past": past, "known": known, "static": static}
+    labels = {kind: np.array(list(one), dtype=np.str_) for kind, one in names.items()}
+    given = np.array(list(units) or [""] * len(variates), dtype=np.str_)
+    return xr.Dataset(coords={**labels, "units": ("variate", given)}).coords
 
 
 def make_series(
     time: pd.DatetimeIndex,
     target: np.ndarray | xr.Variable,
-    variates: Sequence[str],
+    names: xr.Coordinates,
     *,
-    units: Sequence[str] = (),
-    past: tuple[Sequence[str], np.ndarray] | None = None,
-    known: tuple[Sequence[str], np.ndarray] | None = None,
-    static: tuple[Sequence[str], np.ndarray] | None = None,
+    past: np.ndarray | None = None,
+    known: np.ndarray | None = None,
+    static: np.ndarray | None = None,
     name: str = "",
     rows: int | None = None,
     whole: bool = False,
 ) -> xr.Dataset:
-    """One Dataset of a Panel from arrays [T, C] and their names; see series.
+    """One Dataset of a Panel from arrays [T, C] and their names (`make_names`); see panel.
 
     Steps at the end without any target or known covariate are cut off unless `whole`; the attribute `rows` counts the
     steps up to the last target, or is given (for a target on the disk).
     """
-    past_names, past_values = past or ((), np.zeros((len(time), 0)))
-    known_names, known_values = known or ((), np.zeros((len(time), 0)))
-    static_names, static_values = static or ((), np.zeros(0))
+    nothing = np.zeros((len(time), 0))
+    past = nothing if past is None else past
+    known = nothing if known is None else known
+    static = np.zeros(0) if static is None else static
     if whole:
         rows = len(time)
     elif rows is None:
         assert isinstance(target, np.ndarray), "a target on the disk comes with its number of rows"
         rows = last_row(target)
-    stop = max(rows, last_row(known_values))
-    values = target[:stop] if isinstance(target, xr.Variable) else xr.Variable(("time", "variate"), target[:stop])
-    names = _coordinates(*map(tuple, (variates, units or [""] * len(variates), past_names, known_names, static_names)))
-    return xr.Dataset(
-        {
-            "target": values,
-            "past_values": xr.Variable(("time", "past"), past_values[:stop]),
-            "known_values": xr.Variable(("time", "known"), known_values[:stop]),
-            "static_values": xr.Variable(("static",), static_values),
-        },
-        names.merge({"time": pd.DatetimeIndex(time[:stop]).as_unit("ns")}).coords,
-        {"id": name, "rows": rows},
-    )
-
-
-@functools.lru_cache(maxsize=1)
-def _coordinates(
-    variates: tuple[str, ...],
-    units: tuple[str, ...],
-    past: tuple[str, ...],
-    known: tuple[str, ...],
-    static: tuple[str, ...],
-) -> xr.Coordinates:
-    """The names that the series of a panel have in common; making them is half the work of making a Dataset."""
-    names = {"variate": variates, "past": past, "known": known, "static": static}
-    found = {kind: _labels(one) for kind, one in names.items()}
-    return xr.Dataset(coords={**found, "units": ("variate", _labels(units))}).coords
-
-
-def _labels(names: Sequence[str]) -> np.ndarray:
-    return np.array(list(names), dtype=np.str_)
+    stop = max(rows, last_row(known))
+    if not isinstance(target, xr.Variable):
+        target = xr.Variable(("time", "variate"), target)
+    values = {
+        "target": target[:stop],
+        "past_values": xr.Variable(("time", "past"), past[:stop]),
+        "known_values": xr.Variable(("time", "known"), known[:stop]),
+        "static_values": xr.Variable(("static",), static),
+    }
+    stamps = pd.DatetimeIndex(time[:stop]).as_unit("ns")
+    return xr.Dataset(values, names.merge({"time": stamps}).coords, {"id": name, "rows": rows})
 
 
 def last_row(values: np.ndarray) -> int:

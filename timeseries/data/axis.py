@@ -45,6 +45,7 @@ from isoform.timeseries.data.panel import Findings
 from isoform.timeseries.data.stamps import Stamps
 
 NAMED = 5  # rows that a finding names
+_MOST_YEARS = 60  # that are compared with the changes of a clock
 # Whose clock changes are compared with missing and doubled hours, to suggest a zone.
 _LIKELY = (
     "Europe/Berlin", "Europe/London", "Europe/Athens", "America/New_York", "America/Chicago", "America/Denver",
@@ -188,17 +189,9 @@ def make_axis(
     codes = np.zeros(len(stamps.time), np.int64) if series is None else series
     _refuse_unreadable(stamps, findings, where, numbers)
     time, tz, kept = _zoned(stamps, data, codes, findings, where)
-    rows = np.flatnonzero(kept)
-    if not len(rows):
+    if not kept.any():
         raise UserError(f"{where}: no row is left; every stamp lies in an hour that {tz} skips, check data.tz")
-    instant, code = time.view(np.int64)[rows], codes[rows]
-    count = int(codes.max()) + 1 if series is not None else 1
-    steps = np.diff(instant)
-    if (np.diff(code) < 0).any() or (steps[np.diff(code) == 0] < 0).any():
-        sorting = np.lexsort((np.arange(len(rows)), instant, code))
-        if (steps[np.diff(code) == 0] < 0).any():
-            findings.say("rows were not in the order of time: sorted", unsorted=True)
-        rows, instant, code = rows[sorting], instant[sorting], code[sorting]
+    rows, instant, code = _sorted(np.flatnonzero(kept), time, codes, findings)
     new = np.ones(len(rows), bool)
     new[1:] = (np.diff(instant) != 0) | (np.diff(code) != 0)
     first = np.append(np.flatnonzero(new), len(rows))
@@ -207,19 +200,50 @@ def make_axis(
     if tz is None and repeated and not stamps.zoned:
         _suggest_zone(unique, instant[~new], findings)
     grid, tz = _grid(unique, owner, tz, data, findings, where)
-    needed = _needed(grid, unique, owner, tz, stamps, data) if grid.coarse and data.aggregate == "sum" else None
+    _say_grid(grid, len(unique), data, findings)
+    needed = None
+    if grid.coarse and data.aggregate == "sum":
+        needed = _needed(grid, unique, owner, tz, stamps, data)
     # On the wall's clock an instant may lie before an earlier one: keep places ascending within a series.
-    place = np.maximum.accumulate(grid.place + owner * len(grid.time)) - owner * len(grid.time)
-    if grid.moved and not grid.coarse:
-        findings.say(
-            f"{grid.moved:,} of {len(unique):,} stamps lie between steps of {grid.freq}: moved to the nearest",
-            moved=grid.moved,
-        )
+    offset = owner * len(grid.time)
+    place = np.maximum.accumulate(grid.place + offset) - offset
+    count = 1 if series is None else int(codes[kept].max()) + 1
+    return Axis(
+        time=grid.time,
+        freq=grid.freq,
+        tz=tz,
+        order=rows,
+        first=first,
+        place=place,
+        bounds=np.searchsorted(owner, np.arange(count + 1)),
+        needed=needed,
+        repeated=repeated,
+        differing=np.zeros(len(unique) if repeated else 0, bool),
+    )
+
+
+def _sorted(
+    rows: np.ndarray, time: np.ndarray, codes: np.ndarray, findings: Findings
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(rows, their instants in nanoseconds, their series) by series, instant and appearance."""
+    instant, code = time.view(np.int64)[rows], codes[rows]
+    backwards = bool((np.diff(instant)[np.diff(code) == 0] < 0).any())
+    if backwards:
+        findings.say("rows were not in the order of time: sorted", unsorted=True)
+    if not backwards and (np.diff(code) >= 0).all():
+        return rows, instant, code
+    order = np.lexsort((np.arange(len(rows)), instant, code))
+    return rows[order], instant[order], code[order]
+
+
+def _say_grid(grid: Grid, instants: int, data: DataConfig, findings: Findings) -> None:
     if grid.coarse:
         findings.say(f"rows of one {grid.freq} step are aggregated ({data.aggregate})", aggregated=data.aggregate)
-    bounds = np.searchsorted(owner, np.arange(count + 1))
-    differing = np.zeros(len(unique) if repeated else 0, bool)
-    return Axis(grid.time, grid.freq, tz, rows, first, place, bounds, needed, repeated, differing)
+    elif grid.moved:
+        findings.say(
+            f"{grid.moved:,} of {instants:,} stamps lie between steps of {grid.freq}: moved to the nearest",
+            moved=grid.moved,
+        )
 
 
 def _refuse_unreadable(stamps: Stamps, findings: Findings, where: str, numbers: np.ndarray | None) -> None:
@@ -279,8 +303,7 @@ def localise(time: np.ndarray, zone: str, codes: np.ndarray) -> tuple[np.ndarray
     set back; in a file that runs backwards, the last half. A stamp that is there once is before.
     """
     wall = pd.DatetimeIndex(time)
-    before = wall.tz_localize(zone, ambiguous=np.ones(len(wall), bool), nonexistent="NaT")
-    after = wall.tz_localize(zone, ambiguous=np.zeros(len(wall), bool), nonexistent="NaT")
+    before, after = _both_ways(wall, zone)
     found = before.tz_convert("UTC").tz_localize(None).to_numpy().astype("M8[ns]", copy=True)
     doubled = np.flatnonzero(np.asarray(before != after) & before.notna())
     if len(doubled):
@@ -313,19 +336,11 @@ def _grid(
     ahead = int(wall[0] - unique[0])
     if tz == "UTC" or (freq is not None and usual_length(freq) <= HOUR):
         return make_grid(unique, steps, freq, ahead, where), tz
-    # Steps on the wall's clock may go back by an hour in autumn; only their most common length matters.
-    wall_steps = differences(wall, owner)
-    grids: list[Grid | None] = []
-    problem: UserError | None = None
-    for clock, lengths, lead in ((unique, steps, ahead), (wall, wall_steps, 0)):
-        try:
-            grids.append(make_grid(clock, lengths, freq, lead, where))
-        except UserError as error:
-            grids.append(None)
-            problem = problem or error
-    universal, local = grids
-    if universal is not None and (step := fixed_step(universal.freq)) is not None and step <= HOUR:
+    universal, problem = _try_grid(unique, steps, freq, ahead, where)
+    if universal is not None and _is_short(universal.freq):
         return universal, tz
+    # Steps on the wall's clock may go back by an hour in autumn; only their most common length matters.
+    local, _ = _try_grid(wall, differences(wall, owner), freq, 0, where)
     if local is None and universal is None:
         assert problem is not None
         raise problem
@@ -336,6 +351,21 @@ def _grid(
         f"steps of {local.freq} count on the clock of {tz}, so the length of a day doesn't matter to them", clock="wall"
     )
     return local, None
+
+
+def _try_grid(
+    clock: np.ndarray, steps: np.ndarray, freq: str | None, ahead: int, where: str
+) -> tuple[Grid | None, UserError | None]:
+    """The grid on a clock, or why there is none."""
+    try:
+        return make_grid(clock, steps, freq, ahead, where), None
+    except UserError as error:
+        return None, error
+
+
+def _is_short(freq: str) -> bool:
+    step = fixed_step(freq)
+    return step is not None and step <= HOUR
 
 
 def _prefers_utc(universal: Grid, local: Grid) -> bool:
@@ -368,15 +398,14 @@ def _needed(
 
 def _suggest_zone(unique: np.ndarray, repeated: np.ndarray, findings: Findings) -> None:
     """Says so where naive stamps lack and repeat just the hours that a zone's clock skips and shows twice."""
-    if unique.max() - unique.min() > 60 * 366 * DAY:
+    first, last = pd.Timestamp(unique.min()), pd.Timestamp(unique.max())
+    if unique.max() - unique.min() > _MOST_YEARS * 366 * DAY:
         return
-    hours = pd.date_range(
-        pd.Timestamp(unique.min()).floor("h"), pd.Timestamp(unique.max()).floor("h"), freq="h"
-    ).as_unit("ns")
+    hours = pd.date_range(first.floor("h"), last.floor("h"), freq="h").as_unit("ns")
     there = np.unique(unique // HOUR)
     twice = np.unique(repeated // HOUR)
     for zone in _LIKELY:
-        _, skipped, doubled = _changes(hours, zone)
+        skipped, doubled = _changes(hours, zone)
         if not len(doubled) or not np.isin(doubled, twice).all() or np.isin(skipped, there).any():
             continue
         if len(twice) > 2 * len(doubled):
@@ -389,9 +418,15 @@ def _suggest_zone(unique: np.ndarray, repeated: np.ndarray, findings: Findings) 
         return
 
 
-def _changes(hours: pd.DatetimeIndex, zone: str) -> tuple[str, np.ndarray, np.ndarray]:
-    """(zone, hours that its clock skips, hours that it shows twice), hours since 1970."""
-    before = hours.tz_localize(zone, ambiguous=np.ones(len(hours), bool), nonexistent="NaT")
-    after = hours.tz_localize(zone, ambiguous=np.zeros(len(hours), bool), nonexistent="NaT")
+def _changes(hours: pd.DatetimeIndex, zone: str) -> tuple[np.ndarray, np.ndarray]:
+    """(hours that a zone's clock skips, hours that it shows twice), hours since 1970."""
+    before, after = _both_ways(hours, zone)
     number = hours.asi8 // HOUR
-    return zone, number[before.isna()], number[np.asarray(before != after) & before.notna()]
+    return number[before.isna()], number[np.asarray(before != after) & before.notna()]
+
+
+def _both_ways(wall: pd.DatetimeIndex, zone: str) -> tuple[pd.DatetimeIndex, pd.DatetimeIndex]:
+    """A clock's stamps in its zone, those that it shows twice as before and as after it was set back; NaT: skipped."""
+    before = wall.tz_localize(zone, ambiguous=np.ones(len(wall), bool), nonexistent="NaT")
+    after = wall.tz_localize(zone, ambiguous=np.zeros(len(wall), bool), nonexistent="NaT")
+    return before, after

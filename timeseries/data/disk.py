@@ -21,7 +21,7 @@ from xarray.core import indexing
 
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
-from isoform.timeseries.data.assemble import last_row, make_series, report
+from isoform.timeseries.data.assemble import last_row, make_names, make_series, report
 from isoform.timeseries.data.axis import Axis, make_axis
 from isoform.timeseries.data.columns import Roles, assign, say_left_out
 from isoform.timeseries.data.names import unit_in
@@ -164,11 +164,10 @@ def read_streamed(
     series = make_series(
         axis.time,
         variable,
-        roles.targets,
-        units=[units[name] for name in roles.targets],
-        past=(roles.past, side[0]),
-        known=(roles.known, side[1]),
-        static=(roles.static, _static(kept, roles, path)),
+        make_names(roles.targets, [units[name] for name in roles.targets], roles.past, roles.known, roles.static),
+        past=side[0],
+        known=side[1],
+        static=_static(kept, roles, path),
         rows=rows,
     )
     return Panel(

@@ -16,7 +16,7 @@ import pandas as pd
 from isoform.core.data.read import read_table
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
-from isoform.timeseries.data.assemble import MOST_CELLS, make_series
+from isoform.timeseries.data.assemble import MOST_CELLS, make_names, make_series
 from isoform.timeseries.data.columns import numbers_of
 from isoform.timeseries.data.frequency import find_freq, fixed_step
 from isoform.timeseries.data.names import pick
@@ -81,7 +81,7 @@ def read_official(data: DataConfig) -> Panel:
         findings.say(f"the file has no stamps; rows count as one each {freq} from {start}")
     else:
         freq = _freq(time, path, findings)
-    series = make_series(time, values, names, whole=True)
+    series = make_series(time, values, make_names(names), whole=True)
     return Panel(
         series=(series,),
         freq=freq,

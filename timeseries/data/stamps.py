@@ -31,7 +31,8 @@ _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,]\d+)?)?\s*([AaPp])?(?:\
 _LONGEST = 64  # characters of a stamp
 # Digits alone: (how many, smallest, largest) of a date written without separators, and how to take it apart.
 _COMPACT = {6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
-_EPOCHS = ((1e8, 1e11, "s"), (1e11, 1e14, "ms"), (1e14, 1e17, "us"), (1e17, 9.2e18, "ns"))
+# Since 1970: (smallest, largest, nanoseconds) of seconds, milliseconds, microseconds and nanoseconds.
+_EPOCHS = ((1e8, 1e11, 10**9), (1e11, 1e14, 10**6), (1e14, 1e17, 10**3), (1e17, 9.2e18, 1))
 
 
 @dataclass(frozen=True)
@@ -133,88 +134,115 @@ def _from_numbers(numbers: np.ndarray, where: str) -> tuple[np.ndarray, bool]:
     low, high = float(filled.min()), float(filled.max())
     if whole and low >= 1600 and high <= 2261:  # years
         return _components({"year": pd.Series(numbers)}), False
-    digits = len(f"{low:.0f}")
+    compact = _from_compact(filled) if whole else None
+    since_1970 = None if compact is not None else _from_epoch(filled)
+    found = compact if compact is not None else since_1970
+    if found is None:
+        raise UserError(
+            f"{where}: holds numbers from {low:g} to {high:g}, which are no stamps; name another column in data.time"
+        )
+    time = np.full(len(numbers), NAT)
+    time[~np.isnan(numbers)] = found
+    return time, since_1970 is not None
+
+
+def _from_compact(whole: np.ndarray) -> np.ndarray | None:
+    """Dates without separators, 20240131; None where the numbers are none."""
+    digits = len(f"{whole.min():.0f}")
     form = _COMPACT.get(digits)
-    if whole and form is not None and digits == len(f"{high:.0f}"):
-        texts = pd.Series(filled.astype(np.int64)).astype(str)
-        parsed = pd.to_datetime(texts, format=form, errors="coerce")
-        if parsed.notna().all() and parsed.dt.year.between(1800, 2200).all():
-            time = np.full(len(numbers), NAT)
-            time[~np.isnan(numbers)] = _within(parsed.to_numpy())
-            return time, False
-    for least, most, unit in _EPOCHS:
+    if form is None or digits != len(f"{whole.max():.0f}"):
+        return None
+    texts = pd.Series(whole.astype(np.int64)).astype(str)
+    parsed = pd.to_datetime(texts, format=form, errors="coerce")
+    if parsed.isna().any() or not parsed.dt.year.between(1800, 2200).all():
+        return None
+    return _within(parsed.to_numpy())
+
+
+def _from_epoch(numbers: np.ndarray) -> np.ndarray | None:
+    """Seconds, milliseconds, ... since 1970; None where the numbers are too small or too large for either."""
+    low, high = float(numbers.min()), float(numbers.max())
+    for least, most, factor in _EPOCHS:
         if low >= least and high < most:
-            time = np.full(len(numbers), NAT)
-            factor = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}[unit]
-            count = np.floor(filled)
-            rest = np.round((filled - count) * factor).astype(np.int64)  # 0.25 s of a float
-            time[~np.isnan(numbers)] = (count.astype(np.int64) * factor + rest).view("M8[ns]")
-            return time, True
-    raise UserError(
-        f"{where}: holds numbers from {low:g} to {high:g}, which are no stamps; name another column in data.time"
-    )
+            count = np.floor(numbers)
+            rest = np.round((numbers - count) * factor)  # 0.25 s of a float
+            return (count.astype(np.int64) * factor + rest.astype(np.int64)).view("M8[ns]")
+    return None
 
 
 def _from_texts(texts: Sequence[str], where: str) -> tuple[np.ndarray, np.ndarray]:
     """(datetime64[ns], True where the text had an offset) of different texts; NaT where one is no stamp."""
     time = np.full(len(texts), NAT)
-    short = np.array([len(text) <= _LONGEST for text in texts], bool)
-    offsets = np.array(
-        [bool(_OFFSET.search(text)) if ok else False for text, ok in zip(texts, short, strict=True)], bool
-    )
-    iso = np.array([bool(_ISO.match(text)) if ok else False for text, ok in zip(texts, short, strict=True)], bool)
-    if iso.any():
-        chosen = [text for text, is_iso in zip(texts, iso, strict=True) if is_iso]
-        parsed = pd.to_datetime(pd.Series(chosen, dtype=object), format="ISO8601", errors="coerce", utc=True)
-        time[iso] = _within(parsed.dt.tz_localize(None).to_numpy())
-    rest = [i for i in np.flatnonzero(np.isnat(time) & short).tolist() if texts[i]]
-    found = [(i, match) for i in rest if (match := _PARTS.fullmatch(texts[i]))]
-    if found:
-        time[[i for i, _ in found]] = _from_parts([match for _, match in found], where)
-    for i in rest:
-        if np.isnat(time[i]) and (match := _QUARTER.fullmatch(texts[i])):
-            time[i] = np.datetime64(f"{match[1]}-{3 * int(match[2]) - 2:02d}-01", "ns")
-    wordy = [i for i in rest if np.isnat(time[i]) and _WORDY.fullmatch(texts[i])]
+    short = [place for place, text in enumerate(texts) if text and len(text) <= _LONGEST]
+    offsets = np.zeros(len(texts), bool)
+    offsets[[place for place in short if _OFFSET.search(texts[place])]] = True
+    iso = [place for place in short if _ISO.match(texts[place])]
+    if iso:
+        time[iso] = _parse([texts[place] for place in iso], "ISO8601")
+    rest = [place for place in short if np.isnat(time[place])]
+    matches = {place: match for place in rest if (match := _PARTS.fullmatch(texts[place])) is not None}
+    if matches:
+        time[list(matches)] = _from_parts(list(matches.values()), where)
+    for place in rest:
+        quarter = _QUARTER.fullmatch(texts[place]) if np.isnat(time[place]) else None
+        if quarter is not None:
+            month = 3 * int(quarter[2]) - 2
+            time[place] = np.datetime64(f"{quarter[1]}-{month:02d}-01", "ns")
+    wordy = [place for place in rest if np.isnat(time[place]) and _WORDY.fullmatch(texts[place])]
     if wordy:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that the form was guessed
-            chosen = [texts[i] for i in wordy]
-            parsed = pd.to_datetime(pd.Series(chosen, dtype=object), errors="coerce", format="mixed", utc=True)
-        time[wordy] = _within(parsed.dt.tz_localize(None).to_numpy())
+        time[wordy] = _parse([texts[place] for place in wordy], "mixed")
     return time, offsets
+
+
+def _parse(texts: Sequence[str], form: str) -> np.ndarray:
+    """What pandas makes of texts; NaT where it makes nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the form was guessed
+        parsed = pd.to_datetime(pd.Series(texts, dtype=object), errors="coerce", format=form, utc=True)
+    return _within(parsed.dt.tz_localize(None).to_numpy())
 
 
 def _from_parts(found: list[re.Match[str]], where: str) -> np.ndarray:
     """Instants of dates such as 31.1.2024 13:00, 1/31/2024 1 PM or 2024-1-31 24:00; offsets are taken off."""
-    cells = [match.groups() for match in found]
-    first, second, third = (np.array([int(cell[k]) for cell in cells]) for k in (0, 2, 3))
-    year_first = np.array([len(cell[0]) == 4 for cell in cells])
-    turned = ~year_first
-    day_first = bool(turned.any())
-    if turned.any():
-        dotted = all(cell[1] == "." for cell, is_turned in zip(cells, turned, strict=True) if is_turned)
-        days, months = int((first[turned] > 12).sum()), int((second[turned] > 12).sum())
-        if not dotted and days == months == 0 and (first[turned] != second[turned]).any():
-            text = found[int(np.flatnonzero(turned)[0])].group()
-            raise UserError(f'{where}: day and month of "{text}" can\'t be told apart; write stamps as 2024-01-31')
-        day_first = days > months or (dotted and days >= months)
-    third = np.where(turned & (third < 100), third + 2000, third)
-    year = np.where(year_first, first, third)
-    month = np.where(year_first, second, second if day_first else first)
-    day = np.where(year_first, third, first if day_first else second)
 
-    def part(k: int) -> np.ndarray:
-        return np.array([int(cell[k] or 0) for cell in cells], np.float64)
+    def part(group: int) -> np.ndarray:
+        return np.array([int(match[group] or 0) for match in found])
 
-    hour = part(4)
-    letters = [(cell[8] or "").lower() for cell in cells]
-    hour = np.where([letter == "p" for letter in letters], hour % 12 + 12, hour)
-    hour = np.where([letter == "a" for letter in letters], hour % 12, hour)
-    values = dict(zip(UNITS, (year, month, day, hour, part(5), part(6)), strict=True))
-    time = _components({unit: pd.Series(value) for unit, value in values.items()})
-    fraction = np.array([int((cell[7] or "").ljust(9, "0")) for cell in cells], "m8[ns]")
-    shift = np.array([_shift(cell[9]) for cell in cells], "m8[m]")
+    first, second, third = part(1), part(3), part(4)
+    year_first = np.array([len(match[1]) == 4 for match in found])
+    day_first = _is_day_first(found, ~year_first, first, second, where)
+    late = np.where(~year_first & (third < 100), third + 2000, third)
+    month, day = (second, first) if day_first else (first, second)
+    year = np.where(year_first, first, late)
+    month = np.where(year_first, second, month)
+    day = np.where(year_first, late, day)
+    halves = np.array([(match[9] or "").lower() for match in found])
+    hour = part(5).astype(np.float64)
+    hour = np.where(halves == "p", hour % 12 + 12, hour)
+    hour = np.where(halves == "a", hour % 12, hour)
+    values = (year, month, day, hour, part(6), part(7))
+    time = _components({unit: pd.Series(value) for unit, value in zip(UNITS, values, strict=True)})
+    fraction = np.array([int((match[8] or "").ljust(9, "0")) for match in found], "m8[ns]")
+    shift = np.array([_shift(match[10]) for match in found], "m8[m]")
     return time + fraction - shift
+
+
+def _is_day_first(
+    found: list[re.Match[str]], turned: np.ndarray, first: np.ndarray, second: np.ndarray, where: str
+) -> bool:
+    """Whether the dates that end in the year (`turned`) begin with the day, which one order fits all of.
+
+    Raises UserError where nothing tells.
+    """
+    if not turned.any():
+        return False
+    dotted = all(found[place][2] == "." for place in np.flatnonzero(turned))
+    first, second = first[turned], second[turned]
+    days, months = int((first > 12).sum()), int((second > 12).sum())
+    if not dotted and days == months == 0 and (first != second).any():
+        text = found[int(np.flatnonzero(turned)[0])].group()
+        raise UserError(f'{where}: day and month of "{text}" can\'t be told apart; write stamps as 2024-01-31')
+    return days > months or (dotted and days >= months)
 
 
 def _shift(offset: str | None) -> int:
@@ -227,49 +255,68 @@ def _shift(offset: str | None) -> int:
 
 def _components(columns: dict[str | None, pd.Series]) -> np.ndarray:
     """datetime64[ns] of numbers in columns year, month, day, hour, ...; NaT where one is missing or out of range."""
-    parts = {
-        unit: np.asarray(pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan))
-        for unit, column in columns.items()
-    }
+    parts = {unit: _as_float(column) for unit, column in columns.items()}
     length = len(next(iter(parts.values())))
     year = parts.get("year", np.full(length, np.nan))
-    month, day = parts.get("month", np.ones(length)), parts.get("day", np.ones(length))
-    good = (year >= 1678) & (year <= 2261) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
-    good &= (year == np.floor(year)) & (month == np.floor(month)) & (day == np.floor(day))
+    month = parts.get("month", np.ones(length))
+    day = parts.get("day", np.ones(length))
+    good = np.ones(length, bool)
+    for value, least, most in ((year, 1678, 2261), (month, 1, 12), (day, 1, 31)):
+        good &= (value >= least) & (value <= most) & (value == np.floor(value))
     for unit, most in (("hour", 24), ("minute", 59), ("second", 60)):
         if unit in parts:
             good &= (parts[unit] >= 0) & (parts[unit] <= most)
-    clean = {unit: np.where(good, part, 1) for unit, part in parts.items()}
-    base = ((np.where(good, year, 1970) - 1970) * 12 + np.where(good, month, 1) - 1).astype(np.int64).astype("M8[M]")
+    months = (np.where(good, year, 1970) - 1970) * 12 + np.where(good, month, 1) - 1
+    base = months.astype(np.int64).astype("M8[M]")
     date = base.astype("M8[D]") + (np.where(good, day, 1) - 1).astype(np.int64)
     good &= date.astype("M8[M]") == base  # 31 April
-    seconds = clean.get("hour", np.zeros(length)) * 3600
-    seconds = seconds + clean.get("minute", np.zeros(length)) * 60 + clean.get("second", np.zeros(length))
+    seconds = np.zeros(length)
+    for unit, length_of in (("hour", 3600), ("minute", 60), ("second", 1)):
+        if unit in parts:
+            seconds = seconds + np.where(good, parts[unit], 1) * length_of
     time = date.astype("M8[ns]") + np.round(seconds * 1e3).astype("m8[ms]")
     return np.where(good, time, NAT)
+
+
+def _as_float(column: pd.Series) -> np.ndarray:
+    numbers = pd.to_numeric(column, errors="coerce")
+    return np.asarray(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
 
 
 def _clock(column: pd.Series, unit: str) -> np.ndarray:
     """timedelta64[ns] since midnight of a column of clocks, hours, minutes or seconds; NaT where a cell is neither."""
     numbers = _numbers(column)
     if numbers is not None:
-        most = np.nanmax(numbers)
-        if unit == "hour" and most > 24 and (np.nan_to_num(numbers) % 100 < 60).all():  # 1300
-            numbers, unit = numbers // 100 * 60 + numbers % 100, "minute"
-        limit, factor = {"hour": (24, 3600), "minute": (1440, 60), "second": (86400, 1)}.get(unit, (86400, 1))
-        good = (numbers >= 0) & (numbers <= limit)
-        return np.where(good, np.round(np.where(good, numbers, 0) * factor * 1e3).astype("m8[ms]"), NAT - NAT)
+        return _clock_of_numbers(numbers, unit)
     codes, unique = pd.factorize(column)
     found = np.full(len(unique) + 1, NAT - NAT)
-    for i, text in enumerate(unique):
-        match = _CLOCK.fullmatch(str(text).strip()) if len(str(text)) <= _LONGEST else None
-        if match:
-            hour, letter = int(match[1]), (match[4] or "").lower()
-            hour = hour % 12 + 12 * (letter == "p") if letter else hour
-            minutes, seconds = int(match[2]), int(match[3] or 0)
-            if hour <= 24 and minutes < 60 and seconds <= 60:
-                found[i] = np.timedelta64(hour * 3600 + minutes * 60 + seconds, "s")
+    for place, text in enumerate(unique):
+        seconds = _seconds_of(str(text).strip())
+        if seconds is not None:
+            found[place] = np.timedelta64(seconds, "s")
     return found[codes]
+
+
+def _clock_of_numbers(numbers: np.ndarray, unit: str) -> np.ndarray:
+    if unit == "hour" and np.nanmax(numbers) > 24 and (np.nan_to_num(numbers) % 100 < 60).all():  # 1300
+        numbers, unit = numbers // 100 * 60 + numbers % 100, "minute"
+    limit, factor = {"hour": (24, 3600), "minute": (1440, 60)}.get(unit, (86400, 1))
+    good = (numbers >= 0) & (numbers <= limit)
+    seconds = np.where(good, numbers, 0) * factor
+    return np.where(good, np.round(seconds * 1e3).astype("m8[ms]"), NAT - NAT)
+
+
+def _seconds_of(text: str) -> int | None:
+    """Since midnight, of a clock such as 13:00, 1:00 PM or 6:00-6:59; None for anything else."""
+    match = _CLOCK.fullmatch(text) if len(text) <= _LONGEST else None
+    if match is None:
+        return None
+    hour, minutes, seconds = int(match[1]), int(match[2]), int(match[3] or 0)
+    if match[4]:
+        hour = hour % 12 + (12 if match[4].lower() == "p" else 0)
+    if hour > 24 or minutes > 59 or seconds > 60:
+        return None
+    return hour * 3600 + minutes * 60 + seconds
 
 
 def _within(time: np.ndarray) -> np.ndarray:

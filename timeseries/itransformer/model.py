@@ -69,43 +69,32 @@ class ITransformer(nn.Module):
         [B, L + H, M]), static [B, S]. V, P, K and M are free; what the model was built with must be there. Raises
         ValueError for other shapes.
         """
-        tokens, level = self._tokens(context, past, known, calendar, static)
-        point, offset = self.head(self._variates(tokens))
+        tokens, level = self._tokenise(context, past, known, calendar, static)
+        point, offset = self.head(self._run_trunk(tokens))
         return self.normalise.restore(point, offset, level)
 
-    def features(
-        self,
-        context: Tensor,
-        past: Tensor | None = None,
-        known: Tensor | None = None,
-        calendar: Tensor | None = None,
-        static: Tensor | None = None,
-    ) -> Tensor:
-        """The arguments of `forward` -> [B, V, D], the variates' tokens behind the trunk."""
-        return self._variates(self._tokens(context, past, known, calendar, static)[0])
-
-    def tokens(
-        self,
-        context: Tensor,
-        past: Tensor | None = None,
-        known: Tensor | None = None,
-        calendar: Tensor | None = None,
-        static: Tensor | None = None,
-    ) -> Tokens:
+    def tokens(self, *inputs: Tensor | None, **named: Tensor | None) -> Tokens:
         """The arguments of `forward` -> Tokens [B, N, D] in front of the trunk, variates first, the rest the suffix."""
-        return self._tokens(context, past, known, calendar, static)[0]
+        return self._tokenise(*inputs, **named)[0]
 
-    def _variates(self, tokens: Tokens) -> Tensor:
+    def states(self, *inputs: Tensor | None, **named: Tensor | None) -> Tensor:
+        """The arguments of `forward` -> [B, V, D], the variates' tokens behind the trunk."""
+        return self._run_trunk(self.tokens(*inputs, **named))
+
+    features = states  # what every model's trunk alone is called
+
+    def _run_trunk(self, tokens: Tokens) -> Tensor:
         """Marks and covariates are read by the last block, but nothing reads what it makes of them."""
-        return self.backbone(tokens, first=tokens.x.shape[1] - tokens.suffix if tokens.suffix else None).x
+        variates = tokens.x.shape[1] - tokens.suffix
+        return self.backbone(tokens, first=variates if tokens.suffix else None).x
 
-    def _tokens(
+    def _tokenise(
         self,
         context: Tensor,
-        past: Tensor | None,
-        known: Tensor | None,
-        calendar: Tensor | None,
-        static: Tensor | None,
+        past: Tensor | None = None,
+        known: Tensor | None = None,
+        calendar: Tensor | None = None,
+        static: Tensor | None = None,
     ) -> tuple[Tokens, Level | None]:
         if context.dim() != 3 or context.shape[1] != self.context:
             raise ValueError(

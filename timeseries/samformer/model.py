@@ -80,23 +80,21 @@ class SAMformer(nn.Module):
 
         The other arguments are iTransformer's. Raises ValueError where one is given.
         """
-        tokens, level = self._tokens(context, past, known, calendar, static)
+        tokens, level = self._tokenise(context, past, known, calendar, static)
         point, offset = self.head(self.backbone(tokens).x)
         return self.normalise.restore(point, offset, level)
 
-    def features(
-        self, context: Tensor, past: None = None, known: None = None, calendar: None = None, static: None = None
-    ) -> Tensor:
-        """The arguments of `forward` -> [B, V, L], the variates' tokens behind the trunk."""
-        return self.backbone(self._tokens(context, past, known, calendar, static)[0]).x
-
-    def tokens(
-        self, context: Tensor, past: None = None, known: None = None, calendar: None = None, static: None = None
-    ) -> Tokens:
+    def tokens(self, context: Tensor, *others: None, **named: None) -> Tokens:
         """The arguments of `forward` -> Tokens [B, V, L] in front of the trunk."""
-        return self._tokens(context, past, known, calendar, static)[0]
+        return self._tokenise(context, *others, *named.values())[0]
 
-    def _tokens(self, context: Tensor, *others: Tensor | None) -> tuple[Tokens, Level | None]:
+    def states(self, context: Tensor, *others: None, **named: None) -> Tensor:
+        """The arguments of `forward` -> [B, V, L], the variates' tokens behind the trunk."""
+        return self.backbone(self.tokens(context, *others, **named)).x
+
+    features = states  # what every model's trunk alone is called
+
+    def _tokenise(self, context: Tensor, *others: Tensor | None) -> tuple[Tokens, Level | None]:
         if context.dim() != 3 or context.shape[1] != self.context:
             raise ValueError(
                 f"the look-back is [B, {self.context}, V] as model.context says, got {list(context.shape)}"

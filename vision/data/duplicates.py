@@ -6,7 +6,7 @@ N images. A hash is 64 bits: whether each of 8 x 8 cells is brighter than the on
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch.nn.functional as F
@@ -19,25 +19,39 @@ NEAR_BITS = 6  # of 64 that may differ
 # recoded photographs stay below, and two different handwritten ones, the most alike images of MNIST, above.
 NEAR_DIFFERENCE, NEAR_CONTRAST = 0.02, 0.1
 _BANDS = 8  # hashes that differ in fewer bits than there are bands agree in one band wholly
+_PIECE = 4096  # pairs whose thumbnails are compared at a time
 _CROWD = 400  # how far, among images that share a band, the comparison looks
+_SET_BITS = np.array([byte.bit_count() for byte in range(256)], np.uint8)
 
 
 def fingerprint(image_CHW: Tensor) -> tuple[str, int, np.ndarray]:
     """(SHA-256 of the decoded pixels and their shape, difference hash, thumbnail [3 * 16 * 16] in [0, 1])."""
     image_CHW = image_CHW.contiguous()
-    sha = hashlib.sha256(repr((tuple(image_CHW.shape), image_CHW.dtype)).encode() + image_CHW.numpy().tobytes())
-    colour = to_float(image_CHW[:3] if image_CHW.shape[0] >= 3 else image_CHW[:1].expand(3, -1, -1))
-    small = _area(colour.mean(0, keepdim=True), (8, 9))[0]
-    bits = (small[:, 1:] - small[:, :-1] > 1 / 512).flatten().tolist()
-    return sha.hexdigest(), sum(1 << i for i, bit in enumerate(bits) if bit), _area(colour, (16, 16)).flatten().numpy()
+    about = repr((tuple(image_CHW.shape), image_CHW.dtype))
+    sha = hashlib.sha256(about.encode() + image_CHW.numpy().tobytes())
+    colour = image_CHW[:3] if image_CHW.shape[0] >= 3 else image_CHW[:1].expand(3, -1, -1)
+    colour = to_float(colour)
+    grey = colour.mean(0, keepdim=True)
+    thumb = _shrink(colour, (16, 16)).flatten().numpy()
+    return sha.hexdigest(), _difference_hash(grey), thumb
+
+
+def _difference_hash(grey_1HW: Tensor) -> int:
+    cells = _shrink(grey_1HW, (8, 9))[0]
+    brighter = cells[:, 1:] - cells[:, :-1] > 1 / 512
+    code = 0
+    for i, bit in enumerate(brighter.flatten().tolist()):
+        if bit:
+            code |= 1 << i
+    return code
 
 
 def exact_groups(digests: Sequence[str]) -> list[list[int]]:
     """Indices of images with equal pixels, a list for each set of at least two."""
-    found: dict[str, list[int]] = {}
+    groups: dict[str, list[int]] = {}
     for index, digest in enumerate(digests):
-        found.setdefault(digest, []).append(index)
-    return [members for members in found.values() if len(members) > 1]
+        groups.setdefault(digest, []).append(index)
+    return [members for members in groups.values() if len(members) > 1]
 
 
 def near_pairs(hashes: Sequence[int], thumbs_NP: np.ndarray) -> list[tuple[int, int]]:
@@ -49,35 +63,43 @@ def near_pairs(hashes: Sequence[int], thumbs_NP: np.ndarray) -> list[tuple[int, 
     code_N = np.array(hashes, dtype=np.uint64)
     contrast_N = np.maximum(thumbs_NP.std(1), 1e-3)
     pairs: set[tuple[int, int]] = set()
-    for band in range(_BANDS):
-        part = (code_N >> np.uint64(8 * band)) & np.uint64(255)
-        order = np.lexsort((code_N, part))
-        ends = [*(np.flatnonzero(np.diff(part[order])) + 1), len(order)]
-        for start, end in zip([0, *ends[:-1]], ends, strict=True):
-            for begin in range(start, end, _CROWD):
-                rows = order[begin : min(begin + _CROWD, end)]
-                near = order[begin : min(begin + 2 * _CROWD, end)]
-                i, j = np.nonzero(_bits(code_N[rows, None] ^ code_N[None, near]) <= NEAR_BITS)
-                i, j = rows[i], near[j]
-                keep = i != j
-                i, j = i[keep], j[keep]
-                for piece in range(0, len(i), 4096):
-                    a, b = i[piece : piece + 4096], j[piece : piece + 4096]
-                    distance = np.sqrt(np.square(thumbs_NP[a] - thumbs_NP[b]).mean(1))
-                    most = np.minimum(NEAR_DIFFERENCE, NEAR_CONTRAST * np.maximum(contrast_N[a], contrast_N[b]))
-                    alike = distance <= most
-                    pairs |= set(zip(np.minimum(a, b)[alike].tolist(), np.maximum(a, b)[alike].tolist(), strict=True))
+    for i, j in _candidates(code_N):
+        distance = np.sqrt(np.square(thumbs_NP[i] - thumbs_NP[j]).mean(1))
+        contrast = np.maximum(contrast_N[i], contrast_N[j])
+        alike = distance <= np.minimum(NEAR_DIFFERENCE, NEAR_CONTRAST * contrast)
+        first = np.minimum(i, j)[alike]
+        second = np.maximum(i, j)[alike]
+        pairs.update(zip(first.tolist(), second.tolist(), strict=True))
     return sorted(pairs)
 
 
-def _bits(values: np.ndarray) -> np.ndarray:
+def _candidates(code_N: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Indices (i, j) of images whose hashes differ in few bits, at most 4,096 pairs at a time."""
+    for band in range(_BANDS):
+        part_N = (code_N >> np.uint64(8 * band)) & np.uint64(255)
+        order = np.lexsort((code_N, part_N))
+        changes = np.flatnonzero(np.diff(part_N[order])) + 1
+        for crowd in np.split(order, changes):
+            for begin in range(0, len(crowd), _CROWD):
+                rows = crowd[begin : begin + _CROWD]
+                others = crowd[begin : begin + 2 * _CROWD]
+                different = _count_bits(code_N[rows, None] ^ code_N[None, others])
+                i, j = np.nonzero(different <= NEAR_BITS)
+                i, j = rows[i], others[j]
+                apart = i != j
+                yield from _pieces(i[apart], j[apart])
+
+
+def _pieces(i: np.ndarray, j: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for start in range(0, len(i), _PIECE):
+        yield i[start : start + _PIECE], j[start : start + _PIECE]
+
+
+def _count_bits(values: np.ndarray) -> np.ndarray:
     """Number of set bits of unsigned 64-bit integers."""
-    bytes_of = np.ascontiguousarray(values).view(np.uint8).reshape(*values.shape, 8)
-    return _SET_BITS[bytes_of].sum(-1, dtype=np.uint8)
+    bytes_of = np.ascontiguousarray(values).view(np.uint8)
+    return _SET_BITS[bytes_of.reshape(*values.shape, 8)].sum(-1, dtype=np.uint8)
 
 
-_SET_BITS = np.array([byte.bit_count() for byte in range(256)], np.uint8)
-
-
-def _area(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
+def _shrink(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(image_CHW[None], size, mode="bilinear", antialias=True, align_corners=False)[0]

@@ -12,30 +12,35 @@ from torch import Tensor
 from isoform.core.supervised.losses import class_shares
 from isoform.vision.config import AugmentConfig
 
+Batch = dict[str, Tensor]
 
-def mix_batch(
-    batch: dict[str, Tensor], augment: AugmentConfig, classes: int | None, rng: np.random.Generator
-) -> dict[str, Tensor]:
+
+def mix_batch(batch: Batch, augment: AugmentConfig, classes: int | None, rng: np.random.Generator) -> Batch:
     """Each sample mixed with another one of the batch: its image, its target and its weight by the same share.
 
     classes   of targets [B] that are numbers of classes, which become shares of them [B, K]; None: they are [B, K]
 
     Unchanged where neither is on, and with 1 - mix_probability.
     """
-    if not (augment.mixup or augment.cutmix) or rng.random() >= augment.mix_probability:
+    if not (augment.mixup or augment.cutmix):
+        return batch
+    if rng.random() >= augment.mix_probability:
         return batch
     cut = bool(augment.cutmix) and (not augment.mixup or rng.random() < augment.mix_switch)
     alpha = augment.cutmix if cut else augment.mixup
     share = float(rng.beta(alpha, alpha))
     other = torch.from_numpy(rng.permutation(len(batch["image"])))
-    image, target = batch["image"], batch["target"]
+    image = batch["image"]
+    target = batch["target"]
     if cut:
         image, share = _cut(image, other, share, rng)
     else:
-        image = image * share + image[other] * (1 - share)
+        image = _blend(image, other, share)
     if classes is not None:
         target = class_shares(target, classes)
-    mixed = {**batch, "image": image, "target": _blend(target, other, share)}
+    mixed = dict(batch)
+    mixed["image"] = image
+    mixed["target"] = _blend(target, other, share)
     if "weight" in batch:
         mixed["weight"] = _blend(batch["weight"], other, share)
     return mixed
@@ -48,17 +53,21 @@ def _cut(image_BCHW: Tensor, other_B: Tensor, share: float, rng: np.random.Gener
     """
     height, width = image_BCHW.shape[2:]
     side = (1 - share) ** 0.5
-    y, x = rng.random() * height, rng.random() * width
-    top, bottom = _extent(y, side * height, height)
-    left, right = _extent(x, side * width, width)
+    y = rng.random() * height
+    x = rng.random() * width
+    rows = _extent(y, side * height, height)
+    columns = _extent(x, side * width, width)
     mixed = image_BCHW.clone()
-    mixed[:, :, top:bottom, left:right] = image_BCHW[other_B, :, top:bottom, left:right]
-    return mixed, 1 - (bottom - top) * (right - left) / (height * width)
+    mixed[:, :, rows, columns] = image_BCHW[other_B, :, rows, columns]
+    area = (rows.stop - rows.start) * (columns.stop - columns.start)
+    return mixed, 1 - area / (height * width)
 
 
-def _extent(centre: float, length: float, most: int) -> tuple[int, int]:
-    """First and last + 1 of the pixels of an interval inside of the image."""
-    return int(np.clip(centre - length / 2, 0, most)), int(np.clip(centre + length / 2, 0, most))
+def _extent(centre: float, length: float, most: int) -> slice:
+    """The pixels of an interval that lie inside of the image."""
+    first = np.clip(centre - length / 2, 0, most)
+    end = np.clip(centre + length / 2, 0, most)
+    return slice(int(first), int(end))
 
 
 def _blend(values: Tensor, other_B: Tensor, share: float) -> Tensor:

@@ -8,7 +8,7 @@ Shapes: B samples, C channels, H rows, W columns.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,17 +53,22 @@ class Preprocess(Preprocessing):
             return image_CHW
         if self.resize == "squash":
             return resize(image_CHW, self.size, self.interpolation)
-        image_CHW = _limit_aspect(image_CHW) if self.resize == "crop" else image_CHW
-        height, width = image_CHW.shape[1:]
-        inner = (math.floor(self.size[0] / self.crop_pct), math.floor(self.size[1] / self.crop_pct))
-        ratios = inner[0] / height, inner[1] / width
-        ratio = max(ratios) if self.resize == "crop" else min(ratios)
-        target = (max(1, int(height * ratio + 1e-6)), max(1, int(width * ratio + 1e-6)))
         if self.resize == "crop":
-            target = max(target[0], self.size[0]), max(target[1], self.size[1])
+            image_CHW = _limit_aspect(image_CHW)
+            height, width = self._scaled(image_CHW, max)
+            target = max(height, self.size[0]), max(width, self.size[1])
             return _centre(resize(image_CHW, target, self.interpolation), self.size)
-        target = min(target[0], self.size[0]), min(target[1], self.size[1])
+        height, width = self._scaled(image_CHW, min)
+        target = min(height, self.size[0]), min(width, self.size[1])
         return _pad(resize(image_CHW, target, self.interpolation), self.size)
+
+    def _scaled(self, image_CHW: Tensor, choose: Callable[[float, float], float]) -> tuple[int, int]:
+        """(height, width), proportions kept, at which the larger or the smaller of the two ratios fits."""
+        height, width = image_CHW.shape[1:]
+        inner_height = math.floor(self.size[0] / self.crop_pct)
+        inner_width = math.floor(self.size[1] / self.crop_pct)
+        ratio = choose(inner_height / height, inner_width / width)
+        return max(1, int(height * ratio + 1e-6)), max(1, int(width * ratio + 1e-6))
 
     def normalise(self, image_BCHW: Tensor) -> Tensor:
         """Float images in [0, 1] to zero mean and unit spread over the training data."""
@@ -116,7 +121,12 @@ class Augment:
             image_CHW = self.rand(image_CHW, rng)
         return jitter(image_CHW, a.jitter, a.hue, rng)
 
-    def draw(self, row: int, image_CHW: Tensor | None, rng: np.random.Generator) -> Drawn:
+    def draw(
+        self,
+        row: int,
+        image_CHW: Tensor | None,
+        rng: np.random.Generator,
+    ) -> Drawn:
         """Everything random about one training sample."""
         if image_CHW is not None:
             image_CHW = self.pixels(image_CHW, rng)
@@ -129,20 +139,31 @@ class Augment:
 
     def finish(self, image_BCHW: Tensor, drawn: Sequence[Drawn]) -> Tensor:
         """The batch: float images in [0, 1], moved, normalised, and with rectangles erased."""
-        params = [d.warp for d in drawn if d.warp is not None]
+        params = [sample.warp for sample in drawn if sample.warp is not None]
         if params:
             image_BCHW = self.warp(image_BCHW, torch.from_numpy(np.stack(params)))
         image_BCHW = self.preprocess.normalise(image_BCHW)
-        for i, sample in enumerate(drawn):
+        for image_CHW, sample in zip(image_BCHW, drawn, strict=True):
             if sample.erase is not None:
-                top, left, height, width, seed = sample.erase
-                hole = image_BCHW[i, :, top : top + height, left : left + width]
-                if self.augment.erase_fill == "noise":
-                    noise = np.random.default_rng(seed).standard_normal(tuple(hole.shape), dtype=np.float32)
-                    hole.copy_(torch.from_numpy(noise))
-                else:
-                    hole.zero_()
+                self._erase(image_CHW, *sample.erase)
         return image_BCHW
+
+    def _erase(
+        self,
+        image_CHW: Tensor,
+        top: int,
+        left: int,
+        height: int,
+        width: int,
+        seed: int,
+    ) -> None:
+        """In place."""
+        hole = image_CHW[:, top : top + height, left : left + width]
+        if self.augment.erase_fill == "zero":
+            hole.zero_()
+            return
+        noise = np.random.default_rng(seed).standard_normal(tuple(hole.shape), dtype=np.float32)
+        hole.copy_(torch.from_numpy(noise))
 
 
 def random_area(
@@ -153,18 +174,29 @@ def random_area(
     Ten tries, then the largest centred rectangle within `ratio` (Szegedy et al. 2015).
     """
     height, width = size
+    least, most = scale
+    narrow, wide = ratio
     for _ in range(10):
         u = rng.random(4)
-        area = height * width * (scale[0] + (scale[1] - scale[0]) * u[0])
-        aspect = ratio[0] * (ratio[1] / ratio[0]) ** u[1]
-        h, w = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+        area = height * width * (least + (most - least) * u[0])
+        aspect = narrow * (wide / narrow) ** u[1]
+        h = round(math.sqrt(area / aspect))
+        w = round(math.sqrt(area * aspect))
         if 0 < h <= height and 0 < w <= width:
-            return int(u[2] * (height - h + 1)), int(u[3] * (width - w + 1)), h, w
-    h, w = min(height, round(width / ratio[0])), min(width, round(height * ratio[1]))
+            top = int(u[2] * (height - h + 1))
+            left = int(u[3] * (width - w + 1))
+            return top, left, h, w
+    h = min(height, round(width / narrow))
+    w = min(width, round(height * wide))
     return (height - h) // 2, (width - w) // 2, max(h, 1), max(w, 1)
 
 
-def jitter(image_CHW: Tensor, amount: float, hue: float, rng: np.random.Generator) -> Tensor:
+def jitter(
+    image_CHW: Tensor,
+    amount: float,
+    hue: float,
+    rng: np.random.Generator,
+) -> Tensor:
     """Brightness, contrast and saturation changed by up to `amount` in random order, and the hue by up to `hue`."""
     if not amount and not hue:
         return image_CHW
@@ -175,22 +207,28 @@ def jitter(image_CHW: Tensor, amount: float, hue: float, rng: np.random.Generato
     changes = (V.adjust_brightness, V.adjust_contrast, V.adjust_saturation)
     for step in rng.permutation(3):
         image_CHW = changes[step](image_CHW, float(factors[step]))
-    return V.adjust_hue(image_CHW, turn) if hue and image_CHW.shape[0] == 3 else image_CHW
+    if hue and image_CHW.shape[0] == 3:
+        return V.adjust_hue(image_CHW, turn)
+    return image_CHW
 
 
 def _limit_aspect(image_CHW: Tensor) -> Tensor:
     """The middle of an image that is much longer than wide: all that a centre crop can see of it, and more."""
     height, width = image_CHW.shape[1:]
-    return _centre(image_CHW, (min(height, _LARGEST_ASPECT * width), min(width, _LARGEST_ASPECT * height)))
+    size = min(height, _LARGEST_ASPECT * width), min(width, _LARGEST_ASPECT * height)
+    return _centre(image_CHW, size)
 
 
 def _centre(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
-    top, left = (round((have - want) / 2) for have, want in zip(image_CHW.shape[1:], size, strict=True))
-    return image_CHW[:, top : top + size[0], left : left + size[1]]
+    height, width = size
+    top = round((image_CHW.shape[1] - height) / 2)
+    left = round((image_CHW.shape[2] - width) / 2)
+    return image_CHW[:, top : top + height, left : left + width]
 
 
 def _pad(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
     """Black on both sides."""
-    missing = [want - have for have, want in zip(image_CHW.shape[1:], size, strict=True)]
-    top, left = missing[0] // 2, missing[1] // 2
-    return F.pad(image_CHW, (left, missing[1] - left, top, missing[0] - top))
+    rows = size[0] - image_CHW.shape[1]
+    columns = size[1] - image_CHW.shape[2]
+    top, left = rows // 2, columns // 2
+    return F.pad(image_CHW, (left, columns - left, top, rows - top))

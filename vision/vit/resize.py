@@ -8,8 +8,8 @@ h x w a grid in patches, L rows of a table = prefix + h w, D features, O output 
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,27 +35,35 @@ def resize_position_table(
     """
     if mode not in MODES:
         raise ValueError(f"no position resizing is called {mode!r}; there are {', '.join(MODES)}")
-    rows = prefix + old_grid[0] * old_grid[1]
+    rows = prefix + math.prod(old_grid)
     if table_1LD.shape[:2] != (1, rows):
-        raise ValueError(f"a position table of {prefix} + {old_grid[0]} x {old_grid[1]} rows has shape [1, {rows}, D], "
-                         f"got {list(table_1LD.shape)}")  # fmt: skip
+        raise ValueError(
+            f"a position table of {prefix} + {old_grid[0]} x {old_grid[1]} rows has shape [1, {rows}, D], "
+            f"got {list(table_1LD.shape)}"
+        )
     if tuple(old_grid) == tuple(new_grid):
         return table_1LD
-    image = table_1LD[:, prefix:].float().unflatten(1, tuple(old_grid)).permute(0, 3, 1, 2)
-    how: dict[str, Any] = {"mode": "bilinear" if mode == "augreg" else "bicubic", "align_corners": False}
-    if mode == "dinov2":
-        how["scale_factor"] = tuple((new + 0.1) / old for new, old in zip(new_grid, old_grid, strict=True))
-    else:
-        how |= {"size": tuple(new_grid), "antialias": mode in ("timm", "dinov2_registers")}
-    image = F.interpolate(image, **how)
+    image = table_1LD[:, prefix:].float().unflatten(1, tuple(old_grid))
+    image = _interpolate(image.permute(0, 3, 1, 2), new_grid, mode)
     body = image.permute(0, 2, 3, 1).flatten(1, 2).to(table_1LD)
     return torch.cat([table_1LD[:, :prefix], body], dim=1)
+
+
+def _interpolate(image_1Dhw: Tensor, grid: tuple[int, int], mode: str) -> Tensor:
+    if mode == "augreg":
+        return F.interpolate(image_1Dhw, tuple(grid), mode="bilinear", align_corners=False, antialias=False)
+    if mode == "dinov2":
+        old = image_1Dhw.shape[2:]
+        factor = tuple((new + 0.1) / before for new, before in zip(grid, old, strict=True))
+        return F.interpolate(image_1Dhw, scale_factor=factor, mode="bicubic", align_corners=False)
+    smooth = mode in ("timm", "dinov2_registers")
+    return F.interpolate(image_1Dhw, tuple(grid), mode="bicubic", align_corners=False, antialias=smooth)
 
 
 @lru_cache(maxsize=16)
 def _inverse_resize(old: tuple[int, int], new: tuple[int, int]) -> Tensor:
     """[new pixels, old pixels]: the pseudo-inverse of the transposed matrix that resizes an image from old to new."""
-    pixels = old[0] * old[1]
+    pixels = math.prod(old)
     basis = torch.eye(pixels).reshape(pixels, 1, *old)
     resized = F.interpolate(basis, size=new, mode="bicubic", antialias=True, align_corners=False)
     return torch.linalg.pinv(resized.flatten(1))
@@ -67,10 +75,11 @@ def resize_patch_kernel(kernel_OChw: Tensor, new_size: tuple[int, int]) -> Tenso
     Chosen so that a patch resized (bicubic, antialiased) gives the same token as before, as far as possible: the
     pseudo-inverse of the resizing (FlexiViT, Beyer et al. 2023, section 3.4).
     """
-    old = (kernel_OChw.shape[-2], kernel_OChw.shape[-1])
-    if old == tuple(new_size):
+    height, width = kernel_OChw.shape[-2:]
+    if (height, width) == tuple(new_size):
         return kernel_OChw
-    inverse = _inverse_resize(old, (new_size[0], new_size[1])).to(kernel_OChw.device)
+    inverse = _inverse_resize((height, width), tuple(new_size))
+    inverse = inverse.to(kernel_OChw.device)
     flat = kernel_OChw.float().flatten(2) @ inverse.T
     return flat.unflatten(2, tuple(new_size)).to(kernel_OChw)
 

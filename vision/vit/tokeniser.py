@@ -15,11 +15,7 @@ from isoform.core.tokens import Tokens
 from isoform.vision.vit.config import VitTokeniserConfig
 from isoform.vision.vit.resize import resize_position_table
 from isoform.vision.vit.rotary import axial_angles, dinov3_angles
-
-
-def pair_of(size: int | tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of a size given as one number or two."""
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+from isoform.vision.vit.size import pair_of
 
 
 class VitTokeniser(nn.Module):
@@ -30,7 +26,8 @@ class VitTokeniser(nn.Module):
 
     def __init__(self, config: VitTokeniserConfig, backbone: BackboneConfig) -> None:
         super().__init__()
-        self.config, dim = config, backbone.dim
+        self.config = config
+        dim = backbone.dim
         self.class_token: Tensor | None
         self.distill_token: Tensor | None
         self.registers: Tensor | None
@@ -48,16 +45,18 @@ class VitTokeniser(nn.Module):
             "registers": config.registers,
         }
         for name, count in special.items():
-            self.register_parameter(name, nn.Parameter(torch.zeros(1, int(count), dim)) if count else None)
-        rows = self.grid[0] * self.grid[1] + (self.prefix if config.position_prefix else 0)
+            token = nn.Parameter(torch.zeros(1, int(count), dim)) if count else None
+            self.register_parameter(name, token)
+        rows = self.grid[0] * self.grid[1]
+        rows += self.prefix if config.position_prefix else 0
         self.position: Tensor | None = None
         if config.position == "learned":
             self.position = nn.Parameter(torch.zeros(1, rows, dim))
         elif config.position == "sincos":
             table = sincos_2d(self.grid, dim)
-            table = torch.cat([table.new_zeros(rows - len(table), dim), table])[None]
+            unplaced = table.new_zeros(rows - len(table), dim)
             del self.position
-            self.register_buffer("position", table)
+            self.register_buffer("position", torch.cat([unplaced, table])[None])
         self.norm = make_norm(backbone.norm if config.norm else "none", dim, backbone.eps, backbone.norm_bias)
         self.dropout = nn.Dropout(config.dropout)
         self.initialise()
@@ -72,11 +71,13 @@ class VitTokeniser(nn.Module):
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """(rows, columns) of patches in an image of that many pixels."""
-        rows, columns = height // self.patch_size[0], width // self.patch_size[1]
-        if rows * self.patch_size[0] != height or columns * self.patch_size[1] != width or 0 in (rows, columns):
+        patch_height, patch_width = self.patch_size
+        rows, columns = height // patch_height, width // patch_width
+        covered = rows * patch_height, columns * patch_width
+        if covered != (height, width) or 0 in (rows, columns):
             raise ValueError(
-                f"an image of {height} x {width} pixels is not tiled by patches of {self.patch_size[0]} x "
-                f"{self.patch_size[1]}: change tokeniser.image (data.size) or tokeniser.patch"
+                f"an image of {height} x {width} pixels is not tiled by patches of {patch_height} x {patch_width}: "
+                "change tokeniser.image or tokeniser.patch"
             )
         return rows, columns
 
@@ -90,9 +91,9 @@ class VitTokeniser(nn.Module):
         grid = self.grid_of(*images.shape[-2:])
         x_BND = self.patch_norm(self.patch(images).flatten(2).transpose(1, 2))
         special = [
-            t.expand(images.shape[0], -1, -1)
-            for t in (self.class_token, self.distill_token, self.registers)
-            if t is not None
+            token.expand(images.shape[0], -1, -1)
+            for token in (self.class_token, self.distill_token, self.registers)
+            if token is not None
         ]
         position = self.position_for(grid)
         if position is not None and not self.config.position_prefix:
@@ -119,19 +120,30 @@ class VitTokeniser(nn.Module):
         match c.rotary:
             case "axial":
                 table = axial_angles(
-                    grid, angles, temperature=c.rotary_temperature, trained_grid=c.rotary_grid, offset=c.rotary_offset,
+                    grid,
+                    angles,
+                    temperature=c.rotary_temperature,
+                    trained_grid=c.rotary_grid,
+                    offset=c.rotary_offset,
                     order=c.rotary_order,
-                )  # fmt: skip
+                )
             case "dinov3":
                 table = dinov3_angles(grid, angles, temperature=c.rotary_temperature, offset=c.rotary_offset)
             case "learned":
-                rows, columns = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in grid), indexing="ij")
-                first, second = (columns, rows) if c.rotary_order == "xy" else (rows, columns)
-                table = torch.stack([first.flatten(), second.flatten()], dim=1)
+                table = _places(grid)
+                if c.rotary_order == "xy":
+                    table = table.flip(1)
             case _:
                 return None
         table = torch.cat([table.new_zeros(self.prefix, table.shape[1]), table])
         return table[None].to(like)
+
+
+def _places(grid: tuple[int, int]) -> Tensor:
+    """float32 [h w, 2] the row and column of every patch."""
+    rows = torch.arange(grid[0], dtype=torch.float32)
+    columns = torch.arange(grid[1], dtype=torch.float32)
+    return torch.cartesian_prod(rows, columns)
 
 
 def drop_patches(tokens: Tokens, rate: float) -> Tokens:
@@ -139,8 +151,10 @@ def drop_patches(tokens: Tokens, rate: float) -> Tokens:
     batch, n, _ = tokens.x.shape
     body = n - tokens.prefix
     keep = max(1, int(body * (1 - rate)))
-    chosen = torch.rand(batch, body, device=tokens.x.device).argsort(1)[:, :keep].sort(1).values + tokens.prefix
-    prefix = torch.arange(tokens.prefix, device=tokens.x.device).expand(batch, -1)
+    device = tokens.x.device
+    shuffled = torch.rand(batch, body, device=device).argsort(1)
+    chosen = shuffled[:, :keep].sort(1).values + tokens.prefix
+    prefix = torch.arange(tokens.prefix, device=device).expand(batch, -1)
     kept = tokens.gather(torch.cat([prefix, chosen], dim=1))
     kept.prefix = tokens.prefix
     return kept

@@ -69,9 +69,13 @@ def test_a_runs_peak_memory_is_its_own(tmp_path, monkeypatch):
             return super().collate(samples)
 
     def run(name, task):
-        monkeypatch.setattr(api.Request, "resolve", lambda _: None)
-        monkeypatch.setattr(api.configs, "settle", lambda resolved, domain: (type("R", (), {"config": toy.app()}), []))
-        request = api.Request(toy.domain(task=task), "toy-mlp")
+        class Toy(toy.Toy):
+            def task(self, prepared):
+                return task(prepared.config)
+
+        resolved = type("Resolved", (), {"config": toy.app()})
+        monkeypatch.setattr(api.Request, "resolve", lambda _: resolved)
+        request = api.Request(Toy(), "toy-mlp")
         return api.train(request, tmp_path / name, progress=False, say=lambda _: None).results
 
     run("warm", toy.ToyTask)

@@ -16,7 +16,12 @@ from torch import Tensor
 
 from isoform.core.domain import ImportedModel, InitialWeights
 from isoform.core.pretrained.settings import settings_of
-from isoform.core.pretrained.source import Source, choose_layout, read_source, unknown_layout
+from isoform.core.pretrained.source import (
+    Source,
+    choose_layout,
+    read_source,
+    unknown_layout,
+)
 from isoform.vision.config import VisionApp
 from isoform.vision.state import Preprocessing, VisionState
 from isoform.vision.vit.pretrained import adapt
@@ -26,7 +31,7 @@ from isoform.vision.vit.pretrained.files import HABITS, from_state, recognise_st
 from isoform.vision.vit.pretrained.foreign_model import ForeignModel
 from isoform.vision.vit.pretrained.hub import from_folder
 from isoform.vision.vit.pretrained.timm_source import from_timm
-from isoform.vision.vit.tokeniser import pair_of
+from isoform.vision.vit.size import pair_of
 
 FILE_LAYOUTS = (*HABITS, "augreg")
 LAYOUTS = (*FILE_LAYOUTS, "timm:NAME")
@@ -92,7 +97,11 @@ def _read(
     return from_state(source.state, kind, _grid(config, source.state.get("patch_embed.proj.weight"), 2))
 
 
-def _grid(config: VisionApp | None, kernel: Tensor | None, axis: int) -> tuple[int, int] | None:
+def _grid(
+    config: VisionApp | None,
+    kernel: Tensor | None,
+    axis: int,
+) -> tuple[int, int] | None:
     """The grid of patches of the image size that is set, for a position table that isn't square."""
     size = settings_of(config, "tokeniser").get("image")
     if size is None or kernel is None:
