@@ -45,9 +45,9 @@ def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path
     drawn = task.data.has_smiles and len(cases.order) > 0
     if drawn:
         plot = Figure(figsize=(13, 5.2), layout="constrained")
-        left, right = plot.subfigures(1, 2, width_ratios=[1, 1.75])
-        draw_answers(left, task, guess, target, cases.target)
-        _draw_molecules(right, task, model, cases, split)
+        parts: Any = plot.subfigures(1, 2, width_ratios=[1, 1.75])
+        draw_answers(parts[0], task, guess, target, cases.target)
+        _draw_molecules(parts[1], task, model, cases, split)
     else:
         plot = Figure(figsize=(5, 5), layout="constrained")
         draw_answers(plot, task, guess, target, cases.target)

@@ -10,6 +10,7 @@ import numpy as np
 from isoform.core.config.schema import Table
 from isoform.core.domain import Prepared
 from isoform.core.errors import UserError
+from isoform.core.supervised.config import resolve_loss_kind
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.data.collate import FIRST_ATOM_ID
 from isoform.molecules.data.dataset import MoleculeData, describe_data, read_data
@@ -44,6 +45,7 @@ def resolve(config: MoleculesApp, data: MoleculeData) -> Prepared[MoleculesApp, 
             "head.descriptors = false"
         )
     check_ids(config, data.store)
+    resolve_loss_kind(config.loss, data.kind)  # refuses one that doesn't fit
     notes = describe_data(data)
     if is_resolved(config):
         return Prepared(config, notes, data)
