@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from isoform.core.config.parameter_count import (
-    GATED,
-    backbone_size,
-    linear_size,
-    norm_size,
-)
-from isoform.core.config.schema import BackboneConfig
+from isoform.core.config.parameter_count import backbone_size, linear_size, norm_size
+from isoform.core.config.schema import GATED, BackboneConfig
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 
 
