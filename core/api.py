@@ -64,7 +64,7 @@ class Request:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def resolve(self) -> Resolved:
-        """The configuration, "auto" not yet settled. Raises ConfigError with every mistake."""
+        """The configuration, "auto" still in it. Raises ConfigError with every mistake."""
         return configs.resolve_layers(
             self.app,
             domain=self.domain,

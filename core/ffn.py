@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isoform.core.config.schema import BackboneConfig
+from isoform.core.config.schema import GATED, BackboneConfig
 from isoform.core.mixers.contract import Context
 from isoform.core.norms import norm_of
 from isoform.core.ops.dropout import Dropout
@@ -35,7 +35,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "silu": F.silu,
 }
-GATED: dict[str, Callable[[Tensor], Tensor]] = {"swiglu": F.silu, "geglu": F.gelu}
 
 
 class Mlp(nn.Module):
@@ -47,7 +46,7 @@ class Mlp(nn.Module):
         super().__init__()
         hidden = config.mlp_dim or 4 * config.dim
         self.gated = config.channel in GATED
-        self.activation = GATED[config.channel] if self.gated else ACTIVATIONS[config.channel]
+        self.activation = ACTIVATIONS[GATED.get(config.channel, config.channel)]
         self.fc1 = Linear(config.dim, 2 * hidden if self.gated else hidden, bias=config.mlp_bias)
         self.norm = norm_of(config, hidden, when=config.mlp_norm)
         self.fc2 = Linear(hidden, config.dim, bias=config.mlp_bias)

@@ -196,7 +196,7 @@ class Tokens:
         """Every field that has an entry a token, changed."""
         fields: dict[str, Any] = {name: change(getattr(self, name)) for name in PER_TOKEN}
         cond = change(self.cond) if self._conditions_tokens else self.cond
-        pair = None if self.pair is None else replace(self.pair, index=_some(change(self.pair.index)))
+        pair = None if self.pair is None else replace(self.pair, index=_required(change(self.pair.index)))
         return replace(self, pair=pair, cond=cond, **fields, **others)
 
     @property
@@ -260,11 +260,11 @@ class Tokens:
 
         pair = self.pair
         if pair is not None:
-            pair = replace(pair, index=_some(padded(pair.index, -1)))
+            pair = replace(pair, index=_required(padded(pair.index, -1)))
         return replace(replace(self, pair=None)._map(padded), valid=valid, pair=pair, offsets=None)
 
 
-def _some(value: Tensor | None) -> Tensor:
+def _required(value: Tensor | None) -> Tensor:
     assert value is not None
     return value
 
@@ -274,7 +274,7 @@ def _cat_field(name: str, values: Sequence[Tensor | None], n_batch: int) -> Tens
         return None
     if any(v is None for v in values):
         raise ValueError(f"cat: `{name}` is set in some parts and missing in others")
-    return torch.cat([_some(v).expand(n_batch, *_some(v).shape[1:]) for v in values], dim=1)
+    return torch.cat([_required(v).expand(n_batch, *_required(v).shape[1:]) for v in values], dim=1)
 
 
 def _cat_cond(conds: Sequence[Tensor | None], n_batch: int) -> Tensor | None:
@@ -283,7 +283,7 @@ def _cat_cond(conds: Sequence[Tensor | None], n_batch: int) -> Tensor | None:
         raise ValueError("cat: `cond` is per sample in some parts, per token or missing in others")
     if kinds == {3}:
         return _cat_field("cond", conds, n_batch)
-    if kinds == {2} and not all(torch.equal(_some(c), _some(conds[0])) for c in conds):
+    if kinds == {2} and not all(torch.equal(_required(c), _required(conds[0])) for c in conds):
         raise ValueError("cat: the parts have different per-sample `cond`")
     return conds[0]
 

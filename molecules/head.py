@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from isoform.core.backbone import initialise
-from isoform.core.config.schema import BackboneConfig
-from isoform.core.ffn import ACTIVATIONS, GATED
+from isoform.core.config.schema import GATED, BackboneConfig
+from isoform.core.ffn import ACTIVATIONS
 from isoform.core.norms import make_norm
 from isoform.core.ops.linear import Linear
 from isoform.core.readout import read
@@ -39,7 +39,7 @@ class GraphormerHead(nn.Module):
         super().__init__()
         dim = backbone.dim
         self.transform = Linear(dim, dim) if config.hidden else None
-        self.activation = {**ACTIVATIONS, **GATED}.get(backbone.channel, ACTIVATIONS["gelu"])
+        self.activation = ACTIVATIONS.get(GATED.get(backbone.channel, backbone.channel), ACTIVATIONS["gelu"])
         self.norm = make_norm("layer" if config.hidden else "none", dim, backbone.eps)
         self.dropout = nn.Dropout(config.dropout)
         self.out = Linear(dim, outputs, bias=False)

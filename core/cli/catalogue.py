@@ -31,16 +31,16 @@ def apps(context: Context) -> int:
     if args.domain is not None and args.domain not in context.domains:
         hint = keys.suggest(args.domain, context.domains) or f"; domains are {', '.join(context.domains)}"
         raise UserError(f"{args.domain}: unknown domain{hint}")
-    found = []
+    rows = []
     for name, load in context.domains.items():
         if args.domain in (None, name) and (names := config.app_names(name, args.apps)):
             domain = load()
-            found += [_about(domain, config.resolve_app(app, domain=domain, apps_file=args.apps)) for app in names]
-    if args.domain is not None and not found:
+            rows += [_about(domain, config.resolve_app(app, domain=domain, apps_file=args.apps)) for app in names]
+    if args.domain is not None and not rows:
         context.domains[args.domain]()  # says so where the domain isn't there at all
     columns = ["app", "data", "model", "parameters", "status", "expected", "minutes", "published", "source"]
-    console.table(columns, [[_cell(name, row[name]) for name in columns] for row in found])
-    console.result = {"apps": found}
+    console.table(columns, [[_cell(name, row[name]) for name in columns] for row in rows])
+    console.result = {"apps": rows}
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 SECONDS_BETWEEN_LINES = 30
@@ -83,19 +83,9 @@ def to_json(value: Any) -> str:
     """One line of JSON; what isn't finite becomes null, numpy's numbers Python's, a path its text."""
     import json
 
-    return json.dumps(_plain(value), ensure_ascii=False)
+    from isoform.core.data.writers import plain_json  # here, so that a parser is made without it
 
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, float):
-        return value if value - value == 0 else None
-    return value if value is None or isinstance(value, str | int) else str(value)
+    return json.dumps(plain_json(value, str), ensure_ascii=False, default=str)
 
 
 def _text(cell: Any) -> str:

@@ -55,17 +55,17 @@ def evaluate(context: Context) -> int:
     """Metrics of a run on a split of its own data or of other data; mean and spread of a group of seeds."""
     args, console = context.args, context.console
     options = {"split": args.split, "data": args.data, "checkpoint": args.checkpoint}
-    found = [evaluate_run(context.domain, run, **options) for run in api.runs_in(args.run_dir)]
-    if len(found) == 1:
-        console.table(["metric", args.split], list(found[0]["metrics"].items()))
-        console.result = found[0]
+    each = [evaluate_run(context.domain, run, **options) for run in api.runs_in(args.run_dir)]
+    if len(each) == 1:
+        console.table(["metric", args.split], list(each[0]["metrics"].items()))
+        console.result = each[0]
         return 0
-    summary = summarise_seeds([{"metrics": {"test": one["metrics"]}} for one in found])["metrics"]["test"]
+    summary = summarise_seeds([{"metrics": {"test": one["metrics"]}} for one in each])["metrics"]["test"]
     rows = [
         [name, one["mean"], one["std"], " ".join(map("{:.4g}".format, one["values"]))] for name, one in summary.items()
     ]
     console.table(["metric", f"{args.split} mean", "std", "values"], rows)
-    console.result = {**found[0], "checkpoint": args.checkpoint, "metrics": summary}
+    console.result = {**each[0], "checkpoint": args.checkpoint, "metrics": summary}
     return 0
 
 

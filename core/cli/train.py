@@ -39,15 +39,15 @@ def _show(context: Context, metrics: Mapping[str, Any], baselines: Mapping[str, 
     split = "test" if metrics.get("test") else "val"
     mine = metrics.get(split, {})
     rows = [["model", *mine.values()]]
-    rows += [[name, *(found.get(split, {}).get(metric) for metric in mine)] for name, found in baselines.items()]
+    rows += [[name, *(splits.get(split, {}).get(metric) for metric in mine)] for name, splits in baselines.items()]
     if mine:
         context.console.table([split, *mine], rows)
 
 
 def _show_seeds(context: Context, metrics: Mapping[str, Any]) -> None:
     rows = [
-        [split, name, found["mean"], found["std"], " ".join(f"{value:.4g}" for value in found["values"])]
+        [split, name, spread["mean"], spread["std"], " ".join(f"{value:.4g}" for value in spread["values"])]
         for split, metrics_of in metrics.items()
-        for name, found in metrics_of.items()
+        for name, spread in metrics_of.items()
     ]
     context.console.table(["split", "metric", "mean", "std", "values"], rows)

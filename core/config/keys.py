@@ -22,13 +22,13 @@ Path = tuple[str, ...]
 @cache
 def every(schema: type[BaseModel]) -> dict[Path, FieldInfo]:
     """Every field of `schema` and of the tables in it, in the order of their definition."""
-    found: dict[Path, FieldInfo] = {}
+    fields: dict[Path, FieldInfo] = {}
     for name, field in schema.model_fields.items():
-        found[(name,)] = field
+        fields[(name,)] = field
         table = _table(field)
         if table is not None:
-            found |= {(name, *path): inner for path, inner in every(table).items()}
-    return found
+            fields |= {(name, *path): inner for path, inner in every(table).items()}
+    return fields
 
 
 @cache

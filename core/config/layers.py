@@ -46,7 +46,7 @@ class Apps:
 
     def tables(self, domain: str) -> dict[str, list[Layer]]:
         """App -> its layers, one for each file that has a table for it. What isn't a table goes to `errors`."""
-        found: dict[str, list[Layer]] = {}
+        layers_of: dict[str, list[Layer]] = {}
         for name, tree in self.files.items():
             apps = tree.get(domain, {})
             if not isinstance(apps, dict):
@@ -55,10 +55,10 @@ class Apps:
             for app, table in apps.items():
                 label = f"{name} [{domain}.{app}]"
                 if isinstance(table, dict):
-                    found.setdefault(app, []).append(Layer(label, table))
+                    layers_of.setdefault(app, []).append(Layer(label, table))
                 else:
                     self.errors.append(f"{label}: should be a table (got {toml.value(table)})")
-        return found
+        return layers_of
 
 
 def built_in() -> str:

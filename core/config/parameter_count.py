@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from isoform.core.config.schema import NORMS, BackboneConfig
-
-GATED = ("swiglu", "geglu")
+from isoform.core.config.schema import GATED, NORMS, BackboneConfig
 
 
 def norm_size(backbone: BackboneConfig, dim: int, kind: str | None = None) -> int:
@@ -19,34 +17,97 @@ def linear_size(inputs: int, outputs: int, bias: bool = True) -> int:
 
 def backbone_size(c: BackboneConfig) -> int:
     """Parameters of a Backbone, the score bias that its table names included."""
-    head = c.head_dim or c.dim // c.heads
-    value, kv_heads, hidden = c.value_dim or head, c.kv_heads or c.heads, c.mlp_dim or 4 * c.dim
-    inner, kv, mixed = c.heads * head, kv_heads * (head + value), c.heads * value
-    project = linear_size(mixed, c.dim, c.proj_bias) if c.proj else 0
-    mixer = linear_size(c.dim, inner + kv, c.qkv_bias) + project
-    mixer += 2 * norm_size(c, head, c.qk_norm) if c.qk_norm != "none" else 0
-    mixer += norm_size(c, mixed) * c.mixer_norm + linear_size(c.dim, mixed, c.qkv_bias) * c.gated
-    mixer += 2 * c.heads * (head // 2) * (c.position == "rotary_learned")
-    channel = linear_size(c.dim, hidden * (2 if c.channel in GATED else 1), c.mlp_bias)
-    channel += norm_size(c, hidden) * c.mlp_norm + linear_size(hidden, c.dim, c.mlp_bias)
-    branches = [mixer] if c.channel == "none" else [mixer, channel]
+    mixer = _mixer_size(c)
+    branches = [mixer]
     if c.memory == "cross":
-        branches.insert(1, linear_size(c.dim, inner, c.qkv_bias) + linear_size(c.dim, kv, c.qkv_bias) + project)
-    wraps = 1 if c.layout == "parallel" else len(branches)
-    scales = 0 if c.layer_scale is None else wraps - (not c.layer_scale_mlp and wraps > 1 and c.channel != "none")
-    modulation = linear_size(c.cond_dim or c.dim, 3 * c.dim) * (c.condition == "adaln_zero")
-    in_wraps = {"pre": wraps, "res_post": wraps, "cct": wraps - (c.channel != "none")}.get(c.order, 0)
-    on_stream = {"post": wraps, "cct": 1}.get(c.order, 0)
-    norm = norm_size(c, c.dim)
-    around = scales * c.dim + in_wraps * norm + on_stream * norm
+        branches.append(_cross_size(c))
+    if c.channel != "none":
+        branches.append(_channel_size(c))
+    count = 1 if c.layout == "parallel" else len(branches)
+    around, on_stream = _around_size(c, count)
     if c.mixer == "neighbour":
-        edge = linear_size(c.dim, inner, c.qkv_bias) + linear_size(inner, c.dim, c.proj_bias)
-        block = mixer + edge + 2 * (sum(branches) - mixer + around)  # the edges' side has all but the mixer again
+        edge_mixer = linear_size(c.dim, c.heads * _head_dim(c), c.qkv_bias)
+        edge_mixer += linear_size(c.heads * _head_dim(c), c.dim, c.proj_bias)
+        beside_mixer = sum(branches) - mixer + around + on_stream
+        block = mixer + edge_mixer + 2 * beside_mixer  # the edges' side has all but the mixer again
     else:
-        block = c.branches * (sum(branches) + wraps * modulation + around - on_stream * norm) + on_stream * norm
-    return c.depth * block + norm * c.final_norm + score_size(c)
+        modulation = 0
+        if c.condition == "adaln_zero":
+            modulation = linear_size(c.cond_dim or c.dim, 3 * c.dim)
+        block = c.branches * (sum(branches) + count * modulation + around) + on_stream
+    final = norm_size(c, c.dim) if c.final_norm else 0
+    return c.depth * block + final + score_size(c)
+
+
+def _head_dim(c: BackboneConfig) -> int:
+    return c.head_dim or c.dim // c.heads
+
+
+def _value_dim(c: BackboneConfig) -> int:
+    return c.value_dim or _head_dim(c)
+
+
+def _keys_and_values(c: BackboneConfig) -> int:
+    """Features of the keys and values of all heads."""
+    return (c.kv_heads or c.heads) * (_head_dim(c) + _value_dim(c))
+
+
+def _output_size(c: BackboneConfig) -> int:
+    """Of the projection of the mixed values."""
+    return linear_size(c.heads * _value_dim(c), c.dim, c.proj_bias) if c.proj else 0
+
+
+def _mixer_size(c: BackboneConfig) -> int:
+    queries = c.heads * _head_dim(c)
+    mixed = c.heads * _value_dim(c)
+    size = linear_size(c.dim, queries + _keys_and_values(c), c.qkv_bias) + _output_size(c)
+    if c.qk_norm != "none":
+        size += 2 * norm_size(c, _head_dim(c), c.qk_norm)
+    if c.mixer_norm:
+        size += norm_size(c, mixed)
+    if c.gated:
+        size += linear_size(c.dim, mixed, c.qkv_bias)
+    if c.position == "rotary_learned":
+        size += 2 * c.heads * (_head_dim(c) // 2)
+    return size
+
+
+def _cross_size(c: BackboneConfig) -> int:
+    """Of the mixer that reads the memory, whose queries and keys are projected apart."""
+    queries = linear_size(c.dim, c.heads * _head_dim(c), c.qkv_bias)
+    return queries + linear_size(c.dim, _keys_and_values(c), c.qkv_bias) + _output_size(c)
+
+
+def _channel_size(c: BackboneConfig) -> int:
+    hidden = c.mlp_dim or 4 * c.dim
+    first = linear_size(c.dim, 2 * hidden if c.channel in GATED else hidden, c.mlp_bias)
+    norm = norm_size(c, hidden) if c.mlp_norm else 0
+    return first + norm + linear_size(hidden, c.dim, c.mlp_bias)
+
+
+def _around_size(c: BackboneConfig, branches: int) -> tuple[int, int]:
+    """Norms and layer scales of a block's branches, and the norms on the stream after their sums."""
+    scales = 0
+    if c.layer_scale is not None:
+        scales = branches
+        if not c.layer_scale_mlp and branches > 1 and c.channel != "none":
+            scales -= 1
+    norms, on_stream = 0, 0
+    if c.order in ("pre", "res_post"):
+        norms = branches
+    elif c.order == "post":
+        on_stream = branches
+    else:  # cct: the MLP has none, and one replaces the stream
+        norms = branches - 1 if c.channel != "none" else branches
+        on_stream = 1
+    norm = norm_size(c, c.dim)
+    return scales * c.dim + norms * norm, on_stream * norm
 
 
 def score_size(c: BackboneConfig) -> int:
     """Parameters of the score bias that the table names."""
-    return {"table": (c.score_ids or 0) * c.heads, "distance": c.score_gaussians * (2 + c.heads)}.get(c.score, 0)
+    if c.score == "table":
+        return (c.score_ids or 0) * c.heads
+    if c.score == "distance":
+        return c.score_gaussians * (2 + c.heads)
+    return 0

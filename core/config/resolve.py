@@ -1,8 +1,8 @@
 """apps.toml to a validated, frozen `AppConfig`, with the layer that set each key and every mistake at once.
 
 The layers, each over the one before: the schema's defaults, the app that this one `extends`, the app in the built-in
-apps.toml, the same in the user's own file (`--apps`), `--set`, the command line's own flags, and what a domain settles
-from the data ("auto").
+apps.toml, the same in the user's own file (`--apps`), `--set`, the command line's own flags, and what a domain fills
+in from the data ("auto").
 """
 
 from __future__ import annotations
@@ -188,9 +188,9 @@ def _build(
     try:
         return schema.model_validate_json(keys.to_json(tree)), []
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False)
+        mistakes = error.errors(include_url=False, include_context=False)
     said: dict[tuple[str, ...], list[str]] = {}  # by key: a union complains once for each of its branches
-    for one in found:
+    for one in mistakes:
         path = keys.key_of(schema, one["loc"])
         message = re.sub(r"^(Input|Value error,) ", "", one["msg"])
         if one["type"] == "extra_forbidden":
@@ -300,8 +300,8 @@ def _run_tree(run: Path) -> toml.Tree:
     if not path.is_file():
         if next(run.glob("seed-*/config.toml"), None):
             raise UserError(f"{run}: holds several seeds; name one of them, such as {run}/seed-1")
-        found = "isn't a run folder (it has no config.toml)" if run.exists() else "doesn't exist"
-        raise UserError(f"{run}: {found}; name a folder that `isoform DOMAIN train` wrote")
+        reason = "isn't a run folder (it has no config.toml)" if run.exists() else "doesn't exist"
+        raise UserError(f"{run}: {reason}; name a folder that `isoform DOMAIN train` wrote")
     tree, mistakes = toml.parse(read_text(path))
     if mistakes:
         raise ConfigError(syntax_errors(str(path), mistakes))

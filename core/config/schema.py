@@ -21,6 +21,8 @@ Sentinels = Annotated[
 
 # Norms by name, with the weights of a feature without and with `norm_bias`; their modules stand in core/norms.py.
 NORMS = {"layer": (1, 2), "layer_plain": (0, 0), "rms": (1, 1), "batch": (1, 2), "none": (0, 0)}
+# Gated channel mixers by name, with the activation of their gate.
+GATED = {"swiglu": "silu", "geglu": "gelu"}
 # Readouts by name, with how many times the trunk's width they are; what they compute stands in core/readout.py.
 READOUTS = {"class": 1, "mean": 1, "max": 1, "mean_max": 1, "class_max": 2, "attention": 1, "none": 1}
 

@@ -29,9 +29,9 @@ def parse(text: str) -> tuple[Tree, list[tuple[int | None, str]]]:
         try:
             return tomllib.loads("\n".join(lines)), errors
         except tomllib.TOMLDecodeError as error:
-            found = _LINE.search(str(error))
+            match = _LINE.search(str(error))
             message = _LINE.sub("", str(error))
-            number = int(found.group(1)) if found else None
+            number = int(match.group(1)) if match else None
             errors.append((number, message[:1].lower() + message[1:]))
             if number is None or "nclosed" in message or not _STATEMENT.match(lines[number - 1]):
                 return {}, errors

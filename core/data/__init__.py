@@ -3,9 +3,9 @@
     table = read_table(data.path, missing=data.missing)      read.py: csv, tsv, parquet, xlsx, gz, "-", a DataFrame
     table.refuse_ragged()                                    or table.ragged: {row: cells} to skip and name them
     names = table.cells("smiles")                            text, "" where empty; table.names are the columns
-    found = table.numbers("logP")                            float64 [n] in .values, NaN = missing; .unread, .censored
-    if found.problem: raise UserError(f'{table.origin}: column "logP": {found.problem}')
-    if found.unread: table.say(f"count as missing: {table.shown(found.unread)}", "logP")
+    column = table.numbers("logP")                           float64 [n] in .values, NaN = missing; .unread, .censored
+    if column.problem: raise UserError(f'{table.origin}: column "logP": {column.problem}')
+    if column.unread: table.say(f"count as missing: {table.shown(column.unread)}", "logP")
     where = f"{table.origin} {table.row_name(7)}"            "t.csv line 9", as an editor numbers it
     given = read_splits(table.cells("split"), "split", lambda row: f"{table.origin} {table.row_name(row)}")
     rows = split_rows(given, stratify(labels, "multiclass"), group, seed=0, test_fraction=0.1, val_fraction=0.1)

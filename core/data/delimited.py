@@ -39,12 +39,12 @@ class PackedText:
         """The cells; equal ones are held once where there are many."""
         if not self._parts:
             return []
-        found = "\0".join(self._parts).split("\0")
-        head = found[:1000]
+        texts = "\0".join(self._parts).split("\0")
+        head = texts[:1000]
         if len(set(head)) > _POOLED * len(head):
-            return found
+            return texts
         pool: dict[str, str] = {}
-        return list(map(pool.setdefault, found, found))
+        return list(map(pool.setdefault, texts, texts))
 
 
 @dataclass
@@ -104,9 +104,9 @@ def _split(
     names = name_columns(names, origin, findings, limits)
     if chosen != "," and not (chosen == "\t" and name.lower().endswith((".tsv", ".tab"))):
         findings.append(Finding(f"cells are divided by a {_SPELLED.get(chosen, repr(chosen))}"))
-    found = Cells({}, [], {}, chosen, findings)
-    _fill(found, names, records, origin, limits)
-    return found
+    parsed = Cells({}, [], {}, chosen, findings)
+    _fill(parsed, names, records, origin, limits)
+    return parsed
 
 
 @dataclass(frozen=True)
@@ -187,16 +187,16 @@ def _width(record: Sequence[str]) -> int:
 def _head_records(body: str, delimiter: str) -> list[list[str]]:
     """The first records, forgiving: what is wrong with the text is said when all of it is read."""
     reader = csv.reader(lines_of(body[:_HEAD]), delimiter=delimiter, skipinitialspace=delimiter != " ")
-    found: list[list[str]] = []
+    head: list[list[str]] = []
     try:
         for record in reader:
             if any(cell.strip() for cell in record):
-                found.append(record)
-            if len(found) > _LOOKED_AT:
+                head.append(record)
+            if len(head) > _LOOKED_AT:
                 break
     except csv.Error:
         pass
-    return found
+    return head
 
 
 def _commented_header(comments: Sequence[str], head: Sequence[Sequence[str]], delimiter: str) -> list[str] | None:
@@ -268,7 +268,7 @@ def records_of(text: str, delimiter: str, origin: str, before: int = 0) -> Itera
 
 
 def _fill(
-    found: Cells, names: Sequence[str], records: Iterator[tuple[int, list[str]]], origin: str, limits: Limits
+    table: Cells, names: Sequence[str], records: Iterator[tuple[int, list[str]]], origin: str, limits: Limits
 ) -> None:
     """Turns records into columns, block by block."""
     width = len(names)
@@ -285,20 +285,20 @@ def _fill(
                 empty.append(line)
                 continue
             if len(cells) != width:
-                found.ragged[len(found.rows)] = [cell.strip() for cell in cells]
+                table.ragged[len(table.rows)] = [cell.strip() for cell in cells]
                 cells = blank
-            found.rows.append(line)
+            table.rows.append(line)
             whole.append(cells)
         for column, part in zip(columns, zip(*whole, strict=True), strict=False):
             column.append("\0".join(map(str.strip, part)))
-        if len(found.rows) * width > limits.cells:
+        if len(table.rows) * width > limits.cells:
             most = limits.cells // max(1, width)
             raise UserError(f"{origin}: has more than {most:,} rows of {width:,} columns; leave out some columns")
     if empty and width > 1:
         count = f"{len(empty):,} rows without any cell are" if len(empty) > 1 else "a row without any cell is"
         lines = ", ".join(map(str, empty[:NAMED])) + (", ..." if len(empty) > NAMED else "")
-        found.findings.append(Finding(f"{count} left out (line {lines})", rows=tuple(empty)))
-    found.columns = {name: PackedText(parts) for name, parts in zip(names, columns, strict=True)}
+        table.findings.append(Finding(f"{count} left out (line {lines})", rows=tuple(empty)))
+    table.columns = {name: PackedText(parts) for name, parts in zip(names, columns, strict=True)}
 
 
 def _fitted(cells: list[str], width: int) -> list[str]:

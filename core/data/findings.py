@@ -35,12 +35,12 @@ def some(items: Sequence[str], most: int = NAMED) -> str:
 
 def merged(findings: Iterable[Finding]) -> list[Finding]:
     """Findings of one text and other columns become one, so that 5,000 columns with a decimal comma are one line."""
-    found: dict[str, Finding] = {}
+    by_text: dict[str, Finding] = {}
     for one in findings:
-        before = found.get(one.text)
+        before = by_text.get(one.text)
         if before is None:
-            found[one.text] = one
+            by_text[one.text] = one
         elif set(one.columns) - set(before.columns):
             columns = tuple(dict.fromkeys((*before.columns, *one.columns)))
-            found[one.text] = Finding(one.text, columns, (*before.rows, *one.rows))
-    return list(found.values())
+            by_text[one.text] = Finding(one.text, columns, (*before.rows, *one.rows))
+    return list(by_text.values())

@@ -53,17 +53,17 @@ def _series(table: Table, name: str) -> pd.Series:
     words = set(cells)
     if words and words <= {"True", "False"}:
         return pd.Series([cell == "True" for cell in cells], dtype=bool)
-    found = table.numbers(name)
-    values = found.values.copy()
-    for row, cell in found.infinite:
+    column = table.numbers(name)
+    values = column.values.copy()
+    for row, cell in column.infinite:
         values[row] = float(cell.replace(",", "."))
-    odd = [*found.unread, *found.censored]
+    odd = [*column.unread, *column.censored]
     if not odd:
         plain = not any("." in cell or "e" in cell.lower() for cell in words)
         whole = plain and bool(np.isfinite(values).all()) and bool((np.abs(values) < _WHOLE).all())
         whole = whole and bool((values == np.floor(values)).all())
         return pd.Series(values.astype(np.int64) if whole and len(values) else values)
-    if len(found.unread) > np.isfinite(values).sum():
+    if len(column.unread) > np.isfinite(values).sum():
         return _text([None if cell.lower() in MISSING else cell for cell in cells])
     mixed = pd.Series(values, dtype=object).where(~np.isnan(values), None)
     for row, cell in odd:

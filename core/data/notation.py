@@ -53,15 +53,15 @@ class Parts(NamedTuple):
         if not points and not commas:
             return ""
         if points and commas:
-            found = "." if self.body.rindex(".") > self.body.rindex(",") else ","
+            decimal = "." if self.body.rindex(".") > self.body.rindex(",") else ","
         elif points + commas > 1:
-            found = "," if points else "."
+            decimal = "," if points else "."
         else:
             mark = "." if points else ","
             whole, _, rest = self.body.partition(mark)
             open_ = len(rest) == 3 and 1 <= len(whole) <= 3 and whole[0] != "0"
             return "?" if open_ and not self.exponent and not self.grouped else mark
-        return "" if math.isnan(self.value(found)) else found
+        return "" if math.isnan(self.value(decimal)) else decimal
 
     def value(self, decimal: str) -> float:
         """The number, NaN where the marks don't fit."""
@@ -91,12 +91,12 @@ def take_apart(cell: str) -> Parts | None:
         return None
     body, grouped = match["body"], False
     for marks in (_BLANKS, _APOSTROPHES):
-        found = {mark for mark in body if mark in marks}
-        if not found:
+        used = {mark for mark in body if mark in marks}
+        if not used:
             continue
-        if grouped or len(found) > 1:
+        if grouped or len(used) > 1:
             return None
-        mark = found.pop()
+        mark = used.pop()
         whole = re.split("[.,]", body, maxsplit=1)[0]
         if mark in body[len(whole) :] or not _is_grouped(whole.split(mark)):
             return None

@@ -68,29 +68,29 @@ class Notation:
 def read_numbers(cells: Sequence[str], notation: Notation | None = None) -> Numbers:
     """The numbers of a column; see the module for the rules. What isn't plain (float takes it) is a finding."""
     notation = notation or Notation()
-    found = Numbers(np.full(len(cells), math.nan))
-    if notation.decimal is None and _read_decimal_commas(cells, found, notation):
-        return found
-    odd = _read_plain(cells, found, notation)
+    numbers = Numbers(np.full(len(cells), math.nan))
+    if notation.decimal is None and _read_decimal_commas(cells, numbers, notation):
+        return numbers
+    odd = _read_plain(cells, numbers, notation)
     if not odd and not _has_open_points(cells):
-        _leave_out(found, notation)
-        _name_codes(found)
-        return found
+        _leave_out(numbers, notation)
+        _name_codes(numbers)
+        return numbers
     parts = {cell: parsed for cell in odd if (parsed := take_apart(cell)) is not None}
-    decimal = notation.decimal or _decide(cells, parts, notation, found)
-    _read_odd(cells, odd, parts, decimal, found)
+    decimal = notation.decimal or _decide(cells, parts, notation, numbers)
+    _read_odd(cells, odd, parts, decimal, numbers)
     if decimal == ",":
-        _read_plain_again(cells, odd, found)
-    _leave_out(found, notation)
-    _say_problem(parts, found)
-    _name_codes(found)
-    if found.problem or np.isfinite(found.values).sum() < len(found.unread):  # a column of text, or of two units
-        found.findings.clear()
-        found.unit = ""
-    return found
+        _read_plain_again(cells, odd, numbers)
+    _leave_out(numbers, notation)
+    _say_problem(parts, numbers)
+    _name_codes(numbers)
+    if numbers.problem or np.isfinite(numbers.values).sum() < len(numbers.unread):  # a column of text, or of two units
+        numbers.findings.clear()
+        numbers.unit = ""
+    return numbers
 
 
-def _read_decimal_commas(cells: Sequence[str], found: Numbers, notation: Notation) -> bool:
+def _read_decimal_commas(cells: Sequence[str], numbers: Numbers, notation: Notation) -> bool:
     """The common case in one go: a column of 1,5 and 2 without any point. False where it is another."""
     joined = "".join(cells)
     if "," not in joined or "." in joined or "_" in joined:
@@ -103,27 +103,27 @@ def _read_decimal_commas(cells: Sequence[str], found: Numbers, notation: Notatio
         return False
     if np.isinf(values).any():
         return False
-    found.values[:] = values
-    found.findings.append("the comma is the decimal mark")
-    _leave_out(found, notation)
-    _name_codes(found)
+    numbers.values[:] = values
+    numbers.findings.append("the comma is the decimal mark")
+    _leave_out(numbers, notation)
+    _name_codes(numbers)
     return True
 
 
-def _leave_out(found: Numbers, notation: Notation) -> None:
+def _leave_out(numbers: Numbers, notation: Notation) -> None:
     """Takes the numbers of data.missing out."""
     for code in [number for number in notation.missing if not isinstance(number, str)]:
-        rows = np.flatnonzero(found.values == code)
-        found.values[rows] = math.nan
+        rows = np.flatnonzero(numbers.values == code)
+        numbers.values[rows] = math.nan
         if len(rows):
-            found.findings.append(f"{code:g} counts as missing (data.missing), {_cells(len(rows))}")
+            numbers.findings.append(f"{code:g} counts as missing (data.missing), {_cells(len(rows))}")
 
 
-def _read_plain(cells: Sequence[str], found: Numbers, notation: Notation) -> dict[str, list[int]]:
+def _read_plain(cells: Sequence[str], numbers: Numbers, notation: Notation) -> dict[str, list[int]]:
     """Fills in what float() takes; returns the rows of every other text that isn't missing."""
     odd: dict[str, list[int]] = {}
     words = {word.lower() for word in notation.missing if isinstance(word, str)}
-    values = found.values
+    values = numbers.values
     try:
         values[:] = np.fromiter((float(cell or "nan") for cell in cells), np.float64, len(cells))
         plain = True
@@ -144,7 +144,7 @@ def _read_plain(cells: Sequence[str], found: Numbers, notation: Notation) -> dic
     for cell in [cell for cell in odd if cell.strip().lower() in MISSING or cell.strip().lower() in words]:
         del odd[cell]
     for row in np.flatnonzero(np.isinf(values)).tolist():
-        found.infinite.append((row, cells[row]))
+        numbers.infinite.append((row, cells[row]))
         values[row] = math.nan
     return odd
 
@@ -164,16 +164,17 @@ def _has_open_points(cells: Iterable[str]) -> bool:
     return some_point
 
 
-def _decide(cells: Sequence[str], parts: dict[str, Parts], notation: Notation, found: Numbers) -> str:
+def _decide(cells: Sequence[str], parts: dict[str, Parts], notation: Notation, numbers: Numbers) -> str:
     """The decimal mark of a column; a choice that its own cells don't force is said."""
     votes = Counter(one.evidence for one in parts.values())
-    pointed = [cell for cell, value in zip(cells, found.values.tolist(), strict=True) if "." in cell and value == value]
+    values = numbers.values.tolist()
+    pointed = [cell for cell, value in zip(cells, values, strict=True) if "." in cell and value == value]
     open_ = [cell for cell in pointed if _POINTS.fullmatch(cell) is not None]
     votes["."] += len(pointed) - len(open_)
     open_ += [cell for cell, one in parts.items() if one.evidence == "?"]
     if votes["."] or votes[","] or not open_:
         decimal = "," if votes[","] > votes["."] else "."
-        _say_marks(parts, decimal, found)
+        _say_marks(parts, decimal, numbers)
         return decimal
     mark = "." if "." in open_[0] else ","
     elsewhere = notation.others()
@@ -192,7 +193,7 @@ def _decide(cells: Sequence[str], parts: dict[str, Parts], notation: Notation, f
         why = "as files divided by semicolons have it" if decimal == "," else "nothing tells otherwise"
     role = "the decimal mark" if decimal == mark else "a thousands mark"
     doubt = "such as" if elsewhere else "either could be meant by"
-    found.findings.append(f"{_spelled(mark)} is read as {role}, {why} ({doubt} {open_[0]})")
+    numbers.findings.append(f"{_spelled(mark)} is read as {role}, {why} ({doubt} {open_[0]})")
     return decimal
 
 
@@ -200,20 +201,20 @@ def _spelled(mark: str) -> str:
     return "the point" if mark == "." else "the comma"
 
 
-def _say_marks(parts: dict[str, Parts], decimal: str, found: Numbers) -> None:
+def _say_marks(parts: dict[str, Parts], decimal: str, numbers: Numbers) -> None:
     if decimal == ",":
-        found.findings.append("the comma is the decimal mark")
+        numbers.findings.append("the comma is the decimal mark")
     thousands = "," if decimal == "." else "."
     example = next((cell for cell, one in parts.items() if thousands in one.body), None)
     if example is not None:
-        found.findings.append(f"{_spelled(thousands)} is a thousands mark (such as {example})")
+        numbers.findings.append(f"{_spelled(thousands)} is a thousands mark (such as {example})")
 
 
 def _read_odd(
-    cells: Sequence[str], odd: dict[str, list[int]], parts: dict[str, Parts], decimal: str, found: Numbers
+    cells: Sequence[str], odd: dict[str, list[int]], parts: dict[str, Parts], decimal: str, numbers: Numbers
 ) -> None:
     """Fills in the cells that float() doesn't take, those of the column's usual unit; the others are unread."""
-    plain = int(np.isfinite(found.values).sum())
+    plain = int(np.isfinite(numbers.values).sum())
     units = Counter({"": plain})
     for cell, parsed in parts.items():
         units[parsed.unit] += len(odd[cell])
@@ -223,27 +224,27 @@ def _read_odd(
         one = parts.get(cell)
         value = math.nan if one is None or one.unit != usual else one.value(decimal)
         if one is None or math.isnan(value):
-            found.unread += [(row, cell) for row in rows]
+            numbers.unread += [(row, cell) for row in rows]
             continue
         if math.isinf(value):
-            found.infinite += [(row, cell) for row in rows]
+            numbers.infinite += [(row, cell) for row in rows]
             continue
-        found.values[rows] = value
+        numbers.values[rows] = value
         if one.bound:
-            found.censored += [(row, cell) for row in rows]
+            numbers.censored += [(row, cell) for row in rows]
         _note(cell, one, kinds)
     if usual and plain:  # bare numbers in a column of 12 %
-        bare = np.flatnonzero(np.isfinite(found.values))
+        bare = np.flatnonzero(np.isfinite(numbers.values))
         with_unit = {row for cell, rows in odd.items() if cell in parts for row in rows}
         for row in [row for row in bare.tolist() if row not in with_unit]:
-            found.values[row] = math.nan
-            found.unread.append((row, cells[row]))
+            numbers.values[row] = math.nan
+            numbers.unread.append((row, cells[row]))
     if usual:
-        found.unit = usual
+        numbers.unit = usual
         how = "as it stands: 12 % is 12" if usual == "%" else "left off the numbers"
-        found.findings.append(f'the cells carry the unit "{usual}", {how}')
-    found.findings += [f"{what} ({cell})" for what, cell in kinds.items()]
-    for entries in (found.unread, found.censored, found.infinite):
+        numbers.findings.append(f'the cells carry the unit "{usual}", {how}')
+    numbers.findings += [f"{what} ({cell})" for what, cell in kinds.items()]
+    for entries in (numbers.unread, numbers.censored, numbers.infinite):
         entries.sort()
 
 
@@ -257,39 +258,39 @@ def _note(cell: str, one: Parts, kinds: dict[str, str]) -> None:
         kinds.setdefault("a dash in front is a minus", cell)
 
 
-def _read_plain_again(cells: Sequence[str], odd: dict[str, list[int]], found: Numbers) -> None:
+def _read_plain_again(cells: Sequence[str], odd: dict[str, list[int]], numbers: Numbers) -> None:
     """In a column of decimal commas, what float() took with a point: 1.105 is 1105, and 1.5 is nothing."""
     for row, cell in enumerate(cells):
-        if "." not in cell or cell in odd or math.isnan(found.values[row]):
+        if "." not in cell or cell in odd or math.isnan(numbers.values[row]):
             continue
         parsed = take_apart(cell)
         value = math.nan if parsed is None else parsed.value(",")
-        found.values[row] = value
+        numbers.values[row] = value
         if math.isnan(value):
-            found.unread.append((row, cell))
-    found.unread.sort()
+            numbers.unread.append((row, cell))
+    numbers.unread.sort()
 
 
-def _say_problem(parts: dict[str, Parts], found: Numbers) -> None:
+def _say_problem(parts: dict[str, Parts], numbers: Numbers) -> None:
     """Most cells look like numbers, and many of them can't be read as those of one column."""
-    if found.numeric or not found.unread:
+    if numbers.numeric or not numbers.unread:
         return
-    alike = [cell for _, cell in found.unread if looks_like_number(cell)]
-    read = int(np.isfinite(found.values).sum())
-    if not alike or read + len(alike) < ENOUGH * (read + len(found.unread)):
+    alike = [cell for _, cell in numbers.unread if looks_like_number(cell)]
+    read = int(np.isfinite(numbers.values).sum())
+    if not alike or read + len(alike) < ENOUGH * (read + len(numbers.unread)):
         return
     units = Counter(one.unit for one in parts.values())
     examples = some([f'"{cell[:30]}"' for cell in dict.fromkeys(alike)], 3)
     if len(units) > 1:
         shown = ", ".join(unit or "none" for unit, _ in units.most_common(4))
-        found.problem = f"its cells have several units ({shown}), such as {examples}; write all in one"
+        numbers.problem = f"its cells have several units ({shown}), such as {examples}; write all in one"
     else:
-        found.problem = f"its cells look like numbers that can't be read, such as {examples}; write plain numbers"
+        numbers.problem = f"its cells look like numbers that can't be read, such as {examples}; write plain numbers"
 
 
-def _name_codes(found: Numbers) -> None:
+def _name_codes(numbers: Numbers) -> None:
     """Names numbers such as -9999 that stand far outside of all others."""
-    values = found.values
+    values = numbers.values
     held = [code for code in CODES if (values == code).any()]
     if not held:
         return
@@ -302,7 +303,7 @@ def _name_codes(found: Numbers) -> None:
         if low - reach <= code <= high + reach:
             continue
         count = int((values == code).sum())
-        found.findings.append(
+        numbers.findings.append(
             f"holds {code:g} in {_cells(count)} and is otherwise {low:g} to {high:g}: if that stands for no value, "
             f"set data.missing = [{code:g}]"
         )

@@ -60,10 +60,10 @@ def table_of(
     """The table in bytes that were read already; see `read_table`."""
     if kind == "csv":
         text, findings = decode(raw)
-        found = split_cells(text, raw.origin, raw.name, limits, delimiter, headless)
-        columns: dict[str, PackedText | Typed] = dict(found.columns)
-        table = Table(raw.origin, raw.name, "csv", columns, found.rows, found.ragged, delimiter=found.delimiter)
-        table.said = [*findings, *found.findings]
+        cells = split_cells(text, raw.origin, raw.name, limits, delimiter, headless)
+        columns: dict[str, PackedText | Typed] = dict(cells.columns)
+        table = Table(raw.origin, raw.name, "csv", columns, cells.rows, cells.ragged, delimiter=cells.delimiter)
+        table.said = [*findings, *cells.findings]
     else:
         table = read_parquet(raw, limits) if kind == "parquet" else read_workbook(raw, limits, headless)
     table.said[:0] = raw.findings

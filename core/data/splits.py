@@ -35,15 +35,15 @@ def read_splits(cells: Sequence[str], column: str, where: Callable[[int], str], 
 
     Raises UserError for another word than train, val or test and their synonyms.
     """
-    found = np.full(len(cells), "", dtype=object)
+    splits = np.full(len(cells), "", dtype=object)
     for row, cell in enumerate(cells):
         split = SPLIT_WORDS.get(cell.strip().lower())
         if split is None and (cell.strip() or not open_):
             raise UserError(
                 f'{where(row)}: column "{column}" is {cell!r} where the split train, val or test is expected'
             )
-        found[row] = split or ""
-    return found
+        splits[row] = split or ""
+    return splits
 
 
 def stratify(labels: Sequence[object], kind: str) -> np.ndarray:
@@ -117,10 +117,10 @@ def draw_share(
 
 def _by_key(rows: np.ndarray, keys: np.ndarray) -> list[np.ndarray]:
     """The rows of each key, keys in the order of their spelling."""
-    found: dict[str, list[int]] = {}
+    rows_of: dict[str, list[int]] = {}
     for row in rows:
-        found.setdefault(str(keys[row]), []).append(int(row))
-    return [np.array(found[key]) for key in sorted(found)]
+        rows_of.setdefault(str(keys[row]), []).append(int(row))
+    return [np.array(rows_of[key]) for key in sorted(rows_of)]
 
 
 def _draw_groups(
@@ -162,7 +162,7 @@ def torn_groups(group: np.ndarray, splits: Mapping[str, np.ndarray]) -> list[tup
     for split, rows in splits.items():
         for name in sorted({str(group[row]) for row in rows}):
             places.setdefault(name, []).append(split)
-    return [(name, found) for name, found in sorted(places.items()) if len(found) > 1]
+    return [(name, within) for name, within in sorted(places.items()) if len(within) > 1]
 
 
 def number_texts(texts: Iterable[object]) -> np.ndarray:
@@ -206,7 +206,7 @@ def draw_units(
 
     A stratum of at least 3 rows is in every split whose share of it is above 0.
     """
-    found: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+    parts_of: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
     for members in strata:
         shuffled = [units[members[i]] for i in rng.permutation(len(members))]
         n = sum(map(len, shuffled))
@@ -215,8 +215,8 @@ def draw_units(
             share = round(n * fraction)
             wanted[split] = max(share, 1) if n >= 3 and n * fraction > 0 else share
         for split, rows in fill_splits(shuffled, wanted).items():
-            found[split].append(rows)
-    return {split: _joined(parts) for split, parts in found.items()}
+            parts_of[split].append(rows)
+    return {split: _joined(parts) for split, parts in parts_of.items()}
 
 
 def fill_splits(units: Sequence[np.ndarray], wanted: Mapping[str, float], most_train: int | None = None) -> Rows:
@@ -224,14 +224,14 @@ def fill_splits(units: Sequence[np.ndarray], wanted: Mapping[str, float], most_t
 
     most_train   more than that many rows of train are in no split
     """
-    found: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+    parts_of: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
     room = dict(wanted) | {"train": np.inf if most_train is None else most_train}
     for unit in units:
         split = next((split for split in room if len(unit) <= room[split]), None)
         if split is not None:
-            found[split].append(unit)
+            parts_of[split].append(unit)
             room[split] -= len(unit)
-    return {split: _joined(parts) for split, parts in found.items()}
+    return {split: _joined(parts) for split, parts in parts_of.items()}
 
 
 def split_by_size(groups: np.ndarray, val_fraction: float, test_fraction: float) -> Rows:
@@ -245,16 +245,16 @@ def split_by_size(groups: np.ndarray, val_fraction: float, test_fraction: float)
     members.sort(key=lambda rows: (len(rows), rows[0]), reverse=True)
     last_train = n * (1 - val_fraction - test_fraction) + 1e-9
     last_val = n * (1 - test_fraction) + 1e-9
-    found: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+    parts_of: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
     size = dict.fromkeys(SPLITS, 0)
     for rows in members:
         if size["train"] + len(rows) <= last_train:
             split = "train"
         else:
             split = "val" if size["train"] + size["val"] + len(rows) <= last_val else "test"
-        found[split].append(rows)
+        parts_of[split].append(rows)
         size[split] += len(rows)
-    return {split: _joined(parts) for split, parts in found.items()}
+    return {split: _joined(parts) for split, parts in parts_of.items()}
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -97,12 +97,12 @@ class Table:
 
     def cells(self, name: str) -> list[str]:
         """A column as text without blanks around it, "" where there is nothing."""
-        found = self._texts.get(name)
-        if found is None:
-            found = self.columns[name].cells()
+        texts = self._texts.get(name)
+        if texts is None:
+            texts = self.columns[name].cells()
             if len(self) * len(self.columns) <= _KEPT:
-                self._texts[name] = found
-        return found
+                self._texts[name] = texts
+        return texts
 
     def typed(self, name: str) -> Typed | None:
         """The column as its source has it, None where that is text alone."""
@@ -112,10 +112,10 @@ class Table:
     def numbers(self, name: str) -> Numbers:
         """A column as numbers, with the cells that are none; the way it is written is added to the findings."""
         if name not in self._numbers:
-            found = self._numbers[name] = self._read_numbers(name)
-            self.said += [Finding(text, (name,)) for text in found.findings]
-            if found.unit:
-                self.units.setdefault(name, found.unit)
+            numbers = self._numbers[name] = self._read_numbers(name)
+            self.said += [Finding(text, (name,)) for text in numbers.findings]
+            if numbers.unit:
+                self.units.setdefault(name, numbers.unit)
         return self._numbers[name]
 
     def _read_numbers(self, name: str) -> Numbers:
@@ -173,13 +173,13 @@ class Table:
 
 def _typed_numbers(column: Typed, missing: frozenset[str | float]) -> Numbers:
     values = np.array(column.numbers(), np.float64)
-    found = Numbers(values)
+    numbers = Numbers(values)
     for row in np.flatnonzero(np.isinf(values)).tolist():
-        found.infinite.append((row, str(values[row])))
+        numbers.infinite.append((row, str(values[row])))
         values[row] = np.nan
     for code in [number for number in missing if not isinstance(number, str)]:
         rows = np.flatnonzero(values == code)
         values[rows] = np.nan
         if len(rows):
-            found.findings.append(f"{code:g} counts as missing (data.missing), {len(rows):,} cells")
-    return found
+            numbers.findings.append(f"{code:g} counts as missing (data.missing), {len(rows):,} cells")
+    return numbers

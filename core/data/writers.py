@@ -6,9 +6,10 @@ import csv
 import errno
 import io
 import json
+import math
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +40,8 @@ def format_of(path: str | Path, known: Sequence[str]) -> str:
 
 def columns_of(rows: Rows) -> dict[str, list[Any]]:
     """One row an input as columns: `input` first, `error` last, the others as they first appear, None where missing."""
-    found = dict.fromkeys(name for row in rows for name in row)
-    middle = [name for name in found if name not in ("input", "error")]
+    names = dict.fromkeys(name for row in rows for name in row)
+    middle = [name for name in names if name not in ("input", "error")]
     return {name: [_json(row.get(name)) for row in rows] for name in ("input", *middle, "error")}
 
 
@@ -128,6 +129,24 @@ def parquet_bytes(columns: Columns) -> bytes:
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.table(dict(columns)), buffer)
     return buffer.getvalue()
+
+
+def plain_json(value: Any, of_path: Callable[[Path], str] = lambda path: path.name) -> Any:
+    """JSON's own types: numbers of numpy become Python's, NaN and infinity None, paths their last part.
+
+    of_path   what a path becomes instead
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(item, of_path) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(item, of_path) for item in value]
+    if isinstance(value, Path):
+        return of_path(value)
+    if hasattr(value, "tolist"):
+        return plain_json(value.tolist(), of_path)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def _json(value: Any) -> Any:

@@ -75,7 +75,7 @@ def write_results(
 ) -> dict[str, Any]:
     """results.json."""
     config = outcome.task.config
-    found = {
+    results_json = {
         "app": config.app,
         "domain": config.domain,
         "status": status,
@@ -89,7 +89,7 @@ def write_results(
         "baselines": baselines,
         "environment": results.environment(outcome.device),
     }
-    outcome.run.write_json("results.json", found)
+    outcome.run.write_json("results.json", results_json)
     return outcome.run.results()
 
 
@@ -109,10 +109,10 @@ def finish(outcome: Outcome, command: str, baselines: Mapping[str, Any] | None =
         metrics["test"], outputs = outcome.evaluate("test")
         task.write_predictions(run.path, "test", outputs)
     beside = task.baselines() if baselines is None else baselines
-    found = write_results(outcome, "finished", metrics, beside)
+    results_json = write_results(outcome, "finished", metrics, beside)
     kind = "ema.safetensors" if outcome.averaged else "model.safetensors"
     digest = checkpoints.manifest(checkpoints.place(run.checkpoints, best))[kind][1]
-    card = results.card(task, found, command=command, weights_sha256=digest, initial=outcome.initial)
+    card = results.card(task, results_json, command=command, weights_sha256=digest, initial=outcome.initial)
     run.write_text("card.md", card)
     if outputs is not None:
         run.write_json("figures.json", [asdict(figure) for figure in task.figures(outcome.model, outputs)])
@@ -120,10 +120,10 @@ def finish(outcome: Outcome, command: str, baselines: Mapping[str, Any] | None =
     split = "test" if "test" in metrics else "val"
     if metrics:
         outcome.say(f"{split} (best checkpoint, step {best}): {_shown(metrics[split])}")
-    for name in results.beaten_by(found):
+    for name in results.beaten_by(results_json):
         theirs = beside[name][split][task.monitor]
         outcome.say(f"warning: the baseline {name} is better: {split} {task.monitor} {theirs:.4g}")
-    return found
+    return results_json
 
 
 def _calibrate(outcome: Outcome) -> None:

@@ -68,8 +68,8 @@ def read_batches(
     if workers == 0:
         for key in keys:
             with _one_thread():
-                found = source[key]
-            yield _checked(found)
+                batch = source[key]
+            yield _checked(batch)
         return
     loader = DataLoader(
         source,
@@ -83,8 +83,8 @@ def read_batches(
     )
     batches = iter(loader)
     try:
-        for found in batches:
-            yield _checked(found)
+        for batch in batches:
+            yield _checked(batch)
     finally:  # now: a traceback may keep the iterator, which as garbage in a cycle fails to stop its workers
         batches._shutdown_workers()  # type: ignore[attr-defined]
 
@@ -124,10 +124,10 @@ class _InOrder(Sampler[BatchKey]):
         return iter(self.keys)
 
 
-def _checked(found: Batch | UserError) -> Batch:
-    if isinstance(found, UserError):
-        raise found
-    return found
+def _checked(result: Batch | UserError) -> Batch:
+    if isinstance(result, UserError):
+        raise result
+    return result
 
 
 def _unchanged(batch: Batch) -> Batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -21,13 +22,16 @@ class Meter:
         """Scalars that stand for `weight` samples."""
         for name, value in values.items():
             term = value.detach().double() * weight
-            self._sums[name] = self._sums[name] + term if name in self._sums else term
+            if name in self._sums:
+                term = self._sums[name] + term
+            self._sums[name] = term
             self._weights[name] = self._weights.get(name, 0.0) + weight
 
     def take(self) -> dict[str, float]:
         """The means since the last call, and starts again."""
-        means = {name: float(total) / self._weights[name] for name, total in self._sums.items()}
-        self._sums, self._weights = {}, {}
+        means = {name: total / weight for name, (total, weight) in self.state().items()}
+        self._sums = {}
+        self._weights = {}
         return means
 
     def state(self) -> dict[str, tuple[float, float]]:
@@ -36,8 +40,11 @@ class Meter:
 
     def load(self, state: Mapping[str, Sequence[float]], device: torch.device) -> None:
         """The inverse of `state`."""
-        self._sums = {name: torch.tensor(v[0], dtype=torch.float64, device=device) for name, v in state.items()}
-        self._weights = {name: v[1] for name, v in state.items()}
+        self._sums = {}
+        self._weights = {}
+        for name, (total, weight) in state.items():
+            self._sums[name] = torch.tensor(total, dtype=torch.float64, device=device)
+            self._weights[name] = weight
 
 
 class NonFiniteGuard:
@@ -56,13 +63,18 @@ class NonFiniteGuard:
     def check(self) -> None:
         """Raises RunError naming the first step whose loss or gradient wasn't finite, and its samples."""
         pending, self._pending = self._pending, []
-        if not pending or bool(torch.isfinite(torch.stack([values for _, _, values in pending])).all()):
+        if not pending:
+            return
+        together = torch.stack([values for _, _, values in pending])
+        if torch.isfinite(together).all():  # the only wait for the device
             return
         for step, indices, values in pending:
             loss, norm = values.tolist()
-            if not torch.isfinite(values).all():
-                what = f"loss is {loss}" if not torch.isfinite(values[0]) else f"gradient's norm is {norm}"
-                shown = ", ".join(map(str, indices[:64])) + (", ..." if len(indices) > 64 else "")
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                what = f"gradient's norm is {norm}" if math.isfinite(loss) else f"loss is {loss}"
+                shown = ", ".join(map(str, indices[:64]))
+                if len(indices) > 64:
+                    shown += ", ..."
                 raise RunError(
                     f"the {what} at step {step}, training samples {shown}; earlier checkpoints are intact: "
                     "look at these samples, lower train.lr, or set train.clip"

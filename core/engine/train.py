@@ -138,11 +138,11 @@ class Loop:
     def start(self, resume: bool, command: str) -> None:
         """From the newest whole checkpoint, or from step 0 with the folder's first files written."""
         folder, say = self.run_folder, self.show.say
-        found = checkpoints.newest(folder.checkpoints, say) if resume else None
-        if found is not None:
+        newest = checkpoints.newest(folder.checkpoints, say) if resume else None
+        if newest is not None:
             finish.refuse_changes(folder, self.task.config)
-            self._load(found[1])
-            say(f"resuming {folder.path} from step {found[0]}")
+            self._load(newest[1])
+            say(f"resuming {folder.path} from step {newest[0]}")
         else:
             if resume:
                 say(f"{folder.path}: no complete checkpoint yet, starting at step 0")
@@ -166,13 +166,13 @@ class Loop:
             self.ema = optim.Ema(self.model, self.config.ema)
         self.state.initial = f"{start.source} (licence: {start.licence})"
 
-    def _load(self, found: checkpoints.Checkpoint) -> None:
+    def _load(self, checkpoint: checkpoints.Checkpoint) -> None:
         try:
-            self.model.load_state_dict(found.model)
+            self.model.load_state_dict(checkpoint.model)
             if self.ema is not None:
-                self.ema.model.load_state_dict(found.ema or {})
-            optim.load_optimizer_tensors(self.optimizer, self.model, found.optimizer)
-            self.state = TrainState(**found.state["place"])
+                self.ema.model.load_state_dict(checkpoint.ema or {})
+            optim.load_optimizer_tensors(self.optimizer, self.model, checkpoint.optimizer)
+            self.state = TrainState(**checkpoint.state["place"])
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{self.run_folder.path}: the checkpoint is of another model or version: {str(error).splitlines()[0]}"
@@ -180,9 +180,9 @@ class Loop:
         self.meter.load(self.state.meter, self.device)
         self.saved_step = self.state.step
         for what, then, now in (
-            ("threads", found.state.get("threads"), torch.get_num_threads()),
-            ("torch", found.state.get("torch"), str(torch.__version__)),
-            ("precision", found.state.get("precision"), self.precision),
+            ("threads", checkpoint.state.get("threads"), torch.get_num_threads()),
+            ("torch", checkpoint.state.get("torch"), str(torch.__version__)),
+            ("precision", checkpoint.state.get("precision"), self.precision),
         ):
             if then != now:
                 self.show.say(f"warning: {what} was {then} and is {now}: the result may differ in the last bits")

@@ -23,9 +23,9 @@ def initial_weights(task: Task, source: str) -> InitialWeights:
     if (path / "config.toml").is_file() or (path / "checkpoints").is_dir():
         return read_run_weights(path)
     if path.suffix == ".safetensors" and path.is_file():
-        found = read_safetensors(path)
-        if any(name.startswith("backbone.") for name in found.weights):
-            return found
+        initial = read_safetensors(path)
+        if any(name.startswith("backbone.") for name in initial.weights):
+            return initial
     foreign = task.initial_weights(source)
     if foreign is None:
         raise UserError(f"train.init = {source!r} is neither a run folder nor a .safetensors file in isoform's names")

@@ -23,12 +23,12 @@ def last_attention(model: nn.Module, call: Callable[[], Any], rows: slice | Sequ
     mixers = [module for module in model.modules() if isinstance(module, SoftmaxAttention) and not module.cross]
     if not mixers:
         raise ValueError("the model has no softmax attention to draw a map of")
-    found: list[Tensor] = []
+    rows_of_layer: list[Tensor] = []
 
     def look(mixer: nn.Module, inputs: tuple[Any, ...]) -> None:
         x, context = inputs
         q, k, _ = mixer.project_qkv(x, context)  # type: ignore[operator]
-        found.append(attention_rows(q, k, rows, causal=mixers[-1].causal))
+        rows_of_layer.append(attention_rows(q, k, rows, causal=mixers[-1].causal))
 
     handle = mixers[-1].register_forward_pre_hook(look)
     try:
@@ -36,4 +36,4 @@ def last_attention(model: nn.Module, call: Callable[[], Any], rows: slice | Sequ
             call()
     finally:
         handle.remove()
-    return found[0]
+    return rows_of_layer[0]

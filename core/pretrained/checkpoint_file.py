@@ -37,10 +37,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     with _explained(path):
-        found = _read(path)
-        if not isinstance(found, dict):
-            raise Refused(f"it holds a {type(found).__name__} at its top, not a dictionary")
-        return found
+        content = _read(path)
+        if not isinstance(content, dict):
+            raise Refused(f"it holds a {type(content).__name__} at its top, not a dictionary")
+        return content
 
 
 def read_tree(path: str | Path) -> Any:
@@ -132,10 +132,10 @@ def _read_torch(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], r
             storages[key] = Storage(
                 torch.frombuffer(raw, dtype=torch.uint8) if raw else torch.empty(0, dtype=torch.uint8)
             )
-        found = storages[key].numbers
-        if found.numel() != numbers * dtype.itemsize:
-            raise Refused(f"its storage {key} has {found.numel()} bytes, not {numbers * dtype.itemsize}")
-        return Storage(found.view(dtype))
+        storage_bytes = storages[key].numbers
+        if storage_bytes.numel() != numbers * dtype.itemsize:
+            raise Refused(f"its storage {key} has {storage_bytes.numel()} bytes, not {numbers * dtype.itemsize}")
+        return Storage(storage_bytes.view(dtype))
 
     return unpickle(archive.read(f"{root}data.pkl"), storage)
 

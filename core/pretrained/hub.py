@@ -31,15 +31,15 @@ def fetch(name: str) -> Path:
 
     Raises UserError where it can't be had.
     """
-    found = NAME.fullmatch(name)
-    if found is None or ".." in name:
+    match = NAME.fullmatch(name)
+    if match is None or ".." in name:
         raise UserError(f"hf:{name}: write hf:OWNER/NAME or hf:OWNER/NAME@REVISION")
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise UserError("huggingface_hub is not installed: pip install 'isoform[pretrained]'") from error
     try:
-        return Path(snapshot_download(found["repo"], revision=found["revision"], allow_patterns=list(WANTED)))
+        return Path(snapshot_download(match["repo"], revision=match["revision"], allow_patterns=list(WANTED)))
     except Exception as error:  # the client raises of every kind, from offline mode to HTTP
         raise UserError(f"hf:{name}: can't be fetched ({str(error).splitlines()[0]})") from error
 
@@ -49,14 +49,14 @@ def read_json(path: Path, where: str) -> dict[str, Any]:
     try:
         if path.stat().st_size > JSON_LIMIT:
             raise UserError(f"{where}: {path.name} is larger than {JSON_LIMIT >> 20} MiB")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        settings = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{where}: {path.name} can't be read ({error.strerror})") from error
     except ValueError as error:
         raise UserError(f"{where}: {path.name} is not valid JSON ({error})") from error
-    if not isinstance(found, dict):
+    if not isinstance(settings, dict):
         raise UserError(f"{where}: {path.name} does not hold an object")
-    return found
+    return settings
 
 
 def read_weights(folder: Path, where: str) -> dict[str, Tensor]:
@@ -81,5 +81,5 @@ def licence_of(folder: Path) -> str:
     card = folder / "README.md"
     if not card.is_file() or card.stat().st_size > JSON_LIMIT:
         return "unknown"
-    found = re.search(r"\A---\n(?:.*\n)*?license:\s*(\S+)", card.read_text(encoding="utf-8", errors="replace"))
-    return found[1] if found else "unknown"
+    match = re.search(r"\A---\n(?:.*\n)*?license:\s*(\S+)", card.read_text(encoding="utf-8", errors="replace"))
+    return match[1] if match else "unknown"

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from isoform.core.report.formatting import axis_number
+
 WIDTH, HEIGHT = 380, 240
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 26, 34
 COLOURS = 8  # --series-0 to --series-7 of the page
@@ -34,12 +36,15 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     least = (high - low) / (most - 1)
     power = 10.0 ** math.floor(math.log10(least))
     step = power * next(m for m in (1, 2, 5, 10) if m * power >= least * (1 - 1e-9))
-    return [round(n * step, 12) for n in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return [round(n * step, 12) for n in range(first, last + 1)]
 
 
 def chart(lines: Sequence[Line], *, title: str, log: bool = False, legend: bool = True) -> str:
     """The curves over optimiser steps; `log` for a logarithmic y axis (every y positive)."""
-    xs, ys = [v for line in lines for v in line.x], [v for line in lines for v in line.y]
+    xs = [value for line in lines for value in line.x]
+    ys = [value for line in lines for value in line.y]
     x_low, x_high = _padded(min(xs), max(xs), 0.0)
     to = math.log10 if log else float
     y_low, y_high = _padded(to(min(ys)), to(max(ys)), 0.06)
@@ -51,15 +56,15 @@ def chart(lines: Sequence[Line], *, title: str, log: bool = False, legend: bool 
         return HEIGHT - BOTTOM - (to(value) - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
 
     levels = _decades(y_low, y_high) if log else ticks(y_low, y_high, 5)
-    parts = [
-        f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{up(v):.1f}" y2="{up(v):.1f}" stroke="var(--rule)"/>'
-        f'<text x="{LEFT - 7}" y="{up(v) + 3.5:.1f}" text-anchor="end">{_text(v)}</text>'
-        for v in levels
-    ]
-    parts += [
-        f'<text x="{across(v):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{_text(v)}</text>'
-        for v in ticks(x_low, x_high)
-    ]
+    parts = []
+    for value in levels:
+        y = up(value)
+        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--rule)"/>')
+        parts.append(f'<text x="{LEFT - 7}" y="{y + 3.5:.1f}" text-anchor="end">{axis_number(value)}</text>')
+    for value in ticks(x_low, x_high):
+        x = across(value)
+        text = axis_number(value)
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{text}</text>')
     parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 4}" text-anchor="middle">step</text>')
     start = float(LEFT)
     for line in lines:
@@ -67,12 +72,12 @@ def chart(lines: Sequence[Line], *, title: str, log: bool = False, legend: bool 
         style = f'stroke="var(--series-{line.colour % COLOURS})"{faint}'
         points = _thinned([(across(x), up(y)) for x, y in zip(line.x, line.y, strict=True)])
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        mark = (
-            f'<circle cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="2.5" {style} stroke-width="2" fill="none"/>'
-            if len(points) == 1
-            else f'<polyline points="{path}" fill="none" stroke-width="1.8" stroke-linejoin="round" {style}/>'
-        )
-        parts.append(f"<g><title>{escape(line.label)}: last {_text(line.y[-1])}</title>{mark}</g>")
+        if len(points) == 1:
+            x, y = points[0]
+            mark = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" {style} stroke-width="2" fill="none"/>'
+        else:
+            mark = f'<polyline points="{path}" fill="none" stroke-width="1.8" stroke-linejoin="round" {style}/>'
+        parts.append(f"<g><title>{escape(line.label)}: last {axis_number(line.y[-1])}</title>{mark}</g>")
         if legend and len(lines) > 1:
             parts.append(
                 f'<line x1="{start:.0f}" x2="{start + 16:.0f}" y1="12" y2="12" stroke-width="2.5" {style}/>'
@@ -86,7 +91,9 @@ def chart(lines: Sequence[Line], *, title: str, log: bool = False, legend: bool 
 
 
 def _padded(low: float, high: float, share: float) -> tuple[float, float]:
-    room = (high - low) * share or (abs(low) * 0.05 or 0.5) * (high == low)
+    room = (high - low) * share
+    if high == low:
+        room = abs(low) * 0.05 or 0.5
     return low - room, high + room
 
 
@@ -99,14 +106,8 @@ def _decades(low: float, high: float) -> list[float]:
 
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     every = -(-len(points) // _MOST_POINTS)
-    kept = points[::every]
-    return kept if kept[-1] == points[-1] else [*kept, points[-1]]
-
-
-def _text(value: float) -> str:
-    if value and not 1e-3 <= abs(value) < 1e6:
-        return f"{value:.3g}"
-    return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    thinned = points[::every]
+    return thinned if thinned[-1] == points[-1] else [*thinned, points[-1]]
 
 
 def _clipped(label: str, most: int = 22) -> str:

@@ -12,6 +12,13 @@ def number(value: float | None) -> str:
     return f"{0 if abs(value) < 1e-9 else value:.4g}"
 
 
+def axis_number(value: float) -> str:
+    """A number beside a chart's axis: short, thousands apart."""
+    if value and not 1e-3 <= abs(value) < 1e6:
+        return f"{value:.3g}"
+    return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
 def fraction(value: float) -> str:
     """A number between 0 and 1 by three decimals, so that a column of them lines up; "-" for NaN."""
     return "-" if value != value else f"{value:.3f}"

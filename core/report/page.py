@@ -17,10 +17,11 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from isoform.core.data.writers import plain_json
 from isoform.core.errors import UserError
 from isoform.core.report.chart import Line, chart
 from isoform.core.report.formatting import clock, mebibytes, number
-from isoform.core.runs.folder import RunFolder, plain
+from isoform.core.runs.folder import RunFolder
 from isoform.core.runs.results import Headline, headline, is_better
 
 _BOOKKEEPING = {"step", "epoch", "split", "seconds", "samples_per_second"}
@@ -108,14 +109,14 @@ def render(runs: Sequence[Shown]) -> str:
     )
 
 
-def verdict_of(found: Headline) -> str:
+def verdict_of(headline: Headline) -> str:
     """Which is better, model or best baseline, as a sentence; "" where there is no baseline."""
     return {
         "better": "The model is better than every baseline.",
-        "equal": f"The baseline {found.baseline} is as good as the model.",
-        "worse": f"The baseline {found.baseline} is better than the model.",
+        "equal": f"The baseline {headline.baseline} is as good as the model.",
+        "worse": f"The baseline {headline.baseline} is better than the model.",
         "alone": "",
-    }[found.verdict]
+    }[headline.verdict]
 
 
 def inline_svg(svg: str, prefix: str) -> str:
@@ -140,8 +141,8 @@ def _read(run: RunFolder, beside: Path) -> Shown:
         title=f"{results['domain']}/{results['app']}",
         folder=run.path.resolve().name,
         status=_status(run, results),
-        results={"environment": {}, **plain(results)},
-        lines=plain(run.metrics()),
+        results={"environment": {}, **plain_json(results)},
+        lines=plain_json(run.metrics()),
         figures=figures,
         command=first[2:] if first.startswith("# isoform ") and " train " in first else "",
         config=config,
@@ -168,10 +169,10 @@ def _best_validation(lines: Sequence[Mapping[str, Any]], monitor: str, mode: str
 
 def _tiles(run: Shown) -> list[tuple[str, Any]]:
     """The first metrics of the headline's split, beside it."""
-    found = run.headline
+    first = run.headline
     split = "test" if "test" in run.results["metrics"] else "val"
     metrics = run.results["metrics"].get(split, {})
-    rest = [(f"{split} {name}", value) for name, value in metrics.items() if found is None or name != found.metric]
+    rest = [(f"{split} {name}", value) for name, value in metrics.items() if first is None or name != first.metric]
     return rest[:_MOST_TILES]
 
 
@@ -186,7 +187,7 @@ def _plots(runs: Sequence[Shown]) -> Iterator[tuple[str, Markup]]:
 
 
 def _curves(runs: Sequence[Shown]) -> list[tuple[str, list[Line]]]:
-    found: dict[str, list[Line]] = {}
+    lines_of: dict[str, list[Line]] = {}
     single = len(runs) == 1
     for at, run in enumerate(runs):
         for split in ("train", "val"):
@@ -199,11 +200,11 @@ def _curves(runs: Sequence[Shown]) -> list[tuple[str, list[Line]]]:
                 if points:
                     x, y = zip(*points, strict=True)
                     faint = split == "train" and not single
-                    found.setdefault(name, []).append(Line(label, x, y, colour, faint))
-    ends = [name for name in _OPTIMISATION if name in found]
-    first = [name for name in ("loss",) if name in found]
-    rest = [name for name in found if name not in (*first, *ends)]
-    return [(name, found[name]) for name in [*first, *rest[: _MOST_PLOTS - len(first)], *ends]]
+                    lines_of.setdefault(name, []).append(Line(label, x, y, colour, faint))
+    ends = [name for name in _OPTIMISATION if name in lines_of]
+    first = [name for name in ("loss",) if name in lines_of]
+    rest = [name for name in lines_of if name not in (*first, *ends)]
+    return [(name, lines_of[name]) for name in [*first, *rest[: _MOST_PLOTS - len(first)], *ends]]
 
 
 def _names(runs: Sequence[Shown]) -> list[tuple[str, str]]:
@@ -220,21 +221,21 @@ def _tables(run: Shown) -> list[dict[str, Any]]:
     for split in ("test", "val"):
         mine = run.results["metrics"].get(split)
         if mine:
-            theirs = {name: found.get(split, {}) for name, found in run.results["baselines"].items()}
+            theirs = {name: own.get(split, {}) for name, own in run.results["baselines"].items()}
             rows = [(run.results["app"], list(mine.values()))]
-            rows += [(name, [found.get(n) for n in mine]) for name, found in theirs.items() if found]
+            rows += [(name, [own.get(n) for n in mine]) for name, own in theirs.items() if own]
             tables.append({"split": split, "names": list(mine), "rows": rows})
     return tables
 
 
 def _pictures(run: Shown, at: int) -> list[tuple[str, Markup, int]]:
     """(caption, picture, columns of its table) of each of the domain's pictures."""
-    found = []
+    drawn = []
     for number_, figure in enumerate(run.figures):
         picture = Markup(inline_svg(figure["svg"], f"run{at}-{number_}") + figure["html"])
         columns = figure["html"].split("</tr>")[0].count("<th>")
-        found.append((figure["caption"], picture, columns))
-    return found
+        drawn.append((figure["caption"], picture, columns))
+    return drawn
 
 
 def _card_picture(run: Shown, at: int) -> Markup:

@@ -154,14 +154,14 @@ def newest(folder: Path, say: Callable[[str], None]) -> tuple[int, Checkpoint] |
     present = steps(folder)
     for step in reversed(present):
         try:
-            found = read(place(folder, step))
+            checkpoint = read(place(folder, step))
         except Damaged as error:
             say(f"checkpoint {place(folder, step).name} is damaged ({error}); trying the one before")
             continue
         for later in present:
             if later > step:
                 _remove(folder, later)
-        return step, found
+        return step, checkpoint
     if present:
         raise UserError(
             f"none of the {len(present)} checkpoints in {folder} is whole; restore one from a copy, "

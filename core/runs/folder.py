@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import io
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from isoform.core.config.state import RunState
+from isoform.core.data.writers import plain_json
 from isoform.core.errors import UserError
 from isoform.core.pretrained.checkpoint_file import read_checkpoint
 from isoform.core.runs import checkpoint as checkpoints
@@ -124,7 +124,7 @@ class RunFolder:
 
     def write_json(self, name: str, value: Any) -> Path:
         """Replaces a JSON file of the run in one step; NaN and infinity become null, which JSON can say."""
-        return self.write_text(name, json.dumps(plain(value), indent=1, ensure_ascii=False) + "\n")
+        return self.write_text(name, json.dumps(plain_json(value), indent=1, ensure_ascii=False) + "\n")
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Replaces an .npz file of the run in one step, or removes it where there are no arrays."""
@@ -155,15 +155,15 @@ class RunFolder:
         """
         path = self.path / "task.json"
         try:
-            found = schema.model_validate_json(json.dumps(self.read_json("task.json")))
+            state = schema.model_validate_json(json.dumps(self.read_json("task.json")))
         except ValidationError as error:
             first = error.errors()[0]
             row = ".".join(map(str, first["loc"]))
             raise UserError(f"{path}: {row}: {first['msg']}; it was written by another version, or changed") from None
         if not (self.path / "calibration.npz").exists():
-            return found
+            return state
         arrays = read_checkpoint(self.path / "calibration.npz")
-        return found.model_copy(update={"calibration": {name: array.numpy() for name, array in arrays.items()}})
+        return state.model_copy(update={"calibration": {name: array.numpy() for name, array in arrays.items()}})
 
     def precision(self) -> str:
         """The precision that the stored metrics were measured in."""
@@ -181,7 +181,7 @@ class RunFolder:
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Adds one line to metrics.jsonl."""
         with self.log.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(plain(line)) + "\n")
+            stream.write(json.dumps(plain_json(line)) + "\n")
 
     def cut_metrics(self, size: int) -> None:
         """Drops what was logged after the checkpoint that the run goes on from."""
@@ -219,18 +219,3 @@ class RunFolder:
             return dict(json.loads(path.read_text())["place"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: can't be read ({error}); choose a step with --checkpoint") from error
-
-
-def plain(value: Any) -> Any:
-    """JSON's own types: numbers of numpy become Python's, NaN and infinity None, paths their last part."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, Path):
-        return value.name
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

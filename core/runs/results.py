@@ -22,7 +22,7 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 def environment(device: torch.device) -> dict[str, Any]:
     """What results depend on besides the code; no host name and no path."""
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "isoform": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -34,10 +34,10 @@ def environment(device: torch.device) -> dict[str, Any]:
         "peak_memory_of": "run" if os.access(_CLEAR, os.W_OK) else "process",
     }
     if device.type == "cuda":
-        found["gpu"] = torch.cuda.get_device_name(device)
+        facts["gpu"] = torch.cuda.get_device_name(device)
     elif hasattr(torch.cpu, "get_capabilities"):
-        found["cpu"] = torch.cpu.get_capabilities().get("cpu_name", "unknown")
-    return found
+        facts["cpu"] = torch.cpu.get_capabilities().get("cpu_name", "unknown")
+    return facts
 
 
 def reset_peak_memory() -> bool:
@@ -76,10 +76,10 @@ def summarise_seeds(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     summary: dict[str, dict[str, Any]] = {}
     splits = [split for split in ("val", "test") if all(split in r["metrics"] for r in results)]
     for split in splits:
-        found = [r["metrics"][split] for r in results]
+        each = [r["metrics"][split] for r in results]
         summary[split] = {}
-        for name in found[0]:
-            values = [metrics.get(name) for metrics in found]
+        for name in each[0]:
+            values = [metrics.get(name) for metrics in each]
             if all(value is not None for value in values):
                 summary[split][name] = {
                     "mean": statistics.fmean(values),
@@ -135,15 +135,15 @@ def headline(results: Mapping[str, Any]) -> Headline | None:
 
 def beaten_by(results: Mapping[str, Any]) -> list[str]:
     """The baselines that are better than the model by the headline's metric, the first in the table first."""
-    found = headline(results)
-    if found is None:
+    best = headline(results)
+    if best is None:
         return []
-    baselines = _baseline_values(results, found.split, found.metric)
-    return [name for name, value in baselines.items() if is_better(value, found.value, found.mode)]
+    baselines = _baseline_values(results, best.split, best.metric)
+    return [name for name, value in baselines.items() if is_better(value, best.value, best.mode)]
 
 
 def _baseline_values(results: Mapping[str, Any], split: str, metric: str) -> dict[str, float]:
-    values = {name: found.get(split, {}).get(metric) for name, found in results["baselines"].items()}
+    values = {name: splits.get(split, {}).get(metric) for name, splits in results["baselines"].items()}
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -159,8 +159,8 @@ def card(task: Task, results: Mapping[str, Any], *, command: str, weights_sha256
     rows = "\n".join(f"- **{name}**: {_line(value)}" for name, value in about.items())
     metrics = "\n".join(
         f"| {split} | {_line(name)} | {'' if value is None else format(value, '.6g')} |"
-        for split, found in results["metrics"].items()
-        for name, value in found.items()
+        for split, values in results["metrics"].items()
+        for name, value in values.items()
     )
     return (
         f"# {task.config.domain}/{task.config.app}\n\n{_line(task.config.summary)}\n\n{rows}\n\n"

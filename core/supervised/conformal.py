@@ -80,9 +80,9 @@ class Calibration:
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Calibration:
-        """From what `calibrate` gave: RunFolder.portable()["calibration"]."""
-        found = {name: arrays[name] for name in ("radius_RK", "label_RK", "class_R") if name in arrays}
-        return cls(tuple(float(level) for level in arrays["levels"]), **found)
+        """From what `calibrate` gave: RunState.calibration."""
+        bounds = {name: arrays[name] for name in ("radius_RK", "label_RK", "class_R") if name in arrays}
+        return cls(tuple(float(level) for level in arrays["levels"]), **bounds)
 
     def bound(self, level: float = SHOWN) -> np.ndarray | None:
         """[K] radii or scores of that level (NaN where a target has none), [1] of classes; None where it is unknown."""
@@ -136,10 +136,10 @@ def _interval_coverage(radius_K: np.ndarray, guess: np.ndarray, target: np.ndarr
     if not known.any():
         return {}
     inside = np.abs(target - guess) <= radius_K
-    found = {f"coverage {level:g}": float(inside[known].mean())}
+    metrics = {f"coverage {level:g}": float(inside[known].mean())}
     if len(radius_K) == 1:
-        found[f"width {level:g}"] = 2 * float(radius_K[0])
-    return found
+        metrics[f"width {level:g}"] = 2 * float(radius_K[0])
+    return metrics
 
 
 def calibrate(kind: str, guess: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
@@ -154,18 +154,18 @@ def calibrate(kind: str, guess: np.ndarray, target: np.ndarray) -> dict[str, np.
     guess = guess.astype(np.float64)
     if kind == "regression":
         levels, bounds_RK = _bounds(np.abs(target - guess), target, LEVELS)
-        found = {"radius_RK": bounds_RK}
+        bounds = {"radius_RK": bounds_RK}
     elif kind == "multiclass":
         samples = np.arange(len(target))
         score_n1 = 1 - guess[samples, np.maximum(target, 0)][:, None]
         labelled_n1 = np.where(target >= 0, 1.0, np.nan)[:, None]
         levels, bounds_RK = _bounds(score_n1, labelled_n1, SET_LEVELS)
-        found = {"class_R": bounds_RK[:, 0]}
+        bounds = {"class_R": bounds_RK[:, 0]}
     else:
         score_nK = np.where(target > 0.5, 1 - guess, guess)
         levels, bounds_RK = _bounds(score_nK, target, SET_LEVELS)
-        found = {"label_RK": bounds_RK}
-    return {"levels": levels, **found} if len(levels) else {}
+        bounds = {"label_RK": bounds_RK}
+    return {"levels": levels, **bounds} if len(levels) else {}
 
 
 def _bounds(scores_nK: np.ndarray, target_nK: np.ndarray, levels: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:

@@ -51,20 +51,20 @@ def multiclass_metrics(probability_NK: np.ndarray, target_N: np.ndarray) -> dict
     n, classes = probability_NK.shape
     counts_KK = confusion(probability_NK.argmax(1), target_N, classes)
     recall, _, f1, _ = per_class(counts_KK)
-    found = {"top1": top_k(probability_NK, target_N, 1)}
+    metrics = {"top1": top_k(probability_NK, target_N, 1)}
     if classes > 5:
-        found["top5"] = top_k(probability_NK, target_N, 5)
-    found["balanced_accuracy"] = float(np.nanmean(recall))
-    found["macro_f1"] = float(np.nanmean(f1))
+        metrics["top5"] = top_k(probability_NK, target_N, 5)
+    metrics["balanced_accuracy"] = float(np.nanmean(recall))
+    metrics["macro_f1"] = float(np.nanmean(f1))
     if classes == 2:
-        found |= binary_metrics(probability_NK[:, 1], target_N == 1)
+        metrics |= binary_metrics(probability_NK[:, 1], target_N == 1)
     else:
         each = [average_precision(probability_NK[:, k], target_N == k) for k in np.unique(target_N)]
-        found["average_precision"] = mean(each)
-    found["calibration_error"] = calibration_error(probability_NK, target_N)
+        metrics["average_precision"] = mean(each)
+    metrics["calibration_error"] = calibration_error(probability_NK, target_N)
     true_class_N = probability_NK[np.arange(n), target_N]
-    found["loss"] = float(-np.log(np.maximum(true_class_N, LEAST)).mean())
-    return found
+    metrics["loss"] = float(-np.log(np.maximum(true_class_N, LEAST)).mean())
+    return metrics
 
 
 def multilabel_metrics(probability_NK: np.ndarray, target_NK: np.ndarray) -> dict[str, float]:
@@ -83,21 +83,21 @@ def multilabel_metrics(probability_NK: np.ndarray, target_NK: np.ndarray) -> dic
         there = known[:, k]
         each.append(binary_metrics(probability_NK[there, k], truth[there, k]))
     both = [own for own in each if own]
-    found = {"average_precision": mean([own["average_precision"] for own in both])}
+    metrics = {"average_precision": mean([own["average_precision"] for own in both])}
     if both:
-        found["roc_auc"] = mean([own["roc_auc"] for own in both])
+        metrics["roc_auc"] = mean([own["roc_auc"] for own in both])
     hits_K = (guess & truth & known).sum(0)
     wrong_K = ((guess ^ truth) & known).sum(0)
     used = hits_K + wrong_K > 0
     twice_K = 2 * hits_K[used]
     f1_K = twice_K / (twice_K + wrong_K[used])
-    found["macro_f1"] = float(f1_K.mean()) if used.any() else 0.0
+    metrics["macro_f1"] = float(f1_K.mean()) if used.any() else 0.0
     right_N = ((guess == truth) | ~known).all(1)
-    found["exact_match"] = float(right_N[known.any(1)].mean())
+    metrics["exact_match"] = float(right_N[known.any(1)].mean())
     p = np.clip(probability_NK, LEAST, 1 - LEAST)
     log_p = np.where(truth, np.log(p), np.log(1 - p))
-    found["loss"] = float(-log_p[known].mean())
-    return found
+    metrics["loss"] = float(-log_p[known].mean())
+    return metrics
 
 
 def binary_target_metrics(probability_NK: np.ndarray, target_NK: np.ndarray, names: Sequence[str]) -> dict[str, float]:
@@ -145,17 +145,17 @@ def regression_metrics(
     for k in range(target_NK.shape[1]):
         there = known[:, k]
         each.append(_number_metrics(prediction_NK[there, k], target_NK[there, k], ranks))
-    found = mean_over_targets(each, names)
+    metrics = mean_over_targets(each, names)
     error_NK = np.where(known, prediction_NK - target_NK, 0.0)
     spread_K = np.asarray(scale_K, np.float64)
     if loss == "l1":
         scaled_NK = np.abs(error_NK) / spread_K
-        found["loss"] = float(scaled_NK[known].mean())
+        metrics["loss"] = float(scaled_NK[known].mean())
     else:
         scaled_K = np.square(error_NK).mean(0) / np.square(spread_K)
         ratio = known.size / known.sum()  # exactly 1 where nothing is missing
-        found["loss"] = float(scaled_K.mean() * ratio)
-    return found
+        metrics["loss"] = float(scaled_K.mean() * ratio)
+    return metrics
 
 
 def _number_metrics(prediction_N: np.ndarray, target_N: np.ndarray, ranks: bool) -> dict[str, float]:
@@ -164,25 +164,25 @@ def _number_metrics(prediction_N: np.ndarray, target_N: np.ndarray, ranks: bool)
     error = prediction_N - target_N
     mae = float(np.abs(error).mean())
     mse = float(np.square(error).mean())
-    found = {"mae": mae, "rmse": math.sqrt(mse)}
+    metrics = {"mae": mae, "rmse": math.sqrt(mse)}
     offset = target_N - target_N.mean()
     spread = float(np.square(offset).mean())
     if (target_N != target_N[0]).any() and spread > 0:
-        found["r2"] = 1 - mse / spread
+        metrics["r2"] = 1 - mse / spread
         if ranks:
-            found["spearman"] = spearman(prediction_N, target_N)
-    return found
+            metrics["spearman"] = spearman(prediction_N, target_N)
+    return metrics
 
 
 def mean_over_targets(each: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, float]:
     """The mean of every metric over the targets that have it, and where there are several, "METRIC NAME" of each."""
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for metric in dict.fromkeys(metric for own in each for metric in own):
-        found[metric] = mean([own[metric] for own in each if metric in own])
+        metrics[metric] = mean([own[metric] for own in each if metric in own])
     if len(each) > 1:
         for name, own in zip(names, each, strict=True):
-            found |= {f"{metric} {name}": value for metric, value in own.items()}
-    return found
+            metrics |= {f"{metric} {name}": value for metric, value in own.items()}
+    return metrics
 
 
 def describe_unscored(target: np.ndarray, names: Sequence[str], split: str) -> str | None:

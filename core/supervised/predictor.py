@@ -63,11 +63,11 @@ class SupervisedPredictor(Predictor):
             for place, row in zip(places, made, strict=True):
                 rows[place] = row
         columns = dict.fromkeys(column for row in rows for column in row)
-        found = []
+        answers = []
         for i, item in enumerate(items):
             cells = {column: rows[i].get(column) for column in columns}
-            found.append({"input": self.name_of(item, i), **cells, "error": errors.get(i, "")})
-        return found
+            answers.append({"input": self.name_of(item, i), **cells, "error": errors.get(i, "")})
+        return answers
 
     def embed(self, inputs: Sequence[Any]) -> np.ndarray:
         """[N, D] float32 features in front of the head; NaN for an item that can't be read, with a warning.

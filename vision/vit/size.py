@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from isoform.core.config.parameter_count import (
     GATED,
     backbone_size,
@@ -9,6 +10,10 @@ from isoform.core.config.parameter_count import (
     norm_size,
 )
 from isoform.core.config.schema import BackboneConfig
+=======
+from isoform.core.config.parameter_count import backbone_size, linear_size, norm_size
+from isoform.core.config.schema import GATED, BackboneConfig
+>>>>>>> refs/heads/review
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 
 

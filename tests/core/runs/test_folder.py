@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import toy
 
+from isoform.core.data.writers import plain_json
 from isoform.core.engine.train import train
 from isoform.core.errors import UserError
 from isoform.core.runs import checkpoint
-from isoform.core.runs.folder import RunFolder, plain
+from isoform.core.runs.folder import RunFolder
 
 
 def test_a_second_run_is_locked_out_and_a_dead_one_is_not(tmp_path):
@@ -125,8 +126,8 @@ def test_log_is_cut_where_the_checkpoint_was(tmp_path):
 
 def test_json_is_plain():
     value = {"a": np.float32(0.5), "b": [float("nan"), np.arange(3)], 3: (float("inf"), True, None)}
-    assert plain(value) == {"a": 0.5, "b": [None, [0, 1, 2]], "3": [None, True, None]}
-    json.dumps(plain(value), allow_nan=False)
+    assert plain_json(value) == {"a": 0.5, "b": [None, [0, 1, 2]], "3": [None, True, None]}
+    json.dumps(plain_json(value), allow_nan=False)
 
 
 def test_checkpoints_by_name(tmp_path):

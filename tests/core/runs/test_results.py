@@ -8,8 +8,8 @@ import pytest
 import toy
 
 from isoform.core import api
+from isoform.core.data.writers import plain_json
 from isoform.core.runs import results
-from isoform.core.runs.folder import plain
 from isoform.core.runs.results import Headline, beaten_by, headline
 
 
@@ -49,7 +49,7 @@ def test_without_a_test_split_validation_is_judged():
 
 
 def test_what_was_not_measured_has_no_headline():
-    unknown = plain(of(metrics={"test": {"m": math.nan}}, a=0.7))  # as results.json keeps it
+    unknown = plain_json(of(metrics={"test": {"m": math.nan}}, a=0.7))  # as results.json keeps it
     for found in (unknown, of(metrics={}, a=0.7), of(metrics={"test": {"n": 2.0}}, a=0.7)):
         assert headline(found) is None and beaten_by(found) == []
     assert headline({"metrics": {"test": {"m": 0.5}}, "baselines": {}}) is None, "of before the monitor was kept"
