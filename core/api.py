@@ -156,15 +156,18 @@ def _train(request: Request, path: Path, shared: _Shared, *, resume: bool, progr
     domain, run = request.domain, RunFolder(path)
     if not resume:
         _refuse_run(run)
-    started = (path / "config.toml").is_file()
-    config = _agreed(request, load_run_config(path, domain)) if started else request.resolve().config
-    if started and run.results().get("status") == "finished":
+    stored = load_run_config(path, domain) if (path / "config.toml").is_file() else None
+    if stored is not None:
+        _refuse_other_settings(request, stored, shared)
+    if stored is not None and run.results().get("status") == "finished":
         say(f"{path}: this run is finished")
     else:
-        prepared = shared.prepare(domain, config)
-        if not started:
+        prepared = shared.prepare(domain, request.resolve().config if stored is None else stored)
+        if stored is None:
             for note in prepared.notes:
                 say(note)
+        else:
+            prepared = replace(prepared, config=stored)
         train_task(
             domain.task(prepared),
             run,
@@ -197,8 +200,8 @@ def _refuse_run(run: RunFolder) -> None:
         raise UserError(f"{run.path}: is a file; name a folder with --run-dir")
 
 
-def _agreed(request: Request, stored: AppConfig) -> AppConfig:
-    """The run's own configuration, if all that is asked for now agrees with it. Raises UserError with the diff."""
+def _refuse_other_settings(request: Request, stored: AppConfig, shared: _Shared) -> None:
+    """Raises UserError with the diff where what is asked for now disagrees with the run's own configuration."""
     if request.app != stored.app:
         raise UserError(f"the run is of {stored.app}, not of {request.app}; name another --run-dir")
     asked = dict(request.settings)
@@ -210,10 +213,10 @@ def _agreed(request: Request, stored: AppConfig) -> AppConfig:
     now = configs.override(stored, domain=request.domain, sets=request.sets, flags=request.flags, settings=asked)
     different = configs.diff(stored, now)
     if not different:
-        return stored
+        return
     with suppress(UserError):  # the very command that started the run may say "auto" where the run has what came of it
-        if not configs.diff(stored, request.domain.prepare(request.resolve().config).config):
-            return stored
+        if not configs.diff(stored, shared.prepare(request.domain, request.resolve().config).config):
+            return
     raise UserError(
         "a resumed run keeps its settings, and these differ (the run's -> now asked for):\n  "
         + "\n  ".join(different)

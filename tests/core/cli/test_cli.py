@@ -372,6 +372,15 @@ def test_what_auto_became_is_printed_and_may_be_asked_for_again(cli):
     mistake(cli(*again, "--set", "train.epochs=3"), "train.epochs: 2 -> 3")
 
 
+def test_a_resumed_run_whose_settings_came_from_the_data_reads_them_once(cli):
+    assert cli("toys", "train", "mlp-auto", "--run-dir", "run")[0] == 0
+    results = Path("run/results.json")
+    results.write_text(json.dumps(json.loads(results.read_text()) | {"status": "running"}))
+    prepared.clear()
+    code, out, _ = cli("toys", "train", "mlp-auto", "--set", "train.epochs=auto", "--run-dir", "run", "--resume")
+    assert code == 0 and "resuming run from step" in out and len(prepared) == 1
+
+
 def test_several_seeds_give_mean_and_spread(cli):
     code, out, _ = cli("toys", "train", "mlp", "--seeds", "2", "--run-dir", "g", "--epochs", "1", "--json")
     assert code == 0
