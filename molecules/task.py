@@ -29,9 +29,6 @@ from isoform.core.supervised.config import resolve_loss_kind
 from isoform.core.supervised.conformal import Calibration, calibrate
 from isoform.core.supervised.losses import class_loss, label_loss
 from isoform.core.supervised.metrics import (
-    binary_target_metrics,
-    multiclass_metrics,
-    regression_metrics,
     sigmoid,
     softmax,
 )
@@ -43,6 +40,7 @@ from isoform.molecules.data.collate import collate, flip_signs
 from isoform.molecules.data.dataset import MoleculeData, other_data
 from isoform.molecules.data.descriptors import Normaliser
 from isoform.molecules.losses import flag
+from isoform.molecules.metrics import score
 from isoform.molecules.models import make_model
 from isoform.molecules.prepare import check_ids
 from isoform.molecules.state import DescriptorState, MoleculesState, ScalingState
@@ -288,15 +286,6 @@ class MoleculesTask(Task):
 
 def _cell(value: float) -> float | str:
     return float(value) if np.isfinite(value) else ""
-
-
-def score(data: MoleculeData, guess: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """Metrics of predictions [N, K] in the targets' units, or of probabilities; a missing label counts for nothing."""
-    if data.kind == "multiclass":
-        return multiclass_metrics(guess, target)
-    if data.kind == "binary":
-        return binary_target_metrics(guess, target, data.names)
-    return regression_metrics(guess, target, data.names, data.scaling.std, loss="l1", ranks=True)
 
 
 def task_from_run(config: MoleculesApp, state: MoleculesState, path: Path | None) -> MoleculesTask:

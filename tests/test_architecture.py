@@ -270,7 +270,8 @@ def test_links_are_relative_and_match_the_folders() -> None:
 
 FAMILY_FILES = ["tokeniser", "model", "head"]
 WIRED = [d for d in DOMAINS if "DOMAIN" in (ROOT / d / "__init__.py").read_text()]
-DOMAIN_FILES = ["data", *FAMILY_FILES, "pretrained", "demo"]
+SHARED_FILES = ["config", "state", "prepare", "data", "losses", "metrics", "task", "predictor", "figures", "demo"]
+DOMAIN_FILES = [*SHARED_FILES, *FAMILY_FILES, "pretrained"]
 
 
 @pytest.mark.parametrize("domain", WIRED)

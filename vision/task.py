@@ -19,7 +19,6 @@ from isoform.core.domain import Figure, InitialWeights, Prepared, Task
 from isoform.core.errors import UserError, join_names
 from isoform.core.supervised import class_weights
 from isoform.core.supervised.config import resolve_loss_kind
-from isoform.core.supervised.losses import accuracy, class_loss, label_loss
 from isoform.core.supervised.metrics import sigmoid, softmax
 from isoform.core.supervised.rows import SHOWN_CLASSES, rows_of
 from isoform.core.supervised.scaling import TargetScaling
@@ -30,6 +29,7 @@ from isoform.vision.data.mix import mix_batch
 from isoform.vision.data.sources import other_data
 from isoform.vision.data.transforms import Augment, Drawn, to_float
 from isoform.vision.initial import adapt_weights, import_initial, initial_weights
+from isoform.vision.losses import image_loss
 from isoform.vision.metrics import MONITORS, score
 from isoform.vision.models import build_model
 from isoform.vision.prepare import VisionData, prepare
@@ -117,35 +117,19 @@ class VisionTask(Task):
         return mix_batch(batch, self.config.augment, classes, rng)
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """See Task.loss and core/supervised/losses.py; a missing target counts for nothing.
-
-        "top1" is the share of training images guessed right, where each has one class.
-        """
+        """See Task.loss and losses.py; a missing target counts for nothing."""
         output, target = model(batch["image"]).float(), batch["target"]
-        weight, smoothing = batch.get("weight"), self.config.loss.label_smoothing
-        if self.kind == "multiclass":
-            loss = class_loss(
-                self.loss_kind,
-                output,
-                target,
-                weight,
-                class_weight_C=self.class_weight,
-                smoothing=smoothing,
-                divide_by="count",
-            )
-            return {"loss": loss, "top1": accuracy(output, target)} if target.dim() == 1 else {"loss": loss}
         if self.kind == "regression":
             target = self.scaling.scale(target, torch.float32)
-        loss = label_loss(
+        return image_loss(
+            self.kind,
             self.loss_kind,
             output,
             target,
-            weight,
-            positive_weight_K=self.class_weight,
-            smoothing=smoothing,
-            divide_by="count",
+            batch.get("weight"),
+            class_weight_K=self.class_weight,
+            smoothing=self.config.loss.label_smoothing,
         )
-        return {"loss": loss}
 
     def predict(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """{"logits" [B, K], or "prediction" [B, K] in the targets' own units; "target"}."""

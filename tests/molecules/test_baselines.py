@@ -11,7 +11,7 @@ import pytest
 from isoform.molecules import baselines as B
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.data.dataset import read_data
-from isoform.molecules.task import score
+from isoform.molecules.metrics import score
 
 from .batches import QM9
 from .smiles import MOLECULES

@@ -1,0 +1,20 @@
+"""How good a guess is, by the task: the metrics are those of isoform.core.supervised.
+
+N molecules, K targets or classes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from isoform.core.supervised.metrics import binary_target_metrics, multiclass_metrics, regression_metrics
+from isoform.molecules.data.dataset import MoleculeData
+
+
+def score(data: MoleculeData, guess: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """Metrics of predictions [N, K] in the targets' units, or of probabilities; a missing label counts for nothing."""
+    if data.kind == "multiclass":
+        return multiclass_metrics(guess, target)
+    if data.kind == "binary":
+        return binary_target_metrics(guess, target, data.names)
+    return regression_metrics(guess, target, data.names, data.scaling.std, loss="l1", ranks=True)
