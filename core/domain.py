@@ -293,7 +293,8 @@ class Graph:
     """How another engine calls a model: named inputs whose first axis is the batch, and one output.
 
     `module` takes the inputs of `example(batch)` by their names. `free`: names of other axes whose size may change, by
-    input and axis. `facts`: JSON that a consumer needs beside the graph; the licence is added.
+    input and axis. `facts`: JSON that a consumer needs beside the graph; the licence is added. `inputs_of`: those of a
+    call of the model itself, where they aren't the same by place and name.
     """
 
     module: nn.Module
@@ -301,6 +302,7 @@ class Graph:
     output: str
     facts: Mapping[str, Any]
     free: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    inputs_of: Callable[..., Mapping[str, Tensor]] | None = None
 
 
 @dataclass

@@ -37,7 +37,7 @@ BOOSTING: dict[str, Any] = {
 TREES, PATIENCE, UNCHOSEN_TREES = 1500, 50, 300
 Score = Callable[[np.ndarray, np.ndarray], dict[str, float]]
 Metrics = dict[str, dict[str, float]]
-Predict = Callable[[Any], np.ndarray]  # features -> guess, as in metrics.py
+Predict = Callable[[Any], np.ndarray]  # features -> guess, as metrics take it
 
 
 class Sample(NamedTuple):
@@ -55,7 +55,7 @@ def baselines(
 ) -> dict[str, dict[str, dict[str, float]]]:
     """{NAME: {"val": metrics, "test": metrics}} of the splits that there are; none without training molecules.
 
-    `score` turns (guess, target), as in metrics.py, into metrics; targets without any training label are left out.
+    `score` turns (guess, target), as metrics take it, into metrics; targets without any training label are left out.
     `say` gets the sentences that a person should read, as warnings by default.
     """
     say = say or _warn
@@ -64,10 +64,12 @@ def baselines(
         return {}
     name = "mean" if data.kind == "regression" else "majority"
     constant = _constant(data)
-    labels = {split: _labels(data, data.rows[split]) for split in judged}
-    found = {name: {s: score(np.tile(constant, (len(y), 1)), y) for s, y in labels.items()}}
-    if not data.has_smiles or (len(data.names) > MOST_TARGETS and data.kind != "multiclass"):
-        why = f"there are more than {MOST_TARGETS} targets" if data.has_smiles else "the molecules come without SMILES"
+    found: dict[str, Metrics] = {name: {}}
+    for split in judged:
+        labels = _labels(data, data.rows[split])
+        found[name][split] = score(np.tile(constant, (len(labels), 1)), labels)
+    why = _why_constant_alone(data)
+    if why:
         say(f"{name} is the only baseline: {why}")
         return found
     rows = _drawn(data, judged, say)
@@ -81,12 +83,21 @@ def baselines(
     return found
 
 
+def _why_constant_alone(data: MoleculeData) -> str:
+    if not data.has_smiles:
+        return "the molecules come without SMILES"
+    if len(data.names) > MOST_TARGETS and data.kind != "multiclass":
+        return f"there are more than {MOST_TARGETS} targets"
+    return ""
+
+
 def _judge(data: MoleculeData, fit: Fit, rows: dict[str, np.ndarray], score: Score) -> Metrics:
     features = describe if fit is boosting else fingerprints
     x = features(data, rows)
     samples = {split: Sample(x[split], _labels(data, at)) for split, at in rows.items()}
-    predict = fit(samples["train"], samples.get("val"), data.kind, len(data.names))
-    return {split: score(predict(sample.x), sample.y) for split, sample in samples.items() if split != "train"}
+    train = samples.pop("train")
+    predict = fit(train, samples.get("val"), data.kind, len(data.names))
+    return {split: score(predict(sample.x), sample.y) for split, sample in samples.items()}
 
 
 def _methods(kind: str) -> dict[str, Fit]:
@@ -96,13 +107,17 @@ def _methods(kind: str) -> dict[str, Fit]:
 
 def _drawn(data: MoleculeData, judged: Sequence[str], say: Callable[[str], None]) -> dict[str, np.ndarray]:
     """Split -> the rows that are used: labelled ones in training, evenly spread ones where there are too many."""
-    labels = data.labels[data.rows["train"]]
+    train = data.rows["train"]
+    labels = data.labels[train]
     known = labels >= 0 if data.kind == "multiclass" else np.isfinite(labels).any(1)
-    rows = {"train": data.rows["train"][known], **{split: data.rows[split] for split in judged}}
-    for split, most in (("train", TRAIN_ROWS), ("val", JUDGED_ROWS), ("test", JUDGED_ROWS)):
-        if split in rows and len(rows[split]) > most:
-            say(f"the baselines use {most:,} evenly spread molecules of the {len(rows[split]):,} in {split}")
-            rows[split] = rows[split][np.linspace(0, len(rows[split]) - 1, most).astype(int)]
+    rows = {"train": train[known]}
+    for split in judged:
+        rows[split] = data.rows[split]
+    for split, at in rows.items():
+        most = TRAIN_ROWS if split == "train" else JUDGED_ROWS
+        if len(at) > most:
+            say(f"the baselines use {most:,} evenly spread molecules of the {len(at):,} in {split}")
+            rows[split] = at[np.linspace(0, len(at) - 1, most).astype(int)]
     return rows
 
 
@@ -165,7 +180,8 @@ def random_forest(train: Sample, val: Sample | None, kind: str, classes: int) ->
     predict = _each(lambda k, x, y: fit(x, y), train, kind, classes)
     if kind == "regression":
         return predict
-    votes, rest = FOREST["n_estimators"], 1 / classes if kind == "multiclass" else 0.5
+    votes = FOREST["n_estimators"]
+    rest = 1 / classes if kind == "multiclass" else 0.5
     return lambda z: (predict(z) * votes + rest) / (votes + 1)  # a vote spread evenly: no label is impossible
 
 
@@ -188,19 +204,22 @@ def boosting(train: Sample, val: Sample | None, kind: str, classes: int) -> Pred
     """See the module."""
     import lightgbm
 
+    objective = {"regression": "l2", "binary": "binary", "multiclass": "multiclass"}[kind]
+    settings = {**BOOSTING, "num_threads": torch.get_num_threads(), "objective": objective}
+    outputs = 2
+    if kind == "multiclass":
+        outputs = settings["num_class"] = classes
+
     def fit(k: int, x: np.ndarray, y: np.ndarray) -> Any:
-        outputs = classes if kind == "multiclass" else 2
-        settings = {**BOOSTING, "num_threads": torch.get_num_threads()}
-        settings["objective"] = {"regression": "l2", "binary": "binary", "multiclass": "multiclass"}[kind]
-        if kind == "multiclass":
-            settings["num_class"] = classes
         known = lightgbm.Dataset(x, y, params=settings)
-        there = _there(val.y, k, kind) if val is not None else np.zeros(0, bool)
+        there = np.zeros(0, bool) if val is None else _there(val.y, k, kind)
         if val is None or not there.any():
             return _Booster(lightgbm.train(settings, known, UNCHOSEN_TREES), outputs)
-        held = lightgbm.Dataset(val.x[there], _label(val.y, k, kind)[there], reference=known)
+        labels = _label(val.y, k, kind)
+        held = lightgbm.Dataset(val.x[there], labels[there], reference=known)
         stop = lightgbm.early_stopping(PATIENCE, verbose=False)
-        return _Booster(lightgbm.train(settings, known, TREES, valid_sets=[held], callbacks=[stop]), outputs)
+        model = lightgbm.train(settings, known, TREES, valid_sets=[held], callbacks=[stop])
+        return _Booster(model, outputs)
 
     return _each(fit, train, kind, classes)
 
@@ -234,25 +253,29 @@ def _each(fit: Callable[[int, Any, np.ndarray], Any], train: Sample, kind: str, 
     for k in range(1 if kind == "multiclass" else train.y.shape[1]):
         there = _there(train.y, k, kind)
         known = _label(train.y, k, kind)[there]
-        tell_apart = len(known) and (kind == "regression" or (known != known[0]).any())
-        models.append(fit(k, train.x[there], known) if tell_apart else _share(known, kind, classes))
+        if len(known) and (kind == "regression" or (known != known[0]).any()):
+            models.append(fit(k, train.x[there], known))
+        else:
+            models.append(_share(known, kind, classes))
 
-    def of_target(model: Any, z: Any) -> np.ndarray:
+    def predict_target(model: Any, z: Any) -> np.ndarray:
         if isinstance(model, np.ndarray):
             return np.tile(model, (z.shape[0], 1))
         if kind == "regression":
             return np.asarray(model.predict(z))[:, None]
-        probability = np.full((z.shape[0], classes if kind == "multiclass" else 2), 1e-9)
+        columns = classes if kind == "multiclass" else 2
+        probability = np.full((z.shape[0], columns), 1e-9)
         probability[:, np.asarray(model.classes_, int)] = model.predict_proba(z)
         return probability if kind == "multiclass" else probability[:, 1:]
 
-    return lambda z: np.concatenate([of_target(model, z) for model in models], 1)
+    return lambda z: np.concatenate([predict_target(model, z) for model in models], 1)
 
 
 def _share(known: np.ndarray, kind: str, classes: int) -> np.ndarray:
     """The guess for a target whose labels are all alike, or for one that has none."""
     if kind == "multiclass":
-        return np.asarray((np.bincount(known, minlength=classes) + 1) / (len(known) + classes))
+        counts = np.bincount(known, minlength=classes) + 1
+        return np.asarray(counts / (len(known) + classes))
     return np.array([(known.sum() + 1) / (len(known) + 2)])
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from rdkit import Chem
 from torch import Tensor, nn
 
+from isoform.core.engine.evaluate import to_device
 from isoform.molecules.attribution import average_atom, contributions, log_odds
 from isoform.molecules.data.featurise import Options, molecule_of
 from isoform.molecules.drawings import MOST_DRAWN, Cell
@@ -21,6 +22,7 @@ from isoform.molecules.drawings import MOST_DRAWN, Cell
 if TYPE_CHECKING:
     from isoform.molecules.task import MoleculesTask
 
+ANSWERS = ("The worst answers", "The best answers")
 AVERAGED = 512  # molecules whose mean atom is where contributions begin
 
 
@@ -66,47 +68,58 @@ def rank_cases(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> Ca
     labelled = np.flatnonzero(np.isfinite(target).any(0))
     k = int(labelled[0]) if len(labelled) else 0
     known = np.flatnonzero(np.isfinite(target[:, k]))
-    said, true = guess[known, k], target[known, k]
-    regression = task.kind == "regression"
-    unit = task.data.units[k] if regression and k < len(task.data.units) else ""
+    prediction, truth = guess[known, k], target[known, k]
     # Of a binary target the error is how far the probability is from its label.
-    error = np.abs(said - true)
+    error = np.abs(prediction - truth)
     order = np.argsort(-error, kind="stable")
-    unit_text = f" ({unit})" if unit else ""
+    ranked: dict[str, Any] = {
+        "target": k,
+        "name": task.data.names[k],
+        "order": known[order],
+        "error": error[order],
+        "guess": prediction[order],
+        "truth": truth[order],
+        "share": False,
+    }
+    if task.kind == "binary":
+        return Cases(
+            **ranked,
+            unit="log-odds",
+            kinds=truth[order].astype(int),
+            measure="distance of probability and label",
+            raised="the log-odds of 1",
+            titles=ANSWERS,
+        )
+    unit = task.data.units[k] if k < len(task.data.units) else ""
     return Cases(
-        k,
-        task.data.names[k],
-        unit if regression else "log-odds",
-        known[order],
-        error[order],
-        np.zeros(len(order), int) if regression else true[order].astype(int),
-        said[order],
-        true[order],
-        False,
-        f"absolute error{unit_text}" if regression else "distance of probability and label",
-        "the prediction" if regression else "the log-odds of 1",
-        ("The largest errors", "The smallest errors") if regression else ("The worst answers", "The best answers"),
+        **ranked,
+        unit=unit,
+        kinds=np.zeros(len(order), int),
+        measure=f"absolute error ({unit})" if unit else "absolute error",
+        raised="the prediction",
+        titles=("The largest errors", "The smallest errors"),
     )
 
 
 def _by_class(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> Cases:
     known = np.flatnonzero(target >= 0)
-    said, true = guess[known], target[known]
-    order = np.argsort(said[np.arange(len(true)), true], kind="stable")
-    wrong = (said.argmax(1) != true).astype(float)
+    probability, truth = guess[known], target[known]
+    of_truth = probability[np.arange(len(truth)), truth]
+    order = np.argsort(of_truth, kind="stable")
+    wrong = probability.argmax(1) != truth
     return Cases(
-        0,
-        "",
-        "log-odds",
-        known[order],
-        wrong[order],
-        true[order],
-        said[order],
-        true[order],
-        True,
-        "share of wrong answers",
-        "the log-odds of the guess",
-        ("The worst answers", "The best answers"),
+        target=0,
+        name="",
+        unit="log-odds",
+        order=known[order],
+        error=wrong[order].astype(float),
+        kinds=truth[order],
+        guess=probability[order],
+        truth=truth[order],
+        share=True,
+        measure="share of wrong answers",
+        raised="the log-odds of the guess",
+        titles=ANSWERS,
     )
 
 
@@ -123,9 +136,10 @@ def explain_cases(
     if not small:
         return cells
     device = next(model.parameters()).device
-    batch = {name: value.to(device) for name, value in task.collate([int(rows[i]) for i in small]).items()}
-    found = contributions(model, batch, average_atom(model, _some(task, device)), _output(task, cases, chosen, small))
-    for i, values in zip(small, found.cpu().numpy(), strict=True):
+    batch = to_device(task.collate([int(rows[i]) for i in small]), device)
+    average = average_atom(model, _training_batches(task, device))
+    shares_BN = contributions(model, batch, average, _output(task, cases, chosen, small))
+    for i, values in zip(small, shares_BN.cpu().numpy(), strict=True):
         mol = mols[i]
         assert mol is not None
         cells[i] = Cell(mol, values[: mol.GetNumAtoms()], cells[i].words)
@@ -142,13 +156,14 @@ def _output(task: MoleculesTask, cases: Cases, chosen: list[int], small: list[in
     return lambda outputs: outputs[:, k] * size
 
 
-def _some(task: MoleculesTask, device: torch.device) -> list[dict[str, Tensor]]:
+def _training_batches(task: MoleculesTask, device: torch.device) -> list[dict[str, Tensor]]:
     """Batches of training molecules, evenly drawn (of all there are where none was trained on)."""
     rows = task.data.rows.get("train")
-    rows = np.arange(len(task.data.store)) if rows is None else rows
-    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), AVERAGED)).astype(int)]
-    parts = np.array_split(rows, -(-len(rows) // 64))
-    return [{name: value.to(device) for name, value in task.collate(part.tolist()).items()} for part in parts]
+    if rows is None:
+        rows = np.arange(len(task.data.store))
+    drawn = rows[np.linspace(0, len(rows) - 1, min(len(rows), AVERAGED)).astype(int)]
+    parts = np.array_split(drawn, -(-len(drawn) // 64))
+    return [to_device(task.collate(part.tolist()), device) for part in parts]
 
 
 def _molecule(task: MoleculesTask, row: int) -> Chem.Mol | None:

@@ -15,6 +15,9 @@ SOURCES = (
 )  # fmt: skip
 
 
+Kind = Literal["regression", "binary", "multiclass"]
+
+
 def _known_source(value: str) -> str:
     if value in SOURCES or value.startswith("pyg:"):
         return value

@@ -43,11 +43,14 @@ def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path
     guess, target = task.guess(outputs), outputs["target"]
     cases = rank_cases(task, guess, target)
     drawn = task.data.has_smiles and len(cases.order) > 0
-    plot = Figure(figsize=(13, 5.2) if drawn else (5, 5), layout="constrained")
-    parts: Any = plot.subfigures(1, 2, width_ratios=[1, 1.75]) if drawn else [plot]
-    draw_answers(parts[0], task, guess, target, cases.target)
     if drawn:
+        plot = Figure(figsize=(13, 5.2), layout="constrained")
+        parts: Any = plot.subfigures(1, 2, width_ratios=[1, 1.75])
+        draw_answers(parts[0], task, guess, target, cases.target)
         _draw_molecules(parts[1], task, model, cases, split)
+    else:
+        plot = Figure(figsize=(5, 5), layout="constrained")
+        draw_answers(plot, task, guess, target, cases.target)
     drawing.save(plot, path)
     return path
 
@@ -71,7 +74,8 @@ def draw_answers(onto: Any, task: MoleculesTask, guess: np.ndarray, target: np.n
 def _draw_molecules(onto: Any, task: MoleculesTask, model: nn.Module, cases: Cases, split: str) -> None:
     """Molecules evenly spaced over the split, in the colours of their atoms' contributions."""
     known = np.sort(cases.order)
-    chosen = known[np.linspace(0, len(known) - 1, min(ROWS * COLUMNS, len(known))).astype(int)]
+    count = min(ROWS * COLUMNS, len(known))
+    chosen = known[np.linspace(0, len(known) - 1, count).astype(int)]
     cells = explain_cases(task, model, cases, chosen.tolist(), split)
     scale = scale_of(cells)
     places = onto.subplots(ROWS, COLUMNS)
@@ -85,8 +89,10 @@ def _draw_molecules(onto: Any, task: MoleculesTask, model: nn.Module, cases: Cas
         place.set_axis_off()
     colours = [colour_of(value, 1.0) for value in np.linspace(-1, 1, 41)]
     shades = LinearSegmentedColormap.from_list("contributions", colours)
-    bar = onto.colorbar(ScalarMappable(Normalize(-scale, scale), shades), ax=places, shrink=0.6, extend="both")
-    bar.set_label(f"what an atom adds{f' ({cases.unit})' if cases.unit else ''}", color=drawing.INK, fontsize=8)
+    colouring = ScalarMappable(Normalize(-scale, scale), shades)
+    bar = onto.colorbar(colouring, ax=places, shrink=0.6, extend="both")
+    unit = f" ({cases.unit})" if cases.unit else ""
+    bar.set_label(f"what an atom adds{unit}", color=drawing.INK, fontsize=8)
     bar.ax.tick_params(colors=drawing.INK, labelsize=7)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from isoform.core.domain import Graph, TrainedModel
 from isoform.core.errors import UserError
+from isoform.molecules.atoms import Batch
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.data.collate import collate
 from isoform.molecules.data.descriptors import Normaliser, compute
@@ -93,7 +94,7 @@ def graph_of(trained: Trained) -> Graph:
     facts: dict[str, Any] = {key: value for key, value in state.to_json().items() if key in STATE_FACTS}
     facts |= {key: getattr(config.data, key) for key in DATA_FACTS}
     facts |= {"hops": config.score.hops, "hf_compat": config.tokeniser.hf_compat}
-    return Graph(GraphCall(trained.model), example, "outputs", facts, free)
+    return Graph(GraphCall(trained.model), example, "outputs", facts, free, inputs_of_batch)
 
 
 def graph_inputs(
@@ -110,6 +111,17 @@ def graph_inputs(
         inputs["laplacian"] = batch["laplacian"]
     if normaliser is not None:
         inputs["descriptors"] = torch.from_numpy(normaliser(compute(list(smiles))))
+    return inputs
+
+
+def inputs_of_batch(batch: Batch) -> dict[str, Tensor]:
+    """What the exported graph takes, from a batch as the model does: there a path may be numbers of kinds of bonds."""
+    inputs = {name: batch[name].int() for name in ("atoms", "degree", "distance_ids")}
+    paths = batch.get("path_bond_ids")
+    inputs["path_bond_ids"] = (batch["kind_bond_ids"][batch["path_kinds"].long()] if paths is None else paths).int()
+    for name in ("laplacian", "descriptors"):
+        if name in batch:
+            inputs[name] = batch[name]
     return inputs
 
 

@@ -35,14 +35,16 @@ _MOST_POINTS = 250  # of a curve
 def figures(task: MoleculesTask, model: nn.Module, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
     """Pictures of the test molecules."""
     guess, target = task.guess(outputs), outputs["target"]
-    found = {"regression": _regression, "binary": _binary, "multiclass": _multiclass}[task.kind](task, guess, target)
+    draw = {"regression": _regression, "binary": _binary, "multiclass": _multiclass}[task.kind]
+    found = draw(task, guess, target)
     cases = rank_cases(task, guess, target)
     return [*found[:1], *_molecules(task, model, cases), *found[1:], *_sizes(task, cases, outputs["atoms"])]
 
 
 def units_of(task: MoleculesTask) -> list[str]:
     """The targets' units, "" where unknown."""
-    return [task.data.units[k] if k < len(task.data.units) else "" for k in range(len(task.data.names))]
+    missing = len(task.data.names) - len(task.data.units)
+    return [*task.data.units, *[""] * missing]
 
 
 def _named(task: MoleculesTask, k: int) -> str:
@@ -56,20 +58,24 @@ def _named(task: MoleculesTask, k: int) -> str:
 def _regression(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> list[Figure]:
     from matplotlib.figure import Figure as Plot
 
-    k = min(len(task.data.names), MOST_PANELS)
-    columns = min(k, 3)
-    rows = -(-k // columns)
-    plot = Plot(figsize=(3.6 * columns if k > 1 else 4.2, (3.2 if k > 1 else 3.7) * rows), layout="constrained")
+    targets = len(task.data.names)
+    panels = min(targets, MOST_PANELS)
+    columns = min(panels, 3)
+    rows = -(-panels // columns)
+    width, height = (3.6, 3.2) if panels > 1 else (4.2, 3.7)
+    plot = Plot(figsize=(width * columns, height * rows), layout="constrained")
     axes = plot.subplots(rows, columns, squeeze=False).ravel()
-    for place in axes[k:]:
+    for place in axes[panels:]:
         place.set_axis_off()
-    for i, place in enumerate(axes[:k]):
-        draw_parity(place, task, guess, target, i)
-    more = f", the first {k} of {len(task.data.names)} targets" if k < len(task.data.names) else ""
+    for k, place in enumerate(axes[:panels]):
+        draw_parity(place, task, guess, target, k)
+    more = f", the first {panels} of {targets} targets" if panels < targets else ""
     caption = f"Predicted against true values of {len(target):,} test molecules{more}; the dotted line is equality"
     held = _coverage(task, guess, target)
-    found = [Figure(f"{caption}{f'; {held}' if held else ''}", to_svg(plot))]
-    if len(task.data.names) > 1:
+    if held:
+        caption += f"; {held}"
+    found = [Figure(caption, to_svg(plot))]
+    if targets > 1:
         found.append(_target_table(task, guess, target))
     return found
 
@@ -79,54 +85,70 @@ def draw_parity(axes: Axes, task: MoleculesTask, guess: np.ndarray, target: np.n
     known = np.isfinite(target[:, k])
     true, said = target[known, k], guess[known, k]
     many = len(true) > _MOST_MARKS
-    axes.scatter(true, said, s=5 if many else 11, color=_BLUE, alpha=0.25 if many else 0.55, lw=0, rasterized=many)
+    size, alpha = (5, 0.25) if many else (11, 0.55)
+    axes.scatter(true, said, s=size, color=_BLUE, alpha=alpha, lw=0, rasterized=many)
     if len(true):
-        low, high = float(min(true.min(), said.min())), float(max(true.max(), said.max()))
+        both = np.concatenate([true, said])
+        low, high = float(both.min()), float(both.max())
         room = 0.04 * (high - low) or 1.0
         ends = (low - room, high + room)
         axes.plot(ends, ends, color=INK, lw=0.8, ls=":")
         axes.set(xlim=ends, ylim=ends)
-        unit = units_of(task)[k]
-        error, explained = float(np.abs(said - true).mean()), _explained(true, said)
-        text = f"MAE {error:.3g} {short(unit)}".strip() + (f"\nR² {explained:.3f}" if np.isfinite(explained) else "")
+        text = _words_of(true, said, units_of(task)[k])
         axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", fontsize=9, color=INK, parse_math=False)
     axes.set_aspect("equal")
     label(axes, f"true {_named(task, k)}", f"predicted {_named(task, k)}")
 
 
+def _words_of(true: np.ndarray, said: np.ndarray, unit: str) -> str:
+    error = float(np.abs(said - true).mean())
+    words = f"MAE {error:.3g} {short(unit)}".strip()
+    explained = _explained(true, said)
+    return f"{words}\nR² {explained:.3f}" if np.isfinite(explained) else words
+
+
 def _explained(true: np.ndarray, said: np.ndarray) -> float:
-    spread = float(((true - true.mean()) ** 2).sum())
-    return 1 - float(((said - true) ** 2).sum()) / spread if spread > 0 else float("nan")
+    spread = float(np.square(true - true.mean()).sum())
+    if spread <= 0:
+        return float("nan")
+    return 1 - float(np.square(said - true).sum()) / spread
 
 
 def _coverage(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> str:
     """What the conformal intervals hold, as part of a sentence."""
     if task.calibration is None:
         return ""
-    found = task.calibration.coverage(guess, target)
-    held = [(name.split(), value) for name, value in found.items() if name.startswith("coverage ")]
-    shown = [f"{value:.1%} for {float(name[1]):.0%}" for name, value in held if len(name) == 2]
+    shown = []
+    for name, value in task.calibration.coverage(guess, target).items():
+        words = name.split()
+        if words[0] == "coverage" and len(words) == 2:
+            shown.append(f"{value:.1%} for {float(words[1]):.0%}")
     return f"intervals hold {', '.join(shown)}" if shown else ""
 
 
 def _target_table(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> Figure:
     """Each target with its own metrics, the worst first."""
     found = task.score(guess, target)
-    names = {"regression": ("mae", "rmse", "r2", "spearman"), "binary": ("roc_auc", "average_precision")}[task.kind]
-    many = len(task.data.names) > 1
+    regression, several = task.kind == "regression", len(task.data.names) > 1
+    metrics = ("mae", "rmse", "r2", "spearman") if regression else ("roc_auc", "average_precision")
+    judged_by = "r2" if regression else "roc_auc"
     units, known = units_of(task), np.isfinite(target).sum(0)
     rows, order = [], []
     for k, name in enumerate(task.data.names):
-        values = [found.get(f"{metric} {name}" if many else metric, float("nan")) for metric in names]
-        share = [] if task.kind == "regression" else [_number(float(np.nanmean(target[:, k])) if known[k] else np.nan)]
-        unit = [units[k]] if task.kind == "regression" else []
-        rows.append([name, *unit, f"{known[k]:,}", *share, *map(_number, values)])
-        order.append(np.nan_to_num(values[2 if task.kind == "regression" else 0], nan=2.0))
+        own = {metric: found.get(f"{metric} {name}" if several else metric, float("nan")) for metric in metrics}
+        row = [name, units[k]] if regression else [name]
+        row.append(f"{known[k]:,}")
+        if not regression:
+            share = float(np.nanmean(target[:, k])) if known[k] else float("nan")
+            row.append(_number(share))
+        row += [_number(value) for value in own.values()]
+        rows.append(row)
+        order.append(np.nan_to_num(own[judged_by], nan=2.0))
     chosen = np.argsort(order, kind="stable")[:MOST_ROWS]
     more = f", the {MOST_ROWS} worst of {len(rows)}" if len(rows) > MOST_ROWS else ", the worst first"
-    head = ["target", "unit", "labels"] if task.kind == "regression" else ["target", "labels", "share of 1"]
-    titles = [metric.replace("_", " ") for metric in names]
-    return Figure(f"Targets on test{more}", html=to_table([*head, *titles], [rows[k] for k in chosen]))
+    head = ["target", "unit", "labels"] if regression else ["target", "labels", "share of 1"]
+    head += [metric.replace("_", " ") for metric in metrics]
+    return Figure(f"Targets on test{more}", html=to_table(head, [rows[k] for k in chosen]))
 
 
 # Classes --------------------------------------------------------------------------------------------------------------
@@ -135,21 +157,22 @@ def _target_table(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) ->
 def _binary(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> list[Figure]:
     from matplotlib.figure import Figure as Plot
 
+    targets = len(task.data.names)
     plot = Plot(figsize=(7.4, 3.8), layout="constrained")
     drawn = draw_curves(plot.subplots(1, 2), task, guess, target)
-    more = f", the first {drawn} of {len(task.data.names)} targets" if drawn < len(task.data.names) else ""
-    found = [
-        Figure(
-            f"How well probabilities sort {len(target):,} test molecules{more}: the area below the left curve is the "
-            "ROC AUC, below the right one the average precision; dotted: by chance",
-            to_svg(plot),
-        )
-    ]
+    more = f", the first {drawn} of {targets} targets" if drawn < targets else ""
+    caption = (
+        f"How well probabilities sort {len(target):,} test molecules{more}: the area below the left curve is the "
+        "ROC AUC, below the right one the average precision; dotted: by chance"
+    )
+    found = [Figure(caption, to_svg(plot))]
     known = np.isfinite(target)
     if known.any():
         said, true = guess[known], target[known] > 0.5
         found.append(calibration_figure(said, true, "probability of 1", "share that is 1"))
-    return [*found, _target_table(task, guess, target)] if len(task.data.names) > 1 else found
+    if targets > 1:
+        found.append(_target_table(task, guess, target))
+    return found
 
 
 def draw_curves(axes: Sequence[Axes], task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> int:
@@ -192,8 +215,10 @@ def curves_of(score_N: np.ndarray, true_N: np.ndarray) -> tuple[np.ndarray, np.n
     if len(ends) > _MOST_POINTS:
         some = np.unique(np.linspace(0, len(ends) - 1, _MOST_POINTS).round().astype(int))
         hits, found = hits[some], found[some]
-    rise, fall, precision = hits / true_N.sum(), (found - hits) / (~true_N).sum(), hits / found
-    return np.append(0.0, fall), np.append(0.0, rise), np.append(precision[0], precision)
+    rise = np.append(0.0, hits / true_N.sum())
+    fall = np.append(0.0, (found - hits) / (~true_N).sum())
+    precision = hits / found
+    return fall, rise, np.append(precision[0], precision)
 
 
 def _multiclass(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> list[Figure]:
@@ -220,17 +245,15 @@ def _molecules(task: MoleculesTask, model: nn.Module, cases: Cases) -> list[Figu
     worst, best = cases.order[:count], cases.best(count)
     cells = explain_cases(task, model, cases, [*worst, *best])
     scale, unit = scale_of(cells), cases.unit
-    of_all = f" of {short(cases.name, 30)}" if len(task.data.names) > 1 and cases.name else ""
-    colours = (
-        f"orange atoms raise {cases.raised}, blue ones lower it, beside the same graph with the average atom in every "
-        "place"
+    of_target = f" of {short(cases.name, 30)}" if len(task.data.names) > 1 and cases.name else ""
+    worst_title, best_title = cases.titles
+    caption = (
+        f"{worst_title}{of_target} on {len(cases.order):,} test molecules; orange atoms raise {cases.raised}, blue "
+        "ones lower it, beside the same graph with the average atom in every place"
     )
     return [
-        Figure(
-            f"{cases.titles[0]}{of_all} on {len(cases.order):,} test molecules; {colours}",
-            sheet(cells[:count], 3, scale, unit),
-        ),
-        Figure(f"{cases.titles[1]}{of_all}; colours as above", sheet(cells[count:], 3, scale, unit)),
+        Figure(caption, sheet(cells[:count], 3, scale, unit)),
+        Figure(f"{best_title}{of_target}; colours as above", sheet(cells[count:], 3, scale, unit)),
     ]
 
 
@@ -244,13 +267,15 @@ def _sizes(task: MoleculesTask, cases: Cases, atoms: np.ndarray) -> list[Figure]
     plot = Plot(figsize=(5.6, 3.2), layout="constrained")
     axes = plot.subplots()
     places = np.arange(len(groups))
+    means = [errors.mean() for _, errors in groups]
     if cases.share:
-        axes.bar(places, [errors.mean() for _, errors in groups], color=_SOFT, width=0.7)
+        axes.bar(places, means, color=_SOFT, width=0.7)
     else:
-        low, middle, high = np.array([np.quantile(errors, (0.25, 0.5, 0.75)) for _, errors in groups]).T
+        quartiles = [np.quantile(errors, (0.25, 0.5, 0.75)) for _, errors in groups]
+        low, middle, high = np.array(quartiles).T
         axes.bar(places, high - low, bottom=low, color=_SOFT, width=0.6, label="middle half")
         axes.scatter(places, middle, color=_BLUE, marker="_", s=150, lw=2, label="median")
-        axes.scatter(places, [errors.mean() for _, errors in groups], color=_DARK, s=12, label="mean")
+        axes.scatter(places, means, color=_DARK, s=12, label="mean")
         plot.legend(loc="outside upper center", ncols=3, fontsize=8, frameon=False, labelcolor=INK)
     axes.use_sticky_edges = False  # of one molecule the bar has no height, and would be the border of the picture
     axes.set_ylim(bottom=0)
@@ -258,7 +283,8 @@ def _sizes(task: MoleculesTask, cases: Cases, atoms: np.ndarray) -> list[Figure]
     label(axes, "atoms, and below how many molecules", cases.measure)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    return [Figure(f"{cases.measure[:1].upper()}{cases.measure[1:]} by size on test", to_svg(plot))]
+    measure = cases.measure[:1].upper() + cases.measure[1:]
+    return [Figure(f"{measure} by size on test", to_svg(plot))]
 
 
 def by_size(atoms: np.ndarray, errors: np.ndarray) -> list[tuple[str, np.ndarray]]:

@@ -43,12 +43,17 @@ class NearestMolecule:
 
         Bit by bit, because a molecule has few of them: only their rows are read.
         """
-        parsed = [(text, parse_smiles(text)) for text in self.training]
-        good = [(text, mol) for text, mol in parsed if not isinstance(mol, str)]
-        bits_FM = np.zeros((BITS, len(good)), np.uint8)
-        for column, (_, mol) in enumerate(good):
-            bits_FM[_on_bits(mol), column] = 1
-        return [text for text, _ in good], bits_FM, bits_FM.sum(0, dtype=np.int32)
+        known: list[str] = []
+        on: list[list[int]] = []
+        for text in self.training:
+            mol = parse_smiles(text)
+            if not isinstance(mol, str):
+                known.append(text)
+                on.append(_on_bits(mol))
+        bits_FM = np.zeros((BITS, len(known)), np.uint8)
+        for column, bits in enumerate(on):
+            bits_FM[bits, column] = 1
+        return known, bits_FM, bits_FM.sum(0, dtype=np.int32)
 
 
 def _on_bits(mol: Chem.Mol) -> list[int]:

@@ -10,6 +10,7 @@ import numpy as np
 from isoform.core.config.schema import Table
 from isoform.core.domain import Prepared
 from isoform.core.errors import UserError
+from isoform.core.supervised.config import resolve_loss_kind
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.data.collate import FIRST_ATOM_ID
 from isoform.molecules.data.dataset import MoleculeData, describe_data, read_data
@@ -44,30 +45,37 @@ def resolve(config: MoleculesApp, data: MoleculeData) -> Prepared[MoleculesApp, 
             "head.descriptors = false"
         )
     check_ids(config, data.store)
+    resolve_loss_kind(config.loss, data.kind)  # refuses one that doesn't fit
     notes = describe_data(data)
     if is_resolved(config):
         return Prepared(config, notes, data)
-    changes: dict[str, Any] = {}
+    scale: dict[str, Any] = {}
     if data.kind == "regression":
-        changes = {"target_mean": data.scaling.mean, "target_std": data.scaling.std}
-    config = _update(config, head={"outputs": outputs}, data=changes)
+        scale = {"target_mean": data.scaling.mean, "target_std": data.scaling.std}
+    config = _update(config, head={"outputs": outputs}, data=scale)
     if config.auto:
         config = _choose_trunk(config, data)
     if config.auto or config.train.epochs == "auto":
         config = _choose_epochs(config, data)
-        b, t = config.backbone, config.train
-        notes.append(
-            f"{data.sizes()['train']:,} training molecules: {b.depth} blocks of {b.dim} features, {t.epochs} epochs in "
-            f"batches of {t.batch}, stopped after {t.patience} without a better validation"
-        )
+        notes.append(_describe_choice(config, data.sizes()["train"]))
     return Prepared(config, notes, data)
+
+
+def _describe_choice(config: MoleculesApp, molecules: int) -> str:
+    b, t = config.backbone, config.train
+    return (
+        f"{molecules:,} training molecules: {b.depth} blocks of {b.dim} features, {t.epochs} epochs in batches of "
+        f"{t.batch}, stopped after {t.patience} without a better validation"
+    )
 
 
 def is_resolved(config: MoleculesApp) -> bool:
     """Whether nothing is left to be filled from the data."""
-    data, known = config.data, config.backbone.model_fields_set >= {"dim", "depth", "heads", "mlp_dim"}
-    scaled = data.task in ("binary", "multiclass") or data.target_mean is not None
-    return bool(config.head.outputs) and scaled and config.train.epochs != "auto" and (known or not config.auto)
+    sized = config.backbone.model_fields_set >= {"dim", "depth", "heads", "mlp_dim"}
+    scaled = config.data.task in ("binary", "multiclass") or config.data.target_mean is not None
+    if not config.head.outputs or not scaled or config.train.epochs == "auto":
+        return False
+    return sized or not config.auto
 
 
 def check_ids(config: MoleculesApp, store: GraphStore) -> None:
@@ -92,8 +100,10 @@ def _highest(features: np.ndarray) -> int:
 
 def _choose_trunk(config: MoleculesApp, data: MoleculeData) -> MoleculesApp:
     """Fills the keys of the trunk that nobody set, from the number of molecules."""
-    _, dim, depth, heads, batch = next(row for row in _SIZES if data.sizes()["train"] <= row[0])
-    dim = config.backbone.dim if "dim" in config.backbone.model_fields_set else dim
+    molecules = data.sizes()["train"]
+    _, dim, depth, heads, batch = next(row for row in _SIZES if molecules <= row[0])
+    if "dim" in config.backbone.model_fields_set:
+        dim = config.backbone.dim
     trunk = {"dim": dim, "depth": depth, "heads": heads, "mlp_dim": 2 * dim}
     return _update(config, backbone=_unset(config.backbone, trunk), train=_unset(config.train, {"batch": batch}))
 
@@ -102,10 +112,13 @@ def _choose_epochs(config: MoleculesApp, data: MoleculeData) -> MoleculesApp:
     """As many epochs as the model's cost allows, and patience to stop earlier."""
     if config.train.epochs != "auto":
         return config
-    b, train = config.backbone, data.rows["train"]
-    weights = b.depth * (4 * b.dim**2 + 2 * b.dim * (b.mlp_dim or 4 * b.dim))
-    cost = 6 * weights * float((data.store.sizes[train] + 1).sum())  # forward, and twice as much backward
-    epochs = int(max(_EPOCHS[0], min(_EPOCHS[1], _OPERATIONS / max(cost, 1))))
+    b = config.backbone
+    mlp_dim = b.mlp_dim or 4 * b.dim
+    weights = b.depth * (4 * b.dim**2 + 2 * b.dim * mlp_dim)
+    tokens = float((data.store.sizes[data.rows["train"]] + 1).sum())
+    cost = 6 * weights * tokens  # forward, and twice as much backward
+    least, most = _EPOCHS
+    epochs = int(max(least, min(most, _OPERATIONS / max(cost, 1))))
     patience = config.train.patience or max(10, epochs // 4)
     return _update(config, train={"epochs": epochs, "patience": patience})
 
@@ -117,6 +130,5 @@ def _unset(table: Table, values: dict[str, Any]) -> dict[str, Any]:
 
 def _update(config: MoleculesApp, **tables: dict[str, Any]) -> MoleculesApp:
     """The config with some keys set."""
-    return config.model_copy(
-        update={name: getattr(config, name).model_copy(update=changes) for name, changes in tables.items()}
-    )
+    changed = {name: getattr(config, name).model_copy(update=changes) for name, changes in tables.items()}
+    return config.model_copy(update=changed)

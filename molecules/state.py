@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
 from isoform.core.config.schema import Floats, Names, Table
 from isoform.core.config.state import RunState
+from isoform.molecules.config import Kind
 
-Kinds = Annotated[tuple[Annotated[tuple[int, ...], Field(strict=False)], ...], Field(strict=False)]
+BondKinds = Annotated[tuple[Annotated[tuple[int, ...], Field(strict=False)], ...], Field(strict=False)]
 Shape = Annotated[tuple[int, ...], Field(strict=False)]
 
 
@@ -42,11 +43,11 @@ class SourceState(Table):
 class MoleculesState(RunState):
     """Everything is optional: an imported model knows neither its targets' names nor their scale."""
 
-    kind: Literal["regression", "binary", "multiclass"] | None = Field(None, description="regression if unset")
+    kind: Kind | None = Field(None, description="regression if unset")
     names: Names | None = Field(None, description="of the targets, or of the classes of a multi-class one")
     units: Names | None = Field(None, description='of the targets; "" where unknown')
     scaling: ScalingState | None = None
-    kinds: Kinds | None = Field(None, description="features of each kind of bond in training; kind 0 is no bond")
+    kinds: BondKinds | None = Field(None, description="features of each kind of bond in training; kind 0 is no bond")
     training: Names | None = Field(None, description="SMILES of training molecules, to name the nearest one")
     descriptors: DescriptorState | None = None
     source: SourceState | None = None

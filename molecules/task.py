@@ -76,9 +76,11 @@ class MoleculesTask(Task):
             return ("rmse" if self.loss_kind == "mse" else "mae"), "min"
         if self.kind == "multiclass":
             return "top1", "max"
-        labels = self.data.targets("val") if "val" in self.data.rows else np.zeros((0, 1))
-        both = any(0 < np.nanmean(column) < 1 for column in labels.T if np.isfinite(column).any())
-        return ("roc_auc", "max") if both else ("loss", "min")
+        for column in self.data.targets("val").T if "val" in self.data.rows else ():
+            known = column[np.isfinite(column)]
+            if len(known) and 0 < known.mean() < 1:
+                return "roc_auc", "max"
+        return "loss", "min"
 
     def _described(self) -> Tensor:
         """float32 [n, F] normalised descriptors of all molecules, by the training molecules' range."""
@@ -121,15 +123,17 @@ class MoleculesTask(Task):
         "weight"  [B] where molecules have weights
         """
         rows = np.asarray(samples, np.int64)
+        hf_compat = self.config.tokeniser.hf_compat
         gt = self.config.model.family == "gt"
-        batch = collate(self.data.store, rows, hf_compat=self.config.tokeniser.hf_compat, compact=True, bonds=gt)
+        batch = collate(self.data.store, rows, hf_compat=hf_compat, compact=True, bonds=gt)
         batch["target"] = torch.from_numpy(self.data.labels[rows])
         if self.kind == "regression":
             batch["scaled"] = self.scaling.scale(batch["target"]).float()
         if self.described is not None:
             batch["descriptors"] = self.described[torch.from_numpy(rows)]
         if self.data.molecules.weight is not None:
-            batch["weight"] = torch.from_numpy(np.asarray(self.data.molecules.weight)[rows]).float()
+            weight = np.asarray(self.data.molecules.weight)[rows]
+            batch["weight"] = torch.from_numpy(weight).float()
         return batch
 
     def mix(self, batch: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:

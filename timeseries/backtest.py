@@ -73,7 +73,11 @@ def run_backtest(args: argparse.Namespace, console: Speaker) -> int:
     return 0
 
 
-def _show(found: Backtest, against: str | None, console: Speaker) -> None:
+def _show(
+    found: Backtest,
+    against: str | None,
+    console: Speaker,
+) -> None:
     variates = len(found.panel.variates)
     console.say(found.headline())
     console.table(["steps ahead", *found.shown], found.rows_by_lead())
@@ -121,7 +125,17 @@ def backtest(
     if keep and len(origins) * (horizon - lead + 1) * variates > _MOST_ROWS:
         raise UserError(f"--out: more than {_MOST_ROWS:,} forecasts; choose a larger --step")
     units = inputs_for_run.units_of(panel, predictor.state)
-    found = Backtest(panel, windows, lead, step, len(times), refit, predictor.wanted_levels(None), units, keep)
+    found = Backtest(
+        panel,
+        windows,
+        lead,
+        step,
+        len(times),
+        refit,
+        predictor.wanted_levels(None),
+        units,
+        keep,
+    )
     naive = SeasonalNaive(predictor.state.season or rows_a_season(panel.freq, predictor.config.data.season))
     paired = PairedComparison(len(times), windows.spread_units())
     run = predictor.model
@@ -144,7 +158,12 @@ def backtest(
     return found
 
 
-def _refuse_settings(step: int, lead: int, refit: int | None, horizon: int) -> None:
+def _refuse_settings(
+    step: int,
+    lead: int,
+    refit: int | None,
+    horizon: int,
+) -> None:
     numbers = {"--step": step, "--lead": lead, "--refit": 1 if refit is None else refit}
     for name, value in numbers.items():
         if value < 1:
@@ -153,7 +172,11 @@ def _refuse_settings(step: int, lead: int, refit: int | None, horizon: int) -> N
         raise UserError(f"--lead {lead}: this run forecasts {horizon} steps; name one of them")
 
 
-def _refit(predictor: TimeseriesPredictor, windows: WindowData, before: np.datetime64) -> None:
+def _refit(
+    predictor: TimeseriesPredictor,
+    windows: WindowData,
+    before: np.datetime64,
+) -> None:
     """Has the predictor's model trained on with the rows before an instant."""
     with tempfile.TemporaryDirectory() as folder:
         model = refitted(
@@ -174,7 +197,12 @@ def _compare(
     counted = slice(lead - 1, None)
     for i, (instant, series, row) in enumerate(part.tolist()):
         other_HV = theirs.window(series, row, horizon)
-        paired.add(instant, mean_nHV[i, counted], other_HV[counted], truth_nHV[i, counted])
+        paired.add(
+            instant,
+            mean_nHV[i, counted],
+            other_HV[counted],
+            truth_nHV[i, counted],
+        )
 
 
 def _origins(
@@ -204,7 +232,11 @@ def _origins(
     return times, np.concatenate([at[:, None], pairs], 1)[order]
 
 
-def _no_origin(predictor: TimeseriesPredictor, panel: Panel, start: str | pd.Timestamp | None) -> str:
+def _no_origin(
+    predictor: TimeseriesPredictor,
+    panel: Panel,
+    start: str | pd.Timestamp | None,
+) -> str:
     fitted = predictor.state.fitted_until
     where = ""
     if start is not None:
@@ -219,7 +251,11 @@ def _no_origin(predictor: TimeseriesPredictor, panel: Panel, start: str | pd.Tim
     )
 
 
-def _parts(origins: np.ndarray, window: int, refit: int | None) -> list[np.ndarray]:
+def _parts(
+    origins: np.ndarray,
+    window: int,
+    refit: int | None,
+) -> list[np.ndarray]:
     """The windows in pieces of at most _NUMBERS forecasts, none of which reaches over a refit."""
     size = max(1, _NUMBERS // window)
     edges = set(range(0, len(origins), size))
@@ -231,7 +267,11 @@ def _parts(origins: np.ndarray, window: int, refit: int | None) -> list[np.ndarr
     return [origins[start:stop] for start, stop in zip(starts, stops, strict=True)]
 
 
-def _truth(panel: Panel, part: np.ndarray, horizon: int) -> np.ndarray:
+def _truth(
+    panel: Panel,
+    part: np.ndarray,
+    horizon: int,
+) -> np.ndarray:
     """[n, H, V] what came, in units."""
     values = []
     for _, series, row in part.tolist():
@@ -267,7 +307,13 @@ class Backtest:
     sums: dict[str, np.ndarray] = field(default_factory=dict)  # [H - lead + 1, V]
     kept: list[Kept] = field(default_factory=list)
 
-    def add(self, part: np.ndarray, made: Forecasts, usual_nHV: np.ndarray, truth_nHV: np.ndarray) -> None:
+    def add(
+        self,
+        part: np.ndarray,
+        made: Forecasts,
+        usual_nHV: np.ndarray,
+        truth_nHV: np.ndarray,
+    ) -> None:
         """Windows [n, 3] with their forecasts, the seasonal naive ones, and what came, in units."""
         counted = slice(self.lead - 1, None)
         self.judged += len(part)
@@ -302,7 +348,11 @@ class Backtest:
         """Names of the figures in a table."""
         return list(self._figures())
 
-    def _figures(self, steps: slice = _ALL, variates: slice = _ALL) -> dict[str, float]:
+    def _figures(
+        self,
+        steps: slice = _ALL,
+        variates: slice = _ALL,
+    ) -> dict[str, float]:
         """Over some steps and variates. A skill is 1 - our absolute error / the seasonal naive one's, both scaled."""
         sums = {name: value[steps, variates] for name, value in self.sums.items()}
         spread = self.windows.spread_units()[variates]
@@ -397,7 +447,12 @@ class Backtest:
         columns["truth"] = cells(truth) if texts else truth
         return columns
 
-    def _stamps(self, series: np.ndarray, rows: np.ndarray, texts: bool) -> Any:
+    def _stamps(
+        self,
+        series: np.ndarray,
+        rows: np.ndarray,
+        texts: bool,
+    ) -> Any:
         instants = np.empty(len(rows), "datetime64[ns]")
         for number in np.unique(series):
             mine = series == number

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from isoform.core.data.splits import SPLITS
 from isoform.core.domain import CheckReport
 from isoform.core.errors import UserError, join_names
 from isoform.core.report.check_page import Group, Picture, render_check_page
 from isoform.timeseries.config import TimeseriesApp
+from isoform.timeseries.data.limits import bounds_of
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.read import read_panel
-from isoform.timeseries.data.splits import SPLITS, Borders, borders_of, window_counts
+from isoform.timeseries.data.splits import Borders, borders_of, window_counts
 from isoform.timeseries.data.survey import BINS, Survey, equal_variates, leaking_covariates, repeated_windows, survey
 from isoform.timeseries.prepare import prepare_panel
 
@@ -40,7 +42,7 @@ def check(config: TimeseriesApp) -> CheckReport:
         config = prepare_panel(config, panel).config
     except UserError as error:
         refusal = str(error)
-    low, high = _bounds(config, panel)
+    low, high = bounds_of(config.data, panel.variates)
     found = survey(panel, low, high)
     data = _facts(panel, found)
     cuts = _borders(config, panel)
@@ -93,12 +95,6 @@ def _about_windows(config: TimeseriesApp, panel: Panel, cuts: list[Borders]) -> 
         "repeated_windows": repeated,
         "test_windows": total,
     }
-
-
-def _bounds(config: TimeseriesApp, panel: Panel) -> tuple[np.ndarray, np.ndarray]:
-    given = config.data.bounds
-    pairs = [given.get(name, given.get("*", (-np.inf, np.inf))) for name in panel.variates]
-    return np.array([low for low, _ in pairs]), np.array([high for _, high in pairs])
 
 
 def _facts(panel: Panel, found: Survey) -> dict[str, Any]:

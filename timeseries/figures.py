@@ -16,6 +16,7 @@ from isoform.core.domain import Figure
 from isoform.core.inference.attention_maps import last_attention
 from isoform.core.report.drawing import INK, label, short, to_svg, to_table
 from isoform.timeseries import plots
+from isoform.timeseries.sizes import INPUTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,7 +118,7 @@ def by_clock(data: WindowData, outputs: Mapping[str, np.ndarray]) -> tuple[str, 
 
 def _variates(task: TimeseriesTask, outputs: Mapping[str, np.ndarray]) -> Figure:
     data = task.data
-    units = data.panel.first["units"].values if "units" in data.panel.first.coords else [""] * len(data.variates)
+    units = data.panel.units or [""] * len(data.variates)
     coverage = sorted(name for name in outputs if name.startswith("by_variate/coverage_"))
     names = ["by_variate/unit_mae", "by_variate/unit_rmse", "by_variate/mase", "by_variate/mae", *coverage[-1:]]
     names = [name for name in names if name in outputs]
@@ -135,8 +136,7 @@ def attention_of(data: WindowData, model: nn.Module, split: str) -> tuple[np.nda
     """
     batch = data.batch(split, spread(data.sizes()[split], _LOOKED))
     device = next(model.parameters()).device
-    names = ("context", "past", "known", "calendar", "static")
-    inputs = {name: batch[name].to(device) for name in names if name in batch}
+    inputs = {name: batch[name].to(device) for name in INPUTS if name in batch}
     shares = last_attention(model, lambda: model(**inputs)).mean((0, 1)).cpu().numpy()
     v = len(data.variates)
     own = shares[:v, :v]

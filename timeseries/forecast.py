@@ -36,7 +36,12 @@ def run_forecast(args: argparse.Namespace, console: Speaker) -> int:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         panel = predictor.read(args.file, known_elsewhere=args.future is not None)
-        found = predictor.forecast(panel, future=args.future, start=args.start, levels=levels)
+        found = predictor.forecast(
+            panel,
+            future=args.future,
+            start=args.start,
+            levels=levels,
+        )
     for line in [*panel.findings.lines, *(str(one.message) for one in said)]:
         console.warn(line)
     pictures = {}
@@ -52,7 +57,11 @@ def run_forecast(args: argparse.Namespace, console: Speaker) -> int:
     return 0
 
 
-def _report(found: xr.Dataset, args: argparse.Namespace, console: Speaker) -> None:
+def _report(
+    found: xr.Dataset,
+    args: argparse.Namespace,
+    console: Speaker,
+) -> None:
     first, last = stamps_of(found)[[0, -1]]
     horizon, variates = int(found["step"].max()), found.sizes["variate"]
     series = found.sizes.get("id", 1)
@@ -158,7 +167,11 @@ def cells(values: np.ndarray) -> Any:
     return values if np.isfinite(values).all() else [value if value == value else None for value in values.tolist()]
 
 
-def write(found: xr.Dataset, path: str | Path, beside: Mapping[str | Path, bytes] | None = None) -> None:
+def write(
+    found: xr.Dataset,
+    path: str | Path,
+    beside: Mapping[str | Path, bytes] | None = None,
+) -> None:
     """Writes forecasts in the format that the file's ending names, and other files with them: all of it, or nothing.
 
     Raises UserError where something can't be written.

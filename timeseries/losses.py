@@ -13,7 +13,12 @@ from torch import Tensor
 from isoform.core.supervised.losses import label_losses, mean_known
 
 
-def point_loss(kind: str, forecast_BHV: Tensor, target_BHV: Tensor, observed_BHV: Tensor | None) -> Tensor:
+def point_loss(
+    kind: str,
+    forecast_BHV: Tensor,
+    target_BHV: Tensor,
+    observed_BHV: Tensor | None,
+) -> Tensor:
     """Mean of loss.kind ("mse", "l1", "huber") over the targets that were observed; 0 where none was."""
     return mean_known(label_losses(kind, forecast_BHV, target_BHV), observed_BHV)
 

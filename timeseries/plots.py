@@ -81,7 +81,7 @@ def window_curves(
     levels: Sequence[float] = (),
 ) -> list[Curve]:
     """Curves of some (window, variate) of forecasts in units, whose windows are `pairs` [n, 2] (series, row)."""
-    units = windows.panel.first["units"].values if "units" in windows.panel.first.coords else None
+    units = windows.panel.units or [""] * len(windows.variates)
     found = []
     horizon = mean_nHV.shape[1]
     for n, v in chosen:
@@ -95,7 +95,7 @@ def window_curves(
         found.append(
             Curve(
                 f"{short(who)} · {name}" if who else name,
-                "" if units is None else str(units[v]),
+                units[v],
                 (time[: row - low], held[: row - low]),
                 time[row - low :],
                 mean_nHV[n, :, v],

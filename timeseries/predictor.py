@@ -22,14 +22,15 @@ from isoform.core.errors import UserError, join_names
 from isoform.timeseries import inputs_for_run, origin
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.conformal import Calibration
+from isoform.timeseries.data.limits import bounds_of
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.scaling import Scaling
 from isoform.timeseries.data.windows import WindowData
+from isoform.timeseries.sizes import INPUTS
 from isoform.timeseries.state import TimeseriesState
 
 LEVELS = (0.1, 0.5, 0.9)  # of the quantiles, where nobody asks for others
 DIGITS = 6  # that a forecast shows, counted from its variate's standard deviation
-INPUTS = ("context", "past", "known", "calendar", "static")  # of the model
 _TOKENS = 1 << 15  # of one batch: attention between them takes memory with their square
 
 
@@ -175,7 +176,7 @@ class TimeseriesPredictor(Predictor):
     def _run_batch(self, windows: WindowData, pairs: np.ndarray, levels: tuple[float, ...]) -> Forecasts:
         output = self._call(self.model, windows.at(pairs)).numpy()
         mean, own = output[..., 0], output[..., 1:] if self.own else None
-        low_V, high_V = self._bounds(windows.variates)
+        low_V, high_V = bounds_of(self.config.data, windows.variates)
         stored = windows.scaling.tables["target"]  # the deviations, whether they scale the data or not
         spread_V = np.array([stored[name][1] for name in windows.variates])
         decimals_V = np.clip(DIGITS - 1 - np.floor(np.log10(spread_V)), 0, 12).astype(int)
@@ -208,11 +209,6 @@ class TimeseriesPredictor(Predictor):
             return self.scaling
         return self.windows(panel).scaling
 
-    def _bounds(self, variates: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        given = self.config.data.bounds
-        pairs = [given.get(name, given.get("*", (-np.inf, np.inf))) for name in variates]
-        return np.array([low for low, _ in pairs]), np.array([high for _, high in pairs])
-
     def _warn_of_empty(self, made: Forecasts, cut: Panel) -> None:
         """What has no value in its look-back isn't forecast: the model would only return the training mean."""
         for i, series in enumerate(cut):
@@ -230,11 +226,11 @@ class TimeseriesPredictor(Predictor):
                 )
 
     def _dataset(self, cut: Panel, made: Forecasts, panel: Panel) -> xr.Dataset:
+        """Forecasts on the stamps that any series has; where one of them has none, `step` is 0 and the rest NaN."""
         instants = [one.time.values[self.context :] for one in cut]
         time = np.unique(np.concatenate(instants))
-        n, variates = len(instants), panel.variates
-        step = np.zeros((n, len(time)), np.int64)
-        mean = np.full((n, len(time), len(variates)), np.nan)
+        step = np.zeros((len(instants), len(time)), np.int64)
+        mean = np.full((*step.shape, len(panel.variates)), np.nan)
         quantiles = np.full((*mean.shape, len(made.levels)), np.nan)
         for i, mine in enumerate(instants):
             at = np.searchsorted(time, mine)
@@ -242,23 +238,21 @@ class TimeseriesPredictor(Predictor):
             mean[i, at] = made.mean_nHV[i]
             if made.quantiles_nHVQ is not None:
                 quantiles[i, at] = made.quantiles_nHVQ[i]
+        ids = [str(series.attrs.get("id", "")) for series in panel]
+        units = inputs_for_run.units_of(panel, self.state)
         dims = ("id", "time", "variate")
         arrays: dict[str, Any] = {"mean": (dims, mean)}
-        coords: dict[str, Any] = {
-            "time": time,
-            "variate": variates,
-            "units": ("variate", inputs_for_run.units_of(panel, self.state)),
-            "id": [str(series.attrs.get("id", "")) for series in panel],
-        }
-        coords["step"] = (("time",), step[0]) if (step == step[0]).all() else (("id", "time"), step)
+        coords: dict[str, Any] = {"time": time, "variate": panel.variates, "units": ("variate", units), "id": ids}
+        same = bool((step == step[0]).all())
+        coords["step"] = ("time", step[0]) if same else (("id", "time"), step)
         if made.levels:
             arrays["quantiles"] = ((*dims, "quantile"), quantiles)
             coords["quantile"] = list(made.levels)
-        found = xr.Dataset(arrays, coords)
-        found.attrs = {"title": f"forecast of {panel.name} by {self.config.app}", "freq": panel.freq}
+        attrs = {"title": f"forecast of {panel.name} by {self.config.app}", "freq": panel.freq}
         if panel.tz is not None:
-            found.attrs["time_zone"] = panel.tz
-        return found if n > 1 or coords["id"] != [""] else found.isel(id=0, drop=True)
+            attrs["time_zone"] = panel.tz
+        found = xr.Dataset(arrays, coords, attrs)
+        return found.isel(id=0, drop=True) if ids == [""] else found
 
     # What every domain has
 

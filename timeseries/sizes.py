@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from isoform.timeseries.state import TimeseriesState
 
 
+INPUTS = ("context", "past", "known", "calendar", "static")  # of a model; the rest of a batch is for the loss
+
+
 @dataclass(frozen=True)
 class Sizes:
     """How many series of each kind a model is built for; iTransformer takes any number of variates whatever it says."""

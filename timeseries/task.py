@@ -28,11 +28,10 @@ from isoform.timeseries.data.windows import WindowData
 from isoform.timeseries.inputs_for_run import read_for_eval
 from isoform.timeseries.metrics import ForecastAccumulator, seasonal_scale
 from isoform.timeseries.models import make_model
-from isoform.timeseries.sizes import Sizes
+from isoform.timeseries.sizes import INPUTS, Sizes
 from isoform.timeseries.state import TimeseriesState
 
 _SHOWN = 20  # names in a row of the card
-INPUTS = ("context", "past", "known", "calendar", "static")  # of the model; the rest of a batch is for the loss
 
 
 @dataclass(frozen=True)
@@ -65,14 +64,24 @@ class TimeseriesTask(Task):
         """A fresh model. Raises UserError where the tables contradict each other."""
         return make_model(self.config, Sizes.of(self.data))
 
-    def sample(self, split: str, index: int, rng: np.random.Generator | None) -> Drawn:
+    def sample(
+        self,
+        split: str,
+        index: int,
+        rng: np.random.Generator | None,
+    ) -> Drawn:
         """See Task.sample. The window itself is read with its whole batch, in one go."""
         if rng is None:
             return Drawn(split, index)
         a = self.config.augment
         shape = (self.data.context, len(self.data.variates))
         noise = rng.normal(0, a.jitter, shape).astype(np.float32) if a.jitter else None
-        return Drawn(split, index, noise, float(np.exp(rng.normal(0, a.stretch))) if a.stretch else 1.0)
+        return Drawn(
+            split,
+            index,
+            noise,
+            float(np.exp(rng.normal(0, a.stretch))) if a.stretch else 1.0,
+        )
 
     def collate(self, samples: Sequence[Drawn]) -> dict[str, Tensor]:
         """See WindowData.batch for the names and shapes."""
@@ -86,11 +95,20 @@ class TimeseriesTask(Task):
             batch["context"] = batch["context"] + torch.from_numpy(np.stack(noise))
         return batch
 
-    def batches(self, split: str, size: int, rng: np.random.Generator | None) -> list[list[int]]:
+    def batches(
+        self,
+        split: str,
+        size: int,
+        rng: np.random.Generator | None,
+    ) -> list[list[int]]:
         """See WindowData.batches."""
         return self.data.batches(split, size, rng)
 
-    def mix(self, batch: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
+    def mix(
+        self,
+        batch: dict[str, Tensor],
+        rng: np.random.Generator,
+    ) -> dict[str, Tensor]:
         """Some of the variates, the same ones for a whole batch (augment.variates)."""
         count = batch["target"].shape[-1]
         keep = max(1, round(self.config.augment.variates * count))
@@ -100,17 +118,35 @@ class TimeseriesTask(Task):
         mine = ("context", "target", "observed")
         return {k: v.index_select(-1, chosen) if k in mine else v for k, v in batch.items()}
 
-    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def loss(
+        self,
+        model: nn.Module,
+        batch: dict[str, Tensor],
+    ) -> dict[str, Tensor]:
         """The point forecast's loss, and beside it the pinball loss of the quantiles; missing targets count nothing."""
         output = self._forward(model, batch)
         target, observed = batch["target"], batch.get("observed")
-        point = losses.point_loss(self.config.loss.kind, output[..., 0], target, observed)
+        point = losses.point_loss(
+            self.config.loss.kind,
+            output[..., 0],
+            target,
+            observed,
+        )
         if not self.levels:
             return {"loss": point}
-        pinball = losses.pinball_loss(output[..., 1:], target, self.levels, observed)
+        pinball = losses.pinball_loss(
+            output[..., 1:],
+            target,
+            self.levels,
+            observed,
+        )
         return {"loss": point + pinball, "point": point, "pinball": pinball}
 
-    def predict(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def predict(
+        self,
+        model: nn.Module,
+        batch: dict[str, Tensor],
+    ) -> dict[str, Tensor]:
         """{"forecast", "target" [B, H, V] (scaled), "where" [B, 2]; "quantiles" [B, H, V, Q], "observed" [B, H, V]}."""
         output = self._forward(model, batch)
         found = {"forecast": output[..., 0], "target": batch["target"], "where": batch["where"]}
@@ -120,7 +156,11 @@ class TimeseriesTask(Task):
             found["observed"] = batch["observed"]
         return found
 
-    def _forward(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    def _forward(
+        self,
+        model: nn.Module,
+        batch: dict[str, Tensor],
+    ) -> Tensor:
         output: Tensor = model(**{name: batch[name] for name in INPUTS if name in batch})
         return output.float()
 
@@ -135,7 +175,11 @@ class TimeseriesTask(Task):
     def _mase_scale_SV(self) -> np.ndarray:
         return seasonal_scale(self.data, self.season)
 
-    def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
+    def metrics(
+        self,
+        split: str,
+        outputs: Mapping[str, np.ndarray],
+    ) -> dict[str, float]:
         """Of outputs that are all there; the engine uses `accumulator`."""
         accumulator = self.accumulator(split)
         accumulator.add(list(range(len(outputs["forecast"]))), outputs)
@@ -225,17 +269,30 @@ class TimeseriesTask(Task):
         from isoform.timeseries.predictions import write
 
         path = folder / f"{stem}.nc"
-        write(path, self.data, self.levels if self.calibration is None else self.calibration.levels, outputs)
+        write(
+            path,
+            self.data,
+            self.levels if self.calibration is None else self.calibration.levels,
+            outputs,
+        )
         return [path]
 
-    def figures(self, model: nn.Module, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
+    def figures(
+        self,
+        model: nn.Module,
+        outputs: Mapping[str, np.ndarray],
+    ) -> list[Figure]:
         """See figures.py."""
         from isoform.timeseries.figures import figures
 
         return figures(self, model, outputs)
 
 
-def task_from_run(config: TimeseriesApp, state: TimeseriesState, path: Path | None) -> TimeseriesTask:
+def task_from_run(
+    config: TimeseriesApp,
+    state: TimeseriesState,
+    path: Path | None,
+) -> TimeseriesTask:
     """The task of a finished run on its own data or on those at `path`, by the same borders and the run's scale."""
     panel = read_panel(config.data) if path is None else read_for_eval(path, config, state)
     scaling = None if state.scaling is None else Scaling.of_record(state.scaling)

@@ -22,7 +22,13 @@ import torch
 
 from isoform.vision.data.dataset import ImageData, shrink
 from isoform.vision.data.transforms import to_float
-from isoform.vision.linear_models import Method, fit_classes, fit_labels, fit_numbers, fit_standardisation
+from isoform.vision.linear_models import (
+    Method,
+    fit_classes,
+    fit_labels,
+    fit_numbers,
+    fit_standardisation,
+)
 
 TRAIN_IMAGES, DECODED_IMAGES, MOST_CLASSES = 5000, 20_000, 200
 SIDE = 32
@@ -83,7 +89,12 @@ def _fit_constant(target: np.ndarray, kind: str, classes: int) -> Method:
     return lambda x: np.tile(constant, (len(x), 1))
 
 
-def _fit_linear(x_MD: np.ndarray, y: np.ndarray, kind: str, classes: int) -> Method:
+def _fit_linear(
+    x_MD: np.ndarray,
+    y: np.ndarray,
+    kind: str,
+    classes: int,
+) -> Method:
     scale = fit_standardisation(x_MD, LEAST_DEVIATION)
     scaled = scale(x_MD)
     if kind == "regression":
@@ -98,7 +109,12 @@ def _fit_linear(x_MD: np.ndarray, y: np.ndarray, kind: str, classes: int) -> Met
     return lambda z: method(scale(z))
 
 
-def _fit_neighbours(x_MD: np.ndarray, y: np.ndarray, kind: str, classes: int) -> Method:
+def _fit_neighbours(
+    x_MD: np.ndarray,
+    y: np.ndarray,
+    kind: str,
+    classes: int,
+) -> Method:
     train = torch.from_numpy(x_MD)
     votes = np.eye(classes, dtype=np.float32)[y] if kind == "multiclass" else y
     value_MK = torch.from_numpy(votes)

@@ -73,7 +73,12 @@ def _deciding(tables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def choose_model(config: VisionApp, records: Records, images: int, start: Start) -> tuple[VisionApp, list[str]]:
+def choose_model(
+    config: VisionApp,
+    records: Records,
+    images: int,
+    start: Start,
+) -> tuple[VisionApp, list[str]]:
     """Fills the keys of the model and of the training that nobody set, for that many training images."""
     if not config.auto:
         config = _choose_epochs(config, images)

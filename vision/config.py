@@ -7,7 +7,14 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from isoform.core.config.schema import AppConfig, Floats, Names, Range, Sentinels, Table
+from isoform.core.config.schema import (
+    AppConfig,
+    Floats,
+    Names,
+    Range,
+    Sentinels,
+    Table,
+)
 from isoform.core.supervised.config import LossConfig
 from isoform.vision.data.sources import SOURCES, source_of
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
@@ -66,9 +73,10 @@ class DataConfig(Table):
     labels: Names = Field(("label",), description="the table's label columns; one column may hold labels joined by `|`")
     split_column: str = Field("split", description="the table's column of train, val or test, if it has one")
     group: str | None = Field(
-        None, description="what must stay in one split: the table's column (`group` if it has one), or with folders a "
+        None,
+        description="what must stay in one split: the table's column (`group` if it has one), or with folders a "
         "regular expression whose first group is found in the relative path",
-    )  # fmt: skip
+    )
     missing: Sentinels = Field((), description="words and numbers that stand for no value, beside the usual words")
     weight: str = Field("weight", description="the table's column of sample weights, if it has one")
     val_fraction: float = Field(0.1, gt=0, lt=1, description="of the training images, where no val split is given")

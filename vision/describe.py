@@ -6,7 +6,12 @@ from typing import Any
 
 from isoform.vision.config import VisionApp
 from isoform.vision.data.sources import source_of
-from isoform.vision.vit.size import activation_bytes, pair_of, token_count, vit_size
+from isoform.vision.vit.size import (
+    activation_bytes,
+    pair_of,
+    token_count,
+    vit_size,
+)
 
 
 def describe(config: VisionApp, *, detail: bool = True) -> dict[str, Any]:
@@ -37,10 +42,15 @@ def _detail(config: VisionApp, parameters: int) -> dict[str, Any]:
     precision = resolve(config.train.precision, config.data.task != "regression", model, device)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     request = Request(
-        device=device.type, dtype=dtype, keys=tokens, backward=True,
-        head_dim=backbone.head_dim or backbone.dim // backbone.heads, bias=backbone.score != "none",
-        bias_gradient=backbone.score != "none", dropout=bool(backbone.attention_dropout),
-    )  # fmt: skip
+        device=device.type,
+        dtype=dtype,
+        keys=tokens,
+        backward=True,
+        head_dim=backbone.head_dim or backbone.dim // backbone.heads,
+        bias=backbone.score != "none",
+        bias_gradient=backbone.score != "none",
+        dropout=bool(backbone.attention_dropout),
+    )
     kept = activation_bytes(backbone, tokens, config.train.batch)
     copies = 4 + bool(config.train.ema)  # weights, gradients, AdamW's two moments; averaged weights
     return {

@@ -13,8 +13,19 @@ import numpy as np
 from torch import Tensor, nn
 
 from isoform.core.domain import Figure
-from isoform.core.report.classification import MOST_ROWS, calibration_figure, class_table, confusion_figure
-from isoform.core.report.drawing import INK, label, short, to_svg, to_table
+from isoform.core.report.classification import (
+    MOST_ROWS,
+    calibration_figure,
+    class_table,
+    confusion_figure,
+)
+from isoform.core.report.drawing import (
+    INK,
+    label,
+    short,
+    to_svg,
+    to_table,
+)
 from isoform.core.supervised.metrics import binary_metrics, confusion
 from isoform.vision.data.dataset import spread
 from isoform.vision.data.transforms import to_float
@@ -44,7 +55,11 @@ class Answers:
     target: np.ndarray
 
 
-def figures(task: VisionTask, model: nn.Module, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
+def figures(
+    task: VisionTask,
+    model: nn.Module,
+    outputs: Mapping[str, np.ndarray],
+) -> list[Figure]:
     """Pictures of the test split's predictions."""
     rows = task.data.rows["test"]
     known = np.isin(rows, task.data.complete_rows(rows))
@@ -96,7 +111,12 @@ def draw_grid(cells: Sequence[Cell], columns: int = 6) -> Any:
     return plot
 
 
-def guess_of(kind: str, classes: Sequence[str], guess: np.ndarray, target: np.ndarray) -> tuple[str, bool | None]:
+def guess_of(
+    kind: str,
+    classes: Sequence[str],
+    guess: np.ndarray,
+    target: np.ndarray,
+) -> tuple[str, bool | None]:
     """(caption, right or wrong) of one image, from its guess [K] and its target."""
     if kind == "regression":
         return f"{guess[0]:.4g}\nis {target[0]:.4g}", None

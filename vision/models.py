@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from isoform.core.config import app_names, resolve_app
 from isoform.core.errors import UserError
 from isoform.vision.config import VisionApp
+from isoform.vision.data.sources import read_records, recognise
 from isoform.vision.state import Preprocessing, VisionState
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 from isoform.vision.vit.model import SIZES, build_vit, sized
@@ -85,20 +86,30 @@ def _named_app(name: str) -> VisionApp:
 
 
 def app_of_path(path: Path) -> VisionApp:
-    """`vit-folder` on a folder or a table; a table whose cells hold `a|b` has several labels an image."""
-    from isoform.vision import DOMAIN
-    from isoform.vision.data.sources import read_records, recognise
-
-    own = {"data.source": "auto", "data.path": str(path)}
-    app = resolve_app("vit-folder", domain=DOMAIN, settings=own)
-    assert isinstance(app, VisionApp)
+    """`vit-folder` on a folder or a table; a table whose cells hold `a|b`, or no class at all, has several labels."""
+    app = _own_app(path)
     if recognise(app.data).source != "table":
         return app
-    labels = resolve_app("vit-folder", domain=DOMAIN, settings={**own, "data.task": "multilabel"})
-    assert isinstance(labels, VisionApp)
+    labels = _own_app(path, task="multilabel")
     try:
         records = read_records(app.data)
     except UserError:
-        read_records(labels.data)  # says what is wrong, where it isn't the labels alone
-        return labels
+        return labels if _is_readable(labels) else app
     return labels if any("|" in name for name in records.classes) else app
+
+
+def _own_app(path: Path, **data: str) -> VisionApp:
+    from isoform.vision import DOMAIN
+
+    values = {"source": "auto", "path": str(path), **data}
+    app = resolve_app("vit-folder", domain=DOMAIN, settings={f"data.{key}": value for key, value in values.items()})
+    assert isinstance(app, VisionApp)
+    return app
+
+
+def _is_readable(app: VisionApp) -> bool:
+    try:
+        read_records(app.data)
+    except UserError:
+        return False
+    return True

@@ -10,7 +10,12 @@ N images, M training images, D features, K classes, labels or targets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +25,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from isoform.vision.baselines import TRAIN_IMAGES
-from isoform.vision.linear_models import Method, fit_classes, fit_labels, fit_numbers, fit_standardisation
+from isoform.vision.linear_models import (
+    Method,
+    fit_classes,
+    fit_labels,
+    fit_numbers,
+    fit_standardisation,
+)
 
 if TYPE_CHECKING:
     from isoform.vision.task import VisionTask
@@ -56,7 +67,13 @@ def features(model: Any, batches: Iterable[Tensor]) -> np.ndarray:
         model.train(training)
 
 
-def knn(x_MD: np.ndarray, y: np.ndarray, kind: str, classes: int, k: int) -> Method:
+def knn(
+    x_MD: np.ndarray,
+    y: np.ndarray,
+    kind: str,
+    classes: int,
+    k: int,
+) -> Method:
     """The vote of the k nearest training images.
 
     `y` are classes [M] (kind "multiclass"), labels [M, K] in {0, 1} ("multilabel") or targets [M, K] ("regression",
@@ -87,7 +104,13 @@ def _one_hot(y: np.ndarray, classes: int) -> Tensor:
     return F.one_hot(torch.from_numpy(np.asarray(y, np.int64)), classes).float()
 
 
-def linear(x_MD: np.ndarray, y: np.ndarray, kind: str, classes: int, strength: float) -> Method:
+def linear(
+    x_MD: np.ndarray,
+    y: np.ndarray,
+    kind: str,
+    classes: int,
+    strength: float,
+) -> Method:
     """One linear layer, fitted to convergence on standardised features; `y` as for `knn`."""
     scale = fit_standardisation(x_MD, LEAST_DEVIATION)
     scaled = scale(x_MD)

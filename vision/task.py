@@ -20,13 +20,7 @@ from isoform.core.errors import UserError, join_names
 from isoform.core.supervised import class_weights
 from isoform.core.supervised.config import resolve_loss_kind
 from isoform.core.supervised.losses import accuracy, class_loss, label_loss
-from isoform.core.supervised.metrics import (
-    multiclass_metrics,
-    multilabel_metrics,
-    regression_metrics,
-    sigmoid,
-    softmax,
-)
+from isoform.core.supervised.metrics import sigmoid, softmax
 from isoform.core.supervised.rows import SHOWN_CLASSES, rows_of
 from isoform.core.supervised.scaling import TargetScaling
 from isoform.vision.baselines import baselines
@@ -36,15 +30,10 @@ from isoform.vision.data.mix import mix_batch
 from isoform.vision.data.sources import other_data
 from isoform.vision.data.transforms import Augment, Drawn, to_float
 from isoform.vision.initial import adapt_weights, import_initial, initial_weights
+from isoform.vision.metrics import MONITORS, score
 from isoform.vision.models import build_model
 from isoform.vision.prepare import VisionData, prepare
 from isoform.vision.state import VisionState
-
-MONITORS = {
-    "multiclass": ("top1", "max"),
-    "multilabel": ("average_precision", "max"),
-    "regression": ("rmse", "min"),
-}
 
 
 class VisionTask(Task):
@@ -136,16 +125,26 @@ class VisionTask(Task):
         weight, smoothing = batch.get("weight"), self.config.loss.label_smoothing
         if self.kind == "multiclass":
             loss = class_loss(
-                self.loss_kind, output, target, weight,
-                class_weight_C=self.class_weight, smoothing=smoothing, divide_by="count",
-            )  # fmt: skip
+                self.loss_kind,
+                output,
+                target,
+                weight,
+                class_weight_C=self.class_weight,
+                smoothing=smoothing,
+                divide_by="count",
+            )
             return {"loss": loss, "top1": accuracy(output, target)} if target.dim() == 1 else {"loss": loss}
         if self.kind == "regression":
             target = self.scaling.scale(target, torch.float32)
         loss = label_loss(
-            self.loss_kind, output, target, weight,
-            positive_weight_K=self.class_weight, smoothing=smoothing, divide_by="count",
-        )  # fmt: skip
+            self.loss_kind,
+            output,
+            target,
+            weight,
+            positive_weight_K=self.class_weight,
+            smoothing=smoothing,
+            divide_by="count",
+        )
         return {"loss": loss}
 
     def predict(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -156,7 +155,7 @@ class VisionTask(Task):
         return {"logits": output, "target": batch["target"]}
 
     def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """See core/supervised/metrics.py for what each name means."""
+        """See metrics.py."""
         return self.score(self.guess(outputs), outputs["target"])
 
     def guess(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -166,10 +165,8 @@ class VisionTask(Task):
         return softmax(outputs["logits"]) if self.kind == "multiclass" else sigmoid(outputs["logits"])
 
     def score(self, guess: np.ndarray, target: np.ndarray) -> dict[str, float]:
-        """Metrics of a guess [N, K]."""
-        if self.kind == "regression":
-            return regression_metrics(guess, target, self.classes, self.scaling.std)
-        return multiclass_metrics(guess, target) if self.kind == "multiclass" else multilabel_metrics(guess, target)
+        """Metrics of a guess [N, K]; see metrics.py."""
+        return score(self.kind, guess, target, self.classes, self.scaling.std)
 
     def initial_weights(self, source: str) -> InitialWeights:
         """See initial.py; a checkpoint is opened once for the model, its training and its baselines."""

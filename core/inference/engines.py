@@ -51,6 +51,7 @@ class OpenVinoModel(nn.Module):
         except ImportError as error:
             raise UserError("openvino is not installed: pip install 'isoform[export]'") from error
         self.names = list(graph.example(1))
+        self.inputs_of = graph.inputs_of
         self.placeholder = nn.Parameter(torch.empty(0), requires_grad=False)  # where a caller looks for the device
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "model.onnx"
@@ -60,9 +61,12 @@ class OpenVinoModel(nn.Module):
         properties = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         self.compiled = openvino.Core().compile_model(converted, "CPU", properties)
 
-    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
+    def forward(self, *inputs: Any, **named: Any) -> Tensor:
         """The graph's one output, float32."""
-        given = {**dict(zip(self.names, inputs, strict=False)), **named}
+        if self.inputs_of is not None:
+            given = self.inputs_of(*inputs, **named)
+        else:
+            given = {**dict(zip(self.names, inputs, strict=False)), **named}
         answer = self.compiled({name: given[name].numpy() for name in self.names})
         return torch.from_numpy(next(iter(answer.values())).copy())
 

@@ -11,6 +11,7 @@ The licence of initial weights goes with every one of them, and is named in a wa
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import tempfile
 import warnings
@@ -129,6 +130,7 @@ def onnx_file(graph: Graph, licence: str, out: Path) -> None:
     for name in inputs:
         axes = {0: "batch", **graph.free.get(name, {})}
         shapes[name] = {axis: dims.setdefault(dim, torch.export.Dim(dim)) for axis, dim in axes.items()}
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # what its optimiser leaves as it is, isn't for a reader
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(

@@ -21,21 +21,28 @@ def batches(sizes: np.ndarray, batch: int, rng: np.random.Generator | None) -> l
     sizes = np.asarray(sizes)
     if rng is None:
         order = np.argsort(-sizes, kind="stable")
-        return [order[i : i + batch].tolist() for i in range(0, len(order), batch)]
+        return [part.tolist() for part in _cut(order, batch)]
     mixed = rng.permutation(len(sizes))
-    order = mixed[np.argsort(sizes[mixed] * rng.uniform(1, 1 + SPREAD, len(sizes)), kind="stable")]
+    shaken = sizes[mixed] * rng.uniform(1, 1 + SPREAD, len(sizes))
+    order = mixed[np.argsort(shaken, kind="stable")]
+    parts = _cut(order, batch)
     short = len(order) % batch
     if short:  # the batch that is not full holds any size, not always the largest molecules
         at = int(rng.integers(len(order) // batch + 1)) * batch
-        parts = [order[:at], order[at : at + short], order[at + short :]]
-        cut = [part[i : i + batch] for part in parts for i in range(0, len(part), batch)]
-    else:
-        cut = [order[i : i + batch] for i in range(0, len(order), batch)]
-    return [cut[i].tolist() for i in rng.permutation(len(cut))]
+        behind = at + short
+        parts = [*_cut(order[:at], batch), order[at:behind], *_cut(order[behind:], batch)]
+    return [parts[i].tolist() for i in rng.permutation(len(parts))]
+
+
+def _cut(order: np.ndarray, batch: int) -> list[np.ndarray]:
+    return [order[start : start + batch] for start in range(0, len(order), batch)]
 
 
 def padding(sizes: np.ndarray, parts: list[list[int]]) -> float:
     """The share of tokens that are padding when these batches are collated."""
     sizes = np.asarray(sizes)
-    total = sum(len(part) * int(sizes[part].max()) for part in parts)
-    return 1 - int(sum(sizes[part].sum() for part in parts)) / total if total else 0.0
+    real = total = 0
+    for part in parts:
+        real += int(sizes[part].sum())
+        total += len(part) * int(sizes[part].max())
+    return 1 - real / total if total else 0.0

@@ -85,9 +85,10 @@ def check(config: MoleculesApp) -> CheckReport:
 
 def _refusal(config: MoleculesApp, read: Labelled) -> str | None:
     """Why training would refuse these molecules, but for leakage, which the report says by itself."""
-    accepting = config.data.model_copy(update={"allow_leakage": True})
+    data = config.data.model_copy(update={"allow_leakage": True})
+    accepting = config.model_copy(update={"data": data})
     try:
-        resolve(config, make_data(config.model_copy(update={"data": accepting}), read))
+        resolve(accepting, make_data(accepting, read))
     except UserError as error:
         return str(error)
     return None
@@ -260,5 +261,8 @@ def _target_lines(report: dict[str, Any]) -> list[str]:
 def _found(what: str, items: Sequence[str]) -> list[str]:
     if not items:
         return []
-    more = [f"  and {len(items) - NAMED} more"] if len(items) > NAMED else []
-    return [f"{what}: {len(items)}", *(f"  {item}" for item in items[:NAMED]), *more]
+    lines = [f"{what}: {len(items)}"]
+    lines += [f"  {item}" for item in items[:NAMED]]
+    if len(items) > NAMED:
+        lines.append(f"  and {len(items) - NAMED} more")
+    return lines

@@ -46,32 +46,48 @@ def _groups(
     def picture(row: int) -> Picture:
         block = molecules.blocks[row] if molecules.blocks is not None else None
         label = _label(molecules, row)
-        caption = f"{split_of.get(row, '-')}: {molecules.names[row]}{f', {label}' if label else ''}"
+        caption = f"{split_of.get(row, '-')}: {molecules.names[row]}"
+        if label:
+            caption += f", {label}"
         return Picture(caption, svg=svg_of(molecules.smiles[row], block), size=(WIDTH, HEIGHT))
 
-    sets: list[tuple[str, list[int]]] = []
+    rows_of = _by_target(molecules)
+    rows_of["In several splits"] = _pairs(leaking)
+    rows_of["Alike but for salt, charge, isotopes or stereo chemistry"] = _pairs(near)
+    return [Group(heading, [picture(row) for row in rows]) for heading, rows in rows_of.items() if rows]
+
+
+def _by_target(molecules: Labelled) -> dict[str, list[int]]:
+    """Rows by heading: over the range of the first target, or of each of its classes."""
     if not molecules.targets.shape[1]:
-        sets.append(("Molecules", _spread(np.arange(len(molecules)), SHOWN_EACH)))
-    elif molecules.task == "regression":
-        values = molecules.targets[:, 0]
+        return {"Molecules": _spread(np.arange(len(molecules)), SHOWN_EACH)}
+    name, values = molecules.target_names[0], molecules.targets[:, 0]
+    if molecules.task == "regression":
         order = np.argsort(values, kind="stable")
-        sets.append((f"By {molecules.target_names[0]}", _spread(order[np.isfinite(values[order])], SHOWN_EACH)))
-    else:
-        labels = molecules.classes if molecules.task == "multiclass" else ("0", "1")
-        for number, label in list(enumerate(labels))[:SHOWN_CLASSES]:
-            rows = np.flatnonzero(molecules.targets[:, 0] == number)
-            sets.append((f"{molecules.target_names[0]}: {label}", _spread(rows, SHOWN_EACH // 2)))
-    sets.append(("In several splits", [row for one in list(leaking)[:SHOWN_SETS] for row in list(one)[:2]]))
-    alike = [row for one in list(near)[:SHOWN_SETS] for row in list(one)[:2]]
-    sets.append(("Alike but for salt, charge, isotopes or stereo chemistry", alike))
-    return [Group(heading, [picture(row) for row in rows]) for heading, rows in sets if rows]
+        known = order[np.isfinite(values[order])]
+        return {f"By {name}": _spread(known, SHOWN_EACH)}
+    labels = molecules.classes if molecules.task == "multiclass" else ("0", "1")
+    found = {}
+    for number, label in enumerate(labels[:SHOWN_CLASSES]):
+        rows = np.flatnonzero(values == number)
+        found[f"{name}: {label}"] = _spread(rows, SHOWN_EACH // 2)
+    return found
+
+
+def _pairs(sets: Sequence[Sequence[int]]) -> list[int]:
+    """The first two rows of the first sets."""
+    found: list[int] = []
+    for one in sets[:SHOWN_SETS]:
+        found += one[:2]
+    return found
 
 
 def _spread(rows: np.ndarray, count: int) -> list[int]:
     """At most `count` of `rows`, evenly spaced, the first and the last among them."""
     if len(rows) <= count:
         return [int(row) for row in rows]
-    return [int(rows[place]) for place in np.linspace(0, len(rows) - 1, count).round().astype(int)]
+    places = np.linspace(0, len(rows) - 1, count).round().astype(int)
+    return [int(row) for row in rows[places]]
 
 
 def _label(molecules: Labelled, row: int) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from isoform.core.config.keys import suggest
 from isoform.core.data.missing import MISSING
 from isoform.core.data.splits import read_splits
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.parsing import looks_like_smiles
 from isoform.molecules.data.tables import SMILES_NAMES, MoleculeTable, is_smiles_name, plain_name
@@ -31,8 +31,8 @@ def pick(name: str, columns: Sequence[str], where: str, key: str) -> str:
     alike = [column for column in columns if plain_name(column) == plain_name(name)]
     if len(alike) == 1:
         return alike[0]
-    shown = ", ".join(list(columns)[:30]) + (f" and {len(columns) - 30} more" if len(columns) > 30 else "")
-    raise UserError(f'{where}: has no column "{name}" ({key}){suggest(name, columns)}; its columns are {shown}')
+    known = join_names(columns, 30)
+    raise UserError(f'{where}: has no column "{name}" ({key}){suggest(name, columns)}; its columns are {known}')
 
 
 def find_smiles(rows: MoleculeTable, data: DataConfig) -> str:
@@ -98,11 +98,10 @@ def find_targets(rows: MoleculeTable, data: DataConfig, smiles: str) -> list[str
             rows.say(f'the classes are in the column "{classes[0]}", the only one of few different texts')
             return classes
     for why, names in left_out.items():
-        shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-        rows.say(f"not to be predicted ({why}): {shown}")
+        rows.say(f"not to be predicted ({why}): {join_names(names, 12)}")
     if len(chosen) > 1:
-        shown = ", ".join(chosen[:12]) + (f" and {len(chosen) - 12} more" if len(chosen) > 12 else "")
-        rows.say(f"{len(chosen)} numeric columns are to be predicted (data.targets chooses): {shown}")
+        named = join_names(chosen, 12)
+        rows.say(f"{len(chosen)} numeric columns are to be predicted (data.targets chooses): {named}")
     return chosen
 
 
@@ -181,6 +180,5 @@ def find_weights(rows: MoleculeTable, data: DataConfig) -> np.ndarray | None:
 
 
 def shown(cells: Sequence[tuple[int, str]], names: Sequence[str]) -> str:
-    """ "'>10' on line 3, '<1' on line 5 and 7 more"."""
-    some = ", ".join(f"{cell[:40]!r} ({names[row]})" for row, cell in cells[:NAMED])
-    return some + (f" and {len(cells) - NAMED} more" if len(cells) > NAMED else "")
+    """ "'>10' (line 3), '<1' (line 5) and 7 more"."""
+    return join_names([f"{cell[:40]!r} ({names[row]})" for row, cell in cells], NAMED)

@@ -19,14 +19,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from isoform.core.data.splits import SPLITS
 from isoform.core.errors import UserError
 from isoform.core.supervised.scaling import TargetScaling
-from isoform.molecules.config import DataConfig, MoleculesApp
+from isoform.molecules.config import DataConfig, Kind, MoleculesApp
 from isoform.molecules.data.cache import graph_store
 from isoform.molecules.data.clean import clean, clean_and_split
 from isoform.molecules.data.descriptors import descriptors
@@ -49,9 +49,9 @@ class MoleculeData:
     scaling: TargetScaling
 
     @property
-    def kind(self) -> str:
-        """What the labels are: regression, binary or multiclass."""
-        return self.molecules.task
+    def kind(self) -> Kind:
+        """What the labels are."""
+        return cast(Kind, self.molecules.task)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.labelled import Labelled, take
 
@@ -129,14 +129,14 @@ def describe(molecules: Labelled, found: Sequence[Repeated], rule: str) -> list[
         return float((high - low).max())
 
     differing.sort(key=spread, reverse=True)
-    some = []
-    for one in differing[:_NAMED]:
+    examples = []
+    for one in differing:
         low, high = _range(molecules.targets[list(one.rows)])
         most = int((high - low).argmax())
         places = ", ".join(molecules.names[row] for row in one.rows[:4])
-        some.append(f'"{molecules.target_names[most]}" {low[most]:.6g} to {high[most]:.6g} ({places})')
-    more = f" and {len(differing) - _NAMED} more" if len(differing) > _NAMED else ""
-    return [*lines, f"{len(differing)} of them have different labels: {'; '.join(some)}{more}"]
+        examples.append(f'"{molecules.target_names[most]}" {low[most]:.6g} to {high[most]:.6g} ({places})')
+    shown = join_names(examples, _NAMED, "; ")
+    return [*lines, f"{len(differing)} of them have different labels: {shown}"]
 
 
 def leaks(molecules: Labelled, splits: Mapping[str, np.ndarray]) -> list[list[tuple[str, int]]]:

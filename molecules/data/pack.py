@@ -25,36 +25,53 @@ def pack(
     if attributes is None:
         attributes = np.zeros((ends_2U.shape[1], 1), np.int16)
     bonds = categories(attributes, where, "edge_attr")
-    n, molecule = len(atom_offsets) - 1, np.repeat(np.arange(len(bond_offsets) - 1), np.diff(bond_offsets))
     sizes = np.diff(atom_offsets)
+    molecule = np.repeat(np.arange(len(bond_offsets) - 1), np.diff(bond_offsets))
     begin, end = np.asarray(ends_2U, np.int64)
-    if len(molecule) != len(begin) or len(bonds) != len(begin) or len(atoms) != atom_offsets[-1]:
-        raise UserError(f"{where}: its graphs don't fit together; make it anew")
-    if len(begin) and (min(begin.min(), end.min()) < 0 or (np.maximum(begin, end) >= sizes[molecule]).any()):
-        raise UserError(f"{where}: a bond ends at an atom that its molecule hasn't got")
-    loops = begin == end
-    if loops.any():
-        raise UserError(f"{where}: graph {molecule[loops][0]} has a bond from an atom to itself")
-    # Sorted by molecule, lower end, upper end and direction, the two directions of a bond stand side by side.
-    low, high = np.minimum(begin, end), np.maximum(begin, end)
-    order = np.lexsort((begin > end, high, low, molecule))
-    pairs = np.stack([molecule[order], low[order], high[order], begin[order] > end[order]], 1)
-    if len(pairs) % 2:
-        raise UserError(f"{where}: a bond goes one way only; molecules need both directions")
-    there, back = pairs[0::2], pairs[1::2]
-    wrong = (there[:, :3] != back[:, :3]).any(1) | there[:, 3].astype(bool) | ~back[:, 3].astype(bool)
-    if wrong.any():
-        raise UserError(
-            f"{where}: graph {there[wrong][0, 0]} has a bond that goes one way only, or twice; molecules need "
-            "both directions"
-        )
+    _check_ends(begin, end, molecule, sizes, len(atoms), len(bonds), where)
+    order = _paired(begin, end, molecule, where)
     bonds = bonds[order]
     if (bonds[0::2] != bonds[1::2]).any():
         raise UserError(f"{where}: the two directions of a bond have different features")
     ends = np.stack([begin[order], end[order]], 1).astype(np.int32)
-    if n and not sizes.all():
+    if len(sizes) and not sizes.all():
         raise UserError(f"{where}: graph {int(np.flatnonzero(sizes == 0)[0])} has no atom")
     return PackedGraphs(atoms, bonds, ends, atom_offsets.astype(np.int64), bond_offsets.astype(np.int64))
+
+
+def _check_ends(
+    begin: np.ndarray, end: np.ndarray, molecule: np.ndarray, sizes: np.ndarray, atoms: int, bonds: int, where: str
+) -> None:
+    """Raises UserError for bonds to atoms that aren't there, and from an atom to itself."""
+    if len(molecule) != len(begin) or bonds != len(begin) or atoms != sizes.sum():
+        raise UserError(f"{where}: its graphs don't fit together; make it anew")
+    if len(begin):
+        below = min(begin.min(), end.min()) < 0
+        beyond = np.maximum(begin, end) >= sizes[molecule]
+        if below or beyond.any():
+            raise UserError(f"{where}: a bond ends at an atom that its molecule hasn't got")
+    loops = begin == end
+    if loops.any():
+        raise UserError(f"{where}: graph {molecule[loops][0]} has a bond from an atom to itself")
+
+
+def _paired(begin: np.ndarray, end: np.ndarray, molecule: np.ndarray, where: str) -> np.ndarray:
+    """The order in which the two directions of a bond stand side by side. Raises UserError where one is missing."""
+    low, high = np.minimum(begin, end), np.maximum(begin, end)
+    backward = begin > end
+    order = np.lexsort((backward, high, low, molecule))
+    if len(order) % 2:
+        raise UserError(f"{where}: a bond goes one way only; molecules need both directions")
+    bond = np.stack([molecule, low, high], 1)[order]
+    wrong = (bond[0::2] != bond[1::2]).any(1)
+    wrong |= backward[order][0::2]
+    wrong |= ~backward[order][1::2]
+    if wrong.any():
+        raise UserError(
+            f"{where}: graph {bond[0::2][wrong][0, 0]} has a bond that goes one way only, or twice; molecules need "
+            "both directions"
+        )
+    return order
 
 
 def categories(values: np.ndarray, where: str, name: str) -> np.ndarray:

@@ -14,7 +14,7 @@ from isoform.core.data.table import Table
 from isoform.core.data.text import LIMITS, Raw, decode, lines_of
 from isoform.core.errors import UserError
 from isoform.molecules.data.parsing import MOST_BLOCK, canonical, parse_block
-from isoform.molecules.data.tables import MoleculeTable
+from isoform.molecules.data.tables import MoleculeTable, text_column
 
 _ITEM = re.compile(r"^>.*?<(?P<name>[^>]*)>")
 _END = "M  END"
@@ -86,8 +86,8 @@ def _collect(records: Iterable[tuple[str, list[str], bool]], raw: Raw) -> Molecu
         columns[f"{name} (item)"] = columns.pop(name)
     if all(titles) and len(set(titles)) == len(titles):
         names = list(titles)
-    every = {SMILES: smiles, TITLE: titles, **columns}
-    table = Table(raw.origin, raw.name, "sdf", dict(every), range(1, len(smiles) + 1), sha256=raw.sha256)
+    every = {name: text_column(cells) for name, cells in {SMILES: smiles, TITLE: titles, **columns}.items()}
+    table = Table(raw.origin, raw.name, "sdf", every, range(1, len(smiles) + 1), sha256=raw.sha256)
     return MoleculeTable(table, names, errors, blocks, SMILES)
 
 
@@ -117,5 +117,5 @@ def _join_table(rows: MoleculeTable) -> None:
         )
         return
     new = [name for name in table.names if name not in rows.columns]
-    rows.table.columns |= {name: table.cells(name) for name in new}
+    rows.table.columns |= {name: table.columns[name] for name in new}
     rows.say(f"{beside.name} beside it gives the columns {', '.join(new)}")

@@ -42,18 +42,7 @@ def split_rows(molecules: Labelled, data: DataConfig) -> Rows:
     elif data.split == "random":
         found = _random(molecules, data, rng)
     else:
-        rows, data = _drawn(molecules, data, rng)
-        smiles = _smiles(molecules, rows, data.split)
-        from isoform.molecules.data.groups import cluster_groups, scaffold_groups
-
-        own = None if molecules.groups is None else [molecules.groups[row] for row in rows.tolist()]
-        if data.split == "scaffold":
-            found = split_by_size(join_groups(scaffold_groups(smiles), own), data.val_fraction, data.test_fraction)
-        else:
-            groups = join_groups(cluster_groups(smiles), own)
-            order = rng.permutation(groups.max(initial=-1) + 1)
-            found = fill_splits([np.flatnonzero(groups == group) for group in order], _wanted(len(rows), data))
-        found = {split: rows[part] for split, part in found.items()}
+        found = _by_chemistry(molecules, data, rng)
     found = {split: np.sort(found[split]) for split in SPLITS if len(found[split])}
     for split in ("train", "val"):
         if split not in found:
@@ -62,6 +51,26 @@ def split_rows(molecules: Labelled, data: DataConfig) -> Rows:
                 "use another split, or other fractions"
             )
     return found
+
+
+def _by_chemistry(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> Rows:
+    """By frameworks or clusters of what data.counts draws."""
+    from isoform.molecules.data.groups import cluster_groups, scaffold_groups
+
+    rows, data = _drawn(molecules, data, rng)
+    smiles = _smiles(molecules, rows, data.split)
+    series = None
+    if molecules.groups is not None:
+        series = [molecules.groups[row] for row in rows.tolist()]
+    if data.split == "scaffold":
+        groups = join_groups(scaffold_groups(smiles), series)
+        found = split_by_size(groups, data.val_fraction, data.test_fraction)
+    else:
+        groups = join_groups(cluster_groups(smiles), series)
+        order = rng.permutation(groups.max(initial=-1) + 1)
+        units = [np.flatnonzero(groups == group) for group in order]
+        found = fill_splits(units, _wanted(len(rows), data))
+    return {split: rows[part] for split, part in found.items()}
 
 
 def _wanted(n: int, data: DataConfig) -> dict[str, float]:
@@ -127,11 +136,14 @@ def _strata(molecules: Labelled, units: Sequence[np.ndarray]) -> list[np.ndarray
 def _given(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> Rows:
     if molecules.split is None:
         raise UserError(f"{molecules.origin}: gives no split; set data.split to random, scaffold or cluster")
-    open_ = np.isin(molecules.split, ("train", ""))
-    found = {"train": np.flatnonzero(open_)} | {s: np.flatnonzero(molecules.split == s) for s in ("val", "test")}
+    free = np.isin(molecules.split, ("train", ""))
+    found = {"train": np.flatnonzero(free)}
+    for split in ("val", "test"):
+        found[split] = np.flatnonzero(molecules.split == split)
     if not len(found["val"]):
         # Rows of one molecule stay together here too.
-        units = [rows for unit in _units(molecules) if len(rows := unit[open_[unit]])]
+        own = [unit[free[unit]] for unit in _units(molecules)]
+        units = [rows for rows in own if len(rows)]
         shuffled = [units[i] for i in rng.permutation(len(units))]
         drawn = fill_splits(shuffled, {"val": round(len(found["train"]) * data.val_fraction)})
         found |= {"train": drawn["train"], "val": drawn["val"]}

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from isoform.core.data.delimited import PackedText
 from isoform.core.data.findings import Finding
 from isoform.core.data.read import table_of
-from isoform.core.data.table import Table
+from isoform.core.data.table import Table, Typed
 from isoform.core.data.text import Raw, decode, lines_of, read_bytes
 from isoform.core.errors import UserError
 from isoform.molecules.data.parsing import looks_like_smiles
@@ -149,9 +150,14 @@ def _read_list(raw: Raw) -> MoleculeTable:
         numbers.append(number)
         smiles.append(first)
         labels.append(_name_behind(rest))
-    columns = {"smiles": smiles, "name": labels}
-    table = Table(raw.origin, raw.name, "csv", dict(columns), numbers, sha256=raw.sha256, said=findings)
+    columns = {"smiles": text_column(smiles), "name": text_column(labels)}
+    table = Table(raw.origin, raw.name, "csv", columns, numbers, sha256=raw.sha256, said=findings)
     return MoleculeTable(table, table.row_names(), smiles="smiles")
+
+
+def text_column(cells: Sequence[str]) -> PackedText | Typed:
+    """A column of a `Table`."""
+    return PackedText(["\0".join(cells)] if cells else [])
 
 
 def _name_behind(rest: str) -> str:

@@ -62,6 +62,7 @@ def test_everything_that_is_odd_is_counted_and_named(path):
 
 def test_leakage_may_be_allowed_and_is_still_named(path):
     report = check(app(path=path, targets=("y",), split="given", allow_leakage=True))
+    assert report.refusal is None
     assert not report.leakage and report.data["leaks"] and any("LEAKAGE" in line for line in report.lines)
 
 
@@ -94,6 +95,7 @@ def test_graphs_without_smiles(tmp_path):
 def test_a_list_without_labels_and_too_few_molecules(tmp_path):
     report = check(DOMAIN.app_of_path(write(tmp_path / "a.smi", "CCO x\nOCC y\nCCN z\n")))
     assert report.data["targets"] == {} and report.data["duplicates"] == [["line 1", "line 2"]]
+    assert report.refusal == "a.smi: no column of labels to learn; name it with data.targets"
     report = check(DOMAIN.app_of_path(write(tmp_path / "b.smi", "CCO x\n")))
     assert report.data["splits"] == {} and any(line.startswith("no splits: ") for line in report.lines)
     assert "no such file" in refusal(check, DOMAIN.app_of_path(tmp_path / "none.csv"))

@@ -28,6 +28,13 @@ def test_classes_are_counted(tmp_path):
         prepare(app(table(tmp_path / "m.csv", "multiclass"), head={"outputs": 5}))
 
 
+def test_a_loss_that_does_not_fit_the_labels_is_refused_by_training_and_check(tmp_path):
+    config = app(table(tmp_path / "m.csv", "binary"), loss={"kind": "mse"})
+    with pytest.raises(UserError, match=r"loss\.kind = mse does not fit data\.task = binary"):
+        prepare(config)
+    assert "loss.kind = mse does not fit" in DOMAIN.check(config).refusal
+
+
 def test_an_own_app_gets_a_trunk_that_nobody_set_and_keeps_what_is_set(tmp_path):
     own = app(table(tmp_path / "m.csv"), auto=True, train={"epochs": "auto"})
     fresh = own.model_copy(update={"backbone": type(own.backbone)(depth=3)})

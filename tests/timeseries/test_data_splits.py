@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isoform.core.data.splits import SPLITS
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
-from isoform.timeseries.data.splits import SPLITS, Index, borders, borders_of, origins, window_counts
+from isoform.timeseries.data.splits import Index, borders, borders_of, origins, window_counts
 
 from .panels import panel, series, walk
 

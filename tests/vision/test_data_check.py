@@ -3,9 +3,13 @@
 import io
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
+from isoform.core.config import override
+from isoform.core.errors import UserError
+from isoform.vision import DOMAIN
 from isoform.vision.config import VisionApp
 from isoform.vision.data.check import check as check_app
 from isoform.vision.data.duplicates import exact_groups, fingerprint, near_pairs
@@ -122,3 +126,22 @@ def test_mnist5k_has_no_duplicates():
     images = read_records(app(data={"source": "mnist5k"}).data).images
     found = [fingerprint(images.read(row, None)) for row in range(500, 1000)]  # the ones, the most alike
     assert near_pairs([code for _, code, _ in found], np.stack([thumb for *_, thumb in found])) == []
+
+
+def test_a_table_is_checked_under_settings_of_its_own(tmp_path):
+    for i in range(20):
+        picture(i).save(tmp_path / f"{i}.png")
+    path = table(tmp_path / "t.csv", ["path", "x"], [[f"{i}.png", float(i)] for i in range(20)])
+    with pytest.raises(UserError, match='has no column "label"'):
+        check(path)
+    sets = ["data.task=regression", "data.labels=x"]
+    report = check_app(override(app_of_path(path), domain=DOMAIN, sets=sets))
+    assert report.refusal is None and report.data["targets"]["x"]["max"] == 19
+
+
+def test_what_a_training_would_refuse_is_the_refusal(tmp_path):
+    root = class_folders(tmp_path / "own", {"cat": 12, "dog": 12})
+    (root / "cat" / "broken.png").write_bytes((root / "cat" / "00.png").read_bytes()[:60])
+    assert "broken.png" in check(root).refusal and "data.on_error" in check(root).refusal
+    config = override(app_of_path(root), domain=DOMAIN, sets=['data.on_error="skip"'])
+    assert check_app(config).refusal is None

@@ -1,7 +1,8 @@
-"""A panel cut to data.since and data.until."""
+"""Limits that the settings give: the rows from data.since to data.until, and the bounds of values (data.bounds)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -41,6 +42,13 @@ def between(panel: Panel, data: DataConfig) -> Panel:
             f"{ends[0]} to {ends[1]}"
         )
     return replace(panel, series=tuple(kept))
+
+
+def bounds_of(data: DataConfig, variates: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the most value [V] that each variate can have, in the data's units; infinite without a bound."""
+    usual = data.bounds.get("*", (-np.inf, np.inf))
+    pairs_V2 = np.array([data.bounds.get(name, usual) for name in variates]).reshape(-1, 2)
+    return pairs_V2[:, 0], pairs_V2[:, 1]
 
 
 def _ends(key: str, text: str, panel: Panel) -> tuple[pd.Timestamp, pd.Timestamp]:

@@ -47,13 +47,14 @@ class Reader:
         variable = variable_of(self.panel.series[series], kind) if names else None
         if variable is None:
             return np.full((stop - start, len(names)), np.nan)
-        ends = self.rows[series] if kind != "known" else variable.shape[0]
-        values = np.asarray(variable[start : max(start, min(stop, ends))].values)
-        values = values.astype(np.float64 if values.dtype.itemsize > 4 or values.dtype.kind != "f" else np.float32)
+        end = self.rows[series] if kind != "known" else variable.shape[0]
+        held = variable[start : max(start, min(stop, end))]
+        values = _as_float(np.asarray(held.values))
         values[~np.isfinite(values)] = np.nan
-        if len(values) == stop - start:
+        missing = stop - start - len(values)
+        if not missing:
             return values
-        behind = np.full((stop - start - len(values), len(names)), np.nan, values.dtype)
+        behind = np.full((missing, len(names)), np.nan, values.dtype)
         return np.concatenate([values, behind])
 
     def file_names(self, kind: str) -> list[str]:
@@ -82,14 +83,16 @@ class Reader:
     @functools.cached_property
     def block_rows(self) -> int:
         """Rows to read at a time: about BLOCK_BYTES, whole chunks of the store. Raises UserError for huge chunks."""
-        found = [variable_of(series, kind) for series in self.panel for kind in STORED]
-        chunk = max(_chunk(variable) for variable in found if variable is not None)
-        if chunk * self.row_bytes > CHUNK_BYTES:
+        stored = [variable_of(series, kind) for series in self.panel for kind in STORED]
+        chunk = max(_chunk_rows(variable) for variable in stored if variable is not None)
+        chunk_bytes = chunk * self.row_bytes
+        if chunk_bytes > CHUNK_BYTES:
             raise UserError(
-                f"{self.panel.name}: its chunks of {chunk} rows take {chunk * self.row_bytes >> 20} MiB each, too "
-                f"much to stream; write the store with at most {CHUNK_BYTES // self.row_bytes} rows a chunk"
+                f"{self.panel.name}: its chunks of {chunk} rows take {chunk_bytes >> 20} MiB each, too much to stream; "
+                f"write the store with at most {CHUNK_BYTES // self.row_bytes} rows a chunk"
             )
-        return max(1, round(BLOCK_BYTES / (chunk * self.row_bytes))) * chunk
+        chunks = max(1, round(BLOCK_BYTES / chunk_bytes))
+        return chunks * chunk
 
     def spans(self, series: int) -> Iterator[tuple[int, int]]:
         """(start, stop) of pieces that cover the rows of a series, each small enough for memory."""
@@ -103,11 +106,20 @@ def variable_of(series: xr.Dataset, kind: str) -> xr.Variable | None:
     return series.variables.get("target" if kind == "target" else f"{kind}_values")
 
 
-def _chunk(variable: xr.Variable) -> int:
+def _as_float(values: np.ndarray) -> np.ndarray:
+    """A copy as float32 where that holds every value, else as float64."""
+    small = values.dtype.kind == "f" and values.dtype.itemsize <= 4
+    return values.astype(np.float32 if small else np.float64)
+
+
+def _chunk_rows(variable: xr.Variable) -> int:
     """Rows of one chunk of a store; 1 where the variable is in memory or doesn't say."""
     preferred = variable.encoding.get("preferred_chunks") or {}
-    found = preferred.get(variable.dims[0], (variable.encoding.get("chunks") or [1])[0])
-    return min(int(found), max(1, variable.shape[0])) if isinstance(found, int | np.integer) else 1
+    chunks = variable.encoding.get("chunks") or [1]
+    rows = preferred.get(variable.dims[0], chunks[0])
+    if not isinstance(rows, int | np.integer):
+        return 1
+    return min(int(rows), max(1, variable.shape[0]))
 
 
 def is_streamed(panel: Panel, stream: str) -> bool:
@@ -115,11 +127,13 @@ def is_streamed(panel: Panel, stream: str) -> bool:
     if stream != "auto":
         return stream == "disk"
     targets = [series.variables["target"] for series in panel]
-    lazy = not all(variable._in_memory for variable in targets)
-    return lazy and sum(math.prod(v.shape) * v.dtype.itemsize for v in targets) > STREAM_BYTES
+    if all(variable._in_memory for variable in targets):
+        return False
+    size = sum(math.prod(variable.shape) * variable.dtype.itemsize for variable in targets)
+    return size > STREAM_BYTES
 
 
-def survey(
+def fit_moments(
     reader: Reader, train_stops: Sequence[int], kinds: Sequence[str]
 ) -> tuple[dict[str, Moments], list[np.ndarray]]:
     """One pass over all rows: moments of the training rows of `kinds`, and the missing targets of every row.
@@ -130,11 +144,12 @@ def survey(
     counts = []
     for series, rows in enumerate(reader.rows):
         gaps = np.zeros(rows, np.int32)
+        training = train_stops[series] if kinds else 0
         for start, stop in reader.spans(series):
             for kind in dict.fromkeys(("target", *kinds)):
                 values = reader.stored(series, kind, start, stop)
-                if kind in moments and start < train_stops[series]:
-                    moments[kind].add(values[: train_stops[series] - start])
+                if kind in moments and start < training:
+                    moments[kind].add(values[: training - start])
                 if kind == "target":
                     gaps[start:stop] = np.isnan(values).sum(1)
         for found in moments.values():
@@ -183,13 +198,14 @@ class MemoryRows(Rows):
 
     def windows(self, parts: Mapping[str, Part], series: np.ndarray, origin: np.ndarray) -> dict[str, np.ndarray]:
         """See Rows.windows. A part is one contiguous run of the array, so each is copied in one go."""
+        row = self.first[series] + origin
         found = {}
-        for name, (kind, first, length) in parts.items():
-            held = self.held[kind]
-            columns = held.shape[1]
-            shape = (max(0, len(held) - length + 1), length * columns)
+        for name, part in parts.items():
+            held = self.held[part.kind]
+            rows, columns = held.shape
+            shape = (max(0, rows - part.length + 1), part.length * columns)
             runs = np.lib.stride_tricks.as_strided(held, shape, (4 * columns, 4), writeable=False)
-            found[name] = runs[self.first[series] + origin + first].reshape(-1, length, columns)
+            found[name] = runs[row + part.first].reshape(-1, part.length, columns)
         return found
 
     def whole(self, series: int, kind: str) -> np.ndarray:
@@ -209,7 +225,8 @@ class DiskRows(Rows):
         self.block = reader.block_rows
         self.tail = -(-span // self.block) + 1  # blocks that a window may touch
         self.slots = max(HELD_BYTES // (self.block * reader.row_bytes), 2 * self.tail)
-        self.first = np.concatenate([[0], np.cumsum(-(-self.lengths // self.block))])  # number of a series' first block
+        blocks = -(-self.lengths // self.block)
+        self.first = np.concatenate([[0], np.cumsum(blocks)])  # number of a series' first block
         self.slot_of = np.full(int(self.first[-1]), -1, np.int64)
         self.used: OrderedDict[int, int] = OrderedDict()  # block -> slot, the one used longest ago first
         self.free = list(range(self.slots))
@@ -229,30 +246,38 @@ class DiskRows(Rows):
     def windows(self, parts: Mapping[str, Part], series: np.ndarray, origin: np.ndarray) -> dict[str, np.ndarray]:
         """See Rows.windows. Reads the blocks that aren't there yet, in the order of the store."""
         base = self.first[series]
-        low = base + (origin + min(part.first for part in parts.values())) // self.block
-        high = base + (origin + max(part.first + part.length for part in parts.values()) - 1) // self.block
-        between = low[:, None] + np.arange(int((high - low).max(initial=0)) + 1)
-        needed = np.unique(np.minimum(between, high[:, None]))
+        needed = self._needed(parts, base, origin)
         if len(needed) > self.slots:  # more than fits: half of the windows at a time
             half = len(origin) // 2
-            early, late = (self.windows(parts, series[at], origin[at]) for at in (slice(half), slice(half, None)))
+            early = self.windows(parts, series[:half], origin[:half])
+            late = self.windows(parts, series[half:], origin[half:])
             return {name: np.concatenate([early[name], late[name]]) for name in parts}
         self._hold(needed)
         found = {}
-        for name, (kind, first, length) in parts.items():
-            rows = (origin + first)[:, None] + np.arange(length)
-            places = self.slot_of[base[:, None] + rows // self.block] * self.block + rows % self.block
-            found[name] = self.arena[kind].reshape(-1, self.arena[kind].shape[2])[places]
+        for name, part in parts.items():
+            rows = (origin + part.first)[:, None] + np.arange(part.length)
+            slots = self.slot_of[base[:, None] + rows // self.block]
+            places = slots * self.block + rows % self.block
+            arena = self.arena[part.kind]
+            found[name] = arena.reshape(-1, arena.shape[2])[places]
         return found
+
+    def _needed(self, parts: Mapping[str, Part], base: np.ndarray, origin: np.ndarray) -> np.ndarray:
+        """Numbers of the blocks that hold the rows of these windows."""
+        start = min(part.first for part in parts.values())
+        stop = max(part.first + part.length for part in parts.values())
+        low = base + (origin + start) // self.block
+        high = base + (origin + stop - 1) // self.block
+        most = int((high - low).max(initial=0)) + 1
+        between = low[:, None] + np.arange(most)
+        return np.unique(np.minimum(between, high[:, None]))
 
     def _hold(self, needed: np.ndarray) -> None:
         """Has the blocks in the arena, in place of those that were used longest ago."""
         if not self.arena:
-            self.arena = {
-                kind: np.empty((self.slots, self.block, len(names)), np.float32)
-                for kind, names in self.reader.names.items()
-                if names
-            }
+            for kind, names in self.reader.names.items():
+                if names:
+                    self.arena[kind] = np.empty((self.slots, self.block, len(names)), np.float32)
         for block in needed.tolist():
             if block in self.used:
                 self.used.move_to_end(block)

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from isoform.core.data.splits import SPLITS
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.calendar import stamps_of
 from isoform.timeseries.data.panel import Panel
 
-SPLITS = ("train", "val", "test")
 _MONTH = 30 * 24  # rows an hour long
 
 Borders = dict[str, tuple[int, int]]
@@ -30,35 +30,45 @@ def borders(data: DataConfig, rows: int, stamps: pd.DatetimeIndex | None = None,
     Raises UserError for too few rows of a benchmark, and for dates that are none or the wrong way round.
     """
     if data.source in ("ett-hour", "ett-minute"):
-        month = _MONTH * (4 if data.source == "ett-minute" else 1)
-        if rows < 20 * month:
-            raise UserError(
-                f"{data.path or data.source}: has {rows} rows where the borders of ETT need {20 * month}; give the "
-                'whole file, or split another one by fractions with data.source = "file"'
-            )
-        return {"train": (0, 12 * month), "val": (12 * month, 16 * month), "test": (16 * month, 20 * month)}
-    if data.source == "custom":
-        train, test = int(rows * 0.7), rows - int(rows * 0.2)
-        return {"train": (0, train), "val": (train, test), "test": (test, rows)}
-    if data.source == "solar":
-        train = int(rows * 0.7)
-        return {"train": (0, train), "val": (train, train + int(rows * 0.1)), "test": (rows - int(rows * 0.2), rows)}
+        return _ett_borders(data, rows)
+    if data.source not in ("custom", "solar", "pems"):
+        val, test = _chosen_borders(data, rows, stamps, tz)
+        return {"train": (0, val), "val": (val, test), "test": (test, rows)}
     if data.source == "pems":
         train, val = int(0.6 * rows), int((0.6 + 0.2) * rows)
         return {"train": (0, train), "val": (train, val), "test": (val, rows)}
+    train, test = int(rows * 0.7), rows - int(rows * 0.2)
+    val = test if data.source == "custom" else train + int(rows * 0.1)
+    return {"train": (0, train), "val": (train, val), "test": (test, rows)}
+
+
+def _ett_borders(data: DataConfig, rows: int) -> Borders:
+    month = _MONTH * (4 if data.source == "ett-minute" else 1)
+    train, val, test = 12 * month, 16 * month, 20 * month
+    if rows < test:
+        raise UserError(
+            f"{data.path or data.source}: has {rows} rows where the borders of ETT need {test}; give the whole file, "
+            'or split another one by fractions with data.source = "file"'
+        )
+    return {"train": (0, train), "val": (train, val), "test": (val, test)}
+
+
+def _chosen_borders(data: DataConfig, rows: int, stamps: pd.DatetimeIndex | None, tz: str | None) -> tuple[int, int]:
+    """The first rows of validation and test, by dates or fractions."""
     test = rows - round(rows * data.test_fraction)
     if data.test_from is not None:
         test = _row_of("test_from", data.test_from, stamps, tz)
     val = max(0, test - round(rows * data.val_fraction))
-    if data.val_from is not None:
-        val = min(test, _row_of("val_from", data.val_from, stamps, tz))
-    if data.val_from is not None and data.test_from is not None and val == test:
+    if data.val_from is None:
+        return val, test
+    val = min(test, _row_of("val_from", data.val_from, stamps, tz))
+    if data.test_from is not None and val == test:
         early, late = _moment("val_from", data.val_from, tz), _moment("test_from", data.test_from, tz)
         if early >= late:
             raise UserError(
                 f"data.val_from = {data.val_from} must lie before data.test_from = {data.test_from}: test comes last"
             )
-    return {"train": (0, val), "val": (val, test), "test": (test, rows)}
+    return val, test
 
 
 def _row_of(key: str, text: str, stamps: pd.DatetimeIndex | None, tz: str | None) -> int:

@@ -44,6 +44,14 @@ class Survey:
     rows: int = 0
     pictures: dict[tuple[int, int], tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=dict)
 
+    @classmethod
+    def empty(cls, width: int) -> Survey:
+        """Of nothing yet, for V = `width`."""
+        counts = [np.zeros(width) for _ in range(5)]
+        count, total, squares, stuck, outside = counts
+        least, most = np.full(width, np.inf), np.full(width, -np.inf)
+        return cls(np.full(width, np.nan), count, least, most, total, squares, stuck, outside)
+
     @property
     def missing(self) -> np.ndarray:
         """Share of missing values [V]."""
@@ -79,23 +87,9 @@ def blocks(series: xr.Dataset) -> Iterator[tuple[int, np.ndarray]]:
 def survey(panel: Panel, low: np.ndarray, high: np.ndarray) -> Survey:
     """One pass over the targets; low and high [V] are their bounds."""
     width = len(panel.variates)
-
-    def zeros() -> np.ndarray:
-        return np.zeros(width)
-
-    found = Survey(
-        np.full(width, np.nan),
-        zeros(),
-        np.full(width, np.inf),
-        np.full(width, -np.inf),
-        zeros(),
-        zeros(),
-        zeros(),
-        zeros(),
-    )
-    shown = _shown(len(panel.series), width)
-    for number, series in enumerate(panel):
-        rows = int(series.attrs["rows"])
+    found = Survey.empty(width)
+    shown = _choose_pictures(len(panel.series), width)
+    for number, (series, rows) in enumerate(zip(panel, panel.rows, strict=True)):
         found.rows += rows
         mine = [variate for one, variate in shown if one == number]
         for variate in mine:
@@ -107,46 +101,60 @@ def survey(panel: Panel, low: np.ndarray, high: np.ndarray) -> Survey:
     return found
 
 
-def _shown(series: int, width: int) -> list[tuple[int, int]]:
+def _choose_pictures(series: int, width: int) -> list[tuple[int, int]]:
     """At most MOST_PICTURES (series, variate), spread over both."""
     if series == 1:
-        return [(0, int(v)) for v in np.unique(np.linspace(0, width - 1, min(width, MOST_PICTURES)).astype(int))]
-    each = max(1, MOST_PICTURES // series)
-    chosen = np.unique(np.linspace(0, series - 1, min(series, MOST_PICTURES)).astype(int))
-    return [(int(one), v) for one in chosen for v in range(min(each, width))][:MOST_PICTURES]
+        return [(0, variate) for variate in _spread(width)]
+    each = min(max(1, MOST_PICTURES // series), width)
+    found = [(one, variate) for one in _spread(series) for variate in range(each)]
+    return found[:MOST_PICTURES]
+
+
+def _spread(count: int) -> list[int]:
+    numbers = np.linspace(0, count - 1, min(count, MOST_PICTURES))
+    return np.unique(numbers.astype(int)).tolist()
 
 
 def _add(found: Survey, values: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
     there = ~np.isnan(values)
     fresh = np.isnan(found.shift) & there.any(0)
-    first = there.argmax(0)
-    found.shift = np.where(fresh, values[first, np.arange(values.shape[1])], found.shift)
-    plain = np.where(there, values - np.nan_to_num(found.shift), 0)
+    first = values[there.argmax(0), np.arange(values.shape[1])]
+    found.shift = np.where(fresh, first, found.shift)
+    shifted = np.where(there, values - np.nan_to_num(found.shift), 0)
     found.count += there.sum(0)
-    found.total += plain.sum(0)
-    found.squares += (plain**2).sum(0)
+    found.total += shifted.sum(0)
+    found.squares += (shifted**2).sum(0)
     found.least = np.fmin(found.least, np.where(there, values, np.inf).min(0))
     found.most = np.fmax(found.most, np.where(there, values, -np.inf).max(0))
     found.outside += ((values < low) | (values > high)).sum(0)
+    found.stuck = np.maximum(found.stuck, _longest_runs(values, there))
+
+
+def _longest_runs(values: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """[V] rows of the longest run of equal values."""
     changed = np.ones(values.shape, bool)
     changed[1:] = values[1:] != values[:-1]  # NaN always differs
     row = np.arange(len(values))[:, None]
-    run = row - np.maximum.accumulate(np.where(changed, row, 0), axis=0) + 1
-    found.stuck = np.maximum(found.stuck, np.where(there, run, 0).max(0))
+    since = np.maximum.accumulate(np.where(changed, row, 0), axis=0)
+    run = row - since + 1
+    return np.asarray(np.where(there, run, 0).max(0))
 
 
 def _draw(found: Survey, number: int, variates: list[int], values: np.ndarray, start: int, rows: int) -> None:
-    place = (np.arange(start, start + len(values)) * BINS) // max(rows, 1)
-    starts = np.flatnonzero(np.diff(place, prepend=-1))
-    at = place[starts]
-    width = np.bincount((np.arange(rows) * BINS) // rows, minlength=BINS)[at] if rows < 10 * BINS else rows / BINS
+    bins = (np.arange(start, start + len(values)) * BINS) // max(rows, 1)
+    starts = np.flatnonzero(np.diff(bins, prepend=-1))
+    at = bins[starts]
+    width: np.ndarray | float = rows / BINS
+    if rows < 10 * BINS:
+        width = np.bincount((np.arange(rows) * BINS) // rows, minlength=BINS)[at]
     there = ~np.isnan(values)
     least = np.minimum.reduceat(np.where(there, values, np.inf), starts, axis=0)
     most = np.maximum.reduceat(np.where(there, values, -np.inf), starts, axis=0)
     gone = np.add.reduceat((~there).astype(np.float64), starts, axis=0)
     for k, variate in enumerate(variates):
         low, high, missing = found.pictures[number, variate]
-        low[at], high[at] = np.minimum(low[at], least[:, k]), np.maximum(high[at], most[:, k])
+        low[at] = np.minimum(low[at], least[:, k])
+        high[at] = np.maximum(high[at], most[:, k])
         missing[at] += gone[:, k] / width
 
 
@@ -174,30 +182,36 @@ def equal_variates(panel: Panel) -> list[list[str]]:
 def leaking_covariates(panel: Panel, horizon: int) -> list[tuple[str, str, int]]:
     """(covariate, variate, lead): covariates that say what is to be forecast, up to a factor and a shift.
 
-    A known-future one that is a target (lead 0), or any that is a target `lead` rows later.
+    A known-future one that is a target (lead 0), or any that is a target `lead` rows later; the first such lead.
     """
-    found: list[tuple[str, str, int]] = []
-    series = panel.first
-    rows = int(series.attrs["rows"])
+    rows = panel.rows[0]
     start = max(0, rows - _LEAK_ROWS)
-    target = np.asarray(series.variables["target"][start:rows, :_LEAK_VARIATES].values, np.float64)
-    for kind, leads in (("known", range(0, horizon + 1)), ("past", range(1, horizon + 1))):
+    target = np.asarray(panel.first.variables["target"][start:rows, :_LEAK_VARIATES].values, np.float64)
+    found: dict[tuple[str, str], int] = {}
+    for kind, first_lead in (("known", 0), ("past", 1)):
         names = panel.names(kind)
-        variable = variable_of(series, kind) if names else None
+        variable = variable_of(panel.first, kind) if names else None
         if variable is None:
             continue
         values = np.asarray(variable[start:rows].values, np.float64)
-        for lead in [lead for lead in leads if lead <= _LEAK_LEADS and len(target) - lead > 10]:
-            a, b = values[: len(values) - lead], target[lead:]
-            close = np.argwhere(np.abs(_correlation(a, b)) > 0.99)
-            for k, v in close.tolist():
-                both = ~np.isnan(a[:, k]) & ~np.isnan(b[:, v])
-                if both.sum() > 10 and abs(_correlation(a[both, k : k + 1], b[both, v : v + 1])[0, 0]) > _SAME:
-                    found.append((names[k], panel.variates[v], lead))
-    first: dict[tuple[str, str], tuple[str, str, int]] = {}
-    for name, variate, lead in found:
-        first.setdefault((name, variate), (name, variate, lead))
-    return list(first.values())
+        last_lead = min(horizon, _LEAK_LEADS, len(target) - 11)
+        for lead in range(first_lead, last_lead + 1):
+            for k, v in _equal_columns(values[: len(values) - lead], target[lead:]):
+                found.setdefault((names[k], panel.variates[v]), lead)
+    return [(name, variate, lead) for (name, variate), lead in found.items()]
+
+
+def _equal_columns(a: np.ndarray, b: np.ndarray) -> list[tuple[int, int]]:
+    """(column of a, column of b) that say the same, on the rows where both are there."""
+    found = []
+    for k, v in np.argwhere(np.abs(_correlation(a, b)) > 0.99).tolist():
+        both = ~np.isnan(a[:, k]) & ~np.isnan(b[:, v])
+        if both.sum() <= 10:
+            continue
+        correlation = _correlation(a[both, k : k + 1], b[both, v : v + 1])
+        if abs(correlation[0, 0]) > _SAME:
+            found.append((k, v))
+    return found
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -219,26 +233,35 @@ def repeated_windows(panel: Panel, borders: list[dict[str, tuple[int, int]]], ho
     Horizons that hardly change, or hold fewer than 24 values, repeat by chance and are not counted.
     """
     repeated, total = 0, 0
-    for series, cut in zip(panel, borders, strict=True):
+    for series, cut, rows in zip(panel, borders, panel.rows, strict=True):
         variable = series.variables["target"]
-        if not variable._in_memory or horizon * variable.shape[1] < 24:
+        if not variable._in_memory or horizon * variable.shape[1] < 24 or rows < horizon:
             continue
-        values = np.ascontiguousarray(np.asarray(variable[: int(series.attrs["rows"])].values, np.float64))
-        if len(values) < horizon:
-            continue
-        words = np.where(np.isnan(values), 0.5, values + 0.0).view(np.uint64)
-        rng = np.random.default_rng(0)
-        columns, steps = (rng.integers(0, 2**63, size, np.uint64) | np.uint64(1) for size in (words.shape[1], horizon))
-        with np.errstate(over="ignore"):
-            row = (words * columns).sum(1, dtype=np.uint64)
-            row ^= row >> np.uint64(29)
-            code = np.zeros(len(row) - horizon + 1, np.uint64)
-            for step in range(horizon):
-                code += row[step : step + len(code)] * steps[step]
-        moves = np.concatenate([[0], np.cumsum((np.diff(values, axis=0) != 0).any(1))])
-        lively = moves[horizon - 1 :] - moves[: len(code)] >= (horizon - 1) / 2
-        train, test = (np.arange(cut[split][0], cut[split][1] - horizon + 1) for split in ("train", "test"))
-        train, test = (rows[(rows >= 0) & (rows < len(code))] for rows in (train, test))
+        values = np.ascontiguousarray(np.asarray(variable[:rows].values, np.float64))
+        code = _hash_horizons(values, horizon)
+        changes = np.concatenate([[0], np.cumsum((np.diff(values, axis=0) != 0).any(1))])
+        lively = changes[horizon - 1 :] - changes[: len(code)] >= (horizon - 1) / 2
+        train, test = (_starts(cut[split], horizon, len(code)) for split in ("train", "test"))
         total += len(test)
         repeated += int((np.isin(code[test], code[train]) & lively[test]).sum())
     return repeated, total
+
+
+def _starts(border: tuple[int, int], horizon: int, count: int) -> np.ndarray:
+    """Rows at which a horizon of the split begins."""
+    rows = np.arange(border[0], border[1] - horizon + 1)
+    return rows[(rows >= 0) & (rows < count)]
+
+
+def _hash_horizons(values: np.ndarray, horizon: int) -> np.ndarray:
+    """uint64 [rows - horizon + 1]: equal where all values of two horizons are, else different but for one in 10^19."""
+    words = np.where(np.isnan(values), 0.5, values + 0.0).view(np.uint64)
+    rng = np.random.default_rng(0)
+    columns, steps = (rng.integers(0, 2**63, size, np.uint64) | np.uint64(1) for size in (words.shape[1], horizon))
+    with np.errstate(over="ignore"):
+        row = (words * columns).sum(1, dtype=np.uint64)
+        row ^= row >> np.uint64(29)
+        code = np.zeros(len(row) - horizon + 1, np.uint64)
+        for step in range(horizon):
+            code += row[step : step + len(code)] * steps[step]
+    return code

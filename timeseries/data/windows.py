@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import cast
 
 import numpy as np
@@ -15,14 +16,24 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from isoform.core.data.splits import SPLITS
 from isoform.core.errors import UserError
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.data import calendar, holidays
 from isoform.timeseries.data.fill import fill
 from isoform.timeseries.data.panel import Panel
-from isoform.timeseries.data.rows import STORED, DiskRows, MemoryRows, Part, Reader, is_streamed, survey, variable_of
+from isoform.timeseries.data.rows import (
+    STORED,
+    DiskRows,
+    MemoryRows,
+    Part,
+    Reader,
+    fit_moments,
+    is_streamed,
+    variable_of,
+)
 from isoform.timeseries.data.scaling import Moments, Scaling
-from isoform.timeseries.data.splits import SPLITS, Index, borders_of, origins
+from isoform.timeseries.data.splits import Index, borders_of, origins
 
 
 class WindowData:
@@ -163,16 +174,21 @@ class WindowData:
             return [order[i : i + size].tolist() for i in range(0, count, size)]
         order = np.arange(count, dtype=np.int32 if count < 2**31 else np.int64)
         if rng is not None:
-            rows, pool = self.rows.group_rows()
-            edges = self._index[split].groups(rows)
-            drawn = rng.permutation(len(edges) - 1)
-            parts = []
-            for first in range(0, len(drawn), pool):
-                part = np.concatenate([order[edges[group] : edges[group + 1]] for group in drawn[first : first + pool]])
-                rng.shuffle(part)
-                parts.append(part)
-            order = np.concatenate(parts) if parts else order
+            order = self._drawn_by_place(self.rows, split, order, rng)
         return cast(list[list[int]], [order[i : i + size] for i in range(0, count, size)])
+
+    def _drawn_by_place(self, rows: DiskRows, split: str, order: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The windows of some places of the store at a time, shuffled together."""
+        length, pool = rows.group_rows()
+        edges = self._index[split].groups(length)
+        groups = [order[start:stop] for start, stop in pairwise(edges)]
+        drawn = rng.permutation(len(groups))
+        parts = [order[:0]]
+        for first in range(0, len(drawn), pool):
+            part = np.concatenate([groups[group] for group in drawn[first : first + pool]])
+            rng.shuffle(part)
+            parts.append(part)
+        return np.concatenate(parts)
 
     def _gather(self, series: np.ndarray, rows: np.ndarray, gaps: bool) -> dict[str, Tensor]:
         found: dict[str, np.ndarray] = self.rows.windows(self._parts, series, rows)
@@ -206,19 +222,18 @@ class WindowData:
     def _fit(self, given: Scaling | None) -> Scaling:
         """The scale given, completed for the columns that it lacks; see the class."""
         base = Scaling({}, self.config.data.scale) if given is None else given
+        tables: dict[str, dict[str, tuple[float, float]]] = {}
         kinds = [kind for kind in STORED if base.lacks(kind, self.reader.file_names(kind))]
-        tables = {}
         if kinds:
             # Rows that are all test data (a short file to forecast from) are better than none.
             stops = [cut["train"][1] for cut in self._cuts]
             if not any(stops):
                 stops = self.reader.rows
-            moments, self._gaps = survey(self.reader, stops, kinds)
-            tables = {
-                kind: dict(zip(self.reader.file_names(kind), moments[kind].pairs(), strict=True)) for kind in kinds
-            }
+            moments, self._gaps = fit_moments(self.reader, stops, kinds)
+            for kind in kinds:
+                tables[kind] = dict(zip(self.reader.file_names(kind), moments[kind].pairs(), strict=True))
         if self.config.data.holidays is not None:
-            tables["known"] = {**tables.get("known", {}), holidays.NAME: (0.0, 1.0)}
+            tables.setdefault("known", {})[holidays.NAME] = (0.0, 1.0)
         if base.lacks("static", self.static):
             found = Moments(len(self.static))
             found.add(np.stack([self._stored_static(number) for number in range(len(self.panel.series))]))
@@ -228,7 +243,7 @@ class WindowData:
     @functools.cached_property
     def _gaps(self) -> list[np.ndarray]:
         """Missing targets of every row by series; an empty array where none is missing. Reads the data through once."""
-        return survey(self.reader, [], ())[1]
+        return fit_moments(self.reader, [], ())[1]
 
     @functools.cached_property
     def _origins(self) -> list[dict[str, range]]:
@@ -247,9 +262,10 @@ class WindowData:
     def _kept(self, series: int, rows: range) -> np.ndarray:
         """The training windows of a series that have enough values, by the row of their horizon's first step."""
         first = np.arange(rows.start, rows.stop)
-        if not len(self._gaps[series]):
+        gaps = self._gaps[series]
+        if not len(gaps):
             return first
-        total = np.concatenate([[0], np.cumsum(self._gaps[series], dtype=np.int64)])
+        total = np.concatenate([[0], np.cumsum(gaps, dtype=np.int64)])
         missing = total[first + self.horizon] - total[first - self.context]
         cells = (self.context + self.horizon) * len(self.variates)
         return first[missing <= self.config.data.max_missing * cells]

@@ -5,6 +5,8 @@ B windows, L rows of look-back, H rows of horizon, V variates, D features, Q qua
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from isoform.core.backbone import Backbone, initialise
@@ -73,11 +75,11 @@ class ITransformer(nn.Module):
         point, offset = self.head(self._run_trunk(tokens))
         return self.normalise.restore(point, offset, level)
 
-    def tokens(self, *inputs: Tensor | None, **named: Tensor | None) -> Tokens:
+    def tokens(self, *inputs: Any, **named: Any) -> Tokens:
         """The arguments of `forward` -> Tokens [B, N, D] in front of the trunk, variates first, the rest the suffix."""
         return self._tokenise(*inputs, **named)[0]
 
-    def states(self, *inputs: Tensor | None, **named: Tensor | None) -> Tensor:
+    def states(self, *inputs: Any, **named: Any) -> Tensor:
         """The arguments of `forward` -> [B, V, D], the variates' tokens behind the trunk."""
         return self._run_trunk(self.tokens(*inputs, **named))
 

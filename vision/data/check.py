@@ -131,7 +131,11 @@ def _kind(records: Records, row: int, image: Tensor) -> str:
     return f"{header.format} {header.mode}"
 
 
-def _find_doubles(records: Records, seen: _Seen, split_of: Mapping[int, str]) -> _Doubles:
+def _find_doubles(
+    records: Records,
+    seen: _Seen,
+    split_of: Mapping[int, str],
+) -> _Doubles:
     equal: list[Rows] = [[seen.rows[i] for i in members] for members in exact_groups(seen.digests)]
     together = {(a, b) for members in equal for a in members for b in members}
     thumbs = np.stack(seen.thumbs) if seen.thumbs else np.zeros((0, 768), np.float32)
@@ -145,7 +149,11 @@ def _find_doubles(records: Records, seen: _Seen, split_of: Mapping[int, str]) ->
     return _Doubles(equal, near, leaks, contradictory)
 
 
-def _describe(records: Records, splits: Mapping[str, np.ndarray], seen: _Seen) -> dict[str, Any]:
+def _describe(
+    records: Records,
+    splits: Mapping[str, np.ndarray],
+    seen: _Seen,
+) -> dict[str, Any]:
     """What the report's JSON says of sizes, kinds and classes."""
     channels = Counter(shape[0] for shape in seen.shapes)
     return {
@@ -162,7 +170,11 @@ def _describe(records: Records, splits: Mapping[str, np.ndarray], seen: _Seen) -
     }
 
 
-def _describe_doubles(names: Sequence[str], doubles: _Doubles, split_of: Mapping[int, str]) -> dict[str, Any]:
+def _describe_doubles(
+    names: Sequence[str],
+    doubles: _Doubles,
+    split_of: Mapping[int, str],
+) -> dict[str, Any]:
     def name_all(sets: Sequence[Rows]) -> list[list[str]]:
         return [[names[row] for row in members] for members in sets]
 
@@ -269,7 +281,12 @@ def _list(what: str, items: Sequence[str]) -> list[str]:
     return lines
 
 
-def _groups(records: Records, seen: _Seen, split_of: Mapping[int, str], doubles: _Doubles) -> list[Group]:
+def _groups(
+    records: Records,
+    seen: _Seen,
+    split_of: Mapping[int, str],
+    doubles: _Doubles,
+) -> list[Group]:
     """Pictures of the page: samples of each class, then the images that are in two splits or nearly equal."""
     names = records.images.names
 

@@ -40,7 +40,12 @@ class ImageData:
     unreadable  {row: why} of the images that were left out (data.on_error = "skip")
     """
 
-    def __init__(self, config: VisionApp, records: Records, splits: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self,
+        config: VisionApp,
+        records: Records,
+        splits: Mapping[str, np.ndarray],
+    ) -> None:
         self.records = records
         self.classes = _classes(records, config.data.classes)
         self.targets = records.encode(self.classes)
@@ -129,7 +134,12 @@ def spread(rows: np.ndarray, most: int) -> np.ndarray:
     return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(int)]
 
 
-def _hold(records: Records, splits: Mapping[str, np.ndarray], preprocess: Preprocess, config: VisionApp) -> Held:
+def _hold(
+    records: Records,
+    splits: Mapping[str, np.ndarray],
+    preprocess: Preprocess,
+    config: VisionApp,
+) -> Held:
     """Decodes once what fits in memory; images that lie there at the model's size already are used as they are."""
     images, data, random_crop = records.images, config.data, config.augment.crop == "resized"
     shape = (preprocess.channels, *preprocess.size)
@@ -179,7 +189,11 @@ def _classes(records: Records, wanted: Sequence[str] | None) -> list[str]:
     return list(wanted) if wanted is not None else records.classes
 
 
-def _refuse_unknown_classes(records: Records, splits: Mapping[str, np.ndarray], classes: Sequence[str]) -> None:
+def _refuse_unknown_classes(
+    records: Records,
+    splits: Mapping[str, np.ndarray],
+    classes: Sequence[str],
+) -> None:
     foreign = set(records.classes) - set(classes)
     if records.kind == "regression" or not foreign:
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,45 +27,63 @@ def read_folder(data: DataConfig, *, official_val_is_test: bool = False) -> Reco
     """
     root = _root(data)
     skipped: list[tuple[str, str]] = []
-    splits = _split_folders(root)
-    parts = [("", root)] if splits is None else [(SPLIT_WORDS[folder.name.lower()], folder) for folder in splits]
-    if splits is not None:
-        for entry in sorted(root.iterdir()):
-            if entry not in splits:
-                skipped.append((_name(entry, root), "beside the folders of the splits"))
-    names, labels, split = [], [], []
-    for part, folder in parts:
-        for class_folder in sorted(folder.iterdir()):
-            if not class_folder.is_dir():
-                skipped.append((_name(class_folder, root), "not in a class folder"))
-                continue
-            if class_folder.name.startswith("."):
-                skipped.append((_name(class_folder, root), "hidden"))
-                continue
-            files = list_images(class_folder, root, skipped)
-            if not files and class_folder.is_symlink():
-                continue
-            if not files:
-                skipped.append((_name(class_folder, root), "a class folder without images"))
+    names: list[str] = []
+    labels: list[str] = []
+    split: list[str] = []
+    for part, folder in _parts(root, skipped):
+        for class_folder, files in _class_folders(folder, root, skipped):
             names += [os.fspath(file.relative_to(root)) for file in files]
             labels += [printable(class_folder.name)] * len(files)
             split += [part] * len(files)
     if not names:
+        more = f" ({len(skipped)} entries skipped, such as {skipped[0][0]}: {skipped[0][1]})" if skipped else ""
         raise UserError(
-            f"{root}: no images in class folders; expected {root}/CLASS/*.jpg or {root}/train/CLASS/*.jpg"
-            + (f" ({len(skipped)} entries skipped, such as {skipped[0][0]}: {skipped[0][1]})" if skipped else "")
+            f"{root}: no images in class folders; expected {root}/CLASS/*.jpg or {root}/train/CLASS/*.jpg{more}"
         )
     given = np.array(split)
     if official_val_is_test and not (given == "test").any():
         given[given == "val"] = "test"
-    classes = sorted_classes(set(labels))
+    classes = sorted_classes(labels)
     _refuse_unseen(labels, given, root)
     if len(classes) < 2 and data.classes is None:
         raise UserError(f"{root}: only one class folder ({classes[0]}); a classifier needs at least two")
     return Records(
-        FileImages(root, names), labels, classes, "multiclass", given, _groups(data, names), skipped=skipped,
-        origin=str(root), licence="the data owner's",
-    )  # fmt: skip
+        images=FileImages(root, names),
+        labels=labels,
+        classes=classes,
+        kind="multiclass",
+        split=given,
+        group=_groups(data, names),
+        skipped=skipped,
+        origin=str(root),
+        licence="the data owner's",
+    )
+
+
+def _parts(root: Path, skipped: list[tuple[str, str]]) -> list[tuple[str, Path]]:
+    """(split, its folder), or the root alone where it holds classes."""
+    splits = _split_folders(root)
+    if splits is None:
+        return [("", root)]
+    for entry in sorted(root.iterdir()):
+        if entry not in splits:
+            skipped.append((_name(entry, root), "beside the folders of the splits"))
+    return [(SPLIT_WORDS[folder.name.lower()], folder) for folder in splits]
+
+
+def _class_folders(folder: Path, root: Path, skipped: list[tuple[str, str]]) -> Iterator[tuple[Path, list[Path]]]:
+    """Each folder of a class with its images; what is none goes to `skipped`."""
+    for entry in sorted(folder.iterdir()):
+        if not entry.is_dir():
+            skipped.append((_name(entry, root), "not in a class folder"))
+        elif entry.name.startswith("."):
+            skipped.append((_name(entry, root), "hidden"))
+        else:
+            files = list_images(entry, root, skipped)
+            if files:
+                yield entry, files
+            elif not entry.is_symlink():  # that of a link was named by list_images
+                skipped.append((_name(entry, root), "a class folder without images"))
 
 
 def read_imagenet(data: DataConfig) -> Records:
@@ -80,7 +99,11 @@ def read_imagenet(data: DataConfig) -> Records:
     return read_folder(data.model_copy(update={"root": str(root)}), official_val_is_test=True)
 
 
-def list_images(folder: Path, root: Path, skipped: list[tuple[str, str]]) -> list[Path]:
+def list_images(
+    folder: Path,
+    root: Path,
+    skipped: list[tuple[str, str]],
+) -> list[Path]:
     """Image files below `folder` at any depth, in the order of their paths; what is left out goes to `skipped`."""
     files: list[Path] = []
     home = root.resolve()

@@ -106,7 +106,11 @@ def read_image(
         raise UserError(f"{name}: truncated or damaged image ({_brief(error)}); replace or remove it") from None
 
 
-def from_pil(image: Image.Image, channels: int | None, name: str = "image") -> Tensor:
+def from_pil(
+    image: Image.Image,
+    channels: int | None,
+    name: str = "image",
+) -> Tensor:
     """A Pillow image to [C, H, W]; see read_image. Raises what decoding raises, and UserError."""
     if channels is not None and channels not in (1, 3, 4):
         return _pages(image, channels, name)
@@ -122,7 +126,11 @@ def from_pil(image: Image.Image, channels: int | None, name: str = "image") -> T
     return _planes(array)
 
 
-def from_array(array: np.ndarray | Tensor, channels: int | None, name: str = "array") -> Tensor:
+def from_array(
+    array: np.ndarray | Tensor,
+    channels: int | None,
+    name: str = "array",
+) -> Tensor:
     """An array [H, W], [H, W, C] or [C, H, W] (the side that equals `channels` is the channels) to [C, H, W].
 
     uint8 stays; uint16 is scaled to [0, 1]; floats are taken as they are and must be finite. Grey becomes RGB by
@@ -262,7 +270,13 @@ def _brief(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__)[:120]
 
 
-def to_input(value: Any, channels: int | None, *, at_least: int | None = None, name: str | None = None) -> Tensor:
+def to_input(
+    value: Any,
+    channels: int | None,
+    *,
+    at_least: int | None = None,
+    name: str | None = None,
+) -> Tensor:
     """Whatever a person hands to predict: a path, bytes, a Pillow image, an array or a tensor, to [C, H, W]."""
     if isinstance(value, (str, Path, bytes)):
         return read_image(value, channels, at_least=at_least, name=name)

@@ -41,16 +41,14 @@ class RandAugment:
             except ValueError:
                 values = {"?": 0}
         made = cls(
-            values.pop("m", 9.0), int(values.pop("n", 2)), values.pop("mstd", 0.0), bool(values.pop("inc", 0)),
+            values.pop("m", 9.0),
+            int(values.pop("n", 2)),
+            values.pop("mstd", 0.0),
+            bool(values.pop("inc", 0)),
             values.pop("p", 0.5),
-        )  # fmt: skip
-        if (
-            name != "rand"
-            or values
-            or not 0 <= made.magnitude <= 10
-            or made.count < 1
-            or not 0 <= made.probability <= 1
-        ):
+        )
+        in_range = 0 <= made.magnitude <= 10 and made.count >= 1 and 0 <= made.probability <= 1
+        if name != "rand" or values or not in_range:
             raise UserError(
                 f'augment.randaugment = "{text}" is not understood; write for example "rand-m9-n2-mstd0.5-inc1" '
                 "(m at most 10, n at least 1, p at most 1)"
@@ -74,9 +72,11 @@ class RandAugment:
         if op in ("saturation", "contrast", "brightness", "sharpness"):
             factor = max(0.1, 1 + sign * 0.9 * level) if self.increasing else 0.1 + 1.8 * level
             change = {
-                "saturation": V.adjust_saturation, "contrast": V.adjust_contrast,
-                "brightness": V.adjust_brightness, "sharpness": V.adjust_sharpness,
-            }[op]  # fmt: skip
+                "saturation": V.adjust_saturation,
+                "contrast": V.adjust_contrast,
+                "brightness": V.adjust_brightness,
+                "sharpness": V.adjust_sharpness,
+            }[op]
             return change(image, factor)
         if op in ("rotate", "shear_x", "shear_y", "translate_x", "translate_y"):
             height, width = image.shape[-2:]

@@ -5,7 +5,12 @@ from __future__ import annotations
 import abc
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +31,12 @@ class Images(abc.ABC):
         return len(self.names)
 
     @abc.abstractmethod
-    def read(self, row: int, channels: int | None, at_least: int | None = None) -> Tensor:
+    def read(
+        self,
+        row: int,
+        channels: int | None,
+        at_least: int | None = None,
+    ) -> Tensor:
         """[C, H, W]; see images.read_image. Raises UserError with the image's name."""
 
     @abc.abstractmethod
@@ -44,7 +54,12 @@ class FileImages(Images):
         """The file of image `row`."""
         return self.root / self.names[row]
 
-    def read(self, row: int, channels: int | None, at_least: int | None = None) -> Tensor:
+    def read(
+        self,
+        row: int,
+        channels: int | None,
+        at_least: int | None = None,
+    ) -> Tensor:
         """See Images.read."""
         return read_image(self.path(row), channels, at_least=at_least)
 
@@ -64,7 +79,12 @@ class ArrayImages(Images):
         self.array = torch.from_numpy(np.ascontiguousarray(array_NCHW))
         self.names = names
 
-    def read(self, row: int, channels: int | None, at_least: int | None = None) -> Tensor:
+    def read(
+        self,
+        row: int,
+        channels: int | None,
+        at_least: int | None = None,
+    ) -> Tensor:
         """See Images.read."""
         return convert_channels(self.array[row], channels)
 
@@ -79,7 +99,12 @@ class PillowImages(Images):
     def __init__(self, get: Callable[[int], Any], names: Sequence[str]):
         self.get, self.names = get, names
 
-    def read(self, row: int, channels: int | None, at_least: int | None = None) -> Tensor:
+    def read(
+        self,
+        row: int,
+        channels: int | None,
+        at_least: int | None = None,
+    ) -> Tensor:
         """See Images.read."""
         return from_pil(self.get(row), channels, self.names[row])
 

@@ -121,7 +121,12 @@ class Augment:
             image_CHW = self.rand(image_CHW, rng)
         return jitter(image_CHW, a.jitter, a.hue, rng)
 
-    def draw(self, row: int, image_CHW: Tensor | None, rng: np.random.Generator) -> Drawn:
+    def draw(
+        self,
+        row: int,
+        image_CHW: Tensor | None,
+        rng: np.random.Generator,
+    ) -> Drawn:
         """Everything random about one training sample."""
         if image_CHW is not None:
             image_CHW = self.pixels(image_CHW, rng)
@@ -143,7 +148,15 @@ class Augment:
                 self._erase(image_CHW, *sample.erase)
         return image_BCHW
 
-    def _erase(self, image_CHW: Tensor, top: int, left: int, height: int, width: int, seed: int) -> None:
+    def _erase(
+        self,
+        image_CHW: Tensor,
+        top: int,
+        left: int,
+        height: int,
+        width: int,
+        seed: int,
+    ) -> None:
         """In place."""
         hole = image_CHW[:, top : top + height, left : left + width]
         if self.augment.erase_fill == "zero":
@@ -178,7 +191,12 @@ def random_area(
     return (height - h) // 2, (width - w) // 2, max(h, 1), max(w, 1)
 
 
-def jitter(image_CHW: Tensor, amount: float, hue: float, rng: np.random.Generator) -> Tensor:
+def jitter(
+    image_CHW: Tensor,
+    amount: float,
+    hue: float,
+    rng: np.random.Generator,
+) -> Tensor:
     """Brightness, contrast and saturation changed by up to `amount` in random order, and the hue by up to `hue`."""
     if not amount and not hue:
         return image_CHW

@@ -17,7 +17,13 @@ from isoform.vision.vit.config import VitHeadConfig
 class VitHead(nn.Module):
     """Pooled features to K outputs; with a distillation token, the mean of two linear layers' answers (DeiT)."""
 
-    def __init__(self, config: VitHeadConfig, backbone: BackboneConfig, *, distilled: bool = False) -> None:
+    def __init__(
+        self,
+        config: VitHeadConfig,
+        backbone: BackboneConfig,
+        *,
+        distilled: bool = False,
+    ) -> None:
         super().__init__()
         self.config = config
         width = backbone.dim * READOUTS[config.pool]

@@ -34,7 +34,12 @@ POSITIONS = MappingProxyType(
 class ViT(nn.Module):
     """Vision transformer (Dosovitskiy et al. 2021), with the options of its descendants in the three tables."""
 
-    def __init__(self, tokeniser: VitTokeniserConfig, backbone: BackboneConfig, head: VitHeadConfig) -> None:
+    def __init__(
+        self,
+        tokeniser: VitTokeniserConfig,
+        backbone: BackboneConfig,
+        head: VitHeadConfig,
+    ) -> None:
         super().__init__()
         self.tokeniser = VitTokeniser(tokeniser, backbone)
         self.backbone = Backbone(backbone)

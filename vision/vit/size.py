@@ -7,7 +7,12 @@ from isoform.core.config.schema import GATED, BackboneConfig
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 
 
-def vit_size(tokeniser: VitTokeniserConfig, backbone: BackboneConfig, head: VitHeadConfig, outputs: int) -> int:
+def vit_size(
+    tokeniser: VitTokeniserConfig,
+    backbone: BackboneConfig,
+    head: VitHeadConfig,
+    outputs: int,
+) -> int:
     """Parameters of a ViT with that many classes or targets."""
     return (
         _tokeniser_size(tokeniser, backbone) + backbone_size(backbone) + _head_size(tokeniser, backbone, head, outputs)
@@ -28,7 +33,12 @@ def _tokeniser_size(tokeniser: VitTokeniserConfig, backbone: BackboneConfig) -> 
     return total
 
 
-def _head_size(tokeniser: VitTokeniserConfig, backbone: BackboneConfig, head: VitHeadConfig, outputs: int) -> int:
+def _head_size(
+    tokeniser: VitTokeniserConfig,
+    backbone: BackboneConfig,
+    head: VitHeadConfig,
+    outputs: int,
+) -> int:
     dim = backbone.dim
     width = 2 * dim if head.pool == "class_max" else dim
     total = norm_size(backbone, width) * head.norm
@@ -61,7 +71,12 @@ def token_count(tokeniser: VitTokeniserConfig) -> int:
     return rows * columns + special_tokens(tokeniser)
 
 
-def activation_bytes(backbone: BackboneConfig, tokens: int, batch: int, itemsize: int = 4) -> int:
+def activation_bytes(
+    backbone: BackboneConfig,
+    tokens: int,
+    batch: int,
+    itemsize: int = 4,
+) -> int:
     """About what a training step keeps for the backward pass: linear layers' inputs and what norms and GELU need.
 
     A block keeps, in features a token: the stream twice, two norms' outputs, q, k, v, the mixed values and their

@@ -120,9 +120,13 @@ class VitTokeniser(nn.Module):
         match c.rotary:
             case "axial":
                 table = axial_angles(
-                    grid, angles, temperature=c.rotary_temperature, trained_grid=c.rotary_grid, offset=c.rotary_offset,
+                    grid,
+                    angles,
+                    temperature=c.rotary_temperature,
+                    trained_grid=c.rotary_grid,
+                    offset=c.rotary_offset,
                     order=c.rotary_order,
-                )  # fmt: skip
+                )
             case "dinov3":
                 table = dinov3_angles(grid, angles, temperature=c.rotary_temperature, offset=c.rotary_offset)
             case "learned":

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import toy
 
+from isoform.core.data.writers import plain_json
 from isoform.core.engine.train import train
 from isoform.core.errors import UserError
 from isoform.core.runs import checkpoint
-from isoform.core.data.writers import plain_json
 from isoform.core.runs.folder import RunFolder
 
 

@@ -8,8 +8,8 @@ import pytest
 import toy
 
 from isoform.core import api
-from isoform.core.runs import results
 from isoform.core.data.writers import plain_json
+from isoform.core.runs import results
 from isoform.core.runs.results import Headline, beaten_by, headline
 
 

@@ -16,7 +16,12 @@ from torch import Tensor
 
 from isoform.core.domain import ImportedModel, InitialWeights
 from isoform.core.pretrained.settings import settings_of
-from isoform.core.pretrained.source import Source, choose_layout, read_source, unknown_layout
+from isoform.core.pretrained.source import (
+    Source,
+    choose_layout,
+    read_source,
+    unknown_layout,
+)
 from isoform.vision.config import VisionApp
 from isoform.vision.state import Preprocessing, VisionState
 from isoform.vision.vit.pretrained import adapt
@@ -92,7 +97,11 @@ def _read(
     return from_state(source.state, kind, _grid(config, source.state.get("patch_embed.proj.weight"), 2))
 
 
-def _grid(config: VisionApp | None, kernel: Tensor | None, axis: int) -> tuple[int, int] | None:
+def _grid(
+    config: VisionApp | None,
+    kernel: Tensor | None,
+    axis: int,
+) -> tuple[int, int] | None:
     """The grid of patches of the image size that is set, for a position table that isn't square."""
     size = settings_of(config, "tokeniser").get("image")
     if size is None or kernel is None:

@@ -12,7 +12,12 @@ from torch import Tensor
 from isoform.core.config.schema import BackboneConfig, Table
 from isoform.core.errors import UserError
 from isoform.core.pretrained import Loaded
-from isoform.core.pretrained.settings import TRAINING_KEYS, refuse_other, settings_of, table
+from isoform.core.pretrained.settings import (
+    TRAINING_KEYS,
+    refuse_other,
+    settings_of,
+    table,
+)
 from isoform.vision.config import VisionApp
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 from isoform.vision.vit.model import ViT, build_vit
@@ -96,7 +101,12 @@ def load(foreign: ForeignModel, source: Trio, target: Trio, where: str) -> Loade
     return Loaded(kept, loaded.ignored, tuple(notes))
 
 
-def _carry(weights: dict[str, Tensor], old: VitTokeniser, new: VitTokeniser, notes: list[str]) -> None:
+def _carry(
+    weights: dict[str, Tensor],
+    old: VitTokeniser,
+    new: VitTokeniser,
+    notes: list[str],
+) -> None:
     """Position table and patch kernel to another image, patch and number of channels."""
     kernel, channels = weights["tokeniser.patch.weight"], new.config.channels
     if channels != old.config.channels:
@@ -120,7 +130,11 @@ def _by(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]}"
 
 
-def preprocessing(foreign: ForeignModel, target: Trio, config: VisionApp | None) -> dict[str, Any]:
+def preprocessing(
+    foreign: ForeignModel,
+    target: Trio,
+    config: VisionApp | None,
+) -> dict[str, Any]:
     """The data table's keys that describe how an image is prepared: the checkpoint's, unless set."""
     keep = {"mean", "std", "crop_pct", "interpolation", "resize"}
     fields = {key: value for key, value in foreign.preprocessing.items() if key in keep}

@@ -19,7 +19,12 @@ from isoform.vision.vit.pretrained import augreg, files, hub
 from isoform.vision.vit.pretrained.adapt import TRAINING
 from isoform.vision.vit.pretrained.names import TimmNames
 from isoform.vision.vit.pretrained.timm_source import create
-from isoform.vision.vit.pretrained.timm_tables import POOLS, Architecture, Unsupported, read_tables
+from isoform.vision.vit.pretrained.timm_tables import (
+    POOLS,
+    Architecture,
+    Unsupported,
+    read_tables,
+)
 from isoform.vision.vit.size import pair_of
 
 
@@ -48,7 +53,11 @@ def origin_of(state: VisionState | None) -> str:
     return str(_source(state).get("layout") or "timm")
 
 
-def layout_of(config: VisionApp, layout: str, state: VisionState | None = None) -> Layout:
+def layout_of(
+    config: VisionApp,
+    layout: str,
+    state: VisionState | None = None,
+) -> Layout:
     """The rules of a layout other than timm's, whose names depend on the architecture."""
     if layout == "augreg":
         return augreg.layout(config.backbone)
@@ -153,7 +162,11 @@ def _differences(theirs: Architecture, config: VisionApp) -> list[str]:
     return [f"{key} is {here[key]!r} here and {there[key]!r} there" for key in here if here[key] != there[key]]
 
 
-def _comparable(t: VitTokeniserConfig, b: BackboneConfig, head: VitHeadConfig) -> dict[str, Any]:
+def _comparable(
+    t: VitTokeniserConfig,
+    b: BackboneConfig,
+    head: VitHeadConfig,
+) -> dict[str, Any]:
     """Every key that matters in evaluation, in one form."""
     tables: dict[str, dict[str, Any]] = {
         "tokeniser": t.model_dump(),
@@ -178,7 +191,11 @@ def _comparable(t: VitTokeniserConfig, b: BackboneConfig, head: VitHeadConfig) -
     return {key: value for key, value in values.items() if key not in _without_effect(t, b, head)}
 
 
-def _without_effect(t: VitTokeniserConfig, b: BackboneConfig, head: VitHeadConfig) -> set[str]:
+def _without_effect(
+    t: VitTokeniserConfig,
+    b: BackboneConfig,
+    head: VitHeadConfig,
+) -> set[str]:
     """Keys that this model doesn't read, since another key switches off what they are about."""
     keys = set()
     if t.rotary == "none":

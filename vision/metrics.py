@@ -1,0 +1,38 @@
+"""How good a guess is, by the task: the metrics are those of isoform.core.supervised, and one chooses the checkpoint.
+
+N samples, K classes, labels or targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import MappingProxyType
+
+import numpy as np
+
+from isoform.core.supervised.metrics import multiclass_metrics, multilabel_metrics, regression_metrics
+
+# data.task -> the validation metric that chooses the best checkpoint, and whether more or less of it is better.
+MONITORS = MappingProxyType(
+    {
+        "multiclass": ("top1", "max"),
+        "multilabel": ("average_precision", "max"),
+        "regression": ("rmse", "min"),
+    }
+)
+
+
+def score(
+    kind: str, guess_NK: np.ndarray, target: np.ndarray, names: Sequence[str], scale_K: Sequence[float]
+) -> dict[str, float]:
+    """Metrics of probabilities, or of numbers in the targets' own units.
+
+    target   [N] classes, -1 = missing, or [N, K] labels or numbers, NaN = missing
+    names    of the targets
+    scale_K  the targets' deviations in training, in which the loss is measured
+    """
+    if kind == "multiclass":
+        return multiclass_metrics(guess_NK, target)
+    if kind == "multilabel":
+        return multilabel_metrics(guess_NK, target)
+    return regression_metrics(guess_NK, target, names, scale_K)
