@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from isoform.core.config.schema import AppConfig, Floats, Names, Range, Table
+from isoform.core.config.schema import AppConfig, Floats, Names, Range, Sentinels, Table
 
 Source = Literal["file", "pedestrians", "ett-hour", "ett-minute", "custom", "solar", "pems"]
 
@@ -39,6 +39,7 @@ class DataConfig(Table):
         "auto", description="ids of a long file: variates of one window, or series of their own; auto: variates where "
         "they share 90 % of their time and are at most 2,000",
     )  # fmt: skip
+    missing: Sentinels = Field((), description="words and numbers that stand for no value, beside the usual words")
     fill: Literal["last", "linear"] = Field(
         "last", description="missing values of a look-back: the last value carried forward (at most model.context "
         "rows), or a line between neighbours within the look-back; what is left is the training mean",

@@ -19,7 +19,7 @@ from isoform.vision.data.dataset import spread
 from isoform.vision.data.images import open_image
 from isoform.vision.data.records import ArrayImages, FileImages, Records
 from isoform.vision.initial import Imported, import_initial
-from isoform.vision.vit.size import token_count, vit_size
+from isoform.vision.vit.parameter_count import token_count, vit_size
 
 # (up to this many training images, dim, depth, heads)
 SIZES = ((2000, 96, 6, 3), (20_000, 128, 6, 4), (100_000, 192, 9, 3), (math.inf, 384, 12, 6))

@@ -6,7 +6,7 @@ from typing import Any
 
 from isoform.vision.config import VisionApp
 from isoform.vision.data.sources import source_of
-from isoform.vision.vit.size import (
+from isoform.vision.vit.parameter_count import (
     activation_bytes,
     pair_of,
     token_count,

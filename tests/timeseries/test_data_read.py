@@ -85,6 +85,15 @@ def test_missing_values_as_people_write_them(tmp_path):
     assert "unreadable" not in panel.findings.data
 
 
+def test_sentinels_are_missing_where_data_missing_names_them(tmp_path):
+    a = [1.5, -9999, 3.25, -9999, 2.5]
+    path = frame(tmp_path / "m.csv", {"date": hours(5), "a": a, "b": ["7", "out", "8.5", "9", "out"]})
+    assert "set data.missing = [-9999]" in "".join(read(path).findings.lines)
+    panel = read(path, missing=(-9999.0, "out"))
+    assert same(values(panel), [[1.5, 7], [NAN, NAN], [3.25, 8.5], [NAN, 9], [2.5, NAN]])
+    assert "unreadable" not in panel.findings.data
+
+
 def test_cells_that_cannot_be_read_are_missing_and_named(tmp_path):
     a = [str(i / 2) for i in range(31)]
     a[3], a[7], a[30] = "broken", "1,5", "12:00"

@@ -8,7 +8,7 @@ import torch
 from isoform.core.config.schema import BackboneConfig
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 from isoform.vision.vit.model import SIZES, build_vit, sized
-from isoform.vision.vit.size import token_count, vit_size
+from isoform.vision.vit.parameter_count import token_count, vit_size
 
 TINY = {"dim": 20, "depth": 2, "heads": 5, "mlp_dim": 13}
 

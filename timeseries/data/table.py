@@ -96,7 +96,7 @@ def read_columns(source: str | Path | Any, data: DataConfig) -> Table:
     if isinstance(source, str | Path) and str(source) != STDIN:
         path = Path(source)
         source_file.check_size(path, path.stat().st_size)
-    found = read_table(source, limits=Limits(bytes=source_file.MOST_BYTES))
+    found = read_table(source, missing=data.missing, limits=Limits(bytes=source_file.MOST_BYTES))
     found.fill_short_rows()
     found.refuse_ragged()
     where = "the DataFrame" if found.kind == "frame" else found.origin

@@ -13,9 +13,9 @@ from isoform.core.norms import make_norm
 from isoform.core.positions import sincos_2d
 from isoform.core.tokens import Tokens
 from isoform.vision.vit.config import VitTokeniserConfig
+from isoform.vision.vit.parameter_count import pair_of
 from isoform.vision.vit.resize import resize_position_table
 from isoform.vision.vit.rotary import axial_angles, dinov3_angles
-from isoform.vision.vit.size import pair_of
 
 
 class VitTokeniser(nn.Module):

@@ -146,3 +146,15 @@ def test_checkpoints_by_name(tmp_path):
     (checkpoint.place(run.checkpoints, 12) / "ema.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match=r"damaged: ema\.safetensors has 0 bytes"):
         run.load_weights("last")
+
+
+def test_task_json_is_a_closed_table(tmp_path):
+    run = RunFolder(tmp_path)
+    run.write_json("task.json", {"classes": ["a", "b"], "licence": "MIT"})
+    assert run.state(toy.ToyState) == toy.ToyState(classes=("a", "b"), licence="MIT")
+    run.write_json("task.json", {"clases": ["a", "b"]})
+    with pytest.raises(UserError, match=r"task\.json: clases: Extra inputs are not permitted"):
+        run.state(toy.ToyState)
+    run.write_json("task.json", {"classes": [1]})
+    with pytest.raises(UserError, match=r"task\.json: classes\.0: "):
+        run.state(toy.ToyState)

@@ -24,6 +24,7 @@ from isoform.core.pretrained.source import (
 )
 from isoform.vision.config import VisionApp
 from isoform.vision.state import Preprocessing, VisionState
+from isoform.vision.vit.parameter_count import pair_of
 from isoform.vision.vit.pretrained import adapt
 from isoform.vision.vit.pretrained.augreg import from_npz
 from isoform.vision.vit.pretrained.export_official import export_official, layout_of
@@ -31,7 +32,6 @@ from isoform.vision.vit.pretrained.files import HABITS, from_state, recognise_st
 from isoform.vision.vit.pretrained.foreign_model import ForeignModel
 from isoform.vision.vit.pretrained.hub import from_folder
 from isoform.vision.vit.pretrained.timm_source import from_timm
-from isoform.vision.vit.size import pair_of
 
 FILE_LAYOUTS = (*HABITS, "augreg")
 LAYOUTS = (*FILE_LAYOUTS, "timm:NAME")

@@ -15,6 +15,7 @@ from isoform.core.pretrained.settings import widths_of
 from isoform.vision.config import VisionApp
 from isoform.vision.state import VisionState
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
+from isoform.vision.vit.parameter_count import pair_of
 from isoform.vision.vit.pretrained import augreg, files, hub
 from isoform.vision.vit.pretrained.adapt import TRAINING
 from isoform.vision.vit.pretrained.names import TimmNames
@@ -25,7 +26,6 @@ from isoform.vision.vit.pretrained.timm_tables import (
     Unsupported,
     read_tables,
 )
-from isoform.vision.vit.size import pair_of
 
 
 def export_official(
