@@ -42,7 +42,8 @@ class EdgeBlock(nn.Module):
         super().__init__()
         self.mixer = ResidualBranch(MIXERS[config.mixer](config), config, "mixer")
         self.edge_mixer = ResidualBranch(nn.Identity(), config, "mixer")
-        mlp, edge_mlp = make_channel_mixer(config), make_channel_mixer(config)
+        mlp = make_channel_mixer(config)
+        edge_mlp = make_channel_mixer(config)
         self.channel = None if mlp is None else ResidualBranch(mlp, config, "channel")
         self.edge_channel = None if edge_mlp is None else ResidualBranch(edge_mlp, config, "channel")
         steps = ["mixer"] if mlp is None else ["mixer", "channel"]
@@ -53,8 +54,11 @@ class EdgeBlock(nn.Module):
     def forward(self, streams: tuple[Tensor, Tensor], context: Context) -> tuple[Tensor, Tensor]:
         """([B, N, D] or [T, D], [U, D]) -> the same two shapes; the edges as they came where nobody reads on."""
         x, e = streams
-        valid, beside = context.tokens.valid, replace(context, tokens=Tokens(e))
-        y, f = self.mixer.inner(self.mixer.pre_norm(x, valid=valid), self.edge_mixer.pre_norm(e), context)
+        valid = context.tokens.valid
+        beside = replace(context, tokens=Tokens(e))
+        x_normed = self.mixer.pre_norm(x, valid=valid)
+        e_normed = self.edge_mixer.pre_norm(e)
+        y, f = self.mixer.inner(x_normed, e_normed, context)
         x = self._add("mixer", x, self.mixer.post_process(y, context.tokens), valid)
         if self.channel is not None:
             x = self._add("channel", x, self.channel(x, context), valid)
@@ -66,7 +70,10 @@ class EdgeBlock(nn.Module):
         return x, e
 
     def _add(self, name: str, x: Tensor, y: Tensor, valid: Tensor | None) -> Tensor:
-        return apply_norm(self.norms[name], x + y, valid) if name in self.norms else x + y
+        total = x + y
+        if name in self.norms:
+            total = apply_norm(self.norms[name], total, valid)
+        return total
 
 
 torch.export.register_dataclass(Edges, serialized_type_name="isoform.Edges")

@@ -6,6 +6,7 @@ B samples, N tokens, D features, H heads.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,10 @@ from isoform.core.tokens import Tokens
 
 
 def _body(tokens: Tokens, with_prefix: bool) -> tuple[Tensor, Tensor | None]:
-    part = slice(0 if with_prefix else tokens.prefix, tokens.x.shape[1] - tokens.suffix)
-    return tokens.x[:, part], None if tokens.valid is None else tokens.valid[:, part]
+    start = 0 if with_prefix else tokens.prefix
+    part = slice(start, tokens.x.shape[1] - tokens.suffix)
+    valid_BN = None if tokens.valid is None else tokens.valid[:, part]
+    return tokens.x[:, part], valid_BN
 
 
 def mean_of(x_BND: Tensor, valid_BN: Tensor | None) -> Tensor:
@@ -103,26 +106,30 @@ class AttentionPool(nn.Module):
         self.heads, self.impl = heads or config.heads, config.attention
         if config.dim % self.heads:
             raise ValueError(f"attention pooling: {self.heads} heads must divide {config.dim} features")
-        plain = config.model_copy(update={"mlp_dim": mlp_dim or config.mlp_dim, "dropout": 0.0, "mlp_norm": False})
-        if plain.channel not in ACTIVATIONS:
-            plain = plain.model_copy(update={"channel": "gelu"})
+        channel = config.channel if config.channel in ACTIVATIONS else "gelu"
+        plain: dict[str, Any] = {"channel": channel, "dropout": 0.0, "mlp_norm": False, "mlp_bias": True}
+        plain["mlp_dim"] = mlp_dim or config.mlp_dim
         self.latent = nn.Parameter(torch.empty(1, 1, config.dim))
         nn.init.trunc_normal_(self.latent, std=config.dim**-0.5)
         self.q = nn.Linear(config.dim, config.dim)
         self.kv = nn.Linear(config.dim, 2 * config.dim)
         self.proj = nn.Linear(config.dim, config.dim)
         self.norm = norm_of(config)
-        self.mlp = Mlp(plain.model_copy(update={"mlp_bias": True}))
+        self.mlp = Mlp(config.model_copy(update=plain))
         self.apply(initialise)
 
     def forward(self, tokens: Tokens) -> Tensor:
         """Padded tokens -> [B, D]."""
         x_BND = tokens.x
-        parts = self.q(self.latent).expand(x_BND.shape[0], -1, -1), *self.kv(x_BND).chunk(2, dim=-1)
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        y = attention(q, k, v, valid_kv=tokens.valid, impl=self.impl).transpose(1, 2).flatten(-2)
-        y = self.proj(y)
+        query = self.q(self.latent).expand(x_BND.shape[0], -1, -1)
+        key, value = self.kv(x_BND).chunk(2, dim=-1)
+        q, k, v = self._by_head(query), self._by_head(key), self._by_head(value)
+        y = attention(q, k, v, valid_kv=tokens.valid, impl=self.impl)
+        y = self.proj(y.transpose(1, 2).flatten(-2))
         return (y + self.mlp(self.norm(y)))[:, 0]
+
+    def _by_head(self, x_BND: Tensor) -> Tensor:
+        return x_BND.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 __all__ = ["READOUTS", "AttentionPool", "dense_map", "max_of", "mean_of", "read"]

@@ -20,7 +20,7 @@ MAX_DIM = 128
 
 
 class Tiles(NamedTuple):
-    """A kernel's cut: `n` queries and `m` keys a tile, `warps` a program, `stages` iterations of loads in flight."""
+    """`n` queries and `m` keys a tile of a kernel, `warps` a program, `stages` iterations of loads in flight."""
 
     n: int
     m: int
@@ -29,9 +29,9 @@ class Tiles(NamedTuple):
 
 
 # (kernel, has a bias): tiles for heads padded to 32, 64 and 128 features.
-Table = dict[tuple[str, bool], tuple[Tiles, Tiles, Tiles]]
+TileTable = dict[tuple[str, bool], tuple[Tiles, Tiles, Tiles]]
 
-SM80_16: Table = {
+SM80_16: TileTable = {
     ("forward", False): (Tiles(64, 64, 4), Tiles(64, 64, 4), Tiles(64, 64, 4)),
     ("forward", True): (Tiles(64, 32, 4), Tiles(64, 64, 4), Tiles(64, 32, 8)),
     ("query", False): (Tiles(64, 64, 4), Tiles(64, 64, 4), Tiles(64, 64, 4)),
@@ -40,7 +40,7 @@ SM80_16: Table = {
     ("key", True): (Tiles(32, 64, 4), Tiles(64, 32, 4), Tiles(32, 64, 8)),
     ("bias", True): (Tiles(64, 64, 4), Tiles(64, 64, 4), Tiles(64, 64, 8)),
 }
-SM80_32: Table = {
+SM80_32: TileTable = {
     ("forward", False): (Tiles(64, 32, 8), Tiles(64, 32, 8), Tiles(32, 32, 8)),
     ("forward", True): (Tiles(64, 32, 8), Tiles(64, 32, 8), Tiles(32, 16, 4)),
     ("query", False): (Tiles(64, 32, 8), Tiles(64, 32, 8), Tiles(32, 16, 4)),
@@ -49,7 +49,7 @@ SM80_32: Table = {
     ("key", True): (Tiles(32, 64, 8), Tiles(32, 64, 8), Tiles(32, 32, 8)),
     ("bias", True): (Tiles(64, 32, 8), Tiles(64, 32, 8), Tiles(32, 32, 8)),
 }
-SM90_16: Table = {
+SM90_16: TileTable = {
     ("forward", False): (Tiles(64, 64, 4), Tiles(64, 64, 4), Tiles(64, 64, 4)),
     ("forward", True): (Tiles(64, 32, 4), Tiles(64, 64, 4), Tiles(64, 32, 4)),
     ("query", False): (Tiles(64, 64, 4), Tiles(64, 64, 4), Tiles(64, 64, 4)),
@@ -58,7 +58,7 @@ SM90_16: Table = {
     ("key", True): (Tiles(32, 64, 4), Tiles(64, 64, 8), Tiles(32, 64, 8)),
     ("bias", True): (Tiles(64, 64, 4), Tiles(64, 64, 4), Tiles(64, 64, 4)),
 }
-SM90_32: Table = {
+SM90_32: TileTable = {
     ("forward", False): (Tiles(64, 32, 8), Tiles(64, 32, 8), Tiles(32, 16, 8)),
     ("forward", True): (Tiles(64, 32, 8), Tiles(64, 32, 8), Tiles(32, 16, 8)),
     ("query", False): (Tiles(64, 32, 8), Tiles(64, 32, 8), Tiles(32, 32, 4)),

@@ -13,6 +13,7 @@ from isoform.core.data import writers
 from isoform.core.domain import AnyDomain, Predictor
 from isoform.core.errors import UserError
 from isoform.core.inference.run_model import evaluate_run
+from isoform.core.report.formatting import several
 from isoform.core.runs.results import summarise_seeds
 
 if TYPE_CHECKING:
@@ -61,9 +62,7 @@ def evaluate(context: Context) -> int:
         console.result = each[0]
         return 0
     summary = summarise_seeds([{"metrics": {"test": one["metrics"]}} for one in each])["metrics"]["test"]
-    rows = [
-        [name, one["mean"], one["std"], " ".join(map("{:.4g}".format, one["values"]))] for name, one in summary.items()
-    ]
+    rows = [[name, one["mean"], one["std"], several(one["values"])] for name, one in summary.items()]
     console.table(["metric", f"{args.split} mean", "std", "values"], rows)
     console.result = {**each[0], "checkpoint": args.checkpoint, "metrics": summary}
     return 0
@@ -81,7 +80,9 @@ def predict(context: Context) -> int:
             f"{' '.join(args.inputs)}: holds nothing that can be predicted on; name files or folders of them"
         )
     parts = [inputs[start : start + CHUNK] for start in range(0, len(inputs), CHUNK)]
-    rows = [row for part in console.track(parts, "predicting") for row in predictor.predict(part)]
+    rows = []
+    for part in console.track(parts, "predicting"):
+        rows += predictor.predict(part)
     for row in rows:
         if row.get("error"):
             name, why = str(row["input"]), str(row["error"])

@@ -9,6 +9,7 @@ from typing import Any
 from isoform.core import api
 from isoform.core.cli.context import Context
 from isoform.core.errors import Preempted
+from isoform.core.report.formatting import several
 
 _FLAGS = {"init": "train.init", "freeze": "train.freeze", "epochs": "train.epochs", "seed": "train.seed"}
 
@@ -16,7 +17,8 @@ _FLAGS = {"init": "train.init", "freeze": "train.freeze", "epochs": "train.epoch
 def train(context: Context) -> int:
     """Trains an app (with one seed, or several) and shows its metrics beside the baselines."""
     args, console = context.args, context.console
-    flags = {key: getattr(args, flag) for flag, key in _FLAGS.items() if getattr(args, flag) is not None}
+    given = {key: getattr(args, flag) for flag, key in _FLAGS.items()}
+    flags = {key: value for key, value in given.items() if value is not None}
     request = api.Request(context.domain, args.app, args.apps, tuple(args.sets), flags)
     options: dict[str, Any] = {"resume": args.resume, "progress": not console.json, "say": console.say}
     try:
@@ -39,15 +41,16 @@ def _show(context: Context, metrics: Mapping[str, Any], baselines: Mapping[str, 
     split = "test" if metrics.get("test") else "val"
     mine = metrics.get(split, {})
     rows = [["model", *mine.values()]]
-    rows += [[name, *(splits.get(split, {}).get(metric) for metric in mine)] for name, splits in baselines.items()]
+    for name, splits in baselines.items():
+        theirs = splits.get(split, {})
+        rows.append([name, *map(theirs.get, mine)])
     if mine:
         context.console.table([split, *mine], rows)
 
 
 def _show_seeds(context: Context, metrics: Mapping[str, Any]) -> None:
-    rows = [
-        [split, name, spread["mean"], spread["std"], " ".join(f"{value:.4g}" for value in spread["values"])]
-        for split, metrics_of in metrics.items()
-        for name, spread in metrics_of.items()
-    ]
+    rows = []
+    for split, spreads in metrics.items():
+        for name, spread in spreads.items():
+            rows.append([split, name, spread["mean"], spread["std"], several(spread["values"])])
     context.console.table(["split", "metric", "mean", "std", "values"], rows)

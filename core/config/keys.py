@@ -140,4 +140,6 @@ def names_of(annotation: Any) -> str:
             words.append("unset")
         else:
             words.append(option.__name__ if isinstance(option, type) and not typing.get_args(option) else str(option))
-    return ", ".join(words[:-1]) + " or " + words[-1] if len(words) > 1 else words[0]
+    if len(words) == 1:
+        return words[0]
+    return ", ".join(words[:-1]) + " or " + words[-1]

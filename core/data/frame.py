@@ -59,13 +59,18 @@ def _series(table: Table, name: str) -> pd.Series:
         values[row] = float(cell.replace(",", "."))
     odd = [*column.unread, *column.censored]
     if not odd:
-        plain = not any("." in cell or "e" in cell.lower() for cell in words)
-        whole = plain and bool(np.isfinite(values).all()) and bool((np.abs(values) < _WHOLE).all())
-        whole = whole and bool((values == np.floor(values)).all())
-        return pd.Series(values.astype(np.int64) if whole and len(values) else values)
+        return pd.Series(values.astype(np.int64) if _are_whole(words, values) else values)
     if len(column.unread) > np.isfinite(values).sum():
         return _text([None if cell.lower() in MISSING else cell for cell in cells])
     mixed = pd.Series(values, dtype=object).where(~np.isnan(values), None)
     for row, cell in odd:
         mixed.iloc[row] = cell
     return mixed
+
+
+def _are_whole(words: Collection[str], values: np.ndarray) -> bool:
+    """Whether a column's cells are whole numbers and written as such."""
+    if not len(values) or any("." in cell or "e" in cell.lower() for cell in words):
+        return False
+    exact = np.isfinite(values) & (np.abs(values) < _WHOLE)
+    return bool((exact & (values == np.floor(values))).all())

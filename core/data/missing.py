@@ -9,8 +9,3 @@ MISSING = frozenset([
 ])  # fmt: skip
 # Codes that instruments and archives write for a missing value; named where they lie far from all other numbers.
 CODES = (-99.0, -999.0, -9999.0, -99999.0, -999.9, -999.25, -9999.9, 9999.0, 99999.0, 999999.0, -1e20, 1e20, 1e30)
-
-
-def is_missing(cell: str) -> bool:
-    """Whether a cell says that there is no value."""
-    return cell.strip().lower() in MISSING

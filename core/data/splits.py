@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from isoform.core.data.findings import Finding, some
 from isoform.core.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -53,8 +52,10 @@ def stratify(labels: Sequence[object], kind: str) -> np.ndarray:
            "regression": the tenth of the first target that a row lies in
     """
     if kind == "regression":
-        first = np.asarray(labels, np.float64).reshape(len(labels), -1)[:, 0]
-        return np.searchsorted(np.quantile(first, np.linspace(0, 1, 11)[1:-1]), first)
+        targets = np.asarray(labels, np.float64)
+        first = targets.reshape(len(labels), -1)[:, 0]
+        tenths = np.linspace(0, 1, 11)[1:-1]
+        return np.searchsorted(np.quantile(first, tenths), first)
     if kind == "multiclass":
         return np.asarray(labels, dtype=object)
     counts = Counter(name for names in labels for name in names)  # type: ignore[attr-defined]
@@ -109,7 +110,9 @@ def draw_share(
     taken = []
     for members in _by_key(rows, strata):
         n = len(members)
-        count = min(max(round(n * fraction), 1), n - 1) if n >= 3 else 0
+        count = 0
+        if n >= 3:
+            count = min(max(round(n * fraction), 1), n - 1)
         taken.append(rng.permutation(members)[:count])
     drawn = np.concatenate(taken)
     return drawn, np.setdiff1d(rows, drawn)
@@ -136,7 +139,8 @@ def _draw_groups(
     shuffled = [groups[i] for i in rng.permutation(len(groups))]
     for members in sorted(shuffled, key=len, reverse=True):
         counts = np.bincount([code_of[int(row)] for row in members], minlength=len(names))
-        if np.square(wanted - have - counts).sum() < np.square(wanted - have).sum():
+        missing = wanted - have
+        if np.square(missing - counts).sum() < np.square(missing).sum():
             have = have + counts
             taken.append(members)
     if not taken and len(groups) >= 2:
@@ -248,10 +252,13 @@ def split_by_size(groups: np.ndarray, val_fraction: float, test_fraction: float)
     parts_of: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
     size = dict.fromkeys(SPLITS, 0)
     for rows in members:
-        if size["train"] + len(rows) <= last_train:
+        n_train = size["train"] + len(rows)
+        if n_train <= last_train:
             split = "train"
+        elif n_train + size["val"] <= last_val:
+            split = "val"
         else:
-            split = "val" if size["train"] + size["val"] + len(rows) <= last_val else "test"
+            split = "test"
         parts_of[split].append(rows)
         size[split] += len(rows)
     return {split: _joined(parts) for split, parts in parts_of.items()}
@@ -259,17 +266,3 @@ def split_by_size(groups: np.ndarray, val_fraction: float, test_fraction: float)
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
-
-
-def name_unplaced(strata: np.ndarray, splits: Mapping[str, np.ndarray], what: str = "class") -> list[Finding]:
-    """A finding for each split that lacks some of the strata [n] (classes, groups), which then isn't scored on them."""
-    every = sorted({str(key) for rows in splits.values() for key in strata[rows]})
-    findings = []
-    for split, rows in splits.items():
-        held = {str(key) for key in strata[rows]}
-        absent = [f'"{key}"' for key in every if key not in held]
-        if absent:
-            plural = f"{what}es" if what.endswith("s") else f"{what}s"
-            word = what if len(absent) == 1 else f"{len(absent):,} {plural}"
-            findings.append(Finding(f"no row of {word} {some(absent, 10)} is in {split}"))
-    return findings

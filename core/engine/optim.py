@@ -34,14 +34,15 @@ def build_optimizer(model: nn.Module, config: TrainConfig, depths: Mapping[str, 
             depth = depths[name] if config.layer_decay < 1 else top
             decaying = config.decay_all or decays(name, parameter)
             groups.setdefault((depth, decaying), []).append(parameter)
-    described = [
-        {
-            "params": parameters,
-            "weight_decay": config.weight_decay if decaying else 0.0,
-            "scale": config.layer_decay ** (top - depth),
-        }
-        for (depth, decaying), parameters in sorted(groups.items())
-    ]
+    described = []
+    for depth, decaying in sorted(groups):
+        described.append(
+            {
+                "params": groups[depth, decaying],
+                "weight_decay": config.weight_decay if decaying else 0.0,
+                "scale": config.layer_decay ** (top - depth),
+            }
+        )
     if not described:
         raise ValueError("there is no parameter to train")
     if config.optimizer == "sgd":
@@ -58,13 +59,17 @@ def learning_rate(config: TrainConfig, epochs: int, time: float) -> float:
     al. 2021, Informer's code and its descendants').
     """
     if time < config.warmup:
-        return config.warmup_lr + (config.lr - config.warmup_lr) * time / config.warmup
+        rise = config.lr - config.warmup_lr
+        return config.warmup_lr + rise * time / config.warmup
     if config.schedule == "constant" or epochs <= config.warmup:
         return config.lr
     if config.schedule == "halving":
-        return config.lr * 0.5 ** max(math.floor(time - config.warmup) - 1, 0)
+        whole_epochs = math.floor(time - config.warmup)
+        return config.lr * 0.5 ** max(whole_epochs - 1, 0)
     done = min((time - config.warmup) / (epochs - config.warmup), 1.0)
-    left = 0.5 * (1 + math.cos(math.pi * done)) if config.schedule == "cosine" else 1 - done
+    left = 1 - done
+    if config.schedule == "cosine":
+        left = 0.5 * (1 + math.cos(math.pi * done))
     return config.min_lr + (config.lr - config.min_lr) * left
 
 
@@ -83,10 +88,15 @@ class Ema:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
-        pairs = list(zip(_tensors(self.model), _tensors(model), strict=True))
-        self._averaged = [mine for mine, _ in pairs if mine.is_floating_point()]
-        self._live = [theirs for mine, theirs in pairs if mine.is_floating_point()]
-        self._copied = [(mine, theirs) for mine, theirs in pairs if not mine.is_floating_point()]
+        self._averaged: list[Tensor] = []
+        self._live: list[Tensor] = []
+        self._copied: list[tuple[Tensor, Tensor]] = []
+        for mine, theirs in zip(_tensors(self.model), _tensors(model), strict=True):
+            if mine.is_floating_point():
+                self._averaged.append(mine)
+                self._live.append(theirs)
+            else:
+                self._copied.append((mine, theirs))
 
     @torch.no_grad()
     def update(self, updates: int) -> None:
@@ -104,12 +114,12 @@ def _tensors(model: nn.Module) -> list[Tensor]:
 def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
     """The optimiser's state as {"exp_avg/NAME": tensor}, named after the parameters."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
-    return {
-        f"{kind}/{names[parameter]}": value
-        for parameter, state in optimizer.state.items()
-        for kind, value in state.items()
-        if isinstance(value, Tensor)
-    }
+    tensors: dict[str, Tensor] = {}
+    for parameter, state in optimizer.state.items():
+        for kind, value in state.items():
+            if isinstance(value, Tensor):
+                tensors[f"{kind}/{names[parameter]}"] = value
+    return tensors
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

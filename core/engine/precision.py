@@ -30,11 +30,15 @@ def resolve(wanted: str, allowed: bool, model: nn.Module, device: torch.device) 
     """
     if wanted != "auto":
         return wanted
+    if not allowed or not native_bf16(device):
+        return "fp32"
     sizes = [p.numel() for p in model.parameters() if p.ndim > 1]
-    gains = device.type != "cpu" or (bool(sizes) and statistics.median(sizes) >= _WORTH_BF16)
-    return "bf16" if allowed and native_bf16(device) and gains else "fp32"
+    large = bool(sizes) and statistics.median(sizes) >= _WORTH_BF16
+    return "bf16" if large or device.type != "cpu" else "fp32"
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """The context that a model runs in: matrix products in bfloat16 for "bf16", nothing for "fp32"."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    if precision == "bf16":
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()

@@ -38,13 +38,14 @@ def optimise(model: nn.Module, precision: Precision = "fp32") -> nn.Module:
     packs = AVAILABLE and (dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
     for parent in list(fast.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, nn.Linear) and packs and child.weight.device.type == "cpu" and _large(child):
+            if packs and isinstance(child, nn.Linear) and _is_large(child):
                 setattr(parent, name, PackedLinear(child))
     return Converted(fast, dtype)
 
 
-def _large(linear: nn.Linear) -> bool:
-    return linear.weight.numel() >= SMALLEST_WEIGHT
+def _is_large(linear: nn.Linear) -> bool:
+    weight = linear.weight
+    return weight.device.type == "cpu" and weight.numel() >= SMALLEST_WEIGHT
 
 
 class PackedLinear(nn.Module):
@@ -79,13 +80,17 @@ class Converted(nn.Module):
         return self._answer(features, inputs, named)
 
     def _answer(self, function: Any, inputs: Any, named: Any) -> Any:
-        inputs, named = tree_map(self._enter, (inputs, named), is_leaf=lambda value: isinstance(value, Tokens))
+        inputs, named = tree_map(self._convert, (inputs, named), is_leaf=lambda value: isinstance(value, Tokens))
         return tree_map(lambda value: value.float() if _floating(value) else value, function(*inputs, **named))
 
-    def _enter(self, value: Any) -> Any:
+    def _convert(self, value: Any) -> Any:
         if isinstance(value, Tokens):
-            x, pos, cond = (self._enter(field) for field in (value.x, value.pos, value.cond))
-            return replace(value, x=x, pos=pos, cond=cond)
+            return replace(
+                value,
+                x=self._convert(value.x),
+                pos=self._convert(value.pos),
+                cond=self._convert(value.cond),
+            )
         return value.to(self.dtype) if _floating(value) else value
 
 

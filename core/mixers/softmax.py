@@ -7,7 +7,7 @@ of the values (usually E).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -124,7 +124,10 @@ class SoftmaxAttention(nn.Module):
         if bias is not None and first is not None:
             bias = bias.slice(slice(first))
         light = context.light and torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        with recompute_in_backward((q, k, v), lambda: self.project_qkv(x, context)) if light else nullcontext():
+        saved: AbstractContextManager[None] = nullcontext()
+        if light:
+            saved = recompute_in_backward((q, k, v), lambda: self.project_qkv(x, context))
+        with saved:
             y = attention(
                 q,
                 k,

@@ -10,7 +10,7 @@ import numpy as np
 from isoform.core.domain import Figure
 from isoform.core.report.drawing import INK, label, short, to_svg, to_table
 from isoform.core.report.formatting import fraction
-from isoform.core.supervised.metrics import per_class, reliability
+from isoform.core.supervised.metrics import mean_distance, per_class, reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,13 +37,17 @@ def confusion_figure(counts_CC: np.ndarray, classes: Sequence[str], what: str) -
     if len(classes) <= MOST_CLASSES:
         from matplotlib.figure import Figure as Plot
 
-        plot = Plot(figsize=(2.2 + 0.36 * len(classes), 1.8 + 0.36 * len(classes)), layout="constrained")
+        cells = 0.36 * len(classes)
+        plot = Plot(figsize=(2.2 + cells, 1.8 + cells), layout="constrained")
         draw_confusion(plot.subplots(), counts_CC, classes)
         return Figure("Confusion on test: rows are the true classes, shades their shares", to_svg(plot))
     off = counts_CC - np.diag(np.diag(counts_CC))
     order = np.argsort(-off, axis=None, kind="stable")[:20]
-    pairs = [(k // len(classes), k % len(classes)) for k in order if off.flat[k]]
-    body = [[classes[a], classes[b], str(off[a, b])] for a, b in pairs]
+    body = []
+    for k in order:
+        true, guessed = divmod(int(k), len(classes))
+        if off[true, guessed]:
+            body.append([classes[true], classes[guessed], str(off[true, guessed])])
     return Figure("The most frequent confusions on test", html=to_table(["true", "guessed", what], body))
 
 
@@ -51,7 +55,8 @@ def draw_reliability(axes: Axes, sure: np.ndarray, share: np.ndarray, counts: np
     """Bins as dots, as large as they hold samples, beside the dotted line where probabilities mean what they say."""
     axes.plot([0, 1], [0, 1], color=INK, lw=0.8, ls=":")
     used = counts > 0
-    axes.scatter(sure[used], share[used], s=10 + 150 * counts[used] / counts.max(), color="#2f5bd0", alpha=0.7, lw=0)
+    size = 10 + 150 * counts[used] / counts.max()
+    axes.scatter(sure[used], share[used], s=size, color="#2f5bd0", alpha=0.7, lw=0)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     label(axes, x, y)
 
@@ -65,8 +70,7 @@ def calibration_figure(
     sure, share, counts = reliability(sure_N, right_N)
     plot = Plot(figsize=(3.8, 3.4), layout="constrained")
     draw_reliability(plot.subplots(), sure, share, counts, x, y)
-    used = counts > 0
-    error = float((np.abs(sure - share)[used] * counts[used]).sum() / counts.sum())
+    error = mean_distance(sure, share, counts)
     text = f"Calibration on test: on the dotted line probabilities mean what they say (error {error:.3f})"
     return Figure(text, to_svg(plot))
 
@@ -75,7 +79,10 @@ def class_table(counts_CC: np.ndarray, classes: Sequence[str], what: str) -> Fig
     """Precision, recall and F1 of each class, the worst first. `what`: the samples."""
     recall, precision, f1, n = per_class(counts_CC)
     order = np.argsort(np.nan_to_num(f1, nan=2.0), kind="stable")[:MOST_ROWS]
-    rows = [[classes[k], str(n[k]), fraction(precision[k]), fraction(recall[k]), fraction(f1[k])] for k in order]
+    rows = []
+    for k in order:
+        shares = [fraction(value[k]) for value in (precision, recall, f1)]
+        rows.append([classes[k], str(n[k]), *shares])
     more = f", the {MOST_ROWS} worst of {len(classes)}" if len(classes) > MOST_ROWS else ""
     head = ["class", what, "precision", "recall", "F1"]
     return Figure(f"Classes on test, worst first{more}", html=to_table(head, rows))

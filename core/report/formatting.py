@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def number(value: float | None) -> str:
     """Four significant digits; integers whole, and "-" for what isn't known."""
@@ -10,6 +12,11 @@ def number(value: float | None) -> str:
     if isinstance(value, int):
         return str(value)
     return f"{0 if abs(value) < 1e-9 else value:.4g}"
+
+
+def several(values: Iterable[float]) -> str:
+    """Numbers of four significant digits side by side."""
+    return " ".join(f"{value:.4g}" for value in values)
 
 
 def axis_number(value: float) -> str:

@@ -295,7 +295,11 @@ def calibration(probability_NK: np.ndarray, target_N: np.ndarray) -> tuple[np.nd
 
 def calibration_error(probability_NK: np.ndarray, target_N: np.ndarray) -> float:
     """Expected calibration error (Guo et al. 2017): mean distance of confidence and accuracy over the samples' bins."""
-    confidence, accuracy, counts = calibration(probability_NK, target_N)
+    return mean_distance(*calibration(probability_NK, target_N))
+
+
+def mean_distance(confidence: np.ndarray, accuracy: np.ndarray, counts: np.ndarray) -> float:
+    """The expected calibration error of bins, as `reliability` gives them."""
     used = counts > 0
     distance = np.abs(confidence - accuracy)[used]
     return float((distance * counts[used]).sum() / counts.sum())
