@@ -31,8 +31,12 @@ class Contestant:
     precision: str
     mode: str
     build: Callable[[], tuple[Run, Callable[[], dict[str, Tensor]]]]
-    peer: int | None = None  # the contestant of the same case that the first ratio is against; None: is a peer itself
-    tolerance: float = 1e-4  # largest difference from the case's first contestant, relative to its largest value
+    peer: int | None = (
+        None  # the contestant of the same case that the first ratio is against; None: is a peer itself
+    )
+    tolerance: float = (
+        1e-4  # largest difference from the case's first contestant, relative to its largest value
+    )
     steps: int = 3  # runs under which the peak of memory is taken
 
 
@@ -58,7 +62,9 @@ class Row:
     peer: str | None = None
     peer_precision: str | None = None
     ratios: list[float] = field(default_factory=list)  # peer's time over this one's, pair by pair
-    ratios_first: list[float] = field(default_factory=list)  # the first contestant's time over this one's
+    ratios_first: list[float] = field(
+        default_factory=list
+    )  # the first contestant's time over this one's
     peak_mib: float | None = None
     peak_ratio: float | None = None  # this one's peak over the peer's
     peak_ratio_first: float | None = None
@@ -69,7 +75,9 @@ def compare(got: dict[str, Tensor], want: dict[str, Tensor]) -> dict[str, float]
     if got.keys() != want.keys():
         raise ValueError(f"results {sorted(got)} can't be compared with {sorted(want)}")
     return {
-        name: ((got[name].float() - want[name].float()).abs().max() / want[name].float().abs().max()).item()
+        name: (
+            (got[name].float() - want[name].float()).abs().max() / want[name].float().abs().max()
+        ).item()
         for name in want
     }
 
@@ -87,7 +95,13 @@ def race(case: Case, rounds: int) -> list[Row]:
         run, answers = contestant.build()
         results = answers()
         want = want or results
-        row = Row(case.name, contestant.name, contestant.precision, contestant.mode, tolerance=contestant.tolerance)
+        row = Row(
+            case.name,
+            contestant.name,
+            contestant.precision,
+            contestant.mode,
+            tolerance=contestant.tolerance,
+        )
         row.differences = compare(results, want)
         worst = max(row.differences.values())
         if not worst <= contestant.tolerance:  # NaN as well
@@ -109,7 +123,9 @@ def race(case: Case, rounds: int) -> list[Row]:
             rows[turn].milliseconds.append(1e3 * (time.process_time() - start))
     gc.enable()
     for contestant, row in zip(case.contestants, rows, strict=True):
-        row.ratios_first = [a / b for a, b in zip(rows[0].milliseconds, row.milliseconds, strict=True)]
+        row.ratios_first = [
+            a / b for a, b in zip(rows[0].milliseconds, row.milliseconds, strict=True)
+        ]
         if contestant.peer is not None:
             peer = rows[contestant.peer]
             row.peer, row.peer_precision = f"{peer.name} ({peer.mode})", peer.precision
@@ -143,7 +159,11 @@ def measure_peaks(script: str, cases: Sequence[Case], rows: Sequence[Row], repea
         for index, row in enumerate(mine):
             command = [sys.executable, script, "--peak", case.name, str(index)]
             peaks = [
-                int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+                int(
+                    subprocess.run(
+                        command, check=True, capture_output=True, text=True
+                    ).stdout.split()[-1]
+                )
                 for _ in range(repeats)
             ]
             row.peak_mib = statistics.median(peaks) / 2**20
@@ -161,7 +181,15 @@ def environment(packages: Sequence[str]) -> dict[str, str]:
     if info.exists():
         fields = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
         named = {key.strip(): value.strip() for key, value in fields.items()}
-        wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
+        wanted = (
+            "avx2",
+            "avx512f",
+            "avx512_vnni",
+            "avx512_bf16",
+            "avx512_fp16",
+            "amx_bf16",
+            "amx_int8",
+        )
         cpu = named.get("model name", cpu)
         cpu += f" (family {named.get('cpu family')}, model {named.get('model')})"
         flags = " ".join(flag for flag in wanted if flag in named.get("flags", "").split())
@@ -171,7 +199,13 @@ def environment(packages: Sequence[str]) -> dict[str, str]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = "not installed"
-    return {"cpu": cpu, "flags": flags, "threads": "1", "python": platform.python_version(), **versions}
+    return {
+        "cpu": cpu,
+        "flags": flags,
+        "threads": "1",
+        "python": platform.python_version(),
+        **versions,
+    }
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
@@ -207,7 +241,10 @@ def table(rows: Sequence[Row]) -> str:
     kept = [c for c in range(len(HEADER)) if any(line[c] != "-" for line in lines[1:])]
     lines = [[line[c] for c in kept] for line in lines]
     widths = [max(len(line[c]) for line in lines) for c in range(len(kept))]
-    text = ["| " + " | ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)) + " |" for line in lines]
+    text = [
+        "| " + " | ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    ]
     rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
     return "\n".join([text[0], rule, *text[1:]])
 

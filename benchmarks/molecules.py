@@ -34,9 +34,15 @@ from isoform.core.errors import UserError
 PACKAGES = ("torch", "transformers", "rdkit", "isoform")
 HANDED = "ISOFORM_BENCH_SMILES"  # environment: a file of the molecules, for the processes whose memory is measured
 COMPARED = {  # gradients: ours, and the peer's name for the same table or matrix
-    "atoms": ("tokeniser.atoms.features.weight", "encoder.graph_encoder.graph_node_feature.atom_encoder.weight"),
+    "atoms": (
+        "tokeniser.atoms.features.weight",
+        "encoder.graph_encoder.graph_node_feature.atom_encoder.weight",
+    ),
     "edges": ("backbone.score.edges", "encoder.graph_encoder.graph_attn_bias.edge_encoder.weight"),
-    "middle": ("backbone.blocks.5.channel.inner.fc1.weight", "encoder.graph_encoder.layers.5.fc1.weight"),
+    "middle": (
+        "backbone.blocks.5.channel.inner.fc1.weight",
+        "encoder.graph_encoder.layers.5.fc1.weight",
+    ),
 }
 SLIM = {"num_hidden_layers": 12, "embedding_dim": 80, "ffn_embedding_dim": 80, "num_attention_heads": 8,
         "hidden_size": 80, "encoder_normalize_before": True, "num_classes": 1}  # fmt: skip
@@ -86,12 +92,18 @@ def molecules(data: str | None) -> dict[str, list[str]]:
     from isoform.molecules.config import DataConfig
     from isoform.molecules.data.qm9 import read_qm9
 
-    pools = {"QM9": read_qm9(DataConfig(source="qm9", targets=("gap",))).smiles, "ESOL-size": list(SOLUTES)}
+    pools = {
+        "QM9": read_qm9(DataConfig(source="qm9", targets=("gap",))).smiles,
+        "ESOL-size": list(SOLUTES),
+    }
     if data:
         with open(data, encoding="utf-8", newline="") as file:
             pools["ESOL-size"] = [row["smiles"] for row in csv.DictReader(file)]
     rng = np.random.default_rng(0)
-    return {s.name: [pools[s.name][i] for i in rng.permutation(len(pools[s.name]))[: s.batch]] for s in SHAPES}
+    return {
+        s.name: [pools[s.name][i] for i in rng.permutation(len(pools[s.name]))[: s.batch]]
+        for s in SHAPES
+    }
 
 
 # Contestants ----------------------------------------------------------------------------------------------------------
@@ -101,8 +113,12 @@ def peer() -> tuple[Any, Any, Any]:
     """transformers' Graphormer: its config's class, its model's and its collator's module."""
     try:
         from transformers.models.deprecated.graphormer import collating_graphormer as collating
-        from transformers.models.deprecated.graphormer.configuration_graphormer import GraphormerConfig
-        from transformers.models.deprecated.graphormer.modeling_graphormer import GraphormerForGraphClassification
+        from transformers.models.deprecated.graphormer.configuration_graphormer import (
+            GraphormerConfig,
+        )
+        from transformers.models.deprecated.graphormer.modeling_graphormer import (
+            GraphormerForGraphClassification,
+        )
 
         collating.algos_graphormer  # noqa: B018  absent where Cython is
     except Exception as error:
@@ -116,7 +132,13 @@ def peer() -> tuple[Any, Any, Any]:
 
 def app(recompute: str = "none"):
     """isoform's settings of that size: 128 hop matrices, as the peer's table has them."""
-    from isoform.molecules.config import HeadConfig, ModelConfig, MoleculesApp, ScoreConfig, TokeniserConfig
+    from isoform.molecules.config import (
+        HeadConfig,
+        ModelConfig,
+        MoleculesApp,
+        ScoreConfig,
+        TokeniserConfig,
+    )
     from isoform.molecules.graphormer.model import sized
 
     dropout = {"dropout": 0.0, "attention_dropout": DROPOUT, "mlp_dropout": DROPOUT}
@@ -151,7 +173,9 @@ def theirs() -> nn.Module:
     from isoform.molecules.graphormer.export_official import export_official
 
     config, model_class, _ = peer()
-    model = model_class(config(**SLIM, dropout=0.0, attention_dropout=DROPOUT, activation_dropout=DROPOUT))
+    model = model_class(
+        config(**SLIM, dropout=0.0, attention_dropout=DROPOUT, activation_dropout=DROPOUT)
+    )
     model.load_state_dict(export_official(app(), ours().state_dict(), layout="transformers"))
     return model
 
@@ -243,13 +267,18 @@ def steps(shape: Shape, smiles: list[str], *, whole: bool) -> Case:
         def results() -> dict[str, Tensor]:
             model.eval()
             prediction = gradients().detach()
-            found = {name: model.get_parameter(both[side.names]).grad.clone() for name, both in COMPARED.items()}
+            found = {
+                name: model.get_parameter(both[side.names]).grad.clone()
+                for name, both in COMPARED.items()
+            }
             optimizer.zero_grad(set_to_none=True)
             return {"prediction": prediction, **found}
 
         return run, results
 
-    return _case(f"{shape.name} {'end to end' if whole else 'training step'}, batch {shape.batch}", build)
+    return _case(
+        f"{shape.name} {'end to end' if whole else 'training step'}, batch {shape.batch}", build
+    )
 
 
 def _case(name: str, build: Callable[[Side], Built]) -> Case:
@@ -276,14 +305,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the cases and prints them; see benchmarks/README.md."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(prog="isoform bench molecules", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few rounds, and one process for each peak of memory")
-    parser.add_argument("--rounds", type=int, help="turns of every contestant (default 15, quick 3)")
+    parser.add_argument(
+        "--quick", action="store_true", help="few rounds, and one process for each peak of memory"
+    )
+    parser.add_argument(
+        "--rounds", type=int, help="turns of every contestant (default 15, quick 3)"
+    )
     parser.add_argument("--only", default="", metavar="TEXT", help="cases with this in their name")
     parser.add_argument("--data", metavar="CSV", help='instead of the solutes, such as MoleculeNet\'s '
                         'delaney-processed.csv: a file with a column "smiles"')  # fmt: skip
     parser.add_argument("--no-memory", action="store_true", help="leave out the peaks of memory")
     parser.add_argument("--json", metavar="FILE", help="also write everything measured there")
-    parser.add_argument("--peak", nargs=2, metavar=("CASE", "INDEX"), help="print one contestant's peak, in bytes")
+    parser.add_argument(
+        "--peak", nargs=2, metavar=("CASE", "INDEX"), help="print one contestant's peak, in bytes"
+    )
     args = parser.parse_args(given)
     warnings.simplefilter("ignore")
     peer()
@@ -299,7 +334,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(harness.own_peak(case.contestants[int(args.peak[1])]))
         return 0
     chosen = [case for case in every if args.only in case.name]
-    rows = [row for case in chosen for row in harness.race(case, args.rounds or (3 if args.quick else 15))]
+    rows = [
+        row
+        for case in chosen
+        for row in harness.race(case, args.rounds or (3 if args.quick else 15))
+    ]
     if not args.no_memory:
         with tempfile.TemporaryDirectory() as folder:
             handed = Path(folder) / "smiles.json"
@@ -313,9 +352,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = " ".join(["isoform bench molecules", *given])
     lines = speeds(rows, SHAPES)
     print("\n".join([harness.table(rows), *lines]))
-    print("\n" + "\n".join(f"{key}: {value}" for key, value in {"command": command, **about}.items()))
+    print(
+        "\n" + "\n".join(f"{key}: {value}" for key, value in {"command": command, **about}.items())
+    )
     if args.json:
-        Path(args.json).write_text(json.dumps({**harness.as_json(rows, about, command), "speeds": lines}, indent=1))
+        Path(args.json).write_text(
+            json.dumps({**harness.as_json(rows, about, command), "speeds": lines}, indent=1)
+        )
     return 0
 
 

@@ -27,9 +27,14 @@ class EncoderLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, N, D] -> the same shape."""
-        q, k, v = (f(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f in (self.query, self.key, self.value))
+        q, k, v = (
+            f(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for f in (self.query, self.key, self.value)
+        )
         dropout = self.dropout.p if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(1, 2).flatten(2)
+        mixed = (
+            F.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(1, 2).flatten(2)
+        )
         x = self.norm1(x + self.dropout(self.out(mixed)))
         hidden = self.dropout(self.activation(self.up(x)))
         return self.norm2(x + self.dropout(self.down(hidden)))
@@ -46,7 +51,9 @@ class PlainITransformer(nn.Module):
         self.use_norm = use_norm
         self.embed = nn.Linear(context, dim)
         self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList(EncoderLayer(dim, heads, hidden, dropout, activation) for _ in range(depth))
+        self.layers = nn.ModuleList(
+            EncoderLayer(dim, heads, hidden, dropout, activation) for _ in range(depth)
+        )
         self.norm = nn.LayerNorm(dim)
         self.project = nn.Linear(dim, horizon)
 
@@ -58,7 +65,9 @@ class PlainITransformer(nn.Module):
             x = x - mean
             std = torch.sqrt(x.var(1, keepdim=True, unbiased=False) + 1e-5)
             x = x / std
-        tokens = self.dropout(self.embed((x if marks is None else torch.cat([x, marks], 2)).transpose(1, 2)))
+        tokens = self.dropout(
+            self.embed((x if marks is None else torch.cat([x, marks], 2)).transpose(1, 2))
+        )
         for layer in self.layers:
             tokens = layer(tokens)
         y = self.project(self.norm(tokens))[:, :variates].transpose(1, 2)

@@ -79,7 +79,9 @@ def ours(shape: Shape, recompute: str = "none") -> nn.Module:
     from isoform.timeseries.sizes import Sizes
 
     torch.manual_seed(0)
-    return build_model(app(shape, **{"backbone.recompute": recompute}), Sizes(shape.variates, calendar=MARKS))
+    return build_model(
+        app(shape, **{"backbone.recompute": recompute}), Sizes(shape.variates, calendar=MARKS)
+    )
 
 
 def theirs(shape: Shape) -> PlainITransformer:
@@ -87,7 +89,13 @@ def theirs(shape: Shape) -> PlainITransformer:
     from isoform.timeseries.pretrained import export_official
 
     model = PlainITransformer(
-        CONTEXT, HORIZON, dim=shape.dim, depth=shape.depth, heads=HEADS, hidden=shape.dim, dropout=DROPOUT
+        CONTEXT,
+        HORIZON,
+        dim=shape.dim,
+        depth=shape.depth,
+        heads=HEADS,
+        hidden=shape.dim,
+        dropout=DROPOUT,
     )
     model.load_state_dict(from_official(export_official(app(shape), ours(shape).state_dict())))
     return model
@@ -198,9 +206,13 @@ def whole_isoform(shape: Shape, folder: Path, **changes: object) -> Callable[[in
         settings = app(shape, **{"data.source": "custom", "data.path": str(path), **changes})
         task = DOMAIN.task(DOMAIN.prepare(settings))
         with signals.reproducible():
-            loop = Loop(task, RunFolder(folder / "run"), Display(enabled=False), signals.StopSignal())
+            loop = Loop(
+                task, RunFolder(folder / "run"), Display(enabled=False), signals.StopSignal()
+            )
             loop.model.train()
-            keys = [key for epoch in range(9) for key in loader.epoch_batches(task, 0, epoch)][:count]
+            keys = [key for epoch in range(9) for key in loader.epoch_batches(task, 0, epoch)][
+                :count
+            ]
             batches = loader.read_batches(task, "train", keys, seed=0)
             for key in keys:
                 loop._step([key], batches, lr=1e-4)
@@ -215,7 +227,13 @@ def whole_plain(shape: Shape, folder: Path) -> Callable[[int], None]:
     table = frame(shape)
     stamps = table.date.dt
     marks = np.stack(
-        [stamps.hour / 23, stamps.day_of_week / 6, (stamps.day - 1) / 30, (stamps.day_of_year - 1) / 365], 1
+        [
+            stamps.hour / 23,
+            stamps.day_of_week / 6,
+            (stamps.day - 1) / 30,
+            (stamps.day_of_year - 1) / 365,
+        ],
+        1,
     )
     values = table.drop(columns="date").to_numpy()[: int(0.7 * shape.rows)]
     values = ((values - values.mean(0)) / values.std(0)).astype(np.float32)
@@ -226,7 +244,11 @@ def whole_plain(shape: Shape, folder: Path) -> Callable[[int], None]:
             return len(values) - CONTEXT - HORIZON + 1
 
         def __getitem__(self, i: int):
-            return values[i : i + CONTEXT], marks[i : i + CONTEXT], values[i + CONTEXT : i + CONTEXT + HORIZON]
+            return (
+                values[i : i + CONTEXT],
+                marks[i : i + CONTEXT],
+                values[i + CONTEXT : i + CONTEXT + HORIZON],
+            )
 
     def run(count: int) -> None:
         model = theirs(shape).train()
@@ -250,7 +272,11 @@ def whole_neuralforecast(shape: Shape, folder: Path) -> Callable[[int], None]:
     from neuralforecast.losses.pytorch import MSE
     from neuralforecast.models import iTransformer
 
-    long = frame(shape).melt("date", var_name="unique_id", value_name="y").rename(columns={"date": "ds"})
+    long = (
+        frame(shape)
+        .melt("date", var_name="unique_id", value_name="y")
+        .rename(columns={"date": "ds"})
+    )
 
     def run(count: int) -> None:
         model = iTransformer(
@@ -294,7 +320,10 @@ def whole(shape: Shape, rounds: int) -> list[str]:
     for name, seconds in taken.items():
         own = "isoform, no marks" if name == "neuralforecast" else "isoform"
         speed = [shape.batch / s for s in seconds]
-        ratio = [[a / b for a, b in zip(seconds, taken[o], strict=True)] for o in dict.fromkeys((own, "isoform"))]
+        ratio = [
+            [a / b for a, b in zip(seconds, taken[o], strict=True)]
+            for o in dict.fromkeys((own, "isoform"))
+        ]
         said = " (equal tokens) and ".join(harness.spread(r) for r in ratio)
         lines.append(f"{shape.name} whole training, batch {shape.batch}: {name:17} {harness.spread(speed, 0)} windows "
                      f"a second; isoform is {said} times faster")  # fmt: skip
@@ -313,12 +342,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(prog="isoform bench timeseries", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rounds of ETTh1's size")
-    parser.add_argument("--rounds", type=int, help="turns of every contestant (default 15, quick 3)")
+    parser.add_argument(
+        "--rounds", type=int, help="turns of every contestant (default 15, quick 3)"
+    )
     parser.add_argument("--only", default="", metavar="TEXT", help="cases with this in their name")
     parser.add_argument("--no-memory", action="store_true", help="leave out the peaks of memory")
     parser.add_argument("--no-whole", action="store_true", help="leave out whole training")
     parser.add_argument("--json", metavar="FILE", help="also write everything measured there")
-    parser.add_argument("--peak", nargs=2, metavar=("CASE", "INDEX"), help="print one contestant's peak, in bytes")
+    parser.add_argument(
+        "--peak", nargs=2, metavar=("CASE", "INDEX"), help="print one contestant's peak, in bytes"
+    )
     args = parser.parse_args(given)
     warnings.simplefilter("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
@@ -347,9 +380,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if args.only in f"{shape.name} whole training":
                 lines += whole(shape, max(2, rounds // 5))
     print("\n".join(lines))
-    print("\n" + "\n".join(f"{key}: {value}" for key, value in {"command": command, **about}.items()))
+    print(
+        "\n" + "\n".join(f"{key}: {value}" for key, value in {"command": command, **about}.items())
+    )
     if args.json:
-        Path(args.json).write_text(json.dumps({**harness.as_json(rows, about, command), "whole": lines}, indent=1))
+        Path(args.json).write_text(
+            json.dumps({**harness.as_json(rows, about, command), "whole": lines}, indent=1)
+        )
     return 0
 
 

@@ -35,11 +35,17 @@ def make_store(folder: Path, gib: float, variates: int) -> int:
     rows = round(gib * 2**30 / (4 * variates))
     chunk = max(1, CHUNK_BYTES // (4 * variates))
     group = zarr.open_group(folder, mode="w")
-    clock = group.create_array("time", shape=(rows,), chunks=(2**20,), dtype="int64", dimension_names=["time"])
+    clock = group.create_array(
+        "time", shape=(rows,), chunks=(2**20,), dtype="int64", dimension_names=["time"]
+    )
     clock.attrs.update({"units": "minutes since 2000-01-01", "calendar": "proleptic_gregorian"})
     clock[:] = np.arange(rows)
     load = group.create_array(
-        "load", shape=(rows, variates), chunks=(chunk, variates), dtype="float32", dimension_names=["time", "meter"]
+        "load",
+        shape=(rows, variates),
+        chunks=(chunk, variates),
+        dtype="float32",
+        dimension_names=["time", "meter"],
     )
     load.attrs["units"] = "kW"
     rng = np.random.default_rng(0)
@@ -47,7 +53,9 @@ def make_store(folder: Path, gib: float, variates: int) -> int:
     for start in range(0, rows, chunk):
         minutes = np.arange(start, min(start + chunk, rows), dtype=np.float32)[:, None]
         noise = rng.standard_normal((len(minutes), variates), np.float32)
-        load[start : start + len(minutes)] = size * (2 + np.sin(minutes * np.float32(2 * math.pi / 1440)) + 0.3 * noise)
+        load[start : start + len(minutes)] = size * (
+            2 + np.sin(minutes * np.float32(2 * math.pi / 1440)) + 0.3 * noise
+        )
     return rows
 
 
@@ -123,21 +131,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(prog="isoform bench timeseries_stream", description=__doc__)
     parser.add_argument("--gib", type=float, default=4.0, help="size of the store (default 4)")
-    parser.add_argument("--variates", type=int, default=321, help="columns (default 321, as many as ECL)")
+    parser.add_argument(
+        "--variates", type=int, default=321, help="columns (default 321, as many as ECL)"
+    )
     parser.add_argument("--context", type=int, default=96, help="rows of look-back (default 96)")
     parser.add_argument("--horizon", type=int, default=96, help="rows of horizon (default 96)")
     parser.add_argument("--batch", type=int, default=32, help="windows a batch (default 32)")
     parser.add_argument(
-        "--batches", type=int, default=20_000, help="batches to stream, at most an epoch (default 20000)"
+        "--batches",
+        type=int,
+        default=20_000,
+        help="batches to stream, at most an epoch (default 20000)",
     )
-    parser.add_argument("--steps", type=int, default=300, help="training steps afterwards (default 300)")
-    parser.add_argument("--workers", type=int, default=0, help="loader processes; their memory is not counted")
     parser.add_argument(
-        "--stream", choices=("disk", "memory"), default="disk", help="memory: the whole store in memory"
+        "--steps", type=int, default=300, help="training steps afterwards (default 300)"
     )
-    parser.add_argument("--folder", help="where the store goes (default: the system's folder for temporary files)")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="loader processes; their memory is not counted"
+    )
+    parser.add_argument(
+        "--stream",
+        choices=("disk", "memory"),
+        default="disk",
+        help="memory: the whole store in memory",
+    )
+    parser.add_argument(
+        "--folder", help="where the store goes (default: the system's folder for temporary files)"
+    )
     parser.add_argument("--json", metavar="FILE", help="also write everything measured there")
-    parser.add_argument("--measure", metavar="STORE", help="only measure a store that is there, and print JSON")
+    parser.add_argument(
+        "--measure", metavar="STORE", help="only measure a store that is there, and print JSON"
+    )
     args = parser.parse_args(given)
     if args.measure:
         print(json.dumps(measure(Path(args.measure), args)))
@@ -147,14 +171,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         started = time.perf_counter()
         make_store(store, args.gib, args.variates)
         size = sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
-        print(f"{size / 2**30:.2f} GiB written in {time.perf_counter() - started:.0f} s", flush=True)
+        print(
+            f"{size / 2**30:.2f} GiB written in {time.perf_counter() - started:.0f} s", flush=True
+        )
         command = [sys.executable, __file__, *given, "--measure", str(store)]
         answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     found = {"GiB of the store": size / 2**30, **json.loads(answer.splitlines()[-1])}
     width = max(map(len, found))
     for name, value in found.items():
-        print(f"{name.ljust(width)}  {value:,.0f}" if value >= 100 else f"{name.ljust(width)}  {value:,.2f}")
-    about = {"command": " ".join(["isoform bench timeseries_stream", *given]), **harness.environment(PACKAGES)}
+        print(
+            f"{name.ljust(width)}  {value:,.0f}"
+            if value >= 100
+            else f"{name.ljust(width)}  {value:,.2f}"
+        )
+    about = {
+        "command": " ".join(["isoform bench timeseries_stream", *given]),
+        **harness.environment(PACKAGES),
+    }
     print("\n" + "\n".join(f"{key}: {value}" for key, value in about.items()))
     if args.json:
         Path(args.json).write_text(json.dumps({"found": found, "environment": about}, indent=1))

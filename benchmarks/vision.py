@@ -43,7 +43,9 @@ def theirs(size: str) -> nn.Module:
     return model
 
 
-def ours(size: str, recompute: str = "none") -> tuple[nn.Module, Callable[[dict[str, Tensor]], dict[str, Tensor]]]:
+def ours(
+    size: str, recompute: str = "none"
+) -> tuple[nn.Module, Callable[[dict[str, Tensor]], dict[str, Tensor]]]:
     """isoform's model with the weights of timm's (the same tensors), and what renames its tensors to timm's names."""
     from isoform.vision.vit.model import build_vit
     from isoform.vision.vit.pretrained.timm_tables import read_tables
@@ -83,9 +85,13 @@ def inference(size: str, batch: int) -> Case:
     """Equal precision first; then what changes it, and engines."""
     from isoform.core.inference.optimise import openvino, optimise
 
-    def entry(name: str, precision: str, mode: str, make: Callable[[Tensor], Callable], **rest: object) -> Contestant:
+    def entry(
+        name: str, precision: str, mode: str, make: Callable[[Tensor], Callable], **rest: object
+    ) -> Contestant:
         tolerance = 5e-2 if precision == "bf16" else 1e-4
-        return Contestant(name, precision, mode, partial(answering, make, batch), tolerance=tolerance, **rest)
+        return Contestant(
+            name, precision, mode, partial(answering, make, batch), tolerance=tolerance, **rest
+        )
 
     own = partial(ours, size)
     return Case(
@@ -207,7 +213,9 @@ def top1(run: str, data: str | None) -> int:
         metrics, _ = evaluate(task, copy, "test", device=torch.device("cpu"), workers=0)
         first = metrics["top1"] if first is None else first
         change = 100 * (metrics["top1"] - first)
-        print(f"{name:15} top-1 {100 * metrics['top1']:.2f} % of {task.sizes()['test']} images, {change:+.2f} points")
+        print(
+            f"{name:15} top-1 {100 * metrics['top1']:.2f} % of {task.sizes()['test']} images, {change:+.2f} points"
+        )
     return 0
 
 
@@ -218,15 +226,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the cases and prints one table; see benchmarks/README.md."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(prog="isoform bench vision", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few rounds of the small model at batch 1")
-    parser.add_argument("--rounds", type=int, help="turns of every contestant (default 15, quick 3)")
+    parser.add_argument(
+        "--quick", action="store_true", help="few rounds of the small model at batch 1"
+    )
+    parser.add_argument(
+        "--rounds", type=int, help="turns of every contestant (default 15, quick 3)"
+    )
     parser.add_argument("--only", default="", metavar="TEXT", help="cases with this in their name")
     parser.add_argument("--no-memory", action="store_true", help="leave out the peaks of memory")
     parser.add_argument("--no-speed", action="store_true", help="leave out the times")
     parser.add_argument("--json", metavar="FILE", help="also write everything measured there")
-    parser.add_argument("--top1", metavar="RUN", help="instead: top-1 of a trained run in every precision and engine")
-    parser.add_argument("--data", metavar="PATH", help="with --top1: other test images than the run's own")
-    parser.add_argument("--peak", nargs=2, metavar=("CASE", "INDEX"), help="print one contestant's peak, in bytes")
+    parser.add_argument(
+        "--top1",
+        metavar="RUN",
+        help="instead: top-1 of a trained run in every precision and engine",
+    )
+    parser.add_argument(
+        "--data", metavar="PATH", help="with --top1: other test images than the run's own"
+    )
+    parser.add_argument(
+        "--peak", nargs=2, metavar=("CASE", "INDEX"), help="print one contestant's peak, in bytes"
+    )
     args = parser.parse_args(given)
     if args.top1:
         return top1(args.top1, args.data)
@@ -237,20 +257,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     chosen = [case for case in cases(shapes) if args.only in case.name]
     if not chosen:
-        print(f"no case's name contains {args.only!r}; there are: {', '.join(c.name for c in cases(shapes))}")
+        print(
+            f"no case's name contains {args.only!r}; there are: {', '.join(c.name for c in cases(shapes))}"
+        )
         return 2
     rounds = args.rounds or (3 if args.quick else 15)
     rows = []
     for case in chosen:
         rows += harness.race(case, 0 if args.no_speed else rounds)
-    timed = [row for case in chosen if "training" in case.name for row in rows if row.case == case.name]
+    timed = [
+        row for case in chosen if "training" in case.name for row in rows if row.case == case.name
+    ]
     if not args.no_memory:
         trained = [case for case in chosen if "training" in case.name]
         harness.measure_peaks(__file__, trained, timed, repeats=1 if args.quick else 3)
     command = " ".join(["isoform bench vision", *given])
     about = harness.environment(PACKAGES)
     print(harness.table(rows))
-    print("\n" + "\n".join(f"{key}: {value}" for key, value in {"command": command, **about}.items()))
+    print(
+        "\n" + "\n".join(f"{key}: {value}" for key, value in {"command": command, **about}.items())
+    )
     if args.json:
         Path(args.json).write_text(json.dumps(harness.as_json(rows, about, command), indent=1))
     return 0

@@ -18,7 +18,12 @@ __all__ = ["Backbone", "BackboneConfig", "Pair", "Tokens", "attention"]
 
 # Imported when asked for: `isoform --help` passes through here and needs no torch. `attention` is a package that can be
 # called, so the import system finds it by itself.
-_HOMES = {"Backbone": "backbone", "BackboneConfig": "config.schema", "Pair": "tokens", "Tokens": "tokens"}
+_HOMES = {
+    "Backbone": "backbone",
+    "BackboneConfig": "config.schema",
+    "Pair": "tokens",
+    "Tokens": "tokens",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,12 @@ from isoform.core.engine.train import train as train_task
 from isoform.core.errors import UserError
 from isoform.core.inference.engines import with_engine
 from isoform.core.inference.export import base_formats, warn_of_licence
-from isoform.core.inference.run_model import Features, PredictorInPrecision, load_model, load_trained
+from isoform.core.inference.run_model import (
+    Features,
+    PredictorInPrecision,
+    load_model,
+    load_trained,
+)
 from isoform.core.runs import checkpoint as checkpoints
 from isoform.core.runs.checkpoint import Checkpoint
 from isoform.core.runs.folder import RunFolder
@@ -89,7 +94,12 @@ class Request:
 
 
 def train(
-    request: Request, run_dir: str | Path | None = None, *, resume: bool = False, progress: bool = True, say: Say
+    request: Request,
+    run_dir: str | Path | None = None,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    say: Say,
 ) -> Run:
     """Trains one run; run_dir defaults to runs/APP-seedN.
 
@@ -124,7 +134,9 @@ def train_seeds(
     for seed in range(1, seeds + 1):
         one = replace(request, flags={**request.flags, "train.seed": seed})
         say(f"seed {seed} of {seeds}")
-        runs.append(_train(one, path / f"seed-{seed}", shared, resume=resume, progress=progress, say=say))
+        runs.append(
+            _train(one, path / f"seed-{seed}", shared, resume=resume, progress=progress, say=say)
+        )
     results = {
         "app": request.app,
         "domain": request.domain.name,
@@ -148,10 +160,16 @@ class _Shared:
             self.prepared = domain.prepare(config)
             return self.prepared
         seeded = self.prepared.config.train.model_copy(update={"seed": config.train.seed})
-        return replace(self.prepared, config=self.prepared.config.model_copy(update={"train": seeded}), notes=())
+        return replace(
+            self.prepared,
+            config=self.prepared.config.model_copy(update={"train": seeded}),
+            notes=(),
+        )
 
 
-def _train(request: Request, path: Path, shared: _Shared, *, resume: bool, progress: bool, say: Say) -> Run:
+def _train(
+    request: Request, path: Path, shared: _Shared, *, resume: bool, progress: bool, say: Say
+) -> Run:
     reset_peak_memory()  # reading the data is a part of what this run takes
     domain, run = request.domain, RunFolder(path)
     if not resume:
@@ -185,8 +203,15 @@ def _train(request: Request, path: Path, shared: _Shared, *, resume: bool, progr
 def runs_in(folder: str | Path) -> list[Path]:
     """The run itself, or the runs of a group that `train_seeds` made, by seed."""
     folder = Path(folder)
-    seeds = sorted(folder.glob("seed-*/config.toml"), key=lambda path: (len(path.parent.name), path.parent.name))
-    return [path.parent for path in seeds] if seeds and not (folder / "config.toml").exists() else [folder]
+    seeds = sorted(
+        folder.glob("seed-*/config.toml"),
+        key=lambda path: (len(path.parent.name), path.parent.name),
+    )
+    return (
+        [path.parent for path in seeds]
+        if seeds and not (folder / "config.toml").exists()
+        else [folder]
+    )
 
 
 def _default_folder(request: Request) -> Path:
@@ -195,7 +220,9 @@ def _default_folder(request: Request) -> Path:
 
 def _refuse_run(run: RunFolder) -> None:
     if run.exists() or any(run.path.glob("seed-*/config.toml")):
-        raise UserError(f"{run.path}: holds a run already; add --resume to go on with it, or name another --run-dir")
+        raise UserError(
+            f"{run.path}: holds a run already; add --resume to go on with it, or name another --run-dir"
+        )
     if run.path.exists() and not run.path.is_dir():
         raise UserError(f"{run.path}: is a file; name a folder with --run-dir")
 
@@ -208,14 +235,24 @@ def _refuse_other_settings(request: Request, stored: AppConfig, shared: _Shared)
     if request.apps_file is not None:
         resolved = request.resolve()
         values = {".".join(path): value for path, value in flatten(configs.plain(resolved.config))}
-        theirs = [key for key, layer in resolved.layers.items() if layer.startswith(f"{request.apps_file} ")]
+        theirs = [
+            key
+            for key, layer in resolved.layers.items()
+            if layer.startswith(f"{request.apps_file} ")
+        ]
         asked |= {key: values[key] for key in theirs if key in values}
-    now = configs.override(stored, domain=request.domain, sets=request.sets, flags=request.flags, settings=asked)
+    now = configs.override(
+        stored, domain=request.domain, sets=request.sets, flags=request.flags, settings=asked
+    )
     different = configs.diff(stored, now)
     if not different:
         return
-    with suppress(UserError):  # the very command that started the run may say "auto" where the run has what came of it
-        if not configs.diff(stored, shared.prepare(request.domain, request.resolve().config).config):
+    with suppress(
+        UserError
+    ):  # the very command that started the run may say "auto" where the run has what came of it
+        if not configs.diff(
+            stored, shared.prepare(request.domain, request.resolve().config).config
+        ):
             return
     raise UserError(
         "a resumed run keeps its settings, and these differ (the run's -> now asked for):\n  "
@@ -293,10 +330,14 @@ def build_imported(domain: AnyDomain, imported: ImportedModel[Any, Any], source:
 def foreign_predictor(domain: AnyDomain, imported: ImportedModel[Any, Any]) -> Predictor:
     """The model of an imported checkpoint, to predict and embed with."""
     model = build_imported(domain, imported, "the imported checkpoint")
-    return domain.predictor(TrainedModel(imported.config, imported.state, model, Path(imported.layout), 0))
+    return domain.predictor(
+        TrainedModel(imported.config, imported.state, model, Path(imported.layout), 0)
+    )
 
 
-def write_imported(imported: ImportedModel[Any, Any], domain: AnyDomain, source: str, out: str | Path) -> Run:
+def write_imported(
+    imported: ImportedModel[Any, Any], domain: AnyDomain, source: str, out: str | Path
+) -> Run:
     """Writes an imported checkpoint as a run folder, whole or not at all. Raises UserError where `out` is taken."""
     model = build_imported(domain, imported, source)
     name = source if ":" in source else Path(source).name  # never a path of this machine
@@ -330,7 +371,9 @@ def formats_of(domain: AnyDomain) -> Mapping[str, Export]:
     return {**base_formats(domain), **domain.export_formats()}
 
 
-def export(domain: AnyDomain, run_dir: str | Path, kind: str, out: str | Path, checkpoint: str = "best") -> None:
+def export(
+    domain: AnyDomain, run_dir: str | Path, kind: str, out: str | Path, checkpoint: str = "best"
+) -> None:
     """Writes a run's model in another format, whole or not at all.
 
     Warns of a NonCommercial licence of the weights that the run started from. Raises UserError where `out` is taken.
@@ -358,7 +401,9 @@ def staged(out: str | Path) -> Iterator[Path]:
             for written in Path(made).iterdir():
                 written.replace(final.parent / written.name)
     except OSError as error:
-        raise UserError(f"{final}: can't be written ({error.strerror}); name another --out") from error
+        raise UserError(
+            f"{final}: can't be written ({error.strerror}); name another --out"
+        ) from error
 
 
 def _card(imported: ImportedModel[Any, Any], source: str) -> str:

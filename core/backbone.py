@@ -38,7 +38,9 @@ class Block(nn.Module):
         self.readd = config.position == "readd"
         self.steps = steps_of(config)
         if config.layout == "sequence":
-            make_channel_mixer(config)  # drawn and dropped, so that a seed gives the weights that it has always given
+            make_channel_mixer(
+                config
+            )  # drawn and dropped, so that a seed gives the weights that it has always given
         for step in self.steps:
             branches = {
                 str(i): ResidualBranch(make_inner(config, step), config, step, drop_path)
@@ -64,7 +66,11 @@ def steps_of(config: BackboneConfig) -> list[str]:
     """The branches of a block, one after the other."""
     if config.layout == "parallel":
         return ["both"]
-    return ["mixer"] + ["cross"] * (config.memory == "cross") + ["channel"] * (config.channel != "none")
+    return (
+        ["mixer"]
+        + ["cross"] * (config.memory == "cross")
+        + ["channel"] * (config.channel != "none")
+    )
 
 
 def make_inner(config: BackboneConfig, step: str) -> nn.Module:
@@ -106,7 +112,9 @@ class Backbone(nn.Module):
         self.streams = streams_of(config)
         last = max(config.depth - 1, 1)
         self.blocks = nn.ModuleList(
-            EdgeBlock(config) if "edges" in self.streams else Block(config, config.drop_path * i / last)
+            EdgeBlock(config)
+            if "edges" in self.streams
+            else Block(config, config.drop_path * i / last)
             for i in range(config.depth)
         )
         self.norm = norm_of(config, when=config.final_norm)
@@ -115,10 +123,17 @@ class Backbone(nn.Module):
             self.apply(initialise)
         for module in self.modules():
             if isinstance(module, ResidualBranch) and module.modulation is not None:
-                nn.init.zeros_(module.modulation.weight)  # adaLN-Zero: every block starts as the identity
+                nn.init.zeros_(
+                    module.modulation.weight
+                )  # adaLN-Zero: every block starts as the identity
 
     def forward(
-        self, tokens: Streams, taps: Sequence[int] = (), *, first: int | None = None, bias: Bias | None = None
+        self,
+        tokens: Streams,
+        taps: Sequence[int] = (),
+        *,
+        first: int | None = None,
+        bias: Bias | None = None,
     ) -> Tokens:
         """The main stream after all blocks and the final norm, with every other field as it came in.
 
@@ -128,7 +143,12 @@ class Backbone(nn.Module):
         return self.tapped(tokens, taps, first=first, bias=bias)[0]
 
     def tapped(
-        self, tokens: Streams, taps: Sequence[int] = (), *, first: int | None = None, bias: Bias | None = None
+        self,
+        tokens: Streams,
+        taps: Sequence[int] = (),
+        *,
+        first: int | None = None,
+        bias: Bias | None = None,
     ) -> tuple[Tokens, list[Tensor]]:
         """The same, and the features after each block whose number is in `taps` (before the final norm)."""
         main, _, seen = self._run(tokens, taps, first, bias, main_only=True)
@@ -142,18 +162,30 @@ class Backbone(nn.Module):
         return main, edges
 
     def _run(
-        self, tokens: Streams, taps: Sequence[int], first: int | None, bias: Bias | None, *, main_only: bool
+        self,
+        tokens: Streams,
+        taps: Sequence[int],
+        first: int | None,
+        bias: Bias | None,
+        *,
+        main_only: bool,
     ) -> tuple[Tokens, Edges | None, list[Tensor]]:
         streams = dict(tokens) if isinstance(tokens, Mapping) else {"main": tokens}
         if streams.keys() != set(self.streams):
-            raise ValueError(f"this backbone takes the streams {sorted(self.streams)}, got {sorted(streams)}")
+            raise ValueError(
+                f"this backbone takes the streams {sorted(self.streams)}, got {sorted(streams)}"
+            )
         main, edges = streams.pop("main"), streams.pop("edges", None)
         assert isinstance(main, Tokens)
         others = {name: stream for name, stream in streams.items() if isinstance(stream, Tokens)}
         recompute = self.config.recompute if self.training else "none"
-        context = Context(main, self._bias(main, bias), self._rotation(main), others, light=recompute == "light")
+        context = Context(
+            main, self._bias(main, bias), self._rotation(main), others, light=recompute == "light"
+        )
         # Two fast paths of the last block: it answers for the leading tokens alone, and leaves unread edges alone.
-        narrow = first if first and self._narrows(main) and self.config.depth - 1 not in taps else None
+        narrow = (
+            first if first and self._narrows(main) and self.config.depth - 1 not in taps else None
+        )
         after: Edges | None = None
         if isinstance(edges, Edges):
             context.ends = edges.ends
@@ -178,7 +210,9 @@ class Backbone(nn.Module):
         if self.score is None and given is None:
             return None
         if not MIXERS[self.config.mixer].traits.pair_bias:
-            raise ValueError(f"a bias was given, and the {self.config.mixer!r} mixer has no scores to add it to")
+            raise ValueError(
+                f"a bias was given, and the {self.config.mixer!r} mixer has no scores to add it to"
+            )
         if main.packed:
             raise ValueError("score biases are built in the padded layout: call unpad() first")
         if self.score is not None:
@@ -211,10 +245,14 @@ def initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def refuse_illegal(config: BackboneConfig, streams: Sequence[str], ordered: bool, own_score: bool = False) -> None:
+def refuse_illegal(
+    config: BackboneConfig, streams: Sequence[str], ordered: bool, own_score: bool = False
+) -> None:
     """Raises ValueError, saying why, for fillers that can't work together."""
     if config.mixer not in MIXERS:
-        raise ValueError(f"backbone.mixer = {config.mixer!r} is not known; there are {', '.join(MIXERS)}")
+        raise ValueError(
+            f"backbone.mixer = {config.mixer!r} is not known; there are {', '.join(MIXERS)}"
+        )
     traits: Traits = MIXERS[config.mixer].traits
     name = f"the {config.mixer!r} mixer"
 
@@ -235,7 +273,10 @@ def refuse_illegal(config: BackboneConfig, streams: Sequence[str], ordered: bool
         config.score_ids is not None and config.score != "table",
         f'backbone.score_ids counts the rows of score = "table", and backbone.score is {config.score!r}: leave it out',
     )
-    refuse(config.causal and not traits.causal, f"backbone.causal is set, and {name} lets every token see every other")
+    refuse(
+        config.causal and not traits.causal,
+        f"backbone.causal is set, and {name} lets every token see every other",
+    )
     refuse(
         traits.needs_order and not ordered,
         f"{name} reads its tokens one after the other, and these tokens are a set without an order",
@@ -269,7 +310,13 @@ def refuse_illegal(config: BackboneConfig, streams: Sequence[str], ordered: bool
         'a batch norm counts each batch that it sees, so backbone.recompute must be "none"',
     )
     if traits.edges:
-        plain = {"layout": "sequence", "branches": 1, "condition": "none", "position": "none", "drop_path": 0.0}
+        plain = {
+            "layout": "sequence",
+            "branches": 1,
+            "condition": "none",
+            "position": "none",
+            "drop_path": 0.0,
+        }
         for key, value in plain.items():
             refuse(
                 getattr(config, key) != value,
@@ -277,4 +324,7 @@ def refuse_illegal(config: BackboneConfig, streams: Sequence[str], ordered: bool
             )
     declared = streams_of(config)
     for stream in streams:
-        refuse(stream not in declared, f"no block reads the stream {stream!r}; the streams are {sorted(declared)}")
+        refuse(
+            stream not in declared,
+            f"no block reads the stream {stream!r}; the streams are {sorted(declared)}",
+        )

@@ -39,9 +39,14 @@ class Task(abc.ABC):
     config: AppConfig
     monitor: str = "loss"  # the validation metric that selects the best checkpoint
     monitor_mode: str = "min"  # "min" or "max"
-    augments: bool = True  # False: `sample` draws nothing, and gets None for its generator in training too
+    augments: bool = (
+        True  # False: `sample` draws nothing, and gets None for its generator in training too
+    )
     bf16_ok: bool = False  # True: precision "auto" may choose bf16 (classification trunks)
-    trunk: tuple[str, ...] = ("backbone.", "tokeniser.")  # name prefixes: what `--freeze trunk` holds, `--init` fills
+    trunk: tuple[str, ...] = (
+        "backbone.",
+        "tokeniser.",
+    )  # name prefixes: what `--freeze trunk` holds, `--init` fills
 
     @abc.abstractmethod
     def sizes(self) -> Mapping[str, int]:
@@ -124,7 +129,9 @@ class Task(abc.ABC):
         """
         return None
 
-    def adapt_weights(self, weights: Mapping[str, Tensor], model: nn.Module) -> Mapping[str, Tensor]:
+    def adapt_weights(
+        self, weights: Mapping[str, Tensor], model: nn.Module
+    ) -> Mapping[str, Tensor]:
         """Initial weights made to fit `model` (a position table of another grid is resized); unchanged by default."""
         return weights
 
@@ -200,7 +207,9 @@ class CollectAll(MetricAccumulator):
 
 
 _BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
-_INPUT = re.compile(r"(?:^|\.)tokeniser\.|(?:^|[._])(?:token|tokens|pos|position|positions|embed)(?:[._]|$)")
+_INPUT = re.compile(
+    r"(?:^|\.)tokeniser\.|(?:^|[._])(?:token|tokens|pos|position|positions|embed)(?:[._]|$)"
+)
 
 
 def depth_from_names(model: nn.Module) -> dict[str, int]:
@@ -412,7 +421,9 @@ class Domain(abc.ABC, Generic[AppT, StateT, DataT]):
 
     def graph(self, trained: TrainedModel[AppT, StateT]) -> Graph:
         """How onnx and OpenVINO call the model. Raises UserError, in a sentence, where it has no fixed graph."""
-        raise UserError(f"{trained.config.app}: this model has no fixed graph; export --format safetensors or bundle")
+        raise UserError(
+            f"{trained.config.app}: this model has no fixed graph; export --format safetensors or bundle"
+        )
 
     # Weights from and to elsewhere ---------------------------------------------------------------------------------
 
@@ -448,7 +459,9 @@ class Domain(abc.ABC, Generic[AppT, StateT, DataT]):
     def features(self, model: nn.Module, layers: Sequence[int] | None = None) -> nn.Module | None:
         """The trunk of a model alone, with maps after the blocks `layers`; None: what `model.features` gives."""
         if layers is not None:
-            raise UserError(f"{self.name}: features come from behind the whole trunk; leave layers out")
+            raise UserError(
+                f"{self.name}: features come from behind the whole trunk; leave layers out"
+            )
         return None
 
     # What the command line adds ------------------------------------------------------------------------------------

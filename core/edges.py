@@ -45,7 +45,9 @@ class EdgeBlock(nn.Module):
         mlp = make_channel_mixer(config)
         edge_mlp = make_channel_mixer(config)
         self.channel = None if mlp is None else ResidualBranch(mlp, config, "channel")
-        self.edge_channel = None if edge_mlp is None else ResidualBranch(edge_mlp, config, "channel")
+        self.edge_channel = (
+            None if edge_mlp is None else ResidualBranch(edge_mlp, config, "channel")
+        )
         steps = ["mixer"] if mlp is None else ["mixer", "channel"]
         on_stream = [step for step in steps if norm_positions(config, step).stream]
         names = [name for step in on_stream for name in (step, f"edge_{step}")]

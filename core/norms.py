@@ -44,14 +44,23 @@ class BatchNorm(nn.Module):
 
     def _by(self, rows_TD: Tensor, training: bool) -> Tensor:
         return F.batch_norm(
-            rows_TD, self.running_mean, self.running_var, self.weight, self.bias, training, momentum=0.1, eps=self.eps
+            rows_TD,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            training,
+            momentum=0.1,
+            eps=self.eps,
         )
 
 
 # Of the names in config.schema.NORMS: a module from the number of features, epsilon and whether it has a bias.
 NORMS: dict[str, Callable[[int, float, bool], nn.Module]] = {
     "layer": lambda dim, eps, bias: nn.LayerNorm(dim, eps=eps, bias=bias),
-    "layer_plain": lambda dim, eps, bias: nn.LayerNorm(dim, eps=eps, elementwise_affine=False),  # Peebles & Xie 2023
+    "layer_plain": lambda dim, eps, bias: nn.LayerNorm(
+        dim, eps=eps, elementwise_affine=False
+    ),  # Peebles & Xie 2023
     "rms": lambda dim, eps, bias: nn.RMSNorm(dim, eps=eps),
     "batch": BatchNorm,
     "none": lambda dim, eps, bias: nn.Identity(),
@@ -67,7 +76,9 @@ def make_norm(kind: str, dim: int, eps: float, bias: bool = True) -> nn.Module:
 
 def norm_of(config: BackboneConfig, dim: int | None = None, when: bool = True) -> nn.Module:
     """The table's norm over `dim` features, a token's unless told; nothing unless `when`."""
-    return make_norm(config.norm if when else "none", dim or config.dim, config.eps, config.norm_bias)
+    return make_norm(
+        config.norm if when else "none", dim or config.dim, config.eps, config.norm_bias
+    )
 
 
 def apply_norm(norm: nn.Module, x: Tensor, valid_BN: Tensor | None) -> Tensor:

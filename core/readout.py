@@ -86,7 +86,9 @@ def read(tokens: Tokens, kind: str, with_prefix: bool = False) -> Tensor:
     if kind not in READOUTS:
         raise ValueError(f"no readout is called {kind!r}; there are {', '.join(READOUTS)}")
     if kind in ("class", "class_max") and tokens.prefix == 0:
-        raise ValueError(f"the {kind!r} readout needs a class token, and these tokens have no prefix")
+        raise ValueError(
+            f"the {kind!r} readout needs a class token, and these tokens have no prefix"
+        )
     return READOUTS[kind](tokens, with_prefix)
 
 
@@ -101,13 +103,22 @@ def dense_map(tokens: Tokens) -> Tensor:
 class AttentionPool(nn.Module):
     """One learned query attends to all tokens, then a residual MLP (Zhai et al. 2022, the MAP head)."""
 
-    def __init__(self, config: BackboneConfig, heads: int | None = None, mlp_dim: int | None = None) -> None:
+    def __init__(
+        self, config: BackboneConfig, heads: int | None = None, mlp_dim: int | None = None
+    ) -> None:
         super().__init__()
         self.heads, self.impl = heads or config.heads, config.attention
         if config.dim % self.heads:
-            raise ValueError(f"attention pooling: {self.heads} heads must divide {config.dim} features")
+            raise ValueError(
+                f"attention pooling: {self.heads} heads must divide {config.dim} features"
+            )
         channel = config.channel if config.channel in ACTIVATIONS else "gelu"
-        plain: dict[str, Any] = {"channel": channel, "dropout": 0.0, "mlp_norm": False, "mlp_bias": True}
+        plain: dict[str, Any] = {
+            "channel": channel,
+            "dropout": 0.0,
+            "mlp_norm": False,
+            "mlp_bias": True,
+        }
         plain["mlp_dim"] = mlp_dim or config.mlp_dim
         self.latent = nn.Parameter(torch.empty(1, 1, config.dim))
         nn.init.trunc_normal_(self.latent, std=config.dim**-0.5)

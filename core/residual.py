@@ -60,7 +60,9 @@ class ResidualBranch(nn.Module):
     Tokens.cond.
     """
 
-    def __init__(self, inner: nn.Module, config: BackboneConfig, step: str, drop_path: float = 0.0) -> None:
+    def __init__(
+        self, inner: nn.Module, config: BackboneConfig, step: str, drop_path: float = 0.0
+    ) -> None:
         super().__init__()
         at = norm_positions(config, step)
         self.norm = norm_of(config, when=at.input)
@@ -106,7 +108,12 @@ class ResidualBranch(nn.Module):
         return self.inner(h, context), gate
 
     def pre_norm(
-        self, x: Tensor, shift: Tensor | None = None, scale: Tensor | None = None, *, valid: Tensor | None = None
+        self,
+        x: Tensor,
+        shift: Tensor | None = None,
+        scale: Tensor | None = None,
+        *,
+        valid: Tensor | None = None,
     ) -> Tensor:
         """modulate(norm(x))."""
         h = apply_norm(self.norm, x, valid)
@@ -128,7 +135,9 @@ class ResidualBranch(nn.Module):
     def modulate(self, tokens: Tokens) -> Sequence[Tensor]:
         """shift, scale and gate, each broadcastable to the features; from cond [B, P], [B, N, P] or [T, P]."""
         if tokens.cond is None:
-            raise ValueError('backbone.condition = "adaln_zero" reads Tokens.cond, which these tokens don\'t have')
+            raise ValueError(
+                'backbone.condition = "adaln_zero" reads Tokens.cond, which these tokens don\'t have'
+            )
         assert self.modulation is not None
         values = self.modulation(F.silu(tokens.cond))
         if tokens.packed and values.shape[0] != tokens.x.shape[0]:

@@ -19,7 +19,9 @@ def pair_with(tokens: Tokens, needs: str) -> Pair:
     """The tokens' pair features. Raises ValueError where the feature `needs` isn't among them."""
     if tokens.pair is None or needs not in tokens.pair.features:
         have = sorted(tokens.pair.features) if tokens.pair else "no pair features"
-        raise ValueError(f"this score bias reads Tokens.pair.features[{needs!r}], but the tokens have {have}")
+        raise ValueError(
+            f"this score bias reads Tokens.pair.features[{needs!r}], but the tokens have {have}"
+        )
     return tokens.pair
 
 
@@ -60,7 +62,9 @@ class DistanceScore(nn.Module):
     def forward(self, tokens: Tokens) -> Bias:
         """Distance bias, symmetric in the two tokens."""
         if tokens.coords is None:
-            raise ValueError("the distance score reads Tokens.coords, which these tokens don't have")
+            raise ValueError(
+                "the distance score reads Tokens.coords, which these tokens don't have"
+            )
         return Distance(
             tokens.coords,
             tokens.coords,

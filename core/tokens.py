@@ -113,7 +113,9 @@ class Tokens:
         if self.offsets is None:
             raise ValueError("sample_T belongs to the packed layout")
         lengths = self.offsets.diff()
-        return torch.repeat_interleave(torch.arange(lengths.shape[0], device=lengths.device), lengths)
+        return torch.repeat_interleave(
+            torch.arange(lengths.shape[0], device=lengths.device), lengths
+        )
 
     def mask(self) -> Tensor:
         """[B, N] bool, `valid` or all True (padded layout)."""
@@ -133,7 +135,9 @@ class Tokens:
     def leading(self, n: int) -> Tokens:
         """The first n tokens of each sample (padded layout), no raster any more."""
         if self.packed or n > self.x.shape[1]:
-            raise ValueError(f"leading({n}) needs the padded layout and as many tokens, got {tuple(self.x.shape)}")
+            raise ValueError(
+                f"leading({n}) needs the padded layout and as many tokens, got {tuple(self.x.shape)}"
+            )
         suffix = max(0, n - (self.x.shape[1] - self.suffix))
         return replace(self._take(slice(n)), prefix=min(n, self.prefix), suffix=suffix)
 
@@ -148,11 +152,15 @@ class Tokens:
         tokens = self if length is None or length == self.x.shape[1] else self.leading(length)
 
         def chosen(value: Tensor | None) -> Tensor | None:
-            if value is None or (value.shape[0] == 1 and self.batch != 1):  # pos shared by all samples
+            if value is None or (
+                value.shape[0] == 1 and self.batch != 1
+            ):  # pos shared by all samples
                 return value
             return value[rows]
 
-        fields: dict[str, Any] = {name: chosen(getattr(tokens, name)) for name in (*PER_TOKEN, "cond")}
+        fields: dict[str, Any] = {
+            name: chosen(getattr(tokens, name)) for name in (*PER_TOKEN, "cond")
+        }
         pair = None if tokens.pair is None else tokens.pair.select(rows, tokens.pair.index[rows])
         return replace(tokens, pair=pair, **fields)
 
@@ -188,7 +196,10 @@ class Tokens:
             if value.dim() == 2:
                 return value.gather(1, where)
             features = value.shape[2:]
-            return value.gather(1, where.reshape(*where.shape, *(1,) * len(features)).expand(*where.shape, *features))
+            return value.gather(
+                1,
+                where.reshape(*where.shape, *(1,) * len(features)).expand(*where.shape, *features),
+            )
 
         return self._map(take, prefix=0, suffix=0, grid=None)
 
@@ -196,7 +207,11 @@ class Tokens:
         """Every field that has an entry a token, changed."""
         fields: dict[str, Any] = {name: change(getattr(self, name)) for name in PER_TOKEN}
         cond = change(self.cond) if self._conditions_tokens else self.cond
-        pair = None if self.pair is None else replace(self.pair, index=_required(change(self.pair.index)))
+        pair = (
+            None
+            if self.pair is None
+            else replace(self.pair, index=_required(change(self.pair.index)))
+        )
         return replace(self, pair=pair, cond=cond, **fields, **others)
 
     @property
@@ -226,7 +241,13 @@ class Tokens:
                 values = [p.mask() for p in parts]
             fields[name] = _cat_field(name, values, n_batch)
         cond = _cat_cond([p.cond for p in parts], n_batch)
-        return Tokens(**fields, pair=_cat_pair(parts), cond=cond, prefix=parts[0].prefix, suffix=parts[-1].suffix)
+        return Tokens(
+            **fields,
+            pair=_cat_pair(parts),
+            cond=cond,
+            prefix=parts[0].prefix,
+            suffix=parts[-1].suffix,
+        )
 
     def pack(self) -> Tokens:
         """The packed layout: padding is gone. `unpad()` is the exact inverse, with zeros where there was padding."""
@@ -234,12 +255,16 @@ class Tokens:
             return self
         mask_BN = self.mask()
         if not bool((mask_BN[:, 1:] <= mask_BN[:, :-1]).all()):
-            raise ValueError("pack needs padding behind the real tokens of each sample; gather them first")
+            raise ValueError(
+                "pack needs padding behind the real tokens of each sample; gather them first"
+            )
         lengths = mask_BN.sum(1)
         offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
 
         def flat(value: Tensor | None) -> Tensor | None:
-            return None if value is None else value.expand(*mask_BN.shape, *value.shape[2:])[mask_BN]
+            return (
+                None if value is None else value.expand(*mask_BN.shape, *value.shape[2:])[mask_BN]
+            )
 
         return replace(self._map(flat), valid=None, offsets=offsets)
 
@@ -293,11 +318,16 @@ def _cat_pair(parts: Sequence[Tokens]) -> Pair | None:
     if not pairs:
         return None
     first = pairs[0]
-    if not all(_same(p.features, first.features) and _same(p.codebooks, first.codebooks) for p in pairs):
+    if not all(
+        _same(p.features, first.features) and _same(p.codebooks, first.codebooks) for p in pairs
+    ):
         raise ValueError(
             "cat: the parts' `pair` features are not the same tensors, so nothing is known between the parts"
         )
-    index = [p.pair.index if p.pair is not None else first.index.new_full(p.x.shape[:2], -1) for p in parts]
+    index = [
+        p.pair.index if p.pair is not None else first.index.new_full(p.x.shape[:2], -1)
+        for p in parts
+    ]
     return replace(first, index=torch.cat(index, dim=1))
 
 

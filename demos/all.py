@@ -36,7 +36,9 @@ def row(results: Mapping[str, Any], seconds: float) -> dict[str, str]:
         "parameters": f"{results['parameters']:,}",
         "test metric": found.metric,
         "model": number(found.value),
-        "best baseline": f"{number(found.baseline_value)} ({found.baseline})" if found.baseline else "",
+        "best baseline": f"{number(found.baseline_value)} ({found.baseline})"
+        if found.baseline
+        else "",
         "seconds": f"{seconds:.0f}",
     }
 

@@ -37,7 +37,9 @@ def main(folder: Path) -> None:
             print(f"{name}: {answer['error']}")
             continue
         between = f"{answer['low 0.9']:.1f} to {answer['high 0.9']:.1f}"
-        print(f"{name:13} {answer['prediction']:5.2f} eV (in 9 of 10 cases {between}); most like {answer['nearest']}")
+        print(
+            f"{name:13} {answer['prediction']:5.2f} eV (in 9 of 10 cases {between}); most like {answer['nearest']}"
+        )
 
     features = model.embed(list(NAMES))
     features = features - features.mean(0)

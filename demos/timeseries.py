@@ -24,7 +24,9 @@ def main(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     run = isoform.train("timeseries/itransformer-demo", run_dir=folder)
     for name, found in {"the model": run.metrics, **run.results["baselines"]}.items():
-        print(f"{name:15} {found['test']['unit_mae']:6.1f} pedestrians off on average, of all test hours")
+        print(
+            f"{name:15} {found['test']['unit_mae']:6.1f} pedestrians off on average, of all test hours"
+        )
 
     # The series as a program of your own would have it: a pandas DataFrame, or a path to csv, parquet, NetCDF or Zarr.
     panel = read_panel(DataConfig(source="pedestrians"))
@@ -32,11 +34,15 @@ def main(folder: Path) -> None:
     frame.index = frame.index.tz_localize("UTC").tz_convert(panel.tz)
 
     model = isoform.load(folder)
-    tomorrow = model.forecast(frame.iloc[-1000:])  # an xarray Dataset: mean and quantiles by time and variate
+    tomorrow = model.forecast(
+        frame.iloc[-1000:]
+    )  # an xarray Dataset: mean and quantiles by time and variate
     write(tomorrow, folder / "tomorrow.csv")
     rows = pd.DataFrame(columns_of(tomorrow))
     top = rows.loc[rows["mean"].idxmax()]
-    print(f"busiest: {top.variate}, {top.stamp}: {top['mean']:.0f} people ({top['q0.1']:.0f} to {top['q0.9']:.0f})")
+    print(
+        f"busiest: {top.variate}, {top.stamp}: {top['mean']:.0f} people ({top['q0.1']:.0f} to {top['q0.9']:.0f})"
+    )
 
     judged = backtest(model, panel, step=24 * 7, start=frame.index[-24 * 364])
     print(f"the last year: {judged.headline()}")

@@ -32,13 +32,17 @@ def main(folder: Path) -> None:
     model = isoform.load(folder)
     for row, answer in zip(rows, model.predict(images), strict=True):
         sure = f"{answer['probability']:.0%} sure"
-        print(f"{digits.images.names[row]}: a {digits.labels[row]}, read as {answer['prediction']} ({sure})")
+        print(
+            f"{digits.images.names[row]}: a {digits.labels[row]}, read as {answer['prediction']} ({sure})"
+        )
 
     features = model.embed(images)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     alike = features @ features.T - 2 * np.eye(len(rows))
     one, other = np.unravel_index(alike.argmax(), alike.shape)
-    print(f"most alike to the model: a {digits.labels[rows[one]]} and a {digits.labels[rows[other]]}")
+    print(
+        f"most alike to the model: a {digits.labels[rows[one]]} and a {digits.labels[rows[other]]}"
+    )
     print(f"the picture: {draw(folder)}")
     print(f"the report:  {folder / 'report.html'}")
 

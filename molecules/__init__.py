@@ -12,7 +12,16 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from isoform.core.domain import CheckReport, Export, Graph, ImportedModel, Predictor, Prepared, Task, TrainedModel
+    from isoform.core.domain import (
+        CheckReport,
+        Export,
+        Graph,
+        ImportedModel,
+        Predictor,
+        Prepared,
+        Task,
+        TrainedModel,
+    )
     from isoform.molecules.config import MoleculesApp
     from isoform.molecules.data.dataset import MoleculeData
     from isoform.molecules.state import MoleculesState
@@ -103,13 +112,17 @@ class Molecules(Domain["MoleculesApp", "MoleculesState", "MoleculeData"]):
         """The official code bases' own."""
         return {"official": self.write_official, "transformers": self.write_transformers}
 
-    def write_official(self, trained: TrainedModel[MoleculesApp, MoleculesState], out: Path) -> None:
+    def write_official(
+        self, trained: TrainedModel[MoleculesApp, MoleculesState], out: Path
+    ) -> None:
         """A file of microsoft/Graphormer; see export.py."""
         from isoform.molecules.export import write_official
 
         write_official(trained, out)
 
-    def write_transformers(self, trained: TrainedModel[MoleculesApp, MoleculesState], out: Path) -> None:
+    def write_transformers(
+        self, trained: TrainedModel[MoleculesApp, MoleculesState], out: Path
+    ) -> None:
         """A folder of transformers; see export.py."""
         from isoform.molecules.export import write_transformers
 

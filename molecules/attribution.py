@@ -27,7 +27,9 @@ STEPS = 32  # of the quadrature: trained models need them, and ReLU's kinks (fam
 def vectors(model: nn.Module, batch: Batch) -> Tensor:
     """[B, N, D] of all atoms, without gradients."""
     with torch.no_grad():
-        found: Tensor = cast(Any, model).tokeniser.atoms({k: v for k, v in batch.items() if k != "perturb"})
+        found: Tensor = cast(Any, model).tokeniser.atoms(
+            {k: v for k, v in batch.items() if k != "perturb"}
+        )
     return found
 
 
@@ -43,7 +45,11 @@ def average_atom(model: nn.Module, batches: Iterable[Batch]) -> Tensor:
 
 
 def contributions(
-    model: nn.Module, batch: Batch, average_D: Tensor, output: Callable[[Tensor], Tensor], steps: int = STEPS
+    model: nn.Module,
+    batch: Batch,
+    average_D: Tensor,
+    output: Callable[[Tensor], Tensor],
+    steps: int = STEPS,
 ) -> Tensor:
     """[B, N] contributions of atoms to `output` (the model's [B, K] -> [B]), 0 for padding.
 

@@ -78,8 +78,13 @@ def baselines(
     for name, fit in _methods(data.kind).items():
         try:
             found[name] = _judge(data, fit, rows, score)
-        except (ImportError, OSError) as error:  # OSError: a library of the system that LightGBM needs
-            say(f"the baseline {name} was left out: {error}; pip install 'isoform[molecules]' brings what it takes")
+        except (
+            ImportError,
+            OSError,
+        ) as error:  # OSError: a library of the system that LightGBM needs
+            say(
+                f"the baseline {name} was left out: {error}; pip install 'isoform[molecules]' brings what it takes"
+            )
     return found
 
 
@@ -105,7 +110,9 @@ def _methods(kind: str) -> dict[str, Fit]:
     return found | {"random_forest": random_forest, "descriptor_boosting": boosting}
 
 
-def _drawn(data: MoleculeData, judged: Sequence[str], say: Callable[[str], None]) -> dict[str, np.ndarray]:
+def _drawn(
+    data: MoleculeData, judged: Sequence[str], say: Callable[[str], None]
+) -> dict[str, np.ndarray]:
     """Split -> the rows that are used: labelled ones in training, evenly spread ones where there are too many."""
     train = data.rows["train"]
     labels = data.labels[train]
@@ -161,7 +168,9 @@ def fingerprints(data: MoleculeData, rows: dict[str, np.ndarray]) -> dict[str, n
 def describe(data: MoleculeData, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """float32 [n, F] descriptors of each split, NaN where there is none."""
     used = np.unique(np.concatenate(list(rows.values())))
-    values = descriptors([data.molecules.smiles[row] for row in used.tolist()], data.config.data.cache)
+    values = descriptors(
+        [data.molecules.smiles[row] for row in used.tolist()], data.config.data.cache
+    )
     return {split: values[np.searchsorted(used, at)] for split, at in rows.items()}
 
 
@@ -182,7 +191,9 @@ def random_forest(train: Sample, val: Sample | None, kind: str, classes: int) ->
         return predict
     votes = FOREST["n_estimators"]
     rest = 1 / classes if kind == "multiclass" else 0.5
-    return lambda z: (predict(z) * votes + rest) / (votes + 1)  # a vote spread evenly: no label is impossible
+    return lambda z: (
+        (predict(z) * votes + rest) / (votes + 1)
+    )  # a vote spread evenly: no label is impossible
 
 
 def logistic(train: Sample, val: Sample | None, kind: str, classes: int) -> Predict:
@@ -247,7 +258,9 @@ def _there(y: np.ndarray, k: int, kind: str) -> np.ndarray:
     return np.asarray(label >= 0 if kind == "multiclass" else np.isfinite(label))
 
 
-def _each(fit: Callable[[int, Any, np.ndarray], Any], train: Sample, kind: str, classes: int) -> Predict:
+def _each(
+    fit: Callable[[int, Any, np.ndarray], Any], train: Sample, kind: str, classes: int
+) -> Predict:
     """Fits a model a target on the molecules whose label is known; what predicts all of them."""
     models: list[Any] = []
     for k in range(1 if kind == "multiclass" else train.y.shape[1]):

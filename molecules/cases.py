@@ -132,7 +132,10 @@ def explain_cases(
     rows = task.data.rows[split][np.asarray(places, int)]
     mols = [_molecule(task, int(row)) for row in rows]
     small = [i for i, mol in enumerate(mols) if mol is not None]
-    cells = [Cell(None, None, _words(task, cases, i, int(row))) for i, row in zip(chosen, rows, strict=True)]
+    cells = [
+        Cell(None, None, _words(task, cases, i, int(row)))
+        for i, row in zip(chosen, rows, strict=True)
+    ]
     if not small:
         return cells
     device = next(model.parameters()).device
@@ -146,7 +149,9 @@ def explain_cases(
     return cells
 
 
-def _output(task: MoleculesTask, cases: Cases, chosen: list[int], small: list[int]) -> Callable[[Tensor], Tensor]:
+def _output(
+    task: MoleculesTask, cases: Cases, chosen: list[int], small: list[int]
+) -> Callable[[Tensor], Tensor]:
     """Of the model's outputs the one that is explained: in the target's unit, or as log-odds."""
     k = cases.target
     if task.kind == "multiclass":
@@ -172,7 +177,11 @@ def _molecule(task: MoleculesTask, row: int) -> Chem.Mol | None:
     block = molecules.blocks[row] if molecules.blocks is not None else None
     options = Options(data.chirality, data.canonical, data.hydrogens, data.max_atoms)
     mol = molecule_of(block or molecules.smiles[row], options)
-    if isinstance(mol, str) or mol.GetNumAtoms() != task.data.store.sizes[row] or mol.GetNumAtoms() > MOST_DRAWN:
+    if (
+        isinstance(mol, str)
+        or mol.GetNumAtoms() != task.data.store.sizes[row]
+        or mol.GetNumAtoms() > MOST_DRAWN
+    ):
         return None
     return mol
 
@@ -181,7 +190,11 @@ def _words(task: MoleculesTask, cases: Cases, i: int, row: int) -> tuple[str, ..
     name, names = task.data.molecules.names[row], task.data.names
     if task.kind == "regression":
         said, true = float(cases.guess[i]), float(cases.truth[i])
-        return name, f"predicted {said:.4g} {cases.unit}".strip(), f"true {true:.4g} {cases.unit}".strip()
+        return (
+            name,
+            f"predicted {said:.4g} {cases.unit}".strip(),
+            f"true {true:.4g} {cases.unit}".strip(),
+        )
     if task.kind == "binary":
         return name, f"{cases.guess[i]:.1%} sure of 1", f"true {int(cases.truth[i])}"
     k = int(cases.guess[i].argmax())

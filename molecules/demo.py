@@ -27,7 +27,9 @@ from isoform.molecules.task import MoleculesTask, task_from_run
 ROWS, COLUMNS = 3, 4  # of molecules
 
 
-def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path | None = None) -> Path:
+def draw(
+    run_dir: str | Path, out: str | Path | None = None, *, data: str | Path | None = None
+) -> Path:
     """A run's predictions against the truth, and test molecules with what their atoms contribute.
 
     Written to `out` (default RUN/demo.png). data: other molecules than the run's own, as for `isoform molecules eval
@@ -55,7 +57,9 @@ def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path
     return path
 
 
-def draw_answers(onto: Any, task: MoleculesTask, guess: np.ndarray, target: np.ndarray, k: int) -> None:
+def draw_answers(
+    onto: Any, task: MoleculesTask, guess: np.ndarray, target: np.ndarray, k: int
+) -> None:
     """Of numbers one target's, of labels the first targets' curves, of classes what is taken for what."""
     if task.kind == "regression":
         draw_parity(onto.subplots(), task, guess, target, k)
@@ -68,10 +72,14 @@ def draw_answers(onto: Any, task: MoleculesTask, guess: np.ndarray, target: np.n
             draw_confusion(onto.subplots(), confusion(said.argmax(1), true, len(names)), names)
         else:
             found = reliability(said.max(1), said.argmax(1) == true)
-            draw_reliability(onto.subplots(), *found, "probability of the guess", "share that is right")
+            draw_reliability(
+                onto.subplots(), *found, "probability of the guess", "share that is right"
+            )
 
 
-def _draw_molecules(onto: Any, task: MoleculesTask, model: nn.Module, cases: Cases, split: str) -> None:
+def _draw_molecules(
+    onto: Any, task: MoleculesTask, model: nn.Module, cases: Cases, split: str
+) -> None:
     """Molecules evenly spaced over the split, in the colours of their atoms' contributions."""
     known = np.sort(cases.order)
     count = min(ROWS * COLUMNS, len(known))

@@ -15,7 +15,11 @@ SOURCES = {
     "esol": ("ESOL, solubility of 1,128 compounds", "data.root: delaney-processed.csv", 1),
     "bbbp": ("BBBP, blood-brain barrier, 2,050 compounds", "data.root: BBBP.csv", 1),
     "bace": ("BACE, inhibitors, 1,513 compounds", "data.root: bace.csv", 1),
-    "zinc12k": ("ZINC-12k, constrained solubility", "data.root: the pickles of the 12k subset's split", 1),
+    "zinc12k": (
+        "ZINC-12k, constrained solubility",
+        "data.root: the pickles of the 12k subset's split",
+        1,
+    ),
     "zinc-full": ("ZINC, all 249,456 graphs", "data.root: the pickles", 1),
     "pcqm4mv2": ("PCQM4Mv2, HOMO-LUMO gap, 3.7 million", "data.root: pcqm4m-v2", 1),
     "molhiv": ("MolHIV, 41,127 compounds", "data.root: ogbg_molhiv", 1),
@@ -26,14 +30,26 @@ SOURCES = {
 def describe(config: MoleculesApp, detail: bool = True) -> dict[str, Any]:
     """Rows to show: data, model, parameters, source; with `detail` (which imports torch) attention too."""
     name = config.data.source
-    data, source, known = SOURCES.get(name, (name.removeprefix("pyg:"), "torch-geometric: data.root", 0))
+    data, source, known = SOURCES.get(
+        name, (name.removeprefix("pyg:"), "torch-geometric: data.root", 0)
+    )
     outputs = config.head.outputs or len(config.data.targets or ()) or known
     b = config.backbone
     kind = "Graphormer" if config.model.family == "graphormer" else "graph transformer"
     if config.auto:
-        return {"data": data, "model": f"{kind}, size chosen from the data", "parameters": None, "source": source}
+        return {
+            "data": data,
+            "model": f"{kind}, size chosen from the data",
+            "parameters": None,
+            "source": source,
+        }
     model = f"{kind}, {b.depth} x {b.dim}, {b.heads} heads"
-    rows = {"data": data, "model": model, "parameters": parameters(config, outputs), "source": source}
+    rows = {
+        "data": data,
+        "model": model,
+        "parameters": parameters(config, outputs),
+        "source": source,
+    }
     return {**rows, **_detail(config)} if detail else rows
 
 
@@ -44,7 +60,9 @@ def parameters(config: MoleculesApp, outputs: int) -> int | None:
     dim, t, h = config.backbone.dim, config.tokeniser, config.head
     degrees = t.degree_ids + (t.out_degree_ids or t.degree_ids) if t.degree_ids else 0
     norm = norm_size(config.backbone, dim) * t.norm
-    found = backbone_size(config.backbone) + score_size(config) + (t.atom_ids + degrees) * dim + norm
+    found = (
+        backbone_size(config.backbone) + score_size(config) + (t.atom_ids + degrees) * dim + norm
+    )
     if t.laplacian:
         found += linear_size(t.laplacian, dim)
     if config.model.family == "gt":

@@ -63,7 +63,10 @@ def sheet(cells: Sequence[Cell], columns: int, scale: float, unit: str) -> str:
     step_x, step_y = WIDTH + _GAP, HEIGHT + _LINE * lines + _GAP
     columns = min(columns, len(cells))
     width, height = step_x * columns - _GAP, step_y * -(-len(cells) // columns)
-    parts = [_cell(cell, scale, i % columns * step_x, i // columns * step_y) for i, cell in enumerate(cells)]
+    parts = [
+        _cell(cell, scale, i % columns * step_x, i // columns * step_y)
+        for i, cell in enumerate(cells)
+    ]
     if any(cell.atoms is not None for cell in cells):
         parts.append(_legend(scale, unit, width, height))
         height += _SCALE
@@ -96,7 +99,11 @@ def _draw(drawer: Any, cell: Cell, scale: float) -> Any:
             drawer.drawOptions().useBWAtomPalette()  # the colours are for contributions
             n = 0 if cell.atoms is None else mol.GetNumAtoms()
             chosen = list(range(n))
-            colours = {i: colour_of(float(cell.atoms[i]), scale) for i in chosen} if cell.atoms is not None else {}
+            colours = (
+                {i: colour_of(float(cell.atoms[i]), scale) for i in chosen}
+                if cell.atoms is not None
+                else {}
+            )
             rdMolDraw2D.PrepareAndDrawMolecule(
                 drawer,
                 mol,
@@ -119,14 +126,21 @@ def shapes_of(text: str) -> str:
         if tag not in _SHAPES:
             continue
         numbers = {name: element.get(name, "") for name in _SHAPES[tag]}
-        style = dict(part.split(":", 1) for part in element.get("style", "").split(";") if ":" in part)
+        style = dict(
+            part.split(":", 1) for part in element.get("style", "").split(";") if ":" in part
+        )
         fill, stroke = (style.get(name, element.get(name, "none")) for name in ("fill", "stroke"))
         if not all(map(_NUMBERS.fullmatch, numbers.values())) or not (_COLOUR.fullmatch(fill)):
             continue
         looks = {"fill": fill}
         if tag == "path" and fill == "none" and _COLOUR.fullmatch(stroke):
-            looks |= {"stroke": stroke, "stroke-width": f"{_number(style.get('stroke-width', '1')):g}"}
-        named = "".join(f' {name}="{" ".join(value.split())}"' for name, value in {**numbers, **looks}.items())
+            looks |= {
+                "stroke": stroke,
+                "stroke-width": f"{_number(style.get('stroke-width', '1')):g}",
+            }
+        named = "".join(
+            f' {name}="{" ".join(value.split())}"' for name, value in {**numbers, **looks}.items()
+        )
         found.append(f"<{tag}{named}/>")
     return "".join(found)
 
@@ -151,7 +165,9 @@ def _cell(cell: Cell, scale: float, x: int, y: int) -> str:
         for i, line in enumerate(cell.words)
     )
     tile = f'<rect width="{WIDTH}" height="{HEIGHT}" rx="6" fill="#ffffff"/>'
-    return f'<g transform="translate({x} {y})">{tile}<g stroke-linecap="round">{inner}</g>{words}</g>'
+    return (
+        f'<g transform="translate({x} {y})">{tile}<g stroke-linecap="round">{inner}</g>{words}</g>'
+    )
 
 
 def _legend(scale: float, unit: str, width: int, y: int) -> str:
@@ -168,6 +184,12 @@ def _legend(scale: float, unit: str, width: int, y: int) -> str:
         )
     middle, below = width / 2, y + high + 13
     text = f"{scale:.2g} {unit}".strip()
-    ends = ((left, "start", f"-{text} or less"), (left + 2 * _STEPS * wide, "end", f"+{text} or more"))
-    words = "".join(f'<text x="{at:g}" y="{below}" text-anchor="{how}">{escape(word)}</text>' for at, how, word in ends)
+    ends = (
+        (left, "start", f"-{text} or less"),
+        (left + 2 * _STEPS * wide, "end", f"+{text} or more"),
+    )
+    words = "".join(
+        f'<text x="{at:g}" y="{below}" text-anchor="{how}">{escape(word)}</text>'
+        for at, how, word in ends
+    )
     return f'{"".join(bars)}{words}<text x="{middle:g}" y="{below}" text-anchor="middle">0</text>'

@@ -28,7 +28,15 @@ from isoform.molecules.state import MoleculesState
 
 Trained = TrainedModel[MoleculesApp, MoleculesState]
 # What the exporter traces and other engines are compared on: rings, a salt, a double bond, a single atom.
-EXAMPLES = ("CC(=O)Nc1ccc(O)cc1", "CCO", "[Na+].CC(=O)[O-]", "C", "c1ccc2ccccc2c1C(F)(F)F", "N#CC=CC1CC1", "OS(=O)O")
+EXAMPLES = (
+    "CC(=O)Nc1ccc(O)cc1",
+    "CCO",
+    "[Na+].CC(=O)[O-]",
+    "C",
+    "c1ccc2ccccc2c1C(F)(F)F",
+    "N#CC=CC1CC1",
+    "OS(=O)O",
+)
 # Of task.json what a consumer of a graph needs, and of the data's settings how a SMILES becomes a graph.
 STATE_FACTS = ("kind", "names", "units", "scaling", "descriptors", "data")
 DATA_FACTS = ("fragment", "neutralise", "tautomer", "canonical", "chirality", "hydrogens")
@@ -58,9 +66,14 @@ def warn_of_scale(trained: Trained) -> None:
     scaling = trained.state.scaling
     if scaling is None or not (any(scaling.mean) or any(std != 1 for std in scaling.std)):
         return
-    some = ", ".join(f"{m:g} + {s:g} * output" for m, s in zip(scaling.mean[:3], scaling.std[:3], strict=True))
+    some = ", ".join(
+        f"{m:g} + {s:g} * output" for m, s in zip(scaling.mean[:3], scaling.std[:3], strict=True)
+    )
     more = ", ..." if len(scaling.mean) > 3 else ""
-    warnings.warn(f"this format has no place for the targets' scale: a prediction is {some}{more}", stacklevel=4)
+    warnings.warn(
+        f"this format has no place for the targets' scale: a prediction is {some}{more}",
+        stacklevel=4,
+    )
 
 
 def graph_of(trained: Trained) -> Graph:
@@ -82,7 +95,9 @@ def graph_of(trained: Trained) -> Graph:
             f"{config.app}: this model reads graphs of a data set's own features, which no SMILES becomes; export "
             "--format safetensors or bundle"
         )
-    normaliser = None if state.descriptors is None else Normaliser.from_json(state.descriptors.model_dump())
+    normaliser = (
+        None if state.descriptors is None else Normaliser.from_json(state.descriptors.model_dump())
+    )
 
     def example(batch: int) -> dict[str, Tensor]:
         texts = [EXAMPLES[(batch + k) % len(EXAMPLES)] for k in range(batch)]
@@ -91,7 +106,9 @@ def graph_of(trained: Trained) -> Graph:
     atoms = {1: "atoms"}
     free: dict[str, dict[int, str]] = {"atoms": atoms, "degree": atoms, "laplacian": atoms}
     free |= {name: {1: "atoms", 2: "atoms"} for name in ("distance_ids", "path_bond_ids")}
-    facts: dict[str, Any] = {key: value for key, value in state.to_json().items() if key in STATE_FACTS}
+    facts: dict[str, Any] = {
+        key: value for key, value in state.to_json().items() if key in STATE_FACTS
+    }
     facts |= {key: getattr(config.data, key) for key in DATA_FACTS}
     facts |= {"hops": config.score.hops, "hf_compat": config.tokeniser.hf_compat}
     return Graph(GraphCall(trained.model), example, "outputs", facts, free, inputs_of_batch)
@@ -102,7 +119,9 @@ def graph_inputs(
 ) -> dict[str, Tensor]:
     """What the exported graph takes for some molecules, all of which can be read; see `graph_of`."""
     data, tokeniser = config.data, config.tokeniser
-    found = featurise_many(smiles, chirality=data.chirality, canonical=data.canonical, explicit_h=data.hydrogens)
+    found = featurise_many(
+        smiles, chirality=data.chirality, canonical=data.canonical, explicit_h=data.hydrogens
+    )
     store = build_store(found.graphs, hops=config.score.hops, laplacian=tokeniser.laplacian)
     batch = collate(store, range(len(smiles)), hf_compat=tokeniser.hf_compat)
     names = ["atoms", "degree", "distance_ids", "path_bond_ids"]
@@ -118,7 +137,9 @@ def inputs_of_batch(batch: Batch) -> dict[str, Tensor]:
     """What the exported graph takes, from a batch as the model does: there a path may be numbers of kinds of bonds."""
     inputs = {name: batch[name].int() for name in ("atoms", "degree", "distance_ids")}
     paths = batch.get("path_bond_ids")
-    inputs["path_bond_ids"] = (batch["kind_bond_ids"][batch["path_kinds"].long()] if paths is None else paths).int()
+    inputs["path_bond_ids"] = (
+        batch["kind_bond_ids"][batch["path_kinds"].long()] if paths is None else paths
+    ).int()
     for name in ("laplacian", "descriptors"):
         if name in batch:
             inputs[name] = batch[name]
@@ -142,7 +163,12 @@ class GraphCall(nn.Module):
         descriptors: Tensor | None = None,
     ) -> Tensor:
         """[B, K]."""
-        batch = {"atoms": atoms, "degree": degree, "distance_ids": distance_ids, "path_bond_ids": path_bond_ids}
+        batch = {
+            "atoms": atoms,
+            "degree": degree,
+            "distance_ids": distance_ids,
+            "path_bond_ids": path_bond_ids,
+        }
         if laplacian is not None:
             batch["laplacian"] = laplacian
         if descriptors is not None:

@@ -12,7 +12,12 @@ import numpy as np
 from torch import nn
 
 from isoform.core.domain import Figure
-from isoform.core.report.classification import MOST_ROWS, calibration_figure, class_table, confusion_figure
+from isoform.core.report.classification import (
+    MOST_ROWS,
+    calibration_figure,
+    class_table,
+    confusion_figure,
+)
 from isoform.core.report.drawing import INK, label, short, to_svg, to_table
 from isoform.core.supervised.metrics import average_precision, confusion, roc_auc
 from isoform.molecules.cases import Cases, explain_cases, rank_cases
@@ -32,13 +37,20 @@ _MOST_MARKS = 1500  # that stay shapes; more become pixels
 _MOST_POINTS = 250  # of a curve
 
 
-def figures(task: MoleculesTask, model: nn.Module, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
+def figures(
+    task: MoleculesTask, model: nn.Module, outputs: Mapping[str, np.ndarray]
+) -> list[Figure]:
     """Pictures of the test molecules."""
     guess, target = task.guess(outputs), outputs["target"]
     draw = {"regression": _regression, "binary": _binary, "multiclass": _multiclass}[task.kind]
     found = draw(task, guess, target)
     cases = rank_cases(task, guess, target)
-    return [*found[:1], *_molecules(task, model, cases), *found[1:], *_sizes(task, cases, outputs["atoms"])]
+    return [
+        *found[:1],
+        *_molecules(task, model, cases),
+        *found[1:],
+        *_sizes(task, cases, outputs["atoms"]),
+    ]
 
 
 def units_of(task: MoleculesTask) -> list[str]:
@@ -80,7 +92,9 @@ def _regression(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> l
     return found
 
 
-def draw_parity(axes: Axes, task: MoleculesTask, guess: np.ndarray, target: np.ndarray, k: int) -> None:
+def draw_parity(
+    axes: Axes, task: MoleculesTask, guess: np.ndarray, target: np.ndarray, k: int
+) -> None:
     """One target's predictions over its true values, with the error and the explained share in the corner."""
     known = np.isfinite(target[:, k])
     true, said = target[known, k], guess[known, k]
@@ -95,7 +109,16 @@ def draw_parity(axes: Axes, task: MoleculesTask, guess: np.ndarray, target: np.n
         axes.plot(ends, ends, color=INK, lw=0.8, ls=":")
         axes.set(xlim=ends, ylim=ends)
         text = _words_of(true, said, units_of(task)[k])
-        axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", fontsize=9, color=INK, parse_math=False)
+        axes.text(
+            0.04,
+            0.96,
+            text,
+            transform=axes.transAxes,
+            va="top",
+            fontsize=9,
+            color=INK,
+            parse_math=False,
+        )
     axes.set_aspect("equal")
     label(axes, f"true {_named(task, k)}", f"predicted {_named(task, k)}")
 
@@ -135,7 +158,10 @@ def _target_table(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) ->
     units, known = units_of(task), np.isfinite(target).sum(0)
     rows, order = [], []
     for k, name in enumerate(task.data.names):
-        own = {metric: found.get(f"{metric} {name}" if several else metric, float("nan")) for metric in metrics}
+        own = {
+            metric: found.get(f"{metric} {name}" if several else metric, float("nan"))
+            for metric in metrics
+        }
         row = [name, units[k]] if regression else [name]
         row.append(f"{known[k]:,}")
         if not regression:
@@ -145,7 +171,9 @@ def _target_table(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) ->
         rows.append(row)
         order.append(np.nan_to_num(own[judged_by], nan=2.0))
     chosen = np.argsort(order, kind="stable")[:MOST_ROWS]
-    more = f", the {MOST_ROWS} worst of {len(rows)}" if len(rows) > MOST_ROWS else ", the worst first"
+    more = (
+        f", the {MOST_ROWS} worst of {len(rows)}" if len(rows) > MOST_ROWS else ", the worst first"
+    )
     head = ["target", "unit", "labels"] if regression else ["target", "labels", "share of 1"]
     head += [metric.replace("_", " ") for metric in metrics]
     return Figure(f"Targets on test{more}", html=to_table(head, [rows[k] for k in chosen]))
@@ -175,7 +203,9 @@ def _binary(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> list[
     return found
 
 
-def draw_curves(axes: Sequence[Axes], task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> int:
+def draw_curves(
+    axes: Sequence[Axes], task: MoleculesTask, guess: np.ndarray, target: np.ndarray
+) -> int:
     """ROC and precision-recall curves, onto two axes, of the first targets with labels of both kinds; how many."""
     left, right = axes
     left.plot([0, 1], [0, 1], color=INK, lw=0.8, ls=":")
@@ -190,7 +220,9 @@ def draw_curves(axes: Sequence[Axes], task: MoleculesTask, guess: np.ndarray, ta
         fall, rise, precision = curves_of(said, true)
         left.plot(fall, rise, color=colour, lw=1.5, label=f"{name} {roc_auc(said, true):.3f}")
         sorted_well = average_precision(said, true)
-        right.step(rise, precision, color=colour, lw=1.5, where="pre", label=f"{name} {sorted_well:.3f}")
+        right.step(
+            rise, precision, color=colour, lw=1.5, where="pre", label=f"{name} {sorted_well:.3f}"
+        )
         right.axhline(true.mean(), color=colour, lw=0.8, ls=":")
         drawn += 1
     label(left, "share of 0 found wrongly", "share of 1 found")
@@ -277,7 +309,9 @@ def _sizes(task: MoleculesTask, cases: Cases, atoms: np.ndarray) -> list[Figure]
         axes.scatter(places, middle, color=_BLUE, marker="_", s=150, lw=2, label="median")
         axes.scatter(places, means, color=_DARK, s=12, label="mean")
         plot.legend(loc="outside upper center", ncols=3, fontsize=8, frameon=False, labelcolor=INK)
-    axes.use_sticky_edges = False  # of one molecule the bar has no height, and would be the border of the picture
+    axes.use_sticky_edges = (
+        False  # of one molecule the bar has no height, and would be the border of the picture
+    )
     axes.set_ylim(bottom=0)
     axes.set_xticks(places, [f"{name}\n{len(errors):,}" for name, errors in groups], fontsize=7.5)
     label(axes, "atoms, and below how many molecules", cases.measure)
@@ -292,7 +326,9 @@ def by_size(atoms: np.ndarray, errors: np.ndarray) -> list[tuple[str, np.ndarray
     sizes = np.unique(atoms)
     if len(sizes) > _MOST_SIZES:
         ranked = np.sort(atoms)
-        lows = np.unique(ranked[np.linspace(0, len(ranked), _MOST_SIZES, endpoint=False).astype(int)])
+        lows = np.unique(
+            ranked[np.linspace(0, len(ranked), _MOST_SIZES, endpoint=False).astype(int)]
+        )
     else:
         lows = sizes
     place = np.searchsorted(lows, atoms, side="right") - 1

@@ -24,7 +24,9 @@ def pooled(tokens: Tokens, pool: str) -> Tensor:
     """[B, D]: the graph token ("graph"), or the "mean" or "sum" of the atoms."""
     if pool == "sum":
         x_BND = tokens.x[:, tokens.prefix :]
-        return (x_BND if tokens.valid is None else x_BND * tokens.valid[:, tokens.prefix :, None]).sum(1)
+        return (
+            x_BND if tokens.valid is None else x_BND * tokens.valid[:, tokens.prefix :, None]
+        ).sum(1)
     return read(tokens, "class" if pool == "graph" else pool)
 
 
@@ -35,11 +37,15 @@ class GraphormerHead(nn.Module):
     al. 2019, arXiv:1904.01561). Raises ValueError for descriptors without that layer.
     """
 
-    def __init__(self, config: HeadConfig, backbone: BackboneConfig, outputs: int, descriptors: int = 0) -> None:
+    def __init__(
+        self, config: HeadConfig, backbone: BackboneConfig, outputs: int, descriptors: int = 0
+    ) -> None:
         super().__init__()
         dim = backbone.dim
         self.transform = Linear(dim, dim) if config.hidden else None
-        self.activation = ACTIVATIONS.get(GATED.get(backbone.channel, backbone.channel), ACTIVATIONS["gelu"])
+        self.activation = ACTIVATIONS.get(
+            GATED.get(backbone.channel, backbone.channel), ACTIVATIONS["gelu"]
+        )
         self.norm = make_norm("layer" if config.hidden else "none", dim, backbone.eps)
         self.dropout = nn.Dropout(config.dropout)
         self.out = Linear(dim, outputs, bias=False)
@@ -48,7 +54,9 @@ class GraphormerHead(nn.Module):
             initialise(self.transform)
         if descriptors:
             if self.transform is None:
-                raise ValueError("head.descriptors = true needs a layer that reads them: head.hidden = true")
+                raise ValueError(
+                    "head.descriptors = true needs a layer that reads them: head.hidden = true"
+                )
             self.descriptors = Linear(descriptors, dim, bias=False)
             initialise(self.descriptors)
         nn.init.trunc_normal_(self.out.weight, std=0.02)
@@ -72,7 +80,11 @@ class ReadoutHead(nn.Module):
 
     def __init__(self, config: HeadConfig, backbone: BackboneConfig, outputs: int) -> None:
         super().__init__()
-        widths = [backbone.dim, *([backbone.dim // 2, backbone.dim // 4] if config.hidden else []), outputs]
+        widths = [
+            backbone.dim,
+            *([backbone.dim // 2, backbone.dim // 4] if config.hidden else []),
+            outputs,
+        ]
         self.layers = nn.ModuleList(Linear(a, b) for a, b in pairwise(widths))
         self.dropout = nn.Dropout(config.dropout)
         if backbone.init == "xavier":

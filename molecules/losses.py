@@ -14,7 +14,12 @@ from isoform.molecules.atoms import Batch
 
 
 def flag(
-    loss: Callable[[Batch], Mapping[str, Tensor]], batch: Batch, dim: int, *, steps: int, size: float
+    loss: Callable[[Batch], Mapping[str, Tensor]],
+    batch: Batch,
+    dim: int,
+    *,
+    steps: int,
+    size: float,
 ) -> Iterator[dict[str, Tensor]]:
     """FLAG: the passes of one step over perturbed atoms (Kong et al. 2022, arXiv:2010.09891, algorithm 1).
 

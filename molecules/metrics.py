@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from isoform.core.supervised.metrics import binary_target_metrics, multiclass_metrics, regression_metrics
+from isoform.core.supervised.metrics import (
+    binary_target_metrics,
+    multiclass_metrics,
+    regression_metrics,
+)
 from isoform.molecules.data.dataset import MoleculeData
 
 

@@ -15,7 +15,10 @@ from isoform.molecules.state import MoleculesState
 
 
 def build_model(
-    config: MoleculesApp, outputs: int = 0, spare: Mapping[str, Sequence[int]] | None = None, descriptors: int = 0
+    config: MoleculesApp,
+    outputs: int = 0,
+    spare: Mapping[str, Sequence[int]] | None = None,
+    descriptors: int = 0,
 ) -> Graphormer | GraphTransformer:
     """A fresh model of the app, from torch's global generator; `forward`, `features` and `tokens` take a batch.
 
@@ -26,16 +29,23 @@ def build_model(
     """
     outputs = config.head.outputs or outputs
     if outputs < 1:
-        raise ValueError("head.outputs = 0 leaves the number of outputs to data, and there are none")
+        raise ValueError(
+            "head.outputs = 0 leaves the number of outputs to data, and there are none"
+        )
     if config.model.family == "gt":
         if descriptors:
-            raise ValueError('head.descriptors = true is known to model.family = "graphormer" alone')
+            raise ValueError(
+                'head.descriptors = true is known to model.family = "graphormer" alone'
+            )
         return GraphTransformer(config, outputs)
     return Graphormer(config, outputs, spare, descriptors)
 
 
 def make_model(
-    config: MoleculesApp, outputs: int = 0, spare: Mapping[str, Sequence[int]] | None = None, descriptors: int = 0
+    config: MoleculesApp,
+    outputs: int = 0,
+    spare: Mapping[str, Sequence[int]] | None = None,
+    descriptors: int = 0,
 ) -> Graphormer | GraphTransformer:
     """`build_model`, whose contradicting tables are the user's mistake. Raises UserError."""
     try:
@@ -64,6 +74,8 @@ def app_of_model(name: str, outputs: int | None = None) -> tuple[MoleculesApp, M
 
         config = cast(MoleculesApp, resolve_app(name, domain=DOMAIN))
     if outputs is not None:
-        config = config.model_copy(update={"head": config.head.model_copy(update={"outputs": outputs})})
+        config = config.model_copy(
+            update={"head": config.head.model_copy(update={"outputs": outputs})}
+        )
     names = tuple(str(number) for number in range(1, (config.head.outputs or 1) + 1))
     return config, MoleculesState(names=names)

@@ -70,9 +70,13 @@ class MoleculePredictor(SupervisedPredictor):
         self.config, self.model = trained.config, trained.model.eval()
         self.kind = state.kind or "regression"
         self.names = list(state.names or ())
-        self.scaling = TargetScaling(state.scaling.mean, state.scaling.std) if state.scaling else None
+        self.scaling = (
+            TargetScaling(state.scaling.mean, state.scaling.std) if state.scaling else None
+        )
         self.calibration = Calibration.of(state.calibration) if state.calibration else None
-        self.normaliser = Normaliser.from_json(state.descriptors.model_dump()) if state.descriptors else None
+        self.normaliser = (
+            Normaliser.from_json(state.descriptors.model_dump()) if state.descriptors else None
+        )
         self.nearest = NearestMolecule(list(state.training or ()))
         self.clean = Standardiser(trained.config.data)
 
@@ -88,7 +92,9 @@ class MoleculePredictor(SupervisedPredictor):
         """The molecule and what is wrong with it."""
         return f"{name}: {error}"
 
-    def batches(self, items: Sequence[Named], errors: dict[int, str]) -> Iterator[tuple[list[int], Batch]]:
+    def batches(
+        self, items: Sequence[Named], errors: dict[int, str]
+    ) -> Iterator[tuple[list[int], Batch]]:
         """Molecules of like size together."""
         for start in range(0, len(items), CHUNK):
             readable = []
@@ -102,12 +108,16 @@ class MoleculePredictor(SupervisedPredictor):
 
     def run(self, function: Any, batch: Batch) -> Tensor:
         """[n, K] or [n, D]."""
-        output: Tensor = function({name: value.to(self.device) for name, value in batch.tensors.items()})
+        output: Tensor = function(
+            {name: value.to(self.device) for name, value in batch.tensors.items()}
+        )
         return output
 
     def make_rows(self, output: np.ndarray, batch: Batch) -> list[dict[str, Any]]:
         """SMILES, prediction with its uncertainty, and the nearest training molecule."""
-        rows = rows_of(self.kind, self._names(output.shape[1]), self._guess(output), self.calibration)
+        rows = rows_of(
+            self.kind, self._names(output.shape[1]), self._guess(output), self.calibration
+        )
         return [
             {"smiles": smiles, **row, **self.nearest.find(smiles)}
             for smiles, row in zip(batch.smiles, rows, strict=True)
@@ -126,7 +136,9 @@ class MoleculePredictor(SupervisedPredictor):
             return Readable(place, smiles, smiles)
         return Readable(place, smiles, one.block or one.smiles)
 
-    def _batches(self, readable: list[Readable], errors: dict[int, str]) -> Iterator[tuple[list[int], Batch]]:
+    def _batches(
+        self, readable: list[Readable], errors: dict[int, str]
+    ) -> Iterator[tuple[list[int], Batch]]:
         data, t, gt = self.config.data, self.config.tokeniser, self.config.model.family == "gt"
         found = featurise_many(
             [one.text for one in readable],
@@ -150,7 +162,9 @@ class MoleculePredictor(SupervisedPredictor):
             yield [one.place for one in chosen], Batch(tensors, [one.smiles for one in chosen])
 
     def _descriptors(self, chosen: Sequence[Readable], normaliser: Normaliser) -> Tensor:
-        texts = [one.smiles if "\n" in one.text else one.text for one in chosen]  # of a mol block its SMILES
+        texts = [
+            one.smiles if "\n" in one.text else one.text for one in chosen
+        ]  # of a mol block its SMILES
         return torch.from_numpy(normaliser(compute(texts)))
 
     def _names(self, outputs: int) -> list[str]:
@@ -164,4 +178,8 @@ class MoleculePredictor(SupervisedPredictor):
             return softmax(output_nK)
         if self.kind == "binary":
             return sigmoid(output_nK)
-        return output_nK if self.scaling is None else self.scaling.unscale(torch.from_numpy(output_nK)).numpy()
+        return (
+            output_nK
+            if self.scaling is None
+            else self.scaling.unscale(torch.from_numpy(output_nK)).numpy()
+        )

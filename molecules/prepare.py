@@ -38,7 +38,9 @@ def resolve(config: MoleculesApp, data: MoleculeData) -> Prepared[MoleculesApp, 
     outputs = len(data.names)
     if config.head.outputs not in (0, outputs):
         what = "classes" if data.kind == "multiclass" else "targets"
-        raise UserError(f"head.outputs = {config.head.outputs}, but {data.molecules.origin} has {outputs} {what}")
+        raise UserError(
+            f"head.outputs = {config.head.outputs}, but {data.molecules.origin} has {outputs} {what}"
+        )
     if config.head.descriptors and not data.has_smiles:
         raise UserError(
             f"{data.molecules.origin} comes as graphs without SMILES, which have no descriptors: set "
@@ -88,7 +90,9 @@ def check_ids(config: MoleculesApp, store: GraphStore) -> None:
         table, name = key.split(".")
         rows = getattr(getattr(config, table), name)
         if rows is not None and highest >= rows:
-            raise UserError(f"{key} = {rows}: the features of these molecules need {highest + 1} rows; set it to that")
+            raise UserError(
+                f"{key} = {rows}: the features of these molecules need {highest + 1} rows; set it to that"
+            )
 
 
 def _highest(features: np.ndarray) -> int:
@@ -105,7 +109,11 @@ def _choose_trunk(config: MoleculesApp, data: MoleculeData) -> MoleculesApp:
     if "dim" in config.backbone.model_fields_set:
         dim = config.backbone.dim
     trunk = {"dim": dim, "depth": depth, "heads": heads, "mlp_dim": 2 * dim}
-    return _update(config, backbone=_unset(config.backbone, trunk), train=_unset(config.train, {"batch": batch}))
+    return _update(
+        config,
+        backbone=_unset(config.backbone, trunk),
+        train=_unset(config.train, {"batch": batch}),
+    )
 
 
 def _choose_epochs(config: MoleculesApp, data: MoleculeData) -> MoleculesApp:
@@ -130,5 +138,7 @@ def _unset(table: Table, values: dict[str, Any]) -> dict[str, Any]:
 
 def _update(config: MoleculesApp, **tables: dict[str, Any]) -> MoleculesApp:
     """The config with some keys set."""
-    changed = {name: getattr(config, name).model_copy(update=changes) for name, changes in tables.items()}
+    changed = {
+        name: getattr(config, name).model_copy(update=changes) for name, changes in tables.items()
+    }
     return config.model_copy(update=changed)

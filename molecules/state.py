@@ -12,7 +12,9 @@ from isoform.core.config.schema import Floats, Names, Table
 from isoform.core.config.state import RunState
 from isoform.molecules.config import Kind
 
-BondKinds = Annotated[tuple[Annotated[tuple[int, ...], Field(strict=False)], ...], Field(strict=False)]
+BondKinds = Annotated[
+    tuple[Annotated[tuple[int, ...], Field(strict=False)], ...], Field(strict=False)
+]
 Shape = Annotated[tuple[int, ...], Field(strict=False)]
 
 
@@ -36,7 +38,9 @@ class SourceState(Table):
     """The official checkpoint that a model was imported from."""
 
     layout: str
-    spare: dict[str, Shape] = Field(default_factory=dict, description="shapes of tensors that nothing reads")
+    spare: dict[str, Shape] = Field(
+        default_factory=dict, description="shapes of tensors that nothing reads"
+    )
     config: dict[str, Any] | None = Field(None, description="its config.json")
 
 
@@ -44,11 +48,17 @@ class MoleculesState(RunState):
     """Everything is optional: an imported model knows neither its targets' names nor their scale."""
 
     kind: Kind | None = Field(None, description="regression if unset")
-    names: Names | None = Field(None, description="of the targets, or of the classes of a multi-class one")
+    names: Names | None = Field(
+        None, description="of the targets, or of the classes of a multi-class one"
+    )
     units: Names | None = Field(None, description='of the targets; "" where unknown')
     scaling: ScalingState | None = None
-    kinds: BondKinds | None = Field(None, description="features of each kind of bond in training; kind 0 is no bond")
-    training: Names | None = Field(None, description="SMILES of training molecules, to name the nearest one")
+    kinds: BondKinds | None = Field(
+        None, description="features of each kind of bond in training; kind 0 is no bond"
+    )
+    training: Names | None = Field(
+        None, description="SMILES of training molecules, to name the nearest one"
+    )
     descriptors: DescriptorState | None = None
     source: SourceState | None = None
 

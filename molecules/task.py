@@ -45,7 +45,9 @@ from isoform.molecules.models import make_model
 from isoform.molecules.prepare import check_ids
 from isoform.molecules.state import DescriptorState, MoleculesState, ScalingState
 
-MOST_TRAINING = 20_000  # training molecules that a run remembers, for the nearest one of a prediction
+MOST_TRAINING = (
+    20_000  # training molecules that a run remembers, for the nearest one of a prediction
+)
 
 
 class MoleculesTask(Task):
@@ -55,7 +57,9 @@ class MoleculesTask(Task):
 
     config: MoleculesApp
 
-    def __init__(self, config: MoleculesApp, data: MoleculeData, normaliser: Normaliser | None = None) -> None:
+    def __init__(
+        self, config: MoleculesApp, data: MoleculeData, normaliser: Normaliser | None = None
+    ) -> None:
         """`config` as `prepare` leaves it; `normaliser` of a finished run's descriptors, else of these molecules."""
         self.config, self.data = config, data
         self.kind, self.scaling = data.kind, data.scaling
@@ -147,11 +151,15 @@ class MoleculesTask(Task):
         target = batch["target"]
         if self.kind == "multiclass":
             if self.weights is not None:
-                weight = combine_weights(weight, weights_of_classes(target, self.weights.to(output)))
+                weight = combine_weights(
+                    weight, weights_of_classes(target, self.weights.to(output))
+                )
             return {"loss": class_loss(self.loss_kind, output, target, weight, smoothing=smoothing)}
         if self.weights is not None:
             weight = combine_weights(weight, weights_of_labels(target, self.weights.to(output)))
-        return {"loss": label_loss(self.loss_kind, output, target.float(), weight, smoothing=smoothing)}
+        return {
+            "loss": label_loss(self.loss_kind, output, target.float(), weight, smoothing=smoothing)
+        }
 
     def passes(self, model: nn.Module, batch: dict[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
         """One loss, or FLAG's several over perturbed atoms."""
@@ -160,7 +168,9 @@ class MoleculesTask(Task):
             yield self.loss(model, batch)
             return
         loss = functools.partial(self.loss, model)
-        yield from flag(loss, batch, self.config.backbone.dim, steps=asked.flag_steps, size=asked.flag_size)
+        yield from flag(
+            loss, batch, self.config.backbone.dim, steps=asked.flag_steps, size=asked.flag_size
+        )
 
     def predict(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """{"prediction" [B, K] in the targets' units, or "logits" [B, K]; "target"; "atoms" [B]}."""
@@ -172,7 +182,9 @@ class MoleculesTask(Task):
 
     def probability(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """[N, K] probabilities of classes (that sum to 1) or of labels."""
-        return softmax(outputs["logits"]) if self.kind == "multiclass" else sigmoid(outputs["logits"])
+        return (
+            softmax(outputs["logits"]) if self.kind == "multiclass" else sigmoid(outputs["logits"])
+        )
 
     def guess(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """[N, K] predictions in the targets' units, or probabilities."""
@@ -217,7 +229,9 @@ class MoleculesTask(Task):
             scaling=ScalingState(mean=self.scaling.mean, std=self.scaling.std),
             kinds=data.store.kinds.tolist(),
             training=tuple(self._training_smiles()),
-            descriptors=None if normaliser is None else DescriptorState.model_validate(normaliser.to_json()),
+            descriptors=None
+            if normaliser is None
+            else DescriptorState.model_validate(normaliser.to_json()),
             data=DataRecord(
                 origin=self._origin,
                 licence=data.molecules.licence,
@@ -245,13 +259,21 @@ class MoleculesTask(Task):
         """See Task.card."""
         data, config = self.data, self.config.data
         sizes = ", ".join(f"{count} {split}" for split, count in self.sizes().items())
-        units = [f"{name} [{unit}]" if unit else name for name, unit in zip(data.names, data.units, strict=False)]
-        cleaned = [key for key in ("fragment", "neutralise", "tautomer", "canonical") if getattr(config, key)]
+        units = [
+            f"{name} [{unit}]" if unit else name
+            for name, unit in zip(data.names, data.units, strict=False)
+        ]
+        cleaned = [
+            key
+            for key in ("fragment", "neutralise", "tautomer", "canonical")
+            if getattr(config, key)
+        ]
         return {
             "data": f"{self._origin} ({sizes}; {config.split} split, {len(data.skipped)} left out)",
             "licence of the data": data.molecules.licence,
             "SHA-256 of the data": data.digest,
-            "targets": ", ".join((units or list(data.names))[:20]) + (", ..." if len(data.names) > 20 else ""),
+            "targets": ", ".join((units or list(data.names))[:20])
+            + (", ..." if len(data.names) > 20 else ""),
             "preprocessing": ", ".join(cleaned) or "none",
         }
 
@@ -271,7 +293,9 @@ class MoleculesTask(Task):
             elif len(self.data.names) == 1:
                 known["target"] = _cell(target[i, 0])
             else:
-                known |= {f"target {name}": _cell(target[i, k]) for k, name in enumerate(self.data.names)}
+                known |= {
+                    f"target {name}": _cell(target[i, k]) for k, name in enumerate(self.data.names)
+                }
             rows.append({**known, **row})
         path = folder / f"{stem}.csv"
         writers.write_rows(rows, path)
@@ -291,11 +315,15 @@ def _cell(value: float) -> float | str:
 def task_from_run(config: MoleculesApp, state: MoleculesState, path: Path | None) -> MoleculesTask:
     """The task of a finished run on its own molecules, or on those of a file (all of them) with the same targets."""
     if state.kinds is None or state.kind is None or state.names is None or state.scaling is None:
-        raise UserError("an imported model has no molecules of its own; evaluate what was trained, or use predict")
+        raise UserError(
+            "an imported model has no molecules of its own; evaluate what was trained, or use predict"
+        )
     scaling = TargetScaling(state.scaling.mean, state.scaling.std)
     data = other_data(config, path, state.kind, state.names, state.bond_kinds(), scaling)
     check_ids(data.config, data.store)
-    normaliser = None if state.descriptors is None else Normaliser.from_json(state.descriptors.model_dump())
+    normaliser = (
+        None if state.descriptors is None else Normaliser.from_json(state.descriptors.model_dump())
+    )
     task = MoleculesTask(data.config, data, normaliser)
     if state.calibration:
         task.calibration = Calibration.of(state.calibration)

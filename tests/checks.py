@@ -17,7 +17,11 @@ Function = Callable[[Tokens], Tokens]
 
 
 def assert_close_named(
-    got: Mapping[str, Tensor], want: Mapping[str, Tensor], *, atol: float | Mapping[str, float] = 0.0, rtol: float = 0.0
+    got: Mapping[str, Tensor],
+    want: Mapping[str, Tensor],
+    *,
+    atol: float | Mapping[str, float] = 0.0,
+    rtol: float = 0.0,
 ) -> None:
     """The same names, and for each |got - want| <= atol + rtol |want|; every disagreement in one message.
 
@@ -61,14 +65,20 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def assert_same_gradients(
-    function: Callable[..., Tensor], oracle: Callable[..., Tensor], inputs: Sequence[Tensor], *, atol: float
+    function: Callable[..., Tensor],
+    oracle: Callable[..., Tensor],
+    inputs: Sequence[Tensor],
+    *,
+    atol: float,
 ) -> None:
     """Both give the same output on `inputs`, and the same gradient of a random projection of it to every input."""
 
     def run(f: Callable[..., Tensor]) -> dict[str, Tensor]:
         leaves = [x.detach().clone().requires_grad_(x.is_floating_point()) for x in inputs]
         out = f(*leaves)
-        weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(out)
+        weight = torch.randn(
+            out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+        ).to(out)
         wanted = [x for x in leaves if x.requires_grad]
         grads = torch.autograd.grad((out * weight).sum(), wanted)
         return {"output": out, **{f"gradient {i}": g for i, g in enumerate(grads)}}
@@ -76,7 +86,9 @@ def assert_same_gradients(
     assert_close_named(run(function), run(oracle), atol=atol)
 
 
-def assert_permutation_equivariant(function: Function, tokens: Tokens, *, atol: float = 1e-5) -> None:
+def assert_permutation_equivariant(
+    function: Function, tokens: Tokens, *, atol: float = 1e-5
+) -> None:
     """Reordering a sample's tokens (prefix and suffix stay) reorders the output and changes nothing else."""
     n_batch, n = tokens.x.shape[:2]
     start, end = tokens.prefix, n - tokens.suffix
@@ -89,12 +101,17 @@ def assert_permutation_equivariant(function: Function, tokens: Tokens, *, atol: 
     def reorder(t: Tokens) -> Tokens:
         return replace(t.gather(index.to(t.x.device)), prefix=t.prefix, suffix=t.suffix)
 
-    want, got = reorder(function(replace(tokens, grid=None))), function(reorder(replace(tokens, grid=None)))
+    want, got = (
+        reorder(function(replace(tokens, grid=None))),
+        function(reorder(replace(tokens, grid=None))),
+    )
     real = want.mask()
     assert_close_named({"x": got.x[real]}, {"x": want.x[real]}, atol=atol)
 
 
-def assert_padding_ignored(function: Function, tokens: Tokens, *, extra: int = 3, atol: float = 1e-5) -> None:
+def assert_padding_ignored(
+    function: Function, tokens: Tokens, *, extra: int = 3, atol: float = 1e-5
+) -> None:
     """Padding tokens behind each sample change no real token, whatever they hold, and take no gradient from one."""
     assert tokens.suffix == 0, "padding goes behind the last token"
     n_batch, n = tokens.x.shape[:2]
@@ -124,10 +141,14 @@ def assert_causal(function: Function, tokens: Tokens, *, atol: float = 1e-5) -> 
     n = tokens.x.shape[1]
     place = n // 2
     changed = tokens.x.clone()
-    changed[:, place:] += torch.arange(tokens.x.shape[-1]).sin().to(changed)  # a constant would vanish in a norm
+    changed[:, place:] += (
+        torch.arange(tokens.x.shape[-1]).sin().to(changed)
+    )  # a constant would vanish in a norm
     got, want = function(tokens.with_x(changed)).x, function(tokens).x
     assert_close_named({"before": got[:, :place]}, {"before": want[:, :place]}, atol=atol)
-    assert not torch.allclose(got[:, place:], want[:, place:], atol=atol), "the change reached nothing at all"
+    assert not torch.allclose(got[:, place:], want[:, place:], atol=atol), (
+        "the change reached nothing at all"
+    )
 
 
 def assert_layout_ignored(function: Function, tokens: Tokens, *, atol: float = 1e-5) -> None:

@@ -65,7 +65,11 @@ def _class_names(schema: type[BaseModel], path: tuple[str, ...]) -> set[str]:
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return set()
         table = annotation
-    return {one.__name__ for one in table.__mro__ if issubclass(one, BaseModel) and path[-1] in one.model_fields}
+    return {
+        one.__name__
+        for one in table.__mro__
+        if issubclass(one, BaseModel) and path[-1] in one.model_fields
+    }
 
 
 def reads_of(source: str) -> Reads:
@@ -84,7 +88,11 @@ def reads_of(source: str) -> Reads:
             names.add(node.asname or node.name.rpartition(".")[2])
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             texts.add(node.value)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == "getattr"
+        ):
             wanted = node.args[1] if len(node.args) > 1 else None
             if isinstance(wanted, ast.Constant) and isinstance(wanted.value, str):
                 attributes.add(wanted.value)

@@ -27,8 +27,18 @@ torch.set_num_threads(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--golden-dir", type=Path, default=ROOT.parent / "shared" / "golden", help="stored parity cases")
-    parser.addoption("--golden-data", type=Path, default=ROOT.parent / "shared" / "data", help="data files they name")
+    parser.addoption(
+        "--golden-dir",
+        type=Path,
+        default=ROOT.parent / "shared" / "golden",
+        help="stored parity cases",
+    )
+    parser.addoption(
+        "--golden-data",
+        type=Path,
+        default=ROOT.parent / "shared" / "data",
+        help="data files they name",
+    )
 
 
 @pytest.fixture(autouse=True)

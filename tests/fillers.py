@@ -46,7 +46,9 @@ def tokens_for(config: BackboneConfig, n: int = N, lengths: tuple[int, ...] = (N
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=g, dtype=torch.float64)
 
-    positions = {"none": None, "readd": DIM, "rotary_learned": 2}.get(config.position, HEAD_DIM // 2)
+    positions = {"none": None, "readd": DIM, "rotary_learned": 2}.get(
+        config.position, HEAD_DIM // 2
+    )
     features = {
         "bias": normal(B, n, n, HEADS),
         "ids": torch.randint(0, 9, (B, n, n), generator=g, dtype=torch.uint8),
@@ -73,7 +75,9 @@ def edges_of(tokens: Tokens) -> Edges:
     b, i, j = ((apart < 3) & real[:, :, None] & real[:, None, :]).nonzero().unbind(1)
     weight = padded.pair.view("bias")[b, i, j].sum(-1, keepdim=True)
     x = torch.sin(weight * (1 + torch.arange(DIM, dtype=torch.float64) / DIM))
-    start = torch.arange(len(real)) * real.shape[1] if tokens.offsets is None else tokens.offsets[:-1]
+    start = (
+        torch.arange(len(real)) * real.shape[1] if tokens.offsets is None else tokens.offsets[:-1]
+    )
     return Edges(x, torch.stack([start[b] + i, start[b] + j], dim=1))
 
 
@@ -84,7 +88,8 @@ def streams(config: BackboneConfig, tokens: Tokens) -> Tokens | dict[str, Tokens
         return tokens
     g = torch.Generator().manual_seed(2)
     memory = Tokens(
-        torch.randn(B, M, DIM, generator=g, dtype=torch.float64), torch.arange(M) < torch.tensor([[M], [2]])
+        torch.randn(B, M, DIM, generator=g, dtype=torch.float64),
+        torch.arange(M) < torch.tensor([[M], [2]]),
     )
     return {"main": tokens, "memory": memory.pack() if tokens.packed else memory}
 
@@ -98,7 +103,9 @@ def assert_filler(
     tokens = tokens_for(config)
     if pair is not None:
         assert tokens.pair is not None
-        tokens = replace(tokens, pair=replace(tokens.pair, features=pair.features, codebooks=pair.codebooks))
+        tokens = replace(
+            tokens, pair=replace(tokens.pair, features=pair.features, codebooks=pair.codebooks)
+        )
 
     def function(t: Tokens) -> Tokens:
         return backbone(streams(config, t))

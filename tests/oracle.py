@@ -67,7 +67,13 @@ def run(
             )
             if c.qk_norm != "none":
                 q_h, k_h = (
-                    norm_by(c.qk_norm, t, w.get(f"{name}.{n}_norm.weight"), w.get(f"{name}.{n}_norm.bias"), c.eps)
+                    norm_by(
+                        c.qk_norm,
+                        t,
+                        w.get(f"{name}.{n}_norm.weight"),
+                        w.get(f"{name}.{n}_norm.bias"),
+                        c.eps,
+                    )
                     for t, n in ((q_h, "q"), (k_h, "k"))
                 )
             if c.position.startswith("rotary") and not cross:
@@ -80,7 +86,9 @@ def run(
                 score = score + bias[..., h]
             score = score.masked_fill(~valid[:, None], -math.inf)
             if c.causal and not cross:
-                score = score.masked_fill(torch.ones_like(score[0], dtype=torch.bool).triu(1), -math.inf)
+                score = score.masked_fill(
+                    torch.ones_like(score[0], dtype=torch.bool).triu(1), -math.inf
+                )
             out.append(score.softmax(-1) @ v_h)
         mixed = torch.cat(out, dim=-1)
         if c.mixer_norm:
@@ -104,8 +112,12 @@ def run(
                     score = q[i, part] * k[j, part] / math.sqrt(size) * gate[u, part]
                     weight = torch.exp(score.sum().clamp(-5, 5))
                     top, bottom = top + weight * v[j, part], bottom + weight
-                    scores = scores.index_put((torch.tensor(u), torch.arange(c.heads * size)[part]), score)
-                mixed = mixed.index_put((torch.tensor(i), torch.arange(c.heads * size)[part]), top / bottom)
+                    scores = scores.index_put(
+                        (torch.tensor(u), torch.arange(c.heads * size)[part]), score
+                    )
+                mixed = mixed.index_put(
+                    (torch.tensor(i), torch.arange(c.heads * size)[part]), top / bottom
+                )
         return linear(f"{name}.proj", mixed).view(y.shape), linear(f"{name}.edge_proj", scores)
 
     def channel(name: str, y: Tensor) -> Tensor:
@@ -154,7 +166,9 @@ def run(
     for i in range(c.depth) if e is not None else ():
         block = f"blocks.{i}"
 
-        def placed(name: str, y: Tensor, step: str, value: Callable[[Tensor], Tensor], block: str = block) -> Tensor:
+        def placed(
+            name: str, y: Tensor, step: str, value: Callable[[Tensor], Tensor], block: str = block
+        ) -> Tensor:
             """The stream after a branch: its norms, scale and sum."""
             pre = c.order == "pre" or (c.order == "cct" and step == "mixer")
             z = value(norm(f"{block}.{name}.norm", y) if pre else y)
@@ -166,10 +180,18 @@ def run(
         inputs = [(norm(f"{block}.{n}.norm", t) if c.order in ("pre", "cct") else t)
                   for n, t in (("mixer", x), ("edge_mixer", e))]  # fmt: skip
         y, f = mix_neighbours(f"{block}.mixer.inner", *inputs)
-        x, e = placed("mixer", x, "mixer", lambda _, y=y: y), placed("edge_mixer", e, "mixer", lambda _, f=f: f)
+        x, e = (
+            placed("mixer", x, "mixer", lambda _, y=y: y),
+            placed("edge_mixer", e, "mixer", lambda _, f=f: f),
+        )
         if c.channel != "none":
             x = placed("channel", x, "channel", lambda t, b=block: channel(f"{b}.channel.inner", t))
-            e = placed("edge_channel", e, "channel", lambda t, b=block: channel(f"{b}.edge_channel.inner", t))
+            e = placed(
+                "edge_channel",
+                e,
+                "channel",
+                lambda t, b=block: channel(f"{b}.edge_channel.inner", t),
+            )
     for i in range(c.depth) if e is None else ():
         if c.position == "readd":
             x = x + tokens.pos
@@ -203,10 +225,14 @@ def turn(x: Tensor, angle: Tensor, half: bool) -> Tensor:
     n = x.shape[-1] // 2
     a, b = (x[..., :n], x[..., n:]) if half else (x[..., ::2], x[..., 1::2])
     z = torch.complex(a, b) * torch.polar(torch.ones_like(angle), angle)
-    return torch.cat([z.real, z.imag], -1) if half else torch.stack([z.real, z.imag], -1).flatten(-2)
+    return (
+        torch.cat([z.real, z.imag], -1) if half else torch.stack([z.real, z.imag], -1).flatten(-2)
+    )
 
 
-def score_bias(c, w: dict[str, Tensor], tokens: Tokens, pair_bias: PairBias | None) -> Tensor | None:
+def score_bias(
+    c, w: dict[str, Tensor], tokens: Tokens, pair_bias: PairBias | None
+) -> Tensor | None:
     """[B, N, N, H], pair by pair."""
     if c.score == "none" and pair_bias is None:
         return None

@@ -21,7 +21,9 @@ def test_every_app_is_valid_and_claims_only_what_was_measured(domain, app):
     if found.status == "measured":
         assert found.expected and found.minutes and "isoform" in found.measured
     else:
-        assert not found.expected and not found.spread and not found.measured and found.minutes is None
+        assert (
+            not found.expected and not found.spread and not found.measured and found.minutes is None
+        )
 
 
 @pytest.mark.parametrize("domain", TABLES)
@@ -31,7 +33,11 @@ def test_every_domain_has_a_demo_and_a_tiny_app_that_makes_resuming_hard(domain)
     assert tiny
     for app in tiny:
         found = config.resolve_app(app, domain=registry.domain(domain))
-        assert found.train.checkpoint_every == 5 and found.train.accumulate > 1 and found.backbone.dropout > 0
+        assert (
+            found.train.checkpoint_every == 5
+            and found.train.accumulate > 1
+            and found.backbone.dropout > 0
+        )
 
 
 def test_every_app_is_preceded_by_its_command():

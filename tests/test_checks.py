@@ -57,7 +57,9 @@ def faint_mean(t: Tokens) -> Tokens:
         (assert_layout_ignored, each, plain_mean),
     ],
 )
-def test_a_property_is_told_from_its_breach(check: Callable, holds: Callable, breaks: Callable) -> None:
+def test_a_property_is_told_from_its_breach(
+    check: Callable, holds: Callable, breaks: Callable
+) -> None:
     check(holds, tokens())
     with pytest.raises(AssertionError):
         check(breaks, tokens())
@@ -82,12 +84,20 @@ def test_close_named_refuses(got: dict[str, Tensor], want: dict[str, Tensor]) ->
 
 def test_close_named_accepts_within_the_bound_and_equal_infinities() -> None:
     want = {"a": torch.tensor([1.0, -torch.inf]), "b": torch.tensor([3])}
-    assert_close_named({"a": torch.tensor([1.05, -torch.inf]), "b": torch.tensor([3])}, want, atol={"a": 0.1, "b": 0})
+    assert_close_named(
+        {"a": torch.tensor([1.05, -torch.inf]), "b": torch.tensor([3])},
+        want,
+        atol={"a": 0.1, "b": 0},
+    )
 
 
 def test_same_bits_is_stricter_than_equality() -> None:
     assert_same_bits({"a": torch.tensor([torch.nan, 0.0])}, {"a": torch.tensor([torch.nan, 0.0])})
-    for other in (torch.tensor([-0.0]), torch.tensor([0.0], dtype=torch.float64), torch.zeros(1, 1)):
+    for other in (
+        torch.tensor([-0.0]),
+        torch.tensor([0.0], dtype=torch.float64),
+        torch.zeros(1, 1),
+    ):
         with pytest.raises(AssertionError):
             assert_same_bits({"a": other}, {"a": torch.tensor([0.0])})
 
@@ -96,4 +106,6 @@ def test_same_gradients_sees_a_detached_factor() -> None:
     x, y = torch.randn(3), torch.randn(3)
     assert_same_gradients(lambda a, b: a * b, lambda a, b: b * a, [x, y], atol=1e-6)
     with pytest.raises(AssertionError):
-        assert_same_gradients(lambda a, b: a * b + 0 * a, lambda a, b: a.detach() * b + 0 * a, [x, y], atol=1e-6)
+        assert_same_gradients(
+            lambda a, b: a * b + 0 * a, lambda a, b: a.detach() * b + 0 * a, [x, y], atol=1e-6
+        )

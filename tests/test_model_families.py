@@ -30,7 +30,12 @@ from isoform.vision.vit import pretrained as vit
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 from isoform.vision.vit.model import build_vit
 
-FAMILIES = {"vit": vit, "itransformer": itransformer, "samformer": samformer, "graphormer": graphormer}
+FAMILIES = {
+    "vit": vit,
+    "itransformer": itransformer,
+    "samformer": samformer,
+    "graphormer": graphormer,
+}
 FIVE = ("recognise", "import_checkpoint", "layout_of", "export_official", "initial_weights")
 
 
@@ -74,7 +79,9 @@ def test_the_five_functions_have_one_signature(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_what_is_exported_is_recognised_by_its_family_alone_and_comes_back(name: str, tmp_path: Any) -> None:
+def test_what_is_exported_is_recognised_by_its_family_alone_and_comes_back(
+    name: str, tmp_path: Any
+) -> None:
     app, model, state = born(name)
     weights = model.state_dict()
     official = FAMILIES[name].export_official(app, weights, state)
@@ -94,8 +101,13 @@ def test_what_is_exported_is_recognised_by_its_family_alone_and_comes_back(name:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_what_nobody_knows_is_refused_by_every_family(name: str, tmp_path: Any) -> None:
     torch.save({"a": torch.zeros(3)}, tmp_path / "x.pth")
-    for call in (FAMILIES[name].import_checkpoint, lambda path: FAMILIES[name].initial_weights(path, born(name)[0])):
-        with pytest.raises(UserError, match=r"x\.pth: no layout of .* has names such as a; name one with --layout"):
+    for call in (
+        FAMILIES[name].import_checkpoint,
+        lambda path: FAMILIES[name].initial_weights(path, born(name)[0]),
+    ):
+        with pytest.raises(
+            UserError, match=r"x\.pth: no layout of .* has names such as a; name one with --layout"
+        ):
             call(tmp_path / "x.pth")
     with pytest.raises(UserError, match="--layout lstm: there is no such layout"):
         FAMILIES[name].import_checkpoint(tmp_path / "x.pth", "lstm")

@@ -13,7 +13,9 @@ IMAGES = [f"{i}.png" for i in range(ROWS)]
 STAMPS = [f"2024-03-01 {hour:02d}:00" for hour in range(ROWS)]
 SMILES = ["C" * (i + 1) for i in range(ROWS)]
 
-Read = tuple[dict[str, np.ndarray], list[str]]  # column -> values with NaN where missing, and the findings
+Read = tuple[
+    dict[str, np.ndarray], list[str]
+]  # column -> values with NaN where missing, and the findings
 
 
 def vision(ugly: Ugly, folder, columns) -> Read:
@@ -24,8 +26,12 @@ def vision(ugly: Ugly, folder, columns) -> Read:
         Image.new("L", (3, 5)).save(folder / name)
     path = folder / ugly.file
     path.write_bytes(ugly.content("path", IMAGES))
-    records = read_image_table(DataConfig(source="table", table=str(path), task="regression", labels=tuple(columns)))
-    targets = np.array([[np.nan if cell is None else cell for cell in row] for row in records.labels], float)
+    records = read_image_table(
+        DataConfig(source="table", table=str(path), task="regression", labels=tuple(columns))
+    )
+    targets = np.array(
+        [[np.nan if cell is None else cell for cell in row] for row in records.labels], float
+    )
     return dict(zip(columns, targets.T, strict=True)), list(records.findings)
 
 
@@ -61,5 +67,7 @@ def test_every_domain_reads_an_ugly_table_alike(ugly: Ugly, read, tmp_path) -> N
         return
     values, findings = read(ugly, tmp_path, columns)
     for name, expected in ugly.numbers.items():
-        np.testing.assert_array_equal(values[name], np.array([np.nan if v is None else v for v in expected]))
+        np.testing.assert_array_equal(
+            values[name], np.array([np.nan if v is None else v for v in expected])
+        )
     assert not ugly.finding or any(ugly.finding in line for line in findings), findings

@@ -21,7 +21,9 @@ FOLDERS = ["core", "vision", "pointcloud", "timeseries", "molecules"]
 
 def run(*command: str | Path, cwd: Path) -> str:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -48,9 +50,24 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False)
     python = folder / "bin" / "python"
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel, cwd=folder)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "install",
+        "--no-deps",
+        "--no-index",
+        wheel,
+        cwd=folder,
+    )
     # Behind the environment's own packages, and without acting on the .pth file of an editable install there.
-    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip())
+    site = Path(
+        run(
+            python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder
+        ).strip()
+    )
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     return folder / "bin"
 
@@ -59,26 +76,37 @@ def shipped() -> set[str]:
     """Every file of the package as the wheel should hold it, read from the real folders."""
     files = {f"isoform/{p.name}": p for p in (ROOT / "src" / "isoform").iterdir() if p.is_file()}
     for folder in FOLDERS:
-        files |= {f"isoform/{p.relative_to(ROOT).as_posix()}": p for p in (ROOT / folder).rglob("*") if p.is_file()}
+        files |= {
+            f"isoform/{p.relative_to(ROOT).as_posix()}": p
+            for p in (ROOT / folder).rglob("*")
+            if p.is_file()
+        }
     return {name for name in files if "__pycache__" not in name and "_cache/" not in name}
 
 
 def test_sdist_holds_each_file_once_under_src(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = [name.split("/", 1)[1] for name in archive.getnames()]
-        links = {member.name.split("/", 1)[1]: member.linkname for member in archive if member.issym()}
+        links = {
+            member.name.split("/", 1)[1]: member.linkname for member in archive if member.issym()
+        }
     assert len(names) == len(set(names))
     assert {f"src/{name}" for name in shipped()} <= set(names)
     assert not [n for n in names if n.split("/")[0] in (*FOLDERS, "tests", "docs", "runs")]
     assert {"LICENSE", "README.md", "pyproject.toml", "apps.toml"} <= set(names)
-    assert links == {"src/isoform/apps.toml": "../../apps.toml"}, "a linked folder instead of its files"
+    assert links == {"src/isoform/apps.toml": "../../apps.toml"}, (
+        "a linked folder instead of its files"
+    )
 
 
 def test_wheel_is_complete_and_takes_no_generic_name(wheel: Path) -> None:
     names = {n for n in zipfile.ZipFile(wheel).namelist() if not n.endswith("/")}
     assert {n for n in names if n.startswith("isoform/")} == shipped()
     assert {"isoform/apps.toml", "isoform/py.typed", "isoform/__main__.py"} <= names
-    assert {n.split("/")[0] for n in names} == {"isoform", wheel.name.split("-py3")[0] + ".dist-info"}
+    assert {n.split("/")[0] for n in names} == {
+        "isoform",
+        wheel.name.split("-py3")[0] + ".dist-info",
+    }
     assert re.fullmatch(r"isoform-[\d.]+-py3-none-any\.whl", wheel.name)
     assert any(n.endswith(".dist-info/licenses/LICENSE") for n in names)
 
@@ -96,5 +124,8 @@ def test_installed_command_works_from_another_folder(installed: Path, tmp_path: 
 
 
 def test_installed_package_leaves_generic_names_alone(installed: Path, tmp_path: Path) -> None:
-    code = "import importlib.util as u; print([n for n in %r if u.find_spec(n)])" % [*FOLDERS, "tests"]
+    code = "import importlib.util as u; print([n for n in %r if u.find_spec(n)])" % [
+        *FOLDERS,
+        "tests",
+    ]
     assert run(installed / "python", "-I", "-c", code, cwd=tmp_path).strip() == "[]"

@@ -56,7 +56,9 @@ def written(
     return pack
 
 
-def one_column(what: str, cells: Sequence[str], values: Sequence[float | None], finding: str = "", **options) -> Ugly:
+def one_column(
+    what: str, cells: Sequence[str], values: Sequence[float | None], finding: str = "", **options
+) -> Ugly:
     column = options.get("name", "load")
     pack = written(cells, **options)
     return Ugly(what, "t.csv", pack, {column: list(values)}, finding)

@@ -13,7 +13,15 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from isoform.core.domain import CheckReport, Export, Graph, ImportedModel, Prepared, Speaker, TrainedModel
+    from isoform.core.domain import (
+        CheckReport,
+        Export,
+        Graph,
+        ImportedModel,
+        Prepared,
+        Speaker,
+        TrainedModel,
+    )
     from isoform.timeseries.config import TimeseriesApp
     from isoform.timeseries.data.windows import WindowData
     from isoform.timeseries.predictor import TimeseriesPredictor
@@ -70,13 +78,17 @@ class Timeseries(Domain["TimeseriesApp", "TimeseriesState", "WindowData"]):
 
         return make_model(config, Sizes.of_state(state))
 
-    def task_from_run(self, config: TimeseriesApp, state: TimeseriesState, data: Path | None) -> TimeseriesTask:
+    def task_from_run(
+        self, config: TimeseriesApp, state: TimeseriesState, data: Path | None
+    ) -> TimeseriesTask:
         """See task.py."""
         from isoform.timeseries.task import task_from_run
 
         return task_from_run(config, state, data)
 
-    def predictor(self, trained: TrainedModel[TimeseriesApp, TimeseriesState]) -> TimeseriesPredictor:
+    def predictor(
+        self, trained: TrainedModel[TimeseriesApp, TimeseriesState]
+    ) -> TimeseriesPredictor:
         """See predictor.py; it also has `forecast`."""
         from isoform.timeseries.predictor import TimeseriesPredictor
 
@@ -116,24 +128,45 @@ class Timeseries(Domain["TimeseriesApp", "TimeseriesState", "WindowData"]):
 
     def verbs(self) -> Mapping[str, Verb]:
         """See forecast.py and backtest.py."""
-        forecast = Verb(help="forecast what follows a file", arguments=_forecast_arguments, run=_run_forecast)
+        forecast = Verb(
+            help="forecast what follows a file", arguments=_forecast_arguments, run=_run_forecast
+        )
         backtest = Verb(
-            help="forecast again and again along a file, and judge", arguments=_backtest_arguments, run=_run_backtest
+            help="forecast again and again along a file, and judge",
+            arguments=_backtest_arguments,
+            run=_run_backtest,
         )
         return {"forecast": forecast, "backtest": backtest}
 
 
 def _forecast_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dir", metavar="RUN", help="run folder")
-    parser.add_argument("file", metavar="FILE", help=".csv, .parquet, .nc or .zarr with the columns of the run's data")
-    parser.add_argument("--future", metavar="FILE", help="the known-future covariates over the horizon")
     parser.add_argument(
-        "--from", metavar="STAMP", dest="start", help="first stamp to forecast (default: after the last)"
+        "file",
+        metavar="FILE",
+        help=".csv, .parquet, .nc or .zarr with the columns of the run's data",
     )
-    parser.add_argument("--quantiles", metavar="LEVELS", help="default: .1,.5,.9 where the run has intervals; '': none")
-    parser.add_argument("--out", metavar="FILE", help=".csv, .parquet, .nc or .zarr (default: csv on stdout)")
+    parser.add_argument(
+        "--future", metavar="FILE", help="the known-future covariates over the horizon"
+    )
+    parser.add_argument(
+        "--from",
+        metavar="STAMP",
+        dest="start",
+        help="first stamp to forecast (default: after the last)",
+    )
+    parser.add_argument(
+        "--quantiles",
+        metavar="LEVELS",
+        help="default: .1,.5,.9 where the run has intervals; '': none",
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", help=".csv, .parquet, .nc or .zarr (default: csv on stdout)"
+    )
     parser.add_argument("--plot", metavar="FILE", help="a picture: .png, .svg or .pdf")
-    parser.add_argument("--checkpoint", default="best", metavar="best|last|STEP", help="default: best")
+    parser.add_argument(
+        "--checkpoint", default="best", metavar="best|last|STEP", help="default: best"
+    )
 
 
 def _run_forecast(args: argparse.Namespace, console: Speaker) -> int:
@@ -144,16 +177,31 @@ def _run_forecast(args: argparse.Namespace, console: Speaker) -> int:
 
 def _backtest_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dir", metavar="RUN", help="run folder")
-    parser.add_argument("file", metavar="FILE", help="the series, beyond what the run was trained on")
-    parser.add_argument("--step", type=int, metavar="N", help="rows between forecasts (default: the horizon)")
-    parser.add_argument("--lead", type=int, default=1, metavar="N", help="first step ahead that counts (default: 1)")
-    parser.add_argument("--refit", type=int, metavar="N", help="train on with the rows before every N-th forecast")
     parser.add_argument(
-        "--from", metavar="STAMP", dest="start", help="first stamp to judge (default: the first unseen)"
+        "file", metavar="FILE", help="the series, beyond what the run was trained on"
     )
-    parser.add_argument("--against", metavar="FILE", help="your own forecasts: stamp, variate, value (and origin)")
+    parser.add_argument(
+        "--step", type=int, metavar="N", help="rows between forecasts (default: the horizon)"
+    )
+    parser.add_argument(
+        "--lead", type=int, default=1, metavar="N", help="first step ahead that counts (default: 1)"
+    )
+    parser.add_argument(
+        "--refit", type=int, metavar="N", help="train on with the rows before every N-th forecast"
+    )
+    parser.add_argument(
+        "--from",
+        metavar="STAMP",
+        dest="start",
+        help="first stamp to judge (default: the first unseen)",
+    )
+    parser.add_argument(
+        "--against", metavar="FILE", help="your own forecasts: stamp, variate, value (and origin)"
+    )
     parser.add_argument("--out", metavar="FILE", help="every forecast as .csv or .parquet")
-    parser.add_argument("--checkpoint", default="best", metavar="best|last|STEP", help="default: best")
+    parser.add_argument(
+        "--checkpoint", default="best", metavar="best|last|STEP", help="default: best"
+    )
 
 
 def _run_backtest(args: argparse.Namespace, console: Speaker) -> int:

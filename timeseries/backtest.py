@@ -25,7 +25,11 @@ from isoform.timeseries.baselines.naive import SeasonalNaive
 from isoform.timeseries.data.frequency import rows_a_season
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.windows import WindowData
-from isoform.timeseries.external_forecasts import ComparisonResult, ExternalForecasts, PairedComparison
+from isoform.timeseries.external_forecasts import (
+    ComparisonResult,
+    ExternalForecasts,
+    PairedComparison,
+)
 from isoform.timeseries.forecast import cells, texts_of
 from isoform.timeseries.predictor import Forecasts, TimeseriesPredictor
 from isoform.timeseries.refit import refitted
@@ -136,7 +140,9 @@ def backtest(
         units,
         keep,
     )
-    naive = SeasonalNaive(predictor.state.season or rows_a_season(panel.freq, predictor.config.data.season))
+    naive = SeasonalNaive(
+        predictor.state.season or rows_a_season(panel.freq, predictor.config.data.season)
+    )
     paired = PairedComparison(len(times), windows.spread_units())
     run = predictor.model
     fitted = 0  # the origin of the last refit
@@ -180,7 +186,12 @@ def _refit(
     """Has the predictor's model trained on with the rows before an instant."""
     with tempfile.TemporaryDirectory() as folder:
         model = refitted(
-            predictor.config, predictor.model, windows.panel, windows.scaling, before, Path(folder) / "run"
+            predictor.config,
+            predictor.model,
+            windows.panel,
+            windows.scaling,
+            before,
+            Path(folder) / "run",
         )
     predictor.use(model)
 
@@ -225,7 +236,10 @@ def _origins(
     if not len(pairs):
         raise UserError(_no_origin(predictor, panel, start))
     if start is None and fitted is None:
-        warnings.warn("which rows this run was trained on isn't known: some of these may be among them", stacklevel=3)
+        warnings.warn(
+            "which rows this run was trained on isn't known: some of these may be among them",
+            stacklevel=3,
+        )
     instants = np.array([panel.series[number].time.values[row] for number, row in pairs])
     times, at = np.unique(instants, return_inverse=True)
     order = np.lexsort((pairs[:, 0], at))
@@ -415,7 +429,9 @@ class Backtest:
             "refit": self.refit,
             "metrics": self._figures(),
             "by_step": {str(step): self._figures(slice(i, i + 1)) for i, step in enumerate(steps)},
-            "by_variate": {name: self._figures(_ALL, slice(v, v + 1)) for v, name in enumerate(names)},
+            "by_variate": {
+                name: self._figures(_ALL, slice(v, v + 1)) for v, name in enumerate(names)
+            },
             "against": None if self.comparison is None else self.comparison.to_json(names),
         }
 

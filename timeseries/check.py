@@ -18,7 +18,14 @@ from isoform.timeseries.data.limits import bounds_of
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.read import read_panel
 from isoform.timeseries.data.splits import Borders, borders_of, window_counts
-from isoform.timeseries.data.survey import BINS, Survey, equal_variates, leaking_covariates, repeated_windows, survey
+from isoform.timeseries.data.survey import (
+    BINS,
+    Survey,
+    equal_variates,
+    leaking_covariates,
+    repeated_windows,
+    survey,
+)
 from isoform.timeseries.prepare import prepare_panel
 
 LISTED = 20  # variates with a line of their own
@@ -26,7 +33,9 @@ NAMED = 10  # of each kind of finding, in the text
 _STUCK = 0.02  # of a variate's rows: a longer run of equal values is named
 _SHADES = {"val": "#9ca0ab33", "test": "#9ca0ab66"}
 _HEADING = "Values along time: training, validation (light), test (dark); a red mark where values are missing"
-_LEAKS = "What is to be forecast can be read off elsewhere: a score on these data would be too good."
+_LEAKS = (
+    "What is to be forecast can be read off elsewhere: a score on these data would be too good."
+)
 _LINE, _GAP = "#2f5bd0", "#c43a5e"
 
 
@@ -48,7 +57,9 @@ def check(config: TimeseriesApp) -> CheckReport:
     cuts = _borders(config, panel)
     data |= _about_windows(config, panel, cuts)
     leaks = leaking_covariates(panel, data.get("horizon", 1))
-    data["leaks"] = [{"covariate": name, "variate": variate, "lead": lead} for name, variate, lead in leaks]
+    data["leaks"] = [
+        {"covariate": name, "variate": variate, "lead": lead} for name, variate, lead in leaks
+    ]
     data["equal_variates"] = equal_variates(panel)
     lines = _lines(panel, found, data)
     copies = data.get("repeated_windows", 0)
@@ -100,7 +111,8 @@ def _about_windows(config: TimeseriesApp, panel: Panel, cuts: list[Borders]) -> 
 def _facts(panel: Panel, found: Survey) -> dict[str, Any]:
     """Everything as JSON."""
     times = [
-        panel.local(pd.DatetimeIndex(series["time"].values[[0, int(series.attrs["rows"]) - 1]])) for series in panel
+        panel.local(pd.DatetimeIndex(series["time"].values[[0, int(series.attrs["rows"]) - 1]]))
+        for series in panel
     ]
     units = panel.units or [""] * len(panel.variates)
     columns = zip(
@@ -175,11 +187,17 @@ def _lines(panel: Panel, found: Survey, data: Mapping[str, Any]) -> list[str]:
         f"{panel.freq}, from {data['first']} to {data['last']}{zone}",
         *panel.findings.lines,
     ]
-    for kind, said in (("past", "past covariates"), ("known", "known-future covariates"), ("static", "static values")):
+    for kind, said in (
+        ("past", "past covariates"),
+        ("known", "known-future covariates"),
+        ("static", "static values"),
+    ):
         if data[kind]:
             lines.append(f"{said}: {join_names(data[kind], NAMED)}")
     if data["known"]:
-        lines.append(f"known-future covariates go on for {data['known_ahead']:,} rows behind the last target")
+        lines.append(
+            f"known-future covariates go on for {data['known_ahead']:,} rows behind the last target"
+        )
     lines += _by_variate(data["variates"], found)
     if data["empty"]:
         lines.append(f"without any value: {join_names(data['empty'], NAMED)}")
@@ -194,15 +212,20 @@ def _lines(panel: Panel, found: Survey, data: Mapping[str, Any]) -> list[str]:
     if stuck:
         worst = sorted(stuck, key=lambda name: -stuck[name])
         lines.append(
-            "the same value for long: " + join_names([f"{name} ({stuck[name]:,} rows)" for name in worst], NAMED)
+            "the same value for long: "
+            + join_names([f"{name} ({stuck[name]:,} rows)" for name in worst], NAMED)
         )
-    outside = [f"{name} ({v['outside']:,} values)" for name, v in data["variates"].items() if v["outside"]]
+    outside = [
+        f"{name} ({v['outside']:,} values)" for name, v in data["variates"].items() if v["outside"]
+    ]
     if outside:
         lines.append(f"outside data.bounds: {join_names(outside, NAMED)}")
     for members in data["equal_variates"][:NAMED]:
         lines.append(f"equal in every row: {' = '.join(members[:NAMED])}")
     for split, (first, last) in data.get("splits", {}).items():
-        lines.append(f"{split}: {first} to {last}, {_count(data['windows'].get(split, 0), 'window')}")
+        lines.append(
+            f"{split}: {first} to {last}, {_count(data['windows'].get(split, 0), 'window')}"
+        )
     if "context" in data:
         lines.append(f"windows: look-back {data['context']}, horizon {data['horizon']}")
         absent = [split for split in SPLITS if not data["windows"].get(split)]
@@ -212,7 +235,9 @@ def _lines(panel: Panel, found: Survey, data: Mapping[str, Any]) -> list[str]:
             )
     for leak in data["leaks"]:
         when = "in the same row" if not leak["lead"] else f"{leak['lead']} rows ahead"
-        lines.append(f"covariate {leak['covariate']} is the target {leak['variate']} {when}: leave it out (data.drop)")
+        lines.append(
+            f"covariate {leak['covariate']} is the target {leak['variate']} {when}: leave it out (data.drop)"
+        )
     if data.get("repeated_windows"):
         lines.append(
             f"{data['repeated_windows']:,} of {data['test_windows']:,} test horizons stand word for word in the "
@@ -251,7 +276,9 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _page(panel: Panel, found: Survey, lines: list[str], leakage: bool, cuts: Sequence[Borders]) -> str:
+def _page(
+    panel: Panel, found: Survey, lines: list[str], leakage: bool, cuts: Sequence[Borders]
+) -> str:
     pictures = []
     for (number, variate), drawn in found.pictures.items():
         who = str(panel.series[number].attrs.get("id", ""))
@@ -263,7 +290,10 @@ def _page(panel: Panel, found: Survey, lines: list[str], leakage: bool, cuts: Se
 
 
 def _svg(
-    panel: Panel, number: int, picture: tuple[np.ndarray, np.ndarray, np.ndarray], cut: Mapping[str, tuple[int, int]]
+    panel: Panel,
+    number: int,
+    picture: tuple[np.ndarray, np.ndarray, np.ndarray],
+    cut: Mapping[str, tuple[int, int]],
 ) -> str:
     """Least and most value along time, the splits behind it."""
     from matplotlib.figure import Figure

@@ -21,60 +21,96 @@ class DataConfig(Table):
     )  # fmt: skip
     path: str | None = Field(None, description="the file, or a Zarr store's folder")
     time: Names | None = Field(
-        None, description="the column of stamps, or several such as [year, month, day, hour]; found by name if unset"
+        None,
+        description="the column of stamps, or several such as [year, month, day, hour]; found by name if unset",
     )
-    id: str | None = Field(None, description="long format: the column that says which series a row belongs to")
-    targets: Names | None = Field(None, description="columns to forecast; all numeric ones that have no other role")
+    id: str | None = Field(
+        None, description="long format: the column that says which series a row belongs to"
+    )
+    targets: Names | None = Field(
+        None, description="columns to forecast; all numeric ones that have no other role"
+    )
     past: Names = Field((), description="covariates known up to the forecast's start")
-    known_future: Names = Field((), description="covariates known over the horizon too (weather forecasts, prices)")
+    known_future: Names = Field(
+        (), description="covariates known over the horizon too (weather forecasts, prices)"
+    )
     static: Names = Field((), description="columns that hold one value an id")
     drop: Names = Field((), description="columns to leave out")
-    holidays: str | None = Field(None, description='country or country-region whose holidays are known: "DE", "NZ-AUK"')
-    freq: str | None = Field(None, description='step between rows, such as "h", "15min", "D", "MS"; found if unset')
-    tz: str | None = Field(None, description="IANA zone of stamps that carry none; daylight saving is resolved by it")
+    holidays: str | None = Field(
+        None, description='country or country-region whose holidays are known: "DE", "NZ-AUK"'
+    )
+    freq: str | None = Field(
+        None, description='step between rows, such as "h", "15min", "D", "MS"; found if unset'
+    )
+    tz: str | None = Field(
+        None, description="IANA zone of stamps that carry none; daylight saving is resolved by it"
+    )
     aggregate: Literal["mean", "sum", "last"] = Field(
-        "mean", description="rows of one step where data.freq is coarser than the file, and stamps that occur twice"
+        "mean",
+        description="rows of one step where data.freq is coarser than the file, and stamps that occur twice",
     )
     panel: Literal["auto", "variates", "series"] = Field(
         "auto", description="ids of a long file: variates of one window, or series of their own; auto: variates where "
         "they share 90 % of their time and are at most 2,000",
     )  # fmt: skip
-    missing: Sentinels = Field((), description="words and numbers that stand for no value, beside the usual words")
+    missing: Sentinels = Field(
+        (), description="words and numbers that stand for no value, beside the usual words"
+    )
     fill: Literal["last", "linear"] = Field(
         "last", description="missing values of a look-back: the last value carried forward (at most model.context "
         "rows), or a line between neighbours within the look-back; what is left is the training mean",
     )  # fmt: skip
     max_missing: float = Field(
-        0.5, ge=0, le=1, description="a training window with a larger share of missing values is left out"
+        0.5,
+        ge=0,
+        le=1,
+        description="a training window with a larger share of missing values is left out",
     )
     bounds: dict[str, Range] = Field(
         default_factory=dict,
         description='limits of forecasts in data units, by variate or "*": {"*" = [0, inf]}',
     )
     calendar: str = Field(
-        "auto", description='time marks: those of a frequency ("h", "15min", "D", ...), auto: of the data\'s, or none'
+        "auto",
+        description='time marks: those of a frequency ("h", "15min", "D", ...), auto: of the data\'s, or none',
     )
-    season: int | None = Field(None, gt=0, description="rows a season, for the naive baseline and MASE; from the freq")
-    scale: Literal["standard", "none"] = Field("standard", description="each variate by its training mean and std")
+    season: int | None = Field(
+        None, gt=0, description="rows a season, for the naive baseline and MASE; from the freq"
+    )
+    scale: Literal["standard", "none"] = Field(
+        "standard", description="each variate by its training mean and std"
+    )
     val_fraction: float = Field(0.1, gt=0, lt=1, description="of the rows, before the test rows")
     test_fraction: float = Field(0.2, ge=0, lt=1, description="of the rows, the last ones")
-    val_from: str | None = Field(None, description="first stamp of validation; instead of a fraction")
+    val_from: str | None = Field(
+        None, description="first stamp of validation; instead of a fraction"
+    )
     test_from: str | None = Field(None, description="first stamp of test; instead of a fraction")
     since: str | None = Field(None, description="first stamp used; what lies before is left out")
     until: str | None = Field(None, description="last stamp used")
     stream: Literal["auto", "memory", "disk"] = Field(
-        "auto", description="disk: windows are read from a Zarr store block by block; auto: if it is larger than 1 GiB"
+        "auto",
+        description="disk: windows are read from a Zarr store block by block; auto: if it is larger than 1 GiB",
     )
-    workers: int = Field(0, ge=0, description="loader processes; their number never changes a result")
+    workers: int = Field(
+        0, ge=0, description="loader processes; their number never changes a result"
+    )
 
 
 class AugmentConfig(Table):
     """Random changes of training windows; every draw is a function of (seed, epoch, index)."""
 
-    jitter: float = Field(0.0, ge=0, description="standard deviation of noise on the look-back, scaled units")
-    stretch: float = Field(0.0, ge=0, description="a window, look-back and horizon, times exp of this much noise")
+    jitter: float = Field(
+        0.0, ge=0, description="standard deviation of noise on the look-back, scaled units"
+    )
+    stretch: float = Field(
+        0.0, ge=0, description="a window, look-back and horizon, times exp of this much noise"
+    )
     variates: float = Field(
-        1.0, gt=0, le=1, description="share of the variates that a training batch sees (Liu et al. 2024, section 4.2)"
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the variates that a training batch sees (Liu et al. 2024, section 4.2)",
     )
 
     @property
@@ -99,13 +135,16 @@ class TokeniserConfig(Table):
     """Series -> tokens: one token a variate, covariate or time mark."""
 
     calendar: Literal["past", "future", "none"] = Field(
-        "past", description="time marks as tokens of the look-back alone (official), or of look-back and horizon"
+        "past",
+        description="time marks as tokens of the look-back alone (official), or of look-back and horizon",
     )
     origin: bool = Field(
-        False, description="variates' tokens are told the calendar of the forecast's first row; needs calendar = future"
+        False,
+        description="variates' tokens are told the calendar of the forecast's first row; needs calendar = future",
     )
     identity: bool = Field(
-        False, description="a learned vector for each variate on its token, which fixes the variates and their order"
+        False,
+        description="a learned vector for each variate on its token, which fixes the variates and their order",
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="on the tokens")
 
@@ -119,7 +158,9 @@ class LossConfig(Table):
 class HeadConfig(Table):
     """Tokens -> forecasts."""
 
-    quantiles: Floats = Field((), description="levels forecast beside the mean, trained by pinball loss; none crosses")
+    quantiles: Floats = Field(
+        (), description="levels forecast beside the mean, trained by pinball loss; none crosses"
+    )
 
 
 class TimeseriesApp(AppConfig):
@@ -128,7 +169,8 @@ class TimeseriesApp(AppConfig):
     moved: ClassVar[Mapping[str, str]] = {"head.loss": "loss.kind"}
 
     auto: bool = Field(
-        False, description="choose look-back, horizon, trunk and epochs from the data; keys that are set stay"
+        False,
+        description="choose look-back, horizon, trunk and epochs from the data; keys that are set stay",
     )
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()

@@ -36,12 +36,16 @@ class Calibration:
     levels: tuple[float, ...]  # ascending
     offsets_QHV: np.ndarray  # of scaled data
     pooled_QH: np.ndarray  # over the variates: for one that validation didn't have
-    base: tuple[float, ...]  # levels of the model's own quantiles; empty: the point forecast is calibrated
+    base: tuple[
+        float, ...
+    ]  # levels of the model's own quantiles; empty: the point forecast is calibrated
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Calibration:
         """From what `arrays` gave: RunState.calibration."""
-        levels, base = (tuple(float(level) for level in arrays[name]) for name in ("levels", "base"))
+        levels, base = (
+            tuple(float(level) for level in arrays[name]) for name in ("levels", "base")
+        )
         return cls(levels, arrays["offsets"], arrays["pooled"], base)
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -56,11 +60,17 @@ class Calibration:
     def of_variates(self, known: Sequence[str], wanted: Sequence[str]) -> Calibration:
         """For other variates than those validated (`known`), by name; one it doesn't know gets the pooled offsets."""
         place = {name: i for i, name in enumerate(known)}
-        columns = [self.offsets_QHV[:, :, place[name]] if name in place else self.pooled_QH for name in wanted]
+        columns = [
+            self.offsets_QHV[:, :, place[name]] if name in place else self.pooled_QH
+            for name in wanted
+        ]
         return Calibration(self.levels, np.stack(columns, 2), self.pooled_QH, self.base)
 
     def apply(
-        self, forecast_nHV: np.ndarray, quantiles_nHVR: np.ndarray | None = None, levels: Sequence[float] | None = None
+        self,
+        forecast_nHV: np.ndarray,
+        quantiles_nHVR: np.ndarray | None = None,
+        levels: Sequence[float] | None = None,
     ) -> np.ndarray:
         """[n, H, V, Q] calibrated quantiles (scaled) in ascending order; H may be shorter than what was calibrated.
 
@@ -69,7 +79,9 @@ class Calibration:
         steps = forecast_nHV.shape[1]
         found = np.empty((*forecast_nHV.shape, len(self.levels)), np.float32)
         for i, level in enumerate(self.levels):
-            found[..., i] = _base(forecast_nHV, quantiles_nHVR, self.base, level) + self.offsets_QHV[i, :steps]
+            found[..., i] = (
+                _base(forecast_nHV, quantiles_nHVR, self.base, level) + self.offsets_QHV[i, :steps]
+            )
         _uncross(found, self.levels)
         return found if levels is None else _interpolated(found, self.levels, levels)
 
@@ -103,7 +115,12 @@ def fit(
         at_HV, pooled_H = residuals.offsets(level)
         offsets.append(at_HV)
         pooled.append(pooled_H)
-    return Calibration(tuple(levels), np.stack(offsets).astype(np.float32), np.stack(pooled).astype(np.float32), base)
+    return Calibration(
+        tuple(levels),
+        np.stack(offsets).astype(np.float32),
+        np.stack(pooled).astype(np.float32),
+        base,
+    )
 
 
 class _Residuals:
@@ -145,11 +162,15 @@ def _offset(ordered: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     return residual_quantile(ordered, level), beyond < BEYOND - ROUNDING
 
 
-def _base(forecast: np.ndarray, quantiles: np.ndarray | None, base: Sequence[float], level: float) -> np.ndarray:
+def _base(
+    forecast: np.ndarray, quantiles: np.ndarray | None, base: Sequence[float], level: float
+) -> np.ndarray:
     """What an offset is added to: the model's quantile of the level, else between or beside its neighbours."""
     if not base:
         return forecast
-    assert quantiles is not None and quantiles.shape[-1] == len(base), "the quantiles are not those of the levels"
+    assert quantiles is not None and quantiles.shape[-1] == len(base), (
+        "the quantiles are not those of the levels"
+    )
     above = int(np.searchsorted(base, level - 1e-9))
     if above == 0 or above == len(base):
         return quantiles[..., min(above, len(base) - 1)]
@@ -181,5 +202,7 @@ def _interpolated(found: np.ndarray, known: Sequence[float], wanted: Sequence[fl
                 f"quantile {level:g}: this run was calibrated from {known[0]:g} to {known[-1]:g}; ask for one between"
             )
         above = max(1, int(np.searchsorted(known, level - 1e-9)))
-        result[..., i] = found[..., 0] if above > len(known) - 1 else _between(found, known, above, level)
+        result[..., i] = (
+            found[..., 0] if above > len(known) - 1 else _between(found, known, above, level)
+        )
     return result

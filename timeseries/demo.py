@@ -20,7 +20,9 @@ from isoform.timeseries.state import TimeseriesState
 from isoform.timeseries.task import task_from_run
 
 
-def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path | None = None) -> Path:
+def draw(
+    run_dir: str | Path, out: str | Path | None = None, *, data: str | Path | None = None
+) -> Path:
     """Test windows of a run, forecast with intervals, and what looks at what: `out` (default RUN/demo.png).
 
     data: other series than the run's own, as for `isoform timeseries eval --data`. Raises UserError where there is no
@@ -39,7 +41,9 @@ def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path
     forecasts = made.run(windows, pairs, levels)
     variates = spread(len(windows.variates), 2 if len(windows.variates) > 1 else 1)
     chosen = [(n, int(v)) for n in range(len(pairs)) for v in variates]
-    curves = plots.window_curves(windows, chosen, pairs, forecasts.mean_nHV, forecasts.quantiles_nHVQ, levels)
+    curves = plots.window_curves(
+        windows, chosen, pairs, forecasts.mean_nHV, forecasts.quantiles_nHVQ, levels
+    )
     mapped = len(windows.variates) > 1
     plot = Figure(figsize=(10.4, 11.5 if mapped else 8), layout="constrained")
     parts: Any = plot.subfigures(2, 1, height_ratios=[2, 1]) if mapped else [plot]

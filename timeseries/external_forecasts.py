@@ -106,7 +106,9 @@ def _read_placed(path: Path, panel: Panel) -> pd.DataFrame:
     origin = _named(table, _ORIGIN)
     time = find_time([name for name in table.names if name != origin], settings, table.where)
     if not time:
-        raise UserError(f"{path}: no column is called stamp, date or time; it has {join_names(table.names, _SHOWN)}")
+        raise UserError(
+            f"{path}: no column is called stamp, date or time; it has {join_names(table.names, _SHOWN)}"
+        )
     long = _as_long(table, panel, {*time, origin})
     placed = _place(table, panel, long, time, origin)
     known = (placed[["series", "variate", "row"]] >= 0).all(axis=1) & np.isfinite(placed["value"])
@@ -119,7 +121,9 @@ def _read_placed(path: Path, panel: Panel) -> pd.DataFrame:
     return placed
 
 
-def _place(table: Table, panel: Panel, long: _Long, time: Sequence[str], origin: str | None) -> pd.DataFrame:
+def _place(
+    table: Table, panel: Panel, long: _Long, time: Sequence[str], origin: str | None
+) -> pd.DataFrame:
     stamps = _instants_of(table, panel, long, time)
     origins = np.full(len(long.at), -1)
     keys = [long.series, long.variate]
@@ -130,8 +134,16 @@ def _place(table: Table, panel: Panel, long: _Long, time: Sequence[str], origin:
         origins = _rows_of(panel, long.series, sure)
         keys.append(issued.first)
     forecast = pd.factorize(pd.MultiIndex.from_arrays(keys))[0]
-    rows = _rows_of(panel, long.series, _choose_instants(stamps, forecast, origins, long.series, panel))
-    columns = {"series": long.series, "variate": long.variate, "value": long.value, "origin": origins, "row": rows}
+    rows = _rows_of(
+        panel, long.series, _choose_instants(stamps, forecast, origins, long.series, panel)
+    )
+    columns = {
+        "series": long.series,
+        "variate": long.variate,
+        "value": long.value,
+        "origin": origins,
+        "row": rows,
+    }
     return pd.DataFrame(columns)
 
 
@@ -161,15 +173,21 @@ def _series_of(table: Table, panel: Panel) -> np.ndarray:
         return np.zeros(len(table.frame), int)
     ids = _named(table, _ID)
     if ids is None:
-        raise UserError(f"{table.where}: has no column id, and {panel.name} holds {len(panel.series)} series")
-    return _numbers_in(table, ids, {str(one.attrs.get("id", "")): number for number, one in enumerate(panel)})
+        raise UserError(
+            f"{table.where}: has no column id, and {panel.name} holds {len(panel.series)} series"
+        )
+    return _numbers_in(
+        table, ids, {str(one.attrs.get("id", "")): number for number, one in enumerate(panel)}
+    )
 
 
 def _instants_of(table: Table, panel: Panel, long: _Long, columns: Sequence[str]) -> _Instants:
     """On the panel's clock."""
     stamps = parse_stamps([table.frame[name] for name in columns], table.where)
     if stamps.zoned and panel.tz is None:
-        raise UserError(f"{table.where}: its stamps have an offset and those of {panel.name} have none")
+        raise UserError(
+            f"{table.where}: its stamps have an offset and those of {panel.name} have none"
+        )
     time = stamps.time[long.at]
     if panel.tz is None or stamps.zoned:
         return _Instants(time, time)
@@ -232,7 +250,9 @@ def _refuse_doubles(path: Path, panel: Panel, placed: pd.DataFrame, by_origin: b
     instant = panel.series[int(one["series"])].time.values[int(one["row"])]
     stamp = panel.local(pd.DatetimeIndex([instant]))[0]
     more = "" if by_origin else "; add a column origin, the last stamp that a forecast knew"
-    raise UserError(f"{path}: holds several forecasts of {panel.variates[int(one['variate'])]} at {stamp}{more}")
+    raise UserError(
+        f"{path}: holds several forecasts of {panel.variates[int(one['variate'])]} at {stamp}{more}"
+    )
 
 
 def _named(table: Table, names: Sequence[str]) -> str | None:
@@ -277,7 +297,10 @@ class ComparisonResult:
         ]
         test = self.pooled
         if np.isnan(test.p):
-            return [*lines, f"{test.n} origins are too few for a test (it needs more, or a smaller --step)"]
+            return [
+                *lines,
+                f"{test.n} origins are too few for a test (it needs more, or a smaller --step)",
+            ]
         verdict = "more than luck would explain" if test.p < _SURE else "luck may explain it"
         p = f"p = {test.p:.2g}" if test.p >= 1e-6 else "p < 1e-6"
         lines.append(f"Diebold-Mariano {test.statistic:.2f}, {p} over {test.n} origins: {verdict}")
@@ -318,10 +341,15 @@ class PairedComparison:
         self.count_TV = np.zeros(shape, np.int64)
         self.sums = np.zeros((2, 2))  # ours and theirs; absolute and squared, scaled
 
-    def add(self, origin: int, ours_HV: np.ndarray, theirs_HV: np.ndarray, truth_HV: np.ndarray) -> None:
+    def add(
+        self, origin: int, ours_HV: np.ndarray, theirs_HV: np.ndarray, truth_HV: np.ndarray
+    ) -> None:
         """One window in units, NaN where there is nothing."""
         both = np.isfinite(ours_HV) & np.isfinite(theirs_HV) & np.isfinite(truth_HV)
-        errors = [np.where(both, np.abs(one - truth_HV), 0) / self.spread_V for one in (ours_HV, theirs_HV)]
+        errors = [
+            np.where(both, np.abs(one - truth_HV), 0) / self.spread_V
+            for one in (ours_HV, theirs_HV)
+        ]
         self.difference_TV[origin] += (errors[0] - errors[1]).sum(0)
         self.count_TV[origin] += both.sum(0)
         self.sums += [[error.sum(), (error**2).sum()] for error in errors]
@@ -330,7 +358,9 @@ class PairedComparison:
         """Raises UserError where nothing was forecast by both."""
         cells = int(self.count_TV.sum())
         if not cells:
-            raise UserError("--against: no forecast there is of a stamp, variate and origin that was forecast here")
+            raise UserError(
+                "--against: no forecast there is of a stamp, variate and origin that was forecast here"
+            )
         with np.errstate(invalid="ignore", divide="ignore"):
             each_TV = self.difference_TV / self.count_TV
             pooled_T = self.difference_TV.sum(1) / self.count_TV.sum(1)

@@ -31,7 +31,9 @@ _BLUE = plots.SAID
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
-def figures(task: TimeseriesTask, model: nn.Module, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
+def figures(
+    task: TimeseriesTask, model: nn.Module, outputs: Mapping[str, np.ndarray]
+) -> list[Figure]:
     """Pictures of the test windows that were kept."""
     found = [_forecasts(task, outputs), _errors(task, outputs), _variates(task, outputs)]
     if len(task.data.variates) > 1:
@@ -48,7 +50,10 @@ def _forecasts(task: TimeseriesTask, outputs: Mapping[str, np.ndarray]) -> Figur
     data = task.data
     n, variates = len(outputs["where"]), len(data.variates)
     windows, columns = spread(n, 6), spread(variates, 6)
-    chosen = [(int(windows[i % len(windows)]), int(columns[i % len(columns)])) for i in range(6 if n > 1 else 1)]
+    chosen = [
+        (int(windows[i % len(windows)]), int(columns[i % len(columns)]))
+        for i in range(6 if n > 1 else 1)
+    ]
     chosen = list(dict.fromkeys(chosen))
     quantiles, levels = outputs.get("quantiles"), outputs.get("levels", ())
     calibration: Any = getattr(task, "calibration", None)
@@ -94,7 +99,9 @@ def _errors(task: TimeseriesTask, outputs: Mapping[str, np.ndarray]) -> Figure:
     )
 
 
-def by_clock(data: WindowData, outputs: Mapping[str, np.ndarray]) -> tuple[str, list[str], np.ndarray]:
+def by_clock(
+    data: WindowData, outputs: Mapping[str, np.ndarray]
+) -> tuple[str, list[str], np.ndarray]:
     """(what is told apart, its ticks, mean absolute scaled error): hours of a day, days of a week, or months."""
     offset = pd.tseries.frequencies.to_offset(data.panel.freq)
     unit = pd.tseries.offsets
@@ -109,7 +116,9 @@ def by_clock(data: WindowData, outputs: Mapping[str, np.ndarray]) -> tuple[str, 
     sums, counts = np.zeros((2, len(ticks)))
     steps = error.shape[1]
     for (number, row), one, there in zip(outputs["where"], error, seen, strict=True):
-        at = np.asarray(getattr(data.stamps(int(number), int(row), int(row) + steps), field)) - (field == "month")
+        at = np.asarray(getattr(data.stamps(int(number), int(row), int(row) + steps), field)) - (
+            field == "month"
+        )
         np.add.at(sums, at, (one * there).sum(1))
         np.add.at(counts, at, there.sum(1))
     with np.errstate(invalid="ignore"):
@@ -120,13 +129,26 @@ def _variates(task: TimeseriesTask, outputs: Mapping[str, np.ndarray]) -> Figure
     data = task.data
     units = data.panel.units or [""] * len(data.variates)
     coverage = sorted(name for name in outputs if name.startswith("by_variate/coverage_"))
-    names = ["by_variate/unit_mae", "by_variate/unit_rmse", "by_variate/mase", "by_variate/mae", *coverage[-1:]]
+    names = [
+        "by_variate/unit_mae",
+        "by_variate/unit_rmse",
+        "by_variate/mase",
+        "by_variate/mae",
+        *coverage[-1:],
+    ]
     names = [name for name in names if name in outputs]
     order = np.argsort(-np.nan_to_num(outputs["by_variate/mae"]), kind="stable")[:MOST_ROWS]
-    rows = [[data.variates[v], str(units[v]), *(_number(float(outputs[name][v])) for name in names)] for v in order]
-    more = f", the {MOST_ROWS} worst of {len(data.variates)}" if len(data.variates) > MOST_ROWS else ""
+    rows = [
+        [data.variates[v], str(units[v]), *(_number(float(outputs[name][v])) for name in names)]
+        for v in order
+    ]
+    more = (
+        f", the {MOST_ROWS} worst of {len(data.variates)}" if len(data.variates) > MOST_ROWS else ""
+    )
     head = ["variate", "unit", *(name.partition("/")[2].replace("_", " ") for name in names)]
-    return Figure(f"Variates on test, the largest scaled error first{more}", html=to_table(head, rows))
+    return Figure(
+        f"Variates on test, the largest scaled error first{more}", html=to_table(head, rows)
+    )
 
 
 def attention_of(data: WindowData, model: nn.Module, split: str) -> tuple[np.ndarray, float]:
@@ -174,11 +196,19 @@ def draw_map(plot: Any, data: WindowData, model: nn.Module, split: str) -> float
     names = [short(data.variates[i], 14) for i in chosen]
     left, right = plot.subplots(1, 2)
     _grid(left, attention[np.ix_(chosen, chosen)], names, "attention", {"cmap": "Blues", "vmin": 0})
-    _grid(right, correlation[np.ix_(chosen, chosen)], [], "correlation", {"cmap": "RdBu_r", "vmin": -1, "vmax": 1})
+    _grid(
+        right,
+        correlation[np.ix_(chosen, chosen)],
+        [],
+        "correlation",
+        {"cmap": "RdBu_r", "vmin": -1, "vmax": 1},
+    )
     return other
 
 
-def _grid(axes: Axes, values: np.ndarray, names: list[str], title: str, colours: dict[str, Any]) -> None:
+def _grid(
+    axes: Axes, values: np.ndarray, names: list[str], title: str, colours: dict[str, Any]
+) -> None:
     drawn = axes.imshow(values, interpolation="nearest", **colours)
     assert axes.figure is not None
     bar = axes.figure.colorbar(drawn, ax=axes, shrink=0.8)

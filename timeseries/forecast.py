@@ -46,7 +46,9 @@ def run_forecast(args: argparse.Namespace, console: Speaker) -> int:
         console.warn(line)
     pictures = {}
     if args.plot is not None:
-        pictures[args.plot] = drawing.picture(plots.draw(plots.curves(found, panel), panel.tz), args.plot)
+        pictures[args.plot] = drawing.picture(
+            plots.draw(plots.curves(found, panel), panel.tz), args.plot
+        )
     if args.out is not None:
         write(found, args.out, pictures)
     else:
@@ -79,7 +81,9 @@ def _report(
         console.result["rows"] = columns_of(found)
     if args.out is not None:
         many = f"{series} series x " if series > 1 else ""
-        console.say(f"{many}{variates} variate(s) x {horizon} steps, {text_of(first)} to {text_of(last)}: {args.out}")
+        console.say(
+            f"{many}{variates} variate(s) x {horizon} steps, {text_of(first)} to {text_of(last)}: {args.out}"
+        )
     if args.plot is not None:
         shown = min(plots.MOST, series * variates)
         of = f" (the first {shown} of {series * variates})" if shown < series * variates else ""
@@ -93,7 +97,9 @@ def parse_levels(text: str | None) -> tuple[float, ...] | None:
     try:
         levels = sorted({float(part) for part in text.split(",") if part.strip()})
     except ValueError:
-        raise UserError(f"--quantiles {text}: should be numbers between 0 and 1, such as .1,.5,.9") from None
+        raise UserError(
+            f"--quantiles {text}: should be numbers between 0 and 1, such as .1,.5,.9"
+        ) from None
     if any(not 0 < level < 1 for level in levels):
         raise UserError(f"--quantiles {text}: every level lies between 0 and 1, such as .1,.5,.9")
     return tuple(levels)
@@ -140,7 +146,9 @@ def columns_of(found: xr.Dataset, *, texts: bool = True) -> dict[str, Any]:
     written: Any = np.array(texts_of(stamps), dtype=object) if texts else np.arange(len(stamps))
     many = found if "id" in found.dims else found.expand_dims(id=[""])
     many = many.transpose("id", "time", "variate", ...)
-    i, t = np.nonzero(many["step"].broadcast_like(many["mean"].isel(variate=0)).transpose("id", "time").values > 0)
+    i, t = np.nonzero(
+        many["step"].broadcast_like(many["mean"].isel(variate=0)).transpose("id", "time").values > 0
+    )
     variates = many["variate"].values.astype(object)
     ids = many["id"].values.astype(object)
     columns: dict[str, Any] = {
@@ -164,7 +172,11 @@ def _values(values: np.ndarray, texts: bool) -> Any:
 
 def cells(values: np.ndarray) -> Any:
     """Numbers for a table of text: None, an empty cell, where there is none."""
-    return values if np.isfinite(values).all() else [value if value == value else None for value in values.tolist()]
+    return (
+        values
+        if np.isfinite(values).all()
+        else [value if value == value else None for value in values.tolist()]
+    )
 
 
 def write(

@@ -13,7 +13,13 @@ from isoform.core.config.schema import BackboneConfig
 from isoform.core.domain import ImportedModel, InitialWeights
 from isoform.core.errors import UserError
 from isoform.core.pretrained import Layout, strip_prefix
-from isoform.core.pretrained.settings import TRAINING_KEYS, refuse_other, settings_of, table, widths_of
+from isoform.core.pretrained.settings import (
+    TRAINING_KEYS,
+    refuse_other,
+    settings_of,
+    table,
+    widths_of,
+)
 from isoform.core.pretrained.source import Source
 from isoform.timeseries.config import ModelConfig, TimeseriesApp, TokeniserConfig
 from isoform.timeseries.sizes import Sizes
@@ -76,7 +82,9 @@ def assemble(
         horizon=int(app.model.horizon),
         source=CheckpointRecord(layout=layout, unused=unused or None),
     )
-    return ImportedModel(app, loaded.weights, state, layout, (*found.notes, *loaded.notes), source.licence)
+    return ImportedModel(
+        app, loaded.weights, state, layout, (*found.notes, *loaded.notes), source.licence
+    )
 
 
 def _refuse_contradictions(found: ForeignModel, config: TimeseriesApp | None, where: str) -> None:
@@ -84,22 +92,36 @@ def _refuse_contradictions(found: ForeignModel, config: TimeseriesApp | None, wh
     refuse_other("model", asked, found.model, where)
     trunk = settings_of(config, "backbone")
     wanted = widths_of(found.backbone.model_copy(update=trunk))
-    refuse_other("backbone", {key: wanted[key] for key in trunk}, widths_of(found.backbone), where, TRAINING_KEYS)
+    refuse_other(
+        "backbone",
+        {key: wanted[key] for key in trunk},
+        widths_of(found.backbone),
+        where,
+        TRAINING_KEYS,
+    )
     if settings_of(config, "head").get("quantiles"):
-        raise UserError(f"head.quantiles is set, but {where} forecasts the mean alone: leave it out, or train from it")
+        raise UserError(
+            f"head.quantiles is set, but {where} forecasts the mean alone: leave it out, or train from it"
+        )
     for key in COVARIATES:
         if settings_of(config, "data").get(key):
-            raise UserError(f"data.{key} is set, but {where} has no place for such covariates: leave it out")
+            raise UserError(
+                f"data.{key} is set, but {where} has no place for such covariates: leave it out"
+            )
     calendar = settings_of(config, "tokeniser").get("calendar", "none")
     if calendar not in found.calendars:
-        raise UserError(f"tokeniser.calendar = {calendar!r} is set, but {where} has no place for it: leave it out")
+        raise UserError(
+            f"tokeniser.calendar = {calendar!r} is set, but {where} has no place for it: leave it out"
+        )
 
 
 def _app(found: ForeignModel, config: TimeseriesApp | None) -> TimeseriesApp:
     """The settings, or those of no app, with the tables that rebuild the model."""
     base = config or TimeseriesApp(domain="timeseries", app="imported")
     model = {**settings_of(config, "model"), **found.model}
-    trunk = {key: value for key, value in settings_of(config, "backbone").items() if key in TRAINING_KEYS}
+    trunk = {
+        key: value for key, value in settings_of(config, "backbone").items() if key in TRAINING_KEYS
+    }
     tokeniser = settings_of(config, "tokeniser")
     if found.calendars == ("none",):
         tokeniser["calendar"] = "none"
@@ -118,7 +140,9 @@ def _variates(found: ForeignModel, app: TimeseriesApp, where: str) -> list[str]:
     if not found.variates:
         return targets
     if targets and len(targets) != found.variates:
-        raise UserError(f"data.targets names {len(targets)} variates, but {where} is of {found.variates}")
+        raise UserError(
+            f"data.targets names {len(targets)} variates, but {where} is of {found.variates}"
+        )
     return targets or [f"variate {number}" for number in range(1, found.variates + 1)]
 
 
@@ -128,7 +152,9 @@ def settings_to_start(config: TimeseriesApp) -> TimeseriesApp:
     if config.model.normalise == "none":
         model["normalise"] = "none"
     backbone = BackboneConfig(heads=config.backbone.heads, channel=config.backbone.channel)
-    return TimeseriesApp(domain=config.domain, app=config.app, model=ModelConfig(**model), backbone=backbone)
+    return TimeseriesApp(
+        domain=config.domain, app=config.app, model=ModelConfig(**model), backbone=backbone
+    )
 
 
 def start_from(

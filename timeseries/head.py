@@ -32,7 +32,9 @@ class ForecastHead(nn.Module):
         super().__init__()
         levels = tuple(levels)
         if any(not 0 < level < 1 for level in levels) or any(a >= b for a, b in pairwise(levels)):
-            raise ValueError(f"head.quantiles = {list(levels)} should be different levels between 0 and 1, ascending")
+            raise ValueError(
+                f"head.quantiles = {list(levels)} should be different levels between 0 and 1, ascending"
+            )
         self.horizon, self.levels = horizon, levels
         self.middle = min(range(len(levels)), key=lambda k: abs(levels[k] - 0.5)) if levels else 0
         self.point = Linear(dim, horizon)
@@ -45,7 +47,11 @@ class ForecastHead(nn.Module):
         at = [SPREAD * NormalDist().inv_cdf(level) for level in self.levels]
         steps = torch.tensor(
             [
-                at[k] - at[k - 1] if k > self.middle else at[k + 1] - at[k] if k < self.middle else 0.0
+                at[k] - at[k - 1]
+                if k > self.middle
+                else at[k + 1] - at[k]
+                if k < self.middle
+                else 0.0
                 for k in range(len(at))
             ]
         )

@@ -44,7 +44,9 @@ def names_of(state: TimeseriesState, kind: str) -> list[str]:
 # Reading -------------------------------------------------------------------------------------------------------------
 
 
-def read_for_run(source: Any, config: TimeseriesApp, state: TimeseriesState, *, known_elsewhere: bool = False) -> Panel:
+def read_for_run(
+    source: Any, config: TimeseriesApp, state: TimeseriesState, *, known_elsewhere: bool = False
+) -> Panel:
     """A file, DataFrame or Panel with the run's columns in the run's order.
 
     Of a wide file the run's variates must all be there; only a file that has none of them (or a long one) may bring
@@ -152,7 +154,11 @@ def _table(source: Any, data: DataConfig) -> Table | None:
     """The columns of a DataFrame or a table's file; None for anything else."""
     if isinstance(source, pd.DataFrame):
         return read_columns(source, data)
-    if data.source != "file" or not Path(source).is_file() or read.kind_of(Path(source)) == "netcdf":
+    if (
+        data.source != "file"
+        or not Path(source).is_file()
+        or read.kind_of(Path(source)) == "netcdf"
+    ):
         return None
     return read_columns(source, data)
 
@@ -173,10 +179,14 @@ def _other_columns(
         table = _table(source, data)
     except UserError:
         raise error from None
-    changes: list[dict[str, Any]] = [{"known_future": ()}] if known_elsewhere and data.known_future else []
+    changes: list[dict[str, Any]] = (
+        [{"known_future": ()}] if known_elsewhere and data.known_future else []
+    )
     if data.id is None and names_of(state, "target"):
         drops = dict.fromkeys([config.data.drop, ()])
-        changes += [{**one, "targets": None, "drop": drop} for one in ({}, *changes) for drop in drops]
+        changes += [
+            {**one, "targets": None, "drop": drop} for one in ({}, *changes) for drop in drops
+        ]
     for change in changes:
         try:
             panel = _read(source, data.model_copy(update=change), table)
@@ -232,9 +242,18 @@ def _aligned(
     kinds = {kind: names_of(state, kind) for kind in COVARIATES}
     series = []
     for one in panel:
-        target = (one["target"] if chosen == panel.variates else one["target"].sel(variate=chosen)).variable
-        values = {kind: columns_of(one, kind, names, panel.name, known_elsewhere) for kind, names in kinds.items()}
-        units = dict(zip(panel.variates, one["units"].values, strict=True)) if "units" in one.coords else {}
+        target = (
+            one["target"] if chosen == panel.variates else one["target"].sel(variate=chosen)
+        ).variable
+        values = {
+            kind: columns_of(one, kind, names, panel.name, known_elsewhere)
+            for kind, names in kinds.items()
+        }
+        units = (
+            dict(zip(panel.variates, one["units"].values, strict=True))
+            if "units" in one.coords
+            else {}
+        )
         series.append(dataset(one.time.values, target, chosen, kinds, values, one.attrs, units))
     return replace(panel, series=tuple(series))
 
@@ -276,7 +295,12 @@ def dataset(
     """
     given = units or {}
     labels = {kind: ((kind,), np.asarray(names, dtype=np.str_)) for kind, names in kinds.items()}
-    dims = {"target": ("time", "variate"), "past": ("time", "past"), "known": ("time", "known"), "static": ("static",)}
+    dims = {
+        "target": ("time", "variate"),
+        "past": ("time", "past"),
+        "known": ("time", "known"),
+        "static": ("static",),
+    }
     arrays = {
         kind if kind == "target" else f"{kind}_values": found
         if isinstance(found, xr.Variable)
@@ -287,12 +311,17 @@ def dataset(
         "time": time,
         "variate": np.asarray(variates, dtype=np.str_),
         **labels,
-        "units": ("variate", np.asarray([str(given.get(name, "")) for name in variates], dtype=np.str_)),
+        "units": (
+            "variate",
+            np.asarray([str(given.get(name, "")) for name in variates], dtype=np.str_),
+        ),
     }
     return xr.Dataset(arrays, coords, attrs)
 
 
-def columns_of(one: xr.Dataset, kind: str, names: Sequence[str], where: str, absent_ok: bool = False) -> Any:
+def columns_of(
+    one: xr.Dataset, kind: str, names: Sequence[str], where: str, absent_ok: bool = False
+) -> Any:
     """[T, names], or [names] of static ones: covariates by the run's names, as they lie in the file where they are it.
 
     Raises UserError for one that isn't there, unless `absent_ok` and it is known ahead.
@@ -307,7 +336,9 @@ def columns_of(one: xr.Dataset, kind: str, names: Sequence[str], where: str, abs
     for k, name in enumerate(names):
         at = _find(name, have)
         if at is None and not (absent_ok and kind == "known"):
-            raise UserError(f"{where}: has no column {name} ({_KEYS[kind]}), which this run reads; add it")
+            raise UserError(
+                f"{where}: has no column {name} ({_KEYS[kind]}), which this run reads; add it"
+            )
         if at is not None:
             found[..., k] = 0.0 if at < 0 else values[..., at]
     return found

@@ -63,7 +63,11 @@ class ForecastAccumulator(MetricAccumulator):
         self.std = np.asarray(data.spread_units(), np.float64)
         self.std32 = self.std.astype(np.float32)
         self.mean32 = np.asarray(data.to_units(np.zeros(len(data.variates))), np.float32)
-        scale_SV = seasonal_scale(data, season) if scale_units is None else np.asarray(scale_units, np.float64)
+        scale_SV = (
+            seasonal_scale(data, season)
+            if scale_units is None
+            else np.asarray(scale_units, np.float64)
+        )
         with np.errstate(divide="ignore", invalid="ignore"):
             scaled_SV = self.std / scale_SV
         self.per_mase_SV = np.where(np.isfinite(scaled_SV), scaled_SV, 0.0)
@@ -84,7 +88,9 @@ class ForecastAccumulator(MetricAccumulator):
         n, steps, variates = outputs["forecast"].shape
         size = max(1, _CHUNK // (steps * variates))
         for start in range(0, n, size):
-            part = {name: np.asarray(value[start : start + size]) for name, value in outputs.items()}
+            part = {
+                name: np.asarray(value[start : start + size]) for name, value in outputs.items()
+            }
             if self.calibration is not None:
                 part["quantiles"] = self.calibration.apply(part["forecast"], part.get("quantiles"))
             self._sum(part)
@@ -106,13 +112,21 @@ class ForecastAccumulator(MetricAccumulator):
         for one in np.unique(series):
             mine, per_mase_V = series == one, self.per_mase_SV[one]
             self._up("mase", absolute[mine], per_mase_V)
-            self._up("mase_count", np.ones_like(error[mine], bool) if seen is None else seen[mine], per_mase_V > 0)
-        size = np.abs(target * self.std32 + self.mean32) + np.abs(forecast * self.std32 + self.mean32)
+            self._up(
+                "mase_count",
+                np.ones_like(error[mine], bool) if seen is None else seen[mine],
+                per_mase_V > 0,
+            )
+        size = np.abs(target * self.std32 + self.mean32) + np.abs(
+            forecast * self.std32 + self.mean32
+        )
         self._up("smape", absolute / np.where(size == 0, 1, size), 2 * self.std)
         if "quantiles" in part and self.levels:
             self._sum_quantiles(part["quantiles"].astype(np.float32), target, seen)
 
-    def _sum_quantiles(self, q_nHVQ: np.ndarray, target: np.ndarray, seen: np.ndarray | None) -> None:
+    def _sum_quantiles(
+        self, q_nHVQ: np.ndarray, target: np.ndarray, seen: np.ndarray | None
+    ) -> None:
         aboves = []
         if not self.below_Q.size:
             self.below_Q = np.zeros(len(self.levels))
@@ -145,7 +159,9 @@ class ForecastAccumulator(MetricAccumulator):
 
     def metrics(self) -> dict[str, float]:
         """The figures that the module's text names, over everything added."""
-        return {name: float(v) for name, v in self._means(None).items()} | {"windows": float(self.windows)}
+        return {name: float(v) for name, v in self._means(None).items()} | {
+            "windows": float(self.windows)
+        }
 
     def _means(self, axis: int | None) -> dict[str, np.ndarray]:
         """Means over steps (axis 0), variates (1) or both (None)."""
@@ -167,7 +183,9 @@ class ForecastAccumulator(MetricAccumulator):
             pairs[f"coverage_{name}"] = s[f"coverage_{name}"], count
             pairs[f"width_{name}"] = s[f"width_{name}"] * std, count
         with np.errstate(invalid="ignore"):
-            found = {name: np.asarray(top.sum(axis) / n.sum(axis)) for name, (top, n) in pairs.items()}
+            found = {
+                name: np.asarray(top.sum(axis) / n.sum(axis)) for name, (top, n) in pairs.items()
+            }
         found["unit_rmse"] = np.sqrt(found["unit_rmse"])
         return found
 
@@ -253,7 +271,9 @@ def _scale_of(data: WindowData, series: int, stop: int, season: int) -> np.ndarr
     rows = max(1, _BLOCK // (8 * variates))
     total, count = np.zeros(variates), np.zeros(variates)
     for start in range(lag, stop, rows):
-        block = data.reader.stored(series, "target", start - lag, min(stop, start + rows)).astype(np.float64)
+        block = data.reader.stored(series, "target", start - lag, min(stop, start + rows)).astype(
+            np.float64
+        )
         change = np.abs(block[lag:] - block[:-lag])
         total += np.nansum(change, 0)
         count += (~np.isnan(change)).sum(0)

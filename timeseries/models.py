@@ -17,7 +17,10 @@ from isoform.timeseries.samformer.model import SAMformer
 from isoform.timeseries.sizes import Sizes
 from isoform.timeseries.state import TimeseriesState
 
-FAMILIES: dict[str, type[ITransformer] | type[SAMformer]] = {"itransformer": ITransformer, "samformer": SAMformer}
+FAMILIES: dict[str, type[ITransformer] | type[SAMformer]] = {
+    "itransformer": ITransformer,
+    "samformer": SAMformer,
+}
 
 
 def build_model(config: TimeseriesApp, sizes: Sizes) -> ITransformer | SAMformer:
@@ -53,10 +56,16 @@ def app_of_model(name: str, **options: int) -> tuple[TimeseriesApp, TimeseriesSt
     from isoform.timeseries import DOMAIN
 
     config = cast(TimeseriesApp, resolve_app(name, domain=DOMAIN))
-    windows: dict[str, Any] = {key: options.pop(key) for key in ("context", "horizon") if key in options}
+    windows: dict[str, Any] = {
+        key: options.pop(key) for key in ("context", "horizon") if key in options
+    }
     config = config.model_copy(update={"model": config.model.model_copy(update=windows)})
     kinds = [field.name for field in fields(Sizes)]
     if unknown := options.keys() - set(kinds):
-        raise UserError(f"{name}: no option {sorted(unknown)[0]}; there are context, horizon, {', '.join(kinds)}")
-    names: dict[str, Any] = {kind: [f"{kind} {number + 1}" for number in range(options.get(kind, 0))] for kind in kinds}
+        raise UserError(
+            f"{name}: no option {sorted(unknown)[0]}; there are context, horizon, {', '.join(kinds)}"
+        )
+    names: dict[str, Any] = {
+        kind: [f"{kind} {number + 1}" for number in range(options.get(kind, 0))] for kind in kinds
+    }
     return config, TimeseriesState(**names)

@@ -96,11 +96,19 @@ class RevIN(WindowNormalise):
 
     def raise_(self, point_BVH: Tensor, level: Level | None) -> Tensor:
         """((point - bias) / (weight + EPS ** 2)) * std + mean."""
-        return super().raise_((point_BVH - self.bias[:, None]) / (self.weight[:, None] + EPS**2), level)
+        return super().raise_(
+            (point_BVH - self.bias[:, None]) / (self.weight[:, None] + EPS**2), level
+        )
 
 
 def make_normalise(kind: str, variates: int) -> Normalise:
     """The module of model.normalise. Raises ValueError for RevIN without a number of variates."""
     if kind == "revin" and variates < 1:
-        raise ValueError('model.normalise = "revin" has a scale for each variate and needs to know how many there are')
-    return {"none": Normalise, "window": WindowNormalise}[kind]() if kind != "revin" else RevIN(variates)
+        raise ValueError(
+            'model.normalise = "revin" has a scale for each variate and needs to know how many there are'
+        )
+    return (
+        {"none": Normalise, "window": WindowNormalise}[kind]()
+        if kind != "revin"
+        else RevIN(variates)
+    )

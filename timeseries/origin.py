@@ -45,7 +45,9 @@ def _row_at(panel: Panel, number: int, rows: int, start: str | pd.Timestamp, who
         return row
     first, last = (text_of(panel, ahead[k]) for k in (0, rows))
     if row == 0 or row > rows:
-        raise UserError(f"{who}: --from {start} is out of reach; its rows allow a forecast from {first} to {last}")
+        raise UserError(
+            f"{who}: --from {start} is out of reach; its rows allow a forecast from {first} to {last}"
+        )
     near = " and ".join(text_of(panel, ahead[k]) for k in (row - 1, row))
     raise UserError(f"{who}: --from {start} is no row; the nearest are {near}")
 
@@ -63,13 +65,17 @@ def moment_of(stamp: str | pd.Timestamp, panel: Panel) -> np.datetime64:
         raise UserError(f"--from {stamp}: is no stamp; write it as 2026-01-31T13:00")
     if panel.tz is None:
         if moment.tzinfo is not None:
-            raise UserError(f"--from {stamp}: the stamps of {panel.name} have no offset; leave it out here too")
+            raise UserError(
+                f"--from {stamp}: the stamps of {panel.name} have no offset; leave it out here too"
+            )
         return np.datetime64(moment.as_unit("ns").asm8)
     if moment.tzinfo is None:
         try:
             moment = moment.tz_localize(panel.tz, ambiguous=True)
         except ValueError:
-            raise UserError(f"--from {stamp}: the clock of {panel.tz} skips that time; name another") from None
+            raise UserError(
+                f"--from {stamp}: the clock of {panel.tz} skips that time; name another"
+            ) from None
     return np.datetime64(moment.tz_convert("UTC").tz_localize(None).as_unit("ns").asm8)
 
 
@@ -82,7 +88,9 @@ def instants(stamps: pd.DatetimeIndex) -> np.ndarray:
 def text_of(panel: Panel, instant: np.datetime64) -> str:
     """An instant of the panel's time coordinate for a person, with its offset."""
     stamp = pd.Timestamp(instant)
-    return (stamp if panel.tz is None else stamp.tz_localize("UTC").tz_convert(panel.tz)).isoformat()
+    return (
+        stamp if panel.tz is None else stamp.tz_localize("UTC").tz_convert(panel.tz)
+    ).isoformat()
 
 
 def cut(
@@ -103,7 +111,9 @@ def cut(
     for number, row in origins:
         one, low = panel.series[number], row - context
         time = instants(stamps_of(panel, number, low, row + horizon, aware=True))
-        arrays = {kind: np.full((context + horizon, len(names)), np.nan) for kind, names in kinds.items()}
+        arrays = {
+            kind: np.full((context + horizon, len(names)), np.nan) for kind, names in kinds.items()
+        }
         target = np.full((context + horizon, len(panel.variates)), np.nan)
         target[:context] = one["target"].variable[low:row].values
         arrays["past"][:context] = _values(one, "past", low, row)
@@ -115,7 +125,9 @@ def cut(
             own[:context] = np.where(np.isnan(own), other, own)[:context]
             own[context:] = np.where(np.isnan(other), own, other)[context:]
         arrays["static"] = _values(one, "static", 0, None)
-        series.append(dataset(time, target, panel.variates, kinds, arrays, {**one.attrs, "rows": context}))
+        series.append(
+            dataset(time, target, panel.variates, kinds, arrays, {**one.attrs, "rows": context})
+        )
     return replace(panel, series=tuple(series))
 
 
@@ -131,7 +143,9 @@ def _matched(one: xr.Dataset, ahead: Panel, time: np.ndarray, known: Sequence[st
     """[L + H, K] of the series of the same id, or of the only one; NaN where it says nothing."""
     found = np.full((len(time), len(known)), np.nan)
     mine = str(one.attrs.get("id", ""))
-    same = [other for other in ahead if len(ahead.series) == 1 or str(other.attrs.get("id", "")) == mine]
+    same = [
+        other for other in ahead if len(ahead.series) == 1 or str(other.attrs.get("id", "")) == mine
+    ]
     if not same:
         return found
     values = columns_of(same[0], "known", known, ahead.name)
@@ -148,11 +162,21 @@ def refuse_short_future(panel: Panel, number: int, context: int, asked: bool) ->
     for name, column in zip(panel.names("known"), values.T, strict=True):
         if np.isnan(column[-1]):
             there = np.flatnonzero(~np.isnan(column))
-            until = f"known until {text_of(panel, time[context + there[-1]])}" if len(there) else "not known"
+            until = (
+                f"known until {text_of(panel, time[context + there[-1]])}"
+                if len(there)
+                else "not known"
+            )
             ends.setdefault(until, []).append(name)
     if ends:
         who = str(one.attrs.get("id") or panel.name)
         said = "; ".join(f"{join_names(names, SHOWN)}: {until}" for until, names in ends.items())
-        how = "the file of --future is too short" if asked else "give them with --future FILE, or as further rows"
+        how = (
+            "the file of --future is too short"
+            if asked
+            else "give them with --future FILE, or as further rows"
+        )
         first, last = (text_of(panel, time[k]) for k in (context, -1))
-        raise UserError(f"{who}: a forecast from {first} to {last} needs known covariates ({said}); {how}")
+        raise UserError(
+            f"{who}: a forecast from {first} to {last} needs known covariates ({said}); {how}"
+        )

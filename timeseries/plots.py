@@ -39,8 +39,14 @@ class Curve:
 def curves(forecasts: xr.Dataset, panel: Panel, most: int = MOST) -> list[Curve]:
     """The first variates of the first series of `TimeseriesPredictor.forecast`'s result, with what `panel` knows."""
     found: list[Curve] = []
-    levels = tuple(float(q) for q in forecasts["quantile"].values) if "quantiles" in forecasts else ()
-    ids = {str(name): i for i, name in enumerate(forecasts["id"].values)} if "id" in forecasts.dims else {}
+    levels = (
+        tuple(float(q) for q in forecasts["quantile"].values) if "quantiles" in forecasts else ()
+    )
+    ids = (
+        {str(name): i for i, name in enumerate(forecasts["id"].values)}
+        if "id" in forecasts.dims
+        else {}
+    )
     for series in panel:
         who = str(series.attrs.get("id", ""))
         if ids and who not in ids:
@@ -50,7 +56,9 @@ def curves(forecasts: xr.Dataset, panel: Panel, most: int = MOST) -> list[Curve]
         stamps = mine.time.values
         start = int(np.searchsorted(series.time.values, stamps[0]))
         before = slice(max(0, start - HISTORY * len(stamps)), start)
-        after = series.target.isel(time=slice(start, min(start + len(stamps), int(series.attrs["rows"])))).values
+        after = series.target.isel(
+            time=slice(start, min(start + len(stamps), int(series.attrs["rows"])))
+        ).values
         past = series.target.isel(time=before).values
         for v, name in enumerate(panel.variates):
             if len(found) == most:
@@ -65,7 +73,9 @@ def curves(forecasts: xr.Dataset, panel: Panel, most: int = MOST) -> list[Curve]
                     stamps=stamps,
                     mean=mine["mean"].values[:, v],
                     truth=truth,
-                    quantiles=mine["quantiles"].values[:, v] if levels else np.zeros((len(stamps), 0)),
+                    quantiles=mine["quantiles"].values[:, v]
+                    if levels
+                    else np.zeros((len(stamps), 0)),
                     levels=levels,
                 )
             )
@@ -89,7 +99,9 @@ def window_curves(
         low = max(0, row - HISTORY * horizon)
         held = windows.reader.stored(number, "target", low, row + horizon)[:, v]
         stamps = windows.stamps(number, low, row + horizon, aware=True)
-        time = np.asarray((stamps if stamps.tz is None else stamps.tz_convert("UTC").tz_localize(None)).values)
+        time = np.asarray(
+            (stamps if stamps.tz is None else stamps.tz_convert("UTC").tz_localize(None)).values
+        )
         who = str(windows.panel.series[number].attrs.get("id", ""))
         name = short(windows.variates[v], 40)
         found.append(
@@ -110,7 +122,9 @@ def window_curves(
 def intervals(levels: Sequence[float]) -> list[tuple[int, int]]:
     """Indices of the pairs of levels around the middle, the widest first."""
     low = [i for i, level in enumerate(levels) if level < 0.5 - 1e-9]
-    return [(i, j) for i in low for j, other in enumerate(levels) if abs(levels[i] + other - 1) < 1e-9]
+    return [
+        (i, j) for i in low for j, other in enumerate(levels) if abs(levels[i] + other - 1) < 1e-9
+    ]
 
 
 def draw(found: Sequence[Curve], tz: str | None = None, columns: int = 2, onto: Any = None) -> Any:
@@ -127,7 +141,15 @@ def draw(found: Sequence[Curve], tz: str | None = None, columns: int = 2, onto: 
     for place, curve in zip(axes, found, strict=False):
         _draw_one(place, curve, tz)
     handles, names = axes[0].get_legend_handles_labels()
-    plot.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False, fontsize=8, labelcolor=INK)
+    plot.legend(
+        handles,
+        names,
+        loc="outside upper center",
+        ncols=len(names),
+        frameon=False,
+        fontsize=8,
+        labelcolor=INK,
+    )
     return plot
 
 
@@ -151,7 +173,15 @@ def _draw_one(axes: Axes, curve: Curve, tz: str | None) -> None:
     if np.isfinite(curve.truth).any():
         axes.plot(curve.stamps, curve.truth, color=INK, lw=1, marker=".", ms=2.5, label="what came")
     single = len(curve.stamps) == 1
-    axes.plot(curve.stamps, curve.mean, color=SAID, lw=1.6, marker="o" if single else "", ms=4, label="forecast")
+    axes.plot(
+        curve.stamps,
+        curve.mean,
+        color=SAID,
+        lw=1.6,
+        marker="o" if single else "",
+        ms=4,
+        label="forecast",
+    )
     axes.set_title(curve.title, fontsize=9, color=INK, parse_math=False, loc="left")
     label(axes, "", curve.unit)
     axes.tick_params(labelsize=8)

@@ -12,7 +12,9 @@ import xarray as xr
 from isoform.timeseries.data.windows import WindowData
 
 
-def write(path: Path, data: WindowData, levels: tuple[float, ...], outputs: Mapping[str, np.ndarray]) -> None:
+def write(
+    path: Path, data: WindowData, levels: tuple[float, ...], outputs: Mapping[str, np.ndarray]
+) -> None:
     """Writes the windows that the evaluation kept: forecast, truth (NaN where missing) and quantiles.
 
     Dimensions window, step, variate (and quantile); `origin` is the local stamp of a window's first forecast row and
@@ -28,13 +30,22 @@ def write(path: Path, data: WindowData, levels: tuple[float, ...], outputs: Mapp
         "truth": (dims, truth.astype(np.float32)),
     }
     coords = {
-        "origin": ("window", [np.datetime64(data.stamps(int(s), int(r), int(r) + 1)[0], "s") for s, r in where]),
-        "series": ("window", np.array([str(data.panel.series[int(s)].attrs["id"]) for s, _ in where], dtype=str)),
+        "origin": (
+            "window",
+            [np.datetime64(data.stamps(int(s), int(r), int(r) + 1)[0], "s") for s, r in where],
+        ),
+        "series": (
+            "window",
+            np.array([str(data.panel.series[int(s)].attrs["id"]) for s, _ in where], dtype=str),
+        ),
         "step": np.arange(1, data.horizon + 1),
         "variate": np.array(data.variates, dtype=str),
     }
     if "quantiles" in outputs:
-        found["quantiles"] = ((*dims, "quantile"), data.to_units(outputs["quantiles"], axis=2).astype(np.float32))
+        found["quantiles"] = (
+            (*dims, "quantile"),
+            data.to_units(outputs["quantiles"], axis=2).astype(np.float32),
+        )
         coords["quantile"] = np.array(levels)
     made = xr.Dataset(found, coords)
     made.attrs["windows_evaluated"] = int(outputs.get("windows", np.array(len(where))))

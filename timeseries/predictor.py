@@ -64,7 +64,9 @@ class TimeseriesPredictor(Predictor):
         if not self.own:
             return None
         shape = (len(self.own), self.horizon)  # the model's quantiles as they are
-        return Calibration(self.own, np.zeros((*shape, 0), np.float32), np.zeros(shape, np.float32), self.own)
+        return Calibration(
+            self.own, np.zeros((*shape, 0), np.float32), np.zeros(shape, np.float32), self.own
+        )
 
     # What comes in
 
@@ -74,7 +76,9 @@ class TimeseriesPredictor(Predictor):
         known_elsewhere: it may lack the known-future covariates. Raises UserError for what can't be read, lacks a
         column of the run, or has rows of another frequency.
         """
-        return inputs_for_run.read_for_run(data, self.config, self.state, known_elsewhere=known_elsewhere)
+        return inputs_for_run.read_for_run(
+            data, self.config, self.state, known_elsewhere=known_elsewhere
+        )
 
     def windows(self, panel: Panel) -> WindowData:
         """A panel as windows on the run's scale; columns that the run never saw get their own."""
@@ -108,13 +112,20 @@ class TimeseriesPredictor(Predictor):
         """
         panel = self.read(data, known_elsewhere=future is not None)
         wanted = self.wanted_levels(levels)
-        ahead = None if future is None else inputs_for_run.read_future(future, self.config, self.state, panel)
+        ahead = (
+            None
+            if future is None
+            else inputs_for_run.read_future(future, self.config, self.state, panel)
+        )
         panel, windows = self._look_back(panel, start, ahead)
         for i in range(len(panel.series)):
             if windows.missing_future(i, self.context):
                 origin.refuse_short_future(windows.panel, i, self.context, asked=ahead is not None)
                 names = join_names(windows.missing_future(i, self.context), inputs_for_run.SHOWN)
-                warnings.warn(f"gaps of {names} in the horizon are filled like those of a look-back", stacklevel=2)
+                warnings.warn(
+                    f"gaps of {names} in the horizon are filled like those of a look-back",
+                    stacklevel=2,
+                )
         made = self.run(windows, self._pairs(windows), wanted)
         self._warn_of_empty(made, windows.panel)
         return self._dataset(windows.panel, made, panel)
@@ -161,23 +172,34 @@ class TimeseriesPredictor(Predictor):
             return tuple(level for level in LEVELS if low <= level <= high)
         return tuple(sorted(float(level) for level in levels))
 
-    def run(self, windows: WindowData, pairs: np.ndarray, levels: tuple[float, ...] = ()) -> Forecasts:
+    def run(
+        self, windows: WindowData, pairs: np.ndarray, levels: tuple[float, ...] = ()
+    ) -> Forecasts:
         """Forecasts of windows (series, row of the first step) in units, clipped to the bounds."""
         size = self._batch(windows)
-        parts = [self._run_batch(windows, pairs[i : i + size], levels) for i in range(0, len(pairs), size)]
+        parts = [
+            self._run_batch(windows, pairs[i : i + size], levels)
+            for i in range(0, len(pairs), size)
+        ]
         quantiles = [part.quantiles_nHVQ for part in parts if part.quantiles_nHVQ is not None]
         return Forecasts(
-            np.concatenate([part.mean_nHV for part in parts]), np.concatenate(quantiles) if quantiles else None, levels
+            np.concatenate([part.mean_nHV for part in parts]),
+            np.concatenate(quantiles) if quantiles else None,
+            levels,
         )
 
     def _batch(self, windows: WindowData) -> int:
         return max(1, min(self.config.eval.batch, _TOKENS // max(1, len(windows.variates))))
 
-    def _run_batch(self, windows: WindowData, pairs: np.ndarray, levels: tuple[float, ...]) -> Forecasts:
+    def _run_batch(
+        self, windows: WindowData, pairs: np.ndarray, levels: tuple[float, ...]
+    ) -> Forecasts:
         output = self._call(self.model, windows.at(pairs)).numpy()
         mean, own = output[..., 0], output[..., 1:] if self.own else None
         low_V, high_V = bounds_of(self.config.data, windows.variates)
-        stored = windows.scaling.tables["target"]  # the deviations, whether they scale the data or not
+        stored = windows.scaling.tables[
+            "target"
+        ]  # the deviations, whether they scale the data or not
         spread_V = np.array([stored[name][1] for name in windows.variates])
         decimals_V = np.clip(DIGITS - 1 - np.floor(np.log10(spread_V)), 0, 12).astype(int)
 
@@ -204,8 +226,13 @@ class TimeseriesPredictor(Predictor):
 
     def _scale_of(self, panel: Panel) -> Scaling | None:
         """The run's scale, completed from all rows of the panel where it lacks columns."""
-        names = {"target": panel.variates, **{kind: panel.names(kind) for kind in ("past", "known", "static")}}
-        if self.scaling is not None and not any(self.scaling.lacks(kind, names[kind]) for kind in names):
+        names = {
+            "target": panel.variates,
+            **{kind: panel.names(kind) for kind in ("past", "known", "static")},
+        }
+        if self.scaling is not None and not any(
+            self.scaling.lacks(kind, names[kind]) for kind in names
+        ):
             return self.scaling
         return self.windows(panel).scaling
 
@@ -242,7 +269,12 @@ class TimeseriesPredictor(Predictor):
         units = inputs_for_run.units_of(panel, self.state)
         dims = ("id", "time", "variate")
         arrays: dict[str, Any] = {"mean": (dims, mean)}
-        coords: dict[str, Any] = {"time": time, "variate": panel.variates, "units": ("variate", units), "id": ids}
+        coords: dict[str, Any] = {
+            "time": time,
+            "variate": panel.variates,
+            "units": ("variate", units),
+            "id": ids,
+        }
         same = bool((step == step[0]).all())
         coords["step"] = ("time", step[0]) if same else (("id", "time"), step)
         if made.levels:
@@ -272,7 +304,10 @@ class TimeseriesPredictor(Predictor):
                 rows.append({"input": name, "error": str(error)})
                 continue
             values = zip(*(_listed(column) for column in columns.values()), strict=True)
-            rows += [{"input": name, **dict(zip(columns, row, strict=True)), "error": ""} for row in values]
+            rows += [
+                {"input": name, **dict(zip(columns, row, strict=True)), "error": ""}
+                for row in values
+            ]
         return rows
 
     def embed(self, inputs: Sequence[Any]) -> np.ndarray:
@@ -301,7 +336,9 @@ class TimeseriesPredictor(Predictor):
         panel, windows = self._look_back(self.read(data, known_elsewhere=True), start, None)
         method: Any = self.model.features
         pairs, size = self._pairs(windows), self._batch(windows)
-        parts = [self._call(method, windows.at(pairs[i : i + size])) for i in range(0, len(pairs), size)]
+        parts = [
+            self._call(method, windows.at(pairs[i : i + size])) for i in range(0, len(pairs), size)
+        ]
         coords = {"id": [str(one.attrs.get("id", "")) for one in panel], "variate": panel.variates}
         return xr.DataArray(torch.cat(parts).numpy(), coords, ("id", "variate", "feature"))
 

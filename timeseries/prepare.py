@@ -47,7 +47,12 @@ def is_resolved(config: TimeseriesApp) -> bool:
     """Whether nothing is left to be chosen from the data."""
     if "auto" in (config.model.context, config.model.horizon, config.train.epochs):
         return False
-    return not config.auto or config.backbone.model_fields_set >= {"dim", "depth", "heads", "mlp_dim"}
+    return not config.auto or config.backbone.model_fields_set >= {
+        "dim",
+        "depth",
+        "heads",
+        "mlp_dim",
+    }
 
 
 def _choose(config: TimeseriesApp, panel: Panel) -> TimeseriesApp:

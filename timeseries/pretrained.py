@@ -23,7 +23,9 @@ from isoform.timeseries.itransformer import pretrained as itransformer
 from isoform.timeseries.samformer import pretrained as samformer
 from isoform.timeseries.state import TimeseriesState
 
-FAMILIES: Mapping[str, Family] = MappingProxyType({"itransformer": itransformer, "samformer": samformer})
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {"itransformer": itransformer, "samformer": samformer}
+)
 LAYOUTS = layouts_of(FAMILIES.values())
 KIND = "a forecaster"
 
@@ -39,7 +41,9 @@ def import_checkpoint(
     Raises UserError for whatever can't be read, recognised or honoured.
     """
     opened = read_source(source)
-    return choose_family(FAMILIES.values(), opened, layout, KIND).import_checkpoint(opened, layout, config)
+    return choose_family(FAMILIES.values(), opened, layout, KIND).import_checkpoint(
+        opened, layout, config
+    )
 
 
 def export_official(

@@ -48,7 +48,12 @@ class _Refit(TimeseriesTask):
 
 
 def refitted(
-    config: TimeseriesApp, model: nn.Module, panel: Panel, scaling: Scaling, before: np.datetime64, folder: Path
+    config: TimeseriesApp,
+    model: nn.Module,
+    panel: Panel,
+    scaling: Scaling,
+    before: np.datetime64,
+    folder: Path,
 ) -> nn.Module:
     """A copy of `model`, trained on by the module's recipe with the rows before an instant; `folder` gets the run.
 
@@ -82,7 +87,10 @@ def recipe(config: TimeseriesApp) -> TimeseriesApp:
     free = settings_for_any_file(config)
     every_row = {"val_fraction": 1e-9, "test_fraction": 0.0}
     return free.model_copy(
-        update={"train": t.model_copy(update=changed), "data": free.data.model_copy(update=every_row)}
+        update={
+            "train": t.model_copy(update=changed),
+            "data": free.data.model_copy(update=every_row),
+        }
     )
 
 

@@ -45,7 +45,9 @@ def diebold_mariano(d_n: np.ndarray, lags: int) -> Comparison:
         variance += 2 * (1 - k / steps) * (e[k:] @ e[:-k]) / n
     if variance <= 1e-24 * max(mean * mean, 1e-300):  # the same difference everywhere
         same = mean == 0
-        return Comparison(0.0 if same else math.copysign(math.inf, mean), 1.0 if same else 0.0, n, lags, mean)
+        return Comparison(
+            0.0 if same else math.copysign(math.inf, mean), 1.0 if same else 0.0, n, lags, mean
+        )
     factor = math.sqrt((n + 1 - 2 * steps + steps * (steps - 1) / n) / n)
     statistic = float(factor * mean / math.sqrt(variance / n))
     return Comparison(statistic, two_sided(statistic, n - 1), n, lags, mean)
@@ -64,7 +66,9 @@ def two_sided(t: float, degrees: int) -> float:
         inside = 2 / math.pi * (angle + (sine * float(terms.sum()) if degrees > 1 else 0.0))
     else:
         k = np.arange(1, degrees // 2)
-        inside = sine * float(np.cumprod(np.concatenate([[1.0], (2 * k - 1) / (2 * k) * cosine**2])).sum())
+        inside = sine * float(
+            np.cumprod(np.concatenate([[1.0], (2 * k - 1) / (2 * k) * cosine**2])).sum()
+        )
     return min(1.0, max(0.0, 1 - inside))
 
 

@@ -10,7 +10,13 @@ if TYPE_CHECKING:
     from isoform.timeseries.state import TimeseriesState
 
 
-INPUTS = ("context", "past", "known", "calendar", "static")  # of a model; the rest of a batch is for the loss
+INPUTS = (
+    "context",
+    "past",
+    "known",
+    "calendar",
+    "static",
+)  # of a model; the rest of a batch is for the loss
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,21 @@ class Sizes:
     @classmethod
     def of(cls, data: WindowData) -> Sizes:
         """Those of the data."""
-        return cls(len(data.variates), len(data.past), len(data.known), len(data.calendar_names), len(data.static))
+        return cls(
+            len(data.variates),
+            len(data.past),
+            len(data.known),
+            len(data.calendar_names),
+            len(data.static),
+        )
 
     @classmethod
     def of_state(cls, state: TimeseriesState) -> Sizes:
         """Those of a run, by the names in its task.json."""
-        return cls(len(state.variates), len(state.past), len(state.known), len(state.calendar), len(state.static))
+        return cls(
+            len(state.variates),
+            len(state.past),
+            len(state.known),
+            len(state.calendar),
+            len(state.static),
+        )

@@ -24,13 +24,17 @@ class CheckpointRecord(Table):
     """The official checkpoint that an imported model came from."""
 
     layout: str
-    unused: dict[str, list[float]] | None = Field(None, description="tensors that its model has and doesn't use")
+    unused: dict[str, list[float]] | None = Field(
+        None, description="tensors that its model has and doesn't use"
+    )
 
 
 class TimeseriesState(RunState):
     """Names, units, frequency and scale of the data. An imported model knows its variates' names at most."""
 
-    variates: list[str] = Field(default_factory=list, description="names; none: any number of any name")
+    variates: list[str] = Field(
+        default_factory=list, description="names; none: any number of any name"
+    )
     past: list[str] = Field(default_factory=list)
     known: list[str] = Field(default_factory=list, description="a holiday's is the last")
     static: list[str] = Field(default_factory=list)
@@ -45,7 +49,10 @@ class TimeseriesState(RunState):
     context: int | None = None
     horizon: int | None = None
     bounds: dict[str, tuple[float | None, float | None]] | None = Field(
-        None, description="limits of forecasts by variate; null: none, which is how JSON writes infinity"
+        None,
+        description="limits of forecasts by variate; null: none, which is how JSON writes infinity",
     )
     scaling: ScalingRecord | None = None
-    source: CheckpointRecord | None = Field(None, description="none where the weights were born here")
+    source: CheckpointRecord | None = Field(
+        None, description="none where the weights were born here"
+    )

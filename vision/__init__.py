@@ -12,7 +12,15 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from isoform.core.domain import CheckReport, Export, Graph, ImportedModel, Predictor, Prepared, TrainedModel
+    from isoform.core.domain import (
+        CheckReport,
+        Export,
+        Graph,
+        ImportedModel,
+        Predictor,
+        Prepared,
+        TrainedModel,
+    )
     from isoform.vision.config import VisionApp
     from isoform.vision.prepare import VisionData
     from isoform.vision.state import VisionState

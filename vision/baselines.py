@@ -54,7 +54,9 @@ def baselines(data: ImageData, score: Score) -> dict[str, Metrics]:
     held_out = {split: rows for split, rows in data.rows.items() if split != "train"}
 
     def judge(method: Method, inputs: dict[str, np.ndarray]) -> Metrics:
-        return {split: score(method(x), data.targets[held_out[split]]) for split, x in inputs.items()}
+        return {
+            split: score(method(x), data.targets[held_out[split]]) for split, x in inputs.items()
+        }
 
     name = "mean" if kind == "regression" else "majority"
     found = {name: judge(_fit_constant(data.targets[train], kind, len(data.classes)), held_out)}

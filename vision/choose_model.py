@@ -62,7 +62,9 @@ def _read_config(run: Path) -> dict[str, Any]:
     try:
         return tomllib.loads((run / "config.toml").read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{run}: its config.toml can't be read ({error}); name another run with --init") from None
+        raise UserError(
+            f"{run}: its config.toml can't be read ({error}); name another run with --init"
+        ) from None
 
 
 def _deciding(tables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -89,7 +91,9 @@ def choose_model(
         notes.append(f"model, image size and normalisation as in {config.train.init}")
     else:
         tables = _tables_for(records, images)
-    config = update(config, **{name: _unset(getattr(config, name), values) for name, values in tables.items()})
+    config = update(
+        config, **{name: _unset(getattr(config, name), values) for name, values in tables.items()}
+    )
     batch = 16 if images < 500 else 32 if images < 2000 else 64
     config = update(config, train=_unset(config.train, {"batch": batch}))
     config = _choose_epochs(config, images)

@@ -29,78 +29,149 @@ class AugmentConfig(Table):
     """Random changes of training images; every draw is a function of (seed, epoch, index)."""
 
     crop: Literal["none", "resized", "pad"] = Field(
-        "none", description="resized: a random part, resized (Inception); pad: shifted by at most `pad` pixels"
+        "none",
+        description="resized: a random part, resized (Inception); pad: shifted by at most `pad` pixels",
     )
-    crop_scale: Range = Field((0.08, 1.0), description="smallest and largest share of the area (crop = resized)")
-    crop_ratio: Range = Field((0.75, 4 / 3), description="smallest and largest width / height (crop = resized)")
+    crop_scale: Range = Field(
+        (0.08, 1.0), description="smallest and largest share of the area (crop = resized)"
+    )
+    crop_ratio: Range = Field(
+        (0.75, 4 / 3), description="smallest and largest width / height (crop = resized)"
+    )
     pad: int = Field(4, ge=0, description="pixels (crop = pad)")
     flip: float = Field(0.0, ge=0, le=1, description="probability of a mirror image, left to right")
-    flip_vertical: float = Field(0.0, ge=0, le=1, description="probability of a mirror image, top to bottom")
+    flip_vertical: float = Field(
+        0.0, ge=0, le=1, description="probability of a mirror image, top to bottom"
+    )
     degrees: float = Field(0.0, ge=0, le=180, description="largest rotation either way")
-    translate: float = Field(0.0, ge=0, lt=1, description="largest shift either way, share of the side")
+    translate: float = Field(
+        0.0, ge=0, lt=1, description="largest shift either way, share of the side"
+    )
     scale: Range = Field((1.0, 1.0), description="smallest and largest magnification")
     shear: float = Field(0.0, ge=0, lt=90, description="largest shear either way, degrees")
-    elastic: float = Field(0.0, ge=0, description="standard deviation of a smooth random displacement, pixels")
-    elastic_grid: int = Field(4, ge=2, description="control points of that displacement along each side")
-    fill: float = Field(0.0, ge=0, le=1, description="level of what a moved image leaves empty: 0 black, 1 white")
-    randaugment: str = Field("", description='such as "rand-m9-n2-mstd0.5-inc1" (Cubuk et al. 2020); off if empty')
-    jitter: float = Field(0.0, ge=0, le=1, description="largest change of brightness, contrast and saturation")
-    hue: float = Field(0.0, ge=0, le=0.5, description="largest change of hue, share of the colour circle")
-    erase: float = Field(0.0, ge=0, le=1, description="probability that a rectangle is erased (Zhong et al. 2020)")
-    erase_scale: Range = Field((0.02, 1 / 3), description="smallest and largest share of the area that is erased")
+    elastic: float = Field(
+        0.0, ge=0, description="standard deviation of a smooth random displacement, pixels"
+    )
+    elastic_grid: int = Field(
+        4, ge=2, description="control points of that displacement along each side"
+    )
+    fill: float = Field(
+        0.0, ge=0, le=1, description="level of what a moved image leaves empty: 0 black, 1 white"
+    )
+    randaugment: str = Field(
+        "", description='such as "rand-m9-n2-mstd0.5-inc1" (Cubuk et al. 2020); off if empty'
+    )
+    jitter: float = Field(
+        0.0, ge=0, le=1, description="largest change of brightness, contrast and saturation"
+    )
+    hue: float = Field(
+        0.0, ge=0, le=0.5, description="largest change of hue, share of the colour circle"
+    )
+    erase: float = Field(
+        0.0, ge=0, le=1, description="probability that a rectangle is erased (Zhong et al. 2020)"
+    )
+    erase_scale: Range = Field(
+        (0.02, 1 / 3), description="smallest and largest share of the area that is erased"
+    )
     erase_fill: Literal["zero", "noise"] = "zero"
     mixup: float = Field(0.0, ge=0, description="alpha of mixup's Beta (Zhang et al. 2018); 0: off")
     cutmix: float = Field(0.0, ge=0, description="alpha of cutmix's Beta (Yun et al. 2019); 0: off")
     mix_probability: float = Field(1.0, ge=0, le=1, description="share of batches that are mixed")
-    mix_switch: float = Field(0.5, ge=0, le=1, description="share of cutmix where mixup and cutmix are on")
+    mix_switch: float = Field(
+        0.5, ge=0, le=1, description="share of cutmix where mixup and cutmix are on"
+    )
 
 
 class DataConfig(Table):
     """Where the images are, how they are split, and what is done to them before the tokeniser."""
 
     source: Annotated[str, AfterValidator(_known_source)] = Field(
-        "folder", description=f"{', '.join(SOURCES)} (recognised from data.path), or torchvision:NAME"
+        "folder",
+        description=f"{', '.join(SOURCES)} (recognised from data.path), or torchvision:NAME",
     )
     task: Literal["multiclass", "multilabel", "regression"] = Field(
-        "multiclass", description="one class an image, several labels or none, or numbers (the last two need a table)"
+        "multiclass",
+        description="one class an image, several labels or none, or numbers (the last two need a table)",
     )
-    root: str | None = Field(None, description="folder of the data: train/val/test/CLASS/files, or CLASS/files")
-    path: str | None = Field(None, description="a folder or a csv table whose kind is recognised (source = auto)")
+    root: str | None = Field(
+        None, description="folder of the data: train/val/test/CLASS/files, or CLASS/files"
+    )
+    path: str | None = Field(
+        None, description="a folder or a csv table whose kind is recognised (source = auto)"
+    )
     table: str | None = Field(
         None, description="csv of path, label(s), optional split, group, weight; instead of folders"
     )
-    paths: str = Field("path", description="the table's column of image files, relative to data.root or to the table")
-    labels: Names = Field(("label",), description="the table's label columns; one column may hold labels joined by `|`")
-    split_column: str = Field("split", description="the table's column of train, val or test, if it has one")
+    paths: str = Field(
+        "path",
+        description="the table's column of image files, relative to data.root or to the table",
+    )
+    labels: Names = Field(
+        ("label",),
+        description="the table's label columns; one column may hold labels joined by `|`",
+    )
+    split_column: str = Field(
+        "split", description="the table's column of train, val or test, if it has one"
+    )
     group: str | None = Field(
         None,
         description="what must stay in one split: the table's column (`group` if it has one), or with folders a "
         "regular expression whose first group is found in the relative path",
     )
-    missing: Sentinels = Field((), description="words and numbers that stand for no value, beside the usual words")
+    missing: Sentinels = Field(
+        (), description="words and numbers that stand for no value, beside the usual words"
+    )
     weight: str = Field("weight", description="the table's column of sample weights, if it has one")
-    val_fraction: float = Field(0.1, gt=0, lt=1, description="of the training images, where no val split is given")
-    test_fraction: float = Field(0.1, ge=0, le=1, description="share of all images, where no split at all is given")
-    split_seed: int = Field(0, ge=0, description="of random splits; all of train.seed share one test set")
+    val_fraction: float = Field(
+        0.1, gt=0, lt=1, description="of the training images, where no val split is given"
+    )
+    test_fraction: float = Field(
+        0.1, ge=0, le=1, description="share of all images, where no split at all is given"
+    )
+    split_seed: int = Field(
+        0, ge=0, description="of random splits; all of train.seed share one test set"
+    )
     download: bool = Field(False, description="torchvision may download (never by default)")
-    on_error: Literal["fail", "skip"] = Field("fail", description="an unreadable image ends the run, or is left out")
-    allow_leakage: bool = Field(False, description="the same image or group in two splits is no error")
+    on_error: Literal["fail", "skip"] = Field(
+        "fail", description="an unreadable image ends the run, or is left out"
+    )
+    allow_leakage: bool = Field(
+        False, description="the same image or group in two splits is no error"
+    )
     cache: Literal["auto", "memory", "none"] = Field(
-        "auto", description="memory: decode once, keep the images shrunk to twice the model's size; auto: if < 1 GiB"
+        "auto",
+        description="memory: decode once, keep the images shrunk to twice the model's size; auto: if < 1 GiB",
     )
-    workers: int = Field(0, ge=0, description="loader processes; their number never changes a result")
+    workers: int = Field(
+        0, ge=0, description="loader processes; their number never changes a result"
+    )
     resize: Literal["crop", "squash", "pad"] = Field(
-        "crop", description="to the model's size: shorter side and centre crop, both sides, or longer side and padding"
+        "crop",
+        description="to the model's size: shorter side and centre crop, both sides, or longer side and padding",
     )
-    crop_pct: float = Field(1.0, gt=0, le=1, description="share of the resized side that the centre crop keeps")
+    crop_pct: float = Field(
+        1.0, gt=0, le=1, description="share of the resized side that the centre crop keeps"
+    )
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-    mean: Floats | None = Field(None, description="of each channel in [0, 1]; from the training images if unset")
-    std: Floats | None = Field(None, description="of each channel in [0, 1]; from the training images if unset")
-    classes: Names | None = Field(None, description="in the order of the outputs; found in the data if unset")
-    target_mean: Floats | None = Field(None, description="of each regression target; from the training split if unset")
-    target_std: Floats | None = Field(None, description="of each regression target; from the training split if unset")
+    mean: Floats | None = Field(
+        None, description="of each channel in [0, 1]; from the training images if unset"
+    )
+    std: Floats | None = Field(
+        None, description="of each channel in [0, 1]; from the training images if unset"
+    )
+    classes: Names | None = Field(
+        None, description="in the order of the outputs; found in the data if unset"
+    )
+    target_mean: Floats | None = Field(
+        None, description="of each regression target; from the training split if unset"
+    )
+    target_std: Floats | None = Field(
+        None, description="of each regression target; from the training split if unset"
+    )
     balanced: bool = Field(False, description="training draws every class equally often")
-    class_weights: Literal["none", "balanced"] = Field("none", description="balanced: rare classes weigh more")
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: rare classes weigh more"
+    )
 
 
 class VisionApp(AppConfig):
@@ -118,7 +189,8 @@ class VisionApp(AppConfig):
     }
 
     auto: bool = Field(
-        False, description="choose image size, patch, trunk and epochs from the data; keys that are set stay"
+        False,
+        description="choose image size, patch, trunk and epochs from the data; keys that are set stay",
     )
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()

@@ -19,7 +19,9 @@ from isoform.vision.maps import attention_map
 IMAGES, COLUMNS = 12, 6
 
 
-def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path | None = None) -> Path:
+def draw(
+    run_dir: str | Path, out: str | Path | None = None, *, data: str | Path | None = None
+) -> Path:
     """Test images, predictions and attention of a run, written to `out` (default RUN/demo.png; .svg and .pdf work too).
 
     data: other images than the run's own, as for `isoform vision eval --data`. Raises UserError where there is no run,
@@ -29,7 +31,9 @@ def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path
     path = Path(out) if out is not None else run / "demo.png"
     drawing.kind_of(path)
     trained = load_trained(DOMAIN, run)
-    task = DOMAIN.task_from_run(trained.config, trained.state, Path(data) if data is not None else None)
+    task = DOMAIN.task_from_run(
+        trained.config, trained.state, Path(data) if data is not None else None
+    )
     model = trained.model
     split = "test" if "test" in task.data.rows else next(iter(task.data.rows))
     rows = task.data.rows[split]
@@ -41,11 +45,15 @@ def draw(run_dir: str | Path, out: str | Path | None = None, *, data: str | Path
     guess = task.guess(outputs)
     maps = attention_map(model, batch["image"])
     cells = []
-    for start in range(0, len(chosen), COLUMNS):  # a row of images above a row of what the model looked at
+    for start in range(
+        0, len(chosen), COLUMNS
+    ):  # a row of images above a row of what the model looked at
         part = range(start, min(start + COLUMNS, len(chosen)))
         for i in part:
             image = task.data.fitted(int(rows[chosen[i]]))
-            cells.append((image, *guess_of(task.kind, task.classes, guess[i], outputs["target"][i])))
+            cells.append(
+                (image, *guess_of(task.kind, task.classes, guess[i], outputs["target"][i]))
+            )
         cells += [map_cell(maps[i]) for i in part]
     drawing.save(draw_grid(cells, min(COLUMNS, len(chosen))), path)
     return path

@@ -24,7 +24,12 @@ def describe(config: VisionApp, *, detail: bool = True) -> dict[str, Any]:
     model = f"ViT, {backbone.depth} x {backbone.dim}, {backbone.heads} heads, patch {patch}"
     if config.auto:
         model, parameters = "ViT, size chosen from the data", 0
-    rows = {"data": source.title, "model": model, "parameters": parameters or None, "source": source.needs}
+    rows = {
+        "data": source.title,
+        "model": model,
+        "parameters": parameters or None,
+        "source": source.needs,
+    }
     return {**rows, **_detail(config, parameters)} if detail and not config.auto else rows
 
 

@@ -29,7 +29,11 @@ def graph(trained: Trained) -> Graph:
 
     def example(batch: int) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(0)  # [batch, C, H, W] normalised noise
-        return {"images": torch.randn(batch, config.tokeniser.channels, *config.image_size, generator=generator)}
+        return {
+            "images": torch.randn(
+                batch, config.tokeniser.channels, *config.image_size, generator=generator
+            )
+        }
 
     facts = trained.state.model_dump(
         mode="json", include={"kind", "classes", "preprocessing", "target_mean", "target_std"}

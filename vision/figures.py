@@ -38,7 +38,9 @@ RIGHT, WRONG, POINTS = "#2a9163", "#c43a5e", "#2f5bd0"
 SAMPLES, MISTAKES, LOOKED_AT = 18, 12, 6  # images of a picture
 MOST_TARGETS = 6  # scatter plots
 
-Cell = tuple[Tensor, str, bool | None]  # image [C, H, W], caption, whether the answer is right (None: no matter)
+Cell = tuple[
+    Tensor, str, bool | None
+]  # image [C, H, W], caption, whether the answer is right (None: no matter)
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,9 @@ def _sample_grid(task: VisionTask, answers: Answers) -> Figure:
     n = len(answers.rows)
     chosen = np.linspace(0, n - 1, min(SAMPLES, n)).astype(int)
     cells = [_cell(task, answers, i) for i in chosen]
-    return Figure("Test images, evenly spaced, and what the model says of them", to_svg(draw_grid(cells)))
+    return Figure(
+        "Test images, evenly spaced, and what the model says of them", to_svg(draw_grid(cells))
+    )
 
 
 def _worst_mistakes(task: VisionTask, answers: Answers) -> Figure | None:
@@ -162,7 +166,10 @@ def _attention_figure(task: VisionTask, model: nn.Module) -> Figure:
     cells: list[Cell] = [(image, "", None) for image in images]
     cells += [map_cell(one) for one in maps]
     who = "the class token" if task.config.tokeniser.class_token else "all patches on average"
-    return Figure(f"Test images, and where {who} looks in the last block", to_svg(draw_grid(cells, len(images))))
+    return Figure(
+        f"Test images, and where {who} looks in the last block",
+        to_svg(draw_grid(cells, len(images))),
+    )
 
 
 def map_cell(map_hw: Tensor) -> Cell:
@@ -177,7 +184,9 @@ def _label_table(task: VisionTask, answers: Answers) -> Figure:
         found = binary_metrics(answers.guess[:, k], positive)
         scores = [_number(found.get(metric)) for metric in ("average_precision", "roc_auc")]
         rows.append([name, str(int(positive.sum())), *scores])
-    return Figure("Labels on test", html=to_table(["label", "images", "average precision", "ROC AUC"], rows))
+    return Figure(
+        "Labels on test", html=to_table(["label", "images", "average precision", "ROC AUC"], rows)
+    )
 
 
 def _number(value: float | None) -> str:
@@ -195,7 +204,9 @@ def _scatter_figure(task: VisionTask, answers: Answers) -> Figure:
         ends = [min(true.min(), predicted.min()), max(true.max(), predicted.max())]
         axes.plot(ends, ends, color=INK, lw=0.8, ls=":")
         label(axes, f"true {short(task.classes[k])}", "predicted")
-    return Figure("Predicted against true values on test; the dotted line is equality", to_svg(plot))
+    return Figure(
+        "Predicted against true values on test; the dotted line is equality", to_svg(plot)
+    )
 
 
 def _largest_errors(task: VisionTask, answers: Answers) -> Figure:

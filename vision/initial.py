@@ -39,7 +39,12 @@ def adapt_weights(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, 
     found = dict(weights)
     tokeniser = getattr(model, "tokeniser", None)
     name = "tokeniser.position"
-    if tokeniser is not None and name in found and name in want and found[name].shape[1] != want[name].shape[1]:
+    if (
+        tokeniser is not None
+        and name in found
+        and name in want
+        and found[name].shape[1] != want[name].shape[1]
+    ):
         if name not in dict(model.named_parameters()):
             del found[name]  # computed, not learned: the model has its own
         else:
@@ -51,7 +56,9 @@ def adapt_weights(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, 
                     f"{prefix} special token(s): set tokeniser.class_token and tokeniser.registers as in its model"
                 )
             mode = tokeniser.config.position_resize
-            found[name] = resize_position_table(found[name], (side, side), tokeniser.grid, prefix=prefix, mode=mode)
+            found[name] = resize_position_table(
+                found[name], (side, side), tokeniser.grid, prefix=prefix, mode=mode
+            )
     name = "tokeniser.patch.weight"
     if name in found and name in want and found[name].dim() == 4:
         kernel = change_channels(found[name], want[name].shape[1])

@@ -22,7 +22,13 @@ def fit_standardisation(x_MD: np.ndarray, least: float) -> Method:
 
 
 def fit_classes(
-    x_MD: np.ndarray, y_M: np.ndarray, classes: int, *, strength: float, iterations: int, absent: float = 0.0
+    x_MD: np.ndarray,
+    y_M: np.ndarray,
+    classes: int,
+    *,
+    strength: float,
+    iterations: int,
+    absent: float = 0.0,
 ) -> Method:
     """Logistic regression of classes [M]; a class without training samples has the probability `absent`."""
     present = np.unique(y_M)

@@ -10,7 +10,11 @@ from types import MappingProxyType
 
 import numpy as np
 
-from isoform.core.supervised.metrics import multiclass_metrics, multilabel_metrics, regression_metrics
+from isoform.core.supervised.metrics import (
+    multiclass_metrics,
+    multilabel_metrics,
+    regression_metrics,
+)
 
 # data.task -> the validation metric that chooses the best checkpoint, and whether more or less of it is better.
 MONITORS = MappingProxyType(
@@ -23,7 +27,11 @@ MONITORS = MappingProxyType(
 
 
 def score(
-    kind: str, guess_NK: np.ndarray, target: np.ndarray, names: Sequence[str], scale_K: Sequence[float]
+    kind: str,
+    guess_NK: np.ndarray,
+    target: np.ndarray,
+    names: Sequence[str],
+    scale_K: Sequence[float],
 ) -> dict[str, float]:
     """Metrics of probabilities, or of numbers in the targets' own units.
 

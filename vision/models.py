@@ -46,7 +46,11 @@ def build_model(config: VisionApp) -> nn.Module:
 
 
 def app_of_model(
-    name: str, *, outputs: int | None = None, image: int | tuple[int, int] | None = None, channels: int | None = None
+    name: str,
+    *,
+    outputs: int | None = None,
+    image: int | tuple[int, int] | None = None,
+    channels: int | None = None,
 ) -> tuple[VisionApp, VisionState]:
     """The app of a size (Ti, S, B, L, H and the patch's side: "vit-s16"), of an app, or of a name that timm knows.
 
@@ -102,7 +106,11 @@ def _own_app(path: Path, **data: str) -> VisionApp:
     from isoform.vision import DOMAIN
 
     values = {"source": "auto", "path": str(path), **data}
-    app = resolve_app("vit-folder", domain=DOMAIN, settings={f"data.{key}": value for key, value in values.items()})
+    app = resolve_app(
+        "vit-folder",
+        domain=DOMAIN,
+        settings={f"data.{key}": value for key, value in values.items()},
+    )
     assert isinstance(app, VisionApp)
     return app
 

@@ -36,14 +36,18 @@ class VisionPredictor(SupervisedPredictor):
         self.state = trained.state
         self.preprocess = Preprocess(**dict(trained.state.preprocessing))
 
-    def batches(self, items: Sequence[Any], errors: dict[int, str]) -> Iterator[tuple[list[int], Tensor]]:
+    def batches(
+        self, items: Sequence[Any], errors: dict[int, str]
+    ) -> Iterator[tuple[list[int], Tensor]]:
         """See SupervisedPredictor.batches; a batch is images [n, C, H, W], normalised."""
         channels, at_least = self.preprocess.channels, self.preprocess.at_least
         for start in range(0, len(items), self.batch_size):
             places, images = [], []
             for place in range(start, min(start + self.batch_size, len(items))):
                 try:
-                    images.append(self.preprocess.fit(to_input(items[place], channels, at_least=at_least)))
+                    images.append(
+                        self.preprocess.fit(to_input(items[place], channels, at_least=at_least))
+                    )
                     places.append(place)
                 except UserError as error:
                     errors[place] = str(error)
@@ -60,10 +64,18 @@ class VisionPredictor(SupervisedPredictor):
         state = self.state
         names = state.classes or [str(k) for k in range(output.shape[1])]
         if len(names) != output.shape[1]:
-            raise UserError(f"the model has {output.shape[1]} outputs and task.json names {len(names)} classes")
+            raise UserError(
+                f"the model has {output.shape[1]} outputs and task.json names {len(names)} classes"
+            )
         if state.kind == "regression":
-            return rows_of(state.kind, names, output * np.asarray(state.target_std) + np.asarray(state.target_mean))
-        return rows_of(state.kind, names, softmax(output) if state.kind == "multiclass" else sigmoid(output))
+            return rows_of(
+                state.kind,
+                names,
+                output * np.asarray(state.target_std) + np.asarray(state.target_mean),
+            )
+        return rows_of(
+            state.kind, names, softmax(output) if state.kind == "multiclass" else sigmoid(output)
+        )
 
 
 def expand_inputs(inputs: Sequence[str]) -> list[str]:

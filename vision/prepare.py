@@ -30,7 +30,9 @@ class VisionData:
     """What an app's data are once read."""
 
     images: ImageData
-    imported: Imported | None = None  # the foreign model of train.init, where choosing this one had to open it
+    imported: Imported | None = (
+        None  # the foreign model of train.init, where choosing this one had to open it
+    )
 
 
 def prepare(config: VisionApp) -> Prepared[VisionApp, VisionData]:
@@ -114,7 +116,9 @@ def _describe(data: ImageData) -> list[str]:
     skipped = data.records.skipped
     if skipped:
         name, why = skipped[0]
-        lines.append(f"{len(skipped)} other file(s) left out, such as {name} ({why}); see isoform vision check")
+        lines.append(
+            f"{len(skipped)} other file(s) left out, such as {name} ({why}); see isoform vision check"
+        )
     for split in ("val", "test"):
         if split in data.rows:
             absent = describe_unscored(data.targets[data.rows[split]], data.classes, split)

@@ -41,7 +41,14 @@ NEIGHBOURS = (1, 5, 10, 20, 50, 100, 200)
 ITERATIONS = 300
 LEAST_DEVIATION = 1e-6
 LEAST_PROBABILITY = 1e-9  # no class is impossible
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # C of the logistic regression, 1 / alpha of the ridge
+STRENGTHS = (
+    1e-4,
+    1e-3,
+    1e-2,
+    1e-1,
+    1.0,
+    10.0,
+)  # C of the logistic regression, 1 / alpha of the ridge
 
 Score = Callable[[np.ndarray, np.ndarray], Mapping[str, float]]
 
@@ -62,7 +69,9 @@ def features(model: Any, batches: Iterable[Tensor]) -> np.ndarray:
     device = next(model.parameters()).device
     try:
         with torch.no_grad():
-            return torch.cat([model.features(images.to(device)).float().cpu() for images in batches]).numpy()
+            return torch.cat(
+                [model.features(images.to(device)).float().cpu() for images in batches]
+            ).numpy()
     finally:
         model.train(training)
 
@@ -80,7 +89,11 @@ def knn(
     where the votes' mean is taken).
     """
     train = _normalise(x_MD)
-    value_MK = _one_hot(y, classes) if kind == "multiclass" else torch.from_numpy(np.asarray(y, np.float32))
+    value_MK = (
+        _one_hot(y, classes)
+        if kind == "multiclass"
+        else torch.from_numpy(np.asarray(y, np.float32))
+    )
     k = min(k, len(train))
 
     def predict(z_ND: np.ndarray) -> np.ndarray:
@@ -150,7 +163,11 @@ def fit(
     tried = {value: score(predict(x["val"]), y["val"]) for value, predict in settings.items()}
     best = max(tried, key=lambda value: sign * tried[value][monitor])
     predict = settings[best]
-    metrics = {split: dict(score(predict(x[split]), y[split])) for split in x if split not in ("train", "val")}
+    metrics = {
+        split: dict(score(predict(x[split]), y[split]))
+        for split in x
+        if split not in ("train", "val")
+    }
     return Probe(predict, best, {"val": dict(tried[best]), **metrics})
 
 

@@ -28,8 +28,12 @@ class VisionState(RunState):
     """A vision run's task.json."""
 
     kind: Literal["multiclass", "multilabel", "regression"] = "multiclass"
-    classes: Names = Field((), description="of the outputs, in their order; none: the outputs' numbers")
+    classes: Names = Field(
+        (), description="of the outputs, in their order; none: the outputs' numbers"
+    )
     preprocessing: Preprocessing
     target_mean: Floats = Field((0.0,), description="of each regression target, in its own unit")
     target_std: Floats = Field((1.0,), description="of each regression target, in its own unit")
-    source: dict[str, Any] | None = Field(None, description="an imported model's layout, and what its way back needs")
+    source: dict[str, Any] | None = Field(
+        None, description="an imported model's layout, and what its way back needs"
+    )

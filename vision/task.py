@@ -104,7 +104,9 @@ class VisionTask(Task):
         if rng is None or not self.config.data.balanced:
             return super().batches(split, size, rng)
         if self.kind != "multiclass":
-            raise UserError("data.balanced = true needs one class an image (data.task = multiclass)")
+            raise UserError(
+                "data.balanced = true needs one class an image (data.task = multiclass)"
+            )
         target = self.data.targets[self.data.rows[split]]
         counts = np.bincount(target[target >= 0], minlength=len(self.classes))
         share = np.where(target >= 0, 1 / np.maximum(counts, 1)[target], 0)
@@ -135,7 +137,10 @@ class VisionTask(Task):
         """{"logits" [B, K], or "prediction" [B, K] in the targets' own units; "target"}."""
         output = model(batch["image"]).float()
         if self.kind == "regression":
-            return {"prediction": self.scaling.unscale(output, torch.float32), "target": batch["target"]}
+            return {
+                "prediction": self.scaling.unscale(output, torch.float32),
+                "target": batch["target"],
+            }
         return {"logits": output, "target": batch["target"]}
 
     def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -146,7 +151,9 @@ class VisionTask(Task):
         """[N, K] numbers in the targets' own units, or probabilities of labels, or of classes (that sum to 1)."""
         if self.kind == "regression":
             return outputs["prediction"]
-        return softmax(outputs["logits"]) if self.kind == "multiclass" else sigmoid(outputs["logits"])
+        return (
+            softmax(outputs["logits"]) if self.kind == "multiclass" else sigmoid(outputs["logits"])
+        )
 
     def score(self, guess: np.ndarray, target: np.ndarray) -> dict[str, float]:
         """Metrics of a guess [N, K]; see metrics.py."""
@@ -224,10 +231,17 @@ class VisionTask(Task):
     def _target_cells(self, target: np.ndarray) -> dict[str, object]:
         """The true answer of a sample as a row shows it, nothing where it is missing."""
         if self.kind == "regression":
-            return {f"target {name}": float(value) for name, value in zip(self.classes, target, strict=True)}
+            return {
+                f"target {name}": float(value)
+                for name, value in zip(self.classes, target, strict=True)
+            }
         if self.kind == "multiclass":
             return {"target": self.classes[int(target)] if target >= 0 else None}
-        return {"target": "|".join(name for name, value in zip(self.classes, target, strict=True) if value > 0.5)}
+        return {
+            "target": "|".join(
+                name for name, value in zip(self.classes, target, strict=True) if value > 0.5
+            )
+        }
 
     def figures(self, model: nn.Module, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
         """See figures.py."""
@@ -251,7 +265,9 @@ class VisionTask(Task):
         records = self.data.records
         if records.weight is None or "train" not in self.data.rows:
             return None
-        return class_weights.normalise_sample_weights(records.weight, self.data.rows["train"], records.origin)
+        return class_weights.normalise_sample_weights(
+            records.weight, self.data.rows["train"], records.origin
+        )
 
 
 def task_from_run(config: VisionApp, path: Path | None) -> VisionTask:

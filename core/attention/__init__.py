@@ -21,8 +21,23 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from isoform.core.attention.bias import Bias, Dense, Distance, Gaussians, PathTable, Sum, Table, materialise
-from isoform.core.attention.dispatch import Request, explain_choice, sdpa_path, select_impl, unsupported_reason
+from isoform.core.attention.bias import (
+    Bias,
+    Dense,
+    Distance,
+    Gaussians,
+    PathTable,
+    Sum,
+    Table,
+    materialise,
+)
+from isoform.core.attention.dispatch import (
+    Request,
+    explain_choice,
+    sdpa_path,
+    select_impl,
+    unsupported_reason,
+)
 from isoform.core.attention.mask import Visible, Window, visible
 from isoform.core.attention.reference import attention_reference, probabilities
 from isoform.core.attention.sdpa import attention_sdpa
@@ -74,7 +89,9 @@ def attention(
     """
     if offsets_q is not None or offsets_kv is not None:
         if valid_q is not None or valid_kv is not None:
-            raise ValueError("packed tokens are all real: give offsets or valid_q and valid_kv, not both")
+            raise ValueError(
+                "packed tokens are all real: give offsets or valid_q and valid_kv, not both"
+            )
         return attention_varlen(
             attention,
             q_BHND,
@@ -98,12 +115,18 @@ def attention(
     autocast: AbstractContextManager[object] = PLAIN
     if torch.is_autocast_enabled(device) and q_BHND.dtype != torch.float64:
         # What autocast would do, except that it would round the bias as well.
-        q_BHND, k_BGMD, v_BGME = (x.to(torch.get_autocast_dtype(device)) for x in (q_BHND, k_BGMD, v_BGME))
+        q_BHND, k_BGMD, v_BGME = (
+            x.to(torch.get_autocast_dtype(device)) for x in (q_BHND, k_BGMD, v_BGME)
+        )
         autocast = torch.autocast(device, enabled=False)
     if not q_BHND.dtype == k_BGMD.dtype == v_BGME.dtype:
-        raise ValueError(f"q, k and v must be of one type, got {q_BHND.dtype}, {k_BGMD.dtype} and {v_BGME.dtype}")
+        raise ValueError(
+            f"q, k and v must be of one type, got {q_BHND.dtype}, {k_BGMD.dtype} and {v_BGME.dtype}"
+        )
 
-    backward = torch.is_grad_enabled() and (q_BHND.requires_grad or k_BGMD.requires_grad or v_BGME.requires_grad)
+    backward = torch.is_grad_enabled() and (
+        q_BHND.requires_grad or k_BGMD.requires_grad or v_BGME.requires_grad
+    )
     score_bytes = math.prod(q_BHND.shape[:3]) * k_BGMD.shape[2] * q_BHND.element_size()
     request = _request(q_BHND, bias, seen, dropout)
     request = request._replace(backward=backward, keys=k_BGMD.shape[2], score_bytes=score_bytes)
@@ -111,23 +134,40 @@ def attention(
         request = request._replace(value_dim=v_BGME.shape[3])
     if impl == "auto":
         impl = select_impl(request).name
-    elif impl in ("reference", "sdpa", "triton") and (why_not := unsupported_reason(impl, request)) is not None:
-        raise ValueError(f"attention impl={impl!r} can't serve this: {why_not}; ask for impl='auto' to have one chosen")
+    elif (
+        impl in ("reference", "sdpa", "triton")
+        and (why_not := unsupported_reason(impl, request)) is not None
+    ):
+        raise ValueError(
+            f"attention impl={impl!r} can't serve this: {why_not}; ask for impl='auto' to have one chosen"
+        )
     qkv = (q_BHND, k_BGMD, v_BGME)
     with autocast:
         match impl:
             case "reference":
-                out = attention_reference(*qkv, bias=bias, visible=seen, scale=scale, dropout=dropout, seed=seed)
+                out = attention_reference(
+                    *qkv, bias=bias, visible=seen, scale=scale, dropout=dropout, seed=seed
+                )
             case "sdpa":
                 path = sdpa_path(request).name
-                out = attention_sdpa(*qkv, path=path, bias=bias, visible=seen, scale=scale, dropout=dropout, seed=seed)
+                out = attention_sdpa(
+                    *qkv,
+                    path=path,
+                    bias=bias,
+                    visible=seen,
+                    scale=scale,
+                    dropout=dropout,
+                    seed=seed,
+                )
             case "triton":
                 from isoform.core.attention.triton_op import attention_triton
 
                 dense = None if bias is None else bias.to_dense()
                 out = attention_triton(*qkv, dense, valid_kv, causal, scale)
             case _:
-                raise ValueError(f"attention impl={impl!r} is unknown: choose auto, reference, sdpa or triton")
+                raise ValueError(
+                    f"attention impl={impl!r} is unknown: choose auto, reference, sdpa or triton"
+                )
     return out if valid_q is None else out.masked_fill(~valid_q[:, None, :, None], 0.0)
 
 
@@ -154,14 +194,21 @@ def attention_rows(
         rows = torch.as_tensor(rows, dtype=torch.long, device=q_BHND.device)
     scale = 1 / math.sqrt(q_BHND.shape[3]) if scale is None else scale
     seen = visible(q_BHND.shape[2], k_BGMD.shape[2], valid_q, valid_kv, causal, window)
-    p_BHRM = probabilities(q_BHND[:, :, rows], k_BGMD, bias=bias, visible=seen, scale=scale, rows=rows)
+    p_BHRM = probabilities(
+        q_BHND[:, :, rows], k_BGMD, bias=bias, visible=seen, scale=scale, rows=rows
+    )
     return p_BHRM if valid_q is None else p_BHRM.masked_fill(~valid_q[:, None, rows, None], 0.0)
 
 
 def _request(q_BHND: Tensor, bias: Bias | None, seen: Visible, dropout: float) -> Request:
     mask_bytes = 0
     if seen.limited and not (bias is None and seen.plainly_causal):
-        shape = [1 if seen.valid_kv_BM is None else seen.valid_kv_BM.shape[0], 1, seen.n_q, seen.n_kv]
+        shape = [
+            1 if seen.valid_kv_BM is None else seen.valid_kv_BM.shape[0],
+            1,
+            seen.n_q,
+            seen.n_kv,
+        ]
         if bias is not None:
             shape = [max(own, other) for own, other in zip(shape, bias.shape, strict=True)]
         mask_bytes = math.prod(shape) * q_BHND.element_size()
@@ -169,7 +216,9 @@ def _request(q_BHND: Tensor, bias: Bias | None, seen: Visible, dropout: float) -
     window = seen.left is not None or (seen.right is not None and seen.right > 0)
     facts = (q_BHND.device.type, q_BHND.dtype, q_BHND.shape[3])
     if bias is None:
-        return Request(*facts, dropout=dropout > 0, window=window, uneven=uneven, mask_bytes=mask_bytes)
+        return Request(
+            *facts, dropout=dropout > 0, window=window, uneven=uneven, mask_bytes=mask_bytes
+        )
     b, _, n, m = bias.shape
     return Request(
         *facts,
@@ -184,7 +233,13 @@ def _request(q_BHND: Tensor, bias: Bias | None, seen: Visible, dropout: float) -
 
 
 def _check(
-    q: Tensor, k: Tensor, v: Tensor, bias: Bias | None, valid_q: Tensor | None, valid_kv: Tensor | None, dropout: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Bias | None,
+    valid_q: Tensor | None,
+    valid_kv: Tensor | None,
+    dropout: float,
 ) -> None:
     if q.dim() != 4 or k.dim() != 4 or v.dim() != 4 or k.shape[:3] != v.shape[:3]:
         raise ValueError(
@@ -195,18 +250,24 @@ def _check(
     n_batch, n_heads, n_q, n_dims = q.shape
     n_groups, n_kv = k.shape[1], k.shape[2]
     if k.shape[0] != n_batch or k.shape[3] != n_dims:
-        raise ValueError(f"q {list(q.shape)} and k {list(k.shape)} differ in their number of samples or features")
+        raise ValueError(
+            f"q {list(q.shape)} and k {list(k.shape)} differ in their number of samples or features"
+        )
     if n_groups == 0 or n_heads % n_groups:
         raise ValueError(f"the {n_groups} key heads must divide the {n_heads} query heads")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout is a probability below 1, got {dropout}")
     for name, valid, n in (("valid_q", valid_q, n_q), ("valid_kv", valid_kv, n_kv)):
         if valid is not None and (valid.dtype != torch.bool or valid.shape != (n_batch, n)):
-            raise ValueError(f"{name} is bool [{n_batch}, {n}], got {valid.dtype} {list(valid.shape)}")
+            raise ValueError(
+                f"{name} is bool [{n_batch}, {n}], got {valid.dtype} {list(valid.shape)}"
+            )
     if bias is not None:
         full = (n_batch, n_heads, n_q, n_kv)
         if any(own not in (1, all_) for own, all_ in zip(bias.shape, full, strict=True)):
-            raise ValueError(f"a bias {list(bias.shape)} does not broadcast to [B, H, N, M] = {list(full)}")
+            raise ValueError(
+                f"a bias {list(bias.shape)} does not broadcast to [B, H, N, M] = {list(full)}"
+            )
 
 
 __all__ = [

@@ -60,7 +60,9 @@ class Usage:
 def variants() -> Iterator[Variant]:
     """Every kernel, target and type at each padded head size, with the masks that cost most; and special paths."""
     for target in ("sm_80", "sm_90"):
-        for kernel, bias in product(("forward", "query", "key", "bias"), ("none", "aligned", "odd")):
+        for kernel, bias in product(
+            ("forward", "query", "key", "bias"), ("none", "aligned", "odd")
+        ):
             if (kernel, bias) == ("bias", "none"):
                 continue
             yield from (Variant(kernel, target, dim, "bf16", bias) for dim in (24, 64, 128))
@@ -84,7 +86,9 @@ def compile_variant(variant: Variant) -> Usage:
 
     module = triton_forward if variant.kernel == "forward" else triton_backward
     kernel = getattr(module, f"{variant.kernel}_kernel")
-    cut = tiles(variant.kernel, variant.target, variant.dim, ITEMSIZE[variant.dtype], variant.bias != "none")
+    cut = tiles(
+        variant.kernel, variant.target, variant.dim, ITEMSIZE[variant.dtype], variant.bias != "none"
+    )
     constants: dict[str, int | None] = {"D": variant.dim, "DIM": padded_dim(variant.dim)}
     constants |= {"TILE_N": cut.n, "TILE_M": cut.m, "CAUSAL": variant.masked, "ONE_ROW": False}
     if not variant.masked:
@@ -92,13 +96,17 @@ def compile_variant(variant: Variant) -> Usage:
     if variant.bias == "none":
         constants |= {"bias": None, "dbias": None}
     if variant.one:
-        constants |= dict.fromkeys(("H", "G", "N", "M", "bias_B", "bias_H", "share_H", "share_N", "shares"), 1)
+        constants |= dict.fromkeys(
+            ("H", "G", "N", "M", "bias_B", "bias_H", "share_H", "share_N", "shares"), 1
+        )
     signature, divisible = {}, {}
     for place, name in enumerate(kernel.arg_names):
         signature[name] = "constexpr" if name in constants else _type_of(name, variant)
         if _is_divisible(name, signature[name], variant):
             divisible[place,] = [["tt.divisibility", 16]]
-    source = ASTSource(kernel, signature, {k: v for k, v in constants.items() if k in signature}, divisible)
+    source = ASTSource(
+        kernel, signature, {k: v for k, v in constants.items() if k in signature}, divisible
+    )
     triton.knobs.compilation.always_compile = True
     triton.knobs.nvidia.dump_ptxas_log = True
     with contextlib.redirect_stdout(io.StringIO()) as log:
@@ -107,7 +115,9 @@ def compile_variant(variant: Variant) -> Usage:
     registers = re.search(r"Used (\d+) registers", log.getvalue())
     spilled = re.search(r"(\d+) bytes spill stores", log.getvalue())
     if registers is None or spilled is None:
-        raise RuntimeError(f"ptxas said nothing of registers and spills for {variant}: {log.getvalue()!r}")
+        raise RuntimeError(
+            f"ptxas said nothing of registers and spills for {variant}: {log.getvalue()!r}"
+        )
     matrix = built.asm["ptx"].count(MATRIX[variant.target])
     return Usage(int(registers[1]), int(spilled[1]), built.metadata.shared / 1024, matrix)
 
@@ -127,7 +137,9 @@ def _is_divisible(name: str, kind: str, variant: Variant) -> bool:
     """Whether the launcher would find the argument a multiple of 16: buffers, and strides of rows of whole heads."""
     owner, _, axis = name.rpartition("_")
     stride = kind == "i32" and axis in ("b", "h", "g", "n", "m") and owner != "valid"
-    return (kind.startswith("*") and name != "valid") or (stride and (owner != "bias" or variant.bias == "aligned"))
+    return (kind.startswith("*") and name != "valid") or (
+        stride and (owner != "bias" or variant.bias == "aligned")
+    )
 
 
 def breaches(variant: Variant, usage: Usage) -> Iterator[str]:
@@ -145,13 +157,19 @@ def breaches(variant: Variant, usage: Usage) -> Iterator[str]:
 def _report() -> Iterator[tuple[str, int]]:
     """Lines of the table, each with the number of limits that it breaks."""
     began, work = time.monotonic(), list(variants())
-    yield "kernel   target dim type bias    masks  tile       warps  registers  spilled  shared KiB  matrix", 0
+    yield (
+        "kernel   target dim type bias    masks  tile       warps  registers  spilled  shared KiB  matrix",
+        0,
+    )
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         for v, u in zip(work, pool.map(compile_variant, work), strict=True):
             cut = tiles(v.kernel, v.target, v.dim, ITEMSIZE[v.dtype], v.bias != "none")
             masks = "one" if v.one else "all" if v.masked else "-"
             what = f"{v.kernel:8} {v.target} {v.dim:4} {v.dtype} {v.bias:7} {masks:6} {cut.n:3} x {cut.m:<4}"
-            yield f"{what} {cut.warps:5}  {u.registers:9}  {u.spilled:7}  {u.shared:10.1f}  {u.matrix:6}", 0
+            yield (
+                f"{what} {cut.warps:5}  {u.registers:9}  {u.spilled:7}  {u.shared:10.1f}  {u.matrix:6}",
+                0,
+            )
             yield from ((f"  BREACH: {breach}", 1) for breach in breaches(v, u))
     yield f"{len(work)} kernels compiled in {time.monotonic() - began:.0f} s", 0
 
@@ -162,7 +180,9 @@ def main() -> int:
         sys.stdout.write("no Triton on this platform: nothing to compile\n")
         return 0
     broken = 0
-    with tempfile.TemporaryDirectory() as cache:  # of this run alone, so that nothing is left behind
+    with (
+        tempfile.TemporaryDirectory() as cache
+    ):  # of this run alone, so that nothing is left behind
         os.environ["TRITON_CACHE_DIR"] = cache
         for line, breach in _report():
             broken += breach

@@ -138,7 +138,9 @@ class PathTable(Bias):
         hops, n_features = self.ids_BNMPF.shape[3:]
         n_rows = self.table_VH.shape[0]
         with torch.autocast(self.table_VH.device.type, enabled=False):
-            tables = torch.matmul(_working(self.table_VH), _working(self.mixing_PHH[:hops])).flatten(0, 1)
+            tables = torch.matmul(
+                _working(self.table_VH), _working(self.mixing_PHH[:hops])
+            ).flatten(0, 1)
         hop = torch.arange(hops, dtype=torch.int32, device=tables.device)[:, None] * n_rows
         total = sum_rows((self.ids_BNMPF.int() + hop).reshape(-1, hops * n_features), tables)
         divisor = self.length_BNM.int().clamp(1, hops) * n_features
@@ -158,7 +160,11 @@ class Gaussians:
 
     def __call__(self, distance: Tensor) -> Tensor:
         """[..., H] of distances [...]."""
-        means, stds, weights = _working(self.means_K), _working(self.stds_K), _working(self.weights_KH)
+        means, stds, weights = (
+            _working(self.means_K),
+            _working(self.stds_K),
+            _working(self.weights_KH),
+        )
         with torch.autocast(distance.device.type, enabled=False):
             return torch.exp(-0.5 * ((distance[..., None] - means) / stds).square()) @ weights
 
@@ -178,7 +184,12 @@ class Distance(Bias):
     def shape(self) -> tuple[int, int, int, int]:
         """(B, H, N, M), 1 where shared."""
         b = max(self.coords_q_BNC.shape[0], self.coords_kv_BMC.shape[0])
-        return b, self.basis.weights_KH.shape[1], self.coords_q_BNC.shape[1], self.coords_kv_BMC.shape[1]
+        return (
+            b,
+            self.basis.weights_KH.shape[1],
+            self.coords_q_BNC.shape[1],
+            self.coords_kv_BMC.shape[1],
+        )
 
     @property
     def width(self) -> int:
@@ -187,7 +198,11 @@ class Distance(Bias):
 
     def slice(self, rows: Rows | None = None, batch: Samples = ALL) -> Distance:
         """See `Bias.slice`."""
-        return Distance(_slice(self.coords_q_BNC, rows, batch), _slice(self.coords_kv_BMC, None, batch), self.basis)
+        return Distance(
+            _slice(self.coords_q_BNC, rows, batch),
+            _slice(self.coords_kv_BMC, None, batch),
+            self.basis,
+        )
 
     def to_dense(self) -> Tensor:
         """See `Bias.to_dense`."""

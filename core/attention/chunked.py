@@ -57,7 +57,9 @@ def plan(q_BHND: Tensor, n_kv: int, bias: Bias | None) -> Iterator[tuple[slice, 
         yield slice(b, b + samples), [slice(r, r + rows) for r in range(0, n_rows, rows)]
 
 
-def mask_of(bias: Bias | None, visible: Visible, q: Tensor, batch: slice = ALL, rows: slice = ALL) -> Tensor | None:
+def mask_of(
+    bias: Bias | None, visible: Visible, q: Tensor, batch: slice = ALL, rows: slice = ALL
+) -> Tensor | None:
     """What is added to a chunk's scores: broadcasts to [B, H, R, M]; bool (True = seen) where there is no bias."""
     seen = visible.block(q.device, batch, rows)
     if bias is None:
@@ -91,7 +93,9 @@ class _Chunked(torch.autograd.Function):
         out = q.new_empty(n_batch, n_q, n_heads, v.shape[3]).transpose(1, 2)
         lse = q.new_empty(q.shape[:3], dtype=working_dtype(q))
         if bias is None and keep is None and visible.everything and _is_fused(q, v):
-            out, lse = _forward(q, k, v, None, scale, None)  # the fused kernel builds nothing large here
+            out, lse = _forward(
+                q, k, v, None, scale, None
+            )  # the fused kernel builds nothing large here
         else:
             for batch, chunks in plan(q, k.shape[2], bias):
                 for rows in chunks:
@@ -104,8 +108,12 @@ class _Chunked(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # `once_differentiable` would let a gradient's gradient with respect to q pass as 0
-            raise RuntimeError("attention in chunks has no second derivatives: ask for impl='reference'")
+        if (
+            torch.is_grad_enabled()
+        ):  # `once_differentiable` would let a gradient's gradient with respect to q pass as 0
+            raise RuntimeError(
+                "attention in chunks has no second derivatives: ask for impl='reference'"
+            )
         q, k, v, out, lse, *leaves = ctx.saved_tensors
         scale, visible, dropout, seed, spec = ctx.settings
         bias = tree_unflatten([None if x is None else x.detach() for x in leaves], spec)
@@ -174,7 +182,9 @@ def _forward(
     if keep is None and _is_fused(q, v):
         if mask is not None and mask.dtype == torch.bool:
             mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill_(~mask, -torch.inf)
-        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, attn_mask=mask, scale=scale)
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            q, k, v, attn_mask=mask, scale=scale
+        )
     shape = (*q.shape[:3], k.shape[2])
     scores = (_stack(q) * scale) @ _stack(k).mT
     scores = _masked(scores.view(shape), mask)
@@ -194,7 +204,9 @@ def _is_fused(q: Tensor, v: Tensor) -> bool:
 class _BiasGradient:
     """Gathers what chunks say about the bias into gradients of its leaves; `wanted` are the leaves to be served."""
 
-    def __init__(self, bias: Bias | None, wanted: tuple[bool, ...], q_BHND: Tensor, n_kv: int) -> None:
+    def __init__(
+        self, bias: Bias | None, wanted: tuple[bool, ...], q_BHND: Tensor, n_kv: int
+    ) -> None:
         self.bias, self.wanted = bias, wanted
         leaves, spec = tree_flatten(bias)
         # Chunks of a bias that nothing is shared in don't meet, so their gradients are simply put in place.
@@ -216,7 +228,9 @@ class _BiasGradient:
         inputs = [x.detach().requires_grad_() for x in self._chosen(leaves)]
         fresh = iter(inputs)
         with torch.enable_grad():
-            mixed = [next(fresh) if want else x for x, want in zip(leaves, self.wanted, strict=True)]
+            mixed = [
+                next(fresh) if want else x for x, want in zip(leaves, self.wanted, strict=True)
+            ]
             dense = tree_unflatten(mixed, spec).to_dense()
         grads = torch.autograd.grad(dense, inputs, ds.sum_to_size(dense.shape))
         for target, grad in zip(targets, grads, strict=True):

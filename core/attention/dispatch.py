@@ -35,7 +35,9 @@ class Request(NamedTuple):
     bias: bool = False
     bias_gradient: bool = False
     bias_bytes: int = 0  # of a structured bias once it is dense; 0 for one that is given dense
-    mask_bytes: int = 0  # of bias and limits in one tensor, where a fused kernel doesn't take them as they are
+    mask_bytes: int = (
+        0  # of bias and limits in one tensor, where a fused kernel doesn't take them as they are
+    )
     dropout: bool = False
     window: bool = False
     backward: bool = False  # a gradient will be wanted
@@ -58,7 +60,11 @@ AUTO = (
         lambda r: r.device == "cuda" and r.bias,
         "a score bias on a GPU: there PyTorch's fused kernels take no float32 bias beside 16-bit inputs",
     ),
-    Rule("sdpa", lambda r: True, "PyTorch's fused kernel, or isoform's own operators where that can't serve"),
+    Rule(
+        "sdpa",
+        lambda r: True,
+        "PyTorch's fused kernel, or isoform's own operators where that can't serve",
+    ),
 )
 
 # How `sdpa` works, first match.
@@ -100,9 +106,19 @@ SDPA_PATHS = (
         ),
         "a bias that wants its gradient, and few keys: probabilities are kept, since computing them twice takes longer",
     ),
-    Rule("chunked", lambda r: r.dropout, "PyTorch's fused kernel on a CPU doesn't drop probabilities"),
-    Rule("chunked", lambda r: r.bias_gradient, "PyTorch's fused kernel on a CPU gives the bias no gradient"),
-    Rule("chunked", lambda r: r.value_dim > 0, "PyTorch's fused kernel on a CPU takes values only as wide as keys"),
+    Rule(
+        "chunked", lambda r: r.dropout, "PyTorch's fused kernel on a CPU doesn't drop probabilities"
+    ),
+    Rule(
+        "chunked",
+        lambda r: r.bias_gradient,
+        "PyTorch's fused kernel on a CPU gives the bias no gradient",
+    ),
+    Rule(
+        "chunked",
+        lambda r: r.value_dim > 0,
+        "PyTorch's fused kernel on a CPU takes values only as wide as keys",
+    ),
     Rule(
         "chunked",
         lambda r: max(r.bias_bytes, r.mask_bytes) > biases.LIMIT_BYTES,
@@ -110,12 +126,21 @@ SDPA_PATHS = (
     ),
     Rule(
         "chunked",
-        lambda r: r.device == "cuda" and (r.dtype == torch.float64 or (r.bias and r.dtype != torch.float32)),
+        lambda r: (
+            r.device == "cuda"
+            and (r.dtype == torch.float64 or (r.bias and r.dtype != torch.float32))
+        ),
         "no fused kernel on a GPU takes float64, nor a float32 bias beside 16-bit inputs",
     ),
     Rule(
         "chunked",
-        lambda r: r.device == "cpu" and r.dtype == torch.bfloat16 and r.backward and 0 < r.keys <= FEW_KEYS and BF16,
+        lambda r: (
+            r.device == "cpu"
+            and r.dtype == torch.bfloat16
+            and r.backward
+            and 0 < r.keys <= FEW_KEYS
+            and BF16
+        ),
         "few keys: PyTorch's fused kernel on a CPU is up to three times slower in its bfloat16 backward pass",
     ),
     Rule("fused", lambda r: True, "one call of PyTorch's fused kernel"),
@@ -137,13 +162,17 @@ def unsupported_reason(impl: str, request: Request) -> str | None:
     if request.head_dim > MAX_DIM:
         return f"its kernels take at most {MAX_DIM} features a head, got {request.head_dim}"
     if request.value_dim:
-        return f"its kernels take values as wide as keys, and these have {request.value_dim} features"
+        return (
+            f"its kernels take values as wide as keys, and these have {request.value_dim} features"
+        )
     if request.dropout:
         return "its kernels don't drop probabilities"
     if request.window:
         return "its kernels know no window"
     if request.uneven:
-        return "its kernels don't know causality between queries and keys that are padded differently"
+        return (
+            "its kernels don't know causality between queries and keys that are padded differently"
+        )
     if request.bias_bytes > biases.LIMIT_BYTES:
         return f"the dense bias of {request.bias_bytes >> 20} MiB is over the limit of {biases.LIMIT_BYTES >> 20} MiB"
     return None
@@ -172,5 +201,9 @@ def explain_choice(request: Request) -> list[str]:
     for other in ("reference", "sdpa", "triton"):
         if other != chosen.name:
             why_not = unsupported_reason(other, request)
-            lines.append(f"{other}: can serve if asked for" if why_not is None else f"{other}: can't serve, {why_not}")
+            lines.append(
+                f"{other}: can serve if asked for"
+                if why_not is None
+                else f"{other}: can't serve, {why_not}"
+            )
     return lines

@@ -65,11 +65,15 @@ class _SpreadRows(torch.autograd.Function):
     def forward(ids_LI: Tensor, rows_LH: Tensor, n_rows: int) -> Tensor:
         ids = ids_LI.flatten()
         if ids_LI.shape[1] == 1 and ids.device.type == "cpu":
-            return rows_LH.new_zeros(n_rows, rows_LH.shape[1]).index_add_(0, ids.long(), rows_LH.contiguous())
+            return rows_LH.new_zeros(n_rows, rows_LH.shape[1]).index_add_(
+                0, ids.long(), rows_LH.contiguous()
+            )
         order = ids.argsort(stable=True)
         count = torch.zeros(n_rows, dtype=order.dtype, device=ids.device)
         count.scatter_add_(0, ids.long(), torch.ones_like(order))
-        return F.embedding_bag(order // ids_LI.shape[1], rows_LH, count.cumsum(0) - count, mode="sum")
+        return F.embedding_bag(
+            order // ids_LI.shape[1], rows_LH, count.cumsum(0) - count, mode="sum"
+        )
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:

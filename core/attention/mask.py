@@ -47,7 +47,9 @@ class Visible(NamedTuple):
             return False  # before the lengths are compared, which are symbols in an export with any number of tokens
         return self.valid_kv_BM is None and self.place_q_BN is None and self.n_q == self.n_kv
 
-    def block(self, device: torch.device, batch: slice = slice(None), rows: Rows = slice(None)) -> Tensor | None:
+    def block(
+        self, device: torch.device, batch: slice = slice(None), rows: Rows = slice(None)
+    ) -> Tensor | None:
         """[B or 1, 1, R or 1, M] bool of a block, True = seen; None where all is seen."""
         seen = None if self.valid_kv_BM is None else self.valid_kv_BM[batch, None, None, :]
         if not self.limited:
@@ -88,13 +90,20 @@ def visible(
     if window is not None:
         before, after = (window, window) if isinstance(window, int) else window
         if (before is not None and before < 0) or (after is not None and after < 0):
-            raise ValueError(f"window counts tokens to the left and right and can't be negative, got {window}")
+            raise ValueError(
+                f"window counts tokens to the left and right and can't be negative, got {window}"
+            )
         left, right = None if before is None else -before, after
     if causal:
         right = 0
     place_q = place_kv = None
     # Tokens that share their padding are in the same order with or without it, so plain causality needs no counting.
     shared = valid_q is valid_kv and left is None and right == 0
-    if (left is not None or right is not None) and valid_q is not None and valid_kv is not None and not shared:
+    if (
+        (left is not None or right is not None)
+        and valid_q is not None
+        and valid_kv is not None
+        and not shared
+    ):
         place_q, place_kv = place_from_end(valid_q), place_from_end(valid_kv)
     return Visible(n_q, n_kv, valid_kv, left, right, place_q, place_kv)

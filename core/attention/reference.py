@@ -22,7 +22,13 @@ def working_dtype(q: Tensor) -> torch.dtype:
 
 
 def probabilities(
-    q_BHRD: Tensor, k_BGMD: Tensor, *, bias: Bias | None, visible: Visible, scale: float, rows: Rows | None = None
+    q_BHRD: Tensor,
+    k_BGMD: Tensor,
+    *,
+    bias: Bias | None,
+    visible: Visible,
+    scale: float,
+    rows: Rows | None = None,
 ) -> Tensor:
     """[B, H, R, M] softmax(scale q k^T + bias) over the visible keys; 0 in a row without any.
 

@@ -88,9 +88,13 @@ def _fused(
     mask = None if causal or (bias is None and visible.everything) else mask_of(bias, visible, q)
     grouped = q.shape[1] != k.shape[1]
     if not q.is_cuda:
-        return F.scaled_dot_product_attention(q, k, v, mask, 0.0, causal, scale=scale, enable_gqa=grouped)
+        return F.scaled_dot_product_attention(
+            q, k, v, mask, 0.0, causal, scale=scale, enable_gqa=grouped
+        )
     with sdpa_kernel(FUSED_BACKENDS):
-        return F.scaled_dot_product_attention(q, k, v, mask, 0.0, causal, scale=scale, enable_gqa=grouped)
+        return F.scaled_dot_product_attention(
+            q, k, v, mask, 0.0, causal, scale=scale, enable_gqa=grouped
+        )
 
 
 def _adjacent(x: Tensor) -> Tensor:

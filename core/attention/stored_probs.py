@@ -43,7 +43,9 @@ def attention_stored_probs(
     factor = None
     if dropout > 0:
         shape = (*q_BHND.shape[:3], k_BHMD.shape[2])
-        factor = Dropout(dropout, seed, q_BHND.device).next(shape, working_dtype(q_BHND)).flatten(0, 1)
+        factor = (
+            Dropout(dropout, seed, q_BHND.device).next(shape, working_dtype(q_BHND)).flatten(0, 1)
+        )
     return _StoredProbs.apply(q_BHND, k_BHMD, v_BHME, dense, seen, factor, scale)
 
 
@@ -64,7 +66,9 @@ class _StoredProbs(torch.autograd.Function):
         shape = (*q.shape[:3], k.shape[2])
         tall = shape[3] > FEW and q.shape[3] % VECTOR > 0
         q, k, v = (_laid(x, tall) for x in (q, k, v))
-        scores = _scores(q, k, None if bias is None or bias.shape != shape else bias.flatten(0, 1), scale)
+        scores = _scores(
+            q, k, None if bias is None or bias.shape != shape else bias.flatten(0, 1), scale
+        )
         scores = scores.unflatten(0, shape[:2])
         if bias is not None and bias.shape != shape:
             scores += bias
@@ -80,7 +84,9 @@ class _StoredProbs(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
-            raise RuntimeError("attention that keeps probabilities has no second derivatives: ask for impl='reference'")
+            raise RuntimeError(
+                "attention that keeps probabilities has no second derivatives: ask for impl='reference'"
+            )
         q, k, v, p, factor = ctx.saved_tensors
         d_out = _laid(d_out, not v.is_contiguous())
         dp = _scores(d_out, v)
@@ -107,7 +113,9 @@ def _laid(x_BHND: Tensor, tall: bool) -> Tensor:
     return x_BHND.mT.contiguous().flatten(0, 1).mT if tall else x_BHND.flatten(0, 1)
 
 
-def _scores(a_ZND: Tensor, b_ZMD: Tensor, bias_ZNM: Tensor | None = None, scale: float = 1.0) -> Tensor:
+def _scores(
+    a_ZND: Tensor, b_ZMD: Tensor, bias_ZNM: Tensor | None = None, scale: float = 1.0
+) -> Tensor:
     """[Z, N, M] scale a b^T + bias."""
     turned = not a_ZND.is_contiguous()
     if turned:

@@ -68,7 +68,9 @@ def query_kernel(
         dscores = weights * (dweights - delta_n[:, None])
         if dbias is not None:
             inside = (n[:, None] < N) & (m[None, :] < M)
-            tl.store(dbias + n[:, None] * M + m[None, :], dscores.to(dbias.dtype.element_ty), mask=inside)
+            tl.store(
+                dbias + n[:, None] * M + m[None, :], dscores.to(dbias.dtype.element_ty), mask=inside
+            )
         sums = tl.dot(dscores.to(k_tile.dtype), k_tile, sums, input_precision="ieee")
     store_rows(dq + b * dq_b + h * dq_h, dq_n, n, N, dim, D, sums * scale)
 
@@ -116,7 +118,9 @@ def key_kernel(
             log_total = tl.load(lse + 2 * row + N + n, mask=n < N, other=0.0)
             delta_n = tl.load(delta + row + n, mask=n < N, other=0.0)
             dots = tl.dot(k_tile, tl.trans(q_tile), input_precision="ieee")
-            scores = score(dots, n[None, :], m[:, None], bias_head, bias_n, valid, N, M, scale, CAUSAL)
+            scores = score(
+                dots, n[None, :], m[:, None], bias_head, bias_n, valid, N, M, scale, CAUSAL
+            )
             weights = probability(scores, top[None, :], log_total[None, :], bias)
             dv_sums = tl.dot(weights.to(do_tile.dtype), do_tile, dv_sums, input_precision="ieee")
             dweights = tl.dot(v_tile, tl.trans(do_tile), input_precision="ieee")
@@ -168,7 +172,9 @@ def bias_kernel(
         k_tile = load_rows(k + b * k_b + g * k_g, k_m, m, M, dim, D)
         dots = tl.dot(q_tile, tl.trans(k_tile), input_precision="ieee")
         bias_head = bias + b * bias_b + h * bias_h
-        scores = score(dots, n[:, None], m[None, :], bias_head, bias_n, valid_row, N, M, scale, CAUSAL)
+        scores = score(
+            dots, n[:, None], m[None, :], bias_head, bias_n, valid_row, N, M, scale, CAUSAL
+        )
         top = tl.load(lse + 2 * row + n, mask=n < N, other=float("inf"))
         log_total = tl.load(lse + 2 * row + N + n, mask=n < N, other=0.0)
         delta_n = tl.load(delta + row + n, mask=n < N, other=0.0)

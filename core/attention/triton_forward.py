@@ -31,7 +31,9 @@ def load_rows(base, stride, row, n_rows, dim, D: tl.constexpr):
 def store_rows(base, stride, row, n_rows, dim, D: tl.constexpr, tile):
     """Write a tile to rows `row` of a matrix [n_rows, D], in the matrix's type; what lies outside is dropped."""
     inside = (row[:, None] < n_rows) & (dim[None, :] < D)
-    tl.store(base + row[:, None] * stride + dim[None, :], tile.to(base.dtype.element_ty), mask=inside)
+    tl.store(
+        base + row[:, None] * stride + dim[None, :], tile.to(base.dtype.element_ty), mask=inside
+    )
 
 
 @triton.jit
@@ -110,7 +112,9 @@ def forward_kernel(
         shrink = power(top - pivot, bias)
         total = total * shrink + tl.sum(weights, 1)
         v_tile = load_rows(v, v_m, m, M, dim, D)
-        sums = tl.dot(weights.to(v_tile.dtype), v_tile, sums * shrink[:, None], input_precision="ieee")
+        sums = tl.dot(
+            weights.to(v_tile.dtype), v_tile, sums * shrink[:, None], input_precision="ieee"
+        )
         top = new_top
 
     empty = total == 0.0

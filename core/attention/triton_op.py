@@ -46,7 +46,9 @@ def attention_triton(
     _check(q_BHND, k_BGMD, v_BGMD, bias, valid_kv_BM)
     if bias is not None:
         bias = bias.reshape((1,) * (4 - bias.dim()) + bias.shape)
-        bias = bias.expand(-1, -1, -1, k_BGMD.shape[2])  # sharing along the keys is the one kind the kernels don't know
+        bias = bias.expand(
+            -1, -1, -1, k_BGMD.shape[2]
+        )  # sharing along the keys is the one kind the kernels don't know
     scale = 1 / math.sqrt(q_BHND.shape[3]) if scale is None else scale
     out, _ = attention_forward(q_BHND, k_BGMD, v_BGMD, bias, valid_kv_BM, causal, scale)
     return out
@@ -54,26 +56,40 @@ def attention_triton(
 
 def _check(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, valid: Tensor | None) -> None:
     if q.dim() != 4 or k.dim() != 4 or k.shape != v.shape:
-        raise ValueError(f"attention takes q [B,H,N,D] and k, v [B,G,M,D], got {_shape(q)}, {_shape(k)}, {_shape(v)}")
+        raise ValueError(
+            f"attention takes q [B,H,N,D] and k, v [B,G,M,D], got {_shape(q)}, {_shape(k)}, {_shape(v)}"
+        )
     (n_batch, n_heads, n_queries, n_dims), (_, n_groups, n_keys, _) = q.shape, k.shape
     if k.shape[0] != n_batch or k.shape[3] != n_dims or n_groups == 0 or n_heads % n_groups:
-        raise ValueError(f"k {_shape(k)} does not fit q {_shape(q)}: samples and features agree, G divides H")
+        raise ValueError(
+            f"k {_shape(k)} does not fit q {_shape(q)}: samples and features agree, G divides H"
+        )
     if q.dtype not in DTYPES or k.dtype != q.dtype or v.dtype != q.dtype:
-        raise ValueError(f"q, k, v must be all float32, float16 or bfloat16, got {q.dtype}, {k.dtype}, {v.dtype}")
+        raise ValueError(
+            f"q, k, v must be all float32, float16 or bfloat16, got {q.dtype}, {k.dtype}, {v.dtype}"
+        )
     if not 1 <= n_dims <= MAX_DIM:
         raise ValueError(f"the Triton kernels serve heads of 1 to {MAX_DIM} features, got {n_dims}")
     if any(t.device != q.device for t in (k, v, bias, valid) if t is not None):
         raise ValueError("q, k, v, bias and valid_kv must be on one device")
     if bias is not None:
         full = (n_batch, n_heads, n_queries, n_keys)
-        if bias.dim() > 4 or any(s not in (1, f) for s, f in zip(bias.shape[::-1], full[::-1], strict=False)):
+        if bias.dim() > 4 or any(
+            s not in (1, f) for s, f in zip(bias.shape[::-1], full[::-1], strict=False)
+        ):
             raise ValueError(f"bias {_shape(bias)} does not broadcast to [B,H,N,M] = {list(full)}")
         if n_queries * n_keys >= 2**31:
-            raise ValueError(f"the kernels address at most 2^31 bias elements a head, got {n_queries} x {n_keys}")
+            raise ValueError(
+                f"the kernels address at most 2^31 bias elements a head, got {n_queries} x {n_keys}"
+            )
         if bias.dtype not in DTYPES:
             raise ValueError(f"bias must be float32, float16 or bfloat16, got {bias.dtype}")
-    if valid is not None and (valid.dtype != torch.bool or tuple(valid.shape) not in ((n_batch, n_keys), (1, n_keys))):
-        raise ValueError(f"valid_kv must be bool [B,M] = {[n_batch, n_keys]}, got {valid.dtype} {_shape(valid)}")
+    if valid is not None and (
+        valid.dtype != torch.bool or tuple(valid.shape) not in ((n_batch, n_keys), (1, n_keys))
+    ):
+        raise ValueError(
+            f"valid_kv must be bool [B,M] = {[n_batch, n_keys]}, got {valid.dtype} {_shape(valid)}"
+        )
 
 
 def _shape(tensor: Tensor) -> list[int]:
@@ -82,7 +98,13 @@ def _shape(tensor: Tensor) -> list[int]:
 
 @torch.library.custom_op("isoform::attention_forward", mutates_args=())
 def attention_forward(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, valid: Tensor | None, causal: bool, scale: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    valid: Tensor | None,
+    causal: bool,
+    scale: float,
 ) -> tuple[Tensor, Tensor]:
     """Out [B, H, N, D], and logsumexp [B, H, 2, N] for the backward; `attention_triton` has checked the inputs."""
     kernels = _kernels("triton_forward", q)
@@ -97,7 +119,13 @@ def attention_forward(
 
 @attention_forward.register_fake
 def _(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, valid: Tensor | None, causal: bool, scale: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    valid: Tensor | None,
+    causal: bool,
+    scale: float,
 ) -> tuple[Tensor, Tensor]:
     return _like_heads(q), q.new_empty((*q.shape[:2], 2, q.shape[2]), dtype=torch.float32)
 
@@ -130,7 +158,12 @@ def attention_backward(
 
     cut = _tiles("query", given)
     programs = n_batch * n_heads * _parts(n_queries, cut.n)
-    _launch(kernels.query_kernel, programs, cut, given | {"dq": dq, "dbias": dbias if dbias.numel() else None})
+    _launch(
+        kernels.query_kernel,
+        programs,
+        cut,
+        given | {"dq": dq, "dbias": dbias if dbias.numel() else None},
+    )
     cut = _tiles("key", given)
     programs = n_batch * n_groups * _parts(n_keys, cut.m)
     _launch(kernels.key_kernel, programs, cut, given | {"dk": dk, "dv": dv})
@@ -170,7 +203,12 @@ def _shared_dbias(kernels: ModuleType, given: dict[str, Any]) -> Tensor:
     shares_each = max(1, _parts(shares, max(1, BIAS_PROGRAMS // max(1, programs))))
     parts = _parts(shares, shares_each)
     sums = torch.empty((parts, *bias.shape), dtype=torch.float32, device=q.device)
-    sizes = {"bias_B": own_batch, "bias_H": own_heads, "share_H": share_heads, "share_N": share_tiles}
+    sizes = {
+        "bias_B": own_batch,
+        "bias_H": own_heads,
+        "share_H": share_heads,
+        "share_N": share_tiles,
+    }
     sizes |= {"shares": shares, "shares_each": shares_each, "ONE_ROW": one_row}
     _launch(kernels.bias_kernel, parts * programs, cut, given | sizes | {"dbias": sums})
     return sums.sum(0).to(bias.dtype)
@@ -184,7 +222,9 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> 
 
 def _gradients(ctx: Any, do: Tensor, _dlse: Tensor | None) -> tuple[Tensor | None, ...]:
     wants_dbias = ctx.needs_input_grad[3]
-    dq, dk, dv, dbias = attention_backward(do, *ctx.saved_tensors, ctx.causal, ctx.scale, wants_dbias)
+    dq, dk, dv, dbias = attention_backward(
+        do, *ctx.saved_tensors, ctx.causal, ctx.scale, wants_dbias
+    )
     return dq, dk, dv, dbias if wants_dbias else None, None, None, None
 
 
@@ -195,18 +235,34 @@ def _kernels(name: str, q: Tensor) -> ModuleType:
     try:
         import triton
     except ImportError as error:
-        raise ImportError("impl='triton' needs the package triton; choose impl='sdpa' or 'auto'") from error
+        raise ImportError(
+            "impl='triton' needs the package triton; choose impl='sdpa' or 'auto'"
+        ) from error
     kernels = importlib.import_module(f"isoform.core.attention.{name}")
     if not q.is_cuda and isinstance(kernels.load_rows, triton.runtime.JITFunction):
-        raise ValueError(f"Triton kernels run on a GPU, got tensors on {q.device} (TRITON_INTERPRET=1 interprets them)")
+        raise ValueError(
+            f"Triton kernels run on a GPU, got tensors on {q.device} (TRITON_INTERPRET=1 interprets them)"
+        )
     return kernels
 
 
 def _given(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, valid: Tensor | None, causal: bool, scale: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    valid: Tensor | None,
+    causal: bool,
+    scale: float,
 ) -> dict[str, Any]:
     """The arguments that every kernel takes, by name."""
-    tensors = {"q": _rows(q), "k": _rows(k), "v": _rows(v), "bias": _rows(bias), "valid": _rows(valid)}
+    tensors = {
+        "q": _rows(q),
+        "k": _rows(k),
+        "v": _rows(v),
+        "bias": _rows(bias),
+        "valid": _rows(valid),
+    }
     sizes = {"H": q.shape[1], "G": k.shape[1], "N": q.shape[2], "M": k.shape[2], "D": q.shape[3]}
     return tensors | sizes | {"scale": scale, "CAUSAL": causal, "DIM": padded_dim(q.shape[3])}
 
@@ -218,7 +274,9 @@ def _rows(tensor: Any) -> Any:
 
 def _tiles(kernel: str, given: dict[str, Any]) -> Tiles:
     q = given["q"]
-    return tiles(kernel, target_of(q.device), q.shape[3], q.element_size(), given["bias"] is not None)
+    return tiles(
+        kernel, target_of(q.device), q.shape[3], q.element_size(), given["bias"] is not None
+    )
 
 
 def _launch(kernel: Any, programs: int, cut: Tiles, values: dict[str, Any]) -> None:
@@ -244,7 +302,9 @@ def _stride(tensor: Tensor | None, axis: int) -> int:
 def _like_heads(x_BHND: Tensor) -> Tensor:
     """An empty [B, H, N, D] whose memory is [B, N, H, D], so that joining the heads afterwards is free."""
     n_batch, n_heads, n_rows, n_dims = x_BHND.shape
-    return torch.empty((n_batch, n_rows, n_heads, n_dims), dtype=x_BHND.dtype, device=x_BHND.device).transpose(1, 2)
+    return torch.empty(
+        (n_batch, n_rows, n_heads, n_dims), dtype=x_BHND.dtype, device=x_BHND.device
+    ).transpose(1, 2)
 
 
 def _parts(length: int, size: int) -> int:

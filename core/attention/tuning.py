@@ -67,7 +67,12 @@ SM90_32: TileTable = {
     ("key", True): (Tiles(32, 32, 8), Tiles(32, 32, 4), Tiles(16, 32, 4)),
     ("bias", True): (Tiles(64, 32, 8), Tiles(64, 32, 8), Tiles(32, 32, 8)),
 }
-TABLES = {("sm_80", 2): SM80_16, ("sm_80", 4): SM80_32, ("sm_90", 2): SM90_16, ("sm_90", 4): SM90_32}
+TABLES = {
+    ("sm_80", 2): SM80_16,
+    ("sm_80", 4): SM80_32,
+    ("sm_90", 2): SM90_16,
+    ("sm_90", 4): SM90_32,
+}
 # Small enough that tests of a few dozen tokens meet several tiles.
 INTERPRETED = Tiles(32, 32, 4)
 

@@ -25,7 +25,9 @@ __all__ = ["main"]
 DONE, FAILED, MISTAKE, PREEMPTED = 0, 1, 2, 75
 
 
-def main(argv: Sequence[str] | None = None, *, domains: Mapping[str, Callable[[], AnyDomain]]) -> int:
+def main(
+    argv: Sequence[str] | None = None, *, domains: Mapping[str, Callable[[], AnyDomain]]
+) -> int:
     """Runs one command and returns its exit code; `domains` maps a name to what loads it.
 
     Never raises: a mistake of the user's is one sentence on stderr, anything unforeseen one line (a traceback with
@@ -50,7 +52,9 @@ def main(argv: Sequence[str] | None = None, *, domains: Mapping[str, Callable[[]
     except RunError as error:
         code = console.fail(str(error), FAILED, debug)
     except BrokenPipeError:  # `isoform apps | head`: the reader has all that it wants
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit complains
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # or the flush at exit complains
         return DONE
     except Exception as error:  # noqa: BLE001 - the last resort: a line instead of a traceback
         said = f"unexpected {type(error).__name__}: {error}".strip().removesuffix(":")

@@ -29,16 +29,32 @@ def apps(context: Context) -> int:
     """Every app in a table: what it is, what it reached, and where its data comes from."""
     args, console = context.args, context.console
     if args.domain is not None and args.domain not in context.domains:
-        hint = keys.suggest(args.domain, context.domains) or f"; domains are {', '.join(context.domains)}"
+        hint = (
+            keys.suggest(args.domain, context.domains)
+            or f"; domains are {', '.join(context.domains)}"
+        )
         raise UserError(f"{args.domain}: unknown domain{hint}")
     rows = []
     for name, load in context.domains.items():
         if args.domain in (None, name) and (names := config.app_names(name, args.apps)):
             domain = load()
-            rows += [_about(domain, config.resolve_app(app, domain=domain, apps_file=args.apps)) for app in names]
+            rows += [
+                _about(domain, config.resolve_app(app, domain=domain, apps_file=args.apps))
+                for app in names
+            ]
     if args.domain is not None and not rows:
         context.domains[args.domain]()  # says so where the domain isn't there at all
-    columns = ["app", "data", "model", "parameters", "status", "expected", "minutes", "published", "source"]
+    columns = [
+        "app",
+        "data",
+        "model",
+        "parameters",
+        "status",
+        "expected",
+        "minutes",
+        "published",
+        "source",
+    ]
     console.table(columns, [[_cell(name, row[name]) for name in columns] for row in rows])
     console.result = {"apps": rows}
     return 0
@@ -88,13 +104,18 @@ def explain(context: Context) -> int:
         key = ".".join(path)
         if key in ("domain", "app"):
             continue
-        layer = next((name for k, name in resolved.layers.items() if k == key or k.startswith(f"{key}.")), "default")
+        layer = next(
+            (name for k, name in resolved.layers.items() if k == key or k.startswith(f"{key}.")),
+            "default",
+        )
         value = config.get(resolved.config.model_dump(mode="json"), path)
         shown = "unset" if path not in values and value is None else toml.value(value)
         meaning = f"{field.description or ''} [{keys.names_of(field.annotation)}]".lstrip()
         rows.append([key, shown, layer, meaning])
         settings[key] = {"value": value, "layer": layer, "description": field.description or ""}
-    console.table(["setting", "value", "set by", "meaning [type]"], rows, title=f"{domain.name}/{app}")
+    console.table(
+        ["setting", "value", "set by", "meaning [type]"], rows, title=f"{domain.name}/{app}"
+    )
     described: Mapping[str, Any] = {}
     try:
         described = domain.describe(resolved.config)
@@ -103,7 +124,12 @@ def explain(context: Context) -> int:
     if described:
         console.table(["", ""], [[name, _cell(name, value)] for name, value in described.items()])
     console.say(*notes)
-    console.result = {"app": f"{domain.name}/{app}", "settings": settings, "model": described, "notes": notes}
+    console.result = {
+        "app": f"{domain.name}/{app}",
+        "settings": settings,
+        "model": described,
+        "notes": notes,
+    }
     return 0
 
 
@@ -112,7 +138,10 @@ def _domain_of(context: Context, app: str) -> AnyDomain:
     named, slash, _ = app.partition("/")
     if slash:
         if named not in context.domains:
-            hint = keys.suggest(named, context.domains) or f"; domains are {', '.join(context.domains)}"
+            hint = (
+                keys.suggest(named, context.domains)
+                or f"; domains are {', '.join(context.domains)}"
+            )
             raise UserError(f"{app}: unknown domain {named}{hint}")
         return context.domains[named]()
     everywhere = {name: config.app_names(name, context.args.apps) for name in context.domains}
@@ -121,7 +150,9 @@ def _domain_of(context: Context, app: str) -> AnyDomain:
         raise UserError(f"{app}: is an app of {' and of '.join(holders)}; write {holders[0]}/{app}")
     if not holders:
         known = [one for apps_of in everywhere.values() for one in apps_of]
-        raise UserError(f"{app}: unknown app{keys.suggest(app, known) or '; `isoform apps` lists them all'}")
+        raise UserError(
+            f"{app}: unknown app{keys.suggest(app, known) or '; `isoform apps` lists them all'}"
+        )
     return context.domains[holders[0]]()
 
 
@@ -144,7 +175,9 @@ def bench(context: Context) -> int:
     args, console = context.args, context.console
     known = {path.stem: path for path in sorted(BENCHMARKS.glob("[a-z]*.py"))}
     if not known:
-        raise UserError("bench: the benchmarks are part of the source tree only; run it from a clone of isoform")
+        raise UserError(
+            "bench: the benchmarks are part of the source tree only; run it from a clone of isoform"
+        )
     if args.name is None:
         console.say(*(f"{name}: {_first_line(path)}" for name, path in known.items()))
         console.result = {"benchmarks": list(known)}

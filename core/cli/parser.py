@@ -28,11 +28,15 @@ class _Parser(argparse.ArgumentParser):
     """argparse with mistakes as exceptions of one sentence, and no guessing of abbreviated options."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        super().__init__(
+            allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options
+        )
 
     def error(self, message: str) -> NoReturn:
         """Raises UsageError, with the nearest name where a choice was misspelt."""
-        choice = re.fullmatch(r"argument .*?: invalid choice: '(.*?)' \(choose from (.*)\)", message, re.DOTALL)
+        choice = re.fullmatch(
+            r"argument .*?: invalid choice: '(.*?)' \(choose from (.*)\)", message, re.DOTALL
+        )
         if choice:
             from difflib import get_close_matches
 
@@ -43,7 +47,9 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{self.prog}: {message} (see {self.prog} --help)")
 
 
-def parse(argv: Sequence[str], domains: Mapping[str, Callable[[], AnyDomain]]) -> argparse.Namespace:
+def parse(
+    argv: Sequence[str], domains: Mapping[str, Callable[[], AnyDomain]]
+) -> argparse.Namespace:
     """The arguments; `.run` is the verb's function of a Context. Raises UsageError, SystemExit after --help."""
     parser = _Parser(prog="isoform", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="store_true", help="print the version and stop")
@@ -64,7 +70,11 @@ def parse(argv: Sequence[str], domains: Mapping[str, Callable[[], AnyDomain]]) -
             _run_explain,
         )
     )
-    _report(_verb(commands, "report", "(re)write RUN/report.html; several runs side by side", _run_report))
+    _report(
+        _verb(
+            commands, "report", "(re)write RUN/report.html; several runs side by side", _run_report
+        )
+    )
     _bench(_verb(commands, "bench", "the benchmarks, side by side with peers", _run_bench))
     named = next((word for word in argv if not word.startswith("-")), None)
     for name, load in domains.items():
@@ -99,12 +109,17 @@ def _version(context: Context) -> int:
 def _globals(parser: argparse.ArgumentParser, default: Any) -> None:
     """--json and --debug, wherever the user puts them: below the top, only a given flag sets anything."""
     parser.add_argument(
-        "--json", action="store_true", default=default, help="one JSON object as the last line of stdout"
+        "--json",
+        action="store_true",
+        default=default,
+        help="one JSON object as the last line of stdout",
     )
     parser.add_argument("--debug", action="store_true", default=default, help="show tracebacks")
 
 
-def _verb(verbs: Any, name: str, summary: str, run: Callable[[Context], int]) -> argparse.ArgumentParser:
+def _verb(
+    verbs: Any, name: str, summary: str, run: Callable[[Context], int]
+) -> argparse.ArgumentParser:
     """A parser whose arguments go to `run`."""
     description = summary[0].upper() + summary[1:] + "."
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=summary, description=description)
@@ -116,8 +131,22 @@ def _verb(verbs: Any, name: str, summary: str, run: Callable[[Context], int]) ->
 def _domain(parser: argparse.ArgumentParser, domain: AnyDomain) -> None:
     parser.description = domain.summary
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=_Parser, required=True)
-    _check(_verb(verbs, "check", "what was read, skipped and why; duplicates, leakage, a page of samples", _run_check))
-    _train(_verb(verbs, "train", "train an app, then evaluate its best checkpoint once on test", _run_train))
+    _check(
+        _verb(
+            verbs,
+            "check",
+            "what was read, skipped and why; duplicates, leakage, a page of samples",
+            _run_check,
+        )
+    )
+    _train(
+        _verb(
+            verbs,
+            "train",
+            "train an app, then evaluate its best checkpoint once on test",
+            _run_train,
+        )
+    )
     _eval(_verb(verbs, "eval", "evaluate a run", _run_eval))
     _predict(_verb(verbs, "predict", "one row an input, in input order", _run_predict))
     _embed(_verb(verbs, "embed", "features of a frozen trunk", _run_embed))
@@ -144,7 +173,10 @@ def _settings(parser: argparse.ArgumentParser) -> None:
 
 def _checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--checkpoint", default="best", metavar="best|last|STEP", help="which one to use (default: best)"
+        "--checkpoint",
+        default="best",
+        metavar="best|last|STEP",
+        help="which one to use (default: best)",
     )
 
 
@@ -163,30 +195,48 @@ def _report(parser: argparse.ArgumentParser) -> None:
 
 
 def _bench(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="NAME", help="which one (all are listed if left out)")
-    parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="arguments of the benchmark")
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="which one (all are listed if left out)"
+    )
+    parser.add_argument(
+        "rest", nargs=argparse.REMAINDER, metavar="...", help="arguments of the benchmark"
+    )
 
 
 def _check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("target", metavar="APP|PATH", help="an app, or the folder or table of your data")
-    parser.add_argument("--allow-leakage", action="store_true", help="exit 0 even if a sample is in two splits")
-    parser.add_argument("--page", metavar="FILE", help="where the page of samples goes (default: runs/check-NAME.html)")
+    parser.add_argument(
+        "target", metavar="APP|PATH", help="an app, or the folder or table of your data"
+    )
+    parser.add_argument(
+        "--allow-leakage", action="store_true", help="exit 0 even if a sample is in two splits"
+    )
+    parser.add_argument(
+        "--page",
+        metavar="FILE",
+        help="where the page of samples goes (default: runs/check-NAME.html)",
+    )
     _settings(parser)
 
 
 def _train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("app", metavar="APP", help="`isoform apps` lists them")
     _settings(parser)
-    parser.add_argument("--run-dir", metavar="DIR", help="the run folder to write (default: runs/APP-seedN)")
     parser.add_argument(
-        "--init", metavar="RUN_OR_FILE", help="start from these weights: a run folder or a checkpoint file"
+        "--run-dir", metavar="DIR", help="the run folder to write (default: runs/APP-seedN)"
+    )
+    parser.add_argument(
+        "--init",
+        metavar="RUN_OR_FILE",
+        help="start from these weights: a run folder or a checkpoint file",
     )
     parser.add_argument("--freeze", choices=["trunk", "none"], help="trunk: only the head learns")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --run-dir")
     parser.add_argument("--epochs", type=int, metavar="N", help="passes over the training split")
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=int, metavar="N", help="of everything random")
-    seeds.add_argument("--seeds", type=int, metavar="N", help="train with seeds 1 to N; report mean and spread")
+    seeds.add_argument(
+        "--seeds", type=int, metavar="N", help="train with seeds 1 to N; report mean and spread"
+    )
 
 
 def _eval(parser: argparse.ArgumentParser) -> None:
@@ -199,7 +249,9 @@ def _eval(parser: argparse.ArgumentParser) -> None:
 def _predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dir", metavar="RUN", help="run folder")
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files or folders")
-    parser.add_argument("--out", metavar="FILE", help=".csv, .jsonl or .parquet (default: csv on stdout)")
+    parser.add_argument(
+        "--out", metavar="FILE", help=".csv, .jsonl or .parquet (default: csv on stdout)"
+    )
     parser.add_argument("--strict", action="store_true", help="exit 2 if any input failed")
     parser.add_argument(
         "--engine",
@@ -212,14 +264,18 @@ def _predict(parser: argparse.ArgumentParser) -> None:
 
 
 def _embed(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="RUN|timm:NAME|FILE", help="run folder, or what `import` reads")
+    parser.add_argument(
+        "source", metavar="RUN|timm:NAME|FILE", help="run folder, or what `import` reads"
+    )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files or folders")
     parser.add_argument("--out", required=True, metavar="FILE", help=".npz or .parquet")
     _checkpoint(parser)
 
 
 def _import(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help="timm:NAME, hf:OWNER/NAME[@REV], or a checkpoint file")
+    parser.add_argument(
+        "source", metavar="SOURCE", help="timm:NAME, hf:OWNER/NAME[@REV], or a checkpoint file"
+    )
     parser.add_argument("--app", help="the app whose settings say what the checkpoint doesn't")
     _settings(parser)
     parser.add_argument("--layout", help="whose checkpoint it is, where it isn't recognised")
@@ -229,7 +285,9 @@ def _import(parser: argparse.ArgumentParser) -> None:
 def _export(parser: argparse.ArgumentParser, domain: AnyDomain) -> None:
     formats = sorted({*BASE_FORMATS, *domain.export_formats()})
     parser.add_argument("run_dir", metavar="RUN", help="run folder")
-    parser.add_argument("--format", required=True, choices=formats, metavar="FORMAT", help=", ".join(formats))
+    parser.add_argument(
+        "--format", required=True, choices=formats, metavar="FORMAT", help=", ".join(formats)
+    )
     parser.add_argument("--out", required=True, metavar="PATH", help="file or folder to write")
     _checkpoint(parser)
 

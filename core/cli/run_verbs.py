@@ -44,7 +44,9 @@ def check(context: Context) -> int:
     return 0
 
 
-def _checked_app(domain: AnyDomain, target: str, apps_file: str | None, sets: list[str]) -> AppConfig:
+def _checked_app(
+    domain: AnyDomain, target: str, apps_file: str | None, sets: list[str]
+) -> AppConfig:
     """The app of that name, or else the one that a file or folder stands for, with `sets` over it."""
     if target not in configs.app_names(domain.name, apps_file) and Path(target).exists():
         return configs.override(domain.app_of_path(Path(target)), domain=domain, sets=sets)
@@ -61,8 +63,12 @@ def evaluate(context: Context) -> int:
         console.table(["metric", args.split], list(each[0]["metrics"].items()))
         console.result = each[0]
         return 0
-    summary = summarise_seeds([{"metrics": {"test": one["metrics"]}} for one in each])["metrics"]["test"]
-    rows = [[name, one["mean"], one["std"], several(one["values"])] for name, one in summary.items()]
+    summary = summarise_seeds([{"metrics": {"test": one["metrics"]}} for one in each])["metrics"][
+        "test"
+    ]
+    rows = [
+        [name, one["mean"], one["std"], several(one["values"])] for name, one in summary.items()
+    ]
     console.table(["metric", f"{args.split} mean", "std", "values"], rows)
     console.result = {**each[0], "checkpoint": args.checkpoint, "metrics": summary}
     return 0
@@ -98,7 +104,9 @@ def predict(context: Context) -> int:
     else:
         console.say(writers.csv_text(writers.columns_of(rows)).rstrip("\n"))
     if failed == len(rows) or (args.strict and failed):
-        raise UserError(f"{failed} of {len(rows)} inputs failed; mend or leave out those named above")
+        raise UserError(
+            f"{failed} of {len(rows)} inputs failed; mend or leave out those named above"
+        )
     return 0
 
 
@@ -109,7 +117,9 @@ def embed(context: Context) -> int:
     predictor = _any_predictor(context.domain, args.source, args.checkpoint)
     inputs = context.domain.expand_inputs(args.inputs)
     if not inputs:
-        raise UserError(f"{' '.join(args.inputs)}: holds nothing to embed; name files or folders of them")
+        raise UserError(
+            f"{' '.join(args.inputs)}: holds nothing to embed; name files or folders of them"
+        )
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         features = predictor.embed(inputs)

@@ -11,7 +11,12 @@ from isoform.core.cli.context import Context
 from isoform.core.errors import Preempted
 from isoform.core.report.formatting import several
 
-_FLAGS = {"init": "train.init", "freeze": "train.freeze", "epochs": "train.epochs", "seed": "train.seed"}
+_FLAGS = {
+    "init": "train.init",
+    "freeze": "train.freeze",
+    "epochs": "train.epochs",
+    "seed": "train.seed",
+}
 
 
 def train(context: Context) -> int:
@@ -20,7 +25,11 @@ def train(context: Context) -> int:
     given = {key: getattr(args, flag) for flag, key in _FLAGS.items()}
     flags = {key: value for key, value in given.items() if value is not None}
     request = api.Request(context.domain, args.app, args.apps, tuple(args.sets), flags)
-    options: dict[str, Any] = {"resume": args.resume, "progress": not console.json, "say": console.say}
+    options: dict[str, Any] = {
+        "resume": args.resume,
+        "progress": not console.json,
+        "say": console.say,
+    }
     try:
         if args.seeds is None:
             run = api.train(request, args.run_dir, **options)
@@ -32,7 +41,10 @@ def train(context: Context) -> int:
         _show(context, run.metrics, run.results.get("baselines", {}))
     else:
         _show_seeds(context, run.metrics)
-    console.say(f"run folder: {run.folder}", f"isoform report {shlex.quote(str(run.folder))}  # its page again")
+    console.say(
+        f"run folder: {run.folder}",
+        f"isoform report {shlex.quote(str(run.folder))}  # its page again",
+    )
     console.result = {"run": str(run.folder), **run.results}
     return 0
 

@@ -63,7 +63,9 @@ def key_of(schema: type[BaseModel], location: Iterable[Any]) -> Path:
         if part in table.model_fields:
             path.append(part)
             table = _table(table.model_fields[part])
-        elif part != table.__name__:  # an unknown key; a union's branch goes by the name of its table
+        elif (
+            part != table.__name__
+        ):  # an unknown key; a union's branch goes by the name of its table
             path.append(str(part))
             break
     return tuple(path)
@@ -71,7 +73,9 @@ def key_of(schema: type[BaseModel], location: Iterable[Any]) -> Path:
 
 def accepts(field: FieldInfo, value: Any) -> bool:
     """Whether `value`, as read from TOML, is of the field's type and in its range."""
-    annotation: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    annotation: Any = (
+        Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    )
     try:
         TypeAdapter(annotation, config=ConfigDict(strict=True)).validate_json(to_json(value))
     except ValidationError:
@@ -94,7 +98,10 @@ def from_text(field: FieldInfo | None, text: str) -> Any:
 
 def to_json(tree: Any) -> str:
     """JSON for pydantic's strict mode, in which a list may fill a tuple and text a path. A date fits no setting."""
-    return json.dumps(tree, default=lambda value: str(value) if isinstance(value, PurePath) else {"date": str(value)})
+    return json.dumps(
+        tree,
+        default=lambda value: str(value) if isinstance(value, PurePath) else {"date": str(value)},
+    )
 
 
 def flatten(tree: Mapping[str, Any], prefix: Path = ()) -> Iterator[tuple[Path, Any]]:
@@ -139,7 +146,11 @@ def names_of(annotation: Any) -> str:
         elif option is type(None):
             words.append("unset")
         else:
-            words.append(option.__name__ if isinstance(option, type) and not typing.get_args(option) else str(option))
+            words.append(
+                option.__name__
+                if isinstance(option, type) and not typing.get_args(option)
+                else str(option)
+            )
     if len(words) == 1:
         return words[0]
     return ", ".join(words[:-1]) + " or " + words[-1]

@@ -50,7 +50,9 @@ class Apps:
         for name, tree in self.files.items():
             apps = tree.get(domain, {})
             if not isinstance(apps, dict):
-                self.errors.append(f"{name} [{domain}]: should hold tables [{domain}.APP] (got {toml.value(apps)})")
+                self.errors.append(
+                    f"{name} [{domain}]: should hold tables [{domain}.APP] (got {toml.value(apps)})"
+                )
                 continue
             for app, table in apps.items():
                 label = f"{name} [{domain}.{app}]"
@@ -78,7 +80,9 @@ def read_apps(apps_file: str | Path | None, domain: str) -> Apps:
     domains = {*apps.files[BUILT_IN], domain}
     for wrong in apps.files[str(apps_file)] if apps_file is not None else ():
         if wrong not in domains:
-            hint = keys.suggest(wrong, domains) or f" (this release has {', '.join(sorted(domains))})"
+            hint = (
+                keys.suggest(wrong, domains) or f" (this release has {', '.join(sorted(domains))})"
+            )
             apps.errors.append(f"{apps_file} [{wrong}]: unknown domain{hint}")
     return apps
 
@@ -88,9 +92,13 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror}); name an existing file") from None
+        raise UserError(
+            f"{path}: can't be read ({error.strerror}); name an existing file"
+        ) from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: byte {error.start} isn't UTF-8; save the file as UTF-8 text") from None
+        raise UserError(
+            f"{path}: byte {error.start} isn't UTF-8; save the file as UTF-8 text"
+        ) from None
 
 
 def syntax_errors(name: str, mistakes: Iterable[tuple[int | None, str]]) -> list[str]:
@@ -108,12 +116,19 @@ def layers_of(
         name = base.tree["extends"]
         if not isinstance(name, str) or name not in tables:
             hint = keys.suggest(str(name), set(tables) - {app})
-            errors.append(f"{base.label} extends: should name an app of the same domain (got {toml.value(name)}){hint}")
+            errors.append(
+                f"{base.label} extends: should name an app of the same domain (got {toml.value(name)}){hint}"
+            )
         elif name in (*seen, app):
-            errors.append(f"{base.label} extends: goes in a circle ({' -> '.join((*seen, app, name))})")
+            errors.append(
+                f"{base.label} extends: goes in a circle ({' -> '.join((*seen, app, name))})"
+            )
         else:
             below = list(map(without_claims, layers_of(name, tables, errors, (*seen, app))))
-    own = [Layer(layer.label, {k: v for k, v in layer.tree.items() if k != "extends"}) for layer in tables[app]]
+    own = [
+        Layer(layer.label, {k: v for k, v in layer.tree.items() if k != "extends"})
+        for layer in tables[app]
+    ]
     if any(changes_measurement(merge(own[:1]), layer) for layer in own[1:]):
         own[:1] = map(without_claims, own[:1])
     return below + own
@@ -127,7 +142,9 @@ def without_claims(layer: Layer) -> Layer:
 def changes_measurement(under: Mapping[str, Any], layer: Layer) -> bool:
     """Whether a layer sets something else than what lies under it, such that its claims hold no longer."""
     return any(
-        get(under, path) != value and path not in HARMLESS and path[0] not in (*CLAIMS, "summary", "extends")
+        get(under, path) != value
+        and path not in HARMLESS
+        and path[0] not in (*CLAIMS, "summary", "extends")
         for path, value in keys.flatten(layer.tree)
     )
 
@@ -142,10 +159,15 @@ def merge(layers: Iterable[Layer]) -> toml.Tree:
 
 def merge_trees(under: Mapping[str, Any], over: Mapping[str, Any]) -> toml.Tree:
     """A copy of `under` with the keys of `over` set, table by table."""
-    merged = {key: merge_trees(value, {}) if isinstance(value, Mapping) else value for key, value in under.items()}
+    merged = {
+        key: merge_trees(value, {}) if isinstance(value, Mapping) else value
+        for key, value in under.items()
+    }
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = merge_trees(merged[key] if both else {}, value) if isinstance(value, Mapping) else value
+        merged[key] = (
+            merge_trees(merged[key] if both else {}, value) if isinstance(value, Mapping) else value
+        )
     return merged
 
 

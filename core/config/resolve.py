@@ -72,7 +72,9 @@ def resolve_app(
     settings: Mapping[str, Any] | None = None,
 ) -> AppConfig:
     """The configuration of an app; see `resolve_layers`."""
-    return resolve_layers(app, domain=domain, apps_file=apps_file, sets=sets, settings=settings).config
+    return resolve_layers(
+        app, domain=domain, apps_file=apps_file, sets=sets, settings=settings
+    ).config
 
 
 def resolve_layers(
@@ -96,14 +98,20 @@ def resolve_layers(
     if app not in tables:
         hint = keys.suggest(app, tables) or f"; `isoform apps {domain.name}` lists them all"
         errors.append(f"{app}: unknown {domain.name} app{hint}")
-    for other in apps.files.get(str(apps_file), {}).get(domain.name, {}) if apps_file is not None else ():
+    for other in (
+        apps.files.get(str(apps_file), {}).get(domain.name, {}) if apps_file is not None else ()
+    ):
         if other != app and other in tables:
-            _, wrong = _validate(schema, domain.name, other, layers_of(other, tables, errors), in_use=False)
+            _, wrong = _validate(
+                schema, domain.name, other, layers_of(other, tables, errors), in_use=False
+            )
             errors += wrong
     own = _run_layers(schema, sets, flags or {}, settings or {}, errors)
     resolved, wrong = None, []
     if app in tables:
-        resolved, wrong = _validate(schema, domain.name, app, [*layers_of(app, tables, errors), *own])
+        resolved, wrong = _validate(
+            schema, domain.name, app, [*layers_of(app, tables, errors), *own]
+        )
     if errors or wrong or resolved is None:
         raise ConfigError([*errors, *wrong])
     return resolved
@@ -128,7 +136,9 @@ def _run_layers(
         given[".".join(path)] = keys.from_text(leaves.get(path), raw)
     for key, value in flags.items():
         if key in given and given[key] != value:
-            errors.append(f"--set {key}={given[key]}: disagrees with {_flag(key)} {value}; give one of them")
+            errors.append(
+                f"--set {key}={given[key]}: disagrees with {_flag(key)} {value}; give one of them"
+            )
     by_flag = [(_flag(key), {key: value}) for key, value in flags.items()]
     named = [("--set", given), *by_flag, ("settings", settings)]
     return [Layer(label, _nested(dotted), file=False) for label, dotted in named if dotted]
@@ -157,7 +167,9 @@ def _validate(
     """
     origin = {path: layer.label for layer in layers for path, _ in keys.flatten(layer.tree)}
     tree = merge(layers)
-    errors = [f"{_origin(origin, (key,))} {key}: unknown key" for key in ("domain", "app") if key in tree]
+    errors = [
+        f"{_origin(origin, (key,))} {key}: unknown key" for key in ("domain", "app") if key in tree
+    ]
     config, wrong = _build(schema, tree | {"domain": domain, "app": app}, in_use=in_use)
     table = next((layer.label for layer in reversed(layers) if layer.file), "")
     errors += [f"{_origin(origin, path) or table} {message}" for path, message in wrong]
@@ -189,7 +201,9 @@ def _build(
         return schema.model_validate_json(keys.to_json(tree)), []
     except ValidationError as error:
         mistakes = error.errors(include_url=False, include_context=False)
-    said: dict[tuple[str, ...], list[str]] = {}  # by key: a union complains once for each of its branches
+    said: dict[
+        tuple[str, ...], list[str]
+    ] = {}  # by key: a union complains once for each of its branches
     for one in mistakes:
         path = keys.key_of(schema, one["loc"])
         message = re.sub(r"^(Input|Value error,) ", "", one["msg"])
@@ -197,7 +211,9 @@ def _build(
             message = "unknown key" + keys.suggest_key(schema, path)
         if (in_use or one["type"] != "value_error") and message not in said.setdefault(path, []):
             said[path].append(message)
-    return None, [(path, _message(tree, path, messages)) for path, messages in said.items() if messages]
+    return None, [
+        (path, _message(tree, path, messages)) for path, messages in said.items() if messages
+    ]
 
 
 def _message(tree: toml.Tree, path: tuple[str, ...], messages: Sequence[str]) -> str:
@@ -223,8 +239,14 @@ def override(
     errors: list[str] = []
     schema = domain.schema()
     own = _run_layers(schema, sets, flags or {}, settings or {}, errors)
-    tree = {key: value for key, value in plain(config, only_set=True).items() if key not in ("domain", "app")}
-    resolved, wrong = _validate(schema, config.domain, config.app, [Layer("config.toml", tree), *own])
+    tree = {
+        key: value
+        for key, value in plain(config, only_set=True).items()
+        if key not in ("domain", "app")
+    }
+    resolved, wrong = _validate(
+        schema, config.domain, config.app, [Layer("config.toml", tree), *own]
+    )
     if errors or wrong or resolved is None:
         raise ConfigError([*errors, *wrong])
     return resolved.config
@@ -279,7 +301,9 @@ def run_domain(run: str | Path) -> str:
     """Name of the domain whose run a folder holds. Raises UserError where the folder isn't a run."""
     name = _run_tree(Path(run)).get("domain")
     if not isinstance(name, str):
-        raise UserError(f"{run}/config.toml: names no domain; name a folder that `isoform DOMAIN train` wrote")
+        raise UserError(
+            f"{run}/config.toml: names no domain; name a folder that `isoform DOMAIN train` wrote"
+        )
     return name
 
 
@@ -315,7 +339,11 @@ def changes(old: AppConfig, new: AppConfig) -> list[tuple[str, Any, Any]]:
     """
     before, after = dict(keys.flatten(plain(old))), dict(keys.flatten(plain(new)))
     settings = [key for key in dict.fromkeys([*before, *after]) if key[0] not in CLAIMS]
-    return [(".".join(key), before.get(key), after.get(key)) for key in settings if before.get(key) != after.get(key)]
+    return [
+        (".".join(key), before.get(key), after.get(key))
+        for key in settings
+        if before.get(key) != after.get(key)
+    ]
 
 
 def diff(old: AppConfig, new: AppConfig) -> list[str]:

@@ -13,10 +13,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 # TOML has arrays, not tuples, and a frozen table should hold what cannot change.
 Floats = Annotated[tuple[float, ...], Strict(False)]
 Range = Annotated[tuple[float, float], Strict(False)]
-Names = Annotated[tuple[str, ...], Strict(False), BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
+Names = Annotated[
+    tuple[str, ...], Strict(False), BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)
+]
 # Words and numbers that a table holds where it has no value (data.missing); one may stand by itself.
 Sentinels = Annotated[
-    tuple[str | float, ...], Strict(False), BeforeValidator(lambda v: (v,) if isinstance(v, str | float | int) else v)
+    tuple[str | float, ...],
+    Strict(False),
+    BeforeValidator(lambda v: (v,) if isinstance(v, str | float | int) else v),
 ]
 
 # Norms by name, with the weights of a feature without and with `norm_bias`; their modules stand in core/norms.py.
@@ -24,7 +28,15 @@ NORMS = {"layer": (1, 2), "layer_plain": (0, 0), "rms": (1, 1), "batch": (1, 2),
 # Gated channel mixers by name, with the activation of their gate.
 GATED = {"swiglu": "silu", "geglu": "gelu"}
 # Readouts by name, with how many times the trunk's width they are; what they compute stands in core/readout.py.
-READOUTS = {"class": 1, "mean": 1, "max": 1, "mean_max": 1, "class_max": 2, "attention": 1, "none": 1}
+READOUTS = {
+    "class": 1,
+    "mean": 1,
+    "max": 1,
+    "mean_max": 1,
+    "class_max": 2,
+    "attention": 1,
+    "none": 1,
+}
 
 if TYPE_CHECKING:
     Norm: TypeAlias = str
@@ -45,27 +57,47 @@ class BackboneConfig(Table):
     dim: int = Field(192, gt=0, description="features a token")
     depth: int = Field(12, ge=0, description="blocks")
     heads: int = Field(3, gt=0, description="query heads")
-    kv_heads: int | None = Field(None, gt=0, description="key/value heads (grouped queries); as many as heads if unset")
-    head_dim: int | None = Field(None, gt=0, description="features a head; dim / heads if unset")
-    value_dim: int | None = Field(None, gt=0, description="features a head of the values; head_dim if unset")
-    mlp_dim: int | None = Field(None, gt=0, description="hidden features of the channel mixer; 4 * dim if unset")
-    mixer: str = Field("softmax", description="how tokens exchange")
-    channel: Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "swiglu", "geglu", "none"] = Field(
-        "gelu", description="channel mixer: an MLP's activation, or a gated one"
+    kv_heads: int | None = Field(
+        None, gt=0, description="key/value heads (grouped queries); as many as heads if unset"
     )
-    score: Literal["none", "table", "dense", "distance"] = Field("none", description="bias on the scores")
+    head_dim: int | None = Field(None, gt=0, description="features a head; dim / heads if unset")
+    value_dim: int | None = Field(
+        None, gt=0, description="features a head of the values; head_dim if unset"
+    )
+    mlp_dim: int | None = Field(
+        None, gt=0, description="hidden features of the channel mixer; 4 * dim if unset"
+    )
+    mixer: str = Field("softmax", description="how tokens exchange")
+    channel: Literal[
+        "gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "swiglu", "geglu", "none"
+    ] = Field("gelu", description="channel mixer: an MLP's activation, or a gated one")
+    score: Literal["none", "table", "dense", "distance"] = Field(
+        "none", description="bias on the scores"
+    )
     score_ids: int | None = Field(None, gt=0, description='rows of the table of score = "table"')
     score_gaussians: int = Field(16, gt=0, description='basis functions of score = "distance"')
     causal: bool = Field(False, description="a token sees only itself and what stands before it")
     qkv_bias: bool = True
-    proj: bool = Field(True, description="output projection; without it heads * value_dim must be dim")
+    proj: bool = Field(
+        True, description="output projection; without it heads * value_dim must be dim"
+    )
     proj_bias: bool = True
     mlp_bias: bool = True
-    qk_norm: Literal["none", "layer", "rms"] = Field("none", description="norm of queries and keys, a head at a time")
-    mixer_norm: bool = Field(False, description="norm of the mixed values before the output projection (Sub-LN)")
-    gated: bool = Field(False, description="mixed values are multiplied by a sigmoid gate of the input")
-    mlp_norm: bool = Field(False, description="norm of the hidden features before the second projection (Sub-LN)")
-    norm: Norm = Field("layer", description="layer_plain has no weights; batch: over all real tokens of a batch")
+    qk_norm: Literal["none", "layer", "rms"] = Field(
+        "none", description="norm of queries and keys, a head at a time"
+    )
+    mixer_norm: bool = Field(
+        False, description="norm of the mixed values before the output projection (Sub-LN)"
+    )
+    gated: bool = Field(
+        False, description="mixed values are multiplied by a sigmoid gate of the input"
+    )
+    mlp_norm: bool = Field(
+        False, description="norm of the hidden features before the second projection (Sub-LN)"
+    )
+    norm: Norm = Field(
+        "layer", description="layer_plain has no weights; batch: over all real tokens of a batch"
+    )
     eps: float = Field(1e-6, gt=0, description="inside the square root of every norm")
     norm_bias: bool = True
     order: Literal["pre", "post", "res_post", "cct"] = Field(
@@ -77,10 +109,16 @@ class BackboneConfig(Table):
         "sequence", description="the two branches one after the other or summed"
     )
     branches: int = Field(1, gt=0, description="copies of each branch side by side, summed")
-    condition: Literal["none", "adaln_zero"] = Field("none", description="what Tokens.cond does to each branch")
+    condition: Literal["none", "adaln_zero"] = Field(
+        "none", description="what Tokens.cond does to each branch"
+    )
     cond_dim: int | None = Field(None, description="features of Tokens.cond; dim if unset")
-    layer_scale_mlp: bool = Field(True, description="the channel mixer's branch has a layer_scale too")
-    layer_scale: float | None = Field(None, description="first value of a learned factor on each branch; none if unset")
+    layer_scale_mlp: bool = Field(
+        True, description="the channel mixer's branch has a layer_scale too"
+    )
+    layer_scale: float | None = Field(
+        None, description="first value of a learned factor on each branch; none if unset"
+    )
     position: Literal["none", "readd", "rotary", "rotary_half", "rotary_learned"] = Field(
         "none",
         description="readd: Tokens.pos is added to the stream before every block; rotary: its angles turn q "
@@ -88,21 +126,33 @@ class BackboneConfig(Table):
         "Tokens.pos)",
     )
     drop_path: float = Field(
-        0.0, ge=0, lt=1, description="stochastic depth of the last block; 0 at the first, linear between"
+        0.0,
+        ge=0,
+        lt=1,
+        description="stochastic depth of the last block; 0 at the first, linear between",
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="on each branch's output, and inside the MLP")
-    mlp_dropout: float | None = Field(None, ge=0, lt=1, description="inside the MLP; dropout if unset")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="on each branch's output, and inside the MLP"
+    )
+    mlp_dropout: float | None = Field(
+        None, ge=0, lt=1, description="inside the MLP; dropout if unset"
+    )
     attention_dropout: float = Field(0.0, ge=0, lt=1, description="on the attention probabilities")
     final_norm: bool = True
-    memory: Literal["none", "cross"] = Field("none", description="cross: blocks also attend to the stream `memory`")
+    memory: Literal["none", "cross"] = Field(
+        "none", description="cross: blocks also attend to the stream `memory`"
+    )
     init: Literal["xavier", "torch"] = Field(
-        "xavier", description="fresh matrices: Xavier's uniform and zero biases, or as PyTorch's layers start"
+        "xavier",
+        description="fresh matrices: Xavier's uniform and zero biases, or as PyTorch's layers start",
     )
     recompute: Literal["none", "light", "block"] = Field(
         "none",
         description="what the backward pass computes again to save memory: cheap elementwise results, or each block",
     )
-    attention: Literal["auto", "reference", "sdpa", "triton"] = Field("auto", description="implementation of attention")
+    attention: Literal["auto", "reference", "sdpa", "triton"] = Field(
+        "auto", description="implementation of attention"
+    )
 
 
 class TrainConfig(Table):
@@ -117,13 +167,18 @@ class TrainConfig(Table):
     warmup: float = Field(0.0, ge=0, description="epochs of linear warm-up")
     warmup_lr: float = Field(1e-6, ge=0)
     schedule: Literal["cosine", "constant", "linear", "halving"] = Field(
-        "cosine", description="after the warm-up; halving: half of the rate after every epoch but the first"
+        "cosine",
+        description="after the warm-up; halving: half of the rate after every epoch but the first",
     )
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     weight_decay: float = Field(
-        0.05, ge=0, description="not on norms, biases, tokens, positions; adam and sgd add it to the gradient"
+        0.05,
+        ge=0,
+        description="not on norms, biases, tokens, positions; adam and sgd add it to the gradient",
     )
-    decay_all: bool = Field(False, description="weight_decay on norms, biases, tokens and positions too")
+    decay_all: bool = Field(
+        False, description="weight_decay on norms, biases, tokens and positions too"
+    )
     sam: float = Field(
         0.0,
         ge=0,
@@ -131,7 +186,9 @@ class TrainConfig(Table):
     )
     beta1: float = 0.9
     beta2: float = 0.999
-    layer_decay: float = Field(1.0, gt=0, le=1, description="learning rate factor from each layer to the one below")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="learning rate factor from each layer to the one below"
+    )
     clip: float | None = Field(None, gt=0, description="largest gradient norm; none if unset")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights a step; 0: none")
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -157,7 +214,9 @@ class EvalConfig(Table):
 class AppConfig(Table):
     """An app of apps.toml, resolved. Domains subclass it with their tables."""
 
-    moved: ClassVar[Mapping[str, str]] = {}  # keys of earlier releases -> what they are called now, for the message
+    moved: ClassVar[
+        Mapping[str, str]
+    ] = {}  # keys of earlier releases -> what they are called now, for the message
 
     domain: str
     app: str
@@ -167,7 +226,11 @@ class AppConfig(Table):
     status: Literal["measured", "smoke", "unverified"] = "unverified"
     summary: str = Field("", description="one line for `isoform apps`")
     minutes: float | None = Field(None, description="on 2 cores, measured")
-    expected: dict[str, float] = Field(default_factory=dict, description="test metrics last measured, mean over seeds")
-    spread: dict[str, float] = Field(default_factory=dict, description="their standard deviation over seeds")
+    expected: dict[str, float] = Field(
+        default_factory=dict, description="test metrics last measured, mean over seeds"
+    )
+    spread: dict[str, float] = Field(
+        default_factory=dict, description="their standard deviation over seeds"
+    )
     published: dict[str, float] = Field(default_factory=dict, description="the published result")
     measured: str = Field("", description="command, seeds and commit of the measurement")

@@ -73,7 +73,9 @@ def value(item: Any) -> str:
     if isinstance(item, int):
         return str(item)
     if isinstance(item, float):
-        return repr(item) if math.isfinite(item) else str(item)  # inf, -inf, nan: the same words in both languages
+        return (
+            repr(item) if math.isfinite(item) else str(item)
+        )  # inf, -inf, nan: the same words in both languages
     if isinstance(item, Mapping):
         return "{" + ", ".join(f"{_key(k)} = {value(v)}" for k, v in item.items()) + "}"
     if isinstance(item, list | tuple):
@@ -89,4 +91,8 @@ def _key(name: str) -> str:
 
 def _string(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda match: f"\\u{ord(match.group()):04x}", escaped) + '"'
+    return (
+        '"'
+        + re.sub(r"[\x00-\x1f\x7f]", lambda match: f"\\u{ord(match.group()):04x}", escaped)
+        + '"'
+    )

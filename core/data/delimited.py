@@ -63,7 +63,12 @@ class Cells:
 
 
 def split_cells(
-    text: str, origin: str, name: str, limits: Limits, delimiter: str | None = None, headless: Headless | None = None
+    text: str,
+    origin: str,
+    name: str,
+    limits: Limits,
+    delimiter: str | None = None,
+    headless: Headless | None = None,
 ) -> Cells:
     """The cells of a delimited text, without the blanks around them.
 
@@ -76,13 +81,20 @@ def split_cells(
 
 
 def _split(
-    text: str, origin: str, name: str, limits: Limits, delimiter: str | None, headless: Headless | None
+    text: str,
+    origin: str,
+    name: str,
+    limits: Limits,
+    delimiter: str | None,
+    headless: Headless | None,
 ) -> Cells:
     preamble = _preamble(text, delimiter)
     findings = list(preamble.findings)
     body = preamble.body
     if not body.partition("\n")[0].strip():
-        raise UserError(f"{origin}: the first line is empty; it names the columns, for example path,label")
+        raise UserError(
+            f"{origin}: the first line is empty; it names the columns, for example path,label"
+        )
     chosen = preamble.delimiter or find_delimiter(body)
     head = _head_records(body, chosen)
     commented = _commented_header(preamble.comments, head, chosen)
@@ -92,7 +104,11 @@ def _split(
         names = commented
         findings.append(Finding(f"the columns of {name} are named by a line that begins with #"))
     elif head and headless is not None and headless(head):
-        findings.append(Finding(f"the first line of {name} holds values; columns are called column 1, column 2, ..."))
+        findings.append(
+            Finding(
+                f"the first line of {name} holds values; columns are called column 1, column 2, ..."
+            )
+        )
         names = [""] * len(head[0])
     else:
         names = [cell.strip() for cell in next(records)[1]]
@@ -137,13 +153,17 @@ def _preamble(text: str, delimiter: str | None) -> _Preamble:
         place, lines = after, lines + 1
     if comments:
         count = f"{len(comments)} lines that begin" if len(comments) > 1 else "a line that begins"
-        findings.append(Finding(f"{count} with # in front of the names: passed over ({comments[0][:60]})"))
+        findings.append(
+            Finding(f"{count} with # in front of the names: passed over ({comments[0][:60]})")
+        )
     return _Preamble(text[place:], lines, tuple(comments), delimiter, tuple(findings))
 
 
 def _line_at(text: str, place: int) -> tuple[str, int]:
     """(the line that begins at `place`, where the next begins); lines end in LF, CR LF or CR."""
-    ends = [end for end in (text.find("\n", place), text.find("\r", place, place + _HEAD)) if end >= 0]
+    ends = [
+        end for end in (text.find("\n", place), text.find("\r", place, place + _HEAD)) if end >= 0
+    ]
     if not ends:
         return text[place:], len(text)
     end = min(ends)
@@ -172,7 +192,11 @@ def find_delimiter(body: str) -> str:
         return max(counts, key=counts.__getitem__)
     # A single column, in which a comma may be the decimal mark.
     numbers = [line for line in body[:_HEAD].splitlines()[1:_LOOKED_AT] if line.strip()]
-    alike = [line for line in numbers if line.strip().replace(",", "").lstrip("+-").isdigit() and line.count(",") == 1]
+    alike = [
+        line
+        for line in numbers
+        if line.strip().replace(",", "").lstrip("+-").isdigit() and line.count(",") == 1
+    ]
     return "\t" if alike and 2 * len(alike) >= len(numbers) else ","
 
 
@@ -186,7 +210,9 @@ def _width(record: Sequence[str]) -> int:
 
 def _head_records(body: str, delimiter: str) -> list[list[str]]:
     """The first records, forgiving: what is wrong with the text is said when all of it is read."""
-    reader = csv.reader(lines_of(body[:_HEAD]), delimiter=delimiter, skipinitialspace=delimiter != " ")
+    reader = csv.reader(
+        lines_of(body[:_HEAD]), delimiter=delimiter, skipinitialspace=delimiter != " "
+    )
     head: list[list[str]] = []
     try:
         for record in reader:
@@ -199,7 +225,9 @@ def _head_records(body: str, delimiter: str) -> list[list[str]]:
     return head
 
 
-def _commented_header(comments: Sequence[str], head: Sequence[Sequence[str]], delimiter: str) -> list[str] | None:
+def _commented_header(
+    comments: Sequence[str], head: Sequence[Sequence[str]], delimiter: str
+) -> list[str] | None:
     """The names in the last line of comments, where the line behind it holds values and as many cells."""
     if not comments or not head:
         return None
@@ -210,7 +238,9 @@ def _commented_header(comments: Sequence[str], head: Sequence[Sequence[str]], de
     first = [cell.strip() for cell in head[0]]
     if len(names) != len(first) or len(names) < 2:
         return None
-    holds_values = any(_is_value(cell) for cell in first) and not any(_is_value(name) for name in names)
+    holds_values = any(_is_value(cell) for cell in first) and not any(
+        _is_value(name) for name in names
+    )
     return names if holds_values else None
 
 
@@ -223,10 +253,14 @@ def _is_value(name: str) -> bool:
     return True
 
 
-def name_columns(names: Sequence[str], origin: str, findings: list[Finding], limits: Limits) -> list[str]:
+def name_columns(
+    names: Sequence[str], origin: str, findings: list[Finding], limits: Limits
+) -> list[str]:
     """The names, "column 3" for the third where it has none. Raises UserError for two of one name, and too many."""
     if len(names) > limits.columns:
-        raise UserError(f"{origin}: has {len(names):,} columns; at most {limits.columns:,} are read")
+        raise UserError(
+            f"{origin}: has {len(names):,} columns; at most {limits.columns:,} are read"
+        )
     blank = [place for place, name in enumerate(names, 1) if not name]
     if blank and len(blank) < len(names):
         shown = some([f"column {place}" for place in blank])
@@ -235,7 +269,9 @@ def name_columns(names: Sequence[str], origin: str, findings: list[Finding], lim
     if len(set(named)) < len(named):
         counts = Counter(named)
         double = next(name for name in named if counts[name] > 1)
-        raise UserError(f'{origin}: two columns have the same name, they are called "{double}"; give each its own name')
+        raise UserError(
+            f'{origin}: two columns have the same name, they are called "{double}"; give each its own name'
+        )
     return named
 
 
@@ -249,14 +285,18 @@ def long_cells() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def records_of(text: str, delimiter: str, origin: str, before: int = 0) -> Iterator[tuple[int, list[str]]]:
+def records_of(
+    text: str, delimiter: str, origin: str, before: int = 0
+) -> Iterator[tuple[int, list[str]]]:
     """(number of its first line, cells) of every record, blank lines left out. Raises UserError.
 
     before   lines of the file in front of the text
 
     A cell may be longer than 131,072 characters within `long_cells`.
     """
-    reader = csv.reader(lines_of(text), delimiter=delimiter, skipinitialspace=delimiter != " ", strict=True)
+    reader = csv.reader(
+        lines_of(text), delimiter=delimiter, skipinitialspace=delimiter != " ", strict=True
+    )
     line = 1 + before
     try:
         for cells in reader:
@@ -268,7 +308,11 @@ def records_of(text: str, delimiter: str, origin: str, before: int = 0) -> Itera
 
 
 def _fill(
-    table: Cells, names: Sequence[str], records: Iterator[tuple[int, list[str]]], origin: str, limits: Limits
+    table: Cells,
+    names: Sequence[str],
+    records: Iterator[tuple[int, list[str]]],
+    origin: str,
+    limits: Limits,
 ) -> None:
     """Turns records into columns, block by block."""
     width = len(names)
@@ -293,9 +337,15 @@ def _fill(
             column.append("\0".join(map(str.strip, part)))
         if len(table.rows) * width > limits.cells:
             most = limits.cells // max(1, width)
-            raise UserError(f"{origin}: has more than {most:,} rows of {width:,} columns; leave out some columns")
+            raise UserError(
+                f"{origin}: has more than {most:,} rows of {width:,} columns; leave out some columns"
+            )
     if empty and width > 1:
-        count = f"{len(empty):,} rows without any cell are" if len(empty) > 1 else "a row without any cell is"
+        count = (
+            f"{len(empty):,} rows without any cell are"
+            if len(empty) > 1
+            else "a row without any cell is"
+        )
         lines = ", ".join(map(str, empty[:NAMED])) + (", ..." if len(empty) > NAMED else "")
         table.findings.append(Finding(f"{count} left out (line {lines})", rows=tuple(empty)))
     table.columns = {name: PackedText(parts) for name, parts in zip(names, columns, strict=True)}

@@ -43,7 +43,11 @@ def _text(cells: list[str | None]) -> pd.Series:
     """As pandas itself keeps text (its str from version 3 on), also where all of it is missing."""
     import pandas as pd
 
-    return pd.Series(cells) if any(cell is not None for cell in cells) else pd.Series(cells, dtype=object)
+    return (
+        pd.Series(cells)
+        if any(cell is not None for cell in cells)
+        else pd.Series(cells, dtype=object)
+    )
 
 
 def _series(table: Table, name: str) -> pd.Series:

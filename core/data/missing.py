@@ -8,4 +8,18 @@ MISSING = frozenset([
     "-", "--", "---", ".", "?", "#n/a", "#na", "#nv", "#value!", "#div/0!", "#ref!", "#num!", "#name?",
 ])  # fmt: skip
 # Codes that instruments and archives write for a missing value; named where they lie far from all other numbers.
-CODES = (-99.0, -999.0, -9999.0, -99999.0, -999.9, -999.25, -9999.9, 9999.0, 99999.0, 999999.0, -1e20, 1e20, 1e30)
+CODES = (
+    -99.0,
+    -999.0,
+    -9999.0,
+    -99999.0,
+    -999.9,
+    -999.25,
+    -9999.9,
+    9999.0,
+    99999.0,
+    999999.0,
+    -1e20,
+    1e20,
+    1e30,
+)

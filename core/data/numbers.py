@@ -84,7 +84,9 @@ def read_numbers(cells: Sequence[str], notation: Notation | None = None) -> Numb
     _leave_out(numbers, notation)
     _say_problem(parts, numbers)
     _name_codes(numbers)
-    if numbers.problem or np.isfinite(numbers.values).sum() < len(numbers.unread):  # a column of text, or of two units
+    if numbers.problem or np.isfinite(numbers.values).sum() < len(
+        numbers.unread
+    ):  # a column of text, or of two units
         numbers.findings.clear()
         numbers.unit = ""
     return numbers
@@ -98,7 +100,9 @@ def _read_decimal_commas(cells: Sequence[str], numbers: Numbers, notation: Notat
     if all(_OPEN_COMMA.fullmatch(cell) is not None for cell in cells if "," in cell):
         return False
     try:
-        values = np.fromiter((float(cell.replace(",", ".") or "nan") for cell in cells), np.float64, len(cells))
+        values = np.fromiter(
+            (float(cell.replace(",", ".") or "nan") for cell in cells), np.float64, len(cells)
+        )
     except ValueError:
         return False
     if np.isinf(values).any():
@@ -116,7 +120,9 @@ def _leave_out(numbers: Numbers, notation: Notation) -> None:
         rows = np.flatnonzero(numbers.values == code)
         numbers.values[rows] = math.nan
         if len(rows):
-            numbers.findings.append(f"{code:g} counts as missing (data.missing), {_cells(len(rows))}")
+            numbers.findings.append(
+                f"{code:g} counts as missing (data.missing), {_cells(len(rows))}"
+            )
 
 
 def _read_plain(cells: Sequence[str], numbers: Numbers, notation: Notation) -> dict[str, list[int]]:
@@ -136,12 +142,16 @@ def _read_plain(cells: Sequence[str], numbers: Numbers, notation: Notation) -> d
             except ValueError:
                 if cell:
                     odd.setdefault(cell, []).append(row)
-    underscored = [row for row, cell in enumerate(cells) if "_" in cell] if "_" in "".join(cells) else []
+    underscored = (
+        [row for row, cell in enumerate(cells) if "_" in cell] if "_" in "".join(cells) else []
+    )
     for row in underscored:  # float() takes 1_000
         if not math.isnan(values[row]):
             values[row] = math.nan
             odd.setdefault(cells[row], []).append(row)
-    for cell in [cell for cell in odd if cell.strip().lower() in MISSING or cell.strip().lower() in words]:
+    for cell in [
+        cell for cell in odd if cell.strip().lower() in MISSING or cell.strip().lower() in words
+    ]:
         del odd[cell]
     for row in np.flatnonzero(np.isinf(values)).tolist():
         numbers.infinite.append((row, cells[row]))
@@ -164,11 +174,15 @@ def _has_open_points(cells: Iterable[str]) -> bool:
     return some_point
 
 
-def _decide(cells: Sequence[str], parts: dict[str, Parts], notation: Notation, numbers: Numbers) -> str:
+def _decide(
+    cells: Sequence[str], parts: dict[str, Parts], notation: Notation, numbers: Numbers
+) -> str:
     """The decimal mark of a column; a choice that its own cells don't force is said."""
     votes = Counter(one.evidence for one in parts.values())
     values = numbers.values.tolist()
-    pointed = [cell for cell, value in zip(cells, values, strict=True) if "." in cell and value == value]
+    pointed = [
+        cell for cell, value in zip(cells, values, strict=True) if "." in cell and value == value
+    ]
     open_ = [cell for cell in pointed if _POINTS.fullmatch(cell) is not None]
     votes["."] += len(pointed) - len(open_)
     open_ += [cell for cell, one in parts.items() if one.evidence == "?"]
@@ -178,19 +192,29 @@ def _decide(cells: Sequence[str], parts: dict[str, Parts], notation: Notation, n
         return decimal
     mark = "." if "." in open_[0] else ","
     elsewhere = notation.others()
-    whole = any(cell.lstrip("+-").isdigit() and len(cell.lstrip("+-")) <= 3 for cell in dict.fromkeys(cells))
+    whole = any(
+        cell.lstrip("+-").isdigit() and len(cell.lstrip("+-")) <= 3 for cell in dict.fromkeys(cells)
+    )
     if elsewhere:
         decimal, why = elsewhere, "as the other columns show"
     elif mark == ".":
         # Whole numbers below 1,000 beside 1.105: a program that writes decimals would have written them all.
         grouped = whole and notation.delimiter == ";"
         decimal = "," if grouped else "."
-        why = "since whole numbers below 1000 stand beside it" if grouped else "nothing tells otherwise"
+        why = (
+            "since whole numbers below 1000 stand beside it"
+            if grouped
+            else "nothing tells otherwise"
+        )
         if notation.delimiter == "," and not whole:
             return "."  # the usual way of a csv; nothing was chosen
     else:
         decimal = "," if notation.delimiter == ";" else "."
-        why = "as files divided by semicolons have it" if decimal == "," else "nothing tells otherwise"
+        why = (
+            "as files divided by semicolons have it"
+            if decimal == ","
+            else "nothing tells otherwise"
+        )
     role = "the decimal mark" if decimal == mark else "a thousands mark"
     doubt = "such as" if elsewhere else "either could be meant by"
     numbers.findings.append(f"{_spelled(mark)} is read as {role}, {why} ({doubt} {open_[0]})")
@@ -211,7 +235,11 @@ def _say_marks(parts: dict[str, Parts], decimal: str, numbers: Numbers) -> None:
 
 
 def _read_odd(
-    cells: Sequence[str], odd: dict[str, list[int]], parts: dict[str, Parts], decimal: str, numbers: Numbers
+    cells: Sequence[str],
+    odd: dict[str, list[int]],
+    parts: dict[str, Parts],
+    decimal: str,
+    numbers: Numbers,
 ) -> None:
     """Fills in the cells that float() doesn't take, those of the column's usual unit; the others are unread."""
     plain = int(np.isfinite(numbers.values).sum())
@@ -283,7 +311,9 @@ def _say_problem(parts: dict[str, Parts], numbers: Numbers) -> None:
     examples = some([f'"{cell[:30]}"' for cell in dict.fromkeys(alike)], 3)
     if len(units) > 1:
         shown = ", ".join(unit or "none" for unit, _ in units.most_common(4))
-        numbers.problem = f"its cells have several units ({shown}), such as {examples}; write all in one"
+        numbers.problem = (
+            f"its cells have several units ({shown}), such as {examples}; write all in one"
+        )
     else:
         numbers.problem = f"its cells look like numbers that can't be read, such as {examples}; write plain numbers"
 

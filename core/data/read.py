@@ -43,7 +43,9 @@ def read_table(
 
     Raises UserError, one sentence, for what can't be read as a whole. Rows that don't fit are in `Table.ragged`.
     """
-    words = frozenset(word.strip().lower() if isinstance(word, str) else float(word) for word in missing)
+    words = frozenset(
+        word.strip().lower() if isinstance(word, str) else float(word) for word in missing
+    )
     if not isinstance(source, str | Path):
         table = read_frame(source, limits)
     else:
@@ -55,17 +57,31 @@ def read_table(
 
 
 def table_of(
-    raw: Raw, kind: str, limits: Limits = LIMITS, delimiter: str | None = None, headless: Headless | None = None
+    raw: Raw,
+    kind: str,
+    limits: Limits = LIMITS,
+    delimiter: str | None = None,
+    headless: Headless | None = None,
 ) -> Table:
     """The table in bytes that were read already; see `read_table`."""
     if kind == "csv":
         text, findings = decode(raw)
         cells = split_cells(text, raw.origin, raw.name, limits, delimiter, headless)
         columns: dict[str, PackedText | Typed] = dict(cells.columns)
-        table = Table(raw.origin, raw.name, "csv", columns, cells.rows, cells.ragged, delimiter=cells.delimiter)
+        table = Table(
+            raw.origin,
+            raw.name,
+            "csv",
+            columns,
+            cells.rows,
+            cells.ragged,
+            delimiter=cells.delimiter,
+        )
         table.said = [*findings, *cells.findings]
     else:
-        table = read_parquet(raw, limits) if kind == "parquet" else read_workbook(raw, limits, headless)
+        table = (
+            read_parquet(raw, limits) if kind == "parquet" else read_workbook(raw, limits, headless)
+        )
     table.said[:0] = raw.findings
     table.sha256 = raw.sha256
     return table
@@ -80,7 +96,9 @@ def kind_of(source: str | Path) -> str | None:
         return None
     name = Path(source).name.lower().removesuffix(".gz")
     if name.endswith(_OLD_WORKBOOK):
-        raise UserError(f"{source}: is a spreadsheet of a kind that isn't read; save it as .xlsx or .csv")
+        raise UserError(
+            f"{source}: is a spreadsheet of a kind that isn't read; save it as .xlsx or .csv"
+        )
     for kind, endings in (("csv", TEXT), ("parquet", PARQUET), ("xlsx", WORKBOOK)):
         if name.endswith(endings):
             return kind

@@ -26,7 +26,9 @@ SPLIT_WORDS = {
 Rows = dict[str, np.ndarray]  # split -> rows
 
 
-def read_splits(cells: Sequence[str], column: str, where: Callable[[int], str], *, open_: bool = True) -> np.ndarray:
+def read_splits(
+    cells: Sequence[str], column: str, where: Callable[[int], str], *, open_: bool = True
+) -> np.ndarray:
     """The split of each cell of a column, object [n].
 
     where   row -> how a message calls it, "t.csv line 7"
@@ -95,7 +97,11 @@ def split_rows(
 
 
 def draw_share(
-    rows: np.ndarray, strata: np.ndarray, group: np.ndarray | None, fraction: float, rng: np.random.Generator
+    rows: np.ndarray,
+    strata: np.ndarray,
+    group: np.ndarray | None,
+    fraction: float,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(drawn, rest): `fraction` of `rows`, of each stratum alike, whole groups only.
 
@@ -127,7 +133,11 @@ def _by_key(rows: np.ndarray, keys: np.ndarray) -> list[np.ndarray]:
 
 
 def _draw_groups(
-    rows: np.ndarray, strata: np.ndarray, group: np.ndarray, fraction: float, rng: np.random.Generator
+    rows: np.ndarray,
+    strata: np.ndarray,
+    group: np.ndarray,
+    fraction: float,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Greedy: largest groups first, each taken if that brings the counts of the strata nearer to their share."""
     groups = _by_key(rows, group)
@@ -160,7 +170,9 @@ def refuse_torn_groups(group: np.ndarray, splits: Mapping[str, np.ndarray]) -> N
         )
 
 
-def torn_groups(group: np.ndarray, splits: Mapping[str, np.ndarray]) -> list[tuple[str, Sequence[str]]]:
+def torn_groups(
+    group: np.ndarray, splits: Mapping[str, np.ndarray]
+) -> list[tuple[str, Sequence[str]]]:
     """(group, its splits) of every group that lies in more than one split."""
     places: dict[str, list[str]] = {}
     for split, rows in splits.items():
@@ -190,7 +202,9 @@ def join_groups(parts: np.ndarray, groups: Sequence[str] | None) -> np.ndarray:
     numbers = parts.tolist()
     for part, group in zip(numbers, groups, strict=True):
         if group != "":
-            parent[root((part,))] = root(group)  # a part is a tuple, so that it is never equal to a group
+            parent[root((part,))] = root(
+                group
+            )  # a part is a tuple, so that it is never equal to a group
     return number_texts(root((part,)) for part in numbers)
 
 
@@ -201,7 +215,10 @@ def units_of(parts: np.ndarray) -> list[np.ndarray]:
 
 
 def draw_units(
-    units: Sequence[np.ndarray], strata: Sequence[np.ndarray], fractions: Mapping[str, float], rng: np.random.Generator
+    units: Sequence[np.ndarray],
+    strata: Sequence[np.ndarray],
+    fractions: Mapping[str, float],
+    rng: np.random.Generator,
 ) -> Rows:
     """{split: rows}: the units of each stratum shuffled, and given to the splits of `fractions` in their order.
 
@@ -223,7 +240,9 @@ def draw_units(
     return {split: _joined(parts) for split, parts in parts_of.items()}
 
 
-def fill_splits(units: Sequence[np.ndarray], wanted: Mapping[str, float], most_train: int | None = None) -> Rows:
+def fill_splits(
+    units: Sequence[np.ndarray], wanted: Mapping[str, float], most_train: int | None = None
+) -> Rows:
     """Units one after the other to the first split of `wanted` with room for all of one, else to train.
 
     most_train   more than that many rows of train are in no split

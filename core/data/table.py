@@ -122,7 +122,9 @@ class Table:
         column = self.columns[name]
         if not isinstance(column, PackedText) and column.numeric:
             return _typed_numbers(column, self.missing)
-        notation = Notation(self.delimiter, self.missing, others=lambda: self._decimal_elsewhere(name))
+        notation = Notation(
+            self.delimiter, self.missing, others=lambda: self._decimal_elsewhere(name)
+        )
         return read_numbers(self.cells(name), notation)
 
     def _decimal_elsewhere(self, name: str) -> str:
@@ -130,7 +132,9 @@ class Table:
         for other, column in self.columns.items():
             if other not in self._elsewhere:
                 telling = isinstance(column, PackedText)
-                self._elsewhere[other] = decimal_evidence(self.cells(other)[:_TELLING]) if telling else ""
+                self._elsewhere[other] = (
+                    decimal_evidence(self.cells(other)[:_TELLING]) if telling else ""
+                )
         marks = {mark for other, mark in self._elsewhere.items() if mark and other != name}
         return marks.pop() if len(marks) == 1 else ""
 
@@ -141,7 +145,9 @@ class Table:
     def refuse_ragged(self) -> None:
         """Raises UserError naming the first row with another number of cells than there are columns."""
         for row in self.ragged:
-            raise UserError(f"{self.origin} {self.row_name(row)}: {self.why_ragged(row)}{self._more_ragged()}")
+            raise UserError(
+                f"{self.origin} {self.row_name(row)}: {self.why_ragged(row)}{self._more_ragged()}"
+            )
 
     def _more_ragged(self) -> str:
         rest = len(self.ragged) - 1
@@ -181,5 +187,7 @@ def _typed_numbers(column: Typed, missing: frozenset[str | float]) -> Numbers:
         rows = np.flatnonzero(values == code)
         values[rows] = np.nan
         if len(rows):
-            numbers.findings.append(f"{code:g} counts as missing (data.missing), {len(rows):,} cells")
+            numbers.findings.append(
+                f"{code:g} counts as missing (data.missing), {len(rows):,} cells"
+            )
     return numbers

@@ -74,7 +74,11 @@ def read_bytes(source: str | Path, limits: Limits = LIMITS, key: str = "data.pat
     if ends_in_gz or content.startswith(_GZIP):
         content = _unpack(content, limits, origin)
         if not ends_in_gz:
-            findings = (Finding(f"{name} is packed by gzip, though its name doesn't end in .gz; it was unpacked"),)
+            findings = (
+                Finding(
+                    f"{name} is packed by gzip, though its name doesn't end in .gz; it was unpacked"
+                ),
+            )
     return Raw(origin, name, content, digest, findings)
 
 
@@ -87,7 +91,9 @@ def _read_file(path: Path, limits: Limits, key: str) -> bytes:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file ({key})") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: can't be read ({getattr(error, 'strerror', None) or error})") from None
+        raise UserError(
+            f"{path}: can't be read ({getattr(error, 'strerror', None) or error})"
+        ) from None
 
 
 def _read_at_most(file: BinaryIO, limits: Limits, origin: str) -> bytes:
@@ -122,7 +128,9 @@ def _unpack(packed: bytes, limits: Limits, origin: str) -> bytes:
                 parts.append(part)
             rest = member.unused_data.lstrip(b"\0")
     except (zlib.error, EOFError) as error:
-        raise UserError(f"{origin}: damaged or unreadable ({error}); pack or download it again") from None
+        raise UserError(
+            f"{origin}: damaged or unreadable ({error}); pack or download it again"
+        ) from None
     if not parts:
         raise UserError(f"{origin}: damaged or unreadable (it is empty); pack or download it again")
     return b"".join(parts)
@@ -146,13 +154,19 @@ def decode(raw: Raw) -> tuple[str, list[Finding]]:
     encoding = _marked(content)
     if encoding is not None:
         text = _decoded(raw, encoding)
-        return text, [] if encoding == "utf-8-sig" else [Finding(f"{raw.name} is {encoding.upper()}, by its mark")]
+        return text, [] if encoding == "utf-8-sig" else [
+            Finding(f"{raw.name} is {encoding.upper()}, by its mark")
+        ]
     guess = _utf_16(content)
     if guess is not None:
         text = _decoded(raw, guess)
-        return text, [Finding(f"{raw.name} is {guess.upper()} without a mark: every other byte is 0")]
+        return text, [
+            Finding(f"{raw.name} is {guess.upper()} without a mark: every other byte is 0")
+        ]
     if b"\0" in content:
-        raise UserError(f"{raw.origin}: is no text; save it as csv in UTF-8, or give it the ending of what it is")
+        raise UserError(
+            f"{raw.origin}: is no text; save it as csv in UTF-8, or give it the ending of what it is"
+        )
     try:
         return content.decode("utf-8"), []
     except UnicodeDecodeError:
@@ -161,7 +175,9 @@ def decode(raw: Raw) -> tuple[str, list[Finding]]:
         text, named = content.decode("cp1252"), "Windows-1252 (Latin-1)"
     except UnicodeDecodeError:
         text, named = content.decode("latin-1"), "Latin-1"
-    return text, [Finding(f"{raw.name} is not UTF-8; it was read as {named}, so names may hold odd letters")]
+    return text, [
+        Finding(f"{raw.name} is not UTF-8; it was read as {named}, so names may hold odd letters")
+    ]
 
 
 def _marked(content: bytes) -> str | None:
@@ -192,9 +208,13 @@ def _decoded(raw: Raw, encoding: str) -> str:
     try:
         text = raw.content.decode(encoding)
     except UnicodeDecodeError as error:
-        raise UserError(f"{raw.origin}: damaged or unreadable ({error}); save it again as UTF-8") from None
+        raise UserError(
+            f"{raw.origin}: damaged or unreadable ({error}); save it again as UTF-8"
+        ) from None
     if "\0" in text:
-        raise UserError(f"{raw.origin}: is no text; save it as csv in UTF-8, or give it the ending of what it is")
+        raise UserError(
+            f"{raw.origin}: is no text; save it as csv in UTF-8, or give it the ending of what it is"
+        )
     return text
 
 

@@ -68,7 +68,10 @@ class FrameColumn:
         import pandas as pd
 
         missing = pd.isna(self.column).tolist()
-        return ["" if gone else str(cell).strip() for cell, gone in zip(self.column.tolist(), missing, strict=True)]
+        return [
+            "" if gone else str(cell).strip()
+            for cell, gone in zip(self.column.tolist(), missing, strict=True)
+        ]
 
     def numbers(self) -> np.ndarray:
         """As `table.Typed`."""
@@ -97,7 +100,9 @@ class SheetColumn:
 
     def numbers(self) -> np.ndarray:
         """As `table.Typed`."""
-        return np.array([math.nan if cell is None else float(cell) for cell in self.values], np.float64)
+        return np.array(
+            [math.nan if cell is None else float(cell) for cell in self.values], np.float64
+        )
 
     def series(self) -> pd.Series:
         """As `table.Typed`."""
@@ -122,21 +127,29 @@ def read_frame(frame: Any, limits: Limits, name: str = "DataFrame") -> Table:
     try:
         import pandas as pd
     except ImportError:
-        raise UserError(f"{type(frame).__name__} is no path of a table; give a file, or `pip install pandas`") from None
+        raise UserError(
+            f"{type(frame).__name__} is no path of a table; give a file, or `pip install pandas`"
+        ) from None
     if isinstance(frame, pd.Series):
         frame = frame.to_frame()
     if not isinstance(frame, pd.DataFrame):
-        raise UserError(f"a {type(frame).__name__} is no table; give the path of a file or a pandas DataFrame")
+        raise UserError(
+            f"a {type(frame).__name__} is no table; give the path of a file or a pandas DataFrame"
+        )
     index = frame.index
     if isinstance(index, pd.DatetimeIndex) and index.name not in frame.columns:
         frame = frame.reset_index(names=[index.name or "time"])
     elif any(label is not None and label not in frame.columns for label in index.names):
         frame = frame.reset_index()
     if frame.size * 8 > limits.bytes:
-        raise UserError(f"{name}: its content of {frame.size * 8 >> 20:,} MiB is more than is read into memory")
+        raise UserError(
+            f"{name}: its content of {frame.size * 8 >> 20:,} MiB is more than is read into memory"
+        )
     findings: list[Finding] = []
     names = name_columns([str(column).strip() for column in frame.columns], name, findings, limits)
-    columns: dict[str, Any] = {label: FrameColumn(frame.iloc[:, place]) for place, label in enumerate(names)}
+    columns: dict[str, Any] = {
+        label: FrameColumn(frame.iloc[:, place]) for place, label in enumerate(names)
+    }
     return Table(name, name, "frame", columns, np.arange(1, len(frame) + 1), said=findings)
 
 
@@ -157,7 +170,9 @@ def read_parquet(raw: Raw, limits: Limits) -> Table:
         said = " ".join(str(error).split())[:120]
         raise UserError(f"{raw.origin}: is no parquet file that can be read ({said})") from None
     findings: list[Finding] = []
-    names = name_columns([str(name).strip() for name in content.schema.names], raw.origin, findings, limits)
+    names = name_columns(
+        [str(name).strip() for name in content.schema.names], raw.origin, findings, limits
+    )
     columns: dict[str, Any] = {}
     units: dict[str, str] = {}
     left_out: list[str] = []
@@ -165,7 +180,11 @@ def read_parquet(raw: Raw, limits: Limits) -> Table:
         unit = (entry.metadata or {}).get(b"units", b"").decode("utf-8", "replace")
         if unit:
             units[name] = unit
-        if pa.types.is_nested(entry.type) or pa.types.is_binary(entry.type) or pa.types.is_large_binary(entry.type):
+        if (
+            pa.types.is_nested(entry.type)
+            or pa.types.is_binary(entry.type)
+            or pa.types.is_large_binary(entry.type)
+        ):
             left_out.append(name)
             continue
         columns[name] = ArrowColumn(_plain(content.column(place), name, raw.origin))
@@ -246,21 +265,31 @@ def _records(sheet: Any, origin: str, limits: Limits) -> Iterator[tuple[int, lis
         cells = [cell.strip() or None if isinstance(cell, str) else cell for cell in row]
         count += len(cells)
         if count > limits.cells or len(cells) > limits.columns:
-            raise UserError(f"{origin}: has more than {limits.cells:,} cells; leave out some columns")
+            raise UserError(
+                f"{origin}: has more than {limits.cells:,} cells; leave out some columns"
+            )
         if any(cell is not None for cell in cells):
             yield number, cells
 
 
 def _sheet_table(
-    raw: Raw, records: list[tuple[int, list[Any]]], findings: list[Finding], limits: Limits, headless: Headless | None
+    raw: Raw,
+    records: list[tuple[int, list[Any]]],
+    findings: list[Finding],
+    limits: Limits,
+    headless: Headless | None,
 ) -> Table:
     if not records:
-        raise UserError(f"{raw.origin}: the first line is empty; it names the columns, for example path,label")
+        raise UserError(
+            f"{raw.origin}: the first line is empty; it names the columns, for example path,label"
+        )
     width = max(_filled(cells) for _, cells in records)
     texts = [[_sheet_text(cell) for cell in cells[:width]] for _, cells in records[:100]]
     if headless is not None and headless(texts):
         findings.append(
-            Finding(f"the first line of {raw.name} holds values; columns are called column 1, column 2, ...")
+            Finding(
+                f"the first line of {raw.name} holds values; columns are called column 1, column 2, ..."
+            )
         )
         names: Sequence[str] = [""] * width
     else:
@@ -269,8 +298,12 @@ def _sheet_table(
     names = name_columns(names, raw.origin, findings, limits)
     padded = [cells[:width] + [None] * (width - len(cells)) for _, cells in records]
     values: list[Sequence[Any]] = list(zip(*padded, strict=True)) or [()] * width
-    columns: dict[str, Any] = {name: SheetColumn(list(part)) for name, part in zip(names, values, strict=True)}
-    return Table(raw.origin, raw.name, "xlsx", columns, [number for number, _ in records], said=findings)
+    columns: dict[str, Any] = {
+        name: SheetColumn(list(part)) for name, part in zip(names, values, strict=True)
+    }
+    return Table(
+        raw.origin, raw.name, "xlsx", columns, [number for number, _ in records], said=findings
+    )
 
 
 def _filled(cells: Sequence[Any]) -> int:

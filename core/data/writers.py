@@ -34,7 +34,9 @@ def format_of(path: str | Path, known: Sequence[str]) -> str:
         try:
             import pyarrow  # noqa: F401
         except ImportError:
-            raise UserError(f"{path}: parquet needs pyarrow; `pip install pyarrow`, or choose {known[0]}") from None
+            raise UserError(
+                f"{path}: parquet needs pyarrow; `pip install pyarrow`, or choose {known[0]}"
+            ) from None
     return suffix
 
 
@@ -66,7 +68,9 @@ def write_columns(columns: Columns, path: str | Path) -> None:
         write_atomically(path, csv_text(columns).encode())
     elif suffix == ".jsonl":
         rows = zip(*map(_json, columns.values()), strict=True)
-        lines = (json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows)
+        lines = (
+            json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows
+        )
         write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
     else:
         write_atomically(path, parquet_bytes(columns))
@@ -81,7 +85,9 @@ def write_features(inputs: Sequence[str], features: np.ndarray, path: str | Path
         np.savez(buffer, inputs=np.array(inputs, dtype=np.str_), features=features)
         write_atomically(path, buffer.getvalue())
     else:
-        write_atomically(path, parquet_bytes({"input": list(inputs), "features": features.tolist()}))
+        write_atomically(
+            path, parquet_bytes({"input": list(inputs), "features": features.tolist()})
+        )
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
@@ -109,7 +115,9 @@ def write_together(contents: Mapping[str | Path, bytes]) -> None:
         for path, whole in new.items():
             whole.replace(path)
     except OSError as error:
-        raise UserError(f"{path}: can't be written ({error.strerror}); choose another place") from error
+        raise UserError(
+            f"{path}: can't be written ({error.strerror}); choose another place"
+        ) from error
     finally:
         for part in new.values():
             part.unlink(missing_ok=True)
@@ -157,4 +165,6 @@ def _cell(value: Any) -> Any:
     value = _json(value)
     if value is None:
         return ""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple | dict) else value
+    return (
+        json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple | dict) else value
+    )

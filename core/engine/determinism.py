@@ -24,11 +24,15 @@ def seed_forward(seed: int, device: torch.device) -> None:
 @contextmanager
 def reproducible() -> Iterator[None]:
     """Deterministic algorithms where torch has them; what the process had set and its random state come back after."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats its sums only with a fixed workspace
+    os.environ.setdefault(
+        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+    )  # cuBLAS repeats its sums only with a fixed workspace
     was = torch.get_deterministic_debug_mode()
     deterministic: Any = torch.utils.deterministic
     fill = deterministic.fill_uninitialized_memory
-    torch.set_deterministic_debug_mode("warn")  # unlike use_deterministic_algorithms it doesn't import the compiler
+    torch.set_deterministic_debug_mode(
+        "warn"
+    )  # unlike use_deterministic_algorithms it doesn't import the compiler
     deterministic.fill_uninitialized_memory = False  # a cost of its own, and no part of any result
     try:
         with torch.random.fork_rng():

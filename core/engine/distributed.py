@@ -32,5 +32,9 @@ def this_process() -> Process:
     """This process, on the first GPU where there is one. Raises UserError under a launcher of several processes."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size != 1:
-        raise UserError(f"WORLD_SIZE is {size}, but isoform trains in one process; start it without torchrun")
-    return Process(rank=0, size=1, device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        raise UserError(
+            f"WORLD_SIZE is {size}, but isoform trains in one process; start it without torchrun"
+        )
+    return Process(
+        rank=0, size=1, device=torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    )

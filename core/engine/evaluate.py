@@ -32,9 +32,14 @@ def evaluate(
     """
     size = task.sizes().get(split, 0)
     if not size:
-        raise UserError(f"there is no {split} split to evaluate on; the splits are {', '.join(task.sizes()) or 'none'}")
+        raise UserError(
+            f"there is no {split} split to evaluate on; the splits are {', '.join(task.sizes()) or 'none'}"
+        )
     device = device or next(model.parameters()).device
-    keys = [loader.BatchKey(0, i, b) for i, b in enumerate(task.batches(split, task.config.eval.batch, None))]
+    keys = [
+        loader.BatchKey(0, i, b)
+        for i, b in enumerate(task.batches(split, task.config.eval.batch, None))
+    ]
     # Starting workers costs more than a few batches.
     workers = min(loader.workers_of(task) if workers is None else workers, len(keys) // 4)
     accumulator = task.accumulator(split)
@@ -48,10 +53,14 @@ def evaluate(
                     raise Preempted(f"stopped during the evaluation on {split}")
                 with precision.autocast(precision_name, device):
                     predicted = task.predict(model, to_device(batch, device))
-                accumulator.add(key.indices, {name: _array(value) for name, value in predicted.items()})
+                accumulator.add(
+                    key.indices, {name: _array(value) for name, value in predicted.items()}
+                )
     finally:
         model.train(training)
-    return {name: float(value) for name, value in accumulator.metrics().items()}, accumulator.outputs()
+    return {
+        name: float(value) for name, value in accumulator.metrics().items()
+    }, accumulator.outputs()
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
@@ -60,14 +69,18 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
         model.load_state_dict(weights)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
-        raise UserError(f"{source}: the weights don't fit the model of its config.toml: {first}") from error
+        raise UserError(
+            f"{source}: the weights don't fit the model of its config.toml: {first}"
+        ) from error
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
     """Every tensor of a batch on `device`."""
     if device.type == "cpu":
         return batch
-    return tree_map(lambda leaf: leaf.to(device, non_blocking=True) if isinstance(leaf, Tensor) else leaf, batch)
+    return tree_map(
+        lambda leaf: leaf.to(device, non_blocking=True) if isinstance(leaf, Tensor) else leaf, batch
+    )
 
 
 def _array(value: Tensor) -> np.ndarray:

@@ -42,7 +42,12 @@ class Outcome:
     def evaluate(self, split: str) -> tuple[dict[str, float], dict[str, Any]]:
         """Metrics and outputs of the model on a split."""
         return evaluate(
-            self.task, self.model, split, precision_name=self.precision, device=self.device, stop=self.stopping
+            self.task,
+            self.model,
+            split,
+            precision_name=self.precision,
+            device=self.device,
+            stop=self.stopping,
         )
 
 
@@ -62,16 +67,23 @@ def refuse_changes(run: RunFolder, config: AppConfig) -> None:
     try:
         then = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{path}: can't be read ({error}); the run can't go on without it") from error
+        raise UserError(
+            f"{path}: can't be read ({error}); the run can't go on without it"
+        ) from error
     old, new = (_by_key(tree) for tree in (then, tomllib.loads(dump_toml(config))))
     keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     if keys:
         unequal = "; ".join(f"{key}: {old.get(key)!r} -> {new.get(key)!r}" for key in keys)
-        raise UserError(f"{run.path} was trained with other settings ({unequal}); a resumed run keeps its own")
+        raise UserError(
+            f"{run.path} was trained with other settings ({unequal}); a resumed run keeps its own"
+        )
 
 
 def write_results(
-    outcome: Outcome, status: str, metrics: Mapping[str, Mapping[str, float]], baselines: Mapping[str, Any]
+    outcome: Outcome,
+    status: str,
+    metrics: Mapping[str, Mapping[str, float]],
+    baselines: Mapping[str, Any],
 ) -> dict[str, Any]:
     """results.json."""
     config = outcome.task.config
@@ -93,7 +105,9 @@ def write_results(
     return outcome.run.results()
 
 
-def finish(outcome: Outcome, command: str, baselines: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def finish(
+    outcome: Outcome, command: str, baselines: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Evaluates the best checkpoint once on test and writes everything a finished run has; returns results.json.
 
     `baselines` are fitted here unless they are handed in.
@@ -101,7 +115,9 @@ def finish(outcome: Outcome, command: str, baselines: Mapping[str, Any] | None =
     task, run, best = outcome.task, outcome.run, outcome.best_step
     load_weights(outcome.model, run.load_weights(best), f"{run.path} (step {best})")
     sizes = task.sizes()
-    metrics: dict[str, Mapping[str, float]] = {"val": outcome.best_metrics} if outcome.best_metrics else {}
+    metrics: dict[str, Mapping[str, float]] = (
+        {"val": outcome.best_metrics} if outcome.best_metrics else {}
+    )
     if sizes.get("val"):
         _calibrate(outcome)
     outputs = None
@@ -112,10 +128,14 @@ def finish(outcome: Outcome, command: str, baselines: Mapping[str, Any] | None =
     results_json = write_results(outcome, "finished", metrics, beside)
     kind = "ema.safetensors" if outcome.averaged else "model.safetensors"
     digest = checkpoints.manifest(checkpoints.place(run.checkpoints, best))[kind][1]
-    card = results.card(task, results_json, command=command, weights_sha256=digest, initial=outcome.initial)
+    card = results.card(
+        task, results_json, command=command, weights_sha256=digest, initial=outcome.initial
+    )
     run.write_text("card.md", card)
     if outputs is not None:
-        run.write_json("figures.json", [asdict(figure) for figure in task.figures(outcome.model, outputs)])
+        run.write_json(
+            "figures.json", [asdict(figure) for figure in task.figures(outcome.model, outputs)]
+        )
     page.write_report([run.path])
     split = "test" if "test" in metrics else "val"
     if metrics:

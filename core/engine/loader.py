@@ -138,7 +138,9 @@ def _start_worker(_: int) -> None:
     # A Ctrl-C or a scheduler's SIGTERM reaches the workers too: the main process answers it, and needs them meanwhile.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
-    if sys.platform == "linux":  # and a killed main process takes them along, where torch would let them live 5 s more
+    if (
+        sys.platform == "linux"
+    ):  # and a killed main process takes them along, where torch would let them live 5 s more
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

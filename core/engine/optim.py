@@ -20,7 +20,9 @@ def decays(name: str, parameter: Tensor) -> bool:
     return parameter.ndim > 1 and not _POSITION_OR_TOKEN & set(re.split(r"[._]", name))
 
 
-def build_optimizer(model: nn.Module, config: TrainConfig, depths: Mapping[str, int]) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module, config: TrainConfig, depths: Mapping[str, int]
+) -> torch.optim.Optimizer:
     """AdamW, Adam or SGD over the parameters that want gradients.
 
     AdamW shrinks weights apart from the gradient's step (Loshchilov & Hutter 2019); Adam and SGD add the decay to the
@@ -122,7 +124,9 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dic
     return tensors
 
 
-def load_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def load_optimizer_tensors(
+    optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]
+) -> None:
     """The inverse of `optimizer_tensors`. Raises ValueError for a name or a shape that isn't the model's."""
     parameters = dict(model.named_parameters())
     for key, value in tensors.items():

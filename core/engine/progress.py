@@ -15,7 +15,9 @@ from isoform.core.report.formatting import clock
 
 def short(metrics: Mapping[str, float], most: int = 4) -> str:
     """The first few metrics on one line."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in list(metrics.items())[:most] if value is not None)
+    return "  ".join(
+        f"{name} {value:.4g}" for name, value in list(metrics.items())[:most] if value is not None
+    )
 
 
 class Display:
@@ -46,7 +48,10 @@ class Display:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self.bar is not None:
             self.bar.stop()
@@ -73,7 +78,9 @@ class Display:
             self.bar.update(self.task, completed=step, description=f"epoch {epoch}/{epochs}")
             self.bar.refresh()
 
-    def trained(self, step: int, epoch: int, epochs: int, means: Mapping[str, float], rate: float) -> None:
+    def trained(
+        self, step: int, epoch: int, epochs: int, means: Mapping[str, float], rate: float
+    ) -> None:
         """A line of training metrics was logged; `rate` in samples a second."""
         if not self.enabled:
             return
@@ -85,9 +92,13 @@ class Display:
         else:
             self.say(f"epoch {epoch}/{epochs}  step {step}/{self._total}  {note}")
 
-    def evaluated(self, epoch: int, epochs: int, metrics: Mapping[str, float], monitor: str, best: bool) -> None:
+    def evaluated(
+        self, epoch: int, epochs: int, metrics: Mapping[str, float], monitor: str, best: bool
+    ) -> None:
         """A validation was made."""
         self.validation = f"val {monitor} {metrics[monitor]:.4g}  "
         if self.enabled:
             shown = {monitor: metrics[monitor], **metrics}
-            self.say(f"epoch {epoch}/{epochs}  val  {short(shown)}{'  (best so far)' if best else ''}")
+            self.say(
+                f"epoch {epoch}/{epochs}  val  {short(shown)}{'  (best so far)' if best else ''}"
+            )

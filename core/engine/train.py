@@ -50,7 +50,9 @@ def train(
     config = task.config
     command = command or f"isoform {config.domain} train {config.app} --seed {config.train.seed}"
     if run.exists() and not resume:
-        raise UserError(f"{run.path} holds a run already; go on with --resume or choose another --run-dir")
+        raise UserError(
+            f"{run.path} holds a run already; go on with --resume or choose another --run-dir"
+        )
     with run.lock(), Display(progress, say) as show, StopSignal() as stop, reproducible():
         if run.results().get("status") == "finished":
             show.say(f"{run.path}: this run is finished")
@@ -71,7 +73,9 @@ def train(
             with suppress(OSError):  # a full disk must not hide what went wrong
                 loop.record("failed")
             if isinstance(error, OSError) and error.errno in _NO_ROOM:
-                raise RunError(f"{run.path}: {error.strerror}; make room and go on with --resume") from error
+                raise RunError(
+                    f"{run.path}: {error.strerror}; make room and go on with --resume"
+                ) from error
             raise
 
 
@@ -116,7 +120,9 @@ class Loop:
         if config.freeze == "trunk":
             self._freeze(task.trunk)
         self.ema = optim.Ema(self.model, config.ema) if config.ema else None
-        self.optimizer = optim.build_optimizer(self.model, config, task.parameter_groups(self.model))
+        self.optimizer = optim.build_optimizer(
+            self.model, config, task.parameter_groups(self.model)
+        )
         self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.sam = Sam(self.trained, config.sam) if config.sam else None
         self.state = TrainState()
@@ -131,7 +137,9 @@ class Loop:
         if not any(p.requires_grad for p in self.model.parameters()):
             raise UserError("train.freeze = 'trunk' leaves nothing to train in this model")
         # No dropout and no moving statistics in what is held fixed.
-        self.frozen = [m for name, m in self.model.named_children() if f"{name}.".startswith(tuple(trunk))]
+        self.frozen = [
+            m for name, m in self.model.named_children() if f"{name}.".startswith(tuple(trunk))
+        ]
 
     # ------------------------------------------------------------------ start and resume
 
@@ -154,7 +162,9 @@ class Loop:
         folder.cut_metrics(self.state.log_bytes)
         self.record("running")
         if self.config.warmup >= self.epochs:
-            say(f"the warm-up of {self.config.warmup:g} epochs is as long as the run: the learning rate never falls")
+            say(
+                f"the warm-up of {self.config.warmup:g} epochs is as long as the run: the learning rate never falls"
+            )
         if self.config.compile:
             self.model.compile()
 
@@ -185,7 +195,9 @@ class Loop:
             ("precision", checkpoint.state.get("precision"), self.precision),
         ):
             if then != now:
-                self.show.say(f"warning: {what} was {then} and is {now}: the result may differ in the last bits")
+                self.show.say(
+                    f"warning: {what} was {then} and is {now}: the result may differ in the last bits"
+                )
 
     # ------------------------------------------------------------------ the loop
 
@@ -196,7 +208,9 @@ class Loop:
         self.show.begin(per_epoch * self.epochs, self.state.step)
         self._clock = self._line_clock = time.monotonic()
         workers = loader.workers_of(self.task)
-        keys = loader.read_batches(self.task, "train", self._keys(), seed=self.config.seed, workers=workers)
+        keys = loader.read_batches(
+            self.task, "train", self._keys(), seed=self.config.seed, workers=workers
+        )
         try:
             with closing(keys) as batches:
                 while not self.ended:
@@ -218,7 +232,9 @@ class Loop:
     def _keys(self) -> Iterator[loader.BatchKey]:
         first, done = self.state.epoch, self.state.batch
         for epoch in range(first, self.epochs):
-            yield from loader.epoch_batches(self.task, self.config.seed, epoch)[done if epoch == first else 0 :]
+            yield from loader.epoch_batches(self.task, self.config.seed, epoch)[
+                done if epoch == first else 0 :
+            ]
 
     def _epoch(self, batches: Iterator[Batch]) -> None:
         state, config = self.state, self.config
@@ -227,7 +243,9 @@ class Loop:
         self._train_mode()
         while state.batch < len(plan):
             group = plan[state.batch : state.batch + config.accumulate]
-            lr = optim.learning_rate(config, self.epochs, state.epoch + state.batch // config.accumulate / steps)
+            lr = optim.learning_rate(
+                config, self.epochs, state.epoch + state.batch // config.accumulate / steps
+            )
             self._step(group, batches, lr)
             state.batch += len(group)
             ends = state.batch == len(plan)
@@ -273,7 +291,9 @@ class Loop:
         state.step += 1
         self._line_samples += len(indices)
 
-    def _backward(self, group: Sequence[loader.BatchKey], batches: Iterable[Batch], meter: Meter | None) -> Tensor:
+    def _backward(
+        self, group: Sequence[loader.BatchKey], batches: Iterable[Batch], meter: Meter | None
+    ) -> Tensor:
         """Adds the gradient of the mean loss over `group` and returns that loss; `meter` takes what was measured."""
         total = sum(len(key.indices) for key in group)
         summed: Tensor | None = None
@@ -282,10 +302,16 @@ class Loop:
             measured: dict[str, Tensor] = {}
             passes = self.task.passes(self.model, batch)
             while (losses := self._next(passes)) is not None:
-                share = losses["loss"] if len(group) == 1 else losses["loss"] * (len(key.indices) / total)
+                share = (
+                    losses["loss"]
+                    if len(group) == 1
+                    else losses["loss"] * (len(key.indices) / total)
+                )
                 share.backward()
                 summed = share.detach() if summed is None else summed + share.detach()
-                measured = {name: measured.get(name, 0) + value.detach() for name, value in losses.items()}
+                measured = {
+                    name: measured.get(name, 0) + value.detach() for name, value in losses.items()
+                }
             if meter is not None:
                 meter.add(measured, len(key.indices))
         assert summed is not None
@@ -299,7 +325,9 @@ class Loop:
         state, config = self.state, self.config
         last = state.epoch + 1 == self.epochs
         improved = False
-        if self.task.sizes().get("val") and (last or (state.epoch + 1) % config.evaluate_every == 0):
+        if self.task.sizes().get("val") and (
+            last or (state.epoch + 1) % config.evaluate_every == 0
+        ):
             improved = self._validate()
         state.epoch, state.batch = state.epoch + 1, 0
         every = config.checkpoint_every
@@ -319,7 +347,9 @@ class Loop:
             stop=lambda: self.stop.requested,
         )
         if task.monitor not in metrics:
-            raise ValueError(f"the task's metrics ({', '.join(metrics)}) lack {task.monitor!r}, which it monitors")
+            raise ValueError(
+                f"the task's metrics ({', '.join(metrics)}) lack {task.monitor!r}, which it monitors"
+            )
         value = metrics[task.monitor]
         sign = 1 if task.monitor_mode == "max" else -1
         better = value == value and (state.best is None or sign * value > sign * state.best)
@@ -369,7 +399,9 @@ class Loop:
         self.finite.check()
         model = self.model.state_dict()
         if not checkpoints.finite(model.values()):
-            raise RunError(f"weights are NaN or infinite after step {state.step}; earlier checkpoints are intact")
+            raise RunError(
+                f"weights are NaN or infinite after step {state.step}; earlier checkpoints are intact"
+            )
         self.tick()
         checkpoints.sync(folder.log)
         state.log_bytes = folder.log.stat().st_size
@@ -382,7 +414,9 @@ class Loop:
         }
         ema = None if self.ema is None else self.ema.model.state_dict()
         tensors = optim.optimizer_tensors(self.optimizer, self.model)
-        checkpoints.write(folder.checkpoints, state.step, checkpoints.Checkpoint(model, ema, tensors, content))
+        checkpoints.write(
+            folder.checkpoints, state.step, checkpoints.Checkpoint(model, ema, tensors, content)
+        )
         checkpoints.prune(folder.checkpoints, [] if state.best_step is None else [state.best_step])
         self.saved_step = state.step
 

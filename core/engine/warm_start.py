@@ -28,7 +28,9 @@ def initial_weights(task: Task, source: str) -> InitialWeights:
             return initial
     foreign = task.initial_weights(source)
     if foreign is None:
-        raise UserError(f"train.init = {source!r} is neither a run folder nor a .safetensors file in isoform's names")
+        raise UserError(
+            f"train.init = {source!r} is neither a run folder nor a .safetensors file in isoform's names"
+        )
     return foreign
 
 
@@ -67,7 +69,11 @@ def load_into(task: Task, model: nn.Module, initial: InitialWeights) -> list[str
     if foreign:
         have = {name: value for name, value in have.items() if name.startswith(trunk)}
     _check_trunk(have, want, trunk, initial.source)
-    fits = {name: value for name, value in have.items() if name in want and value.shape == want[name].shape}
+    fits = {
+        name: value
+        for name, value in have.items()
+        if name in want and value.shape == want[name].shape
+    }
     model.load_state_dict(fits, strict=False)
     fresh = [name for name in want if name not in fits]
     unused = [name for name in have if name not in fits and name not in want]
@@ -79,14 +85,20 @@ def load_into(task: Task, model: nn.Module, initial: InitialWeights) -> list[str
     return lines
 
 
-def _check_trunk(have: Mapping[str, Tensor], want: Mapping[str, Tensor], trunk: tuple[str, ...], source: str) -> None:
+def _check_trunk(
+    have: Mapping[str, Tensor], want: Mapping[str, Tensor], trunk: tuple[str, ...], source: str
+) -> None:
     theirs = {name for name in have if name.startswith(trunk)}
     ours = {name for name in want if name.startswith(trunk)}
     if not theirs & ours:
-        raise UserError(f"{source} holds no weights of this model's trunk, but {join_names(sorted(have))}")
+        raise UserError(
+            f"{source} holds no weights of this model's trunk, but {join_names(sorted(have))}"
+        )
     unequal = sorted(name for name in theirs ^ ours if ".blocks." in name)
     if unequal:
-        raise UserError(f"the trunk of {source} is another one: only one of the two models has {join_names(unequal)}")
+        raise UserError(
+            f"the trunk of {source} is another one: only one of the two models has {join_names(unequal)}"
+        )
     for name in sorted(theirs & ours):
         if have[name].shape != want[name].shape:
             raise UserError(

@@ -15,12 +15,18 @@ from isoform.core.attention import attention_rows
 from isoform.core.mixers.softmax import SoftmaxAttention
 
 
-def last_attention(model: nn.Module, call: Callable[[], Any], rows: slice | Sequence[int] = slice(None)) -> Tensor:
+def last_attention(
+    model: nn.Module, call: Callable[[], Any], rows: slice | Sequence[int] = slice(None)
+) -> Tensor:
     """[B, H, R, N] of the last self-attention that `call`, which runs `model`, passes through, for the query `rows`.
 
     Each row sums to 1. Computed without gradients. Raises ValueError for a model without softmax attention.
     """
-    mixers = [module for module in model.modules() if isinstance(module, SoftmaxAttention) and not module.cross]
+    mixers = [
+        module
+        for module in model.modules()
+        if isinstance(module, SoftmaxAttention) and not module.cross
+    ]
     if not mixers:
         raise ValueError("the model has no softmax attention to draw a map of")
     rows_of_layer: list[Tensor] = []

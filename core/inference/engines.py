@@ -24,7 +24,9 @@ Engine = Literal["eager", "packed", "openvino"]
 ENGINES: tuple[Engine, ...] = ("eager", "packed", "openvino")
 
 
-def with_engine(domain: AnyDomain, trained: TrainedModel[Any, Any], engine: str) -> TrainedModel[Any, Any]:
+def with_engine(
+    domain: AnyDomain, trained: TrainedModel[Any, Any], engine: str
+) -> TrainedModel[Any, Any]:
     """The trained model with another engine in its model's place; it computes in `trained.precision` by itself.
 
     Raises UserError for an engine that isn't known or installed, and for a model that has no fixed graph (openvino).
@@ -52,13 +54,18 @@ class OpenVinoModel(nn.Module):
             raise UserError("openvino is not installed: pip install 'isoform[export]'") from error
         self.names = list(graph.example(1))
         self.inputs_of = graph.inputs_of
-        self.placeholder = nn.Parameter(torch.empty(0), requires_grad=False)  # where a caller looks for the device
+        self.placeholder = nn.Parameter(
+            torch.empty(0), requires_grad=False
+        )  # where a caller looks for the device
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "model.onnx"
             onnx_file(graph, "", file)
             converted = openvino.convert_model(file)
         hint = {"fp32": "f32", "bf16": "bf16"}[precision]
-        properties = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        properties = {
+            "INFERENCE_PRECISION_HINT": hint,
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
         self.compiled = openvino.Core().compile_model(converted, "CPU", properties)
 
     def forward(self, *inputs: Any, **named: Any) -> Tensor:
@@ -72,4 +79,6 @@ class OpenVinoModel(nn.Module):
 
     def features(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         """Raises UserError: the graph ends in predictions."""
-        raise UserError("the openvino engine gives predictions only: embed with engine eager or packed")
+        raise UserError(
+            "the openvino engine gives predictions only: embed with engine eager or packed"
+        )

@@ -31,7 +31,13 @@ from isoform.core.runs import checkpoint as checkpoints
 from isoform.core.runs.folder import RunFolder
 
 TOLERANCE = 1e-4  # of the largest output, between our model and another engine's
-BUNDLED = ("config.toml", "task.json", "calibration.npz", "results.json", "card.md")  # those that the run has
+BUNDLED = (
+    "config.toml",
+    "task.json",
+    "calibration.npz",
+    "results.json",
+    "card.md",
+)  # those that the run has
 
 
 def base_formats(domain: AnyDomain) -> dict[str, Export]:
@@ -48,7 +54,9 @@ def warn_of_licence(trained: TrainedModel[Any, Any]) -> None:
     """A warning where the weights started from ones that are not for commercial use."""
     words = trained.licence.lower().replace("/", "-").split("-")
     if "nc" in words or "noncommercial" in trained.licence.lower():
-        warnings.warn(f"the weights started from {trained.licence}: not for commercial use", stacklevel=3)
+        warnings.warn(
+            f"the weights started from {trained.licence}: not for commercial use", stacklevel=3
+        )
 
 
 def write_safetensors(trained: TrainedModel[Any, Any], out: Path) -> None:
@@ -66,7 +74,11 @@ def write_bundle(trained: TrainedModel[Any, Any], out: Path) -> None:
             if (trained.folder / name).is_file():
                 shutil.copyfile(trained.folder / name, small.path / name)
         state = {"place": {"step": trained.step, "best_step": trained.step}}
-        checkpoints.write(small.checkpoints, trained.step, checkpoints.Checkpoint(trained.weights(), None, {}, state))
+        checkpoints.write(
+            small.checkpoints,
+            trained.step,
+            checkpoints.Checkpoint(trained.weights(), None, {}, state),
+        )
         with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(small.path.rglob("*")):
                 if file.is_file():
@@ -101,7 +113,9 @@ def write_openvino(trained: TrainedModel[Any, Any], graph: Graph, out: Path) -> 
     check_agreement(graph, lambda inputs: next(iter(compiled(inputs).values())), out, "OpenVINO")
 
 
-def check_agreement(graph: Graph, other: Callable[[dict[str, np.ndarray]], Any], out: Path, name: str) -> None:
+def check_agreement(
+    graph: Graph, other: Callable[[dict[str, np.ndarray]], Any], out: Path, name: str
+) -> None:
     """Raises RuntimeError, and removes the file, where the other engine answers differently at an unseen batch size."""
     inputs = graph.example(2)
     with torch.no_grad():
@@ -123,14 +137,20 @@ def onnx_file(graph: Graph, licence: str, out: Path) -> None:
         import onnx
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise UserError("onnx and onnxscript are not installed: pip install 'isoform[export]'") from error
+        raise UserError(
+            "onnx and onnxscript are not installed: pip install 'isoform[export]'"
+        ) from error
     inputs = graph.example(3)
     dims: dict[str, Any] = {"batch": torch.export.Dim("batch")}
     shapes = {}
     for name in inputs:
         axes = {0: "batch", **graph.free.get(name, {})}
-        shapes[name] = {axis: dims.setdefault(dim, torch.export.Dim(dim)) for axis, dim in axes.items()}
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # what its optimiser leaves as it is, isn't for a reader
+        shapes[name] = {
+            axis: dims.setdefault(dim, torch.export.Dim(dim)) for axis, dim in axes.items()
+        }
+    logging.getLogger("onnxscript").setLevel(
+        logging.ERROR
+    )  # what its optimiser leaves as it is, isn't for a reader
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(

@@ -80,8 +80,12 @@ class Converted(nn.Module):
         return self._answer(features, inputs, named)
 
     def _answer(self, function: Any, inputs: Any, named: Any) -> Any:
-        inputs, named = tree_map(self._convert, (inputs, named), is_leaf=lambda value: isinstance(value, Tokens))
-        return tree_map(lambda value: value.float() if _floating(value) else value, function(*inputs, **named))
+        inputs, named = tree_map(
+            self._convert, (inputs, named), is_leaf=lambda value: isinstance(value, Tokens)
+        )
+        return tree_map(
+            lambda value: value.float() if _floating(value) else value, function(*inputs, **named)
+        )
 
     def _convert(self, value: Any) -> Any:
         if isinstance(value, Tokens):

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def load_trained(domain: AnyDomain, run_dir: str | Path, checkpoint: str | int = "best") -> TrainedModel[Any, Any]:
+def load_trained(
+    domain: AnyDomain, run_dir: str | Path, checkpoint: str | int = "best"
+) -> TrainedModel[Any, Any]:
     """A run's model in evaluation mode, built without its data; the averaged weights where the run has them.
 
     Raises UserError for a folder that isn't a run of this domain or is damaged, and for an unknown checkpoint.
@@ -32,7 +34,9 @@ def load_trained(domain: AnyDomain, run_dir: str | Path, checkpoint: str | int =
     state = run.state(domain.state_schema())
     model = domain.build_from_run(config, state)
     load_weights(model, run.load_weights(checkpoint), f"{run.path} (checkpoint {checkpoint})")
-    return TrainedModel(config, state, model.eval(), run.path, run.step_of(checkpoint), run.precision())
+    return TrainedModel(
+        config, state, model.eval(), run.path, run.step_of(checkpoint), run.precision()
+    )
 
 
 def load_model(domain: AnyDomain, run_dir: str | Path, checkpoint: str | int = "best") -> nn.Module:
@@ -57,9 +61,13 @@ def evaluate_run(
     trained = load_trained(domain, run_dir, checkpoint)
     task = domain.task_from_run(trained.config, trained.state, None if data is None else Path(data))
     device = distributed.this_process().device
-    metrics, outputs = evaluate(task, trained.model.to(device), split, precision_name=trained.precision)
+    metrics, outputs = evaluate(
+        task, trained.model.to(device), split, precision_name=trained.precision
+    )
     stem = "predictions" if split == "test" else f"predictions.{split}"
-    task.write_predictions(trained.folder, split, outputs, stem if data is None else f"{stem}.{Path(data).stem}")
+    task.write_predictions(
+        trained.folder, split, outputs, stem if data is None else f"{stem}.{Path(data).stem}"
+    )
     return {
         "app": trained.config.app,
         "domain": domain.name,

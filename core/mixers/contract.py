@@ -33,13 +33,19 @@ class Context:
     rotation: tuple[Tensor, Tensor] | None = None  # cos and sin of the rotary angles
     streams: dict[str, Tokens] | None = None  # every other stream by name
     ends: Tensor | None = None  # of the stream "edges": [U, 2] from which token to which, see Edges
-    first: int | None = None  # of a block whose other tokens nobody reads: how many leading ones to answer for
+    first: int | None = (
+        None  # of a block whose other tokens nobody reads: how many leading ones to answer for
+    )
     main_only: bool = False  # of a block whose edges nobody reads
-    light: bool = False  # cheap inputs of linear layers are computed again in the backward pass (`Deferred`)
+    light: bool = (
+        False  # cheap inputs of linear layers are computed again in the backward pass (`Deferred`)
+    )
 
     @property
     def memory(self) -> Tokens:
         """The stream "memory". Raises ValueError where the caller gave none."""
         if not self.streams or "memory" not in self.streams:
-            raise ValueError('this backbone cross-attends: call it with {"main": ..., "memory": ...}')
+            raise ValueError(
+                'this backbone cross-attends: call it with {"main": ..., "memory": ...}'
+            )
         return self.streams["memory"]

@@ -17,7 +17,14 @@ from isoform.core.ops.linear import Linear
 LIMIT = 5.0  # what scores are clamped to before their exponential
 EPS = 1e-6  # beside the denominator
 # What other keys of a mixer must be, since nothing here reads them.
-ONLY = {"kv_heads": None, "value_dim": None, "qk_norm": "none", "gated": False, "mixer_norm": False, "proj": True}
+ONLY = {
+    "kv_heads": None,
+    "value_dim": None,
+    "qk_norm": "none",
+    "gated": False,
+    "mixer_norm": False,
+    "proj": True,
+}
 
 
 class NeighbourAttention(nn.Module):
@@ -34,7 +41,9 @@ class NeighbourAttention(nn.Module):
         super().__init__()
         for key, plain in ONLY.items():
             if getattr(config, key) != plain:
-                raise ValueError(f'backbone.mixer = "neighbour" knows no backbone.{key}: leave it out')
+                raise ValueError(
+                    f'backbone.mixer = "neighbour" knows no backbone.{key}: leave it out'
+                )
         if config.head_dim is None and config.dim % config.heads:
             raise ValueError(
                 f"backbone.heads = {config.heads} must divide backbone.dim = {config.dim}, or set head_dim"
@@ -54,7 +63,9 @@ class NeighbourAttention(nn.Module):
         assert context.ends is not None
         source, target = context.ends.long().unbind(1)
         shape = (self.heads, self.head_dim)
-        q, k, v = (part.unflatten(-1, shape).flatten(0, -3) for part in self.qkv(x).chunk(3, dim=-1))
+        q, k, v = (
+            part.unflatten(-1, shape).flatten(0, -3) for part in self.qkv(x).chunk(3, dim=-1)
+        )
         edges_UHE = self.edge(edges_UD).unflatten(-1, shape)
         scores = q[target] * k[source] * (edges_UHE * self.head_dim**-0.5)
         working = torch.float64 if scores.dtype == torch.float64 else torch.float32

@@ -29,21 +29,31 @@ class SoftmaxAttention(nn.Module):
     `q` and `kv` instead and keys and values come from the stream "memory".
     """
 
-    traits = Traits(causal=True, equivariant=True, pair_bias=True, ragged=True, reads_memory=True, narrows=True)
+    traits = Traits(
+        causal=True, equivariant=True, pair_bias=True, ragged=True, reads_memory=True, narrows=True
+    )
     takes_deferred = True  # reads its input through linear layers alone
 
     def __init__(self, config: BackboneConfig, *, cross: bool = False) -> None:
         super().__init__()
         self.heads, self.kv_heads = config.heads, config.kv_heads or config.heads
         if self.heads % self.kv_heads:
-            raise ValueError(f"backbone.kv_heads = {self.kv_heads} must divide backbone.heads = {self.heads}")
+            raise ValueError(
+                f"backbone.kv_heads = {self.kv_heads} must divide backbone.heads = {self.heads}"
+            )
         if config.head_dim is None and config.dim % self.heads:
-            raise ValueError(f"backbone.heads = {self.heads} must divide backbone.dim = {config.dim}, or set head_dim")
+            raise ValueError(
+                f"backbone.heads = {self.heads} must divide backbone.dim = {config.dim}, or set head_dim"
+            )
         self.head_dim = config.head_dim or config.dim // self.heads
         self.value_dim = config.value_dim or self.head_dim
         self.causal, self.impl, self.cross = config.causal and not cross, config.attention, cross
         self.attention_dropout = config.attention_dropout
-        self.shapes = ((self.heads, self.head_dim), (self.kv_heads, self.head_dim), (self.kv_heads, self.value_dim))
+        self.shapes = (
+            (self.heads, self.head_dim),
+            (self.kv_heads, self.head_dim),
+            (self.kv_heads, self.value_dim),
+        )
         self.widths = [heads * size for heads, size in self.shapes]  # of queries, keys and values
         mixed = self.heads * self.value_dim
         if not config.proj and mixed != config.dim:
@@ -62,8 +72,12 @@ class SoftmaxAttention(nn.Module):
         self.norm = norm_of(config, mixed, when=config.mixer_norm)
         self.gate = Linear(config.dim, mixed, bias) if config.gated else None
         self.proj = Linear(mixed, config.dim, config.proj_bias) if config.proj else nn.Identity()
-        self.rotary = config.position if config.position.startswith("rotary") and not cross else None
-        if self.rotary == "rotary_learned":  # Heo et al. 2024: a frequency for each axis, head and pair
+        self.rotary = (
+            config.position if config.position.startswith("rotary") and not cross else None
+        )
+        if (
+            self.rotary == "rotary_learned"
+        ):  # Heo et al. 2024: a frequency for each axis, head and pair
             self.frequencies = nn.Parameter(torch.randn(2, self.heads, self.head_dim // 2))
 
     def project_qkv(self, x: Tensor | Deferred, context: Context) -> tuple[Tensor, Tensor, Tensor]:
@@ -72,7 +86,9 @@ class SoftmaxAttention(nn.Module):
         Queries of the first tokens alone where the context asks for no more.
         """
         parts = self._qkv_parts(x, context)
-        q, k, v = (part.unflatten(-1, shape) for part, shape in zip(parts, self.shapes, strict=True))
+        q, k, v = (
+            part.unflatten(-1, shape) for part, shape in zip(parts, self.shapes, strict=True)
+        )
         if not context.tokens.packed:
             q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         q, k = self.q_norm(q), self.k_norm(k)

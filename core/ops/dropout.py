@@ -65,7 +65,11 @@ def keep_mask(words: Tensor, dropped: int) -> Tensor:
 
 
 def _is_ours(x: Tensor) -> bool:
-    busy = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
+    busy = (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._are_functorch_transforms_active()
+    )
     return x.device.type == "cpu" and not busy
 
 

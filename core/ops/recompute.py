@@ -38,20 +38,28 @@ class Deferred:
     inputs: tuple[Tensor, ...]
     parameters: tuple[nn.Parameter, ...] = ()
 
-    def then(self, function: Callable[[Tensor], Tensor], parameters: Iterable[nn.Parameter]) -> Deferred:
+    def then(
+        self, function: Callable[[Tensor], Tensor], parameters: Iterable[nn.Parameter]
+    ) -> Deferred:
         """`function` of this tensor, not computed either."""
         before = self.function
-        return Deferred(lambda *inputs: function(before(*inputs)), self.inputs, (*self.parameters, *parameters))
+        return Deferred(
+            lambda *inputs: function(before(*inputs)), self.inputs, (*self.parameters, *parameters)
+        )
 
     def linear(self, weight_NK: Tensor, bias_N: Tensor | None) -> Tensor:
         """This tensor's linear(weight, bias), keeping only `inputs` for the backward pass; once differentiable."""
         if not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return linear(self.function(*self.inputs), weight_NK, bias_N)
-        return _DeferredLinear.apply(self.function, len(self.inputs), weight_NK, bias_N, *self.inputs, *self.parameters)
+        return _DeferredLinear.apply(
+            self.function, len(self.inputs), weight_NK, bias_N, *self.inputs, *self.parameters
+        )
 
 
 @contextmanager
-def recompute_in_backward(tensors: Sequence[Tensor], compute: Callable[[], Sequence[Tensor]]) -> Iterator[None]:
+def recompute_in_backward(
+    tensors: Sequence[Tensor], compute: Callable[[], Sequence[Tensor]]
+) -> Iterator[None]:
     """Inside, operators don't keep `tensors` for the backward pass, which gets equal ones from `compute`.
 
     Copies that an operator makes of them are kept as ever. `compute` is called once a backward pass, without gradients.
@@ -84,7 +92,10 @@ class _Surroundings:
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self.enabled, self.dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+        self.enabled, self.dtype = (
+            torch.is_autocast_enabled(device),
+            torch.get_autocast_dtype(device),
+        )
         self.random = torch.get_rng_state()
         self.random_cuda = torch.cuda.get_rng_state() if device == "cuda" else None
 
@@ -116,7 +127,9 @@ class _DeferredLinear(torch.autograd.Function):
         inputs, ctx.parameters = tensors[:n_inputs], tensors[n_inputs:]
         ctx.save_for_backward(weight, *inputs)
         with ctx.surroundings.autocast():
-            outputs = [product(function(*part), weight, bias) for part in _parts(inputs, weight.shape[1])]
+            outputs = [
+                product(function(*part), weight, bias) for part in _parts(inputs, weight.shape[1])
+            ]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     @staticmethod
@@ -129,10 +142,15 @@ class _DeferredLinear(torch.autograd.Function):
 
         def backward_by_part() -> None:
             for *part, d_part in _parts((*inputs, d_out), weight.shape[1]):
-                by_part.append(_gradients(ctx.function, part, ctx.parameters, wanted, d_part, weight, d_weight))
+                by_part.append(
+                    _gradients(ctx.function, part, ctx.parameters, wanted, d_part, weight, d_weight)
+                )
 
         ctx.surroundings.replay(backward_by_part)
-        d_tensors = [_joined(grads, rows=i < len(inputs)) for i, grads in enumerate(zip(*by_part, strict=True))]
+        d_tensors = [
+            _joined(grads, rows=i < len(inputs))
+            for i, grads in enumerate(zip(*by_part, strict=True))
+        ]
         d_bias = None
         if wants_bias:
             d_bias = d_out.reshape(-1, d_out.shape[-1]).sum(0, dtype=weight.dtype)

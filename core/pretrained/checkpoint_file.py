@@ -21,11 +21,20 @@ import numpy as np
 import torch
 
 from isoform.core.errors import UserError
-from isoform.core.pretrained.unpickler import CHECKPOINT, ERRORS, AllowList, Refused, Storage, unpickle
+from isoform.core.pretrained.unpickler import (
+    CHECKPOINT,
+    ERRORS,
+    AllowList,
+    Refused,
+    Storage,
+    unpickle,
+)
 
 HEADER_LIMIT = 100 << 20  # bytes of a .safetensors header; a large model's takes less than one MiB
 PICKLE_LIMIT = 1 << 30  # bytes of a pickle without its tensors
-EXPANSION_LIMIT = 64 << 20  # bytes that a compressed archive may grow to freely; beyond, at most fiftyfold
+EXPANSION_LIMIT = (
+    64 << 20
+)  # bytes that a compressed archive may grow to freely; beyond, at most fiftyfold
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
@@ -50,7 +59,9 @@ def read_tree(path: str | Path) -> Any:
         return _read(path)
 
 
-def read_plain_pickle(path: str | Path, *, allow: AllowList = CHECKPOINT, encoding: str = "bytes") -> Any:
+def read_plain_pickle(
+    path: str | Path, *, allow: AllowList = CHECKPOINT, encoding: str = "bytes"
+) -> Any:
     """The value of a pickle of containers, numbers, strings and numeric arrays (CIFAR's batches).
 
     `allow` says what its names stand for; `encoding` is for strings of Python 2, as in pickle.load. Raises UserError as
@@ -109,16 +120,23 @@ def _read_zip(path: Path) -> Any:
         members = {member.filename: member for member in archive.infolist()}
         roots = [name for name in members if name == "data.pkl" or name.endswith("/data.pkl")]
         if len(roots) == 1:
-            return _read_torch(archive, members, roots[0].removesuffix("data.pkl"), path.stat().st_size)
+            return _read_torch(
+                archive, members, roots[0].removesuffix("data.pkl"), path.stat().st_size
+            )
         if members and all(name.endswith(".npy") for name in members):
             return _read_npz(archive, members)
     raise Refused("it is a zip archive, but neither a PyTorch checkpoint nor .npz")
 
 
-def _read_torch(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], root: str, size: int) -> Any:
+def _read_torch(
+    archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], root: str, size: int
+) -> Any:
     if any(m.compress_type != zipfile.ZIP_STORED for m in members.values()):
         raise Refused("its members are compressed, as PyTorch never writes them")
-    if sum(m.file_size for m in members.values()) > size or members[f"{root}data.pkl"].file_size > PICKLE_LIMIT:
+    if (
+        sum(m.file_size for m in members.values()) > size
+        or members[f"{root}data.pkl"].file_size > PICKLE_LIMIT
+    ):
         raise Refused("its members claim more bytes than the file has")
     if f"{root}constants.pkl" in members:
         raise Refused("it is a TorchScript program, not a checkpoint")
@@ -130,11 +148,15 @@ def _read_torch(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], r
         if key not in storages:
             raw = bytearray(archive.read(f"{root}data/{key}"))
             storages[key] = Storage(
-                torch.frombuffer(raw, dtype=torch.uint8) if raw else torch.empty(0, dtype=torch.uint8)
+                torch.frombuffer(raw, dtype=torch.uint8)
+                if raw
+                else torch.empty(0, dtype=torch.uint8)
             )
         storage_bytes = storages[key].numbers
         if storage_bytes.numel() != numbers * dtype.itemsize:
-            raise Refused(f"its storage {key} has {storage_bytes.numel()} bytes, not {numbers * dtype.itemsize}")
+            raise Refused(
+                f"its storage {key} has {storage_bytes.numel()} bytes, not {numbers * dtype.itemsize}"
+            )
         return Storage(storage_bytes.view(dtype))
 
     return unpickle(archive.read(f"{root}data.pkl"), storage)
@@ -197,7 +219,11 @@ def _read_npz(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> 
         with archive.open(name) as stream:
             data = io.BytesIO(stream.read())
         version = np.lib.format.read_magic(data)
-        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        header = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
         shape, _, dtype = header(data)
         if dtype.kind not in "biufc":
             raise Refused(f"its array {name} is not of plain numbers")

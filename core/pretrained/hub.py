@@ -37,9 +37,15 @@ def fetch(name: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        raise UserError("huggingface_hub is not installed: pip install 'isoform[pretrained]'") from error
+        raise UserError(
+            "huggingface_hub is not installed: pip install 'isoform[pretrained]'"
+        ) from error
     try:
-        return Path(snapshot_download(match["repo"], revision=match["revision"], allow_patterns=list(WANTED)))
+        return Path(
+            snapshot_download(
+                match["repo"], revision=match["revision"], allow_patterns=list(WANTED)
+            )
+        )
     except Exception as error:  # the client raises of every kind, from offline mode to HTTP
         raise UserError(f"hf:{name}: can't be fetched ({str(error).splitlines()[0]})") from error
 
@@ -63,7 +69,9 @@ def read_weights(folder: Path, where: str) -> dict[str, Tensor]:
     """The state dict, from one file or from shards. Raises UserError where there is none."""
     for name in WEIGHTS:
         if (folder / name).is_file():
-            return state_dict_of(read_checkpoint(folder / name), "state_dict", where=f"{where}: {name}")
+            return state_dict_of(
+                read_checkpoint(folder / name), "state_dict", where=f"{where}: {name}"
+            )
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         raise UserError(f"{where}: has none of {', '.join(WEIGHTS)}")
@@ -81,5 +89,7 @@ def licence_of(folder: Path) -> str:
     card = folder / "README.md"
     if not card.is_file() or card.stat().st_size > JSON_LIMIT:
         return "unknown"
-    match = re.search(r"\A---\n(?:.*\n)*?license:\s*(\S+)", card.read_text(encoding="utf-8", errors="replace"))
+    match = re.search(
+        r"\A---\n(?:.*\n)*?license:\s*(\S+)", card.read_text(encoding="utf-8", errors="replace")
+    )
     return match[1] if match else "unknown"

@@ -91,7 +91,9 @@ def rename(foreign: str, own: str, *ops: Op) -> Rule:
     return Rule((foreign,), (own,), ops)
 
 
-def join(foreign: Names, own: str, *ops: Op, dim: int = 0, sizes: Sequence[int] | None = None) -> Rule:
+def join(
+    foreign: Names, own: str, *ops: Op, dim: int = 0, sizes: Sequence[int] | None = None
+) -> Rule:
     """Several tensors, concatenated, to one parameter; a part may be ZERO."""
     return Rule(tuple(foreign), (own,), ops, dim, tuple(sizes) if sizes else None)
 
@@ -101,7 +103,9 @@ def split(foreign: str, own: Names, *ops: Op, dim: int = 0) -> Rule:
     return Rule((foreign,), tuple(own), ops, dim)
 
 
-def regroup(foreign: Names, own: Names, *ops: Op, dim: int = 0, sizes: Sequence[int] | None = None) -> Rule:
+def regroup(
+    foreign: Names, own: Names, *ops: Op, dim: int = 0, sizes: Sequence[int] | None = None
+) -> Rule:
     """Several tensors, concatenated and cut anew, to several parameters."""
     return Rule(tuple(foreign), tuple(own), ops, dim, tuple(sizes) if sizes else None)
 
@@ -133,7 +137,12 @@ class Layout:
         return match is not None and bool(match.own)
 
     def read(
-        self, foreign: Mapping[str, Tensor], own: Mapping[str, Tensor], *, fresh: Collection[str] = (), where: str = ""
+        self,
+        foreign: Mapping[str, Tensor],
+        own: Mapping[str, Tensor],
+        *,
+        fresh: Collection[str] = (),
+        where: str = "",
     ) -> Loaded:
         """Own weights from a foreign state dict.
 
@@ -168,12 +177,21 @@ class Layout:
             if name not in weights and not any(p.fullmatch(name) for p in allowed):
                 problems.append(f"nothing sets our {name} {list(tensor.shape)}")
         if problems:
-            raise _misfit(f"{where or 'the checkpoint'} does not fit the layout {self.name!r}", problems)
-        notes = [f"{count} tensor{'s' * (count > 1)} left out: {reason}" for reason, count in reasons.items()]
+            raise _misfit(
+                f"{where or 'the checkpoint'} does not fit the layout {self.name!r}", problems
+            )
+        notes = [
+            f"{count} tensor{'s' * (count > 1)} left out: {reason}"
+            for reason, count in reasons.items()
+        ]
         return Loaded(weights, ignored, tuple(notes))
 
     def write(
-        self, own: Mapping[str, Tensor], *, ignored: Mapping[str, Tensor] | None = None, check_zeros: bool = True
+        self,
+        own: Mapping[str, Tensor],
+        *,
+        ignored: Mapping[str, Tensor] | None = None,
+        check_zeros: bool = True,
     ) -> dict[str, Tensor]:
         """The foreign state dict that `read` would turn into `own`, bit for bit; `ignored` tensors are put back.
 
@@ -217,7 +235,9 @@ class _Finder:
     """Finds the rule for a name of one side ("foreign" or "own"): the first that fits."""
 
     def __init__(self, rules: Iterable[Rule], side: str) -> None:
-        self.patterns = [(_compile(pattern), rule) for rule in rules for pattern in getattr(rule, side)]
+        self.patterns = [
+            (_compile(pattern), rule) for rule in rules for pattern in getattr(rule, side)
+        ]
 
     def find(self, name: str) -> _Match | None:
         """None where no rule fits."""
@@ -225,7 +245,11 @@ class _Finder:
             match = pattern.fullmatch(name)
             if match:
                 values = match.groupdict()
-                return _Match(rule, [_fill(p, values) for p in rule.foreign], [_fill(p, values) for p in rule.own])
+                return _Match(
+                    rule,
+                    [_fill(p, values) for p in rule.foreign],
+                    [_fill(p, values) for p in rule.own],
+                )
         return None
 
 
@@ -252,17 +276,23 @@ def _read_rule(
     for target, piece in zip(targets, pieces, strict=True):
         shape = list(own[target].shape)
         if list(piece.shape) != shape:
-            problems.append(f"{' + '.join(sources)} has shape {list(piece.shape)}, our {target} has {shape}")
+            problems.append(
+                f"{' + '.join(sources)} has shape {list(piece.shape)}, our {target} has {shape}"
+            )
         elif target in weights:
             problems.append(f"our {target} is set twice, the second time by {sources[0]}")
         else:
             weights[target] = piece.to(own[target].dtype).contiguous()
 
 
-def _pieces_to_own(match: _Match, foreign: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Sequence[Tensor]:
+def _pieces_to_own(
+    match: _Match, foreign: Mapping[str, Tensor], own: Mapping[str, Tensor]
+) -> Sequence[Tensor]:
     """The foreign tensors of a rule, changed, joined and cut to the lengths of the own ones."""
     dim, sources = match.rule.dim, match.foreign
-    parts = {s: _through(foreign[s], [op.read for op in match.rule.ops]) for s in sources if s != ZERO}
+    parts = {
+        s: _through(foreign[s], [op.read for op in match.rule.ops]) for s in sources if s != ZERO
+    }
     lengths = [own[t].shape[dim] if own[t].dim() else 1 for t in match.own]
     if ZERO in sources:
         like = next(iter(parts.values()))
@@ -275,7 +305,11 @@ def _pieces_to_own(match: _Match, foreign: Mapping[str, Tensor], own: Mapping[st
 
 
 def _write_rule(
-    match: _Match, own: Mapping[str, Tensor], foreign: dict[str, Tensor], problems: list[str], check_zeros: bool
+    match: _Match,
+    own: Mapping[str, Tensor],
+    foreign: dict[str, Tensor],
+    problems: list[str],
+    check_zeros: bool,
 ) -> None:
     rule, sources, targets = match.rule, match.own, match.foreign
     whole = own[sources[0]] if len(sources) == 1 else torch.cat([own[s] for s in sources], rule.dim)
@@ -291,7 +325,9 @@ def _write_rule(
     for target, piece in zip(targets, pieces, strict=True):
         if target == ZERO:
             if check_zeros and bool(piece.any()):
-                problems.append(f"a part of our {sources[0]} is not zero, and this layout has no place for it")
+                problems.append(
+                    f"a part of our {sources[0]} is not zero, and this layout has no place for it"
+                )
         else:
             written = _through(piece, [op.write for op in reversed(rule.ops)]).contiguous()
             foreign[target] = written.clone() if len(targets) > 1 else written
@@ -349,5 +385,7 @@ def state_dict_of(checkpoint: Mapping[str, Any], *keys: str, where: str = "") ->
     tensors = {str(name): value for name, value in checkpoint.items() if isinstance(value, Tensor)}
     if not tensors:
         places, names = ", ".join(keys) or "its top level", join_names(checkpoint, most=8)
-        raise UserError(f"{where or 'the checkpoint'} holds no tensors under {places}; it has {names}")
+        raise UserError(
+            f"{where or 'the checkpoint'} holds no tensors under {places}; it has {names}"
+        )
     return strip_prefix(tensors, "module.")

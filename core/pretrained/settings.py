@@ -29,7 +29,11 @@ def settings_of(config: AppConfig | None, table: str) -> dict[str, Any]:
 
 
 def refuse_other(
-    table: str, asked: Mapping[str, Any], have: Mapping[str, Any], where: str, free: Collection[str] = ()
+    table: str,
+    asked: Mapping[str, Any],
+    have: Mapping[str, Any],
+    where: str,
+    free: Collection[str] = (),
 ) -> None:
     """Raises UserError for a key that was asked for and is something else in `where`.
 
@@ -50,7 +54,9 @@ def plain(value: Any) -> Any:
 def need(state: Mapping[str, Tensor], name: str, dims: int, where: str) -> Tensor:
     """A tensor of the file. Raises UserError where it is missing or of another number of axes."""
     if name not in state:
-        raise UserError(f"{where}: has no tensor {name}, but {', '.join(list(state)[:4]) or 'nothing'}")
+        raise UserError(
+            f"{where}: has no tensor {name}, but {', '.join(list(state)[:4]) or 'nothing'}"
+        )
     if state[name].dim() != dims:
         raise UserError(f"{where}: {name} has shape {list(state[name].shape)}, not {dims} axes")
     return state[name]
@@ -92,7 +98,9 @@ def table(schema: type[AnyTable], values: Mapping[str, Any], where: str) -> AnyT
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise UserError(f"{where}: {key} = {first['input']!r} can't be honoured ({first['msg']})") from None
+        raise UserError(
+            f"{where}: {key} = {first['input']!r} can't be honoured ({first['msg']})"
+        ) from None
 
 
 def switch(value: Any, name: str) -> bool:

@@ -58,7 +58,9 @@ def read_source(source: str | Path | Source) -> Source:
     if NAMED.fullmatch(text) and not path.exists():
         return Source(text)
     checkpoint = read_checkpoint(path)
-    return Source(text, state_dict_of(checkpoint, *STATE_KEYS, where=text), frozenset(map(str, checkpoint)))
+    return Source(
+        text, state_dict_of(checkpoint, *STATE_KEYS, where=text), frozenset(map(str, checkpoint))
+    )
 
 
 def _read_folder(folder: Path, text: str) -> Source:
@@ -86,7 +88,11 @@ class Family(Protocol):
         """The names of a layout beside those of the app's model."""
 
     def export_official(
-        self, config: Any, weights: Mapping[str, Tensor], state: Any = None, layout: str | None = None
+        self,
+        config: Any,
+        weights: Mapping[str, Tensor],
+        state: Any = None,
+        layout: str | None = None,
     ) -> dict[str, Tensor]:
         """The weights under the names of the code base that they came from."""
 
@@ -99,7 +105,9 @@ def layouts_of(families: Iterable[Family]) -> tuple[str, ...]:
     return tuple(name for family in families for name in family.LAYOUTS)
 
 
-def choose_family(families: Iterable[Family], source: Source, layout: str | None, kind: str) -> Family:
+def choose_family(
+    families: Iterable[Family], source: Source, layout: str | None, kind: str
+) -> Family:
     """The family that reads a source: the one of `layout`, else the one that recognises it.
 
     `kind` is what the domain's models are ("a forecaster"). Raises UserError where there is none.
@@ -114,7 +122,11 @@ def choose_family(families: Iterable[Family], source: Source, layout: str | None
 
 
 def choose_layout(
-    source: Source, asked: str | None, layouts: tuple[str, ...], recognise: Callable[[Source], str | None], kind: str
+    source: Source,
+    asked: str | None,
+    layouts: tuple[str, ...],
+    recognise: Callable[[Source], str | None],
+    kind: str,
 ) -> str:
     """The layout that was asked for, else the recognised one, for one family's import_checkpoint.
 

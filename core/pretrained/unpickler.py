@@ -199,20 +199,28 @@ def _scalar(dtype: Any, data: Any = b"") -> float | int | bool | complex:
     return _array(data, dtype, (), "C").item()
 
 
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any, dtype: Any = None) -> Tensor:
+def _tensor(
+    storage: Any, offset: Any, size: Any, stride: Any, *_: Any, dtype: Any = None
+) -> Tensor:
     if not isinstance(storage, Storage):
         raise Refused("it holds a tensor without storage")
     numbers = storage.numbers if dtype is None else storage.numbers.view(dtype)
     size, stride = tuple(size), tuple(stride)
-    if not all(type(n) is int and n >= 0 for n in (offset, *size, *stride)) or len(size) != len(stride):
+    if not all(type(n) is int and n >= 0 for n in (offset, *size, *stride)) or len(size) != len(
+        stride
+    ):
         raise Refused("it holds a tensor of impossible shape")
     if math.prod(size) > numbers.numel():
         raise Refused(f"it holds a tensor of shape {list(size)} with {numbers.numel()} values")
     return numbers.as_strided(size, stride, offset)
 
 
-def _tensor_v3(storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, *_: Any) -> Tensor:
-    return _tensor(storage, offset, size, stride, dtype=dtype if isinstance(dtype, torch.dtype) else None)
+def _tensor_v3(
+    storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, *_: Any
+) -> Tensor:
+    return _tensor(
+        storage, offset, size, stride, dtype=dtype if isinstance(dtype, torch.dtype) else None
+    )
 
 
 def _parameter(data: Any, *_: Any) -> Any:
@@ -301,7 +309,9 @@ Storages = Callable[[torch.dtype, str, int], Storage]
 class RestrictedUnpickler(pickle.Unpickler):
     """See the module's text. `storage` turns (dtype, key, numbers) into the Storage that a tensor names."""
 
-    def __init__(self, file: BinaryIO, allow: AllowList, storage: Storages | None, encoding: str) -> None:
+    def __init__(
+        self, file: BinaryIO, allow: AllowList, storage: Storages | None, encoding: str
+    ) -> None:
         super().__init__(file, encoding=encoding)
         self.allow, self.storage = allow, storage
 
@@ -318,10 +328,20 @@ class RestrictedUnpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         """The storage of a tensor."""
-        if self.storage is None or not isinstance(pid, tuple) or len(pid) < 5 or pid[0] not in ("storage", b"storage"):
+        if (
+            self.storage is None
+            or not isinstance(pid, tuple)
+            or len(pid) < 5
+            or pid[0] not in ("storage", b"storage")
+        ):
             raise Refused("it refers to something outside itself")
         _, dtype, key, _, numbers, *view = pid
-        if not isinstance(dtype, torch.dtype) or type(numbers) is not int or numbers < 0 or any(v for v in view):
+        if (
+            not isinstance(dtype, torch.dtype)
+            or type(numbers) is not int
+            or numbers < 0
+            or any(v for v in view)
+        ):
             raise Refused("it holds a tensor storage of an unknown kind")
         return self.storage(dtype, str(key), numbers)
 
@@ -374,4 +394,13 @@ def _resolve(value: Any, seen: dict[int, tuple[Any, Any]]) -> Any:
     return value
 
 
-__all__ = ["CHECKPOINT", "ERRORS", "AllowList", "Placeholder", "Refused", "Storage", "encode_latin1", "unpickle"]
+__all__ = [
+    "CHECKPOINT",
+    "ERRORS",
+    "AllowList",
+    "Placeholder",
+    "Refused",
+    "Storage",
+    "encode_latin1",
+    "unpickle",
+]

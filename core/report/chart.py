@@ -59,13 +59,21 @@ def chart(lines: Sequence[Line], *, title: str, log: bool = False, legend: bool 
     parts = []
     for value in levels:
         y = up(value)
-        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--rule)"/>')
-        parts.append(f'<text x="{LEFT - 7}" y="{y + 3.5:.1f}" text-anchor="end">{axis_number(value)}</text>')
+        parts.append(
+            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--rule)"/>'
+        )
+        parts.append(
+            f'<text x="{LEFT - 7}" y="{y + 3.5:.1f}" text-anchor="end">{axis_number(value)}</text>'
+        )
     for value in ticks(x_low, x_high):
         x = across(value)
         text = axis_number(value)
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{text}</text>')
-    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 4}" text-anchor="middle">step</text>')
+        parts.append(
+            f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{text}</text>'
+        )
+    parts.append(
+        f'<text x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 4}" text-anchor="middle">step</text>'
+    )
     start = float(LEFT)
     for line in lines:
         faint = ' opacity=".45"' if line.faint else ""
@@ -74,10 +82,14 @@ def chart(lines: Sequence[Line], *, title: str, log: bool = False, legend: bool 
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         if len(points) == 1:
             x, y = points[0]
-            mark = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" {style} stroke-width="2" fill="none"/>'
+            mark = (
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" {style} stroke-width="2" fill="none"/>'
+            )
         else:
             mark = f'<polyline points="{path}" fill="none" stroke-width="1.8" stroke-linejoin="round" {style}/>'
-        parts.append(f"<g><title>{escape(line.label)}: last {axis_number(line.y[-1])}</title>{mark}</g>")
+        parts.append(
+            f"<g><title>{escape(line.label)}: last {axis_number(line.y[-1])}</title>{mark}</g>"
+        )
         if legend and len(lines) > 1:
             parts.append(
                 f'<line x1="{start:.0f}" x2="{start + 16:.0f}" y1="12" y2="12" stroke-width="2.5" {style}/>'

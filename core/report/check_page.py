@@ -61,11 +61,19 @@ class Listing:
     @property
     def note(self) -> str:
         """What is said above a table that is wider than the page."""
-        return f"{len(self.names)} columns: the table scrolls sideways" if len(self.names) > WIDE else ""
+        return (
+            f"{len(self.names)} columns: the table scrolls sideways"
+            if len(self.names) > WIDE
+            else ""
+        )
 
 
 def render_check_page(
-    title: str, lines: Sequence[str], leakage: str = "", groups: Sequence[Group] = (), tables: Sequence[Listing] = ()
+    title: str,
+    lines: Sequence[str],
+    leakage: str = "",
+    groups: Sequence[Group] = (),
+    tables: Sequence[Listing] = (),
 ) -> str:
     """The page as HTML.
 

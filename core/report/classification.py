@@ -40,7 +40,9 @@ def confusion_figure(counts_CC: np.ndarray, classes: Sequence[str], what: str) -
         cells = 0.36 * len(classes)
         plot = Plot(figsize=(2.2 + cells, 1.8 + cells), layout="constrained")
         draw_confusion(plot.subplots(), counts_CC, classes)
-        return Figure("Confusion on test: rows are the true classes, shades their shares", to_svg(plot))
+        return Figure(
+            "Confusion on test: rows are the true classes, shades their shares", to_svg(plot)
+        )
     off = counts_CC - np.diag(np.diag(counts_CC))
     order = np.argsort(-off, axis=None, kind="stable")[:20]
     body = []
@@ -48,10 +50,14 @@ def confusion_figure(counts_CC: np.ndarray, classes: Sequence[str], what: str) -
         true, guessed = divmod(int(k), len(classes))
         if off[true, guessed]:
             body.append([classes[true], classes[guessed], str(off[true, guessed])])
-    return Figure("The most frequent confusions on test", html=to_table(["true", "guessed", what], body))
+    return Figure(
+        "The most frequent confusions on test", html=to_table(["true", "guessed", what], body)
+    )
 
 
-def draw_reliability(axes: Axes, sure: np.ndarray, share: np.ndarray, counts: np.ndarray, x: str, y: str) -> None:
+def draw_reliability(
+    axes: Axes, sure: np.ndarray, share: np.ndarray, counts: np.ndarray, x: str, y: str
+) -> None:
     """Bins as dots, as large as they hold samples, beside the dotted line where probabilities mean what they say."""
     axes.plot([0, 1], [0, 1], color=INK, lw=0.8, ls=":")
     used = counts > 0
@@ -62,7 +68,10 @@ def draw_reliability(axes: Axes, sure: np.ndarray, share: np.ndarray, counts: np
 
 
 def calibration_figure(
-    sure_N: np.ndarray, right_N: np.ndarray, x: str = "probability of the guess", y: str = "share that is right"
+    sure_N: np.ndarray,
+    right_N: np.ndarray,
+    x: str = "probability of the guess",
+    y: str = "share that is right",
 ) -> Figure:
     """Whether probabilities mean what they say; the caption gives the expected calibration error (Guo et al. 2017)."""
     from matplotlib.figure import Figure as Plot

@@ -42,7 +42,11 @@ def to_svg(plot: Any) -> str:
     """A matplotlib figure as SVG text that takes the page's text colour."""
     import matplotlib
 
-    settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "isoform", "text.parse_math": False}
+    settings: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "isoform",
+        "text.parse_math": False,
+    }
     buffer = io.StringIO()
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a glyph that matplotlib's font lacks: the browser has it
@@ -57,7 +61,9 @@ def picture(plot: Any, path: str | Path) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a glyph that matplotlib's font lacks
         plot.savefig(buffer, format=kind, dpi=150)
-    return buffer.getvalue().replace(INK.encode(), b"#000000") if kind == "svg" else buffer.getvalue()
+    return (
+        buffer.getvalue().replace(INK.encode(), b"#000000") if kind == "svg" else buffer.getvalue()
+    )
 
 
 def kind_of(path: str | Path) -> str:
@@ -76,6 +82,10 @@ def to_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """An HTML table of texts."""
 
     def line(tag: str, cells: Sequence[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(short(cell, 60))}</{tag}>" for cell in cells) + "</tr>"
+        return (
+            "<tr>"
+            + "".join(f"<{tag}>{html.escape(short(cell, 60))}</{tag}>" for cell in cells)
+            + "</tr>"
+        )
 
     return f"<table><thead>{line('th', head)}</thead><tbody>{''.join(line('td', row) for row in rows)}</tbody></table>"

@@ -76,7 +76,11 @@ def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> P
     or beside the first of several runs. Raises UserError for a folder that isn't a run.
     """
     first = Path(runs[0])
-    final = Path(out) if out is not None else (first if len(runs) == 1 else first.parent) / "report.html"
+    final = (
+        Path(out)
+        if out is not None
+        else (first if len(runs) == 1 else first.parent) / "report.html"
+    )
     page = render([_read(RunFolder(run), final.parent) for run in runs])
     final.parent.mkdir(parents=True, exist_ok=True)
     return RunFolder(final.parent).write_text(final.name, page)
@@ -122,7 +126,9 @@ def verdict_of(headline: Headline) -> str:
 def inline_svg(svg: str, prefix: str) -> str:
     """An SVG file as a part of a page: no prolog, no metadata, no namespaces, ids that begin with `prefix`."""
     svg = svg[svg.index("<svg") :] if "<svg" in svg else ""
-    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<script\b.*?</script\s*>", "", svg, flags=re.S)
+    svg = re.sub(
+        r"<metadata>.*?</metadata>|<!--.*?-->|<script\b.*?</script\s*>", "", svg, flags=re.S
+    )
     svg = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", svg)
     svg = svg.replace("xlink:href=", "href=")
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
@@ -133,7 +139,11 @@ def _read(run: RunFolder, beside: Path) -> Shown:
     results = run.results()
     if not results:
         raise UserError(f"{run.path} has no results.json: is it the folder of a run?")
-    config = (run.path / "config.toml").read_text(encoding="utf-8") if (run.path / "config.toml").exists() else ""
+    config = (
+        (run.path / "config.toml").read_text(encoding="utf-8")
+        if (run.path / "config.toml").exists()
+        else ""
+    )
     first = config.split("\n", 1)[0]
     figures = run.read_json("figures.json") if (run.path / "figures.json").exists() else []
     own = run.path / "report.html"
@@ -157,7 +167,9 @@ def _status(run: RunFolder, results: Mapping[str, Any]) -> str:
     return "interrupted" if killed or status == "preempted" else status
 
 
-def _best_validation(lines: Sequence[Mapping[str, Any]], monitor: str, mode: str) -> Mapping[str, Any]:
+def _best_validation(
+    lines: Sequence[Mapping[str, Any]], monitor: str, mode: str
+) -> Mapping[str, Any]:
     best: Mapping[str, Any] = {}
     for line in lines:
         if line.get("split") != "val" or line.get(monitor) is None:
@@ -172,7 +184,11 @@ def _tiles(run: Shown) -> list[tuple[str, Any]]:
     first = run.headline
     split = "test" if "test" in run.results["metrics"] else "val"
     metrics = run.results["metrics"].get(split, {})
-    rest = [(f"{split} {name}", value) for name, value in metrics.items() if first is None or name != first.metric]
+    rest = [
+        (f"{split} {name}", value)
+        for name, value in metrics.items()
+        if first is None or name != first.metric
+    ]
     return rest[:_MOST_TILES]
 
 
@@ -183,7 +199,10 @@ def _plots(runs: Sequence[Shown]) -> Iterator[tuple[str, Markup]]:
         heading = f"{name} ({lines[0].label})" if only else name
         values = [value for line in lines for value in line.y]
         log = name == "loss" and min(values) > 0 and max(values) > 30 * min(values)
-        yield heading, Markup(chart(lines, title=f"{name} over optimiser steps", log=log, legend=single))
+        yield (
+            heading,
+            Markup(chart(lines, title=f"{name} over optimiser steps", log=log, legend=single)),
+        )
 
 
 def _curves(runs: Sequence[Shown]) -> list[tuple[str, list[Line]]]:
@@ -194,9 +213,15 @@ def _curves(runs: Sequence[Shown]) -> list[tuple[str, list[Line]]]:
             lines = [line for line in run.lines if line.get("split") == split]
             label = split if single else f"{run.folder} ({split})"
             colour = ("train", "val").index(split) if single else at
-            names = dict.fromkeys(name for line in lines for name in line if name not in _BOOKKEEPING)
+            names = dict.fromkeys(
+                name for line in lines for name in line if name not in _BOOKKEEPING
+            )
             for name in names:
-                points = [(line["step"], line[name]) for line in lines if isinstance(line.get(name), int | float)]
+                points = [
+                    (line["step"], line[name])
+                    for line in lines
+                    if isinstance(line.get(name), int | float)
+                ]
                 if points:
                     x, y = zip(*points, strict=True)
                     faint = split == "train" and not single
@@ -210,7 +235,10 @@ def _curves(runs: Sequence[Shown]) -> list[tuple[str, list[Line]]]:
 def _names(runs: Sequence[Shown]) -> list[tuple[str, str]]:
     """(split, metric) of every number that a run has, the rows of the comparison."""
     pairs = dict.fromkeys(
-        (split, name) for split in ("test", "val") for run in runs for name in run.results["metrics"].get(split, {})
+        (split, name)
+        for split in ("test", "val")
+        for run in runs
+        for name in run.results["metrics"].get(split, {})
     )
     return list(pairs)
 

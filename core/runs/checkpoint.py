@@ -74,7 +74,9 @@ def write(folder: Path, step: int, checkpoint: Checkpoint) -> None:
             _save(checkpoint.ema, new / "ema.safetensors")
         _save(checkpoint.optimizer, new / "state.safetensors")
         for file in sorted(new.iterdir()):
-            shutil.copymode(new / "state.json", file)  # safetensors writes files that others may not read
+            shutil.copymode(
+                new / "state.json", file
+            )  # safetensors writes files that others may not read
             sync(file)
         files = {file.name: _fingerprint(file) for file in sorted(new.iterdir())}
         (new / "manifest.json").write_text(json.dumps({"step": step, "files": files}, indent=1))
@@ -110,7 +112,9 @@ def manifest(path: Path) -> dict[str, tuple[int, str]]:
     """{file: (bytes, SHA-256)} as written. Raises Damaged where manifest.json is missing or no manifest."""
     try:
         files: dict[str, dict[str, Any]] = json.loads((path / "manifest.json").read_text())["files"]
-        expected = {name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()}
+        expected = {
+            name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()
+        }
     except FileNotFoundError as error:
         raise Damaged("manifest.json is missing") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -156,7 +160,9 @@ def newest(folder: Path, say: Callable[[str], None]) -> tuple[int, Checkpoint] |
         try:
             checkpoint = read(place(folder, step))
         except Damaged as error:
-            say(f"checkpoint {place(folder, step).name} is damaged ({error}); trying the one before")
+            say(
+                f"checkpoint {place(folder, step).name} is damaged ({error}); trying the one before"
+            )
             continue
         for later in present:
             if later > step:
@@ -188,7 +194,9 @@ def sync(path: Path) -> None:
 
 def _remove(folder: Path, step: int) -> None:
     old = folder / f".step-{step:07d}.old"
-    place(folder, step).rename(old)  # first out of sight: a folder named step-N is never half deleted
+    place(folder, step).rename(
+        old
+    )  # first out of sight: a folder named step-N is never half deleted
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -203,14 +211,19 @@ def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
     for name, tensor in tensors.items():
         tensor = tensor.detach().cpu().contiguous()
         storage = tensor.untyped_storage().data_ptr()
-        separate[name] = tensor.clone() if storage in seen else tensor  # safetensors refuses tied weights
+        separate[name] = (
+            tensor.clone() if storage in seen else tensor
+        )  # safetensors refuses tied weights
         seen.add(storage)
     save_file(separate, path, metadata={"format": "pt"})
 
 
 def _fingerprint(file: Path) -> dict[str, Any]:
     with file.open("rb") as stream:
-        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+        return {
+            "bytes": file.stat().st_size,
+            "sha256": hashlib.file_digest(stream, "sha256").hexdigest(),
+        }
 
 
 def finite(tensors: Iterable[Tensor]) -> bool:

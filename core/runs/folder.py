@@ -65,12 +65,16 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise UserError(f"{self.path}: can't write there ({error.strerror}); choose another --run-dir") from error
+            raise UserError(
+                f"{self.path}: can't write there ({error.strerror}); choose another --run-dir"
+            ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(descriptor)
-            raise UserError(f"{self.path}: another process is training here; wait or use another --run-dir") from error
+            raise UserError(
+                f"{self.path}: another process is training here; wait or use another --run-dir"
+            ) from error
         _locks.add(descriptor)
         try:
             yield
@@ -124,7 +128,9 @@ class RunFolder:
 
     def write_json(self, name: str, value: Any) -> Path:
         """Replaces a JSON file of the run in one step; NaN and infinity become null, which JSON can say."""
-        return self.write_text(name, json.dumps(plain_json(value), indent=1, ensure_ascii=False) + "\n")
+        return self.write_text(
+            name, json.dumps(plain_json(value), indent=1, ensure_ascii=False) + "\n"
+        )
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Replaces an .npz file of the run in one step, or removes it where there are no arrays."""
@@ -159,11 +165,15 @@ class RunFolder:
         except ValidationError as error:
             first = error.errors()[0]
             row = ".".join(map(str, first["loc"]))
-            raise UserError(f"{path}: {row}: {first['msg']}; it was written by another version, or changed") from None
+            raise UserError(
+                f"{path}: {row}: {first['msg']}; it was written by another version, or changed"
+            ) from None
         if not (self.path / "calibration.npz").exists():
             return state
         arrays = read_checkpoint(self.path / "calibration.npz")
-        return state.model_copy(update={"calibration": {name: array.numpy() for name, array in arrays.items()}})
+        return state.model_copy(
+            update={"calibration": {name: array.numpy() for name, array in arrays.items()}}
+        )
 
     def precision(self) -> str:
         """The precision that the stored metrics were measured in."""
@@ -202,7 +212,9 @@ class RunFolder:
             best = state.get("best_step")
             return present[-1] if best is None else int(best)
         if not str(which).isdecimal() or int(which) not in present:
-            raise UserError(f"{self.path} has no checkpoint {which}; it has best, last, {', '.join(map(str, present))}")
+            raise UserError(
+                f"{self.path} has no checkpoint {which}; it has best, last, {', '.join(map(str, present))}"
+            )
         return int(which)
 
     def load_weights(self, which: str | int = "best", *, ema: bool = True) -> dict[str, Tensor]:
@@ -211,11 +223,15 @@ class RunFolder:
         try:
             return checkpoints.read_weights(path, ema=ema)
         except checkpoints.Damaged as error:
-            raise UserError(f"{path} is damaged: {error}; choose another with --checkpoint") from error
+            raise UserError(
+                f"{path} is damaged: {error}; choose another with --checkpoint"
+            ) from error
 
     def _state(self, step: int) -> dict[str, Any]:
         path = checkpoints.place(self.checkpoints, step) / "state.json"
         try:
             return dict(json.loads(path.read_text())["place"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: can't be read ({error}); choose a step with --checkpoint") from error
+            raise UserError(
+                f"{path}: can't be read ({error}); choose a step with --checkpoint"
+            ) from error

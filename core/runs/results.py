@@ -143,11 +143,15 @@ def beaten_by(results: Mapping[str, Any]) -> list[str]:
 
 
 def _baseline_values(results: Mapping[str, Any], split: str, metric: str) -> dict[str, float]:
-    values = {name: splits.get(split, {}).get(metric) for name, splits in results["baselines"].items()}
+    values = {
+        name: splits.get(split, {}).get(metric) for name, splits in results["baselines"].items()
+    }
     return {name: value for name, value in values.items() if value is not None}
 
 
-def card(task: Task, results: Mapping[str, Any], *, command: str, weights_sha256: str, initial: str) -> str:
+def card(
+    task: Task, results: Mapping[str, Any], *, command: str, weights_sha256: str, initial: str
+) -> str:
     """card.md: data, licences, metrics with their command, and the hash of the weights."""
     about = {
         "parameters": f"{results['parameters']:,}",
@@ -170,4 +174,6 @@ def card(task: Task, results: Mapping[str, Any], *, command: str, weights_sha256
 
 def _line(text: Any) -> str:
     # Names from a user's data can hold anything; in Markdown, HTML and table bars would be markup.
-    return " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    return (
+        " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    )

@@ -28,7 +28,10 @@ class LossConfig(Table):
         "bce (each class against the rest); chosen by data.task if unset",
     )
     label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="share of each target that is spread evenly over the classes, or over yes and no"
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of each target that is spread evenly over the classes, or over yes and no",
     )
 
 
@@ -41,9 +44,13 @@ def resolve_loss_kind(loss: LossConfig, task: str, *, default: str | None = None
     """
     fitting = LOSS_KINDS[task]
     if loss.label_smoothing and task == "regression":
-        raise UserError("loss.label_smoothing spreads classes and labels, and data.task = regression has neither")
+        raise UserError(
+            "loss.label_smoothing spreads classes and labels, and data.task = regression has neither"
+        )
     if loss.kind is None:
         return default if default in fitting else fitting[0]
     if loss.kind not in fitting:
-        raise UserError(f"loss.kind = {loss.kind} does not fit data.task = {task}; set it to {' or '.join(fitting)}")
+        raise UserError(
+            f"loss.kind = {loss.kind} does not fit data.task = {task}; set it to {' or '.join(fitting)}"
+        )
     return loss.kind

@@ -81,14 +81,18 @@ class Calibration:
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Calibration:
         """From what `calibrate` gave: RunState.calibration."""
-        bounds = {name: arrays[name] for name in ("radius_RK", "label_RK", "class_R") if name in arrays}
+        bounds = {
+            name: arrays[name] for name in ("radius_RK", "label_RK", "class_R") if name in arrays
+        }
         return cls(tuple(float(level) for level in arrays["levels"]), **bounds)
 
     def bound(self, level: float = SHOWN) -> np.ndarray | None:
         """[K] radii or scores of that level (NaN where a target has none), [1] of classes; None where it is unknown."""
         if level not in self.levels:
             return None
-        bounds = next(array for array in (self.radius_RK, self.label_RK, self.class_R) if array is not None)
+        bounds = next(
+            array for array in (self.radius_RK, self.label_RK, self.class_R) if array is not None
+        )
         return np.atleast_1d(bounds[self.levels.index(level)])
 
     def sets(self, guess: np.ndarray, level: float = SHOWN) -> np.ndarray | None:
@@ -108,7 +112,9 @@ class Calibration:
         best = probability == probability.max(-1, keepdims=True)
         return np.asarray(fits | best)
 
-    def coverage(self, guess: np.ndarray, target: np.ndarray, level: float = SHOWN) -> dict[str, float]:
+    def coverage(
+        self, guess: np.ndarray, target: np.ndarray, level: float = SHOWN
+    ) -> dict[str, float]:
         """{"coverage 0.9": share of known labels within, and "width 0.9" of one target's interval, or "set size 0.9"}.
 
         Arguments as `calibrate` takes them. Empty where nothing can be said.
@@ -131,7 +137,9 @@ class Calibration:
         }
 
 
-def _interval_coverage(radius_K: np.ndarray, guess: np.ndarray, target: np.ndarray, level: float) -> dict[str, float]:
+def _interval_coverage(
+    radius_K: np.ndarray, guess: np.ndarray, target: np.ndarray, level: float
+) -> dict[str, float]:
     known = np.isfinite(target) & np.isfinite(radius_K)
     if not known.any():
         return {}
@@ -168,7 +176,9 @@ def calibrate(kind: str, guess: np.ndarray, target: np.ndarray) -> dict[str, np.
     return {"levels": levels, **bounds} if len(levels) else {}
 
 
-def _bounds(scores_nK: np.ndarray, target_nK: np.ndarray, levels: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def _bounds(
+    scores_nK: np.ndarray, target_nK: np.ndarray, levels: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
     """([R] those of the levels that a target has a bound of, [R, K] the bounds) from the scores of known targets."""
     known = np.isfinite(target_nK) & np.isfinite(scores_nK)
     ordered = np.sort(np.where(known, scores_nK, np.nan), axis=0)

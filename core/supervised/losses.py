@@ -40,11 +40,15 @@ def label_loss(
     Raises ValueError for another name and for shapes that differ.
     """
     if outputs_BK.shape != targets_BK.shape:
-        raise ValueError(f"outputs {list(outputs_BK.shape)} and targets {list(targets_BK.shape)} differ in shape")
+        raise ValueError(
+            f"outputs {list(outputs_BK.shape)} and targets {list(targets_BK.shape)} differ in shape"
+        )
     known_BK = ~targets_BK.isnan()
     # Missing targets are replaced before the loss: NaN times a weight of 0 is NaN, in the gradient too.
     filled_BK = torch.where(known_BK, targets_BK, 0).to(outputs_BK.dtype)
-    losses_BK = label_losses(kind, outputs_BK, filled_BK, positive_weight_K=positive_weight_K, smoothing=smoothing)
+    losses_BK = label_losses(
+        kind, outputs_BK, filled_BK, positive_weight_K=positive_weight_K, smoothing=smoothing
+    )
     return mean_known(losses_BK, known_BK, weight, divide_by=divide_by)
 
 
@@ -70,7 +74,9 @@ def label_losses(
     if kind == "bce":
         soft = targets * (1 - smoothing) + smoothing / 2
         factor = None if positive_weight_K is None else positive_weight_K.to(outputs)
-        return F.binary_cross_entropy_with_logits(outputs, soft, pos_weight=factor, reduction="none")
+        return F.binary_cross_entropy_with_logits(
+            outputs, soft, pos_weight=factor, reduction="none"
+        )
     raise ValueError(f"no loss is called {kind!r}; there are {', '.join(LABEL_LOSSES)}")
 
 
@@ -101,15 +107,21 @@ def class_loss(
     if target.dim() == 2:
         filled = torch.where(known_B[:, None], target, 0)
     if kind == "ce":
-        losses_B = F.cross_entropy(logits_BC, filled, weight=factor_C, label_smoothing=smoothing, reduction="none")
+        losses_B = F.cross_entropy(
+            logits_BC, filled, weight=factor_C, label_smoothing=smoothing, reduction="none"
+        )
     elif kind == "bce":
         losses_B = _one_against_rest(logits_BC, filled, factor_C, smoothing)
     else:
-        raise ValueError(f"no loss of classes is called {kind!r}; there are {', '.join(CLASS_LOSSES)}")
+        raise ValueError(
+            f"no loss of classes is called {kind!r}; there are {', '.join(CLASS_LOSSES)}"
+        )
     return mean_known(losses_B, known_B, weight_B, divide_by=divide_by)
 
 
-def _one_against_rest(logits_BC: Tensor, target: Tensor, factor_C: Tensor | None, smoothing: float) -> Tensor:
+def _one_against_rest(
+    logits_BC: Tensor, target: Tensor, factor_C: Tensor | None, smoothing: float
+) -> Tensor:
     classes = logits_BC.shape[1]
     share_BC = target
     if target.dim() == 1:
@@ -122,7 +134,11 @@ def _one_against_rest(logits_BC: Tensor, target: Tensor, factor_C: Tensor | None
 
 
 def mean_known(
-    losses: Tensor, known: Tensor | None, weight: Tensor | None = None, *, divide_by: Divisor = "weight"
+    losses: Tensor,
+    known: Tensor | None,
+    weight: Tensor | None = None,
+    *,
+    divide_by: Divisor = "weight",
 ) -> Tensor:
     """The mean of `losses` [B, ...] over all entries that are known; 0 without a gradient where none is.
 

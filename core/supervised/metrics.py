@@ -100,7 +100,9 @@ def multilabel_metrics(probability_NK: np.ndarray, target_NK: np.ndarray) -> dic
     return metrics
 
 
-def binary_target_metrics(probability_NK: np.ndarray, target_NK: np.ndarray, names: Sequence[str]) -> dict[str, float]:
+def binary_target_metrics(
+    probability_NK: np.ndarray, target_NK: np.ndarray, names: Sequence[str]
+) -> dict[str, float]:
     """roc_auc and average_precision, means over the targets that have both kinds and each target's own; loss.
 
     One target's own are not repeated. loss is the mean negative log-likelihood of all labels that are there, NaN where
@@ -158,7 +160,9 @@ def regression_metrics(
     return metrics
 
 
-def _number_metrics(prediction_N: np.ndarray, target_N: np.ndarray, ranks: bool) -> dict[str, float]:
+def _number_metrics(
+    prediction_N: np.ndarray, target_N: np.ndarray, ranks: bool
+) -> dict[str, float]:
     if not len(target_N):
         return {}
     error = prediction_N - target_N
@@ -174,7 +178,9 @@ def _number_metrics(prediction_N: np.ndarray, target_N: np.ndarray, ranks: bool)
     return metrics
 
 
-def mean_over_targets(each: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, float]:
+def mean_over_targets(
+    each: Sequence[Mapping[str, float]], names: Sequence[str]
+) -> dict[str, float]:
     """The mean of every metric over the targets that have it, and where there are several, "METRIC NAME" of each."""
     metrics: dict[str, float] = {}
     for metric in dict.fromkeys(metric for own in each for metric in own):
@@ -279,7 +285,9 @@ def average_precision(score_N: np.ndarray, positive_N: np.ndarray) -> float:
     return float((precision * gained).sum() / hits[-1])
 
 
-def reliability(sure_N: np.ndarray, right_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def reliability(
+    sure_N: np.ndarray, right_N: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(mean probability, share that is right, number) of probabilities in equal bins; NaN where a bin is empty."""
     place = np.minimum((sure_N * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     counts = np.bincount(place, minlength=CALIBRATION_BINS)
@@ -288,7 +296,9 @@ def reliability(sure_N: np.ndarray, right_N: np.ndarray) -> tuple[np.ndarray, np
         return sure, np.bincount(place, right_N, CALIBRATION_BINS) / counts, counts
 
 
-def calibration(probability_NK: np.ndarray, target_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def calibration(
+    probability_NK: np.ndarray, target_N: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(mean confidence, accuracy, number of samples) in equal bins of the guess's probability; NaN if empty."""
     return reliability(probability_NK.max(1), probability_NK.argmax(1) == target_N)
 

@@ -26,7 +26,9 @@ class SupervisedPredictor(Predictor):
     item = "input"  # what an item is called in a sentence
 
     @abc.abstractmethod
-    def batches(self, items: Sequence[Any], errors: dict[int, str]) -> Iterator[tuple[list[int], Any]]:
+    def batches(
+        self, items: Sequence[Any], errors: dict[int, str]
+    ) -> Iterator[tuple[list[int], Any]]:
         """(places [n] in `items`, batch) of the items that can be read; why another can't goes into `errors`."""
 
     @abc.abstractmethod

@@ -105,7 +105,9 @@ def _class_row(names: Sequence[str], p_C: np.ndarray, set_C: np.ndarray | None) 
 def _each_probability(names: Sequence[str], p: np.ndarray) -> Row:
     if len(names) > SHOWN_CLASSES:
         return {}
-    return {f"p {name}": round(float(value), DECIMALS) for name, value in zip(names, p, strict=True)}
+    return {
+        f"p {name}": round(float(value), DECIMALS) for name, value in zip(names, p, strict=True)
+    }
 
 
 def _join_members(names: Sequence[str], belongs: np.ndarray) -> str:

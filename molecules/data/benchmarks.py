@@ -43,8 +43,14 @@ _TABLES = {
     "bace": _Table("bace.csv", ("bace/raw", "raw"), "mol", "Class", "binary", split="Model"),
 }  # fmt: skip
 _OGB = {  # folders (OGB's own, and that of the archive), where the archive is, task
-    "molhiv": (("ogbg_molhiv", "hiv"), "http://snap.stanford.edu/ogb/data/graphproppred/csv_mol_download/hiv.zip"),
-    "molpcba": (("ogbg_molpcba", "pcba"), "http://snap.stanford.edu/ogb/data/graphproppred/csv_mol_download/pcba.zip"),
+    "molhiv": (
+        ("ogbg_molhiv", "hiv"),
+        "http://snap.stanford.edu/ogb/data/graphproppred/csv_mol_download/hiv.zip",
+    ),
+    "molpcba": (
+        ("ogbg_molpcba", "pcba"),
+        "http://snap.stanford.edu/ogb/data/graphproppred/csv_mol_download/pcba.zip",
+    ),
 }
 _PCQM = "https://dgl-data.s3-accelerate.amazonaws.com/dataset/OGB-LSC/pcqm4m-v2.zip"
 _SMILES, _ID = "smiles", "mol_id"
@@ -70,7 +76,9 @@ def read_benchmark(data: DataConfig) -> Labelled:
 def _root(data: DataConfig, about: str) -> Path:
     where = data.root or data.path
     if where is None:
-        raise UserError(f"data.root is not set: give the folder with {about}, --set data.root=FOLDER")
+        raise UserError(
+            f"data.root is not set: give the folder with {about}, --set data.root=FOLDER"
+        )
     path = Path(where).expanduser()
     if not path.exists():
         raise UserError(f"{path}: no such file or folder (data.root); it should hold {about}")
@@ -91,11 +99,15 @@ def _read_table(data: DataConfig, table: _Table) -> Labelled:
     places = [table.file, *(f"{folder}/{table.file}" for folder in table.inside)]
     path = root if root.is_file() else find_file(root, places, about)
     if data.split == "given" and not table.split:
-        raise UserError(f"data.split = given: {table.file} has no split; use random, scaffold or cluster")
+        raise UserError(
+            f"data.split = given: {table.file} has no split; use random, scaffold or cluster"
+        )
     update = {
         "smiles": table.smiles,
         "targets": data.targets if data.targets is not None else (table.target,),
-        "task": table.task if data.task == "auto" and data.targets in (None, (table.target,)) else data.task,
+        "task": table.task
+        if data.task == "auto" and data.targets in (None, (table.target,))
+        else data.task,
         "split_column": table.split or data.split_column,
     }
     licence = "unstated (MoleculeNet; MIT is its code)"
@@ -130,7 +142,9 @@ def read_ogb(data: DataConfig) -> Labelled:
     )
 
 
-def _read_mapping(path: Path, data: DataConfig) -> tuple[list[str], list[str], np.ndarray, list[str], str]:
+def _read_mapping(
+    path: Path, data: DataConfig
+) -> tuple[list[str], list[str], np.ndarray, list[str], str]:
     """(SMILES, names, targets [n, K], their names, SHA-256) of OGB's table: targets, smiles, mol_id."""
     smiles: list[str] = []
     names: list[str] = []
@@ -141,12 +155,18 @@ def _read_mapping(path: Path, data: DataConfig) -> tuple[list[str], list[str], n
     if _SMILES not in header or _ID not in header:
         raise UserError(f"{path}: its first line should name the columns smiles and mol_id")
     tasks = [name for name in header if name not in (_SMILES, _ID)]
-    chosen = tasks if data.targets is None else [pick(n, tasks, str(path), "data.targets") for n in data.targets]
+    chosen = (
+        tasks
+        if data.targets is None
+        else [pick(n, tasks, str(path), "data.targets") for n in data.targets]
+    )
     wanted = [header.index(name) for name in chosen]
     text_at, name_at = header.index(_SMILES), header.index(_ID)
     for line, row in records:
         if len(row) != len(header):
-            raise UserError(f"{path} line {line}: has {len(row)} cells where there are {len(header)} columns")
+            raise UserError(
+                f"{path} line {line}: has {len(row)} cells where there are {len(header)} columns"
+            )
         smiles.append(row[text_at])
         names.append(row[name_at])
         try:
@@ -175,7 +195,9 @@ def _indices(path: Path, n: int) -> np.ndarray:
 
 def _checked(rows: np.ndarray, n: int, path: Path) -> np.ndarray:
     if len(rows) and (rows.min() < 0 or rows.max() >= n):
-        raise UserError(f"{path}: names row {rows.max()} and the table has {n}; the files don't belong together")
+        raise UserError(
+            f"{path}: names row {rows.max()} and the table has {n}; the files don't belong together"
+        )
     return rows
 
 
@@ -194,7 +216,9 @@ def read_pcqm4mv2(data: DataConfig) -> Labelled:
     for name in data.targets or ():
         pick(name, ["homolumogap"], "PCQM4Mv2", "data.targets")
     if data.task not in ("auto", "regression"):
-        raise UserError(f"data.task = {data.task}: the target of PCQM4Mv2 is a number; use regression")
+        raise UserError(
+            f"data.task = {data.task}: the target of PCQM4Mv2 is a number; use regression"
+        )
     smiles, names, values = [], [], []
     hidden = 0
     number = -1
@@ -222,7 +246,9 @@ def read_pcqm4mv2(data: DataConfig) -> Labelled:
         if numbers.dtype.kind not in "iu":
             raise UserError(f'{path}: has no "{official}" rows; it should be the split of {about}')
         split[_checked(numbers.ravel().astype(np.int64), number + 1, path)] = part
-    findings = [f"{hidden:,} molecules of the official test sets have no published label and are left out"]
+    findings = [
+        f"{hidden:,} molecules of the official test sets have no published label and are left out"
+    ]
     if data.split == "given":
         findings.append(
             "the official validation molecules are the test split, as in published results; val is drawn from train"
@@ -247,8 +273,12 @@ def _plain_rows(raw: Raw, columns: list[str]) -> Iterator[list[str]]:
     records = _records(raw)
     _, header = next(records, (1, []))
     if header != columns:
-        raise UserError(f"{raw.origin}: its first line should be {','.join(columns)}, not {','.join(header)[:80]}")
+        raise UserError(
+            f"{raw.origin}: its first line should be {','.join(columns)}, not {','.join(header)[:80]}"
+        )
     for line, row in records:
         if len(row) != len(columns):
-            raise UserError(f"{raw.origin} line {line}: has {len(row)} cells where there are {len(columns)}")
+            raise UserError(
+                f"{raw.origin} line {line}: has {len(row)} cells where there are {len(columns)}"
+            )
         yield row

@@ -67,13 +67,20 @@ def graph_store(
         try:
             save(stored, folder / key)
         except OSError as error:
-            if data.cache is not None:  # the user's own choice; elsewhere the store is simply not kept
-                raise UserError(f"{folder}: can't be written ({error.strerror}); choose another data.cache") from error
+            if (
+                data.cache is not None
+            ):  # the user's own choice; elsewhere the store is simply not kept
+                raise UserError(
+                    f"{folder}: can't be written ({error.strerror}); choose another data.cache"
+                ) from error
     return stored
 
 
 def _graphs(
-    molecules: Molecules, data: DataConfig, workers: int | None, progress: Callable[[int], None] | None
+    molecules: Molecules,
+    data: DataConfig,
+    workers: int | None,
+    progress: Callable[[int], None] | None,
 ) -> tuple[PackedGraphs, np.ndarray, list[tuple[int, str]]]:
     if molecules.graphs is None:
         from isoform.molecules.data.featurise import featurise_many
@@ -107,7 +114,9 @@ def processors() -> int:
 def _texts(molecules: Molecules) -> Sequence[str]:
     if molecules.blocks is None:
         return molecules.smiles
-    return [block or smiles for block, smiles in zip(molecules.blocks, molecules.smiles, strict=True)]
+    return [
+        block or smiles for block, smiles in zip(molecules.blocks, molecules.smiles, strict=True)
+    ]
 
 
 def save(stored: Stored, folder: Path) -> None:
@@ -122,7 +131,9 @@ def save(stored: Stored, folder: Path) -> None:
                 os.fsync(file.fileno())
         about = {
             "version": VERSION,
-            "arrays": {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()},
+            "arrays": {
+                name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()
+            },
             "skipped": stored.skipped,
         }
         (part / "about.json").write_text(json.dumps(about))
@@ -143,9 +154,13 @@ def load(folder: Path) -> Stored | None:
         about = json.loads((folder / "about.json").read_text())
         if about["version"] != VERSION:
             return None
-        arrays = {name: _mapped(folder / f"{name}.npy", *kind) for name, kind in about["arrays"].items()}
+        arrays = {
+            name: _mapped(folder / f"{name}.npy", *kind) for name, kind in about["arrays"].items()
+        }
         skipped = [(int(number), str(why)) for number, why in about["skipped"]]
-        graphs = PackedGraphs(**{field.name: arrays.pop(field.name) for field in fields(PackedGraphs)})
+        graphs = PackedGraphs(
+            **{field.name: arrays.pop(field.name) for field in fields(PackedGraphs)}
+        )
         kept = np.array(arrays.pop("kept"))
         return Stored(GraphStore(graphs=graphs, **arrays), kept, skipped)
     except (OSError, ValueError, KeyError, TypeError):
@@ -160,20 +175,36 @@ def _mapped(path: Path, dtype: str, shape: list[int]) -> np.ndarray:
 
 
 def _arrays(store: GraphStore) -> dict[str, np.ndarray]:
-    own = {field.name: getattr(store, field.name) for field in fields(GraphStore) if field.name != "graphs"}
-    return {**{field.name: getattr(store.graphs, field.name) for field in fields(PackedGraphs)}, **own}
+    own = {
+        field.name: getattr(store, field.name)
+        for field in fields(GraphStore)
+        if field.name != "graphs"
+    }
+    return {
+        **{field.name: getattr(store.graphs, field.name) for field in fields(PackedGraphs)},
+        **own,
+    }
 
 
 def cache_folder(chosen: str | None) -> Path:
     """Where what is worked out of molecules is kept: data.cache, or the user's usual folder of such things."""
     if chosen is not None:
         return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "isoform" / "molecules"
+    return (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "isoform" / "molecules"
+    )
 
 
-def _key(molecules: Molecules, data: DataConfig, hops: int, laplacian: int, kinds: np.ndarray | None) -> str:
+def _key(
+    molecules: Molecules, data: DataConfig, hops: int, laplacian: int, kinds: np.ndarray | None
+) -> str:
     """SHA-256 of the molecules and of everything that decides what is made of them."""
-    choices: dict[str, Any] = {"version": VERSION, "hops": hops, "laplacian": laplacian, "max_atoms": data.max_atoms}
+    choices: dict[str, Any] = {
+        "version": VERSION,
+        "hops": hops,
+        "laplacian": laplacian,
+        "max_atoms": data.max_atoms,
+    }
     digest = hashlib.sha256()
     if molecules.graphs is None:
         from rdkit import __version__ as rdkit

@@ -34,7 +34,9 @@ class _Seen:
     """What was found in the molecules that were looked at; `rows` and `flat` run alike."""
 
     rows: list[int] = field(default_factory=list)
-    flat: list[str] = field(default_factory=list)  # SMILES without salts, charges, isotopes and stereo chemistry
+    flat: list[str] = field(
+        default_factory=list
+    )  # SMILES without salts, charges, isotopes and stereo chemistry
     sizes: list[int] = field(default_factory=list)
     elements: Counter[str] = field(default_factory=Counter)  # molecules that hold one
     kinds: Counter[str] = field(default_factory=Counter)
@@ -69,7 +71,9 @@ def check(config: MoleculesApp) -> CheckReport:
         "kinds": dict(seen.kinds.most_common()),
         "skipped": [{"row": name, "reason": why} for name, why in merged.skipped],
         "duplicates": [[parsed.names[row] for row in one.rows] for one in several],
-        "conflicting_labels": [[parsed.names[row] for row in one.rows] for one in several if one.differing],
+        "conflicting_labels": [
+            [parsed.names[row] for row in one.rows] for one in several if one.differing
+        ],
         "near_duplicates": [[merged.names[row] for row in rows] for rows in near],
         "leaks": [[f"{split}: {merged.names[row]}" for split, row in one] for one in leaking],
         "findings": list(merged.findings),
@@ -96,7 +100,11 @@ def _refusal(config: MoleculesApp, read: Labelled) -> str | None:
 
 def _splits(molecules: Labelled, data: DataConfig) -> tuple[dict[str, np.ndarray], str]:
     """(splits, why there are none)."""
-    labelled = np.isfinite(molecules.targets).any(1) if molecules.targets.shape[1] else np.ones(len(molecules), bool)
+    labelled = (
+        np.isfinite(molecules.targets).any(1)
+        if molecules.targets.shape[1]
+        else np.ones(len(molecules), bool)
+    )
     try:
         found = split_rows(molecules, data)
     except UserError as error:
@@ -110,9 +118,14 @@ def _look(molecules: Labelled) -> _Seen:
         seen.sizes = molecules.graphs.sizes.tolist()
         return seen
     step = max(1, -(-len(molecules) // MOST_MOLECULES))
-    choose, uncharge = rdMolStandardize.LargestFragmentChooser(preferOrganic=True), rdMolStandardize.Uncharger()
+    choose, uncharge = (
+        rdMolStandardize.LargestFragmentChooser(preferOrganic=True),
+        rdMolStandardize.Uncharger(),
+    )
     for row in range(0, len(molecules), step):
-        mol = parse(molecules.smiles[row], molecules.blocks[row] if molecules.blocks is not None else None)
+        mol = parse(
+            molecules.smiles[row], molecules.blocks[row] if molecules.blocks is not None else None
+        )
         if isinstance(mol, str):
             continue
         seen.rows.append(row)
@@ -132,7 +145,9 @@ def _count_kinds(mol: Chem.Mol, kinds: Counter[str]) -> None:
     kinds["dummy atoms (*)"] += any(atom.GetAtomicNum() == 0 for atom in atoms)
     kinds["a single atom"] += len(atoms) == 1
     with quiet():
-        centres = Chem.FindMolChiralCenters(mol, includeUnassigned=True, useLegacyImplementation=False)
+        centres = Chem.FindMolChiralCenters(
+            mol, includeUnassigned=True, useLegacyImplementation=False
+        )
     kinds["marked stereo centres"] += any(mark != "?" for _, mark in centres)
     kinds["stereo centres that are not marked"] += any(mark == "?" for _, mark in centres)
 
@@ -158,16 +173,24 @@ def _near(molecules: Labelled, seen: _Seen, splits: Mapping[str, np.ndarray]) ->
         places.setdefault(flat, []).append(row)
     found = [rows for rows in places.values() if len({molecules.keys[row] for row in rows}) > 1]
     split_of = {int(row): split for split, rows in splits.items() for row in rows}
-    return sorted(found, key=lambda rows: len({split_of[row] for row in rows if row in split_of}) <= 1)
+    return sorted(
+        found, key=lambda rows: len({split_of[row] for row in rows if row in split_of}) <= 1
+    )
 
 
 def _targets(molecules: Labelled, splits: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
     """{target: unit, labels, missing and, by task, the range or the counts}."""
     found = {}
-    for column, (name, unit) in enumerate(zip(molecules.target_names, molecules.units, strict=True)):
+    for column, (name, unit) in enumerate(
+        zip(molecules.target_names, molecules.units, strict=True)
+    ):
         values = molecules.targets[:, column]
         known = values[np.isfinite(values)]
-        entry: dict[str, Any] = {"unit": unit, "labels": len(known), "missing": len(values) - len(known)}
+        entry: dict[str, Any] = {
+            "unit": unit,
+            "labels": len(known),
+            "missing": len(values) - len(known),
+        }
         if molecules.task == "regression":
             if len(known):
                 entry |= {
@@ -179,9 +202,14 @@ def _targets(molecules: Labelled, splits: Mapping[str, np.ndarray]) -> dict[str,
                 }
         else:
             labels = molecules.classes if molecules.task == "multiclass" else ("0", "1")
-            entry["counts"] = {label: int((known == number).sum()) for number, label in enumerate(labels)}
+            entry["counts"] = {
+                label: int((known == number).sum()) for number, label in enumerate(labels)
+            }
             entry["by_split"] = {
-                split: {label: int((values[rows] == number).sum()) for number, label in enumerate(labels)}
+                split: {
+                    label: int((values[rows] == number).sum())
+                    for number, label in enumerate(labels)
+                }
                 for split, rows in splits.items()
             }
         found[name] = entry
@@ -212,18 +240,28 @@ def _lines(
     if len(seen.rows) < len(molecules) and molecules.graphs is None:
         lines.append(f"{len(seen.rows)} evenly spaced molecules were looked at closely")
     if report["atoms"]:
-        lines.append("atoms a molecule: " + ", ".join(f"{name} {n}" for name, n in report["atoms"].items()))
+        lines.append(
+            "atoms a molecule: " + ", ".join(f"{name} {n}" for name, n in report["atoms"].items())
+        )
     if seen.elements:
         most = ", ".join(f"{symbol} {n}" for symbol, n in seen.elements.most_common(_ELEMENTS))
-        lines.append(f"molecules with an element: {most}" + (" and others" if len(seen.elements) > _ELEMENTS else ""))
+        lines.append(
+            f"molecules with an element: {most}"
+            + (" and others" if len(seen.elements) > _ELEMENTS else "")
+        )
     kinds = [f"{kind} {n}" for kind, n in report["kinds"].items() if n]
     lines += [f"molecules with: {', '.join(kinds)}"] if kinds else []
     lines += _target_lines(report)
     # The other rows of a molecule come below, by molecule.
     gone = [one for one in report["skipped"] if not one["reason"].startswith(SAME)]
     lines += _found("skipped", [f"{one['row']} ({one['reason']})" for one in gone])
-    lines += _found("molecules in several rows", [" = ".join(names) for names in report["duplicates"]])
-    lines += _found("of these, with different labels", [" = ".join(names) for names in report["conflicting_labels"]])
+    lines += _found(
+        "molecules in several rows", [" = ".join(names) for names in report["duplicates"]]
+    )
+    lines += _found(
+        "of these, with different labels",
+        [" = ".join(names) for names in report["conflicting_labels"]],
+    )
     split_of = {int(row): split for split, rows in splits.items() for row in rows}
     across = sum(len({split_of[row] for row in rows if row in split_of}) > 1 for rows in near)
     heading = "molecules that differ in salt, charge, isotopes or stereo chemistry alone"
@@ -231,7 +269,9 @@ def _lines(
         heading + (f" ({across} in several splits)" if across else ""),
         [" ~ ".join(names) for names in report["near_duplicates"]],
     )
-    lines += _found("LEAKAGE, one molecule in several splits", [", ".join(one) for one in report["leaks"]])
+    lines += _found(
+        "LEAKAGE, one molecule in several splits", [", ".join(one) for one in report["leaks"]]
+    )
     if molecules.keys is None:
         lines.append("graphs without SMILES: duplicates and leakage were not looked for")
     elif not report["leaks"] and splits:

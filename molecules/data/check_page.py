@@ -54,7 +54,9 @@ def _groups(
     rows_of = _by_target(molecules)
     rows_of["In several splits"] = _pairs(leaking)
     rows_of["Alike but for salt, charge, isotopes or stereo chemistry"] = _pairs(near)
-    return [Group(heading, [picture(row) for row in rows]) for heading, rows in rows_of.items() if rows]
+    return [
+        Group(heading, [picture(row) for row in rows]) for heading, rows in rows_of.items() if rows
+    ]
 
 
 def _by_target(molecules: Labelled) -> dict[str, list[int]]:

@@ -27,14 +27,17 @@ def clean(molecules: Labelled, data: DataConfig) -> Labelled:
     featuriser to find what is no molecule. Raises UserError where there is nothing to learn.
     """
     if not molecules.targets.shape[1]:
-        raise UserError(f"{molecules.origin}: no column of labels to learn; name it with data.targets")
+        raise UserError(
+            f"{molecules.origin}: no column of labels to learn; name it with data.targets"
+        )
     molecules = drop_unlabelled(molecules)
     if parsing_asked(data) and molecules.graphs is None:
         molecules = standardise(molecules, data)
     elif molecules.graphs is not None:
         standardise(molecules, data)  # says that graphs can't be cleaned
         molecules = replace(
-            molecules, findings=[*molecules.findings, "graphs without SMILES aren't compared for duplicates"]
+            molecules,
+            findings=[*molecules.findings, "graphs without SMILES aren't compared for duplicates"],
         )
     return merge(molecules, data)
 
@@ -66,6 +69,8 @@ def drop_unlabelled(molecules: Labelled) -> Labelled:
         return molecules
     rows = np.flatnonzero(labelled)
     if not len(rows):
-        raise UserError(f"{molecules.origin}: no row has a label ({', '.join(list(molecules.target_names)[:5])})")
+        raise UserError(
+            f"{molecules.origin}: no row has a label ({', '.join(list(molecules.target_names)[:5])})"
+        )
     gone = [(molecules.names[row], "has no label") for row in np.flatnonzero(~labelled).tolist()]
     return replace(take(molecules, rows), skipped=[*molecules.skipped, *gone])

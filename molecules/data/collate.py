@@ -56,7 +56,9 @@ def collate(
     both = valid[:, :, None] & valid[:, None, :]
     pair = store.pair_offsets[rows][:, None, None] + place[:, None] * sizes[:, None, None] + place
     pair *= both
-    path_kinds = store.path_kinds.take(pair, axis=0)  # padding reads pair 0, an atom and itself: no bond on the way
+    path_kinds = store.path_kinds.take(
+        pair, axis=0
+    )  # padding reads pair 0, an atom and itself: no bond on the way
     batch = {
         "atoms": (graphs.atoms.take(atom, axis=0) + columns) * valid[..., None],
         "degree": (store.degree.take(atom) + np.int16(1)) * valid,

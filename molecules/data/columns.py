@@ -32,7 +32,9 @@ def pick(name: str, columns: Sequence[str], where: str, key: str) -> str:
     if len(alike) == 1:
         return alike[0]
     known = join_names(columns, 30)
-    raise UserError(f'{where}: has no column "{name}" ({key}){suggest(name, columns)}; its columns are {known}')
+    raise UserError(
+        f'{where}: has no column "{name}" ({key}){suggest(name, columns)}; its columns are {known}'
+    )
 
 
 def find_smiles(rows: MoleculeTable, data: DataConfig) -> str:
@@ -58,7 +60,9 @@ def find_smiles(rows: MoleculeTable, data: DataConfig) -> str:
             rows.say(f'SMILES are in the column "{sure[0]}", by its name')
             return sure[0]
         shown = ", ".join(rows.columns[:30])
-        raise UserError(f"{rows.origin}: no column holds SMILES; name it with data.smiles (columns: {shown})")
+        raise UserError(
+            f"{rows.origin}: no column holds SMILES; name it with data.smiles (columns: {shown})"
+        )
     rows.say(f'SMILES are in the column "{best}", by its content')
     return best
 
@@ -95,13 +99,17 @@ def find_targets(rows: MoleculeTable, data: DataConfig, smiles: str) -> list[str
     if not chosen and data.task in ("auto", "multiclass", "binary"):
         classes = [name for name in texts if _is_classes(rows.cells(name))]
         if len(classes) == 1:
-            rows.say(f'the classes are in the column "{classes[0]}", the only one of few different texts')
+            rows.say(
+                f'the classes are in the column "{classes[0]}", the only one of few different texts'
+            )
             return classes
     for why, names in left_out.items():
         rows.say(f"not to be predicted ({why}): {join_names(names, 12)}")
     if len(chosen) > 1:
         named = join_names(chosen, 12)
-        rows.say(f"{len(chosen)} numeric columns are to be predicted (data.targets chooses): {named}")
+        rows.say(
+            f"{len(chosen)} numeric columns are to be predicted (data.targets chooses): {named}"
+        )
     return chosen
 
 
@@ -152,7 +160,9 @@ def find_split(rows: MoleculeTable, data: DataConfig) -> np.ndarray | None:
     """
     if data.split != "given":
         if data.split_column in rows.columns:
-            rows.say(f'the column "{data.split_column}" is not used: data.split = "{data.split}", not "given"')
+            rows.say(
+                f'the column "{data.split_column}" is not used: data.split = "{data.split}", not "given"'
+            )
         return None
     column = pick(data.split_column, rows.columns, rows.origin, "data.split_column")
     return read_splits(rows.cells(column), column, lambda row: f"{rows.origin} {rows.names[row]}")

@@ -56,7 +56,9 @@ class MoleculeData:
     @property
     def names(self) -> tuple[str, ...]:
         """The targets' names; of a multi-class target its classes."""
-        return tuple(self.molecules.classes if self.kind == "multiclass" else self.molecules.target_names)
+        return tuple(
+            self.molecules.classes if self.kind == "multiclass" else self.molecules.target_names
+        )
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -122,7 +124,9 @@ def other_data(
     kinds                  int16 [kinds + 1, Fb] of bonds, as the run was trained with
     """
     if path is None:
-        return build_data(config, clean_and_split(read_molecules(config.data), config.data), kinds, scaling)
+        return build_data(
+            config, clean_and_split(read_molecules(config.data), config.data), kinds, scaling
+        )
     data = _elsewhere(config.data, Path(path), kind, names)
     molecules = clean(read_molecules(data), data)
     whole = replace(molecules, split=np.full(len(molecules), "test", dtype=object))
@@ -149,13 +153,18 @@ def _elsewhere(data: DataConfig, path: Path, kind: str, names: Sequence[str]) ->
 
 
 def build_data(
-    config: MoleculesApp, molecules: Labelled, kinds: np.ndarray | None = None, scaling: TargetScaling | None = None
+    config: MoleculesApp,
+    molecules: Labelled,
+    kinds: np.ndarray | None = None,
+    scaling: TargetScaling | None = None,
 ) -> MoleculeData:
     """Graphs of the molecules that are in a split. Raises UserError where none is left to train on."""
     drawn = np.flatnonzero(np.asarray(molecules.split) != "")
     molecules = molecules if len(drawn) == len(molecules) else take(molecules, drawn)
     hops = config.score.hops if config.model.family == "graphormer" else 1
-    found = graph_store(molecules, config.data, hops=hops, laplacian=config.tokeniser.laplacian, kinds=kinds)
+    found = graph_store(
+        molecules, config.data, hops=hops, laplacian=config.tokeniser.laplacian, kinds=kinds
+    )
     left_out = [(molecules.names[row], why) for row, why in found.skipped]
     if len(found.kept) < len(molecules):
         molecules = take(molecules, found.kept)
@@ -167,7 +176,9 @@ def build_data(
                 f"{molecules.origin}: none of its molecules is left to train on; see isoform molecules check"
             )
         scaling = _scaling(config.data, molecules, rows["train"])
-    return MoleculeData(config, molecules, found.store, rows, [*molecules.skipped, *left_out], scaling)
+    return MoleculeData(
+        config, molecules, found.store, rows, [*molecules.skipped, *left_out], scaling
+    )
 
 
 def _scaling(data: DataConfig, molecules: Labelled, train: np.ndarray) -> TargetScaling:
@@ -178,7 +189,9 @@ def _scaling(data: DataConfig, molecules: Labelled, train: np.ndarray) -> Target
     mean, std = data.target_mean or fitted.mean, data.target_std or fitted.std
     for key, values in (("target_mean", mean), ("target_std", std)):
         if len(values) != targets:
-            raise UserError(f"data.{key} holds {len(values)} numbers and there are {targets} targets")
+            raise UserError(
+                f"data.{key} holds {len(values)} numbers and there are {targets} targets"
+            )
     return TargetScaling(tuple(mean), tuple(std))
 
 
@@ -187,11 +200,16 @@ def describe_data(data: MoleculeData) -> list[str]:
     molecules = data.molecules
     sizes = ", ".join(f"{count:,} {split}" for split, count in data.sizes().items())
     what = "classes" if data.kind == "multiclass" else "targets"
-    lines = [f"{molecules.origin}: {sizes}; {len(data.names)} {what} ({data.kind})", *molecules.findings]
+    lines = [
+        f"{molecules.origin}: {sizes}; {len(data.names)} {what} ({data.kind})",
+        *molecules.findings,
+    ]
     reasons = Counter(why for _, why in data.skipped)
     for why, count in reasons.most_common(NAMED):
         some = [name for name, reason in data.skipped if reason == why][:NAMED]
-        lines.append(f"{count:,} left out, {', '.join(some)}{', ...' if count > len(some) else ''}: {why}")
+        lines.append(
+            f"{count:,} left out, {', '.join(some)}{', ...' if count > len(some) else ''}: {why}"
+        )
     if len(reasons) > NAMED:
         more = sum(reasons.values()) - sum(count for _, count in reasons.most_common(NAMED))
         lines.append(f"{more:,} more left out for other reasons; see isoform molecules check")

@@ -30,7 +30,10 @@ FEW = 200  # molecules: worked out in a second, so not kept unless a folder is n
 MANY = 1000  # molecules: from here on processes of their own save more time than they take to start
 CHUNK = 100
 
-_BCUT = tuple(f"BCUT2D_{kind}" for kind in ["MWHI", "MWLOW", "CHGHI", "CHGLO", "LOGPHI", "LOGPLOW", "MRHI", "MRLOW"])
+_BCUT = tuple(
+    f"BCUT2D_{kind}"
+    for kind in ["MWHI", "MWLOW", "CHGHI", "CHGLO", "LOGPHI", "LOGPLOW", "MRHI", "MRLOW"]
+)
 _ESTATE = ("MaxAbsEStateIndex", "MaxEStateIndex", "MinAbsEStateIndex", "MinEStateIndex")
 _PLAIN = """
     MolWt HeavyAtomMolWt ExactMolWt NumValenceElectrons NumRadicalElectrons MaxPartialCharge MinPartialCharge
@@ -59,11 +62,21 @@ NAMES: tuple[str, ...] = (
     *(f"fr_{name}" for name in _FRAGMENTS.split()),
 )  # fmt: skip
 # What an unknown element or a molecule without an atom can do inside RDKit.
-_ERRORS = (ValueError, RuntimeError, TypeError, LookupError, ArithmeticError, MemoryError, AttributeError)
+_ERRORS = (
+    ValueError,
+    RuntimeError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    AttributeError,
+)
 _MOST = float(np.finfo(np.float32).max)
 
 
-def descriptors(smiles: Sequence[str], cache: str | None = None, *, workers: int | None = None) -> np.ndarray:
+def descriptors(
+    smiles: Sequence[str], cache: str | None = None, *, workers: int | None = None
+) -> np.ndarray:
     """float32 [n, F] by NAMES; NaN where RDKit can't compute one, a whole row where it can't read the molecule.
 
     cache      the folder where many are kept, as data.cache: the user's usual one if None
@@ -110,7 +123,9 @@ def compute(smiles: Sequence[str]) -> np.ndarray:
             mol = parse_smiles(text)
             if isinstance(mol, str):
                 continue
-            values[row] = [value for function, count in functions for value in _asked(function, mol, count)]
+            values[row] = [
+                value for function, count in functions for value in _asked(function, mol, count)
+            ]
     values[~np.isfinite(values)] = np.nan
     return np.clip(values, -_MOST, _MOST).astype(np.float32)
 
@@ -133,7 +148,9 @@ def _functions() -> list[tuple[Callable[[Any], Sequence[float]], int]]:
             return lambda mol: (function(mol, force=False),)  # from what the first of the four kept
         return lambda mol: (np.nan if function is None else function(mol),)
 
-    found: list[tuple[Callable[[Any], Sequence[float]], int]] = [(rdMolDescriptors.BCUT2D, len(_BCUT))]
+    found: list[tuple[Callable[[Any], Sequence[float]], int]] = [
+        (rdMolDescriptors.BCUT2D, len(_BCUT))
+    ]
     return found + [(one(name), 1) for name in NAMES[len(_BCUT) :]]
 
 
@@ -202,7 +219,9 @@ class Normaliser:
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """[n, F] descriptors -> float32 [n, F] without NaN."""
-        assert values.ndim == 2 and values.shape[1] == self.count, "descriptors of another list than the training's"
+        assert values.ndim == 2 and values.shape[1] == self.count, (
+            "descriptors of another list than the training's"
+        )
         scaled = (np.clip(values.astype(np.float64), self.low, self.high) - self.mean) / self.std
         return np.nan_to_num(np.clip(scaled, -self.LIMIT, self.LIMIT), nan=0.0).astype(np.float32)
 

@@ -81,7 +81,9 @@ def merge(molecules: Labelled, data: DataConfig) -> Labelled:
         skipped += [(molecules.names[row], f"{SAME} {molecules.names[first]}") for row in others]
         if data.duplicates == "drop" and one.differing:
             stays[first] = False
-            skipped.append((molecules.names[first], "its labels differ between rows (data.duplicates = drop)"))
+            skipped.append(
+                (molecules.names[first], "its labels differ between rows (data.duplicates = drop)")
+            )
         elif data.duplicates != "first":
             labels = molecules.targets[list(one.rows)]
             targets[first] = _mean(labels, molecules.task)
@@ -90,7 +92,9 @@ def merge(molecules: Labelled, data: DataConfig) -> Labelled:
                 skipped.append((molecules.names[first], "its labels contradict each other"))
     rows = np.flatnonzero(stays)
     if not len(rows):
-        raise UserError(f"{molecules.origin}: no molecule is left; set data.duplicates to mean, first or keep")
+        raise UserError(
+            f"{molecules.origin}: no molecule is left; set data.duplicates to mean, first or keep"
+        )
     return replace(take(molecules, rows, targets=targets[rows]), skipped=skipped, findings=findings)
 
 
@@ -134,7 +138,9 @@ def describe(molecules: Labelled, found: Sequence[Repeated], rule: str) -> list[
         low, high = _range(molecules.targets[list(one.rows)])
         most = int((high - low).argmax())
         places = ", ".join(molecules.names[row] for row in one.rows[:4])
-        examples.append(f'"{molecules.target_names[most]}" {low[most]:.6g} to {high[most]:.6g} ({places})')
+        examples.append(
+            f'"{molecules.target_names[most]}" {low[most]:.6g} to {high[most]:.6g} ({places})'
+        )
     shown = join_names(examples, _NAMED, "; ")
     return [*lines, f"{len(differing)} of them have different labels: {shown}"]
 

@@ -21,7 +21,9 @@ from isoform.molecules.data.parsing import parse_block, parse_smiles, quiet
 from isoform.molecules.data.processes import Processes
 from isoform.molecules.data.records import PackedGraphs
 
-MAX_ATOMS = 256  # of a molecule, unless told: it has 65,536 pairs, where a usual one of 25 atoms has 625
+MAX_ATOMS = (
+    256  # of a molecule, unless told: it has 65,536 pairs, where a usual one of 25 atoms has 625
+)
 
 Mol = Chem.Mol
 Question = Callable[[Any], int]
@@ -105,7 +107,9 @@ def featurise_many(
 def processes_for(workers: int, options: Options, **how: Any) -> Processes[Featurised]:
     """Processes that featurise."""
     module = "isoform.molecules.data.featurise_worker"
-    return Processes(workers, module, tuple(options), _failed, lambda parts: joined(enumerate(parts)), **how)
+    return Processes(
+        workers, module, tuple(options), _failed, lambda parts: joined(enumerate(parts)), **how
+    )
 
 
 def _failed(why: str) -> Featurised:
@@ -188,22 +192,31 @@ class _Answers:
         self.n_bonds.append(n_bonds)
         atoms = list(map(mol.GetAtomWithIdx, range(n_atoms)))
         for question, answers in self.atoms:
-            answers.extend(repeat(0, n_atoms) if flat and question is _TAG else map(question, atoms))
+            answers.extend(
+                repeat(0, n_atoms) if flat and question is _TAG else map(question, atoms)
+            )
         bonds = list(map(mol.GetBondWithIdx, range(n_bonds)))
         for question, answers in self.bonds:
-            answers.extend(repeat(0, n_bonds) if flat and question is _BOND_STEREO else map(question, bonds))
+            answers.extend(
+                repeat(0, n_bonds) if flat and question is _BOND_STEREO else map(question, bonds)
+            )
 
     def packed(self, chirality: bool) -> PackedGraphs:
         """The features of all that was added."""
         number, tag, charge, hydrogens, radicals, hybrid, aromatic, ring = (
             np.array(answers, np.int32) for _, answers in self.atoms
         )
-        begin, end, kind, stereo, conjugated = (np.array(answers, np.int32) for _, answers in self.bonds)
+        begin, end, kind, stereo, conjugated = (
+            np.array(answers, np.int32) for _, answers in self.bonds
+        )
         atom_offsets, bond_offsets = offsets_of(self.n_atoms), offsets_of(self.n_bonds)
         first = np.repeat(atom_offsets[:-1], self.n_bonds)  # of the molecule that a bond is in
         ends = np.stack([begin, end, end, begin], 1).reshape(-1, 2)
         # Neighbours and hydrogens that are no atoms of the graph: what RDKit calls the total degree.
-        degree = np.bincount(np.concatenate([begin + first, end + first]), minlength=len(number)) + hydrogens
+        degree = (
+            np.bincount(np.concatenate([begin + first, end + first]), minlength=len(number))
+            + hydrogens
+        )
         atoms = np.empty((len(number), 9), np.int16)
         atoms[:, 0] = np.where((number >= 1) & (number <= 118), number - 1, 118)
         atoms[:, 1] = _CHIRALITY[tag] if chirality else 0
@@ -214,7 +227,11 @@ class _Answers:
         atoms[:, 6] = _HYBRIDISATION[hybrid]
         atoms[:, 7] = aromatic
         atoms[:, 8] = ring
-        bonds = np.stack([_BOND_TYPE[kind], _STEREO[stereo], conjugated], 1).astype(np.int16).repeat(2, axis=0)
+        bonds = (
+            np.stack([_BOND_TYPE[kind], _STEREO[stereo], conjugated], 1)
+            .astype(np.int16)
+            .repeat(2, axis=0)
+        )
         return PackedGraphs(atoms, bonds, ends, atom_offsets, 2 * bond_offsets)
 
 
@@ -241,7 +258,9 @@ def _index(names: Any, known: Sequence[str], other: int) -> np.ndarray:
 
 
 _CHIRALITY = _index(
-    Chem.ChiralType.names, ("CHI_UNSPECIFIED", "CHI_TETRAHEDRAL_CW", "CHI_TETRAHEDRAL_CCW", "CHI_OTHER"), 4
+    Chem.ChiralType.names,
+    ("CHI_UNSPECIFIED", "CHI_TETRAHEDRAL_CW", "CHI_TETRAHEDRAL_CCW", "CHI_OTHER"),
+    4,
 )
 _HYBRIDISATION = _index(Chem.HybridizationType.names, ("SP", "SP2", "SP3", "SP3D", "SP3D2"), 5)
 _BOND_TYPE = _index(Chem.BondType.names, ("SINGLE", "DOUBLE", "TRIPLE", "AROMATIC"), 4)

@@ -51,7 +51,9 @@ def file_rows(path: str | Path, missing: Sequence[str | float] = ()) -> Molecule
     return read_cells(raw, kind, missing)
 
 
-def read_labelled(rows: MoleculeTable, data: DataConfig, licence: str = "the data owner's") -> Labelled:
+def read_labelled(
+    rows: MoleculeTable, data: DataConfig, licence: str = "the data owner's"
+) -> Labelled:
     """A table understood: see `read_file`."""
     good = np.array([row for row in range(len(rows)) if row not in rows.errors], np.int64)
     if not len(good):
@@ -61,7 +63,11 @@ def read_labelled(rows: MoleculeTable, data: DataConfig, licence: str = "the dat
     names = _names(rows, data)
     targets = find_targets(rows, data, smiles)
     labels = read_labels(rows, targets, data)
-    split, groups, weight = find_split(rows, data), find_groups(rows, data), find_weights(rows, data)
+    split, groups, weight = (
+        find_split(rows, data),
+        find_groups(rows, data),
+        find_weights(rows, data),
+    )
     whole = Labelled(
         smiles=rows.cells(smiles),
         names=names,
@@ -91,7 +97,9 @@ def _names(rows: MoleculeTable, data: DataConfig) -> list[str]:
     return [cell or name for cell, name in zip(rows.cells(column), rows.names, strict=True)]
 
 
-def read_structures(path: str | Path, smiles: str | None = None, label: str | None = None) -> list[Structure]:
+def read_structures(
+    path: str | Path, smiles: str | None = None, label: str | None = None
+) -> list[Structure]:
     """Every row of a file of molecules in its order, those that can't be read with `error`: one prediction each.
 
     smiles  the column of SMILES; found if None

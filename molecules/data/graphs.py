@@ -104,7 +104,9 @@ def build_store(
     codes = _codes(graphs.bonds, kinds)
     sizes = graphs.sizes
     pair_offsets = offsets_of(sizes.astype(np.int64) ** 2)
-    small = sizes.max(initial=0) < _FAR  # a way has fewer bonds than its molecule atoms, and 1 is added
+    small = (
+        sizes.max(initial=0) < _FAR
+    )  # a way has fewer bonds than its molecule atoms, and 1 is added
     distance_codes = np.empty(pair_offsets[-1], np.uint8 if small else np.int16)
     path_kinds = np.empty((pair_offsets[-1], hops), codes.dtype)
     degree = np.empty(len(graphs.atoms), np.int16)
@@ -130,7 +132,9 @@ def build_store(
         vectors = eigenvectors(graphs, laplacian)
     else:
         vectors = np.zeros((len(graphs.atoms), 0), np.float32)
-    return GraphStore(graphs, kinds, codes, degree, distance_codes, path_kinds, pair_offsets, vectors)
+    return GraphStore(
+        graphs, kinds, codes, degree, distance_codes, path_kinds, pair_offsets, vectors
+    )
 
 
 def kinds_of(bonds: np.ndarray) -> np.ndarray:
@@ -145,9 +149,13 @@ def kinds_of(bonds: np.ndarray) -> np.ndarray:
 def _codes(bonds: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     """[U] the kind of every bond; uint8 where that is enough."""
     if len(kinds) > np.iinfo(np.int16).max:
-        raise UserError(f"the bonds have {len(kinds) - 1} sets of features, more than 32,766: bin some")
+        raise UserError(
+            f"the bonds have {len(kinds) - 1} sets of features, more than 32,766: bin some"
+        )
     if bonds.shape[1] != kinds.shape[1]:
-        raise UserError(f"the bonds have {bonds.shape[1]} features where the model knows {kinds.shape[1]}")
+        raise UserError(
+            f"the bonds have {bonds.shape[1]} features where the model knows {kinds.shape[1]}"
+        )
     radix = np.concatenate([kinds, bonds]).max(0, initial=0).astype(np.int64) + 1
     known, wanted = _number(kinds[1:], radix), _number(bonds, radix)
     order = np.argsort(known)
@@ -169,7 +177,10 @@ def _number(rows: np.ndarray, radix: np.ndarray) -> np.ndarray:
 
 def check(graphs: PackedGraphs) -> None:
     """Raises UserError where the values of a feature are no categories of Microsoft's tables, or a bond has no end."""
-    parts = (("atom", graphs.atoms, graphs.atom_offsets), ("bond", graphs.bonds, graphs.bond_offsets))
+    parts = (
+        ("atom", graphs.atoms, graphs.atom_offsets),
+        ("bond", graphs.bonds, graphs.bond_offsets),
+    )
     for name, features, offsets in parts:
         wrong = (features < 0) | (features > MOST_VALUE)
         if wrong.any():
@@ -207,9 +218,16 @@ def select(graphs: PackedGraphs, rows: np.ndarray) -> PackedGraphs:
     """The graphs with those numbers, in that order."""
     rows = np.asarray(rows, np.int64)
     n_atoms, n_bonds = graphs.sizes[rows], np.diff(graphs.bond_offsets)[rows]
-    atoms, bonds = ranges(graphs.atom_offsets[rows], n_atoms), ranges(graphs.bond_offsets[rows], n_bonds)
+    atoms, bonds = (
+        ranges(graphs.atom_offsets[rows], n_atoms),
+        ranges(graphs.bond_offsets[rows], n_bonds),
+    )
     return PackedGraphs(
-        graphs.atoms[atoms], graphs.bonds[bonds], graphs.ends[bonds], offsets_of(n_atoms), offsets_of(n_bonds)
+        graphs.atoms[atoms],
+        graphs.bonds[bonds],
+        graphs.ends[bonds],
+        offsets_of(n_atoms),
+        offsets_of(n_bonds),
     )
 
 
@@ -253,7 +271,9 @@ def _chunks(sizes: np.ndarray) -> Iterator[np.ndarray]:
         start = stop
 
 
-def _dense(graphs: PackedGraphs, codes: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _dense(
+    graphs: PackedGraphs, codes: np.ndarray, members: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Codes of the bonds [B, N, N] (of several between two atoms the last), and which atoms are real [B, N]."""
     sizes, n_bonds = graphs.sizes[members], np.diff(graphs.bond_offsets)[members]
     n = int(sizes.max())

@@ -46,9 +46,14 @@ def _of_text(text: str) -> list[Named]:
         head, _, tail = text.rpartition(":")
         if head and tail and _is_there(head) and Path(head).is_file():
             path, column = head, tail
-    if _is_there(path) and (_has_ending(path) or Path(path).is_dir() or not looks_like_smiles(path)):
+    if _is_there(path) and (
+        _has_ending(path) or Path(path).is_dir() or not looks_like_smiles(path)
+    ):
         try:
-            return [Named(f"{path} {o.name}", o.smiles, o.block, o.error) for o in read_structures(path, column)]
+            return [
+                Named(f"{path} {o.name}", o.smiles, o.block, o.error)
+                for o in read_structures(path, column)
+            ]
         except UserError as error:
             return [Named(text, "", None, str(error))]
     wrong = parse_smiles(text)
@@ -57,7 +62,9 @@ def _of_text(text: str) -> list[Named]:
     if _has_ending(path):
         return [Named(text, "", None, "no such file")]
     no_text = wrong.startswith(("is no SMILES", "holds"))
-    return [Named(text, text, None, f"{wrong}, nor is there a file of that name" if no_text else wrong)]
+    return [
+        Named(text, text, None, f"{wrong}, nor is there a file of that name" if no_text else wrong)
+    ]
 
 
 def _is_there(path: str) -> bool:
@@ -74,9 +81,16 @@ def _has_ending(path: str) -> bool:
 def _of_mol(one: Any, number: int) -> Named:
     name = f"{type(one).__name__} {number}"
     if not isinstance(one, Chem.Mol):
-        return Named(name, "", None, f"is no SMILES, file or RDKit molecule but a {type(one).__name__}")
+        return Named(
+            name, "", None, f"is no SMILES, file or RDKit molecule but a {type(one).__name__}"
+        )
     try:
         with quiet():
             return Named(name, str(Chem.MolToSmiles(one)))
     except (ValueError, RuntimeError) as error:
-        return Named(name, "", None, f"can't be written as SMILES ({str(error).strip().partition(chr(10))[0][:160]})")
+        return Named(
+            name,
+            "",
+            None,
+            f"can't be written as SMILES ({str(error).strip().partition(chr(10))[0][:160]})",
+        )

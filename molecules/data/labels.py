@@ -34,7 +34,11 @@ def read_labels(rows: MoleculeTable, names: Sequence[str], data: DataConfig) -> 
     A cell that can't be read counts as missing and is named. Raises UserError where a column doesn't fit data.task.
     """
     if not names:
-        return Labels(np.zeros((len(rows), 0)), "regression" if data.task == "auto" else data.task, data.classes or ())
+        return Labels(
+            np.zeros((len(rows), 0)),
+            "regression" if data.task == "auto" else data.task,
+            data.classes or (),
+        )
     columns = [_read_column(rows, name, data) for name in names]
     task = data.task if data.task != "auto" else _choose(rows, names, columns, data)
     if task == "multiclass":
@@ -66,17 +70,32 @@ def _values_of(column: Numbers, data: DataConfig) -> np.ndarray:
     return values
 
 
-def _choose(rows: MoleculeTable, names: Sequence[str], columns: Sequence[Numbers], data: DataConfig) -> str:
-    if data.classes is not None or (len(names) == 1 and columns[0].unread and not columns[0].numeric):
-        task, why = "multiclass", "data.classes is set" if data.classes is not None else f'"{names[0]}" holds text'
+def _choose(
+    rows: MoleculeTable, names: Sequence[str], columns: Sequence[Numbers], data: DataConfig
+) -> str:
+    if data.classes is not None or (
+        len(names) == 1 and columns[0].unread and not columns[0].numeric
+    ):
+        task, why = (
+            "multiclass",
+            "data.classes is set" if data.classes is not None else f'"{names[0]}" holds text',
+        )
     else:
         values = np.concatenate([column.values[np.isfinite(column.values)] for column in columns])
         different = np.unique(values)
-        if len(different) and np.isin(different, (0.0, 1.0)).all() and not any(column.censored for column in columns):
+        if (
+            len(different)
+            and np.isin(different, (0.0, 1.0)).all()
+            and not any(column.censored for column in columns)
+        ):
             task, why = "binary", "every label is 0 or 1"
         else:
             task, why = "regression", "the labels are numbers"
-            if len(names) == 1 and len(different) <= 10 and (different == np.round(different)).all():
+            if (
+                len(names) == 1
+                and len(different) <= 10
+                and (different == np.round(different)).all()
+            ):
                 why += f"; set data.task = multiclass if these {len(different)} whole numbers are classes"
     rows.say(f"data.task = auto: {task} ({why})")
     return task
@@ -97,7 +116,11 @@ def _classes(rows: MoleculeTable, names: Sequence[str], data: DataConfig) -> Lab
             "classes are expected (data.task = multiclass)"
         )
     place = {name: float(number) for number, name in enumerate(classes)}
-    odd = [(row, cell) for row, cell in enumerate(cells) if cell not in place and cell.lower() not in MISSING]
+    odd = [
+        (row, cell)
+        for row, cell in enumerate(cells)
+        if cell not in place and cell.lower() not in MISSING
+    ]
     if odd:
         rows.say(
             f'"{names[0]}": {len(odd)} labels are none of the classes and count as missing: {shown(odd, rows.names)}'
@@ -122,10 +145,18 @@ def _name_odd_cells(rows: MoleculeTable, name: str, column: Numbers, data: DataC
         raise UserError(f'{rows.origin}: column "{name}": {column.problem}')
     if not np.isfinite(column.values).any():
         example = f" (such as {shown(column.unread[:1], rows.names)})" if column.unread else ""
-        raise UserError(f'{rows.origin}: column "{name}" holds no number{example}; choose others with data.targets')
+        raise UserError(
+            f'{rows.origin}: column "{name}" holds no number{example}; choose others with data.targets'
+        )
     if column.censored:
-        rule = "count as their bound" if data.censored == "value" else "count as missing (data.censored = drop)"
-        rows.say(f'"{name}": {len(column.censored)} censored values {rule}: {shown(column.censored, rows.names)}')
+        rule = (
+            "count as their bound"
+            if data.censored == "value"
+            else "count as missing (data.censored = drop)"
+        )
+        rows.say(
+            f'"{name}": {len(column.censored)} censored values {rule}: {shown(column.censored, rows.names)}'
+        )
     if column.unread:
         rows.say(
             f'"{name}": {len(column.unread)} cells are no numbers and count as missing: '

@@ -36,11 +36,19 @@ def pack(
     ends = np.stack([begin[order], end[order]], 1).astype(np.int32)
     if len(sizes) and not sizes.all():
         raise UserError(f"{where}: graph {int(np.flatnonzero(sizes == 0)[0])} has no atom")
-    return PackedGraphs(atoms, bonds, ends, atom_offsets.astype(np.int64), bond_offsets.astype(np.int64))
+    return PackedGraphs(
+        atoms, bonds, ends, atom_offsets.astype(np.int64), bond_offsets.astype(np.int64)
+    )
 
 
 def _check_ends(
-    begin: np.ndarray, end: np.ndarray, molecule: np.ndarray, sizes: np.ndarray, atoms: int, bonds: int, where: str
+    begin: np.ndarray,
+    end: np.ndarray,
+    molecule: np.ndarray,
+    sizes: np.ndarray,
+    atoms: int,
+    bonds: int,
+    where: str,
 ) -> None:
     """Raises UserError for bonds to atoms that aren't there, and from an atom to itself."""
     if len(molecule) != len(begin) or bonds != len(begin) or atoms != sizes.sum():
@@ -80,9 +88,18 @@ def categories(values: np.ndarray, where: str, name: str) -> np.ndarray:
     values = values[:, None] if values.ndim == 1 else values.reshape(len(values), -1)
     if values.dtype.kind == "f":
         if not np.isfinite(values).all() or (values != np.round(values)).any():
-            raise UserError(f"{where}: {name} holds measured features; only categories (whole numbers) are known")
-        if values.shape[1] > 1 and len(values) and np.isin(values, (0, 1)).all() and (values.sum(1) == 1).all():
+            raise UserError(
+                f"{where}: {name} holds measured features; only categories (whole numbers) are known"
+            )
+        if (
+            values.shape[1] > 1
+            and len(values)
+            and np.isin(values, (0, 1)).all()
+            and (values.sum(1) == 1).all()
+        ):
             values = values.argmax(1)[:, None]
     if values.size and (values.min() < 0 or values.max() > np.iinfo(np.int16).max):
-        raise UserError(f"{where}: {name} holds {values.min():g} to {values.max():g}; categories are 0 to 32,767")
+        raise UserError(
+            f"{where}: {name} holds {values.min():g} to {values.max():g}; categories are 0 to 32,767"
+        )
     return values.astype(np.int16)

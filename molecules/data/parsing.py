@@ -19,10 +19,21 @@ MOST_RINGS = 200  # a fullerene of 360 atoms has fewer; those of 40 atoms, each 
 _SHORT = 300  # characters that can't hold enough atoms or rings to be slow
 _FEW_BONDS = 100  # that can't close enough rings to be slow
 _ODD = re.compile("[^ -~]")
-_CLOSURE = re.compile(r"\[[^\]]*\]|%\(\d+\)|%\d\d|\d")  # an atom in brackets, or one end of a ring closure
+_CLOSURE = re.compile(
+    r"\[[^\]]*\]|%\(\d+\)|%\d\d|\d"
+)  # an atom in brackets, or one end of a ring closure
 _MAPPED = re.compile(r":\d+\]")
 # What a molecule file can do wrong inside RDKit; Boost turns C++ exceptions into these.
-_ERRORS = (ValueError, RuntimeError, TypeError, KeyError, IndexError, OverflowError, MemoryError, AttributeError)
+_ERRORS = (
+    ValueError,
+    RuntimeError,
+    TypeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    MemoryError,
+    AttributeError,
+)
 
 
 def _params(*, sanitize: bool) -> Chem.SmilesParserParams:
@@ -161,7 +172,9 @@ def _rings_of_block(block: str) -> int:
     try:
         if "V3000" in counts:
             begin = lines.index("M  V30 BEGIN BOND")
-            bonds = [line.split()[4:6] for line in lines[begin + 1 : lines.index("M  V30 END BOND")]]
+            bonds = [
+                line.split()[4:6] for line in lines[begin + 1 : lines.index("M  V30 END BOND")]
+            ]
             ends = [(int(a), int(b)) for a, b in bonds] if len(bonds) > _FEW_BONDS else []
         else:
             atoms, number = int(counts[:3]), int(counts[3:6])

@@ -62,7 +62,11 @@ def _floyd_warshall(codes_BNN: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     small = n <= 127
     # The innermost axis in memory is the longer one: many small molecules lie side by side, few large ones one by one.
     distance = _laid_out(batch, n, np.uint8 if small else np.uint16)
-    via, sums, better = np.empty_like(distance), np.empty_like(distance), np.empty_like(distance, dtype=bool)
+    via, sums, better = (
+        np.empty_like(distance),
+        np.empty_like(distance),
+        np.empty_like(distance, dtype=bool),
+    )
     distance[...] = np.where(codes_BNN > 0, 1, _far(n))
     distance[:, np.arange(n), np.arange(n)] = 0
     via[...] = _none(n)
@@ -76,10 +80,16 @@ def _floyd_warshall(codes_BNN: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _laid_out(batch: int, n: int, dtype: type[np.unsignedinteger]) -> np.ndarray:
     """An empty [B, N, N] with the batch innermost in memory where it is the longest axis."""
-    return np.empty((n, n, batch), dtype).transpose(2, 0, 1) if batch > n else np.empty((batch, n, n), dtype)
+    return (
+        np.empty((n, n, batch), dtype).transpose(2, 0, 1)
+        if batch > n
+        else np.empty((batch, n, n), dtype)
+    )
 
 
-def _along(codes_BNN: np.ndarray, distance: np.ndarray, via: np.ndarray, far: np.ndarray, hops: int) -> np.ndarray:
+def _along(
+    codes_BNN: np.ndarray, distance: np.ndarray, via: np.ndarray, far: np.ndarray, hops: int
+) -> np.ndarray:
     batch, n, _ = codes_BNN.shape
     along = np.zeros((batch, n, n, hops), codes_BNN.dtype)
     along[..., 0] = np.where(distance == 1, codes_BNN, 0)
@@ -96,6 +106,8 @@ def _along(codes_BNN: np.ndarray, distance: np.ndarray, via: np.ndarray, far: np
         middle = between[pairs].astype(np.int64)
         first, second = row * n + middle, (row // n * n + middle) * n + column
         length = steps[first].astype(np.int64)[:, None]
-        source = np.where(hop < length, first[:, None] * hops, second[:, None] * hops - length) + hop
+        source = (
+            np.where(hop < length, first[:, None] * hops, second[:, None] * hops - length) + hop
+        )
         flat[pairs[:, None] * hops + hop] = flat[source]
     return along

@@ -63,7 +63,12 @@ class Processes(Generic[Result]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         for process in list(self._alive):
@@ -102,7 +107,9 @@ class Processes(Generic[Result]):
             found: Result = pickle.load(process.stdout)
         except (OSError, EOFError, pickle.UnpicklingError):
             self._end(process)
-            return Failure(f"takes RDKit more than {seconds:g} s" if late.is_set() else "crashes RDKit")
+            return Failure(
+                f"takes RDKit more than {seconds:g} s" if late.is_set() else "crashes RDKit"
+            )
         finally:
             timer.cancel()
         return found
@@ -112,7 +119,9 @@ class Processes(Generic[Result]):
         if process is None or process.poll() is not None:
             if self._closed:  # the worker was ended on purpose: what its last chunk holds is nobody's concern any more
                 raise RuntimeError("the worker processes have been ended")
-            paths = os.pathsep.join(path for path in sys.path if path)  # so that it finds what this process found
+            paths = os.pathsep.join(
+                path for path in sys.path if path
+            )  # so that it finds what this process found
             process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.PIPE,
@@ -127,7 +136,9 @@ class Processes(Generic[Result]):
                 pickle.load(process.stdout)  # it is ready: a worker that fails now fails on a text
             except (OSError, EOFError, pickle.UnpicklingError):
                 self._end(process)
-                raise RunError(f"a process for featurising can't start: {' '.join(self.command[:3])[:200]}") from None
+                raise RunError(
+                    f"a process for featurising can't start: {' '.join(self.command[:3])[:200]}"
+                ) from None
             self._own.process = process
         return process
 
@@ -143,7 +154,9 @@ class Processes(Generic[Result]):
         self._alive.discard(process)
 
 
-def answer(requests: BinaryIO, replies: BinaryIO, work: Callable[[list[object], Any], object]) -> None:
+def answer(
+    requests: BinaryIO, replies: BinaryIO, work: Callable[[list[object], Any], object]
+) -> None:
     """Options, answered by True, then lists of texts, each answered by work(texts, options)."""
     options = pickle.load(requests)
     pickle.dump(True, replies)
@@ -159,7 +172,9 @@ def answer(requests: BinaryIO, replies: BinaryIO, work: Callable[[list[object], 
 
 def live(serve: Callable[[BinaryIO, BinaryIO], None]) -> None:
     """What a worker's module does when it is run."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the first one ends us
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches every process of a terminal; the first one ends us
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever C++ code prints must not mix with the answers
     serve(sys.stdin.buffer, answers)

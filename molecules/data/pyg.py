@@ -38,7 +38,9 @@ def read_pyg(data: DataConfig) -> Labelled:
     """
     for key in ("path", "smiles", "label"):
         if getattr(data, key) is not None:
-            raise UserError(f"data.{key} is set, but data.source = {data.source} is read by torch-geometric; unset it")
+            raise UserError(
+                f"data.{key} is set, but data.source = {data.source} is read by torch-geometric; unset it"
+            )
     name, _, part = data.source.removeprefix("pyg:").partition("/")
     graphs: list[Any] = []
     splits: list[str] = []
@@ -51,7 +53,11 @@ def read_pyg(data: DataConfig) -> Labelled:
     where = data.source
     labels, whole = _labels(graphs, where)
     names, units = _target_names(name, labels.shape[1])
-    chosen = names if data.targets is None else [pick(one, names, where, "data.targets") for one in data.targets]
+    chosen = (
+        names
+        if data.targets is None
+        else [pick(one, names, where, "data.targets") for one in data.targets]
+    )
     labels = labels[:, [names.index(one) for one in chosen]]
     task, classes, findings = _task(labels, whole, data)
     smiles = [getattr(graph, "smiles", None) for graph in graphs]
@@ -80,16 +86,26 @@ def _datasets(name: str, part: str, data: DataConfig) -> Iterator[tuple[str, Any
             import torch_geometric.datasets as known
             from torch_geometric.data import Dataset
     except ImportError:
-        raise UserError(f"{data.source}: needs torch-geometric; pip install torch-geometric") from None
-    kinds = {key: value for key, value in vars(known).items() if inspect.isclass(value) and issubclass(value, Dataset)}
+        raise UserError(
+            f"{data.source}: needs torch-geometric; pip install torch-geometric"
+        ) from None
+    kinds = {
+        key: value
+        for key, value in vars(known).items()
+        if inspect.isclass(value) and issubclass(value, Dataset)
+    }
     if name not in kinds:
-        raise UserError(f"{data.source}: torch-geometric has no data set {name}{suggest(name, kinds)}")
+        raise UserError(
+            f"{data.source}: torch-geometric has no data set {name}{suggest(name, kinds)}"
+        )
     kind = kinds[name]
     takes = inspect.signature(kind.__init__).parameters
     settings: dict[str, Any] = {}
     if "root" in takes:
         if data.root is None:
-            raise UserError(f"data.root is not set: give the folder of {data.source}'s files, --set data.root=FOLDER")
+            raise UserError(
+                f"data.root is not set: give the folder of {data.source}'s files, --set data.root=FOLDER"
+            )
         settings["root"] = str(Path(data.root).expanduser())
     if part and part == "subset" and "subset" in takes:
         settings["subset"] = True
@@ -98,7 +114,9 @@ def _datasets(name: str, part: str, data: DataConfig) -> Iterator[tuple[str, Any
     elif part:
         raise UserError(f"{data.source}: {name} has no parts; use pyg:{name}")
     elif "name" in takes and takes["name"].default is inspect.Parameter.empty:
-        raise UserError(f"{data.source}: {name} has several parts; name one, such as pyg:{name}/PART")
+        raise UserError(
+            f"{data.source}: {name} has several parts; name one, such as pyg:{name}/PART"
+        )
     if not data.download:
         kind = _offline(kind, data.source)
     for split in _PARTS if "split" in takes else ("",):
@@ -143,8 +161,12 @@ def _labels(graphs: Sequence[Any], where: str) -> tuple[np.ndarray, bool]:
         rows.append(np.asarray(label).reshape(-1))
     sizes = {len(row) for row in rows}
     if len(sizes) != 1 or sizes == {0}:
-        raise UserError(f"{where}: its labels y are not of the whole graph ({min(sizes)} to {max(sizes)} values each)")
-    return np.stack([row.astype(np.float64) for row in rows]), all(row.dtype.kind in "iub" for row in rows)
+        raise UserError(
+            f"{where}: its labels y are not of the whole graph ({min(sizes)} to {max(sizes)} values each)"
+        )
+    return np.stack([row.astype(np.float64) for row in rows]), all(
+        row.dtype.kind in "iub" for row in rows
+    )
 
 
 def _target_names(name: str, count: int) -> tuple[list[str], list[str]]:
@@ -155,7 +177,9 @@ def _target_names(name: str, count: int) -> tuple[list[str], list[str]]:
     return (["y"] if count == 1 else [f"y{number}" for number in range(count)]), [""] * count
 
 
-def _task(labels: np.ndarray, whole: bool, data: DataConfig) -> tuple[str, tuple[str, ...], list[str]]:
+def _task(
+    labels: np.ndarray, whole: bool, data: DataConfig
+) -> tuple[str, tuple[str, ...], list[str]]:
     """(task, classes, findings); auto: binary for 0 and 1, classes for whole numbers of one target, else regression."""
     known = labels[np.isfinite(labels)]
     task, findings = data.task, []
@@ -169,10 +193,19 @@ def _task(labels: np.ndarray, whole: bool, data: DataConfig) -> tuple[str, tuple
         raise UserError(f"{data.source}: data.task = binary, but its labels are not 0 and 1 alone")
     if task != "multiclass":
         return task, (), findings
-    if labels.shape[1] != 1 or len(known) != len(labels) or (known != np.round(known)).any() or known.min() < 0:
-        raise UserError(f"{data.source}: data.task = multiclass, but its labels are not one class number each")
+    if (
+        labels.shape[1] != 1
+        or len(known) != len(labels)
+        or (known != np.round(known)).any()
+        or known.min() < 0
+    ):
+        raise UserError(
+            f"{data.source}: data.task = multiclass, but its labels are not one class number each"
+        )
     count = int(known.max()) + 1
-    classes = data.classes if data.classes is not None else tuple(str(number) for number in range(count))
+    classes = (
+        data.classes if data.classes is not None else tuple(str(number) for number in range(count))
+    )
     if len(classes) < count:
         raise UserError(f"data.classes names {len(classes)} classes and {data.source} has {count}")
     return task, tuple(classes), findings

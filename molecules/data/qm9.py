@@ -57,9 +57,13 @@ def read_qm9(data: DataConfig) -> Labelled:
     """
     for key in ("path", "smiles", "label", "classes"):
         if getattr(data, key) is not None:
-            raise UserError(f'data.{key} is set, but data.source = "qm9" brings its own file; unset it')
+            raise UserError(
+                f'data.{key} is set, but data.source = "qm9" brings its own file; unset it'
+            )
     if data.split == "given":
-        raise UserError("data.split = given: QM9 comes without splits; use random, scaffold or cluster")
+        raise UserError(
+            "data.split = given: QM9 comes without splits; use random, scaffold or cluster"
+        )
     if data.task not in ("auto", "regression"):
         raise UserError(f"data.task = {data.task}: the targets of QM9 are numbers; use regression")
     wanted = TARGETS if data.targets is None else data.targets
@@ -75,7 +79,9 @@ def read_qm9(data: DataConfig) -> Labelled:
         origin=f"QM9 (qm9pack {VERSION})",
         licence="MIT (qm9pack); of QM9 itself see doi:10.6084/m9.figshare.c.978904",
         sha256=hashlib.sha256("".join(SHA256.values()).encode()).hexdigest(),
-        findings=[f"{len(smiles):,} of QM9's 133,885 molecules: the package leaves out the 3,054 uncharacterised ones"],
+        findings=[
+            f"{len(smiles):,} of QM9's 133,885 molecules: the package leaves out the 3,054 uncharacterised ones"
+        ],
         task="regression",
     )
 
@@ -107,7 +113,9 @@ def _read(files: Iterable[bytes]) -> tuple[list[str], list[str], np.ndarray, np.
             counts.append(atoms.strip(b"[]"))
             numbers += line.rsplit(b",", _NUMBERS)[1:]
         values.append(np.array(numbers, dtype="S24").astype(np.float64).reshape(-1, _NUMBERS))
-        elements.append(np.array(b",".join(counts).split(b","), dtype="S4").astype(np.float64).reshape(-1, 5))
+        elements.append(
+            np.array(b",".join(counts).split(b","), dtype="S4").astype(np.float64).reshape(-1, 5)
+        )
     return smiles, names, np.concatenate(values), np.concatenate(elements)
 
 

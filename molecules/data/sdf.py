@@ -30,9 +30,13 @@ def read_sdf(raw: Raw, missing: Sequence[str | float] = ()) -> MoleculeTable:
     text, findings = decode(raw)
     rows = _collect(_records(lines_of(text)), raw)
     rows.table.said = findings
-    rows.table.missing = frozenset(word.lower() if isinstance(word, str) else float(word) for word in missing)
+    rows.table.missing = frozenset(
+        word.lower() if isinstance(word, str) else float(word) for word in missing
+    )
     if not len(rows):
-        raise UserError(f"{raw.origin}: holds no molecules; the records of an SD file end in a line $$$$")
+        raise UserError(
+            f"{raw.origin}: holds no molecules; the records of an SD file end in a line $$$$"
+        )
     _join_table(rows)
     return rows
 
@@ -78,7 +82,9 @@ def _collect(records: Iterable[tuple[str, list[str], bool]], raw: Raw) -> Molecu
             if len(column) == number:  # of an item that comes twice, the first counts
                 column.append(value)
         if len(columns) * (number + 1) > LIMITS.cells:
-            raise UserError(f"{raw.origin}: has more than {LIMITS.cells:,} data items; split the file")
+            raise UserError(
+                f"{raw.origin}: has more than {LIMITS.cells:,} data items; split the file"
+            )
     for column in columns.values():
         column += [""] * (len(titles) - len(column))
     own = [name for name in columns if name in (SMILES, TITLE)]
@@ -86,7 +92,10 @@ def _collect(records: Iterable[tuple[str, list[str], bool]], raw: Raw) -> Molecu
         columns[f"{name} (item)"] = columns.pop(name)
     if all(titles) and len(set(titles)) == len(titles):
         names = list(titles)
-    every = {name: text_column(cells) for name, cells in {SMILES: smiles, TITLE: titles, **columns}.items()}
+    every = {
+        name: text_column(cells)
+        for name, cells in {SMILES: smiles, TITLE: titles, **columns}.items()
+    }
     table = Table(raw.origin, raw.name, "sdf", every, range(1, len(smiles) + 1), sha256=raw.sha256)
     return MoleculeTable(table, names, errors, blocks, SMILES)
 

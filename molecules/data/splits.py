@@ -83,13 +83,19 @@ def _counts(data: DataConfig, n: int) -> tuple[int, int, int]:
     counts = data.counts
     assert counts is not None
     if len(counts) != 3 or min(counts) < 0:
-        raise UserError(f"data.counts = {list(counts)}: should be three numbers, of train, val and test")
+        raise UserError(
+            f"data.counts = {list(counts)}: should be three numbers, of train, val and test"
+        )
     if sum(counts) > n:
-        raise UserError(f"data.counts = {list(counts)}: asks for {sum(counts)} molecules and there are {n}")
+        raise UserError(
+            f"data.counts = {list(counts)}: asks for {sum(counts)} molecules and there are {n}"
+        )
     return counts[0], counts[1], counts[2]
 
 
-def _drawn(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> tuple[np.ndarray, DataConfig]:
+def _drawn(
+    molecules: Labelled, data: DataConfig, rng: np.random.Generator
+) -> tuple[np.ndarray, DataConfig]:
     """(all rows, data), or the rows that data.counts draws with fractions in place of the counts."""
     n = len(molecules)
     if data.counts is None:
@@ -102,7 +108,9 @@ def _drawn(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> t
 
 def _smiles(molecules: Labelled, rows: np.ndarray, split: str) -> list[str]:
     if molecules.graphs is not None:
-        raise UserError(f"data.split = {split}: {molecules.origin} comes as graphs without SMILES; use random or given")
+        raise UserError(
+            f"data.split = {split}: {molecules.origin} comes as graphs without SMILES; use random or given"
+        )
     source = molecules.keys if molecules.keys is not None else molecules.smiles
     return [source[row] for row in rows.tolist()]
 
@@ -135,7 +143,9 @@ def _strata(molecules: Labelled, units: Sequence[np.ndarray]) -> list[np.ndarray
 
 def _given(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> Rows:
     if molecules.split is None:
-        raise UserError(f"{molecules.origin}: gives no split; set data.split to random, scaffold or cluster")
+        raise UserError(
+            f"{molecules.origin}: gives no split; set data.split to random, scaffold or cluster"
+        )
     free = np.isin(molecules.split, ("train", ""))
     found = {"train": np.flatnonzero(free)}
     for split in ("val", "test"):
@@ -150,6 +160,8 @@ def _given(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> R
     if data.counts is not None:
         for split, count in zip(SPLITS, _counts(data, len(molecules)), strict=True):
             if count > len(found[split]):
-                raise UserError(f"data.counts asks for {count} molecules of {split} and there are {len(found[split])}")
+                raise UserError(
+                    f"data.counts asks for {count} molecules of {split} and there are {len(found[split])}"
+                )
             found[split] = rng.permutation(found[split])[:count]
     return found

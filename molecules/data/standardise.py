@@ -39,7 +39,9 @@ class Standardiser:
         self.failed: Counter[str] = Counter()
         self.steps = []
         if data.fragment:
-            self.steps.append(("fragment", rdMolStandardize.LargestFragmentChooser(preferOrganic=True).choose))
+            self.steps.append(
+                ("fragment", rdMolStandardize.LargestFragmentChooser(preferOrganic=True).choose)
+            )
         if data.neutralise:
             self.steps.append(("neutralise", rdMolStandardize.Uncharger().uncharge))
         if data.tautomer:
@@ -66,7 +68,8 @@ class Standardiser:
         """What was done, in sentences; one for every switch that is on, 0 included."""
         lines = [f"{self.changed[name]} molecules were {_DID[name]}" for name, _ in self.steps]
         return lines + [
-            f"{count} molecules could not be {_DID[name]} and stay as they were" for name, count in self.failed.items()
+            f"{count} molecules could not be {_DID[name]} and stay as they were"
+            for name, count in self.failed.items()
         ]
 
 
@@ -80,12 +83,16 @@ def standardise(molecules: Labelled, data: DataConfig) -> Labelled:
     if molecules.graphs is not None:
         on = [name for name in (*_DID, "canonical") if getattr(data, name)]
         if on:
-            raise UserError(f"data.{on[0]} = true: {molecules.origin} comes as graphs without SMILES; unset it")
+            raise UserError(
+                f"data.{on[0]} = true: {molecules.origin} comes as graphs without SMILES; unset it"
+            )
         return molecules
     clean = Standardiser(data)
     kept, keys, skipped = [], [], []
     for row, text in enumerate(molecules.smiles):
-        mol = parse(text, molecules.blocks[row] if molecules.blocks is not None else None, data.max_atoms)
+        mol = parse(
+            text, molecules.blocks[row] if molecules.blocks is not None else None, data.max_atoms
+        )
         if isinstance(mol, str):
             skipped.append((molecules.names[row], mol))
             continue
@@ -95,7 +102,11 @@ def standardise(molecules: Labelled, data: DataConfig) -> Labelled:
         name, why = skipped[0] if skipped else ("it", "is empty")
         raise UserError(f"{molecules.origin}: holds no molecule ({name}: {why})")
     found = take(molecules, np.array(kept), keys=keys)
-    found = replace(found, skipped=[*molecules.skipped, *skipped], findings=[*molecules.findings, *clean.findings()])
+    found = replace(
+        found,
+        skipped=[*molecules.skipped, *skipped],
+        findings=[*molecules.findings, *clean.findings()],
+    )
     if clean.steps or data.canonical:
         found = replace(found, smiles=keys, blocks=None)
     return found

@@ -69,13 +69,19 @@ class MoleculeTable:
 
     def findings(self, used: Sequence[str]) -> list[str]:
         """What was found about the file as a whole, and about the columns that are used."""
-        return [str(one) for one in self.table.findings if not one.columns or set(one.columns) & set(used)]
+        return [
+            str(one)
+            for one in self.table.findings
+            if not one.columns or set(one.columns) & set(used)
+        ]
 
 
 def read_bytes_of(path: str | Path) -> tuple[Raw, str]:
     """The bytes of a file of molecules, and its kind: "csv", "smi", "parquet", "xlsx" or "sdf". Raises UserError."""
     if Path(path).expanduser().is_dir():
-        raise UserError(f"{path}: is a folder; give a file of molecules that ends in {', '.join(KNOWN)}")
+        raise UserError(
+            f"{path}: is a folder; give a file of molecules that ends in {', '.join(KNOWN)}"
+        )
     raw = read_bytes(path)
     return raw, kind_of(raw)
 
@@ -86,13 +92,17 @@ def kind_of(raw: Raw) -> str:
     for kind, endings in _ENDINGS.items():
         if stem.endswith(endings):
             return "smi" if stem.endswith(".txt") and _is_list(raw) else kind
-    raise UserError(f"{raw.origin}: is no file of molecules by its ending; known are {', '.join(KNOWN)}")
+    raise UserError(
+        f"{raw.origin}: is no file of molecules by its ending; known are {', '.join(KNOWN)}"
+    )
 
 
 def _is_list(raw: Raw) -> bool:
     """True for a .txt whose first line is a SMILES and not the names of columns."""
     first = raw.content[: 2**16].partition(b"\n")[0].decode("utf-8", "replace").split()
-    return bool(first) and not any(mark in first[0] for mark in ",;") and looks_like_smiles(first[0])
+    return (
+        bool(first) and not any(mark in first[0] for mark in ",;") and looks_like_smiles(first[0])
+    )
 
 
 def read_cells(raw: Raw, kind: str, missing: Sequence[str | float] = ()) -> MoleculeTable:
@@ -100,7 +110,9 @@ def read_cells(raw: Raw, kind: str, missing: Sequence[str | float] = ()) -> Mole
     if kind == "smi":
         return _read_list(raw)
     table = table_of(raw, kind, headless=lambda records: _holds_values(records[0]))
-    table.missing = frozenset(word.strip().lower() if isinstance(word, str) else float(word) for word in missing)
+    table.missing = frozenset(
+        word.strip().lower() if isinstance(word, str) else float(word) for word in missing
+    )
     errors = {row: table.why_ragged(row) for row in table.ragged}
     return MoleculeTable(table, table.row_names(), errors)
 
@@ -109,7 +121,9 @@ def _holds_values(names: Sequence[str]) -> bool:
     """True where a first line holds a number, or a SMILES while no name says which column has them."""
     if any(is_smiles_name(name) for name in names):
         return False
-    return any(_is_number(name) for name in names) or any(looks_like_smiles(name) for name in names if name)
+    return any(_is_number(name) for name in names) or any(
+        looks_like_smiles(name) for name in names if name
+    )
 
 
 def _is_number(text: str) -> bool:

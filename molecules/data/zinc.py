@@ -55,14 +55,18 @@ def read_zinc(data: DataConfig) -> Labelled:
     """
     for key in ("smiles", "label", "classes"):
         if getattr(data, key) is not None:
-            raise UserError(f'data.{key} is set, but data.source = "{data.source}" knows its columns; unset it')
+            raise UserError(
+                f'data.{key} is set, but data.source = "{data.source}" knows its columns; unset it'
+            )
     if data.task not in ("auto", "regression"):
         raise UserError(f"data.task = {data.task}: the target of ZINC is a number; use regression")
     if any(name != TARGET for name in data.targets or ()):
         raise UserError(f'data.targets: ZINC has one target, "{TARGET}"')
     where = data.root or data.path
     if where is None:
-        raise UserError(f"data.root is not set: give the folder of {_ABOUT}, --set data.root=FOLDER")
+        raise UserError(
+            f"data.root is not set: give the folder of {_ABOUT}, --set data.root=FOLDER"
+        )
     root = Path(where).expanduser()
     subset = data.source == "zinc12k"
     processed = root / ("subset" if subset else "full") / "processed"
@@ -76,10 +80,16 @@ def read_zinc(data: DataConfig) -> Labelled:
     findings = []
     if counts != COUNTS[data.source]:
         known = ", ".join(map(str, COUNTS[data.source]))
-        findings.append(f"train, val and test are {', '.join(map(str, counts))} where {data.source} has {known}")
+        findings.append(
+            f"train, val and test are {', '.join(map(str, counts))} where {data.source} has {known}"
+        )
     return Labelled(
         smiles=[""] * len(graphs),
-        names=[f"{part} {row}" for part, count in zip(_PARTS, counts, strict=True) for row in range(count)],
+        names=[
+            f"{part} {row}"
+            for part, count in zip(_PARTS, counts, strict=True)
+            for row in range(count)
+        ],
         targets=np.concatenate([values for _, values in parts])[:, None],
         target_names=[TARGET],
         units=[""],
@@ -112,19 +122,33 @@ def _processed(path: Path) -> tuple[PackedGraphs, np.ndarray]:
         array = {name: np.asarray(tensors[name]) for name in ("x", "edge_index", "edge_attr", "y")}
         offsets = {name: np.asarray(slices[name]).astype(np.int64) for name in ("x", "edge_index")}
     except (*ERRORS, UserError) as error:
-        raise UserError(f"{path}: is no processed file of ZINC that can be read ({_said(error, path)})") from None
+        raise UserError(
+            f"{path}: is no processed file of ZINC that can be read ({_said(error, path)})"
+        ) from None
     labels = array["y"].astype(np.float64).reshape(-1)
     if len(labels) != len(offsets["x"]) - 1:
         raise UserError(f"{path}: has {len(labels)} labels for {len(offsets['x']) - 1} graphs")
-    graphs = pack(array["x"], array["edge_index"], array["edge_attr"], offsets["x"], offsets["edge_index"], str(path))
+    graphs = pack(
+        array["x"],
+        array["edge_index"],
+        array["edge_attr"],
+        offsets["x"],
+        offsets["edge_index"],
+        str(path),
+    )
     return graphs, labels
 
 
 # --- the published pickles -------------------------------------------------------------------------------------------
 
 
-def _published(root: Path, subset: bool) -> tuple[list[Path], list[tuple[PackedGraphs, np.ndarray]]]:
-    folder = next((f for f in (root / "raw", root / "molecules", root) if (f / "train.pickle").is_file()), root / "raw")
+def _published(
+    root: Path, subset: bool
+) -> tuple[list[Path], list[tuple[PackedGraphs, np.ndarray]]]:
+    folder = next(
+        (f for f in (root / "raw", root / "molecules", root) if (f / "train.pickle").is_file()),
+        root / "raw",
+    )
     files, parts = [], []
     for part in _PARTS:
         path = folder / f"{part}.pickle"
@@ -149,7 +173,9 @@ def _rows(path: Path, n: int) -> list[int]:
     except (ValueError, OSError) as error:
         raise UserError(f"{path}: should hold row numbers with commas ({error})") from None
     if not rows or min(rows) < 0 or max(rows) >= n:
-        raise UserError(f"{path}: names row {max(rows, default=-1)} and there are {n}; the files don't belong together")
+        raise UserError(
+            f"{path}: names row {max(rows, default=-1)} and there are {n}; the files don't belong together"
+        )
     return rows
 
 
@@ -159,7 +185,9 @@ def _packed(molecules: list[Any], path: Path) -> tuple[PackedGraphs, np.ndarray]
         for molecule in molecules:
             kind, adjacency = molecule["atom_type"], molecule["bond_type"]
             if adjacency.shape != (len(kind), len(kind)):
-                raise Refused(f"a molecule of {len(kind)} atoms has bonds of shape {adjacency.shape}")
+                raise Refused(
+                    f"a molecule of {len(kind)} atoms has bonds of shape {adjacency.shape}"
+                )
             i, j = adjacency.nonzero()
             atoms.append(kind.reshape(-1))
             begin.append(i)
@@ -169,11 +197,15 @@ def _packed(molecules: list[Any], path: Path) -> tuple[PackedGraphs, np.ndarray]
             bonds.append(len(i))
             labels.append(float(np.asarray(molecule["logP_SA_cycle_normalized"]).reshape(())))
     except ERRORS as error:
-        raise UserError(f"{path}: isn't the list of molecules that ZINC is ({_said(error, path)})") from None
+        raise UserError(
+            f"{path}: isn't the list of molecules that ZINC is ({_said(error, path)})"
+        ) from None
     none = [np.zeros(0, np.int64)]
     ends = np.stack([np.concatenate(begin or none), np.concatenate(end or none)])
     x, attributes = np.concatenate(atoms or none), np.concatenate(kinds or none)
-    return pack(x, ends, attributes, offsets_of(sizes), offsets_of(bonds), str(path)), np.array(labels)
+    return pack(x, ends, attributes, offsets_of(sizes), offsets_of(bonds), str(path)), np.array(
+        labels
+    )
 
 
 def _said(error: BaseException, path: Path) -> str:
@@ -193,7 +225,9 @@ def read_pickle(path: Path) -> list[Any]:
             f"{path}: holds more than molecules, and is not read, or is damaged ({_said(error, path)})"
         ) from None
     if not isinstance(found, list):
-        raise UserError(f"{path}: holds a {type(found).__name__} where the list of ZINC's molecules is expected")
+        raise UserError(
+            f"{path}: holds a {type(found).__name__} where the list of ZINC's molecules is expected"
+        )
     return found
 
 
@@ -209,7 +243,12 @@ def _tensor(data: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.ndarr
     The bytes are a file of torch.save from before 1.6. It ends in the count of numbers and the numbers themselves,
     which is all that is needed but the type, so the pickles in front of them aren't read at all.
     """
-    if not (isinstance(data, bytes) and data.startswith(_LEGACY) and isinstance(size, tuple) and offset == 0):
+    if not (
+        isinstance(data, bytes)
+        and data.startswith(_LEGACY)
+        and isinstance(size, tuple)
+        and offset == 0
+    ):
         raise Refused("it holds a tensor of an unknown kind")
     if not all(type(n) is int and n >= 0 for n in size) or len(size) > 3:
         raise Refused("it holds a tensor of impossible shape")

@@ -63,21 +63,33 @@ def export_official(
     source = state.source if state is not None else None
     kind = layout or (source.layout if source else "fairseq")
     if kind not in LAYOUTS:
-        raise UserError(f"there is no layout {kind!r} of Graphormer; there are {', '.join(LAYOUTS)}")
+        raise UserError(
+            f"there is no layout {kind!r} of Graphormer; there are {', '.join(LAYOUTS)}"
+        )
     own, dim = dict(weights), config.backbone.dim
     like = own["head.bias"]
-    spare = {"spare.final_norm.weight": like.new_ones(dim), "spare.final_norm.bias": like.new_zeros(dim)}
+    spare = {
+        "spare.final_norm.weight": like.new_ones(dim),
+        "spare.final_norm.bias": like.new_zeros(dim),
+    }
     if config.backbone.order == "pre":
         own = {**spare, **own}
     if kind == "transformers":
         own = {name: tensor for name, tensor in own.items() if not name.startswith("spare.pooler.")}
     elif source is None or source.layout == "transformers":  # a fairseq file has always had one
-        own = {"spare.pooler.weight": like.new_zeros(dim, dim), "spare.pooler.bias": like.new_zeros(dim), **own}
+        own = {
+            "spare.pooler.weight": like.new_zeros(dim, dim),
+            "spare.pooler.bias": like.new_zeros(dim),
+            **own,
+        }
     return layout_of(config, kind).write(own)
 
 
 def write_transformers(
-    folder: str | Path, config: MoleculesApp, weights: Mapping[str, Tensor], state: MoleculesState | None = None
+    folder: str | Path,
+    config: MoleculesApp,
+    weights: Mapping[str, Tensor],
+    state: MoleculesState | None = None,
 ) -> None:
     """config.json and model.safetensors, as GraphormerForGraphClassification.from_pretrained reads them.
 
@@ -89,11 +101,18 @@ def write_transformers(
     made.mkdir(parents=True, exist_ok=True)
     text = json.dumps(official_config(config, original), indent=2, sort_keys=True) + "\n"
     (made / "config.json").write_text(text, encoding="utf-8")
-    save_file({n: t.contiguous() for n, t in official.items()}, made / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {n: t.contiguous() for n, t in official.items()},
+        made / "model.safetensors",
+        metadata={"format": "pt"},
+    )
 
 
 def write_fairseq(
-    path: str | Path, config: MoleculesApp, weights: Mapping[str, Tensor], state: MoleculesState | None = None
+    path: str | Path,
+    config: MoleculesApp,
+    weights: Mapping[str, Tensor],
+    state: MoleculesState | None = None,
 ) -> None:
     """{"model": state dict}, as microsoft/Graphormer loads its pretrained models; raises as `export_official`."""
     kind = state.source.layout if state is not None and state.source else ""

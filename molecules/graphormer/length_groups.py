@@ -40,20 +40,29 @@ def _cost(sizes: list[int], step: int) -> float:
     return total
 
 
-def run_by_length(tokens: Tokens, bias: Dense | None, run: Callable[[Tokens, Dense | None], Tensor]) -> Tensor:
+def run_by_length(
+    tokens: Tokens, bias: Dense | None, run: Callable[[Tokens, Dense | None], Tensor]
+) -> Tensor:
     """`run` on all tokens, or on the groups of a batch one by one: [B, D], a row a molecule.
 
     A group is cut to its largest molecule. Tokens are in the padded layout, `bias` [B, 1, N, N].
     """
     valid = tokens.valid
-    if valid is None or valid.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if (
+        valid is None
+        or valid.device.type != "cpu"
+        or torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+    ):
         return run(tokens, bias)
     groups = plan_groups(valid.sum(1))
     if len(groups) <= 1:
         return run(tokens, bias)
     results = []
     for rows in groups:
-        n = int(valid[rows].any(0).nonzero().max()) + 1  # the last place that any molecule of the group uses
+        n = (
+            int(valid[rows].any(0).nonzero().max()) + 1
+        )  # the last place that any molecule of the group uses
         group_bias = None if bias is None else Dense(bias.b[rows, :, :n, :n])
         results.append(run(tokens.select(rows, n), group_bias))
     return torch.cat(results).index_select(0, torch.cat(groups).argsort())

@@ -68,7 +68,9 @@ class Graphormer(nn.Module):
         if b.position != "none":
             raise ValueError("atoms are a set without positions: backbone.position must be none")
         if h.pool == "graph" and not t.graph_token:
-            raise ValueError('head.pool = "graph" reads the graph token, and tokeniser.graph_token is false')
+            raise ValueError(
+                'head.pool = "graph" reads the graph token, and tokeniser.graph_token is false'
+            )
         self.pool, self.whole = h.pool, b.norm == "batch"
         self.tokeniser = GraphormerTokeniser(t, b)
         self.backbone = Backbone(b, ordered=False, score=lambda: GraphScore(config.score, b.heads))

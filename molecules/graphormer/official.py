@@ -77,9 +77,16 @@ def graphormer_settings(official: Mapping[str, Any]) -> MoleculesApp:
     for name, value in official.items():
         known = ALIASES.get(name, name)
         if rest.get(known, value) != value:
-            raise UserError(f"{where}: {name} = {value!r} contradicts {said[known]} = {rest[known]!r}")
+            raise UserError(
+                f"{where}: {name} = {value!r} contradicts {said[known]} = {rest[known]!r}"
+            )
         rest[known], said[known] = value, name
-    tables: dict[str, dict[str, Any]] = {"backbone": dict(TRUNK), "tokeniser": {}, "head": {}, "score": dict(SCORE)}
+    tables: dict[str, dict[str, Any]] = {
+        "backbone": dict(TRUNK),
+        "tokeniser": {},
+        "head": {},
+        "score": dict(SCORE),
+    }
     for name in [n for n in rest if n in SAME]:
         place, key = SAME[name]
         tables[place][key] = rest.pop(name)
@@ -90,10 +97,14 @@ def graphormer_settings(official: Mapping[str, Any]) -> MoleculesApp:
     b, t = tables["backbone"], tables["tokeniser"]
     for name, allowed in ONLY.items():
         if (value := rest.pop(name, allowed[0])) not in allowed:
-            raise UserError(f"{name} = {value!r} can't be honoured: isoform's Graphormer knows {_either(allowed)}")
+            raise UserError(
+                f"{name} = {value!r} can't be honoured: isoform's Graphormer knows {_either(allowed)}"
+            )
     for name in ("kdim", "vdim"):
         if (value := rest.pop(name, None)) not in (None, b.get("dim")):
-            raise UserError(f"{name} = {value!r} can't be honoured: keys and values are as wide as the stream")
+            raise UserError(
+                f"{name} = {value!r} can't be honoured: keys and values are as wide as the stream"
+            )
     if "dropout" in b:
         t["dropout"] = b["dropout"]
     if "pre_layernorm" in rest:
@@ -105,7 +116,9 @@ def graphormer_settings(official: Mapping[str, Any]) -> MoleculesApp:
     if "activation_fn" in rest:
         name = rest.pop("activation_fn")
         if name not in ACTIVATIONS:
-            raise UserError(f"activation_fn = {name!r} can't be honoured; there are {', '.join(ACTIVATIONS)}")
+            raise UserError(
+                f"activation_fn = {name!r} can't be honoured; there are {', '.join(ACTIVATIONS)}"
+            )
         b["channel"] = ACTIVATIONS[name]
     if "spatial_pos_max" in rest:
         reach = rest.pop("spatial_pos_max")
@@ -127,7 +140,9 @@ def _either(values: tuple[Any, ...]) -> str:
     return " or ".join(map(repr, values))
 
 
-def official_config(config: MoleculesApp, original: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def official_config(
+    config: MoleculesApp, original: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """config.json of the model for transformers: the `original` one where it says the same, corrected where it doesn't.
 
     Only for models whose trunk is an official one.
@@ -161,7 +176,10 @@ def official_config(config: MoleculesApp, original: Mapping[str, Any] | None = N
         "architectures": ["GraphormerForGraphClassification"],
     }
     given = dict(original or {})
-    if given.get("activation_fn") in ACTIVATIONS and ACTIVATIONS[given["activation_fn"]] == b.channel:
+    if (
+        given.get("activation_fn") in ACTIVATIONS
+        and ACTIVATIONS[given["activation_fn"]] == b.channel
+    ):
         found["activation_fn"] = given["activation_fn"]
     if score.reach is None and given.get("spatial_pos_max", 0) > NEVER:
         found["spatial_pos_max"] = given["spatial_pos_max"]

@@ -15,11 +15,32 @@ from torch import Tensor
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.domain import ImportedModel, InitialWeights
 from isoform.core.errors import UserError
-from isoform.core.pretrained.settings import TRAINING_KEYS, need, refuse_other, settings_of, table, widths_of
+from isoform.core.pretrained.settings import (
+    TRAINING_KEYS,
+    need,
+    refuse_other,
+    settings_of,
+    table,
+    widths_of,
+)
 from isoform.core.pretrained.source import Source, choose_layout, read_source
-from isoform.molecules.config import HeadConfig, ModelConfig, MoleculesApp, ScoreConfig, TokeniserConfig
+from isoform.molecules.config import (
+    HeadConfig,
+    ModelConfig,
+    MoleculesApp,
+    ScoreConfig,
+    TokeniserConfig,
+)
 from isoform.molecules.graphormer.export_official import export_official
-from isoform.molecules.graphormer.layout import ENCODER, HEADS, LAYER, LAYOUTS, SPARE, layout_of, trunk_layout
+from isoform.molecules.graphormer.layout import (
+    ENCODER,
+    HEADS,
+    LAYER,
+    LAYOUTS,
+    SPARE,
+    layout_of,
+    trunk_layout,
+)
 from isoform.molecules.graphormer.model import TRUNK, Graphormer
 from isoform.molecules.graphormer.official import graphormer_settings
 from isoform.molecules.state import MoleculesState, SourceState
@@ -50,26 +71,34 @@ def import_checkpoint(
     found = read_source(source)
     model_type = found.config.get("model_type")
     if found.folder is not None and model_type != "graphormer":
-        raise UserError(f"{found.name}: config.json is of a {model_type!r} model, not of 'graphormer'")
+        raise UserError(
+            f"{found.name}: config.json is of a {model_type!r} model, not of 'graphormer'"
+        )
     kind = choose_layout(found, layout, LAYOUTS, recognise, "Graphormer with its head")
     told = graphormer_settings(found.config) if found.config else None
     tables, notes = _tables(found, kind, told, config)
     base = config or MoleculesApp(domain="molecules", app="imported")
     app = base.model_copy(update=tables)
-    spare = {own: list(found.state[name].shape) for name, own in SPARE.items() if name in found.state}
+    spare = {
+        own: list(found.state[name].shape) for name, own in SPARE.items() if name in found.state
+    }
     outputs = app.head.outputs
     if outputs < 1:
         raise UserError(f"{found.name}: its last layer has no outputs")
     names = app.data.classes if app.data.task == "multiclass" else app.data.targets
     if names and len(names) != outputs:
-        raise UserError(f"{found.name}: has {outputs} outputs, and {len(names)} names are set for them")
+        raise UserError(
+            f"{found.name}: has {outputs} outputs, and {len(names)} names are set for them"
+        )
     with torch.device("meta"):
         own = Graphormer(app, outputs, spare).state_dict()
     loaded = layout_of(app, kind).read(found.state, own, where=found.name)
     state = MoleculesState(
         kind=None if app.data.task == "auto" else app.data.task,
         names=names or None,
-        source=SourceState.model_validate({"layout": kind, "spare": spare, "config": found.config or None}),
+        source=SourceState.model_validate(
+            {"layout": kind, "spare": spare, "config": found.config or None}
+        ),
     )
     return ImportedModel(app, loaded.weights, state, kind, (*notes, *loaded.notes), found.licence)
 
@@ -93,10 +122,16 @@ def _tables(
     if settings_of(config, "model").get("family", "graphormer") != "graphormer":
         raise UserError(f'model.family = "gt" is set, but {where} is a Graphormer: leave it out')
     chosen, asked = _choices(told), _choices(config)
-    notes = [f"the file doesn't say {note}" for key, note in NOTES.items() if key not in {*chosen, *asked}]
+    notes = [
+        f"the file doesn't say {note}"
+        for key, note in NOTES.items()
+        if key not in {*chosen, *asked}
+    ]
     _agree(told, "config.json says", have, outputs, where)
     _agree(config, "is set", have, outputs, where)
-    if told is not None:  # config.json speaks of the function; a setting may change what training does
+    if (
+        told is not None
+    ):  # config.json speaks of the function; a setting may change what training does
         for table_name in CHOSEN:
             set_ = {key: value for (name, key), value in asked.items() if name == table_name}
             theirs = {key: value for (name, key), value in chosen.items() if name == table_name}
@@ -105,7 +140,9 @@ def _tables(
         have[name][key] = value
     given = {**settings_of(told, "tokeniser"), **settings_of(config, "tokeniser")}
     kept = {key: value for key, value in given.items() if key in FREE_TOKENISER}
-    head = {key: value for key, value in settings_of(config, "head").items() if key in TRAINING_KEYS}
+    head = {
+        key: value for key, value in settings_of(config, "head").items() if key in TRAINING_KEYS
+    }
     score = table(ScoreConfig, have["score"], where)
     tables: dict[str, Any] = {
         "model": ModelConfig(),
@@ -115,7 +152,9 @@ def _tables(
         "head": table(HeadConfig, {**head, "outputs": outputs}, where),
     }
     if (score.hop_matrices or 0) < score.hops:
-        raise UserError(f"{where}: holds matrices of {score.hop_matrices} hops, fewer than score.hops = {score.hops}")
+        raise UserError(
+            f"{where}: holds matrices of {score.hop_matrices} hops, fewer than score.hops = {score.hops}"
+        )
     return tables, notes
 
 
@@ -129,12 +168,16 @@ def _choices(config: MoleculesApp | None) -> dict[tuple[str, str], Any]:
     }
 
 
-def _shapes(state: Mapping[str, Tensor], kind: str, where: str) -> tuple[dict[str, dict[str, Any]], int]:
+def _shapes(
+    state: Mapping[str, Tensor], kind: str, where: str
+) -> tuple[dict[str, dict[str, Any]], int]:
     """The tables' keys that the tensors tell, and how many outputs there are.
 
     Raises UserError for shapes that make no Graphormer.
     """
-    bias, node, layer = (f"{ENCODER}.{name}" for name in ("graph_attn_bias", "graph_node_feature", "layers.0"))
+    bias, node, layer = (
+        f"{ENCODER}.{name}" for name in ("graph_attn_bias", "graph_node_feature", "layers.0")
+    )
     if f"{bias}.edge_dis_encoder.weight" not in state:
         raise UserError(
             f"{where}: has no matrices of hops, and isoform's Graphormer knows edge_type = 'multi_hop' alone"
@@ -143,9 +186,13 @@ def _shapes(state: Mapping[str, Tensor], kind: str, where: str) -> tuple[dict[st
     stored = need(state, f"{bias}.edge_dis_encoder.weight", 2, where).numel()
     atoms = need(state, f"{node}.atom_encoder.weight", 2, where)
     (rows, dim), (distances, heads) = atoms.shape, spatial.shape
-    degrees = [len(need(state, f"{node}.{n}_degree_encoder.weight", 2, where)) for n in ("in", "out")]
+    degrees = [
+        len(need(state, f"{node}.{n}_degree_encoder.weight", 2, where)) for n in ("in", "out")
+    ]
     if heads == 0 or dim % heads or stored == 0 or stored % heads**2:
-        raise UserError(f"{where}: {heads} heads fit neither {dim} features nor {stored} numbers of hop matrices")
+        raise UserError(
+            f"{where}: {heads} heads fit neither {dim} features nor {stored} numbers of hop matrices"
+        )
     layers = [int(match[1]) for name in state if (match := LAYER.match(name))]
     backbone = {
         **TRUNK,
@@ -173,13 +220,24 @@ def _shapes(state: Mapping[str, Tensor], kind: str, where: str) -> tuple[dict[st
     return {"backbone": backbone, "score": score, "tokeniser": tokeniser}, len(out)
 
 
-def _agree(source: MoleculesApp | None, origin: str, have: dict[str, dict[str, Any]], outputs: int, where: str) -> None:
+def _agree(
+    source: MoleculesApp | None,
+    origin: str,
+    have: dict[str, dict[str, Any]],
+    outputs: int,
+    where: str,
+) -> None:
     """Raises UserError for a key of `source` that says something else than the tensors do."""
     said = {name: settings_of(source, name) for name in ("backbone", "score", "tokeniser", "head")}
     if "hop_matrices" in said["score"]:
         hops = said["score"].get("hops", ScoreConfig().hops)
         said["score"]["hop_matrices"] = said["score"]["hop_matrices"] or hops
-    wanted = {**said, "backbone": widths_of(table(BackboneConfig, {**have["backbone"], **said["backbone"]}, where))}
+    wanted = {
+        **said,
+        "backbone": widths_of(
+            table(BackboneConfig, {**have["backbone"], **said["backbone"]}, where)
+        ),
+    }
     stored = {
         "backbone": widths_of(table(BackboneConfig, have["backbone"], where)),
         "score": have["score"],
@@ -198,7 +256,9 @@ def _agree(source: MoleculesApp | None, origin: str, have: dict[str, dict[str, A
         for key in sorted(keys):
             value, has = wanted[name][key], stored[name][key]
             if value != has:
-                raise UserError(f"{name}.{key} = {value!r} {origin}, but the weights of {where} have {has!r}")
+                raise UserError(
+                    f"{name}.{key} = {value!r} {origin}, but the weights of {where} have {has!r}"
+                )
 
 
 def initial_weights(source: str | Path | Source, config: MoleculesApp) -> InitialWeights:
@@ -215,8 +275,12 @@ def initial_weights(source: str | Path | Source, config: MoleculesApp) -> Initia
         score=ScoreConfig(hops=score.hops, reach=score.reach),
     )
     imported = import_checkpoint(opened, None, asked)
-    weights = {name: tensor for name, tensor in imported.weights.items() if not name.startswith("spare.")}
-    weights["backbone.score.hops"] = weights["backbone.score.hops"][: score.hop_matrices or score.hops]
+    weights = {
+        name: tensor for name, tensor in imported.weights.items() if not name.startswith("spare.")
+    }
+    weights["backbone.score.hops"] = weights["backbone.score.hops"][
+        : score.hop_matrices or score.hops
+    ]
     return InitialWeights(weights, opened.name, config.domain, imported.licence)
 
 

@@ -34,7 +34,9 @@ class GraphScore(nn.Module):
         super().__init__()
         matrices = config.hop_matrices or config.hops
         if matrices < config.hops:
-            raise ValueError(f"score.hop_matrices = {matrices} must not be below score.hops = {config.hops}")
+            raise ValueError(
+                f"score.hop_matrices = {matrices} must not be below score.hops = {config.hops}"
+            )
         self.reach, self.max_hops = config.reach, config.hops
         self.spatial = nn.Parameter(torch.empty(config.distance_ids, heads))
         self.edges = nn.Parameter(torch.empty(config.bond_ids, heads))
@@ -66,7 +68,9 @@ class GraphScore(nn.Module):
             rows = without_first(self.edges)
         # One more row, of zeros, for pairs without a path.
         path = torch.where(known[..., None, None], path, rows.shape[0])
-        return distances + PathTable(path, ids - 1, torch.cat([rows, torch.zeros_like(rows[:1])]), self.hops)
+        return distances + PathTable(
+            path, ids - 1, torch.cat([rows, torch.zeros_like(rows[:1])]), self.hops
+        )
 
     def _distance_rows(self) -> Tensor:
         """What each distance adds [V, H]."""
@@ -86,7 +90,11 @@ class GraphScore(nn.Module):
         path = pair.features.get("path_kinds")
         if path is None or path.device.type != "cpu" or path.numel() == 0:
             return False
-        if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_autocast_enabled("cpu"):
+        if (
+            torch.compiler.is_compiling()
+            or torch.jit.is_tracing()
+            or torch.is_autocast_enabled("cpu")
+        ):
             return False
         hops = min(self.max_hops, path.shape[3])
         return self.spatial.shape[0] * pair.codebooks["path_kinds"].shape[0] ** hops < 2**63
@@ -111,6 +119,8 @@ class GraphScore(nn.Module):
         kinds_along = torch.stack(path, -1)[:, None, None, :, None]
         # Distances first, as everywhere: sums are the same bit for bit.
         distances = Table(ids, self._distance_rows())
-        bias = (distances + PathTable(kinds_along, ids - 1, self._kind_rows(pair), self.hops)).to_dense()
+        bias = (
+            distances + PathTable(kinds_along, ids - 1, self._kind_rows(pair), self.hops)
+        ).to_dense()
         table = torch.cat([bias[:, :, 0, 0], self.virtual])
         return Table(Pair({"path": place}, pair.index).view("path", absent=n_paths), table)

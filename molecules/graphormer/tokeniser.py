@@ -26,7 +26,9 @@ class GraphormerTokeniser(nn.Module):
     def __init__(self, config: TokeniserConfig, backbone: BackboneConfig) -> None:
         super().__init__()
         self.atoms = Atoms(config, backbone.dim)
-        self.graph_token = nn.Parameter(torch.empty(1, backbone.dim)) if config.graph_token else None
+        self.graph_token = (
+            nn.Parameter(torch.empty(1, backbone.dim)) if config.graph_token else None
+        )
         if self.graph_token is not None:
             nn.init.normal_(self.graph_token, std=0.02)
         kind = "layer" if config.norm else "none"

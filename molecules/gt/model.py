@@ -32,7 +32,9 @@ class GraphTransformer(nn.Module):
         super().__init__()
         b, t, h = config.backbone, config.tokeniser, config.head
         if b.mixer != "neighbour":
-            raise ValueError(f'model.family = "gt" needs backbone.mixer = "neighbour", not {b.mixer!r}')
+            raise ValueError(
+                f'model.family = "gt" needs backbone.mixer = "neighbour", not {b.mixer!r}'
+            )
         if t.graph_token or h.pool == "graph":
             raise ValueError(
                 "no bond leads to a graph token: of family gt tokeniser.graph_token is false and head.pool mean or sum"

@@ -28,7 +28,10 @@ __all__ = ["__version__", "create", "load", "train"]
 
 
 def load(
-    run: str | Path, checkpoint: str = "best", *, engine: Literal["eager", "packed", "openvino"] = "eager"
+    run: str | Path,
+    checkpoint: str = "best",
+    *,
+    engine: Literal["eager", "packed", "openvino"] = "eager",
 ) -> Predictor:
     """The trained model of a run folder: `.predict(inputs)` and `.embed(inputs)`.
 
@@ -60,9 +63,18 @@ def train(
     from isoform.registry import named
 
     domain, name = named(app)
-    changed = {**(settings or {}), **{key.replace("__", "."): value for key, value in keywords.items()}}
+    changed = {
+        **(settings or {}),
+        **{key.replace("__", "."): value for key, value in keywords.items()},
+    }
     request = Request(domain, name, str(apps) if apps is not None else None, settings=changed)
-    return start(request, run_dir, resume=resume, progress=progress, say=print if progress else lambda line: None)
+    return start(
+        request,
+        run_dir,
+        resume=resume,
+        progress=progress,
+        say=print if progress else lambda line: None,
+    )
 
 
 def create(
@@ -81,4 +93,6 @@ def create(
     from isoform.registry import named
 
     domain, model = named(name)
-    return build(domain, model, pretrained=pretrained, features_only=features_only, layers=layers, **options)
+    return build(
+        domain, model, pretrained=pretrained, features_only=features_only, layers=layers, **options
+    )

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def domains() -> dict[str, Callable[[], AnyDomain]]:
     """Name of a domain -> what loads it."""
     names = sorted(
-        found.name for found in pkgutil.iter_modules(isoform.__path__) if found.ispkg and found.name != "core"
+        found.name
+        for found in pkgutil.iter_modules(isoform.__path__)
+        if found.ispkg and found.name != "core"
     )
     return {name: partial(domain, name) for name in names}
 

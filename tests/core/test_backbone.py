@@ -20,12 +20,16 @@ B, N, DIM = 3, 7, 20
 
 
 def config(**table: object) -> BackboneConfig:
-    return BackboneConfig.model_validate({"dim": DIM, "depth": 3, "heads": 5, "mlp_dim": 11, **table})
+    return BackboneConfig.model_validate(
+        {"dim": DIM, "depth": 3, "heads": 5, "mlp_dim": 11, **table}
+    )
 
 
 def tokens(seed: int = 0) -> Tokens:
     g = torch.Generator().manual_seed(seed)
-    return Tokens(torch.randn(B, N, DIM, generator=g), torch.arange(N) < torch.tensor([[N], [N - 2], [1]]))
+    return Tokens(
+        torch.randn(B, N, DIM, generator=g), torch.arange(N) < torch.tensor([[N], [N - 2], [1]])
+    )
 
 
 class Scoreless(nn.Module):
@@ -48,7 +52,11 @@ class Scoreless(nn.Module):
         ({"mixer": "nothing"}, {}, "not known; there are softmax"),
         ({"order": "post", "layout": "parallel"}, {}, "one norm in front of both"),
         ({"memory": "cross", "layout": "parallel"}, {}, "own step"),
-        ({"condition": "adaln_zero", "order": "post"}, {}, "modulates the norm of a branch's input"),
+        (
+            {"condition": "adaln_zero", "order": "post"},
+            {},
+            "modulates the norm of a branch's input",
+        ),
         ({"score": "table"}, {}, "needs backbone.score_ids"),
         ({"score": "distance", "score_ids": 3}, {}, "backbone.score_ids counts the rows of"),
         ({"kv_heads": 2}, {}, "must divide backbone.heads"),
@@ -57,7 +65,9 @@ class Scoreless(nn.Module):
         ({}, {"streams": ("memory",)}, "no block reads the stream 'memory'"),
     ],
 )
-def test_illegal_pairs_are_refused_with_the_reason(monkeypatch, table: dict, arguments: dict, reason: str) -> None:
+def test_illegal_pairs_are_refused_with_the_reason(
+    monkeypatch, table: dict, arguments: dict, reason: str
+) -> None:
     monkeypatch.setitem(mixers.MIXERS, "scoreless", Scoreless)
     with pytest.raises(ValueError, match=reason):
         Backbone(config(**table), **arguments)
@@ -69,10 +79,16 @@ def test_an_unknown_key_is_refused() -> None:
 
 
 def test_streams_are_checked_when_called() -> None:
-    plain, crossing = Backbone(config()), Backbone(config(memory="cross"), streams=("main", "memory"))
+    plain, crossing = (
+        Backbone(config()),
+        Backbone(config(memory="cross"), streams=("main", "memory")),
+    )
     memory = Tokens(torch.randn(B, 5, DIM))
     assert crossing({"main": tokens(), "memory": memory}).x.shape == (B, N, DIM)
-    for backbone, streams in ((plain, {"main": tokens(), "memory": memory}), (crossing, {"main": tokens()})):
+    for backbone, streams in (
+        (plain, {"main": tokens(), "memory": memory}),
+        (crossing, {"main": tokens()}),
+    ):
         with pytest.raises(ValueError, match="takes the streams"):
             backbone(streams)
 
@@ -99,7 +115,9 @@ def test_taps_are_the_features_after_a_block() -> None:
     backbone = Backbone(config()).eval()
     out, (first, last) = backbone.tapped(tokens(), taps=[0, 2])
     shallow = Backbone(config(depth=1)).eval()
-    shallow.load_state_dict({k: v for k, v in backbone.state_dict().items() if k.startswith(("blocks.0", "norm"))})
+    shallow.load_state_dict(
+        {k: v for k, v in backbone.state_dict().items() if k.startswith(("blocks.0", "norm"))}
+    )
     assert torch.equal(shallow(tokens()).x, backbone.norm(first))
     assert torch.equal(out.x, backbone.norm(last))
 
@@ -126,18 +144,29 @@ def test_the_leading_tokens_alone_are_the_same(name: str, first: int) -> None:
         nn.init.normal_(parameter, 0.0, 0.35)
     g = torch.Generator().manual_seed(3)
     x, cond, coords, memory = (
-        torch.randn(*s, generator=g, dtype=torch.float64) for s in ((B, N, DIM), (B, DIM), (B, N, 3), (B, 5, DIM))
+        torch.randn(*s, generator=g, dtype=torch.float64)
+        for s in ((B, N, DIM), (B, DIM), (B, N, 3), (B, 5, DIM))
     )
     results = []
     for narrow in (None, first):
         leaf = x.clone().requires_grad_()
-        given = replace(tokens(), x=leaf, cond=cond, coords=coords, pos=coords[..., :2], prefix=1, suffix=2)
-        streams = {"main": given, "memory": Tokens(memory)} if backbone.config.memory == "cross" else given
+        given = replace(
+            tokens(), x=leaf, cond=cond, coords=coords, pos=coords[..., :2], prefix=1, suffix=2
+        )
+        streams = (
+            {"main": given, "memory": Tokens(memory)}
+            if backbone.config.memory == "cross"
+            else given
+        )
         out = backbone(streams, first=narrow)
         wanted = [leaf, *backbone.parameters()]
         grads = torch.autograd.grad(out.x[:, :first].sin().sum(), wanted, allow_unused=True)
         results.append([out.x[:, :first], *grads])
-    assert out.x.shape == (B, first, DIM) and (out.prefix, out.suffix, out.valid.shape) == (1, 0, (B, first))
+    assert out.x.shape == (B, first, DIM) and (out.prefix, out.suffix, out.valid.shape) == (
+        1,
+        0,
+        (B, first),
+    )
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-9)
 
@@ -158,7 +187,9 @@ def test_recomputation_changes_no_gradient(recompute: str) -> None:
     results = []
     for mode in ("none", recompute):
         torch.manual_seed(0)
-        backbone = Backbone(config(recompute=mode, dropout=0.3, drop_path=0.3, layer_scale=0.5)).train()
+        backbone = Backbone(
+            config(recompute=mode, dropout=0.3, drop_path=0.3, layer_scale=0.5)
+        ).train()
         torch.manual_seed(1)
         x = tokens().x.requires_grad_()
         backbone(replace(tokens(), x=x)).x.square().sum().backward()
@@ -196,7 +227,9 @@ def test_compile_fullgraph_and_export() -> None:
 
     given.pair = Pair({"ids": torch.randint(0, 4, (B, N, N))}, torch.arange(N).expand(B, N))
     want = backbone(given).x
-    torch.testing.assert_close(torch.compile(backbone, fullgraph=True, backend="aot_eager")(given).x, want)
+    torch.testing.assert_close(
+        torch.compile(backbone, fullgraph=True, backend="aot_eager")(given).x, want
+    )
     torch.testing.assert_close(torch.export.export(backbone, (given,)).module()(given).x, want)
 
 

@@ -23,7 +23,10 @@ def config(**table: object) -> BackboneConfig:
 def graph() -> dict[str, Tokens | Edges]:
     g = torch.Generator().manual_seed(0)
     ends = torch.tensor([[0, 1], [1, 0], [1, 2], [2, 1], [5, 6], [6, 5], [3, 3]])
-    x, e = torch.randn(B, N, D, generator=g, dtype=torch.float64), torch.randn(U, D, generator=g, dtype=torch.float64)
+    x, e = (
+        torch.randn(B, N, D, generator=g, dtype=torch.float64),
+        torch.randn(U, D, generator=g, dtype=torch.float64),
+    )
     return {"main": Tokens(x), "edges": Edges(e, ends)}
 
 
@@ -41,12 +44,18 @@ def test_a_token_without_edges_gets_the_projections_bias() -> None:
     backbone = Backbone(config(depth=1, norm="none", channel="none", final_norm=False)).double()
     torch.nn.init.normal_(backbone.blocks[0].mixer.inner.proj.bias)
     main, _ = backbone.both(graph())
-    torch.testing.assert_close(main.x[1, 4], graph()["main"].x[1, 4] + backbone.blocks[0].mixer.inner.proj.bias)
+    torch.testing.assert_close(
+        main.x[1, 4], graph()["main"].x[1, 4] + backbone.blocks[0].mixer.inner.proj.bias
+    )
 
 
 def test_scores_are_clamped() -> None:
     """Scores of 100 and -100 count as 5 and -5: token 1 gets (exp(5) v0 + exp(-5) v2) / (exp(5) + exp(-5) + 1e-6)."""
-    backbone = Backbone(config(dim=1, heads=1, depth=1, norm="none", channel="none", final_norm=False, qkv_bias=False))
+    backbone = Backbone(
+        config(
+            dim=1, heads=1, depth=1, norm="none", channel="none", final_norm=False, qkv_bias=False
+        )
+    )
     block = backbone.double().blocks[0]
     with torch.no_grad():
         for name, parameter in block.named_parameters():
@@ -63,9 +72,16 @@ def test_scores_are_clamped() -> None:
 def test_the_last_edges_are_computed_only_where_they_are_read() -> None:
     backbone = Backbone(config())
     backbone.float()
-    streams = {"main": Tokens(torch.randn(B, N, D)), "edges": Edges(torch.randn(U, D), graph()["edges"].ends)}
+    streams = {
+        "main": Tokens(torch.randn(B, N, D)),
+        "edges": Edges(torch.randn(U, D), graph()["edges"].ends),
+    }
     backbone(streams).x.sum().backward()
-    read = {name: p.grad is not None for name, p in backbone.named_parameters() if "edge_channel" in name}
+    read = {
+        name: p.grad is not None
+        for name, p in backbone.named_parameters()
+        if "edge_channel" in name
+    }
     assert {name.split(".")[1] for name, r in read.items() if r} == {"0"}
     main, after = backbone.both(streams)
     assert torch.equal(main.x, backbone(streams).x) and not torch.equal(after.x, streams["edges"].x)
@@ -119,7 +135,10 @@ def test_what_does_not_fit_is_refused(table: dict, reason: str) -> None:
 
 
 def test_streams_and_biases_are_checked_when_called() -> None:
-    backbone, plain = Backbone(config(), streams=("main", "edges")).double(), Backbone(config(mixer="softmax")).double()
+    backbone, plain = (
+        Backbone(config(), streams=("main", "edges")).double(),
+        Backbone(config(mixer="softmax")).double(),
+    )
     with pytest.raises(ValueError, match=r"takes the streams \['edges', 'main'\], got \['main'\]"):
         backbone(graph()["main"])
     with pytest.raises(ValueError, match=r"takes the streams \['main'\]"):
@@ -131,13 +150,17 @@ def test_streams_and_biases_are_checked_when_called() -> None:
 
 
 def test_a_bias_of_the_callers_own_is_added_to_the_scores() -> None:
-    backbone = Backbone(config(mixer="softmax", score="distance", score_gaussians=3)).double().eval()
+    backbone = (
+        Backbone(config(mixer="softmax", score="distance", score_gaussians=3)).double().eval()
+    )
     torch.nn.init.normal_(backbone.score.weight)
     tokens = Tokens(graph()["main"].x, coords=torch.randn(B, N, 3, dtype=torch.float64))
     bias = torch.randn(B, 1, N, N, dtype=torch.float64)
     got = backbone(tokens, bias=Dense(bias)).x
     assert not torch.equal(got, backbone(tokens).x)
     given = Backbone(config(mixer="softmax")).double().eval()
-    given.load_state_dict({k: v for k, v in backbone.state_dict().items() if not k.startswith("score")})
+    given.load_state_dict(
+        {k: v for k, v in backbone.state_dict().items() if not k.startswith("score")}
+    )
     both = Dense(bias + backbone.score(tokens).to_dense())
     torch.testing.assert_close(given(tokens, bias=both).x, got)

@@ -16,12 +16,23 @@ FILLERS: dict[str, dict[str, dict]] = {
     "mixer": {
         "softmax": {},
         "neighbour": {"mixer": "neighbour"},
-        "neighbour, after the sum": {"mixer": "neighbour", "order": "post", "norm": "batch", "qkv_bias": False},
-        "neighbour, wide heads": {"mixer": "neighbour", "order": "cct", "head_dim": 5, "layer_scale": 0.3},
+        "neighbour, after the sum": {
+            "mixer": "neighbour",
+            "order": "post",
+            "norm": "batch",
+            "qkv_bias": False,
+        },
+        "neighbour, wide heads": {
+            "mixer": "neighbour",
+            "order": "cct",
+            "head_dim": 5,
+            "layer_scale": 0.3,
+        },
         "neighbour, on the output": {"mixer": "neighbour", "order": "res_post", "channel": "none"},
     },
     "channel": {
-        k: {"channel": k} for k in ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "swiglu", "geglu", "none")
+        k: {"channel": k}
+        for k in ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "swiglu", "geglu", "none")
     },
     "score": {
         "none": {},
@@ -46,9 +57,17 @@ FILLERS: dict[str, dict[str, dict]] = {
     "order": {k: {"order": k} for k in ("pre", "post", "res_post", "cct")},
     "layout": {"sequence": {}, "parallel": {"layout": "parallel", "layer_scale": 0.3}},
     "branches": {"two": {"branches": 2, "layer_scale": 0.3}},
-    "condition": {"none": {}, "adaln_zero": {"condition": "adaln_zero", "norm": "layer_plain", "cond_dim": COND}},
-    "layer_scale": {"both": {"layer_scale": 0.1}, "mixer": {"layer_scale": 0.1, "layer_scale_mlp": False}},
-    "position": {k: {"position": k} for k in ("none", "readd", "rotary", "rotary_half", "rotary_learned")},
+    "condition": {
+        "none": {},
+        "adaln_zero": {"condition": "adaln_zero", "norm": "layer_plain", "cond_dim": COND},
+    },
+    "layer_scale": {
+        "both": {"layer_scale": 0.1},
+        "mixer": {"layer_scale": 0.1, "layer_scale_mlp": False},
+    },
+    "position": {
+        k: {"position": k} for k in ("none", "readd", "rotary", "rotary_half", "rotary_learned")
+    },
     "memory": {
         "none": {},
         "cross": {"memory": "cross", "layer_scale": 0.3},
@@ -57,13 +76,28 @@ FILLERS: dict[str, dict[str, dict]] = {
     "final_norm": {"off": {"final_norm": False}},
 }
 CASES = [
-    pytest.param({**SMALL, **table}, id=f"{slot}-{name}") for slot, f in FILLERS.items() for name, table in f.items()
+    pytest.param({**SMALL, **table}, id=f"{slot}-{name}")
+    for slot, f in FILLERS.items()
+    for name, table in f.items()
 ]
 
 
 def test_every_choice_of_the_schema_is_a_case() -> None:
-    for slot in ("channel", "score", "qk_norm", "norm", "order", "layout", "condition", "position", "memory"):
-        known = {table.get(slot, BackboneConfig.model_fields[slot].default) for table in FILLERS[slot].values()}
+    for slot in (
+        "channel",
+        "score",
+        "qk_norm",
+        "norm",
+        "order",
+        "layout",
+        "condition",
+        "position",
+        "memory",
+    ):
+        known = {
+            table.get(slot, BackboneConfig.model_fields[slot].default)
+            for table in FILLERS[slot].values()
+        }
         assert set(get_args(BackboneConfig.model_fields[slot].annotation)) == known, slot
     assert set(MIXERS) == {table.get("mixer", "softmax") for table in FILLERS["mixer"].values()}
 

@@ -59,7 +59,9 @@ def test_one_token_has_no_variance() -> None:
 
 
 def test_a_trunk_with_batch_norms_ignores_padding_in_training() -> None:
-    config = BackboneConfig(dim=D, depth=2, heads=1, mlp_dim=11, mixer="neighbour", norm="batch", order="post")
+    config = BackboneConfig(
+        dim=D, depth=2, heads=1, mlp_dim=11, mixer="neighbour", norm="batch", order="post"
+    )
     x = torch.randn(B, N, D, dtype=torch.float64)
     ends = torch.tensor([[0, 1], [1, 0], [2, 1], [7, 8], [8, 7]])
     edges = torch.randn(5, D, dtype=torch.float64)
@@ -70,7 +72,9 @@ def test_a_trunk_with_batch_norms_ignores_padding_in_training() -> None:
         padded = torch.cat([x, torch.randn(B, extra, D, dtype=torch.float64)], dim=1)
         valid = torch.cat([VALID, torch.zeros(B, extra, dtype=torch.bool)], dim=1)
         renumbered = ends + ends // N * extra
-        main, after = backbone.both({"main": Tokens(padded, valid), "edges": Edges(edges, renumbered)})
+        main, after = backbone.both(
+            {"main": Tokens(padded, valid), "edges": Edges(edges, renumbered)}
+        )
         results.append([main.x[:, :N][VALID], after.x, *backbone.buffers()])
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, atol=1e-10, rtol=0)

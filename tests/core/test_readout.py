@@ -45,7 +45,9 @@ def test_by_hand() -> None:
     body = [given.x[b, 1:n] for b, n in enumerate(LENGTHS)]
     mean, largest = torch.stack([x.mean(0) for x in body]), torch.stack([x.amax(0) for x in body])
     torch.testing.assert_close(read(given, "mean"), mean)
-    assert torch.equal(read(given, "max"), largest) and torch.equal(read(given, "class"), given.x[:, 0])
+    assert torch.equal(read(given, "max"), largest) and torch.equal(
+        read(given, "class"), given.x[:, 0]
+    )
     torch.testing.assert_close(read(given, "mean_max"), (mean + largest) / 2)
     assert torch.equal(read(given, "class_max"), torch.cat([given.x[:, 0], largest], dim=1))
     whole = torch.stack([given.x[b, :n].mean(0) for b, n in enumerate(LENGTHS)])

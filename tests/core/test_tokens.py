@@ -67,7 +67,13 @@ def test_cat_is_the_inverse_of_split(at: int) -> None:
 def test_select_carries_every_field(rows: list[int], length: int | None) -> None:
     shared = torch.arange(11)
     tokens = full(ragged=True)
-    tokens = replace(tokens, prefix=2, suffix=1, grid=(2, 2), pair=replace(tokens.pair, codebooks={"ids": shared}))
+    tokens = replace(
+        tokens,
+        prefix=2,
+        suffix=1,
+        grid=(2, 2),
+        pair=replace(tokens.pair, codebooks={"ids": shared}),
+    )
     got, n = tokens.select(torch.tensor(rows), length), length or N
     for name in ("x", "valid", "coords", "pos", "cond", "order"):
         assert torch.equal(getattr(got, name), getattr(tokens, name)[rows][:, :n]), name
@@ -75,7 +81,9 @@ def test_select_carries_every_field(rows: list[int], length: int | None) -> None
     for name in tokens.pair.features:
         assert torch.equal(got.pair.view(name), tokens.pair.view(name)[rows][:, :n, :n]), name
     assert got.pair.codebooks["ids"] is shared
-    assert got.pair.features["ids"].shape[1] == int(got.pair.index.max()) + 1  # what nobody names any more is gone
+    assert (
+        got.pair.features["ids"].shape[1] == int(got.pair.index.max()) + 1
+    )  # what nobody names any more is gone
     fields = (got.prefix, got.suffix, got.grid)
     assert fields == ((2, 1, (2, 2)) if n == N else (min(n, 2), 0, None))
 
@@ -83,24 +91,45 @@ def test_select_carries_every_field(rows: list[int], length: int | None) -> None
 def test_select_names_every_field_of_tokens_and_pair() -> None:
     """A field that is added here must be added to the property above, and to `select`."""
     assert [f.name for f in dataclass_fields(Tokens)] == [
-        *("x", "valid", "coords", "pos", "pair", "cond", "order", "prefix", "suffix", "grid", "offsets")
+        *(
+            "x",
+            "valid",
+            "coords",
+            "pos",
+            "pair",
+            "cond",
+            "order",
+            "prefix",
+            "suffix",
+            "grid",
+            "offsets",
+        )
     ]
     assert [f.name for f in dataclass_fields(Pair)] == ["features", "index", "codebooks"]
 
 
 def test_select_of_what_samples_share_or_own() -> None:
-    tokens = replace(full(), pos=torch.randn(1, N, D), cond=torch.randn(B, P), pair=None, order=None)
+    tokens = replace(
+        full(), pos=torch.randn(1, N, D), cond=torch.randn(B, P), pair=None, order=None
+    )
     got = tokens.select(torch.tensor([2, 0]), 3)
     assert torch.equal(got.pos, tokens.pos[:, :3]) and torch.equal(got.cond, tokens.cond[[2, 0]])
     assert got.pair is None and got.order is None
     lone = replace(full(), valid=None).select(torch.tensor([1]))
-    assert torch.equal(lone.select(torch.tensor([0, 0])).pos, lone.pos[[0, 0]]) and lone.valid is None
+    assert (
+        torch.equal(lone.select(torch.tensor([0, 0])).pos, lone.pos[[0, 0]]) and lone.valid is None
+    )
 
 
 def test_pack_and_unpad_are_inverses() -> None:
     tokens = full(ragged=True)
     packed = tokens.pack()
-    assert packed.x.shape == (N + N - 2 + 1, D) and packed.offsets.tolist() == [0, N, 2 * N - 2, 2 * N - 1]
+    assert packed.x.shape == (N + N - 2 + 1, D) and packed.offsets.tolist() == [
+        0,
+        N,
+        2 * N - 2,
+        2 * N - 1,
+    ]
     assert_same(packed.unpad(), tokens)
     again = packed.unpad().pack()
     assert torch.equal(again.x, packed.x) and torch.equal(again.offsets, packed.offsets)
@@ -129,7 +158,11 @@ def test_special_tokens_have_no_pair_features() -> None:
 def test_body_lies_between_prefix_and_suffix() -> None:
     tokens = replace(full(9), prefix=2, suffix=1, grid=(2, 3))
     body = tokens.body()
-    assert torch.equal(body.x, tokens.x[:, 2:8]) and body.grid == (2, 3) and (body.prefix, body.suffix) == (0, 0)
+    assert (
+        torch.equal(body.x, tokens.x[:, 2:8])
+        and body.grid == (2, 3)
+        and (body.prefix, body.suffix) == (0, 0)
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,7 +170,10 @@ def test_body_lies_between_prefix_and_suffix() -> None:
     [
         ({"coords": None}, "coords"),
         ({"cond": torch.zeros(B, P)}, "cond"),
-        ({"pair": Pair({"ids": torch.zeros(B, N, N)}, torch.zeros(B, N, dtype=torch.long))}, "pair"),
+        (
+            {"pair": Pair({"ids": torch.zeros(B, N, N)}, torch.zeros(B, N, dtype=torch.long))},
+            "pair",
+        ),
     ],
 )
 def test_cat_refuses_what_it_cannot_join(change: dict, word: str) -> None:

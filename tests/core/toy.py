@@ -64,7 +64,10 @@ class ToyTask(Task):
         self.data = {}
         for split, size in SIZES.items():
             y = rng.integers(classes, size=size)
-            self.data[split] = (centres[y] + rng.normal(size=(size, FEATURES))).astype(np.float32), y
+            self.data[split] = (
+                (centres[y] + rng.normal(size=(size, FEATURES))).astype(np.float32),
+                y,
+            )
 
     def sizes(self):
         return SIZES
@@ -87,7 +90,10 @@ class ToyTask(Task):
     def loss(self, model, batch):
         x, y = batch
         logits = model(x).float()
-        return {"loss": functional.cross_entropy(logits, y), "top1": (logits.argmax(1) == y).float().mean()}
+        return {
+            "loss": functional.cross_entropy(logits, y),
+            "top1": (logits.argmax(1) == y).float().mean(),
+        }
 
     def predict(self, model, batch):
         return {"logits": model(batch[0]), "target": batch[1]}

@@ -65,7 +65,9 @@ class Case:
                 if name not in got:
                     problems.append(f"{label}: missing")
                     continue
-                problems += difference(label, got[name].detach(), want, self.atol(label), self.json["recommended_rtol"])
+                problems += difference(
+                    label, got[name].detach(), want, self.atol(label), self.json["recommended_rtol"]
+                )
         assert not problems, "\n  ".join([str(self.path), *problems])
 
 
@@ -85,7 +87,9 @@ def difference(label: str, got: Tensor, want: Tensor, atol: float, rtol: float) 
     error = (a[finite] - b[finite]).abs()
     bad = ~(error <= atol + rtol * b[finite].abs())
     return (
-        [f"{label}: {int(bad.sum())} of {want.numel()} differ, at most {error.max():.3g} (atol {atol:.3g})"]
+        [
+            f"{label}: {int(bad.sum())} of {want.numel()} differ, at most {error.max():.3g} (atol {atol:.3g})"
+        ]
         if bad.any()
         else []
     )

@@ -18,10 +18,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         pytest.param(
             path,
             id=path.relative_to(folder).with_suffix("").as_posix(),
-            marks=[pytest.mark.xfail(reason=f"kind {kind!r} is pending", strict=True)] if kind in PENDING else [],
+            marks=[pytest.mark.xfail(reason=f"kind {kind!r} is pending", strict=True)]
+            if kind in PENDING
+            else [],
         )
         for path, kind in cases
     ]
     if not parameters:
-        parameters = [pytest.param(None, id="none", marks=pytest.mark.skip(reason=f"no cases below {folder}"))]
+        parameters = [
+            pytest.param(None, id="none", marks=pytest.mark.skip(reason=f"no cases below {folder}"))
+        ]
     metafunc.parametrize("case_path", parameters)

@@ -18,11 +18,19 @@ def graph_paths(case: Case, _: Path) -> None:
     found = featurise_many([molecule["smiles"] for molecule in case.json["molecules"]])
     graphs, n = found.graphs, int(found.graphs.sizes.max())
     hops = max(molecule["hops_kept"] for molecule in case.json["molecules"])
-    dense = np.zeros((len(graphs), n, n), np.uint8)  # a bond's code is its number, so that a path names its bonds
+    dense = np.zeros(
+        (len(graphs), n, n), np.uint8
+    )  # a bond's code is its number, so that a path names its bonds
     for m in range(len(graphs)):
         atoms, bonds, ends = graphs.graph(m)
-        for name, features in (("atom_features", atoms), ("bond_features", bonds), ("edge_index", ends.T)):
-            assert np.array_equal(features, case.input[f"{m}/{name}"].numpy()), f"{name} of molecule {m}"
+        for name, features in (
+            ("atom_features", atoms),
+            ("bond_features", bonds),
+            ("edge_index", ends.T),
+        ):
+            assert np.array_equal(features, case.input[f"{m}/{name}"].numpy()), (
+                f"{name} of molecule {m}"
+            )
         dense[m, ends[:, 0], ends[:, 1]] = np.arange(1, len(ends) + 1)
     paths, store = shortest_paths(dense, hops), build_store(graphs, hops=hops)
     output = {}

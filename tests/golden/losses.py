@@ -40,7 +40,9 @@ def name_of(case: Case, default: str) -> str:
     return NAMES.get(name, name)
 
 
-def molecules_loss(case: Case, config: AppConfig, model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
+def molecules_loss(
+    case: Case, config: AppConfig, model: nn.Module, batch: Mapping[str, Any]
+) -> Tensor:
     """Of one output the squared error, of several cross-entropy where a molecule has one class, else Bernoulli's.
 
     That is the official rule where the config doesn't say another; the official Bernoulli loss is a sum over labels.
@@ -56,7 +58,12 @@ def molecules_loss(case: Case, config: AppConfig, model: nn.Module, batch: Mappi
         targets = {"target": labels.reshape(-1, outputs)}
         targets["scaled"] = targets["target"]
     settings = _changed(config, loss={"kind": name, "label_smoothing": smoothing})
-    parts = {"config": settings, "kind": kind, "loss_kind": resolve_loss_kind(settings.loss, kind), "weights": None}
+    parts = {
+        "config": settings,
+        "kind": kind,
+        "loss_kind": resolve_loss_kind(settings.loss, kind),
+        "weights": None,
+    }
     found = _loss(MoleculesTask, model, {**batch, **targets}, **parts)
     return found * (~labels.isnan()).sum() if kind == "binary" else found
 
@@ -66,8 +73,13 @@ def vision_loss(case: Case, config: AppConfig, model: nn.Module) -> Tensor:
     labels = case.input["label"]
     name = name_of(case, "ce" if labels.dim() == 1 else "bce")
     kind = "multiclass" if labels.dim() == 1 else "multilabel" if name == "bce" else "regression"
-    settings = _changed(config, loss={"kind": name, "label_smoothing": case.config.get("label_smoothing", 0.0)})
-    batch = {"image": case.input["image"], "target": labels.long() if kind == "multiclass" else labels.float()}
+    settings = _changed(
+        config, loss={"kind": name, "label_smoothing": case.config.get("label_smoothing", 0.0)}
+    )
+    batch = {
+        "image": case.input["image"],
+        "target": labels.long() if kind == "multiclass" else labels.float(),
+    }
     parts = {
         "config": settings,
         "kind": kind,
@@ -78,7 +90,9 @@ def vision_loss(case: Case, config: AppConfig, model: nn.Module) -> Tensor:
     return _loss(VisionTask, model, batch, **parts)
 
 
-def forecast_loss(case: Case, config: AppConfig, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+def forecast_loss(
+    case: Case, config: AppConfig, model: nn.Module, batch: Mapping[str, Tensor]
+) -> Tensor:
     """Of forecasts [B, H, V, 1 + quantiles] against batch["target"] [B, H, V]; squared error unless told."""
     levels = tuple(case.config.get("quantiles", ()))
     settings = _changed(config, loss={"kind": name_of(case, "mse")}, head={"quantiles": levels})

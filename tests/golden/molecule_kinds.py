@@ -50,7 +50,9 @@ def graphormer(case: Case, tmp_path: Path) -> None:
         output["loss"] = molecules_loss(case, found.config, model, batch)
         output["loss"].backward()
         known = {name: p.grad for name, p in model.named_parameters()}
-        grads = {name: known.get(name, torch.zeros_like(t)) for name, t in model.state_dict().items()}
+        grads = {
+            name: known.get(name, torch.zeros_like(t)) for name, t in model.state_dict().items()
+        }
         grad = export_official(found.config, grads, found.state)
     case.compare(output=output, grad=grad)
 

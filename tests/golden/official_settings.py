@@ -50,7 +50,9 @@ def mae_settings(official: Mapping[str, Any]) -> VisionApp:
         table, key = MAE_NAMES[name]
         tables[table][key] = rest.pop(name)
     if rest:
-        raise UserError(f"MAE's {', '.join(rest)}: not known to this import; there are {', '.join(MAE_NAMES)}")
+        raise UserError(
+            f"MAE's {', '.join(rest)}: not known to this import; there are {', '.join(MAE_NAMES)}"
+        )
     if "embed_dim" in official:
         tables["backbone"]["mlp_dim"] = int(official["embed_dim"] * ratio)
     tables["backbone"]["final_norm"] = not pooled
@@ -80,16 +82,24 @@ def itransformer_settings(official: Mapping[str, Any]) -> TimeseriesApp:
         if name in rest:
             values[key] = rest.pop(name)
     if "dropout" in rest:
-        tokeniser["dropout"] = backbone["dropout"] = backbone["attention_dropout"] = rest.pop("dropout")
+        tokeniser["dropout"] = backbone["dropout"] = backbone["attention_dropout"] = rest.pop(
+            "dropout"
+        )
     if "use_norm" in rest:
         model["normalise"] = "window" if switch(rest.pop("use_norm"), "use_norm") else "none"
     if "activation" in rest:
         backbone["channel"] = rest.pop("activation")
         if backbone["channel"] not in ACTIVATIONS:
-            raise UserError(f"activation = {backbone['channel']!r}: iTransformer has {' or '.join(ACTIVATIONS)}")
+            raise UserError(
+                f"activation = {backbone['channel']!r}: iTransformer has {' or '.join(ACTIVATIONS)}"
+            )
     if rest:
         raise UserError(f"iTransformer's {', '.join(rest)}: not known to this import")
-    if {"dim", "heads"} <= backbone.keys() and isinstance(backbone["dim"], int) and isinstance(backbone["heads"], int):
+    if (
+        {"dim", "heads"} <= backbone.keys()
+        and isinstance(backbone["dim"], int)
+        and isinstance(backbone["heads"], int)
+    ):
         dim, heads = backbone["dim"], backbone["heads"]
         if heads > 0 and dim % heads:
             backbone["head_dim"] = dim // heads
@@ -118,7 +128,9 @@ def samformer_settings(official: Mapping[str, Any]) -> TimeseriesApp:
         backbone["head_dim"] = rest.pop("hid_dim")
     variates = rest.pop("num_channels", None)
     if variates is not None and (not isinstance(variates, int) or variates < 1):
-        raise UserError(f"num_channels = {variates!r} can't be honoured: it should be a number of variates")
+        raise UserError(
+            f"num_channels = {variates!r} can't be honoured: it should be a number of variates"
+        )
     train = _training(rest)
     if rest:
         raise UserError(f"SAMformer's {', '.join(rest)}: not known to this import")
@@ -134,17 +146,23 @@ def _training(rest: dict[str, Any]) -> dict[str, Any]:
     """Keys of train, taken out of `rest`; the loss must be our default."""
     train: dict[str, Any] = {}
     if rest.pop("adaptive", False):
-        raise UserError("adaptive = true can't be honoured: train.sam climbs by one norm over all weights")
+        raise UserError(
+            "adaptive = true can't be honoured: train.sam climbs by one norm over all weights"
+        )
     if rest.pop("eps", 1e-8) != 1e-8:
         raise UserError("eps can't be honoured: the engine's Adam has 1e-8")
     if "loss" in rest:
         loss = rest.pop("loss")
         if loss not in LOSSES:
-            raise UserError(f"loss = {loss!r} can't be honoured: SAMformer is trained by the mean squared error")
+            raise UserError(
+                f"loss = {loss!r} can't be honoured: SAMformer is trained by the mean squared error"
+            )
     if "base_optimizer" in rest:
         name = rest.pop("base_optimizer")
         if name not in OPTIMIZERS:
-            raise UserError(f"base_optimizer = {name!r} can't be honoured; there are {', '.join(OPTIMIZERS)}")
+            raise UserError(
+                f"base_optimizer = {name!r} can't be honoured; there are {', '.join(OPTIMIZERS)}"
+            )
         train |= {"optimizer": OPTIMIZERS[name], "decay_all": True, "schedule": "constant"}
     if "betas" in rest:
         betas = rest.pop("betas")

@@ -20,7 +20,18 @@ LOADERS = {
     "Dataset_Solar": "solar", "Dataset_PEMS": "pems",
 }  # fmt: skip
 # Of the official loader; label_len only repeats rows of the look-back in front of a horizon.
-KEYS = {"data_file", "loader", "features", "target", "seq_len", "label_len", "pred_len", "timeenc", "freq", "scale"}
+KEYS = {
+    "data_file",
+    "loader",
+    "features",
+    "target",
+    "seq_len",
+    "label_len",
+    "pred_len",
+    "timeenc",
+    "freq",
+    "scale",
+}
 
 
 def settings(config: dict[str, Any], path: Path, horizon: int) -> TimeseriesApp:
@@ -28,7 +39,9 @@ def settings(config: dict[str, Any], path: Path, horizon: int) -> TimeseriesApp:
     if unknown := config.keys() - KEYS:
         raise ValueError(f"unknown settings {sorted(unknown)}")
     if config.get("timeenc", 1) != 1:
-        raise ValueError("timeenc = 0 can't be honoured: marks are fractions, not numbers of hours and days")
+        raise ValueError(
+            "timeenc = 0 can't be honoured: marks are fractions, not numbers of hours and days"
+        )
     return TimeseriesApp.model_validate({
         "domain": "timeseries", "app": "golden",
         "data": {
@@ -74,8 +87,12 @@ def data_file(case: Case) -> Path:
     """The real file that a case was made from."""
     about = case.json["data_file"]
     found = [path for path in sorted(case.data.rglob(about["name"])) if path.is_file()]
-    assert found, f"{about['name']} is not below {case.data}: give its folder with --golden-data DIR"
-    assert hashlib.sha256(found[0].read_bytes()).hexdigest() == about["sha256"], f"{found[0]} is another file"
+    assert found, (
+        f"{about['name']} is not below {case.data}: give its folder with --golden-data DIR"
+    )
+    assert hashlib.sha256(found[0].read_bytes()).hexdigest() == about["sha256"], (
+        f"{found[0]} is another file"
+    )
     return found[0]
 
 

@@ -44,7 +44,9 @@ GRAPHS = {
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_a_molecules_case_is_judged_by_its_own_loss(golden_dir: Path, tmp_path: Path, name: str) -> None:
+def test_a_molecules_case_is_judged_by_its_own_loss(
+    golden_dir: Path, tmp_path: Path, name: str
+) -> None:
     outputs, settings, labels, loss = GRAPHS[name]
     stored = Case.load(golden_dir / "graphormer" / "graphormer_postln.json", golden_dir)
     head = "classifier.classifier.weight"
@@ -66,30 +68,46 @@ def test_a_molecules_case_is_judged_by_its_own_loss(golden_dir: Path, tmp_path: 
     )
     molecule_kinds.graphormer(made, tmp_path)
     with pytest.raises(AssertionError, match="output/loss"):
-        molecule_kinds.graphormer(replace(made, output={**made.output, "loss": made.output["loss"] * 1.01}), tmp_path)
+        molecule_kinds.graphormer(
+            replace(made, output={**made.output, "loss": made.output["loss"] * 1.01}), tmp_path
+        )
 
 
 VISION = {
     "classes": ({}, torch.tensor([3, 7]), F.cross_entropy),
     "smoothed": ({"label_smoothing": 0.1}, torch.tensor([3, 7]), smooth),
     "l1": ({"loss": "l1"}, torch.arange(20.0).reshape(2, 10), F.l1_loss),
-    "labels": ({}, (torch.arange(20).reshape(2, 10) % 3 == 0).float(), F.binary_cross_entropy_with_logits),
+    "labels": (
+        {},
+        (torch.arange(20).reshape(2, 10) % 3 == 0).float(),
+        F.binary_cross_entropy_with_logits,
+    ),
 }
 
 
 @pytest.mark.parametrize("name", VISION)
-def test_a_vision_case_is_judged_by_its_own_loss(golden_dir: Path, tmp_path: Path, name: str) -> None:
+def test_a_vision_case_is_judged_by_its_own_loss(
+    golden_dir: Path, tmp_path: Path, name: str
+) -> None:
     settings, labels, loss = VISION[name]
     stored = Case.load(golden_dir / "mae" / "finetune_globalpool.json", golden_dir)
     labels = torch.cat([labels] * len(stored.output["logits"]))[: len(stored.output["logits"])]
-    made = with_loss(stored, settings, {"label": labels}, "loss", loss(stored.output["logits"].double(), labels))
+    made = with_loss(
+        stored, settings, {"label": labels}, "loss", loss(stored.output["logits"].double(), labels)
+    )
     vision_kinds.mae_finetune(made, tmp_path)
     with pytest.raises(AssertionError, match="output/loss"):
-        vision_kinds.mae_finetune(with_loss(made, {}, {}, "loss", made.output["loss"] * 1.01), tmp_path)
+        vision_kinds.mae_finetune(
+            with_loss(made, {}, {}, "loss", made.output["loss"] * 1.01), tmp_path
+        )
 
 
-@pytest.mark.parametrize(("loss", "function"), [("mae", F.l1_loss), ("huber", F.smooth_l1_loss), ("MSE", F.mse_loss)])
-def test_a_forecast_case_is_judged_by_its_own_loss(golden_dir: Path, tmp_path: Path, loss: str, function: Loss) -> None:
+@pytest.mark.parametrize(
+    ("loss", "function"), [("mae", F.l1_loss), ("huber", F.smooth_l1_loss), ("MSE", F.mse_loss)]
+)
+def test_a_forecast_case_is_judged_by_its_own_loss(
+    golden_dir: Path, tmp_path: Path, loss: str, function: Loss
+) -> None:
     stored = Case.load(golden_dir / "itransformer" / "itransformer_marks_norm.json", golden_dir)
     name = f"loss_{loss.lower()}"
     value = function(stored.output["forecast"].double(), stored.input["target"].double())
@@ -103,15 +121,27 @@ def test_a_forecast_case_is_judged_by_its_own_loss(golden_dir: Path, tmp_path: P
 def test_a_loss_that_the_product_lacks_is_an_error(golden_dir: Path, tmp_path: Path) -> None:
     stored = Case.load(golden_dir / "graphormer" / "graphormer_postln.json", golden_dir)
     with pytest.raises(ValueError, match="loss"):
-        molecule_kinds.graphormer(replace(stored, config={**stored.config, "loss": "hinge"}), tmp_path)
+        molecule_kinds.graphormer(
+            replace(stored, config={**stored.config, "loss": "hinge"}), tmp_path
+        )
 
 
 def tolerant(case: Case) -> dict[str, Any]:
-    table = {**case.json["recommended_atol"], "output/logits": 1e-4, "output/loss*": 1e-3, "grad/*": 1e-3}
-    return {**case.json, "recommended_atol": {name: atol for name, atol in table.items() if name != "output/loss"}}
+    table = {
+        **case.json["recommended_atol"],
+        "output/logits": 1e-4,
+        "output/loss*": 1e-3,
+        "grad/*": 1e-3,
+    }
+    return {
+        **case.json,
+        "recommended_atol": {name: atol for name, atol in table.items() if name != "output/loss"},
+    }
 
 
-def with_loss(case: Case, settings: dict[str, Any], inputs: dict[str, Tensor], name: str, value: Tensor) -> Case:
+def with_loss(
+    case: Case, settings: dict[str, Any], inputs: dict[str, Tensor], name: str, value: Tensor
+) -> Case:
     """The case with another loss, whose gradients aren't stored."""
     return replace(
         case,

@@ -32,7 +32,11 @@ class Case:
         self.config = self.json["config"]
         tensors = load_file(path.with_suffix(".safetensors"))
         self.weights, self.input, self.output = (
-            {k.removeprefix(f"{group}/"): v for k, v in tensors.items() if k.startswith(f"{group}/")}
+            {
+                k.removeprefix(f"{group}/"): v
+                for k, v in tensors.items()
+                if k.startswith(f"{group}/")
+            }
             for group in ("weights", "input", "output")
         )
 
@@ -56,7 +60,12 @@ def test_itransformer(golden_dir: Path) -> None:
     case = Case(golden_dir, "itransformer/itransformer_marks_norm")
     c = case.config
     config = BackboneConfig(
-        dim=c["d_model"], depth=c["e_layers"], heads=c["n_heads"], mlp_dim=c["d_ff"], order="post", eps=1e-5
+        dim=c["d_model"],
+        depth=c["e_layers"],
+        heads=c["n_heads"],
+        mlp_dim=c["d_ff"],
+        order="post",
+        eps=1e-5,
     )
     trunk = case.trunk(itransformer_trunk(), config)
     case.check(encoder_tokens=trunk(Tokens(case.output["embedded_tokens"], suffix=4)).x)
@@ -74,7 +83,9 @@ def test_graphormer(golden_dir: Path, order: str) -> None:
     x = case.output["embedding"]
     n = x.shape[1]
     real = case.input["input_nodes"][..., 0] != 0
-    bias = Pair({"bias": case.output["attn_bias"].permute(0, 2, 3, 1)}, torch.arange(n).expand(len(x), n))
+    bias = Pair(
+        {"bias": case.output["attn_bias"].permute(0, 2, 3, 1)}, torch.arange(n).expand(len(x), n)
+    )
     valid = torch.cat([torch.ones(len(x), 1, dtype=torch.bool), real], dim=1)
     got = trunk(Tokens(x, valid, pair=bias, prefix=1)).x
     want = case.output["encoder_states"]
@@ -90,10 +101,14 @@ def test_pointmae(golden_dir: Path) -> None:
     )  # fmt: skip
     trunk = case.trunk(layouts.timm_like("MAE_encoder.blocks.blocks", "MAE_encoder.norm"), config)
     w, centres = case.weights, case.output["centers"]
-    hidden = F.gelu(F.linear(centres, w["MAE_encoder.pos_embed.0.weight"], w["MAE_encoder.pos_embed.0.bias"]))
+    hidden = F.gelu(
+        F.linear(centres, w["MAE_encoder.pos_embed.0.weight"], w["MAE_encoder.pos_embed.0.bias"])
+    )
     pos = F.linear(hidden, w["MAE_encoder.pos_embed.2.weight"], w["MAE_encoder.pos_embed.2.bias"])
     patches = Tokens(case.output["group_tokens"], coords=centres, pos=pos)
-    visible = case.input["mask"].argsort(dim=1, stable=True)[:, : case.output["encoder_visible"].shape[1]]
+    visible = case.input["mask"].argsort(dim=1, stable=True)[
+        :, : case.output["encoder_visible"].shape[1]
+    ]
     case.check(encoder_visible=trunk(patches.gather(visible)).x)
 
 
@@ -107,7 +122,11 @@ def test_adit(golden_dir: Path) -> None:
     trunk = case.trunk(layouts.adit(), config)
     phase = case.input["t"] * 10000 ** -(torch.arange(128) / 128)
     hidden = F.silu(
-        F.linear(torch.cat([phase.cos(), phase.sin()], 1), w["t_embedder.mlp.0.weight"], w["t_embedder.mlp.0.bias"])
+        F.linear(
+            torch.cat([phase.cos(), phase.sin()], 1),
+            w["t_embedder.mlp.0.weight"],
+            w["t_embedder.mlp.0.bias"],
+        )
     )
     cond = F.linear(hidden, w["t_embedder.mlp.2.weight"], w["t_embedder.mlp.2.bias"])
     for name, ids in (("dataset", "dataset_idx"), ("spacegroup", "spacegroup")):
@@ -115,7 +134,11 @@ def test_adit(golden_dir: Path) -> None:
     # The tokens in front of the first block are not stored; those behind it are, so the second block is fed with them.
     second = Backbone(config.model_copy(update={"depth": 1})).eval()
     second.load_state_dict(
-        {k.replace("blocks.1", "blocks.0"): v for k, v in trunk.state_dict().items() if "blocks.1" in k}
+        {
+            k.replace("blocks.1", "blocks.0"): v
+            for k, v in trunk.state_dict().items()
+            if "blocks.1" in k
+        }
     )
     valid = case.input["mask"].bool()
     got = second(Tokens(case.output["block0"], valid, cond=cond)).x

@@ -48,7 +48,11 @@ def itransformer(case: Case, tmp_path: Path) -> None:
         inputs["calendar"] = case.input["x_mark_enc"]
     forecast = model(**inputs)[..., 0]
     tokens = model.tokens(**inputs)
-    output = {"forecast": forecast, "embedded_tokens": tokens.x, "encoder_tokens": model.backbone(tokens).x}
+    output = {
+        "forecast": forecast,
+        "embedded_tokens": tokens.x,
+        "encoder_tokens": model.backbone(tokens).x,
+    }
     grad: dict[str, Tensor] = {}
     if "target" in case.input:
         loss = forecast_loss(case, found.config, model, {**inputs, "target": case.input["target"]})
@@ -70,7 +74,10 @@ def samformer(case: Case, tmp_path: Path) -> None:
     output = {"forecast": forecast}
     grad: dict[str, Tensor] = {}
     if "target" in case.input:
-        batch = {"context": case.input["x"].transpose(1, 2), "target": case.input["target"].transpose(1, 2)}
+        batch = {
+            "context": case.input["x"].transpose(1, 2),
+            "target": case.input["target"].transpose(1, 2),
+        }
         loss = forecast_loss(case, found.config, model, batch)
         output |= named_loss(case, loss)
         loss.backward()

@@ -35,7 +35,9 @@ def resize_table(mode_of: Callable[[str], str]) -> Callable[[Case, Path], None]:
         prefix = case.config.get("num_prefix_tokens", 1)
         got: dict[str, Tensor] = {}
         for name in case.output:
-            got[name] = resize_position_table(table, old, size_of(name), prefix=prefix, mode=mode_of(name))
+            got[name] = resize_position_table(
+                table, old, size_of(name), prefix=prefix, mode=mode_of(name)
+            )
         case.compare(output=got)
 
     return run
@@ -43,7 +45,11 @@ def resize_table(mode_of: Callable[[str], str]) -> Callable[[Case, Path], None]:
 
 def resize_kernel(case: Case, tmp_path: Path) -> None:
     """A patch kernel carried to every stored patch size."""
-    case.compare(output={name: resize_patch_kernel(case.input["kernel"], size_of(name)) for name in case.output})
+    case.compare(
+        output={
+            name: resize_patch_kernel(case.input["kernel"], size_of(name)) for name in case.output
+        }
+    )
 
 
 def rebuilt(imported: ImportedModel, case: Case) -> ViT:
@@ -74,7 +80,9 @@ def timm_model(case: Case, tmp_path: Path) -> None:
     """A state dict in timm's names, and timm's architecture by name."""
     file = tmp_path / "model.safetensors"
     save_file(case.weights, file)
-    imported = import_checkpoint(file, f"timm:{case.config['name']}", kwargs=case.config.get("kwargs", {}))
+    imported = import_checkpoint(
+        file, f"timm:{case.config['name']}", kwargs=case.config.get("kwargs", {})
+    )
     with torch.inference_mode():
         case.compare(output={"logits": rebuilt(imported, case)(case.input["images"])})
 
@@ -84,6 +92,8 @@ KINDS = {
     "timm": timm_model,
     "resize-timm": resize_table(lambda name: "timm"),
     "resize-mae": resize_table(lambda name: "mae"),
-    "resize-dinov2": resize_table(lambda name: "dinov2" if "offset01" in name else "dinov2_registers"),
+    "resize-dinov2": resize_table(
+        lambda name: "dinov2" if "offset01" in name else "dinov2_registers"
+    ),
     "resize-patch-kernel": resize_kernel,
 }

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from isoform.core.config.schema import BackboneConfig
-from isoform.molecules.config import HeadConfig, ModelConfig, MoleculesApp, ScoreConfig, TokeniserConfig
+from isoform.molecules.config import (
+    HeadConfig,
+    ModelConfig,
+    MoleculesApp,
+    ScoreConfig,
+    TokeniserConfig,
+)
 from isoform.molecules.data.collate import collate
 from isoform.molecules.data.featurise import featurise_many
 from isoform.molecules.data.graphs import build_store
@@ -29,7 +35,14 @@ QM9 = (
     "OCCC(CC#N)C#C", "C1C2NC1C1=C2ON=C1", "COC12CC(C1)C(=O)C2", "CC1CN=COC1C#C", "CC1=NN(C=O)C(C)=N1",
     "CC1OC2(CNC12)C#N", "CC1CCC2CC2C1=O", "CCC1CCC(C=O)=C1", "O=CCNC1=NON=N1",
 )  # fmt: skip
-MIXED = ("CC(=O)Oc1ccccc1C(=O)O", "[Na+].CC(=O)[O-]", "C", "C1CCC2CCCCC2C1", "[NH4+].[Cl-]", "OCC#N")
+MIXED = (
+    "CC(=O)Oc1ccccc1C(=O)O",
+    "[Na+].CC(=O)[O-]",
+    "C",
+    "C1CCC2CCCCC2C1",
+    "[NH4+].[Cl-]",
+    "OCC#N",
+)
 
 
 def batch_of(*smiles: str, laplacian: int = 0, **options: bool) -> dict[str, Tensor]:
@@ -38,7 +51,11 @@ def batch_of(*smiles: str, laplacian: int = 0, **options: bool) -> dict[str, Ten
     assert not found.skipped
     store = build_store(found.graphs, laplacian=laplacian)
     batch = collate(store, range(len(store)), **options)
-    return batch | {"kind_bond_ids": torch.from_numpy(store.kind_bond_ids)} if options.get("compact") else batch
+    return (
+        batch | {"kind_bond_ids": torch.from_numpy(store.kind_bond_ids)}
+        if options.get("compact")
+        else batch
+    )
 
 
 def graphormer(outputs: int = 3, *, seed: int = 0, spread: float = 0.0, **keys: Any) -> nn.Module:
@@ -76,7 +93,14 @@ def _of(table: str, keys: dict[str, Any]) -> dict[str, Any]:
     return {k.removeprefix(f"{table}__"): v for k, v in keys.items() if k.startswith(f"{table}__")}
 
 
-def _built(family: str, backbone: BackboneConfig, keys: dict[str, Any], outputs: int, seed: int, spread: float):
+def _built(
+    family: str,
+    backbone: BackboneConfig,
+    keys: dict[str, Any],
+    outputs: int,
+    seed: int,
+    spread: float,
+):
     torch.manual_seed(seed)
     model = build_model(app(family, backbone, **keys), outputs).eval()
     if spread:
@@ -85,7 +109,9 @@ def _built(family: str, backbone: BackboneConfig, keys: dict[str, Any], outputs:
             torch.nn.init.normal_(tensor, centre, spread)
             if name.endswith("running_var"):
                 torch.nn.init.uniform_(tensor, 0.5, 1.5)
-            if name.endswith(("spatial", "edges", "features.weight", "degree.weight", "bonds.weight")):
+            if name.endswith(
+                ("spatial", "edges", "features.weight", "degree.weight", "bonds.weight")
+            ):
                 tensor.data[0] = 0.0
     return model
 
@@ -118,7 +144,11 @@ def padded(batch: dict[str, Tensor], extra: int) -> dict[str, Tensor]:
             continue
         size = (n_batch, *[n + extra] * axes, *tensor.shape[1 + axes :])
         most = 50 if name == "path_kinds" else 500
-        junk = torch.randn(size) * 100 if tensor.is_floating_point() else torch.randint(1, most, size).to(tensor.dtype)
+        junk = (
+            torch.randn(size) * 100
+            if tensor.is_floating_point()
+            else torch.randint(1, most, size).to(tensor.dtype)
+        )
         real = valid if axes == 1 else valid[:, :, None] & valid[:, None, :]
         place = torch.zeros(size[: 1 + axes], dtype=torch.bool)
         place[(slice(None), *[slice(n)] * axes)] = True

@@ -27,7 +27,9 @@ def main(count: int, seed: int) -> int:
     named = {number for number, why in found.skipped if why}
     assert sorted([*found.kept.tolist(), *named]) == list(range(count)), "a text was lost"
     assert len(store) == len(found.kept)
-    print(f"{count:,} texts (seed {seed}): {len(store):,} graphs, {len(named):,} named, in {seconds:.0f} s")
+    print(
+        f"{count:,} texts (seed {seed}): {len(store):,} graphs, {len(named):,} named, in {seconds:.0f} s"
+    )
     reasons = Counter(why.split("(")[0].strip()[:60] for _, why in found.skipped)
     for why, times in reasons.most_common(12):
         print(f"{times:8,}  {why}")
@@ -35,4 +37,9 @@ def main(count: int, seed: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000, int(sys.argv[2]) if len(sys.argv) > 2 else 0))
+    sys.exit(
+        main(
+            int(sys.argv[1]) if len(sys.argv) > 1 else 100_000,
+            int(sys.argv[2]) if len(sys.argv) > 2 else 0,
+        )
+    )

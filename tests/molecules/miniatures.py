@@ -27,7 +27,9 @@ PARTS = {"train": range(0, 13), "valid": range(13, 16), "test": range(16, 20)}
 
 def data(**settings):
     """A DataConfig; paths may be Path."""
-    return DataConfig(**{key: str(value) if isinstance(value, Path) else value for key, value in settings.items()})
+    return DataConfig(
+        **{key: str(value) if isinstance(value, Path) else value for key, value in settings.items()}
+    )
 
 
 def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
@@ -60,7 +62,10 @@ def esol(root: Path) -> Path:
         "Number of H-Bond Donors,Number of Rings,Number of Rotatable Bonds,Polar Surface Area,"
         "measured log solubility in mols per litre,smiles"
     )
-    rows = [f'"name, {k}",-1.0,1,{100 + k}.5,1,0,2,20.0,{-k / 2},{smiles} ' for k, smiles in enumerate(SMILES)]
+    rows = [
+        f'"name, {k}",-1.0,1,{100 + k}.5,1,0,2,20.0,{-k / 2},{smiles} '
+        for k, smiles in enumerate(SMILES)
+    ]
     write(root / "delaney-processed.csv", "\n".join([head, *rows]) + "\n")
     return root
 
@@ -75,7 +80,10 @@ def bbbp(root: Path) -> Path:
 def bace(root: Path) -> Path:
     """bace.csv with a few of its 590 descriptors; Model is the authors' split."""
     model = {row: name.capitalize() for name, rows in PARTS.items() for row in rows}
-    rows = [f"{s},BACE_{k + 1},{k % 2},{model[k]},{4 + k / 10},{300 + k},{k}" for k, s in enumerate(SMILES)]
+    rows = [
+        f"{s},BACE_{k + 1},{k % 2},{model[k]},{4 + k / 10},{300 + k},{k}"
+        for k, s in enumerate(SMILES)
+    ]
     write(root / "bace.csv", "\n".join(["mol,CID,Class,Model,pIC50,MW,canvasUID", *rows]) + "\n")
     return root
 
@@ -109,7 +117,12 @@ def pcqm4mv2(root: Path, *, new: bool = True) -> Path:
     rows = [f"{k},{smiles},{'' if k in hidden else 1 + k / 8}" for k, smiles in enumerate(SMILES)]
     folder = root / "pcqm4m-v2"
     write(folder / "raw" / "data.csv.gz", "\n".join(["idx,smiles,homolumogap", *rows]) + "\n")
-    parts = {"train": range(0, 13), "valid": range(13, 18), "test-dev": [18], "test-challenge": [19]}
+    parts = {
+        "train": range(0, 13),
+        "valid": range(13, 18),
+        "test-dev": [18],
+        "test-challenge": [19],
+    }
     splits = {name: np.array(list(rows), np.int64) for name, rows in parts.items()}
     torch.save(splits, folder / "split_dict.pt", _use_new_zipfile_serialization=new)
     return root
@@ -128,7 +141,9 @@ def zinc(root: Path, protocol: int = 3) -> Path:
         content = [_zinc_molecule(SMILES[row], row - 0.25) for row in rows]
         (folder / f"{part}.pickle").write_bytes(pickle.dumps(content, protocol))
         few = {"train": 11, "val": 2, "test": 3}[part]
-        (folder / f"{part}.index").write_text(",".join(str(k) for k in range(len(rows))[-few:]) + "\n")
+        (folder / f"{part}.index").write_text(
+            ",".join(str(k) for k in range(len(rows))[-few:]) + "\n"
+        )
     return root
 
 
@@ -147,7 +162,9 @@ def _zinc_molecule(smiles: str, label: float) -> dict[str, object]:
     }
 
 
-def sd_record(smiles: str, title: str = "", items: dict[str, str] | None = None, v3000: bool = False) -> str:
+def sd_record(
+    smiles: str, title: str = "", items: dict[str, str] | None = None, v3000: bool = False
+) -> str:
     """One record of an SD file, with coordinates in 2-D, so that stereo centres are wedges."""
     from rdkit import Chem
     from rdkit.Chem import rdDepictor
@@ -156,4 +173,8 @@ def sd_record(smiles: str, title: str = "", items: dict[str, str] | None = None,
     rdDepictor.Compute2DCoords(mol)
     mol.SetProp("_Name", title)
     block = Chem.MolToMolBlock(mol, forceV3000=v3000)
-    return block + "".join(f"> <{name}>\n{value}\n\n" for name, value in (items or {}).items()) + "$$$$\n"
+    return (
+        block
+        + "".join(f"> <{name}>\n{value}\n\n" for name, value in (items or {}).items())
+        + "$$$$\n"
+    )

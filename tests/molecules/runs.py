@@ -26,7 +26,12 @@ def table(path: Path, task: str = "regression", rows: int = 67, **more: list[Any
         "binary": [int(count > 5) for count in counts],
         "multiclass": ["few" if count < 4 else "some" if count < 7 else "many" for count in counts],
     }[task]
-    columns = {"id": [f"m{k}" for k in range(rows)], "smiles": list(TEXTS[:rows]), "label": labels, **more}
+    columns = {
+        "id": [f"m{k}" for k in range(rows)],
+        "smiles": list(TEXTS[:rows]),
+        "label": labels,
+        **more,
+    }
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
@@ -68,5 +73,10 @@ def task_of(config: MoleculesApp, kind: type[MoleculesTask] = Plain) -> Molecule
 def trained(folder: Path, task: str = "regression", **tables: Any) -> Path:
     """The folder of a run on `table`, which lies beside it as molecules.csv."""
     path = table(folder / "molecules.csv", task)
-    train(task_of(app(path, **tables)), RunFolder(folder / "run"), progress=False, say=lambda line: None)
+    train(
+        task_of(app(path, **tables)),
+        RunFolder(folder / "run"),
+        progress=False,
+        say=lambda line: None,
+    )
     return folder / "run"

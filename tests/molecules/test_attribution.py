@@ -23,13 +23,17 @@ def case(name: str):
     return MODELS[name](), batch, batch_of(*QM9[4:17], laplacian=laplacian, bonds=name == "gt")
 
 
-@pytest.mark.parametrize(("name", "within"), [("post", 1e-4), ("pre", 1e-4), ("gt", 0.05)])  # ReLU has kinks
+@pytest.mark.parametrize(
+    ("name", "within"), [("post", 1e-4), ("pre", 1e-4), ("gt", 0.05)]
+)  # ReLU has kinks
 def test_contributions_sum_to_what_the_atoms_change(name, within):
     model, batch, others = case(name)
     average = average_atom(model, [others])
     found = contributions(model, batch, average, lambda y: y[:, 1])
     with torch.no_grad():
-        want = model(batch)[:, 1] - model({**batch, "perturb": average - vectors(model, batch)})[:, 1]
+        want = (
+            model(batch)[:, 1] - model({**batch, "perturb": average - vectors(model, batch)})[:, 1]
+        )
     assert want.abs().max() > 0.02
     torch.testing.assert_close(found.sum(1), want, atol=within * float(want.abs().max()), rtol=0)
     assert (found[~valid_of(batch)] == 0).all() and (found[valid_of(batch)] != 0).all()
@@ -75,7 +79,9 @@ def test_padding_and_order_of_atoms_change_nothing():
         rtol=0,
     )
     index = torch.arange(found.shape[1], dtype=torch.int16).repeat(len(found), 1)
-    moved = permuted({**batch, "degree": index})["degree"].long()  # the same drawn order, of the atoms' numbers
+    moved = permuted({**batch, "degree": index})[
+        "degree"
+    ].long()  # the same drawn order, of the atoms' numbers
     again = contributions(model, permuted(batch), average, lambda y: y[:, 2])
     torch.testing.assert_close(again, found.gather(1, moved), atol=1e-5, rtol=0)
 
@@ -86,7 +92,9 @@ def test_the_model_stays_as_it_was():
     first = contributions(model, batch, torch.zeros(24), lambda y: y[:, 0], steps=2)
     assert model.training and all(parameter.grad is None for parameter in model.parameters())
     with torch.no_grad():  # as during an evaluation
-        torch.testing.assert_close(contributions(model.eval(), batch, torch.zeros(24), lambda y: y[:, 0], 2), first)
+        torch.testing.assert_close(
+            contributions(model.eval(), batch, torch.zeros(24), lambda y: y[:, 0], 2), first
+        )
     assert not model.training
 
 

@@ -34,8 +34,15 @@ def made(tmp_path_factory):
     folder, found = tmp_path_factory.mktemp("molecules"), {}
     for kind in BETTER:
         with (folder / f"{kind}.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([["smiles", "label"], *([text, label_of(kind, text)] for text in TEXTS)])
-        data = {"path": str(folder / f"{kind}.csv"), "cache": str(folder), "val_fraction": 0.2, "test_fraction": 0.3}
+            csv.writer(file).writerows(
+                [["smiles", "label"], *([text, label_of(kind, text)] for text in TEXTS)]
+            )
+        data = {
+            "path": str(folder / f"{kind}.csv"),
+            "cache": str(folder),
+            "val_fraction": 0.2,
+            "test_fraction": 0.3,
+        }
         config = MoleculesApp.model_validate({"domain": "molecules", "app": "made", "data": data})
         found[kind] = read_data(config)
         assert found[kind].kind == kind
@@ -46,7 +53,15 @@ def label_of(kind, text):
     count = text.upper().count("C")
     if kind == "regression":
         return 0.5 * count + 0.01 * (len(text) % 7)
-    return int(count > 5) if kind == "binary" else "few" if count < 4 else "some" if count < 7 else "many"
+    return (
+        int(count > 5)
+        if kind == "binary"
+        else "few"
+        if count < 4
+        else "some"
+        if count < 7
+        else "many"
+    )
 
 
 def judged(data, say=None):
@@ -55,7 +70,9 @@ def judged(data, say=None):
 
 def with_targets(data, targets):
     names = [f"t{k}" for k in range(targets.shape[1])]
-    molecules = replace(data.molecules, targets=targets, target_names=names, units=[""] * len(names))
+    molecules = replace(
+        data.molecules, targets=targets, target_names=names, units=[""] * len(names)
+    )
     return replace(data, molecules=molecules, scaling=type(data.scaling).identity(len(names)))
 
 
@@ -64,7 +81,9 @@ def test_each_learns_what_there_is(made, kind):
     data = made[kind]
     found = judged(data)
     constant = "mean" if kind == "regression" else "majority"
-    expected = {constant, "random_forest", "descriptor_boosting"} | ({"logistic"} if kind != "regression" else set())
+    expected = {constant, "random_forest", "descriptor_boosting"} | (
+        {"logistic"} if kind != "regression" else set()
+    )
     assert set(found) == expected
     metric, sign = BETTER[kind]
     for name, splits in found.items():
@@ -113,12 +132,18 @@ def test_targets_that_lack_no_label_share_a_forest(made, monkeypatch):
 def test_labels_all_alike_are_no_obstacle(made):
     for kind in ("binary", "multiclass"):
         data = made[kind]
-        found = judged(with_targets(data, np.ones_like(data.molecules.targets)) if kind == "binary" else alike(data))
+        found = judged(
+            with_targets(data, np.ones_like(data.molecules.targets))
+            if kind == "binary"
+            else alike(data)
+        )
         assert all(0 <= splits["test"]["loss"] < 0.2 for splits in found.values()), kind
 
 
 def alike(data):
-    return replace(data, molecules=replace(data.molecules, targets=np.ones_like(data.molecules.targets)))
+    return replace(
+        data, molecules=replace(data.molecules, targets=np.ones_like(data.molecules.targets))
+    )
 
 
 def test_large_data_are_thinned_and_it_is_said(made, monkeypatch):
@@ -128,13 +153,22 @@ def test_large_data_are_thinned_and_it_is_said(made, monkeypatch):
     rows = B._drawn(data, ["val", "test"], said.append)
     assert [len(rows[split]) for split in ("train", "val", "test")] == [17, 7, 7] and len(said) == 3
     for split, at in rows.items():
-        assert len(set(at)) == len(at) and at[0] == data.rows[split][0] and at[-1] == data.rows[split][-1]
+        assert (
+            len(set(at)) == len(at)
+            and at[0] == data.rows[split][0]
+            and at[-1] == data.rows[split][-1]
+        )
     assert "17 evenly spread molecules of the" in said[0]
 
 
 def test_graphs_without_smiles_and_many_targets_have_constants_alone(made, monkeypatch):
     data, said = made["regression"], []
-    bare = replace(data, molecules=replace(data.molecules, smiles=[""] * len(data.molecules), graphs=data.store.graphs))
+    bare = replace(
+        data,
+        molecules=replace(
+            data.molecules, smiles=[""] * len(data.molecules), graphs=data.store.graphs
+        ),
+    )
     assert set(judged(bare, said.append)) == {"mean"} and "without SMILES" in said.pop()
     monkeypatch.setattr(B, "MOST_TARGETS", 2)
     many = with_targets(made["binary"], np.tile(made["binary"].labels, 3))
@@ -145,9 +179,11 @@ def test_without_a_split_to_judge_or_to_learn_from_there_is_none(made):
     data = made["regression"]
     for kept in (["train"], ["val", "test"]):
         assert judged(replace(data, rows={split: data.rows[split] for split in kept})) == {}
-    assert set(judged(replace(data, rows={s: data.rows[s] for s in ("train", "test")}))["descriptor_boosting"]) == {
-        "test"
-    }
+    assert set(
+        judged(replace(data, rows={s: data.rows[s] for s in ("train", "test")}))[
+            "descriptor_boosting"
+        ]
+    ) == {"test"}
 
 
 def test_a_library_that_is_missing_is_said(made, monkeypatch):

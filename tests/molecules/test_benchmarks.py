@@ -28,9 +28,16 @@ def test_a_benchmark_trains_on_its_official_layout(app, tmp_path, monkeypatch):
     root = APPS[app](tmp_path / "data")
     small = {"backbone.dim": 16, "backbone.mlp_dim": 8, "backbone.depth": 1, "backbone.heads": 2, "train.epochs": 1,
              "train.accumulate": 1, "data.cache": str(tmp_path / "cache")}  # fmt: skip
-    if app == "gt-zinc12k":  # the published types of atoms and bonds are numbered without gaps, the miniature's aren't
+    if (
+        app == "gt-zinc12k"
+    ):  # the published types of atoms and bonds are numbered without gaps, the miniature's aren't
         small |= {"tokeniser.atom_ids": 60, "tokeniser.bond_ids": 11}
-    run = isoform.train(f"molecules/{app}", {"data.root": str(root), **small}, run_dir=tmp_path / "run", progress=False)
+    run = isoform.train(
+        f"molecules/{app}",
+        {"data.root": str(root), **small},
+        run_dir=tmp_path / "run",
+        progress=False,
+    )
     test = run.metrics["test"]
     assert run.results["status"] == "finished"
     assert math.isfinite(test[METRIC.get(app.split("-")[1], "mae")])

@@ -14,7 +14,9 @@ def test_every_molecule_once(shuffled):
         parts = batches(sizes, batch, rng if shuffled else None)
         assert sorted(index for part in parts for index in part) == list(range(n))
         assert all(type(index) is int for part in parts for index in part)
-        assert len(parts) == -(-n // batch) and sorted(map(len, parts))[1:] == [batch] * (len(parts) - 1)
+        assert len(parts) == -(-n // batch) and sorted(map(len, parts))[1:] == [batch] * (
+            len(parts) - 1
+        )
 
 
 # About as QM9, ESOL and drug-like molecules are distributed.
@@ -56,7 +58,9 @@ def test_batches_are_a_function_of_the_generator():
     first, second, other = (batches(sizes, 32, np.random.default_rng(seed)) for seed in (7, 7, 8))
     assert first == second and first != other
     together = [{frozenset(part) for part in parts} for parts in (first, other)]
-    assert not together[0] & together[1]  # another epoch has other batches, not the same ones in another order
+    assert (
+        not together[0] & together[1]
+    )  # another epoch has other batches, not the same ones in another order
     order = [np.mean(sizes[part]) for part in first]
     assert order != sorted(order) and order != sorted(order, reverse=True)
 

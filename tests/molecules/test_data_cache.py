@@ -21,7 +21,9 @@ TEXTS = [*MOLECULES, "C(", "CC"]
 def molecules(texts=TEXTS, **more):
     names = [f"line {i}" for i, _ in enumerate(texts)]
     targets = np.zeros((len(texts), 1))
-    return Molecules(smiles=texts, names=names, targets=targets, target_names=["y"], units=[""], **more)
+    return Molecules(
+        smiles=texts, names=names, targets=targets, target_names=["y"], units=[""], **more
+    )
 
 
 def assert_same(a, b):
@@ -61,7 +63,11 @@ def test_whatever_changes_the_store_changes_its_name(data):
         cache.graph_store(molecules(), data.model_copy(update=change))
         known += 1
         assert len(names_in(data)) == known, change
-    for arguments in ({"hops": 3}, {"laplacian": 2}, {"kinds": np.array([[0, 0, 0], *np.ndindex(5, 6, 2)], np.int16)}):
+    for arguments in (
+        {"hops": 3},
+        {"laplacian": 2},
+        {"kinds": np.array([[0, 0, 0], *np.ndindex(5, 6, 2)], np.int16)},
+    ):
         cache.graph_store(molecules(), data, **arguments)
         known += 1
         assert len(names_in(data)) == known, arguments
@@ -99,7 +105,9 @@ def test_a_write_that_fails_leaves_nothing(data, monkeypatch):
         file.write(array.tobytes())
 
     monkeypatch.setattr(cache.np, "save", full)
-    with pytest.raises(UserError, match=r"can't be written .No space left on device.; choose another data.cache"):
+    with pytest.raises(
+        UserError, match=r"can't be written .No space left on device.; choose another data.cache"
+    ):
         cache.graph_store(molecules(), data)
     assert names_in(data) == []
 
@@ -139,5 +147,7 @@ def test_graphs_of_a_data_set_of_graphs(data):
 
 def test_workers_change_nothing(data):
     one = cache.graph_store(molecules(), data, workers=0)
-    two = cache.graph_store(molecules(), data.model_copy(update={"cache": data.cache + "2"}), workers=1)
+    two = cache.graph_store(
+        molecules(), data.model_copy(update={"cache": data.cache + "2"}), workers=1
+    )
     assert_same(one, two)

@@ -37,7 +37,11 @@ def test_everything_that_is_odd_is_counted_and_named(path):
     report = check(app(path=path, targets=("y",), split="given"))
     found = report.data
     assert found["rows"] == 13 and found["molecules"] == 10 and found["task"] == "regression"
-    assert found["splits"] == {"train": 4, "val": 2, "test": 3}  # the one without a label is in none
+    assert found["splits"] == {
+        "train": 4,
+        "val": 2,
+        "test": 3,
+    }  # the one without a label is in none
     skipped = {one["row"]: one["reason"] for one in found["skipped"]}
     assert skipped == {
         "line 13": "has 2 cells where there are 4 columns", "line 4": "is no SMILES",
@@ -49,9 +53,16 @@ def test_everything_that_is_odd_is_counted_and_named(path):
     assert near == {("line 7", "line 8"), ("line 9", "line 10"), ("line 11", "line 12")}
     kinds = found["kinds"]
     assert kinds["several fragments (salts, mixtures)"] == kinds["isotopes"] == 1
-    assert kinds["dummy atoms (*)"] == 1 and kinds["a single atom"] == 2 and kinds["marked stereo centres"] == 2
+    assert (
+        kinds["dummy atoms (*)"] == 1
+        and kinds["a single atom"] == 2
+        and kinds["marked stereo centres"] == 2
+    )
     assert found["targets"]["y"]["missing"] == 1 and found["targets"]["y"]["max"] == 12
-    assert found["atoms"] == {"smallest": 1, "median": 3, "largest": 5} and found["elements"]["Na"] == 1
+    assert (
+        found["atoms"] == {"smallest": 1, "median": 3, "largest": 5}
+        and found["elements"]["Na"] == 1
+    )
     json.dumps(found, allow_nan=False)
     text = "\n".join(report.lines)
     for words in ("a.csv: 13 rows, 10 molecules (4 train, 2 val, 3 test)", "'>4' (line 5)", "skipped: 2\n",
@@ -63,13 +74,23 @@ def test_everything_that_is_odd_is_counted_and_named(path):
 def test_leakage_may_be_allowed_and_is_still_named(path):
     report = check(app(path=path, targets=("y",), split="given", allow_leakage=True))
     assert report.refusal is None
-    assert not report.leakage and report.data["leaks"] and any("LEAKAGE" in line for line in report.lines)
+    assert (
+        not report.leakage
+        and report.data["leaks"]
+        and any("LEAKAGE" in line for line in report.lines)
+    )
 
 
 def test_a_file_alone_is_split_at_random_without_leakage(path):
     report = check(DOMAIN.app_of_path(path))
-    assert not report.leakage and report.data["leaks"] == [] and "no leakage between splits found" in report.lines
-    assert sum(report.data["splits"].values()) == 8 and any("data.task = auto" in line for line in report.lines)
+    assert (
+        not report.leakage
+        and report.data["leaks"] == []
+        and "no leakage between splits found" in report.lines
+    )
+    assert sum(report.data["splits"].values()) == 8 and any(
+        "data.task = auto" in line for line in report.lines
+    )
 
 
 def test_benchmarks_and_classes(tmp_path):
@@ -78,9 +99,15 @@ def test_benchmarks_and_classes(tmp_path):
     assert report.data["targets"]["p_np"]["by_split"]["test"] == {"0": 1, "1": 1}
     report = check(app(source="molhiv", root=molhiv(tmp_path), split="given"))
     assert report.data["splits"] == {"train": 13, "val": 3, "test": 4} and not report.leakage
-    kinds = write(tmp_path / "k.csv", "smiles,kind\n" + "\n".join(f"{s},{'abc'[k % 3]}" for k, s in enumerate(SMILES)))
+    kinds = write(
+        tmp_path / "k.csv",
+        "smiles,kind\n" + "\n".join(f"{s},{'abc'[k % 3]}" for k, s in enumerate(SMILES)),
+    )
     report = check(DOMAIN.app_of_path(kinds))
-    assert report.data["classes"] == ["a", "b", "c"] and report.data["targets"]["kind"]["counts"]["a"] == 7
+    assert (
+        report.data["classes"] == ["a", "b", "c"]
+        and report.data["targets"]["kind"]["counts"]["a"] == 7
+    )
 
 
 def test_graphs_without_smiles(tmp_path):
@@ -97,21 +124,30 @@ def test_a_list_without_labels_and_too_few_molecules(tmp_path):
     assert report.data["targets"] == {} and report.data["duplicates"] == [["line 1", "line 2"]]
     assert report.refusal == "a.smi: no column of labels to learn; name it with data.targets"
     report = check(DOMAIN.app_of_path(write(tmp_path / "b.smi", "CCO x\n")))
-    assert report.data["splits"] == {} and any(line.startswith("no splits: ") for line in report.lines)
+    assert report.data["splits"] == {} and any(
+        line.startswith("no splits: ") for line in report.lines
+    )
     assert "no such file" in refusal(check, DOMAIN.app_of_path(tmp_path / "none.csv"))
 
 
 def pictures(page):
-    return [base64.b64decode(code).decode() for code in re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)]
+    return [
+        base64.b64decode(code).decode()
+        for code in re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
+    ]
 
 
 def test_the_page_draws_molecules_and_escapes_names(tmp_path):
     rows = [f"{smiles},<script>alert({k})</script>,{k + 0.5}" for k, smiles in enumerate(SMILES)]
-    report = check(app(path=write(tmp_path / "a.csv", "smiles,id,y\n" + "\n".join(rows)), label="id"))
+    report = check(
+        app(path=write(tmp_path / "a.csv", "smiles,id,y\n" + "\n".join(rows)), label="id")
+    )
     drawn = pictures(report.page)
     assert len(drawn) >= 8 and all("<svg" in one and "<script" not in one for one in drawn)
     assert "<script>" not in report.page and "&lt;script&gt;alert(19)" in report.page
-    assert "default-src 'none'" in report.page and "http:" not in re.sub(r'base64,[^"]+', "", report.page)
+    assert "default-src 'none'" in report.page and "http:" not in re.sub(
+        r'base64,[^"]+', "", report.page
+    )
 
 
 def test_pictures_of_what_cannot_be_drawn_are_empty():
@@ -125,9 +161,13 @@ def test_pictures_of_what_cannot_be_drawn_are_empty():
 def test_sd_files_keep_their_stereo_chemistry(tmp_path):
     pair = ("C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O")
     report = check(
-        DOMAIN.app_of_path(write(tmp_path / "a.sdf", "".join(sd_record(s, f"m{k}") for k, s in enumerate(pair * 2))))
+        DOMAIN.app_of_path(
+            write(
+                tmp_path / "a.sdf", "".join(sd_record(s, f"m{k}") for k, s in enumerate(pair * 2))
+            )
+        )
     )
-    assert report.data["duplicates"] == [["m0", "m2"], ["m1", "m3"]] and report.data["near_duplicates"] == [
-        ["m0", "m1"]
-    ]
+    assert report.data["duplicates"] == [["m0", "m2"], ["m1", "m3"]] and report.data[
+        "near_duplicates"
+    ] == [["m0", "m1"]]
     assert canonical(parse_smiles(pair[0])) != canonical(parse_smiles(pair[1]))

@@ -19,12 +19,17 @@ def store():
     return build_store(featurise_many(MOLECULES).graphs, laplacian=3)
 
 
-@pytest.mark.parametrize("case", ["graphormer_preln", "graphormer_postln", "graphormer_attn_bias_twice"])
+@pytest.mark.parametrize(
+    "case", ["graphormer_preln", "graphormer_postln", "graphormer_attn_bias_twice"]
+)
 def test_golden_inputs(golden_dir, case):
     path = golden_dir / "graphormer" / f"{case}.json"
     if not path.exists():
         pytest.skip(f"no stored case {path}")
-    smiles, want = json.loads(path.read_text())["smiles"], load_file(path.with_suffix(".safetensors"))
+    smiles, want = (
+        json.loads(path.read_text())["smiles"],
+        load_file(path.with_suffix(".safetensors")),
+    )
     store = build_store(featurise_many(smiles).graphs)
     batch = collate(store, range(len(smiles)))
     for own, official in (
@@ -60,7 +65,11 @@ def test_a_molecule_does_not_depend_on_its_company(store):
     for place, row in enumerate(rows):
         alone, n = collate(store, [row]), int(store.sizes[row])
         for name, value in batch.items():
-            cut = value[place, :n, :n] if name in ("distance_ids", "path_bond_ids") else value[place, :n]
+            cut = (
+                value[place, :n, :n]
+                if name in ("distance_ids", "path_bond_ids")
+                else value[place, :n]
+            )
             assert torch.equal(cut, alone[name][0]), name
             assert not value[place, n:].any()
             if name in ("distance_ids", "path_bond_ids"):
@@ -78,14 +87,18 @@ def test_ids_of_the_collator_of_transformers_are_one_higher(store):
 def test_compact_paths_are_the_same_ids(store):
     usual, compact = collate(store, [7, 1, 0]), collate(store, [7, 1, 0], compact=True)
     assert "path_bond_ids" not in compact and compact["path_kinds"].dtype == torch.uint8
-    assert torch.equal(compact["kind_bond_ids"][compact["path_kinds"].long()], usual["path_bond_ids"])
+    assert torch.equal(
+        compact["kind_bond_ids"][compact["path_kinds"].long()], usual["path_bond_ids"]
+    )
 
 
 def test_bonds_of_the_batch(store):
     rows = [2, 14, 6, 30]
     batch = collate(store, rows, bonds=True)
     n, index, ids = batch["valid"].shape[1], batch["bond_index"], batch["bond_ids"]
-    assert index.shape == (sum(len(store.graphs.graph(row)[2]) for row in rows), 2) and len(ids) == len(index)
+    assert index.shape == (sum(len(store.graphs.graph(row)[2]) for row in rows), 2) and len(
+        ids
+    ) == len(index)
     # A bond's own ids are those of the way from one of its atoms to the other.
     sample = index[:, 0] // n
     assert torch.equal(sample, index[:, 1] // n)
@@ -100,6 +113,10 @@ def test_signs_of_eigenvectors_are_flipped_at_random_and_as_one(store):
     assert torch.equal(flipped["laplacian"], again["laplacian"])
     ratio = (flipped["laplacian"] / batch["laplacian"]).nan_to_num(0)
     per_vector = ratio.amax(1) + ratio.amin(1)  # both signs within one vector would cancel
-    assert set(per_vector.unique().tolist()) <= {-2.0, -1.0, 0.0, 1.0, 2.0} and (ratio < 0).any() and (ratio > 0).any()
+    assert (
+        set(per_vector.unique().tolist()) <= {-2.0, -1.0, 0.0, 1.0, 2.0}
+        and (ratio < 0).any()
+        and (ratio > 0).any()
+    )
     assert torch.equal(flipped["laplacian"].abs(), batch["laplacian"].abs())
     assert all(flipped[name] is batch[name] for name in batch if name != "laplacian")

@@ -22,7 +22,9 @@ SAME = ("CCO", "C", "OCC", "CC(C)=O", "C(C)O", "O=C(C)C")
 def molecules(targets, task="regression", **fields):
     targets = np.array(targets, float)
     names = [f"y{k}" for k in range(targets.shape[1])]
-    source = table(*SAME, targets=targets, target_names=names, units=["eV"] * len(names), task=task, **fields)
+    source = table(
+        *SAME, targets=targets, target_names=names, units=["eV"] * len(names), task=task, **fields
+    )
     return standardise(source, data())
 
 
@@ -46,13 +48,18 @@ def test_rules_for_measured_labels(rule, rows, targets):
         "2 molecules have several rows, 5 in all: " in found.findings[0]
         and f"(data.duplicates = {rule})" in found.findings[0]
     )
-    assert found.findings[1] == '1 of them have different labels: "y0" 1 to 4 (line 2, line 4, line 6)'
+    assert (
+        found.findings[1] == '1 of them have different labels: "y0" 1 to 4 (line 2, line 4, line 6)'
+    )
     gone = {name for name, _ in found.skipped}
     assert gone == {f"line {row + 2}" for row in range(6)} - {f"line {row + 2}" for row in rows}
     if rule == "mean":
         assert ("line 7", "is the same molecule as line 5") in found.skipped
     if rule == "drop":
-        assert ("line 2", "its labels differ between rows (data.duplicates = drop)") in found.skipped
+        assert (
+            "line 2",
+            "its labels differ between rows (data.duplicates = drop)",
+        ) in found.skipped
 
 
 def test_the_majority_counts_for_classes_and_a_tie_is_no_label():
@@ -61,7 +68,9 @@ def test_the_majority_counts_for_classes_and_a_tie_is_no_label():
     assert ("line 5", "its labels contradict each other") in found.skipped
     two = merge(molecules([[1, 1], [0, 0], [0, 1], [1, 1], [1, 1], [0, 0]], "binary"), data())
     np.testing.assert_array_equal(two.targets, [[1, 1], [0, 0]])
-    most = merge(molecules([[2], [0], [2], [1], [0], [1]], "multiclass", classes=("a", "b", "c")), data())
+    most = merge(
+        molecules([[2], [0], [2], [1], [0], [1]], "multiclass", classes=("a", "b", "c")), data()
+    )
     assert most.targets[:, 0].tolist() == [2, 0, 1]
 
 
@@ -79,7 +88,10 @@ def test_rows_in_two_splits_are_not_merged_but_leak():
     splits = {"train": np.array([0, 1]), "val": np.array([3]), "test": np.array([2])}
     assert leaks(found, splits) == [[("train", 0), ("test", 2)]]
     said = refusal(refuse_leaks, found, splits)
-    assert "t.csv: CCO is in train (line 2) and in test (line 4)" in said and "data.allow_leakage = true" in said
+    assert (
+        "t.csv: CCO is in train (line 2) and in test (line 4)" in said
+        and "data.allow_leakage = true" in said
+    )
     assert said in refusal(clean_and_split, source, data(split="given"))
     kept = clean_and_split(source, data(split="given", allow_leakage=True))
     assert kept.split.tolist() == ["train", "train", "test", "val"]
@@ -97,7 +109,13 @@ def test_enantiomers_and_charges_are_different_molecules():
     assert repeated(standardise(source, data())) == []
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.one_of(st.none(), st.integers(-3, 3))), min_size=1, max_size=19))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.one_of(st.none(), st.integers(-3, 3))),
+        min_size=1,
+        max_size=19,
+    )
+)
 def test_merging_leaves_one_row_a_molecule_with_the_mean_of_its_labels(rows):
     values = np.array([[nan if value is None else value] for _, value in rows], float)
     source = replace(table(*["C"] * len(rows), targets=values), keys=[str(key) for key, _ in rows])

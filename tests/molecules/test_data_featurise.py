@@ -22,7 +22,9 @@ OGB_ATOMS = (119, 5, 12, 12, 10, 6, 6, 2, 2)
 
 
 def same(a, b):
-    return type(a) is type(b) and all(np.array_equal(x, y) and x.dtype == y.dtype for x, y in zip(a, b, strict=True))
+    return type(a) is type(b) and all(
+        np.array_equal(x, y) and x.dtype == y.dtype for x, y in zip(a, b, strict=True)
+    )
 
 
 def place(value, known, other):
@@ -35,7 +37,9 @@ def by_the_book(mol):
         (
             place(a.GetAtomicNum(), range(1, 119), 118),
             place(
-                str(a.GetChiralTag()), ("CHI_UNSPECIFIED", "CHI_TETRAHEDRAL_CW", "CHI_TETRAHEDRAL_CCW", "CHI_OTHER"), 4
+                str(a.GetChiralTag()),
+                ("CHI_UNSPECIFIED", "CHI_TETRAHEDRAL_CW", "CHI_TETRAHEDRAL_CCW", "CHI_OTHER"),
+                4,
             ),
             place(a.GetTotalDegree(), range(11), 11),
             place(a.GetFormalCharge(), range(-5, 6), 11),
@@ -59,16 +63,23 @@ def by_the_book(mol):
         bonds += [row, row]
         ends += [(i, j), (j, i)]
     return Graph(
-        np.array(atoms, np.int16), np.array(bonds, np.int16).reshape(-1, 3), np.array(ends, np.int32).reshape(-1, 2)
+        np.array(atoms, np.int16),
+        np.array(bonds, np.int16).reshape(-1, 3),
+        np.array(ends, np.int32).reshape(-1, 2),
     )
 
 
-@pytest.mark.parametrize("case", ["graphormer_preln", "graphormer_postln", "graphormer_attn_bias_twice"])
+@pytest.mark.parametrize(
+    "case", ["graphormer_preln", "graphormer_postln", "graphormer_attn_bias_twice"]
+)
 def test_golden_raw_features(golden_dir, case):
     path = golden_dir / "graphormer" / f"{case}.json"
     if not path.exists():
         pytest.skip(f"no stored case {path}")
-    smiles, tensors = json.loads(path.read_text())["smiles"], load_file(path.with_suffix(".safetensors"))
+    smiles, tensors = (
+        json.loads(path.read_text())["smiles"],
+        load_file(path.with_suffix(".safetensors")),
+    )
     found = featurise_many(smiles)
     assert found.kept.tolist() == list(range(len(smiles)))
     for m in range(len(smiles)):
@@ -99,7 +110,10 @@ def test_isotopes_and_map_numbers_are_not_features():
 def test_chirality_can_be_left_out():
     left, right = (featurise(text) for text in ("N[C@@H](C)C(=O)O", "N[C@H](C)C(=O)O"))
     assert not same(left, right)
-    plain = [featurise(text, chirality=False) for text in ("N[C@@H](C)C(=O)O", "N[C@H](C)C(=O)O", "NC(C)C(=O)O")]
+    plain = [
+        featurise(text, chirality=False)
+        for text in ("N[C@@H](C)C(=O)O", "N[C@H](C)C(=O)O", "NC(C)C(=O)O")
+    ]
     assert same(plain[0], plain[1]) and same(plain[1], plain[2])
 
 
@@ -169,7 +183,9 @@ def test_molecules_at_the_limit():
     assert featurise("C" * 11, max_atoms=11, explicit_h=True) == "has 35 atoms, more than 11"
 
 
-@pytest.mark.parametrize("text", ["C" + "1" * 100_000, "C(" * 50_000 + ")" * 50_000, "C" * 1_000_000, "c" * 5000])
+@pytest.mark.parametrize(
+    "text", ["C" + "1" * 100_000, "C(" * 50_000 + ")" * 50_000, "C" * 1_000_000, "c" * 5000]
+)
 def test_texts_that_would_take_rdkit_hours_come_back_soon(text):
     start = time.process_time()
     assert isinstance(featurise(text), str)
@@ -178,7 +194,10 @@ def test_texts_that_would_take_rdkit_hours_come_back_soon(text):
 
 def test_atoms_bonded_all_to_all_come_back_soon():
     labels = {
-        pair: number for number, pair in enumerate(((i, j) for i in range(60) for j in range(i + 2, 60)), start=1)
+        pair: number
+        for number, pair in enumerate(
+            ((i, j) for i in range(60) for j in range(i + 2, 60)), start=1
+        )
     }
     rings = {i: [number for pair, number in labels.items() if i in pair] for i in range(60)}
     text = "".join("*" + "".join(f"%({number})" for number in rings[i]) for i in range(60))
@@ -197,7 +216,9 @@ def test_many_are_what_each_is():
     texts = [*MOLECULES, "C(", None, *reversed(MOLECULES)]
     found = featurise_many(texts)
     assert [number for number, _ in found.skipped] == [len(MOLECULES), len(MOLECULES) + 1]
-    assert sorted([*found.kept, *(number for number, _ in found.skipped)]) == list(range(len(texts)))
+    assert sorted([*found.kept, *(number for number, _ in found.skipped)]) == list(
+        range(len(texts))
+    )
     for row, number in enumerate(found.kept):
         assert same(Graph(*found.graphs.graph(row)), featurise(texts[number]))
 
@@ -205,7 +226,11 @@ def test_many_are_what_each_is():
 def test_nothing_at_all_gives_empty_graphs():
     for texts in ([], ["C("]):
         found = featurise_many(texts)
-        assert len(found.graphs) == 0 and found.graphs.atoms.shape == (0, 9) and found.graphs.bonds.shape == (0, 3)
+        assert (
+            len(found.graphs) == 0
+            and found.graphs.atoms.shape == (0, 9)
+            and found.graphs.bonds.shape == (0, 3)
+        )
 
 
 def consistent(found):

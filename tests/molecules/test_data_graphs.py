@@ -47,7 +47,9 @@ def test_concatenate_undoes_select(graphs):
         got, want = getattr(back, name), getattr(graphs, name)
         assert np.array_equal(got, want) and got.dtype == want.dtype
     again = pack([graphs.graph(i) for i in range(len(graphs))])
-    assert np.array_equal(again.ends, graphs.ends) and np.array_equal(again.bond_offsets, graphs.bond_offsets)
+    assert np.array_equal(again.ends, graphs.ends) and np.array_equal(
+        again.bond_offsets, graphs.bond_offsets
+    )
 
 
 def assert_right(store, graphs, hops):
@@ -60,7 +62,8 @@ def assert_right(store, graphs, hops):
         want = shortest_paths(dense, hops)
         pairs = slice(store.pair_offsets[m], store.pair_offsets[m + 1])
         assert np.array_equal(
-            store.distance_ids(np.arange(len(store.distance_codes))[pairs]).reshape(n, n), want.distance[0] + 1
+            store.distance_ids(np.arange(len(store.distance_codes))[pairs]).reshape(n, n),
+            want.distance[0] + 1,
         )
         features = np.concatenate([np.zeros((1, bonds.shape[1]), np.int16), bonds])[want.codes[0]]
         kinds = store.path_kinds[pairs].reshape(n, n, hops)
@@ -73,8 +76,16 @@ def assert_right(store, graphs, hops):
 @pytest.mark.parametrize("hops", [5, 2])
 def test_store_of_molecules(graphs, hops):
     store = build_store(graphs, hops=hops)
-    assert len(store.kinds) == 61 and store.path_kinds.dtype == np.uint8 and store.distance_codes.dtype == np.uint8
-    assert store.hops == hops and len(store) == len(MOLECULES) and store.pair_offsets[-1] == (graphs.sizes**2).sum()
+    assert (
+        len(store.kinds) == 61
+        and store.path_kinds.dtype == np.uint8
+        and store.distance_codes.dtype == np.uint8
+    )
+    assert (
+        store.hops == hops
+        and len(store) == len(MOLECULES)
+        and store.pair_offsets[-1] == (graphs.sizes**2).sum()
+    )
     assert_right(store, graphs, hops)
 
 
@@ -82,7 +93,10 @@ def test_store_of_other_graphs():
     rng = np.random.default_rng(3)
     # Loops, several bonds between two atoms, hundreds of kinds, and sizes far apart.
     graphs = pack(
-        [random_graph(rng, n, bonds, categories=31) for n, bonds in ((1, 2), (3, 11), (61, 67), (5, 0), (29, 700))]
+        [
+            random_graph(rng, n, bonds, categories=31)
+            for n, bonds in ((1, 2), (3, 11), (61, 67), (5, 0), (29, 700))
+        ]
     )
     store = build_store(graphs, hops=3)
     assert store.path_kinds.dtype == np.int16
@@ -103,10 +117,18 @@ def test_distances_beyond_a_byte():
 
 def test_kinds_of_bonds():
     ogb = kinds_of(np.array([[4, 5, 1], [0, 0, 0]]))
-    assert ogb.shape == (1 + np.prod(OGB_BONDS), 3) and len(np.unique(ogb[1:], axis=0)) == 60 and not ogb[0].any()
+    assert (
+        ogb.shape == (1 + np.prod(OGB_BONDS), 3)
+        and len(np.unique(ogb[1:], axis=0)) == 60
+        and not ogb[0].any()
+    )
     assert kinds_of(np.array([[3], [1], [3]])).tolist() == [[0], [1], [3]]
     ids = bond_ids(ogb)
-    assert not ids[0].any() and ids[-1].tolist() == [3 + 4, 3 + 512 + 5, 3 + 1024 + 1] and ids.dtype == np.int16
+    assert (
+        not ids[0].any()
+        and ids[-1].tolist() == [3 + 4, 3 + 512 + 5, 3 + 1024 + 1]
+        and ids.dtype == np.int16
+    )
 
 
 def test_stores_share_their_codes():
@@ -115,7 +137,9 @@ def test_stores_share_their_codes():
     train = build_store(first)
     some = pack([(first.atoms[:5], first.bonds[:2], np.array([[0, 3], [3, 0]]))])
     other = build_store(some, kinds=train.kinds)
-    assert other.kinds is train.kinds and (train.kinds[other.path_kinds[3, 0]] == some.bonds[0]).all()
+    assert (
+        other.kinds is train.kinds and (train.kinds[other.path_kinds[3, 0]] == some.bonds[0]).all()
+    )
     unseen = pack([(first.atoms[:5], first.bonds[:2] + 7, np.array([[0, 3], [3, 0]]))])
     with pytest.raises(UserError, match="which the model has never seen"):
         build_store(unseen, kinds=train.kinds)
@@ -154,7 +178,11 @@ def test_empty_graphs_and_hubs_are_refused():
 
 def test_a_single_atom_and_no_molecule_at_all():
     store = build_store(pack([featurise("O")]))
-    assert store.distance_codes.tolist() == [1] and not store.path_kinds.any() and store.degree.tolist() == [0]
+    assert (
+        store.distance_codes.tolist() == [1]
+        and not store.path_kinds.any()
+        and store.degree.tolist() == [0]
+    )
     assert len(build_store(featurise_many([]).graphs)) == 0
 
 

@@ -12,7 +12,10 @@ from .miniatures import SMILES, data, refusal, write
 def table(tmp_path, *columns):
     """A csv of SMILES and columns (name, cell, cell, ...)."""
     rows = list(zip(SMILES, *(cells for _, *cells in columns), strict=False))
-    lines = [",".join(["smiles", *(name for name, *_ in columns)]), *(",".join(map(str, row)) for row in rows)]
+    lines = [
+        ",".join(["smiles", *(name for name, *_ in columns)]),
+        *(",".join(map(str, row)) for row in rows),
+    ]
     return write(tmp_path / "t.csv", "\n".join(lines) + "\n")
 
 
@@ -28,7 +31,9 @@ def test_censored_values_are_named_and_count_by_rule(tmp_path):
     assert '"ic50": 4 censored values count as their bound' in line and "'>10' (line 2)" in line
     assert "\"ic50\": 1 cells are no numbers and count as missing: '>x' (line 8)" in found.findings
     dropped = read(path, censored="drop")
-    np.testing.assert_array_equal(dropped.targets[:, 0], [np.nan, np.nan, np.nan, 4.5, np.nan, np.nan, np.nan])
+    np.testing.assert_array_equal(
+        dropped.targets[:, 0], [np.nan, np.nan, np.nan, 4.5, np.nan, np.nan, np.nan]
+    )
     assert any("data.censored = drop" in line for line in dropped.findings)
 
 
@@ -39,7 +44,9 @@ def test_a_column_with_a_bad_cell_in_five_is_still_one_of_numbers(tmp_path):
     many = read(table(tmp_path, ("y", *good[:15], *bad), ("z", *good, 1)))
     assert many.target_names == ["z"] and "not to be predicted (text): y" in many.findings
     named = read(table(tmp_path, ("y", *good[:15], *bad)), targets=("y",), task="regression")
-    assert np.isnan(named.targets[15:]).all() and any("4 cells are no numbers" in line for line in named.findings)
+    assert np.isnan(named.targets[15:]).all() and any(
+        "4 cells are no numbers" in line for line in named.findings
+    )
 
 
 def test_columns_that_are_no_labels_are_left_out_and_named(tmp_path):
@@ -75,7 +82,10 @@ def test_auto_tells_binary_from_regression_and_classes(tmp_path):
     assert classes.targets[:3, 0].tolist() == [1, 0, 2]
     assert any("data.task = auto: multiclass" in line for line in classes.findings)
     whole = read(table(tmp_path, ("k", 0, 1, 2, 2, 0)))
-    assert any("set data.task = multiclass if these 3 whole numbers are classes" in line for line in whole.findings)
+    assert any(
+        "set data.task = multiclass if these 3 whole numbers are classes" in line
+        for line in whole.findings
+    )
 
 
 def test_numbers_may_be_classes_and_their_order_is_by_value(tmp_path):
@@ -85,7 +95,10 @@ def test_numbers_may_be_classes_and_their_order_is_by_value(tmp_path):
     np.testing.assert_array_equal(found.targets[:, 0], [2, 1, np.nan, 1, 2, 0])
     few = read(path, classes=("10", "2"))
     np.testing.assert_array_equal(few.targets[:, 0], [0, 1, np.nan, 1, 0, np.nan])
-    assert any("1 labels are none of the classes" in line and "'1' (line 7)" in line for line in few.findings)
+    assert any(
+        "1 labels are none of the classes" in line and "'1' (line 7)" in line
+        for line in few.findings
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,10 +107,16 @@ def test_numbers_may_be_classes_and_their_order_is_by_value(tmp_path):
         ({"targets": ("z",)}, 'has no column "z" (data.targets)'),
         ({"targets": ("y", "Y")}, "data.targets names a column twice"),
         ({"targets": ("smiles",)}, "the column of SMILES"),
-        ({"targets": ("note",), "task": "regression"}, "column \"note\" holds no number (such as 'a' (line 2))"),
+        (
+            {"targets": ("note",), "task": "regression"},
+            "column \"note\" holds no number (such as 'a' (line 2))",
+        ),
         ({"targets": ("y",), "task": "binary"}, 'line 2: column "y" is 3 where 0 or 1 is expected'),
         ({"targets": ("y", "note"), "task": "multiclass"}, "takes one target and there are 2"),
-        ({"targets": ("same",), "task": "multiclass"}, "holds 1 different labels where 2 to 1000 classes"),
+        (
+            {"targets": ("same",), "task": "multiclass"},
+            "holds 1 different labels where 2 to 1000 classes",
+        ),
         ({"split": "given"}, 'has no column "split" (data.split_column)'),
     ],
 )
@@ -108,7 +127,13 @@ def test_settings_that_do_not_fit(tmp_path, settings, words):
 
 def test_given_splits(tmp_path):
     path = table(tmp_path, ("y", 3, 1, 4, 1, 5), ("part", "Train", "VALID", "test", "", "training"))
-    assert read(path, split="given", split_column="part").split.tolist() == ["train", "val", "test", "", "train"]
+    assert read(path, split="given", split_column="part").split.tolist() == [
+        "train",
+        "val",
+        "test",
+        "",
+        "train",
+    ]
     path = table(tmp_path, ("y", 3, 1), ("split", "train", "fold 3"))
     said = refusal(lambda: read(path, split="given"))
     assert "line 3: column \"split\" is 'fold 3' where the split train, val or test" in said

@@ -49,7 +49,9 @@ def test_extensions_and_surrounding_blanks_are_ignored():
     assert canonical(parse_smiles("C%(100)CC%(100)")) == "C1CC1"
 
 
-@pytest.mark.parametrize("text", ["*", "[2H]O[2H]", "[H][H]", "[H]", "[13CH4]", "[Na+].[Cl-]", "[C+9]", "[U]"])
+@pytest.mark.parametrize(
+    "text", ["*", "[2H]O[2H]", "[H][H]", "[H]", "[13CH4]", "[Na+].[Cl-]", "[C+9]", "[U]"]
+)
 def test_odd_molecules_are_molecules(text):
     assert parse_smiles(text).GetNumAtoms()
 
@@ -57,21 +59,30 @@ def test_odd_molecules_are_molecules(text):
 def test_limits_hold_before_rdkit_works_on_what_is_too_large():
     """A cage of 40 atoms, each bound to all others, would keep RDKit busy for half a minute."""
     bonds = list(itertools.combinations(range(40), 2))
-    marks = {i: "".join(f"%({k})" for k, bond in enumerate(bonds, 100) if i in bond) for i in range(40)}
+    marks = {
+        i: "".join(f"%({k})" for k, bond in enumerate(bonds, 100) if i in bond) for i in range(40)
+    }
     text = ".".join(f"*{marks[i]}" for i in range(40))
     v2000 = f"\n\n\n 40{len(bonds)}  0  0  0  0  0  0  0  0999 V2000\n"
     v2000 += "".join("    0.0000    0.0000    0.0000 *   0  0\n" for _ in range(40))
     v2000 += "".join(f"{i + 1:3}{j + 1:3}  1  0\n" for i, j in bonds) + "M  END\n"
     v3000 = "\n\n\n  0  0  0     0  0            999 V3000\nM  V30 BEGIN CTAB\n"
     v3000 += f"M  V30 COUNTS 40 {len(bonds)} 0 0 0\nM  V30 BEGIN ATOM\n"
-    v3000 += "".join(f"M  V30 {i + 1} * 0 0 0 0\n" for i in range(40)) + "M  V30 END ATOM\nM  V30 BEGIN BOND\n"
+    v3000 += (
+        "".join(f"M  V30 {i + 1} * 0 0 0 0\n" for i in range(40))
+        + "M  V30 END ATOM\nM  V30 BEGIN BOND\n"
+    )
     v3000 += "".join(f"M  V30 {k} 1 {i + 1} {j + 1}\n" for k, (i, j) in enumerate(bonds, 1))
     v3000 += "M  V30 END BOND\nM  V30 END CTAB\nM  END\n"
     began = time.process_time()
-    assert parse_smiles(text) == "has 780 rings, more than 200"  # every bond is written as a closure here
+    assert (
+        parse_smiles(text) == "has 780 rings, more than 200"
+    )  # every bond is written as a closure here
     assert parse_block(v2000) == parse_block(v3000) == "has 741 rings, more than 200"
     assert time.process_time() - began < 1
-    assert parse_smiles("C(" * 500 + "C" + ")" * 500, max_atoms=100) == "has 501 atoms, more than 100"
+    assert (
+        parse_smiles("C(" * 500 + "C" + ")" * 500, max_atoms=100) == "has 501 atoms, more than 100"
+    )
 
 
 def test_the_log_is_off_for_a_call_and_as_it_was_behind_it(capfd):
@@ -95,14 +106,18 @@ def test_canonical_smiles_do_not_depend_on_spelling_or_map_numbers():
         mol = parse_smiles(text)
         spellings = {Chem.MolToSmiles(mol, doRandom=True) for _ in range(11)}
         assert {canonical(parse_smiles(spelling)) for spelling in spellings} == {canonical(mol)}
-    assert canonical(parse_smiles("[C@@H:3](F)(Cl)[CH2:1]Br")) == canonical(parse_smiles("[C@@H](F)(Cl)CBr"))
+    assert canonical(parse_smiles("[C@@H:3](F)(Cl)[CH2:1]Br")) == canonical(
+        parse_smiles("[C@@H](F)(Cl)CBr")
+    )
     assert canonical(parse_smiles("C[C@H](F)Cl")) != canonical(parse_smiles("C[C@@H](F)Cl"))
     assert canonical(parse_smiles("C[C@H](F)Cl"), stereo=False) == "CC(F)Cl"
 
 
 def test_looks_like_smiles_refuses_numbers_and_words():
     assert all(map(looks_like_smiles, SMILES))
-    assert not any(map(looks_like_smiles, ["", "1", "-1.5", "3,5", "Propanolol", "2024-01-01", "train", "yes"]))
+    assert not any(
+        map(looks_like_smiles, ["", "1", "-1.5", "3,5", "Propanolol", "2024-01-01", "train", "yes"])
+    )
 
 
 def test_blocks_give_the_molecule_with_its_stereo_chemistry():
@@ -147,6 +162,10 @@ def test_mutated_smiles_give_a_molecule_or_a_reason():
 @settings(max_examples=150)
 def test_no_block_crashes_the_parser(change):
     block = sd_record("C[C@H](N)C(=O)O").partition("$$$$")[0]
-    text = change if isinstance(change, str) else block[: change % len(block)] + "9" + block[change % len(block) + 1 :]
+    text = (
+        change
+        if isinstance(change, str)
+        else block[: change % len(block)] + "9" + block[change % len(block) + 1 :]
+    )
     found = parse_block(text)
     assert (isinstance(found, str) and found) or found.GetNumAtoms() > 0

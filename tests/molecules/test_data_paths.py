@@ -13,7 +13,9 @@ from isoform.molecules.data.paths import UNREACHABLE, shortest_paths
 def written_out(codes, hops):
     """Floyd-Warshall over k, i, j; a path is put together from the last atom that improved it."""
     n = len(codes)
-    distance = [[0 if i == j else 1 if codes[i][j] else UNREACHABLE for j in range(n)] for i in range(n)]
+    distance = [
+        [0 if i == j else 1 if codes[i][j] else UNREACHABLE for j in range(n)] for i in range(n)
+    ]
     via = [[-1] * n for _ in range(n)]
     for k in range(n):
         for i in range(n):
@@ -102,7 +104,8 @@ def test_the_one_between_equal_paths_depends_on_the_order_of_atoms():
 
 
 @pytest.mark.parametrize(
-    ("smiles", "wiener"), [("CCCC", 10), ("CC(C)C", 9), ("c1ccccc1", 27), ("C12C3C4C1C5C2C3C45", 48)]
+    ("smiles", "wiener"),
+    [("CCCC", 10), ("CC(C)C", 9), ("c1ccccc1", 27), ("C12C3C4C1C5C2C3C45", 48)],
 )
 def test_wiener_index(smiles, wiener):
     from isoform.molecules.data.featurise import featurise

@@ -7,7 +7,13 @@ import pytest
 
 from isoform.core.errors import RunError
 from isoform.molecules.data import featurise as featurising
-from isoform.molecules.data.featurise import Options, featurise_chunk, featurise_many, joined, processes_for
+from isoform.molecules.data.featurise import (
+    Options,
+    featurise_chunk,
+    featurise_many,
+    joined,
+    processes_for,
+)
 
 from .smiles import MOLECULES
 
@@ -49,18 +55,26 @@ def test_workers_give_what_one_process_gives(monkeypatch):
 
 def test_a_crash_or_a_hang_costs_one_text():
     chunks = [["C", "CRASH", "CC", "O"], ["CCC", "N", "HANG"], ["C("], ["CO"]]
-    with processes_for(2, Options(), seconds=2, command=(sys.executable, "-c", WORKER)) as processes:
+    with processes_for(
+        2, Options(), seconds=2, command=(sys.executable, "-c", WORKER)
+    ) as processes:
         starts = np.cumsum([0, *map(len, chunks)])
         found = joined(zip(starts.tolist(), processes.map(chunks), strict=False))
     why = dict(found.skipped)
     assert sorted(why) == [1, 6, 7]
-    assert why[1] == "crashes RDKit" and why[6] == "takes RDKit more than 2 s" and "no SMILES" in why[7]
+    assert (
+        why[1] == "crashes RDKit"
+        and why[6] == "takes RDKit more than 2 s"
+        and "no SMILES" in why[7]
+    )
     assert found.graphs.sizes.tolist() == [1, 2, 1, 3, 1, 2]
 
 
 def test_a_worker_that_cannot_start_is_an_error():
     with (
-        processes_for(1, Options(), command=(sys.executable, "-c", "raise SystemExit('no')")) as processes,
+        processes_for(
+            1, Options(), command=(sys.executable, "-c", "raise SystemExit('no')")
+        ) as processes,
         pytest.raises(RunError, match="can't start"),
     ):
         list(processes.map([["C", "CC"]]))

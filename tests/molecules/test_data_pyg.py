@@ -41,9 +41,13 @@ def known(monkeypatch):
         class Split(Mine):
             def __init__(self, split="train"):
                 super().__init__()
-                self._data, self.slices = self.collate([graphs[("train", "val", "test").index(split)], graphs[0]])
+                self._data, self.slices = self.collate(
+                    [graphs[("train", "val", "test").index(split)], graphs[0]]
+                )
 
-        monkeypatch.setattr(torch_geometric.datasets, "Mine", Split if split else Mine, raising=False)
+        monkeypatch.setattr(
+            torch_geometric.datasets, "Mine", Split if split else Mine, raising=False
+        )
 
     return put
 
@@ -51,7 +55,11 @@ def known(monkeypatch):
 def test_zinc_is_read_as_our_own_reader_reads_it(tmp_path):
     ours = read_molecules(data(source="zinc-full", root=zinc(tmp_path)))
     theirs = read("ZINC", tmp_path)
-    assert theirs.split.tolist() == ours.split.tolist() and theirs.smiles == [""] * 20 and theirs.task == "regression"
+    assert (
+        theirs.split.tolist() == ours.split.tolist()
+        and theirs.smiles == [""] * 20
+        and theirs.task == "regression"
+    )
     np.testing.assert_array_equal(theirs.targets, ours.targets)
     for k in range(20):
         for a, b in zip(theirs.graphs.graph(k), ours.graphs.graph(k), strict=True):
@@ -68,14 +76,18 @@ def test_a_set_with_smiles_is_featurised_here(tmp_path):
     (raw / "delaney-processed.csv").write_text(text)
     found = read("MoleculeNet/ESOL", tmp_path)
     assert found.smiles == list(SMILES) and found.graphs is None and found.split is None
-    assert found.target_names == ["y"] and found.targets[:, 0].tolist() == [-k / 2 for k in range(20)]
+    assert found.target_names == ["y"] and found.targets[:, 0].tolist() == [
+        -k / 2 for k in range(20)
+    ]
     assert len(load_molecules(data(source="pyg:MoleculeNet/ESOL", root=tmp_path))) == 20
 
 
 def test_nothing_is_downloaded_and_nothing_left_behind(tmp_path):
     said = refusal(lambda: read("ZINC", tmp_path))
     assert f"{tmp_path}/raw/train.pickle: no such file" in said and "data.download = true" in said
-    assert "delaney-processed.csv: no such file" in refusal(lambda: read("MoleculeNet/ESOL", tmp_path))
+    assert "delaney-processed.csv: no such file" in refusal(
+        lambda: read("MoleculeNet/ESOL", tmp_path)
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -101,13 +113,23 @@ def test_settings_that_do_not_fit():
 
 
 def test_labels_and_tasks(known):
-    known(graph(y=torch.tensor([[1.0, float("nan"), 0.0]])), graph(y=torch.tensor([[0.0, 1.0, 1.0]])))
+    known(
+        graph(y=torch.tensor([[1.0, float("nan"), 0.0]])), graph(y=torch.tensor([[0.0, 1.0, 1.0]]))
+    )
     found = read("Mine")
-    assert found.task == "binary" and found.target_names == ["y0", "y1", "y2"] and np.isnan(found.targets[0, 1])
+    assert (
+        found.task == "binary"
+        and found.target_names == ["y0", "y1", "y2"]
+        and np.isnan(found.targets[0, 1])
+    )
     assert read("Mine", targets=("y2", "y0")).targets.tolist() == [[0, 1], [1, 0]]
     known(graph(y=torch.tensor(2)), graph(y=torch.tensor(0)))
     found = read("Mine")
-    assert found.task == "multiclass" and found.classes == ("0", "1", "2") and found.targets[:, 0].tolist() == [2, 0]
+    assert (
+        found.task == "multiclass"
+        and found.classes == ("0", "1", "2")
+        and found.targets[:, 0].tolist() == [2, 0]
+    )
     assert read("Mine", classes=("a", "b", "c")).classes == ("a", "b", "c")
     assert read("Mine", task="regression").task == "regression"
     assert "has 3" in refusal(lambda: read("Mine", classes=("a", "b")))
@@ -122,7 +144,12 @@ def test_labels_and_tasks(known):
 
 
 def test_a_set_with_splits_gives_them(known):
-    known(graph(y=torch.tensor([1.5])), graph(y=torch.tensor([2.5])), graph(y=torch.tensor([3.5])), split=True)
+    known(
+        graph(y=torch.tensor([1.5])),
+        graph(y=torch.tensor([2.5])),
+        graph(y=torch.tensor([3.5])),
+        split=True,
+    )
     found = read("Mine")
     assert found.split.tolist() == ["train"] * 2 + ["val"] * 2 + ["test"] * 2
     assert found.targets[:, 0].tolist() == [1.5, 1.5, 2.5, 1.5, 3.5, 1.5]
@@ -130,9 +157,14 @@ def test_a_set_with_splits_gives_them(known):
 
 def test_features_must_be_categories(known):
     hot = torch.eye(5)[[4, 0, 2]]
-    known(graph(x=hot, edge_attr=torch.eye(3)[[1, 1, 2, 2]]), graph(x=hot, edge_attr=torch.eye(3)[[0, 0, 1, 1]]))
+    known(
+        graph(x=hot, edge_attr=torch.eye(3)[[1, 1, 2, 2]]),
+        graph(x=hot, edge_attr=torch.eye(3)[[0, 0, 1, 1]]),
+    )
     found = read("Mine")
-    assert found.graphs.atoms[:3, 0].tolist() == [4, 0, 2] and found.graphs.bonds[:, 0].tolist() == [
+    assert found.graphs.atoms[:3, 0].tolist() == [4, 0, 2] and found.graphs.bonds[
+        :, 0
+    ].tolist() == [
         1,
         1,
         2,
@@ -164,19 +196,29 @@ def test_features_must_be_categories(known):
 def test_graphs_that_no_molecule_has(bonds, attributes, words):
     ends = np.array(bonds).T
     kinds = None if attributes is None else np.array(attributes)
-    said = refusal(pack, np.arange(3), ends, kinds, np.array([0, 3]), np.array([0, len(bonds)]), "x")
+    said = refusal(
+        pack, np.arange(3), ends, kinds, np.array([0, 3]), np.array([0, len(bonds)]), "x"
+    )
     assert words in said
 
 
 def test_bonds_stand_in_pairs_whatever_their_order():
     rng = np.random.default_rng(3)
     bonds = [(0, 1), (1, 2), (2, 3), (0, 3), (1, 4)]
-    both = [(i, j, k) for k, (i, j) in enumerate(bonds)] + [(j, i, k) for k, (i, j) in enumerate(bonds)]
+    both = [(i, j, k) for k, (i, j) in enumerate(bonds)] + [
+        (j, i, k) for k, (i, j) in enumerate(bonds)
+    ]
     for _ in range(5):
         rows = np.array([both[k] for k in rng.permutation(10)])
-        found = pack(np.arange(5), rows[:, :2].T, rows[:, 2], np.array([0, 5]), np.array([0, 10]), "x")
-        assert (found.ends[0::2] == found.ends[1::2, ::-1]).all() and (found.ends[0::2, 0] < found.ends[0::2, 1]).all()
-        assert {(*e, k) for e, k in zip(found.ends.tolist(), found.bonds[:, 0].tolist(), strict=True)} == set(both)
+        found = pack(
+            np.arange(5), rows[:, :2].T, rows[:, 2], np.array([0, 5]), np.array([0, 10]), "x"
+        )
+        assert (found.ends[0::2] == found.ends[1::2, ::-1]).all() and (
+            found.ends[0::2, 0] < found.ends[0::2, 1]
+        ).all()
+        assert {
+            (*e, k) for e, k in zip(found.ends.tolist(), found.bonds[:, 0].tolist(), strict=True)
+        } == set(both)
 
 
 def test_categories_are_small_whole_numbers():

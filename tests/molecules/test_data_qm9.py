@@ -46,7 +46,10 @@ def test_what_it_holds(everything):
         and everything.names[-1] == "gdb_133885"
         and len(set(everything.names)) == 130_831
     )
-    assert everything.smiles[:5] == ["C", "N", "O", "C#C", "C#N"] and len(set(everything.smiles)) == 130_831
+    assert (
+        everything.smiles[:5] == ["C", "N", "O", "C#C", "C#N"]
+        and len(set(everything.smiles)) == 130_831
+    )
     assert "the 3,054 uncharacterised ones" in everything.findings[0]
     assert "qm9pack" not in sys.modules
 
@@ -54,7 +57,10 @@ def test_what_it_holds(everything):
 def test_methane_in_electron_volts(everything):
     rotation, energies, atomised = METHANE[:3], METHANE[3:15], METHANE[15:]
     hartree = {"homo", "lumo", "gap", "zpve", "u0", "u298", "h298", "g298"}
-    wanted = [value * (qm9.EV if name in hartree else 1) for name, value in zip(NAMES[:12], energies, strict=True)]
+    wanted = [
+        value * (qm9.EV if name in hartree else 1)
+        for name, value in zip(NAMES[:12], energies, strict=True)
+    ]
     wanted += [value * KCAL for value in atomised] + list(rotation)
     np.testing.assert_allclose(everything.targets[0], wanted, rtol=2e-6, atol=1e-9)
 
@@ -65,15 +71,21 @@ def test_order_and_atom_energies_are_torch_geometrics():
         warnings.simplefilter("ignore")
         from torch_geometric.datasets.qm9 import HAR2EV, atomrefs, conversion
     assert HAR2EV == qm9.EV
-    energies = {name for name, factor in zip(NAMES, conversion.tolist(), strict=True) if factor != 1}
+    energies = {
+        name for name, factor in zip(NAMES, conversion.tolist(), strict=True) if factor != 1
+    }
     assert energies == {name for name, unit in qm9.UNITS.items() if unit == "eV"}
     # Its table was made with a slightly different hartree.
-    np.testing.assert_allclose(qm9.ATOMS.T * qm9.EV, [atomrefs[row] for row in (7, 8, 9, 10)], rtol=2e-7)
+    np.testing.assert_allclose(
+        qm9.ATOMS.T * qm9.EV, [atomrefs[row] for row in (7, 8, 9, 10)], rtol=2e-7
+    )
 
 
 def test_targets_are_chosen_by_name(everything, monkeypatch):
     monkeypatch.setattr(
-        qm9, "_read", lambda _: (["C", "N"], ["gdb_1", "gdb_2"], np.arange(30.0).reshape(2, 15), np.ones((2, 5)))
+        qm9,
+        "_read",
+        lambda _: (["C", "N"], ["gdb_1", "gdb_2"], np.arange(30.0).reshape(2, 15), np.ones((2, 5))),
     )
     found = read_molecules(data(source="qm9", targets=("gap", "MU")))
     assert found.target_names == ["gap", "mu"] and found.units == ["eV", "D"]
@@ -81,7 +93,9 @@ def test_targets_are_chosen_by_name(everything, monkeypatch):
 
 
 def test_a_fixed_split(everything):
-    splits = split_rows(everything, data(source="qm9", counts=(20_000, 2_000, 2_000), duplicates="keep"))
+    splits = split_rows(
+        everything, data(source="qm9", counts=(20_000, 2_000, 2_000), duplicates="keep")
+    )
     assert [len(splits[part]) for part in ("train", "val", "test")] == [20_000, 2_000, 2_000]
 
 
@@ -100,9 +114,13 @@ def test_settings_that_do_not_fit(settings, words):
 
 def test_another_version_is_refused(monkeypatch):
     monkeypatch.setitem(qm9.SHA256, "qm9_part1.csv", "0" * 64)
-    assert "pip install --force-reinstall qm9pack==1.0.3" in refusal(read_molecules, data(source="qm9"))
+    assert "pip install --force-reinstall qm9pack==1.0.3" in refusal(
+        read_molecules, data(source="qm9")
+    )
     monkeypatch.setattr(importlib.metadata, "distribution", _missing)
-    assert "is not installed: pip install qm9pack==1.0.3" in refusal(read_molecules, data(source="qm9"))
+    assert "is not installed: pip install qm9pack==1.0.3" in refusal(
+        read_molecules, data(source="qm9")
+    )
 
 
 def _missing(name):

@@ -16,12 +16,17 @@ def read(path, **settings):
 
 def test_records_items_and_titles(tmp_path):
     items = [{"logS": str(-k / 4), "note": f"n{k}"} for k in range(5)]
-    text = "".join(sd_record(s, f"mol {k}", items[k], v3000=k % 2 == 1) for k, s in enumerate(SMILES[:5]))
+    text = "".join(
+        sd_record(s, f"mol {k}", items[k], v3000=k % 2 == 1) for k, s in enumerate(SMILES[:5])
+    )
     found = read(write(tmp_path / "a.sdf", text))
     assert found.smiles == [canonical(parse_smiles(s)) for s in SMILES[:5]]
     assert found.names == [f"mol {k}" for k in range(5)] and found.target_names == ["logS"]
     assert found.targets[:, 0].tolist() == [-k / 4 for k in range(5)] and len(found.blocks) == 5
-    assert all(canonical(parse("", block)) == s for block, s in zip(found.blocks, found.smiles, strict=True))
+    assert all(
+        canonical(parse("", block)) == s
+        for block, s in zip(found.blocks, found.smiles, strict=True)
+    )
     (tmp_path / "b.sdf.gz").write_bytes(gzip.compress(text.replace("\n", "\r\n").encode()))
     assert read(tmp_path / "b.sdf.gz").smiles == found.smiles
 
@@ -70,17 +75,24 @@ def test_a_table_beside_the_file_gives_labels_where_its_rows_match(tmp_path):
     write(tmp_path / "a.sdf.csv", "energy\n-1.5\n-2.5\n")
     found = read(path)
     assert not found.target_names
-    assert "a.sdf.csv beside it is left alone: its 2 rows can't be matched with 3 records" in found.findings
+    assert (
+        "a.sdf.csv beside it is left alone: its 2 rows can't be matched with 3 records"
+        in found.findings
+    )
 
 
 def test_files_without_molecules(tmp_path):
     assert "holds no molecules" in refusal(read, write(tmp_path / "a.sdf", ""))
-    assert "can be read (x: is no mol block" in refusal(read, write(tmp_path / "a.sdf", "x\n$$$$\n"))
+    assert "can be read (x: is no mol block" in refusal(
+        read, write(tmp_path / "a.sdf", "x\n$$$$\n")
+    )
     long = sd_record("CCO").replace("M  END", "M  SKP " + "x" * 2**21 + "\nM  END")
     assert "is longer than 2,097,152 characters" in refusal(read, write(tmp_path / "a.sdf", long))
 
 
 def test_gdb1k(golden_data):
     found = read(golden_data / "molecules" / "gdb1k.sdf")
-    assert len(found) == 1000 and not found.skipped and found.smiles[:2] == ["C#CC#N", "C#CC(=O)C#C"]
+    assert (
+        len(found) == 1000 and not found.skipped and found.smiles[:2] == ["C#CC#N", "C#CC(=O)C#C"]
+    )
     assert any("991 rows can't be matched with 1000 records" in line for line in found.findings)

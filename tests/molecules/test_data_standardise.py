@@ -14,8 +14,14 @@ from .miniatures import data, refusal
 
 def table(*smiles, **fields):
     count = len(smiles)
-    fields = {"targets": np.arange(float(count))[:, None], "target_names": ["y"], "units": [""]} | fields
-    return Labelled(smiles=list(smiles), names=[f"line {k + 2}" for k in range(count)], origin="t.csv", **fields)
+    fields = {
+        "targets": np.arange(float(count))[:, None],
+        "target_names": ["y"],
+        "units": [""],
+    } | fields
+    return Labelled(
+        smiles=list(smiles), names=[f"line {k + 2}" for k in range(count)], origin="t.csv", **fields
+    )
 
 
 SALT, CHARGED, ENOL = "CC(=O)[O-].[Na+]", "C[NH3+]", "CC(O)=CC"
@@ -59,14 +65,19 @@ def test_what_is_no_molecule_is_named_and_the_other_fields_follow():
     )  # fmt: skip
     found = standardise(source, data(max_atoms=11))
     assert found.smiles == ["CCO", "CCN"] and found.names == ["line 2", "line 5"]
-    assert found.targets[:, 0].tolist() == [0, 3] == found.weight.tolist() and found.split.tolist() == ["train", ""]
+    assert found.targets[:, 0].tolist() == [
+        0,
+        3,
+    ] == found.weight.tolist() and found.split.tolist() == ["train", ""]
     assert found.skipped == [
         ("line 9", "before"), ("line 3", "is no SMILES"),
         ("line 4", "Explicit valence for atom # 1 N, 4, is greater than permitted"),
         ("line 6", "has 12 atoms, more than 11"),
     ]  # fmt: skip
     assert list(found.findings) == ["earlier"]
-    assert "t.csv: holds no molecule (line 2: is no SMILES)" in refusal(standardise, table("C1CC", "x"), data())
+    assert "t.csv: holds no molecule (line 2: is no SMILES)" in refusal(
+        standardise, table("C1CC", "x"), data()
+    )
 
 
 def packed(sizes, bonds):
@@ -83,7 +94,9 @@ def packed(sizes, bonds):
 def test_graphs_stay_as_they_are_and_cannot_be_cleaned():
     source = table("", "", graphs=packed((3, 2), (4, 0)))
     assert standardise(source, data()) is source and source.keys is None
-    assert "data.tautomer = true: t.csv comes as graphs" in refusal(standardise, source, data(tautomer=True))
+    assert "data.tautomer = true: t.csv comes as graphs" in refusal(
+        standardise, source, data(tautomer=True)
+    )
 
 
 def test_picking_rows_of_packed_graphs_gives_the_same_graphs():

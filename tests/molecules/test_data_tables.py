@@ -19,17 +19,30 @@ def read(path, **settings):
 
 
 def test_a_plain_table(tmp_path):
-    path = write(tmp_path / "a.csv", "name,smiles,logS\nethanol,CCO,-1.5\nwater,O,2\nbenzene,c1ccccc1,\n")
+    path = write(
+        tmp_path / "a.csv", "name,smiles,logS\nethanol,CCO,-1.5\nwater,O,2\nbenzene,c1ccccc1,\n"
+    )
     found = read(path)
-    assert found.smiles == ["CCO", "O", "c1ccccc1"] and found.names == ["line 2", "line 3", "line 4"]
+    assert found.smiles == ["CCO", "O", "c1ccccc1"] and found.names == [
+        "line 2",
+        "line 3",
+        "line 4",
+    ]
     assert found.target_names == ["logS"] and found.units == [""] and found.task == "regression"
     np.testing.assert_array_equal(found.targets, [[-1.5], [2], [np.nan]])
-    assert found.origin == "a.csv" and len(found.sha256) == 64 and not found.skipped and found.split is None
+    assert (
+        found.origin == "a.csv"
+        and len(found.sha256) == 64
+        and not found.skipped
+        and found.split is None
+    )
     assert read(path, label="name").names == ["ethanol", "water", "benzene"]
     assert any("not to be predicted (text): name" in line for line in found.findings)
 
 
-@pytest.mark.parametrize(("delimiter", "name"), [(",", "a.csv"), (";", "a.csv"), ("\t", "a.tsv"), ("|", "a.txt")])
+@pytest.mark.parametrize(
+    ("delimiter", "name"), [(",", "a.csv"), (";", "a.csv"), ("\t", "a.tsv"), ("|", "a.txt")]
+)
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_delimiters_and_line_ends(tmp_path, delimiter, name, end):
     lines = [("smiles", "y"), ("CCO", "1.5"), ("CCN", "2.5")]
@@ -45,11 +58,20 @@ def test_decimal_commas(tmp_path):
 
 def test_encodings(tmp_path):
     text = "smiles,name,y\nCCO,Äthanol,1.5\nCCN,b,2.5\n"
-    for encoding, said in (("utf-8", False), ("utf-8-sig", False), ("latin-1", True), ("utf-16", False)):
+    for encoding, said in (
+        ("utf-8", False),
+        ("utf-8-sig", False),
+        ("latin-1", True),
+        ("utf-16", False),
+    ):
         found = read(write(tmp_path / f"{encoding}.csv", text, encoding), label="name")
-        assert found.names == ["Äthanol", "b"] and found.targets.tolist() == [[1.5], [2.5]], encoding
+        assert found.names == ["Äthanol", "b"] and found.targets.tolist() == [[1.5], [2.5]], (
+            encoding
+        )
         assert any("is not UTF-8" in line for line in found.findings) == said
-    (tmp_path / "half.csv").write_bytes(codecs.BOM_UTF16_LE + "smiles,y\nC,1".encode("utf-16-le") + b"\n")
+    (tmp_path / "half.csv").write_bytes(
+        codecs.BOM_UTF16_LE + "smiles,y\nC,1".encode("utf-16-le") + b"\n"
+    )
     assert "damaged or unreadable" in refusal(read, tmp_path / "half.csv")
 
 
@@ -79,7 +101,10 @@ def test_rows_that_are_wrong_are_named_by_line_and_the_rest_is_read(tmp_path):
         ("smiles,y\n", "holds no molecule that can be read"),
         ("smiles,y\nCCO\n", "holds no molecule that can be read (line 2: has 1 cells"),
         ("smiles,smiles\nC,C\n", 'two columns have the same name, they are called "smiles"'),
-        ('smiles,y\n"CCO,1\nCC,2\n', "line 2: unexpected end of data; is a quotation mark missing?"),
+        (
+            'smiles,y\n"CCO,1\nCC,2\n',
+            "line 2: unexpected end of data; is a quotation mark missing?",
+        ),
         ("smiles,y\nC\0C,1\n", "is no text"),
         (
             "name,y\nPropanolol,1.5\nAspirin,2.5\n",
@@ -103,21 +128,34 @@ def test_the_column_of_smiles_is_found_by_name_or_content(tmp_path):
         return found.smiles[0], next((line for line in found.findings if "SMILES are" in line), "")
 
     assert where("Canonical SMILES,smiles,y\nCC,CCO,1\nCC,CCN,2\n")[0] == "CCO"
-    assert where("ISO-SMILES,y\nCCO,1\n") == ("CCO", 'SMILES are in the column "ISO-SMILES", by its name')
-    assert where("mol,x\nPropanolol,CCO\nAspirin,CCN\n") == ("CCO", 'SMILES are in the column "x", by its content')
+    assert where("ISO-SMILES,y\nCCO,1\n") == (
+        "CCO",
+        'SMILES are in the column "ISO-SMILES", by its name',
+    )
+    assert where("mol,x\nPropanolol,CCO\nAspirin,CCN\n") == (
+        "CCO",
+        'SMILES are in the column "x", by its content',
+    )
     assert where("mol,x\nCC,CCO\n")[0] == "CC"
     assert where("a,b,c\n1,CCO,train\n2,CCN,test\n")[0] == "CCO"
     assert where("smiles,other\nCC,CCO\n", smiles="other") == ("CCO", "")
     assert where("smiles,Other Name\nCC,CCO\n", smiles="other_name")[0] == "CCO"
     path = write(tmp_path / "a.csv", "smiles,value\nCC,1\n")
     said = refusal(lambda: read(path, smiles="smile"))
-    assert 'has no column "smile" (data.smiles); did you mean smiles?; its columns are smiles, value' in said
+    assert (
+        'has no column "smile" (data.smiles); did you mean smiles?; its columns are smiles, value'
+        in said
+    )
     assert "data.label" in refusal(lambda: read(path, label="id"))
 
 
 def test_tables_without_a_header(tmp_path):
     found = read(write(tmp_path / "a.csv", "CCO,1.5\nCCN,2.5\nCCC,0.5\n"))
-    assert found.smiles == ["CCO", "CCN", "CCC"] and found.names[0] == "line 1" and found.target_names == ["column 2"]
+    assert (
+        found.smiles == ["CCO", "CCN", "CCC"]
+        and found.names[0] == "line 1"
+        and found.target_names == ["column 2"]
+    )
     assert any("the first line of a.csv holds values" in line for line in found.findings)
     # A column may be called like a molecule, where another is called smiles.
     assert read(write(tmp_path / "b.csv", "smiles,CO\nCCO,1.5\n")).target_names == ["CO"]
@@ -134,7 +172,12 @@ def test_lists_of_smiles(tmp_path):
     found = read(write(tmp_path / "a.smi", text))
     assert found.smiles == ["CCO", "CCN", "CC", "C1CC"] and found.targets.shape == (4, 0)
     assert found.names == ["line 2", "line 4", "line 5", "line 6"]
-    assert read(tmp_path / "a.smi", label="name").names == ["ethanol alone", "amine", "ethane", "line 6"]
+    assert read(tmp_path / "a.smi", label="name").names == [
+        "ethanol alone",
+        "amine",
+        "ethane",
+        "line 6",
+    ]
     headed = read(write(tmp_path / "b.smi", "smiles name\nCCO x\n"))
     assert headed.smiles == ["CCO"] and "line 1 of b.smi names the columns" in headed.findings
     table = read(write(tmp_path / "c.smi", "SMILES\tid\tlogP\nCCO\tx\t1.5\nCC\ty\t0.5\n"))
@@ -197,7 +240,11 @@ def test_any_bytes_are_read_or_refused_in_one_sentence(tmp_path_factory, raw):
 cells = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=12)
 
 
-@given(st.lists(st.tuples(st.sampled_from(SMILES), cells, st.floats(-1e9, 1e9)), min_size=3, max_size=9))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(SMILES), cells, st.floats(-1e9, 1e9)), min_size=3, max_size=9
+    )
+)
 @settings(max_examples=100)
 def test_what_the_csv_module_writes_is_read_back(tmp_path_factory, rows):
     import csv

@@ -29,14 +29,22 @@ def graphs_of(found):
 @pytest.mark.parametrize("protocol", [2, 3, 4])
 def test_published_pickles(tmp_path, protocol):
     found = read(zinc(tmp_path, protocol), "zinc-full")
-    assert len(found) == 20 and found.target_names == ["penalised logP"] and found.task == "regression"
+    assert (
+        len(found) == 20 and found.target_names == ["penalised logP"] and found.task == "regression"
+    )
     assert [int((found.split == part).sum()) for part in ("train", "val", "test")] == [13, 3, 4]
     assert found.targets[:, 0].tolist() == [k - 0.25 for rows in PARTS.values() for k in rows]
-    assert graphs_of(found)[0] == ([[6], [6], [8]], [[2], [2], [2], [2]], [[0, 1], [1, 0], [1, 2], [2, 1]])
+    assert graphs_of(found)[0] == (
+        [[6], [6], [8]],
+        [[2], [2], [2], [2]],
+        [[0, 1], [1, 0], [1, 2], [2, 1]],
+    )
     assert graphs_of(found)[4] == ([[6]], [], [])  # methane: one atom
     assert graphs_of(found)[5] == ([[6], [7]], [[6], [6]], [[0, 1], [1, 0]])
     assert found.graphs.sizes.tolist()[2] == 6 and found.names[13] == "val 0"
-    assert "train, val and test are 13, 3, 4 where zinc-full has 220011, 24445, 5000" in found.findings
+    assert (
+        "train, val and test are 13, 3, 4 where zinc-full has 220011, 24445, 5000" in found.findings
+    )
 
 
 def test_the_12_thousand_and_all_are_told_apart(tmp_path):
@@ -48,7 +56,10 @@ def test_the_12_thousand_and_all_are_told_apart(tmp_path):
     assert graphs_of(found) == [graphs_of(everything)[k] for k in rows]
     assert found.sha256 != everything.sha256 and found.origin == "ZINC-12k"
     prepared = load_molecules(data(source="zinc12k", root=tmp_path, split="given"))
-    assert len(prepared) == 16 and "graphs without SMILES aren't compared for duplicates" in prepared.findings
+    assert (
+        len(prepared) == 16
+        and "graphs without SMILES aren't compared for duplicates" in prepared.findings
+    )
 
 
 def processed(root, subset):
@@ -74,7 +85,9 @@ def test_processed_files_give_the_same_as_the_pickles(tmp_path, name, subset):
         atoms, bonds, ends = found.graphs.graph(k)
         assert atoms.tolist() == graph.x.tolist()
         ours = sorted(zip(map(tuple, ends.tolist()), bonds[:, 0].tolist(), strict=True))
-        assert ours == sorted(zip(map(tuple, graph.edge_index.T.tolist()), graph.edge_attr.tolist(), strict=True))
+        assert ours == sorted(
+            zip(map(tuple, graph.edge_index.T.tolist()), graph.edge_attr.tolist(), strict=True)
+        )
 
 
 def test_a_missing_file_is_named_with_its_source(tmp_path):
@@ -136,13 +149,17 @@ def test_a_pickle_cannot_change_our_functions_or_ask_for_all_memory(tmp_path):
         refusal(read_pickle, path)
 
 
-@pytest.mark.parametrize("name", ["%s.__globals__", "%s.content", "%s.__class__", "__init__", "%s "])
+@pytest.mark.parametrize(
+    "name", ["%s.__globals__", "%s.content", "%s.__class__", "__init__", "%s "]
+)
 def test_an_allowed_name_leads_to_nothing_else(tmp_path, name):
     path = tmp_path / "x.pickle"
     assert MOLECULES.strict and len(MOLECULES.functions) == 4 and not MOLECULES.values
     for module, known in MOLECULES.functions:
         text = (name % known if "%" in name else name).encode()
-        names = b"\x8c" + bytes([len(module)]) + module.encode() + b"\x8c" + bytes([len(text)]) + text
+        names = (
+            b"\x8c" + bytes([len(module)]) + module.encode() + b"\x8c" + bytes([len(text)]) + text
+        )
         path.write_bytes(b"\x80\x04]" + names + b"\x93)Ra.")
         assert f"it names {module}.{text.decode().strip()}" in refusal(read_pickle, path)
 
@@ -184,7 +201,13 @@ def test_tensors_come_back_exactly(tmp_path, tensor):
 
 
 @pytest.mark.parametrize(
-    "tensor", [torch.arange(6).reshape(2, 3).T, torch.arange(9)[2:], torch.arange(9)[:3], torch.tensor([1 + 2j])]
+    "tensor",
+    [
+        torch.arange(6).reshape(2, 3).T,
+        torch.arange(9)[2:],
+        torch.arange(9)[:3],
+        torch.tensor([1 + 2j]),
+    ],
 )
 def test_views_and_odd_types_are_refused(tmp_path, tensor):
     (tmp_path / "x.pickle").write_bytes(pickle.dumps([tensor], 3))
@@ -197,13 +220,19 @@ def test_files_that_do_not_fit_together_are_refused(tmp_path):
     assert "names row 4 and there are 4" in refusal(read, root)
     (root / "raw" / "test.index").write_text("0,x\n")
     assert "should hold row numbers with commas" in refusal(read, root)
-    for change in ({"bond_type": torch.zeros(2, 2)}, {"atom_type": None}, {"logP_SA_cycle_normalized": torch.zeros(2)}):
+    for change in (
+        {"bond_type": torch.zeros(2, 2)},
+        {"atom_type": None},
+        {"logP_SA_cycle_normalized": torch.zeros(2)},
+    ):
         molecule = {
             "num_atom": 3, "atom_type": torch.tensor([6, 6, 8]), "bond_type": torch.zeros(3, 3, dtype=torch.long),
             "logP_SA_cycle_normalized": torch.tensor([1.0]),
         }  # fmt: skip
         (root / "raw" / "train.pickle").write_bytes(pickle.dumps([molecule | change], 3))
-        assert "isn't the list of molecules that ZINC is" in refusal(lambda: read(root, "zinc-full"))
+        assert "isn't the list of molecules that ZINC is" in refusal(
+            lambda: read(root, "zinc-full")
+        )
     one_way = torch.zeros(3, 3, dtype=torch.long)
     one_way[0, 1] = 1
     (root / "raw" / "train.pickle").write_bytes(pickle.dumps([molecule | {

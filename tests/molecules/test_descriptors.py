@@ -12,7 +12,14 @@ from isoform.molecules.data.descriptors import NAMES, Normaliser, compute, descr
 
 from .smiles import MOLECULES
 
-TEXTS = ["CCO", "c1ccccc1C(=O)N", "C[N+](C)(C)CC([O-])=O", "Clc1ccc2ncccc2c1", "[Na+].[Cl-]", "OC1CC2CC1CC2"]
+TEXTS = [
+    "CCO",
+    "c1ccccc1C(=O)N",
+    "C[N+](C)(C)CC([O-])=O",
+    "Clc1ccc2ncccc2c1",
+    "[Na+].[Cl-]",
+    "OC1CC2CC1CC2",
+]
 
 # A worker whose RDKit dies of one text.
 WORKER = """
@@ -48,13 +55,18 @@ def test_they_are_what_rdkit_gives():
 def test_by_hand():
     ethanol = dict(zip(NAMES, compute(["CCO"])[0], strict=True))
     assert ethanol["MolWt"] == pytest.approx(46.069) and ethanol["HeavyAtomCount"] == 3
-    assert ethanol["NumHDonors"] == ethanol["NumHAcceptors"] == ethanol["fr_Al_OH"] == 1 and ethanol["RingCount"] == 0
+    assert (
+        ethanol["NumHDonors"] == ethanol["NumHAcceptors"] == ethanol["fr_Al_OH"] == 1
+        and ethanol["RingCount"] == 0
+    )
 
 
 def test_what_cannot_be_computed_is_missing():
     found = compute(["C(", "CCO", "", "[Pt]", "[U+6]"])
     assert np.isnan(found[0]).all() and np.isfinite(found[1]).all()
-    assert not np.isinf(found).any() and found[3, NAMES.index("MolWt")] == pytest.approx(195.08, abs=0.01)
+    assert not np.isinf(found).any() and found[3, NAMES.index("MolWt")] == pytest.approx(
+        195.08, abs=0.01
+    )
     assert descriptors([]).shape == (0, len(NAMES))
 
 
@@ -79,7 +91,10 @@ def test_they_are_kept_and_a_damaged_file_is_made_again(tmp_path, monkeypatch):
         np.testing.assert_array_equal(descriptors(TEXTS, str(tmp_path)), first)
     kept.write_bytes(kept.read_bytes()[:-3])
     np.testing.assert_array_equal(descriptors(TEXTS, str(tmp_path)), first)
-    assert len(descriptors(TEXTS[::-1], str(tmp_path))) == len(TEXTS) and len(list(tmp_path.iterdir())) == 2
+    assert (
+        len(descriptors(TEXTS[::-1], str(tmp_path))) == len(TEXTS)
+        and len(list(tmp_path.iterdir())) == 2
+    )
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
@@ -114,9 +129,15 @@ def test_other_molecules_stay_within_the_training_range():
     normal = Normaliser.fitted(values)
     wild = np.array([[1e30, -1e30, 9, 7, np.nan], [-1e30, 1e30, -9, -7, 1e30]], np.float32)
     found = normal(wild)
-    assert np.isfinite(found).all() and (abs(found) <= Normaliser.LIMIT).all() and (found[:, 2:4] == 0).all()
+    assert (
+        np.isfinite(found).all()
+        and (abs(found) <= Normaliser.LIMIT).all()
+        and (found[:, 2:4] == 0).all()
+    )
     inside = normal(values)
-    assert found[0, 0] == pytest.approx(inside[:, 0].max()) and found[0, 1] == pytest.approx(inside[:, 1].min())
+    assert found[0, 0] == pytest.approx(inside[:, 0].max()) and found[0, 1] == pytest.approx(
+        inside[:, 1].min()
+    )
 
 
 def test_it_survives_json_bit_for_bit():

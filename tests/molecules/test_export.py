@@ -50,7 +50,9 @@ def test_safetensors_tell_all_in_one_metadata_entry(run: Path, tmp_path: Path) -
     export(run, "safetensors", tmp_path / "a.safetensors")
     with safe_open(tmp_path / "a.safetensors", "pt") as file:
         metadata = file.metadata()
-    assert list(metadata) == ["isoform"] and json.loads(metadata["isoform"])["task"]["names"] == ["label"]
+    assert list(metadata) == ["isoform"] and json.loads(metadata["isoform"])["task"]["names"] == [
+        "label"
+    ]
     assert_same_bits(load_file(tmp_path / "a.safetensors"), load_model(DOMAIN, run).state_dict())
 
 
@@ -98,7 +100,9 @@ def test_onnx_takes_any_number_of_molecules_and_atoms(kind: str, tmp_path: Path)
     onnxruntime = pytest.importorskip("onnxruntime")
     folder = trained(tmp_path, **GRAPHS[kind])
     export(folder, "onnx", tmp_path / "m.onnx")
-    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"]
+    )
     facts = json.loads(session.get_modelmeta().custom_metadata_map["isoform"])
     given = {entry.name for entry in session.get_inputs()}
     predictor = isoform.load(folder)
@@ -140,22 +144,37 @@ def test_import_predict_embed_and_export_from_the_command_line(layout: str, tmp_
     np.testing.assert_allclose(got, want, atol=1e-4)
     for name in ("e.npz", "f.npz"):
         arrays = np.load(tmp_path / name)
-        np.testing.assert_allclose(next(a for a in map(arrays.get, arrays.files) if a.ndim == 2), features, atol=1e-4)
+        np.testing.assert_allclose(
+            next(a for a in map(arrays.get, arrays.files) if a.ndim == 2), features, atol=1e-4
+        )
     kind = "transformers" if layout == "transformers" else "official"
-    assert main(["molecules", "export", out, "--format", kind, "--out", str(tmp_path / "back")]) == 0
+    assert (
+        main(["molecules", "export", out, "--format", kind, "--out", str(tmp_path / "back")]) == 0
+    )
     if kind == "official":
         back, first = read_checkpoint(tmp_path / "back")["model"], read_checkpoint(source)["model"]
     else:
-        back, first = (load_file(path / "model.safetensors") for path in (tmp_path / "back", source))
+        back, first = (
+            load_file(path / "model.safetensors") for path in (tmp_path / "back", source)
+        )
     assert_same_bits(back, first)
 
 
 def test_outputs_are_what_an_import_is_told(tmp_path: Path) -> None:
     source, _ = made(tmp_path)
-    sets = ["--set", "data.task=multiclass", "--set", 'data.classes=["a","b","c"]', "--set", "tokeniser.hf_compat=true"]
+    sets = [
+        "--set",
+        "data.task=multiclass",
+        "--set",
+        'data.classes=["a","b","c"]',
+        "--set",
+        "tokeniser.hf_compat=true",
+    ]
     assert main(["molecules", "import", str(source), *sets, "--out", str(tmp_path / "run")]) == 0
     row = isoform.load(tmp_path / "run").predict(["CCO"])[0]
-    assert row["prediction"] in "abc" and row["p a"] + row["p b"] + row["p c"] == pytest.approx(1, abs=1e-5)
+    assert row["prediction"] in "abc" and row["p a"] + row["p b"] + row["p c"] == pytest.approx(
+        1, abs=1e-5
+    )
     two = ["--set", 'data.targets=["a","b"]']
     assert main(["molecules", "import", str(source), *two, "--out", str(tmp_path / "other")]) == 2
 
@@ -164,7 +183,15 @@ def test_ids_of_transformers_collator_on_request(tmp_path: Path) -> None:
     source, model = made(tmp_path, "transformers")
     for value, options in (("false", {}), ("true", {"hf_compat": True})):
         out = tmp_path / value
-        command = ["molecules", "import", str(source), "--set", f"tokeniser.hf_compat={value}", "--out", str(out)]
+        command = [
+            "molecules",
+            "import",
+            str(source),
+            "--set",
+            f"tokeniser.hf_compat={value}",
+            "--out",
+            str(out),
+        ]
         assert main(command) == 0
         with torch.no_grad():
             want = model(batch_of("CCO", **options))[0].tolist()

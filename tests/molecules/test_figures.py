@@ -48,11 +48,20 @@ def one(tmp_path_factory):
 def test_numbers_have_four_pictures_on_one_safe_page(one):
     _, _, _, found = one
     starts = ["Predicted against", "The largest errors", "The smallest errors", "Absolute error by"]
-    assert all(figure.caption.startswith(start) for figure, start in zip(found, starts, strict=True))
+    assert all(
+        figure.caption.startswith(start) for figure, start in zip(found, starts, strict=True)
+    )
     page = "".join(inline_svg(figure.svg, f"run0-{i}") for i, figure in enumerate(found))
-    assert "<script" not in page and "&lt;script&gt;" in page and "$y_1$" in page and len(page) < 500_000
+    assert (
+        "<script" not in page
+        and "&lt;script&gt;" in page
+        and "$y_1$" in page
+        and len(page) < 500_000
+    )
     ids = re.findall(r'\bid="([^"]+)"', page)
-    assert len(ids) == len(set(ids)) and set(re.findall(r'(?:href="|url\()#([^")]+)', page)) <= set(ids)
+    assert len(ids) == len(set(ids)) and set(re.findall(r'(?:href="|url\()#([^")]+)', page)) <= set(
+        ids
+    )
     assert not re.findall(r"\son\w+=|javascript:|foreignObject|@import|https?://", page)
     for figure in found:
         ElementTree.fromstring(figure.svg)
@@ -76,7 +85,9 @@ def test_cells_hold_the_contributions_to_the_prediction_in_its_unit(one):
     cells = explain_cases(task, model, cases, cases.order[:3].tolist())
     rows = task.data.rows["test"][cases.order[:3]]
     average = average_atom(model, [task.collate(task.data.rows["train"].tolist())])
-    found = contributions(model, task.collate(rows.tolist()), average, lambda y: task.scaling.unscale(y)[:, 0])
+    found = contributions(
+        model, task.collate(rows.tolist()), average, lambda y: task.scaling.unscale(y)[:, 0]
+    )
     for cell, row, want in zip(cells, rows, found, strict=True):
         n = task.data.store.sizes[row]
         assert cell.mol.GetNumAtoms() == n == len(cell.atoms)
@@ -91,7 +102,9 @@ def test_classes(tmp_path, kind):
     cases = rank_cases(task, task.probability(outputs), outputs["target"])
     best = cases.best(6)
     truth = outputs["target"][best].astype(int).reshape(-1)
-    assert len(set(truth.tolist())) == (2 if kind == "binary" else 3)  # one of each kind comes first
+    assert len(set(truth.tolist())) == (
+        2 if kind == "binary" else 3
+    )  # one of each kind comes first
     plot = Figure()
     demo.draw_answers(plot, task, task.probability(outputs), outputs["target"], 0)
     assert len(plot.axes) == (2 if kind == "binary" else 1)
@@ -109,14 +122,19 @@ def test_classes(tmp_path, kind):
 def test_many_targets_with_missing_labels(tmp_path, kind):
     names = [f"t{j}" for j in range(7)]
     labels = [k % 2 if kind == "binary" else k / 3 for k in range(67)]
-    more = {name: ["" if (k + j) % 4 == 0 else label for k, label in enumerate(labels)] for j, name in enumerate(names)}
+    more = {
+        name: ["" if (k + j) % 4 == 0 else label for k, label in enumerate(labels)]
+        for j, name in enumerate(names)
+    }
     more["t2"] = [1 if k == 5 else "" for k in range(67)]  # of the test molecules none
     path = table(tmp_path / "m.csv", kind, **more)
     task, _, outputs, found = drawn(path, data={"targets": ["label", *names]})
     tables = [figure.html for figure in found if figure.html]
     assert len(tables) == 1 and all(f"<td>{name}</td>" in tables[0] for name in ["label", *names])
     if kind == "regression":
-        assert "the first 6 of 8 targets" in found[0].caption and "of label on 27" in found[1].caption
+        assert (
+            "the first 6 of 8 targets" in found[0].caption and "of label on 27" in found[1].caption
+        )
     known = np.isfinite(outputs["target"])
     assert not known[:, 3].any() and known[:, 1].any()
     for name, column, there in zip(task.data.names, outputs["target"].T, known.T, strict=True):
@@ -132,7 +150,9 @@ def test_what_cannot_be_drawn_is_left_out(tmp_path):
     path.write_text(path.read_text() + f"long,{'C' * 131},99\n")
     task, model, outputs, _ = drawn(path)
     at = task.data.molecules.names.index("long")
-    data = replace(task.data, rows={**task.data.rows, "test": np.append(task.data.rows["test"], at)})
+    data = replace(
+        task.data, rows={**task.data.rows, "test": np.append(task.data.rows["test"], at)}
+    )
     task.data = data
     outputs = evaluate(task, model, "test")[1]
     found = figures(task, model, outputs)
@@ -140,7 +160,10 @@ def test_what_cannot_be_drawn_is_left_out(tmp_path):
 
     graphs = replace(data.molecules, graphs=data.store.graphs)  # as those of ZINC are
     task.data = replace(data, molecules=graphs)
-    assert [figure.caption.split()[0] for figure in figures(task, model, outputs)] == ["Predicted", "Absolute"]
+    assert [figure.caption.split()[0] for figure in figures(task, model, outputs)] == [
+        "Predicted",
+        "Absolute",
+    ]
     task.data = data
     nothing = {**outputs, "target": np.full_like(outputs["target"], np.nan)}
     assert [figure.caption.split()[0] for figure in figures(task, model, nothing)] == ["Predicted"]
@@ -149,7 +172,9 @@ def test_what_cannot_be_drawn_is_left_out(tmp_path):
 def test_hydrogens_as_atoms(tmp_path):
     task, model, outputs, _ = drawn(table(tmp_path / "m.csv"), data={"hydrogens": True})
     cases = rank_cases(task, outputs["prediction"], outputs["target"])
-    for cell, row in zip(explain_cases(task, model, cases, range(9)), task.data.rows["test"][:9], strict=True):
+    for cell, row in zip(
+        explain_cases(task, model, cases, range(9)), task.data.rows["test"][:9], strict=True
+    ):
         assert len(cell.atoms) == cell.mol.GetNumAtoms() == task.data.store.sizes[row]
 
 
@@ -169,7 +194,9 @@ def test_shapes_of_a_hostile_drawing():
         "<path id='p' onclick='x()' d='M 1,2 L 3,4' style='fill:none;stroke:#FF0000;stroke-width:2.0px'/>"
         "<path d='M 1,2' style='fill:url(#z)'/><path d='\"/>' style='fill:none'/><image href='file:///x'/></svg>"
     )
-    assert shapes_of(text) == '<path d="M 1,2 L 3,4" fill="none" stroke="#FF0000" stroke-width="2"/>'
+    assert (
+        shapes_of(text) == '<path d="M 1,2 L 3,4" fill="none" stroke="#FF0000" stroke-width="2"/>'
+    )
 
 
 def test_colours():
@@ -196,7 +223,9 @@ def test_long_curves_are_thinned():
     true = rng.random(7001) < 0.1
     score = rng.random(7001) + true
     fall, rise, _ = curves_of(score, true)
-    assert len(rise) < 300 and np.trapezoid(rise, fall) == pytest.approx(roc_auc(score, true), abs=0.01)
+    assert len(rise) < 300 and np.trapezoid(rise, fall) == pytest.approx(
+        roc_auc(score, true), abs=0.01
+    )
 
 
 @pytest.mark.parametrize("largest", [9, 97])
@@ -204,7 +233,10 @@ def test_every_molecule_is_in_one_range_of_sizes(largest):
     rng = np.random.default_rng(0)
     atoms = rng.integers(1, largest, 401)
     groups = by_size(atoms, atoms + 0.5)
-    assert sorted(np.concatenate([errors for _, errors in groups])) == sorted(atoms + 0.5) and len(groups) <= 14
+    assert (
+        sorted(np.concatenate([errors for _, errors in groups])) == sorted(atoms + 0.5)
+        and len(groups) <= 14
+    )
     for name, errors in groups:
         first, _, last = name.partition("-")
         assert errors.min() == int(first) + 0.5 and errors.max() == int(last or first) + 0.5
@@ -212,7 +244,12 @@ def test_every_molecule_is_in_one_range_of_sizes(largest):
 
 def test_the_demo_draws_a_run(tmp_path, capsys):
     run = trained(tmp_path, train={"epochs": 1})
-    assert demo.main([str(run), "--out", str(tmp_path / "a.svg"), "--data", str(tmp_path / "molecules.csv")]) == 0
+    assert (
+        demo.main(
+            [str(run), "--out", str(tmp_path / "a.svg"), "--data", str(tmp_path / "molecules.csv")]
+        )
+        == 0
+    )
     svg = (tmp_path / "a.svg").read_text()
     assert svg.count("<image") >= 12 and "true" in svg
     assert demo.main([str(run), "--out", str(tmp_path / "a.gif")]) == 2

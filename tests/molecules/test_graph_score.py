@@ -35,7 +35,9 @@ def features() -> dict[str, torch.Tensor]:
 
 def kind_bond_ids() -> torch.Tensor:
     g = torch.Generator().manual_seed(1)
-    return torch.cat([torch.zeros(1, F), torch.randint(1, EDGE_IDS, (K - 1, F), generator=g)]).to(torch.int16)
+    return torch.cat([torch.zeros(1, F), torch.randint(1, EDGE_IDS, (K - 1, F), generator=g)]).to(
+        torch.int16
+    )
 
 
 def tokens(pair: dict[str, torch.Tensor]) -> Tokens:
@@ -52,7 +54,12 @@ def listed() -> Tokens:
 def expanded() -> Tokens:
     """The same bonds with their rows written out at every pair and hop."""
     f = features()
-    return tokens({"distance_ids": f["distance_ids"], "path_bond_ids": kind_bond_ids()[f["path_kinds"].long()]})
+    return tokens(
+        {
+            "distance_ids": f["distance_ids"],
+            "path_bond_ids": kind_bond_ids()[f["path_kinds"].long()],
+        }
+    )
 
 
 def test_both_forms_of_paths_are_one_bias() -> None:
@@ -62,7 +69,9 @@ def test_both_forms_of_paths_are_one_bias() -> None:
     for given in (listed(), expanded()):
         bias = module(given).to_dense()
         grads = torch.autograd.grad((bias * weight).sum(), list(module.parameters()))
-        found.append({"bias": bias} | dict(zip(dict(module.named_parameters()), grads, strict=True)))
+        found.append(
+            {"bias": bias} | dict(zip(dict(module.named_parameters()), grads, strict=True))
+        )
     assert_close_named(*found, atol=1e-12)
     assert found[0]["bias"].shape == weight.shape and found[0]["edges"][1:].abs().sum() > 0
 
@@ -98,7 +107,9 @@ def test_row_0_counts_and_never_learns() -> None:
 
 def test_fresh_padding_rows_are_zero() -> None:
     made = GraphScore(ScoreConfig.model_validate(TABLE), HEADS)
-    assert made.spatial[0].eq(0).all() and made.edges[0].eq(0).all() and made.spatial[1:].ne(0).any()
+    assert (
+        made.spatial[0].eq(0).all() and made.edges[0].eq(0).all() and made.spatial[1:].ne(0).any()
+    )
 
 
 def test_beyond_its_reach_a_token_is_not_seen() -> None:
@@ -119,8 +130,12 @@ def test_molecules_without_bonds(hops: int) -> None:
     codebooks = {"path_kinds": torch.zeros(1, F, dtype=torch.int16)}
     with torch.no_grad():
         module.edges[0] = 0.0
-    bias = module(Tokens(torch.zeros(B, 2, 8), pair=Pair(pair, torch.tensor([[-1, 0]] * B), codebooks))).to_dense()
-    want = torch.stack([module.virtual[0], module.virtual[0], module.virtual[0], module.spatial[1]], dim=1)
+    bias = module(
+        Tokens(torch.zeros(B, 2, 8), pair=Pair(pair, torch.tensor([[-1, 0]] * B), codebooks))
+    ).to_dense()
+    want = torch.stack(
+        [module.virtual[0], module.virtual[0], module.virtual[0], module.spatial[1]], dim=1
+    )
     torch.testing.assert_close(bias, want.view(1, HEADS, 2, 2).expand_as(bias))
 
 
@@ -133,7 +148,9 @@ def test_it_stays_compact_until_it_is_needed() -> None:
 
 def test_matrices_beyond_the_longest_path_are_held_and_not_read() -> None:
     module, wide = score(), score(hop_matrices=P + 2)
-    wide.load_state_dict(module.state_dict() | {"hops": torch.cat([module.hops, torch.full((2, HEADS, HEADS), 7.0)])})
+    wide.load_state_dict(
+        module.state_dict() | {"hops": torch.cat([module.hops, torch.full((2, HEADS, HEADS), 7.0)])}
+    )
     f = features()
     longer = torch.cat([f["path_kinds"], torch.ones(B, N, N, 2, dtype=torch.uint8)], dim=3)
     given = tokens({"distance_ids": f["distance_ids"], "path_kinds": longer})
@@ -141,7 +158,9 @@ def test_matrices_beyond_the_longest_path_are_held_and_not_read() -> None:
 
 
 def test_sizes_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"score\.hop_matrices = 2 must not be below score\.hops = 3"):
+    with pytest.raises(
+        ValueError, match=r"score\.hop_matrices = 2 must not be below score\.hops = 3"
+    ):
         score(hop_matrices=2)
 
 
@@ -167,7 +186,8 @@ def test_the_filler(form: str, reach: int | None) -> None:
         if feature is None:
             return w["score.virtual"][0]
         distances, bonds = (
-            torch.cat([w[f"score.{name}"][:1].detach(), w[f"score.{name}"][1:]]) for name in ("spatial", "edges")
+            torch.cat([w[f"score.{name}"][:1].detach(), w[f"score.{name}"][1:]])
+            for name in ("spatial", "edges")
         )
         place = int(feature("distance_ids"))  # 1 + distance
         if reach is not None and place - 1 >= reach:
@@ -178,7 +198,9 @@ def test_the_filler(form: str, reach: int | None) -> None:
 
     config = BackboneConfig.model_validate(fillers.SMALL)
     fillers.assert_filler(
-        lambda: Backbone(config, score=lambda: GraphScore(table, config.heads)), pair=pair, pair_bias=bias
+        lambda: Backbone(config, score=lambda: GraphScore(table, config.heads)),
+        pair=pair,
+        pair_bias=bias,
     )
 
 

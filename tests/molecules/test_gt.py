@@ -13,7 +13,9 @@ from .batches import MIXED, batch_of, gt
 HEADS, LAYERS, EIGENVECTORS = 5, 2, 3
 
 
-def dense(model: nn.Module, batch: dict[str, Tensor], training: bool) -> tuple[Tensor, dict[str, Tensor]]:
+def dense(
+    model: nn.Module, batch: dict[str, Tensor], training: bool
+) -> tuple[Tensor, dict[str, Tensor]]:
     """[B, K] by Dwivedi & Bresson 2021, section 2, equations 8 to 16, and what the norms' averages become.
 
     One graph of all molecules' atoms: h [N, d], e [N, N, d], a [N, N] whether j is a neighbour of i.
@@ -26,11 +28,15 @@ def dense(model: nn.Module, batch: dict[str, Tensor], training: bool) -> tuple[T
         if training:
             seen, mean, var = len(x), x.mean(0), x.var(0, unbiased=False)
             averages[f"{name}.running_mean"] = 0.9 * w[f"{name}.running_mean"] + 0.1 * mean
-            averages[f"{name}.running_var"] = 0.9 * w[f"{name}.running_var"] + 0.1 * var * seen / (seen - 1)
+            averages[f"{name}.running_var"] = 0.9 * w[f"{name}.running_var"] + 0.1 * var * seen / (
+                seen - 1
+            )
         return (x - mean) / (var + 1e-5).sqrt() * w[f"{name}.weight"] + w[f"{name}.bias"]
 
     def linear(name: str, x: Tensor) -> Tensor:
-        return x @ w[f"{name}.weight"].T + w.get(f"{name}.bias", torch.zeros((), dtype=torch.float64))
+        return x @ w[f"{name}.weight"].T + w.get(
+            f"{name}.bias", torch.zeros((), dtype=torch.float64)
+        )
 
     valid = batch["valid"]
     n_places = valid.shape[1]
@@ -38,7 +44,9 @@ def dense(model: nn.Module, batch: dict[str, Tensor], training: bool) -> tuple[T
     number = torch.full(valid.shape, -1)
     number[valid] = torch.arange(len(place))
     alpha = w["tokeniser.atoms.features.weight"][batch["atoms"][valid].long()].sum(1)
-    h = alpha + linear("tokeniser.atoms.positions", batch["laplacian"][valid].double())  # equations 8 and 9
+    h = alpha + linear(
+        "tokeniser.atoms.positions", batch["laplacian"][valid].double()
+    )  # equations 8 and 9
     bonds = number.flatten()[batch["bond_index"]]
     assert bonds.min() >= 0 and n_places > 1
     a = torch.zeros(len(h), len(h), dtype=torch.bool)
@@ -61,10 +69,14 @@ def dense(model: nn.Module, batch: dict[str, Tensor], training: bool) -> tuple[T
         block = f"backbone.blocks.{layer}"
         q, k, v = (split(part) for part in linear(f"{block}.mixer.inner.qkv", h).chunk(3, dim=-1))
         gate = split(linear(f"{block}.mixer.inner.edge", e))
-        score = q[:, None] * k[None] / math.sqrt(size) * gate  # [N, N, H, d / H], equation 12 before its sum
+        score = (
+            q[:, None] * k[None] / math.sqrt(size) * gate
+        )  # [N, N, H, d / H], equation 12 before its sum
         weight = score.sum(-1).clamp(-5, 5).exp() * a[..., None]
         mean = torch.einsum("ijh,jhd->ihd", weight, v) / (weight.sum(1) + 1e-6)[..., None]
-        h_hat = norm(f"{block}.norms.mixer", h + linear(f"{block}.mixer.inner.proj", mean.flatten(1)))
+        h_hat = norm(
+            f"{block}.norms.mixer", h + linear(f"{block}.mixer.inner.proj", mean.flatten(1))
+        )
         e_hat = linear(f"{block}.mixer.inner.edge_proj", score.flatten(2))
         e_hat = over_bonds(lambda x, b=block: norm(f"{b}.norms.edge_mixer", x), e + e_hat)
 
@@ -77,7 +89,9 @@ def dense(model: nn.Module, batch: dict[str, Tensor], training: bool) -> tuple[T
             e_hat = e_hat + mlp(f"{block}.edge_channel.inner", e_hat)
             e = over_bonds(lambda x, b=block: norm(f"{b}.norms.edge_channel", x), e_hat)
         else:
-            averages = {name: t for name, t in averages.items() if f"{block}.norms.edge" not in name}
+            averages = {
+                name: t for name, t in averages.items() if f"{block}.norms.edge" not in name
+            }
     pooled = torch.stack([h[molecule == m].mean(0) for m in range(len(valid))])
     hidden = linear("head.layers.0", pooled).clamp(min=0)
     hidden = linear("head.layers.1", hidden).clamp(min=0)
@@ -86,7 +100,11 @@ def dense(model: nn.Module, batch: dict[str, Tensor], training: bool) -> tuple[T
 
 @pytest.mark.parametrize("training", [False, True])
 def test_it_is_the_papers(training: bool) -> None:
-    model = gt(spread=0.4, depth=LAYERS, heads=HEADS, tokeniser__laplacian=EIGENVECTORS).double().train(training)
+    model = (
+        gt(spread=0.4, depth=LAYERS, heads=HEADS, tokeniser__laplacian=EIGENVECTORS)
+        .double()
+        .train(training)
+    )
     batch = batch_of(*MIXED, bonds=True, laplacian=EIGENVECTORS)
     want, averages = dense(model, batch, training)
     got = model(batch)
@@ -124,4 +142,6 @@ def test_it_learns_in_a_few_steps() -> None:
         losses.append(float(loss))
     assert losses[-1] < 0.1 * losses[0]
     without = {name for name, p in model.named_parameters() if p.grad is None}
-    assert without and all(name.startswith("backbone.blocks.1.") and "edge" in name for name in without)
+    assert without and all(
+        name.startswith("backbone.blocks.1.") and "edge" in name for name in without
+    )

@@ -11,10 +11,14 @@ from isoform.molecules.graphormer.length_groups import plan_groups
 from .batches import batch_of, graphormer
 
 # Of 1 to 41 atoms, so unequal that a batch of them is cut.
-CHAINS = ["C" * n for n in (1, 3, 2, 5, 4, 7, 41, 6, 8, 2, 3, 31, 1, 9, 5, 6, 3)] + ["CC(=O)Oc1ccccc1C(=O)O"] * 2
+CHAINS = ["C" * n for n in (1, 3, 2, 5, 4, 7, 41, 6, 8, 2, 3, 31, 1, 9, 5, 6, 3)] + [
+    "CC(=O)Oc1ccccc1C(=O)O"
+] * 2
 
 
-@pytest.mark.parametrize("sizes", [[7] * 64, [1], [], [3, 90], list(range(1, 98)), [200] + [5] * 63])
+@pytest.mark.parametrize(
+    "sizes", [[7] * 64, [1], [], [3, 90], list(range(1, 98)), [200] + [5] * 63]
+)
 def test_every_row_once_and_descending(sizes: list[int]) -> None:
     cut = plan_groups(torch.tensor(sizes, dtype=torch.int64))
     rows = torch.cat(cut).tolist()

@@ -26,6 +26,10 @@ def test_ids_are_those_of_the_peer():
         )  # fmt: skip
     want = peer.GraphormerDataCollator(spatial_pos_max=1024, on_the_fly_processing=True)(items)
     got = collate(build_store(graphs), range(len(graphs)), hf_compat=True)
-    for own, official in (("atoms", "input_nodes"), ("distance_ids", "spatial_pos"), ("degree", "in_degree")):
+    for own, official in (
+        ("atoms", "input_nodes"),
+        ("distance_ids", "spatial_pos"),
+        ("degree", "in_degree"),
+    ):
         assert torch.equal(got[own].long(), want[official]), own
     assert torch.equal(got["path_bond_ids"].long(), want["input_edges"][..., :5, :].long())

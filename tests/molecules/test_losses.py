@@ -37,7 +37,9 @@ def test_flag_climbs_along_the_sign() -> None:
     torch.manual_seed(0)
     first = run_flag(1, 0.25, weight)
     torch.manual_seed(0)
-    assert torch.equal(run_flag(1, 0.25, weight)[0], first[0]), "drawn from torch's generator, which the engine seeds"
+    assert torch.equal(run_flag(1, 0.25, weight)[0], first[0]), (
+        "drawn from torch's generator, which the engine seeds"
+    )
 
 
 def test_flag_trains_on_the_mean_of_its_passes() -> None:
@@ -48,12 +50,21 @@ def test_flag_trains_on_the_mean_of_its_passes() -> None:
 
     def loss(given: dict[str, Tensor]) -> dict[str, Tensor]:
         seen.append(given["perturb"].detach())
-        return {"loss": label_loss("mse", model({**given, "perturb": given["perturb"].double()}), target)}
+        return {
+            "loss": label_loss(
+                "mse", model({**given, "perturb": given["perturb"].double()}), target
+            )
+        }
 
-    measured = [float(parts["loss"].detach()) for parts in _through(flag(loss, batch, 24, steps=3, size=0.01))]
+    measured = [
+        float(parts["loss"].detach())
+        for parts in _through(flag(loss, batch, 24, steps=3, size=0.01))
+    ]
     got = {name: p.grad.clone() for name, p in model.named_parameters()}
     model.zero_grad()
-    whole = sum(label_loss("mse", model({**batch, "perturb": p.double()}), target) for p in seen) / 3
+    whole = (
+        sum(label_loss("mse", model({**batch, "perturb": p.double()}), target) for p in seen) / 3
+    )
     whole.backward()
     assert sum(measured) == pytest.approx(float(whole), rel=1e-9) and measured[0] < measured[2]
     for name, parameter in model.named_parameters():

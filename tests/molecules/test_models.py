@@ -29,7 +29,9 @@ STRONG = {
     "post": lambda: graphormer(spread=0.4),
     "pre": lambda: graphormer(spread=0.4, order="pre"),
     "near": lambda: graphormer(spread=0.4, score__reach=3),
-    "no graph token": lambda: graphormer(spread=0.4, head__pool="sum", tokeniser__graph_token=False),
+    "no graph token": lambda: graphormer(
+        spread=0.4, head__pool="sum", tokeniser__graph_token=False
+    ),
     "positions": lambda: graphormer(spread=0.4, head__pool="mean", tokeniser__laplacian=3),
 }
 # Every weight counts in the strong ones, in float64; a fresh one is as users meet it, in float32.
@@ -56,7 +58,10 @@ def test_spelling_changes_nothing_where_shortest_paths_are_unique() -> None:
     molecules = ("CC(C)COC(=O)CCN", "c1cc(oc1)C(=O)NCC#N", "OC1CC2CC2C1", "[Na+].CC(=O)[O-]")
     want = model(batch_of(*molecules))
     for seed in range(5):
-        spelled = [Chem.MolToRandomSmilesVect(Chem.MolFromSmiles(s), 1, randomSeed=seed)[0] for s in molecules]
+        spelled = [
+            Chem.MolToRandomSmilesVect(Chem.MolFromSmiles(s), 1, randomSeed=seed)[0]
+            for s in molecules
+        ]
         assert spelled != list(molecules)
         close(model(batch_of(*spelled)), want, 1e-10)
 
@@ -112,10 +117,16 @@ def test_the_graph_transformer_ignores_padding_and_order(laplacian: int) -> None
     alone = torch.cat([model(batch_of(s, bonds=True, laplacian=laplacian)) for s in MIXED])
     close(alone, want, 1e-10)
     order = torch.randperm(len(batch["bond_index"]), generator=torch.Generator().manual_seed(0))
-    swapped = {**batch, "bond_index": batch["bond_index"][order], "bond_ids": batch["bond_ids"][order]}
+    swapped = {
+        **batch,
+        "bond_index": batch["bond_index"][order],
+        "bond_ids": batch["bond_ids"][order],
+    }
     close(model(swapped), want, 1e-10)
     if not laplacian:
-        spelled = [Chem.MolToRandomSmilesVect(Chem.MolFromSmiles(s), 1, randomSeed=3)[0] for s in MIXED]
+        spelled = [
+            Chem.MolToRandomSmilesVect(Chem.MolFromSmiles(s), 1, randomSeed=3)[0] for s in MIXED
+        ]
         close(model(batch_of(*spelled, bonds=True)), want, 1e-10)
 
 
@@ -130,7 +141,13 @@ def test_what_is_not_there_takes_no_part() -> None:
     model = graphormer(spread=0.4)
     model(batch_of(*MIXED)).square().sum().backward()
     atoms, score = model.tokeniser.atoms, model.backbone.score
-    for table in (atoms.features.weight, atoms.in_degree.weight, atoms.out_degree.weight, score.spatial, score.edges):
+    for table in (
+        atoms.features.weight,
+        atoms.in_degree.weight,
+        atoms.out_degree.weight,
+        score.spatial,
+        score.edges,
+    ):
         assert table.grad[0].eq(0).all() and table.grad[1:].ne(0).any()
 
 
@@ -147,7 +164,10 @@ def test_a_perturbation_is_added_to_the_atoms() -> None:
 
 
 def test_features_are_what_the_head_reads() -> None:
-    for model, batch in ((graphormer(spread=0.4), batch_of(*MIXED)), (gt(spread=0.4), batch_of(*MIXED, bonds=True))):
+    for model, batch in (
+        (graphormer(spread=0.4), batch_of(*MIXED)),
+        (gt(spread=0.4), batch_of(*MIXED, bonds=True)),
+    ):
         features = model.features(batch)
         assert features.shape == (len(MIXED), model.backbone.config.dim)
         assert torch.equal(model.head(features), model(batch))
@@ -167,7 +187,9 @@ def test_sizes_are_the_published_ones() -> None:
     config = app("graphormer", sized("slim"), score__hop_matrices=7)
     with torch.device("meta"):
         trunk = build_model(config, 1).backbone
-    assert backbone_size(config.backbone) + score_size(config) == sum(p.numel() for p in trunk.parameters())
+    assert backbone_size(config.backbone) + score_size(config) == sum(
+        p.numel() for p in trunk.parameters()
+    )
     zinc = app(
         "gt", BackboneConfig.model_validate(GT_TRUNK), tokeniser__atom_ids=28, tokeniser__bond_ids=4, head__pool="mean",
         tokeniser__graph_token=False, tokeniser__norm=False, tokeniser__degree_ids=0, tokeniser__laplacian=8,
@@ -182,7 +204,10 @@ def test_sizes_are_the_published_ones() -> None:
         (lambda: graphormer(tokeniser__graph_token=False), "reads the graph token"),
         (lambda: graphormer(outputs=0), "there are none"),
         (lambda: graphormer(score="table", score_ids=3), "brings a score of its own"),
-        (lambda: graphormer(score__hop_matrices=4), "hop_matrices = 4 must not be below score.hops = 5"),
+        (
+            lambda: graphormer(score__hop_matrices=4),
+            "hop_matrices = 4 must not be below score.hops = 5",
+        ),
         (lambda: gt(mixer="softmax"), 'needs backbone.mixer = "neighbour"'),
         (lambda: gt(head__pool="graph"), "no bond leads to a graph token"),
         (lambda: gt(tokeniser__graph_token=True), "no bond leads to a graph token"),

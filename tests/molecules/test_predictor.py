@@ -25,7 +25,19 @@ from isoform.molecules.predictor import MoleculePredictor
 from .batches import batch_of
 from .runs import TEXTS, trained
 
-ODD = ("CCO", "nonsense", "", "C1CC", "C(C)(C)(C)(C)C", "CC>>CC", "[Na+].[Cl-]", "é", "C" * 300, "12", "CC\0")
+ODD = (
+    "CCO",
+    "nonsense",
+    "",
+    "C1CC",
+    "C(C)(C)(C)(C)C",
+    "CC>>CC",
+    "[Na+].[Cl-]",
+    "é",
+    "C" * 300,
+    "12",
+    "CC\0",
+)
 GOOD = {"CCO", "[Na+].[Cl-]"}
 
 
@@ -47,7 +59,9 @@ def test_every_input_has_its_row_in_order(predictor) -> None:
     rows = predictor.predict(ODD)
     assert [row["input"] for row in rows] == list(ODD)
     for text, row in zip(ODD, rows, strict=True):
-        assert bool(row["error"]) == (text not in GOOD) and (row["prediction"] is None) == bool(row["error"])
+        assert bool(row["error"]) == (text not in GOOD) and (row["prediction"] is None) == bool(
+            row["error"]
+        )
     assert "nor is there a file" in rows[1]["error"] and "reaction" in rows[5]["error"]
     assert "300 atoms" in rows[8]["error"]
 
@@ -64,7 +78,9 @@ def test_predictions_are_those_of_evaluation(run: Path, predictor) -> None:
 
 
 def test_a_prediction_does_not_depend_on_spelling_or_company(predictor) -> None:
-    alone = [predictor.predict([text])[0]["prediction"] for text in ("OCC", "CCO", "[CH3][CH2][OH]")]
+    alone = [
+        predictor.predict([text])[0]["prediction"] for text in ("OCC", "CCO", "[CH3][CH2][OH]")
+    ]
     among = predictor.predict([*TEXTS, "OCC"])[-1]["prediction"]
     assert alone == pytest.approx([among] * 3, abs=1e-5)
 
@@ -72,7 +88,9 @@ def test_a_prediction_does_not_depend_on_spelling_or_company(predictor) -> None:
 def test_molecules_of_every_kind(predictor) -> None:
     hydrogens = Chem.AddHs(Chem.MolFromSmiles("CCO"))
     rows = predictor.predict(["CCO", Chem.MolFromSmiles("CCO"), hydrogens, Named("mine", "OCC"), 7])
-    assert [row["prediction"] for row in rows[:4]] == pytest.approx([rows[0]["prediction"]] * 4, abs=1e-5)
+    assert [row["prediction"] for row in rows[:4]] == pytest.approx(
+        [rows[0]["prediction"]] * 4, abs=1e-5
+    )
     assert rows[3]["input"] == "mine" and "int" in rows[4]["error"] and rows[2]["smiles"] == "CCO"
 
 
@@ -83,7 +101,9 @@ def test_the_nearest_training_molecule(run: Path, predictor) -> None:
     made = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
     prints = [made.GetFingerprint(Chem.MolFromSmiles(text)) for text in training]
     for row in predictor.predict(["FS(F)(F)(F)(F)F", "CCCCOC", "Nc1ccccc1CC"]):
-        alike = DataStructs.BulkTanimotoSimilarity(made.GetFingerprint(Chem.MolFromSmiles(row["smiles"])), prints)
+        alike = DataStructs.BulkTanimotoSimilarity(
+            made.GetFingerprint(Chem.MolFromSmiles(row["smiles"])), prints
+        )
         assert row["similarity"] == pytest.approx(max(alike), abs=1e-4)
 
 
@@ -94,16 +114,32 @@ def test_files_name_their_lines(tmp_path: Path) -> None:
     with Chem.SDWriter(str(tmp_path / "c.sdf")) as writer:
         writer.write(Chem.MolFromSmiles("c1ccccc1"))
     a, b, c = (str(tmp_path / name) for name in ("a.smi", "b.csv.gz", "c.sdf"))
-    found = expand_inputs([a, "CC", b, f"{b}:other", c, str(tmp_path / "none.smi"), str(tmp_path), f"{b}:colour"])
+    found = expand_inputs(
+        [a, "CC", b, f"{b}:other", c, str(tmp_path / "none.smi"), str(tmp_path), f"{b}:colour"]
+    )
     assert [str(one) for one in found[:4]] == [f"{a} line 2", f"{a} line 3", f"{a} line 4", "CC"]
-    assert [one.smiles for one in found[4:9]] == ["CCC", "CCCC", "CO", "CN", "c1ccccc1"] and found[8].block
-    assert "no such file" in found[9].error and "is a folder" in found[10].error and "colour" in found[11].error
+    assert [one.smiles for one in found[4:9]] == ["CCC", "CCCC", "CO", "CN", "c1ccccc1"] and found[
+        8
+    ].block
+    assert (
+        "no such file" in found[9].error
+        and "is a folder" in found[10].error
+        and "colour" in found[11].error
+    )
     assert expand_inputs(found) == found
 
 
 def test_the_command_line_predicts_and_embeds_files(run: Path, tmp_path: Path, capsys) -> None:
     (tmp_path / "a.smi").write_text("CCO\nnot_a_molecule\nCCN\n")
-    command = ["molecules", "predict", str(run), str(tmp_path / "a.smi"), "C#C", "--out", str(tmp_path / "p.csv")]
+    command = [
+        "molecules",
+        "predict",
+        str(run),
+        str(tmp_path / "a.smi"),
+        "C#C",
+        "--out",
+        str(tmp_path / "p.csv"),
+    ]
     assert main(command) == 0
     rows = list(csv.DictReader((tmp_path / "p.csv").open()))
     assert [row["smiles"] for row in rows] == ["CCO", "", "CCN", "C#C"]
@@ -111,7 +147,19 @@ def test_the_command_line_predicts_and_embeds_files(run: Path, tmp_path: Path, c
     assert f"{tmp_path / 'a.smi'} line 2: is no SMILES" in said and "Traceback" not in said
     assert main([*command, "--strict"]) == 2
     assert main(["molecules", "predict", str(run), "nonsense"]) == 2
-    assert main(["molecules", "embed", str(run), str(tmp_path / "a.smi"), "--out", str(tmp_path / "e.npz")]) == 0
+    assert (
+        main(
+            [
+                "molecules",
+                "embed",
+                str(run),
+                str(tmp_path / "a.smi"),
+                "--out",
+                str(tmp_path / "e.npz"),
+            ]
+        )
+        == 0
+    )
     made = np.load(tmp_path / "e.npz")
     values = next(made[name] for name in made.files if made[name].ndim == 2)
     assert np.isnan(values).any(1).tolist() == [False, True, False] and values.dtype == np.float32
@@ -143,7 +191,9 @@ def test_classes_come_with_probabilities(task: str, tmp_path: Path) -> None:
     if task == "binary":
         assert row["prediction"] == (row["probability"] >= 0.5)
     else:
-        assert sum(row[f"p {name}"] for name in ("few", "some", "many")) == pytest.approx(1, abs=1e-5)
+        assert sum(row[f"p {name}"] for name in ("few", "some", "many")) == pytest.approx(
+            1, abs=1e-5
+        )
         assert row["probability"] == row[f"p {row['prediction']}"]
 
 

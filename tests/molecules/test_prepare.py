@@ -40,9 +40,13 @@ def test_an_own_app_gets_a_trunk_that_nobody_set_and_keeps_what_is_set(tmp_path)
     fresh = own.model_copy(update={"backbone": type(own.backbone)(depth=3)})
     prepared = prepare(fresh)
     config = prepared.config
-    assert config.backbone.depth == 3 and config.backbone.dim == 64 and config.backbone.mlp_dim == 128
+    assert (
+        config.backbone.depth == 3 and config.backbone.dim == 64 and config.backbone.mlp_dim == 128
+    )
     assert isinstance(config.train.epochs, int) and config.train.patience
-    assert any(f"3 blocks of 64 features, {config.train.epochs} epochs" in line for line in prepared.notes)
+    assert any(
+        f"3 blocks of 64 features, {config.train.epochs} epochs" in line for line in prepared.notes
+    )
     assert prepare(config).config == config
 
 
@@ -52,7 +56,9 @@ def test_what_is_no_molecule_is_named(tmp_path):
     lines[5] = "m4,this is none,3.5"
     path.write_text("\n".join(lines) + "\n")
     prepared = prepare(app(path))
-    assert ("m4" in {name for name, _ in prepared.data.skipped}) and len(prepared.data.molecules) == 66
+    assert ("m4" in {name for name, _ in prepared.data.skipped}) and len(
+        prepared.data.molecules
+    ) == 66
     assert any("m4" in line for line in prepared.notes)
 
 
@@ -68,7 +74,13 @@ def test_a_training_reads_its_table_once(tmp_path, monkeypatch):
     monkeypatch.setattr(file, "file_rows", counted)
     monkeypatch.setattr(MoleculesTask, "baselines", lambda self: {})
     monkeypatch.setattr(MoleculesTask, "figures", lambda self, model, outputs: [])
-    sets = [f"data.path={path}", "data.targets=label", "backbone.dim=16", "backbone.depth=1", "train.epochs=1"]
+    sets = [
+        f"data.path={path}",
+        "data.targets=label",
+        "backbone.dim=16",
+        "backbone.depth=1",
+        "train.epochs=1",
+    ]
     request = api.Request(DOMAIN, "graphormer-own", sets=sets)
     api.train_seeds(request, 2, tmp_path / "runs", progress=False, say=lambda line: None)
     assert opened == [str(path)]

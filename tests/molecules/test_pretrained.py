@@ -16,7 +16,13 @@ from isoform.core.config.schema import BackboneConfig
 from isoform.core.domain import ImportedModel
 from isoform.core.errors import UserError
 from isoform.core.pretrained.settings import differences
-from isoform.molecules.config import HeadConfig, ModelConfig, MoleculesApp, ScoreConfig, TokeniserConfig
+from isoform.molecules.config import (
+    HeadConfig,
+    ModelConfig,
+    MoleculesApp,
+    ScoreConfig,
+    TokeniserConfig,
+)
 from isoform.molecules.graphormer.export_official import (
     export_official,
     unsupported_by_official,
@@ -31,7 +37,12 @@ from isoform.molecules.state import MoleculesState, SourceState
 
 from .batches import MIXED, app, batch_of, graphormer
 
-SIZE = {"num_hidden_layers": 2, "embedding_dim": 24, "ffn_embedding_dim": 29, "num_attention_heads": 4}
+SIZE = {
+    "num_hidden_layers": 2,
+    "embedding_dim": 24,
+    "ffn_embedding_dim": 29,
+    "num_attention_heads": 4,
+}
 
 
 def model_of(found: ImportedModel) -> torch.nn.Module:
@@ -43,12 +54,16 @@ def model_of(found: ImportedModel) -> torch.nn.Module:
 def made(folder: Path, layout: str = "fairseq", **keys: Any) -> tuple[Path, torch.nn.Module]:
     """A checkpoint of a small random model, and the model."""
     model = graphormer(spread=0.4, **keys)
-    config = app("graphormer", model.backbone.config, **keys).model_copy(update={"head": HeadConfig(outputs=3)})
+    config = app("graphormer", model.backbone.config, **keys).model_copy(
+        update={"head": HeadConfig(outputs=3)}
+    )
     path = folder / layout
     if layout == "transformers":
         write_transformers(path, config, model.state_dict())
     else:
-        write_fairseq(path, config, model.state_dict(), MoleculesState(source=SourceState(layout=layout)))
+        write_fairseq(
+            path, config, model.state_dict(), MoleculesState(source=SourceState(layout=layout))
+        )
     return path, model
 
 
@@ -99,7 +114,10 @@ def test_from_one_form_to_the_other(golden_dir: Path, tmp_path: Path) -> None:
                      load_file(folder / "graphormer_preln.hf_layout" / "model.safetensors"))  # fmt: skip
     write_fairseq(tmp_path / "back.pt", hub.config, hub.weights, hub.state)
     back = torch.load(tmp_path / "back.pt", weights_only=True)["model"]
-    assert back["encoder.masked_lm_pooler.weight"].shape == (24, 24) and not back["encoder.masked_lm_pooler.bias"].any()
+    assert (
+        back["encoder.masked_lm_pooler.weight"].shape == (24, 24)
+        and not back["encoder.masked_lm_pooler.bias"].any()
+    )
     again = import_checkpoint(tmp_path / "back.pt")
     batch = batch_of(*MIXED)
     assert torch.equal(model_of(again)(batch), model_of(fairseq)(batch))
@@ -129,7 +147,11 @@ def test_every_option_comes_back(tmp_path: Path, name: str, layout: str) -> None
     batch = batch_of(*MIXED)
     assert torch.equal(again(batch), model(batch))
     state = export_official(found.config, found.weights, found.state)
-    raw = load_file(path / "model.safetensors") if path.is_dir() else torch.load(path, weights_only=True)["model"]
+    raw = (
+        load_file(path / "model.safetensors")
+        if path.is_dir()
+        else torch.load(path, weights_only=True)["model"]
+    )
     assert_same_bits(state, raw)
 
 
@@ -140,19 +162,29 @@ def test_what_config_json_says_is_honoured(tmp_path: Path) -> None:
     found = import_checkpoint(path)
     b, score = found.config.backbone, found.config.score
     assert (b.channel, score.hops, score.hop_matrices, score.reach) == ("relu", 3, 7, 2)
-    assert (b.dropout, b.mlp_dropout, b.attention_dropout, found.config.tokeniser.dropout) == (0.2, 0.1, 0.3, 0.2)
+    assert (b.dropout, b.mlp_dropout, b.attention_dropout, found.config.tokeniser.dropout) == (
+        0.2,
+        0.1,
+        0.3,
+        0.2,
+    )
     batch = batch_of(*MIXED)
     assert torch.equal(model_of(found)(batch), model(batch)) and not found.notes
 
 
 def test_what_a_file_can_not_say_is_the_default_with_a_note_or_set(tmp_path: Path) -> None:
-    path, model = made(tmp_path, channel="relu", score__hops=3, score__hop_matrices=7, score__reach=2)
+    path, model = made(
+        tmp_path, channel="relu", score__hops=3, score__hop_matrices=7, score__reach=2
+    )
     assert [note.split(": ")[0] for note in import_checkpoint(path).notes] == [
         "the file doesn't say its activation", "the file doesn't say how long a path it reads",
         "the file doesn't say beyond which distance atoms are hidden",
     ]  # fmt: skip
     settings = MoleculesApp(
-        domain="molecules", app="mine", backbone=BackboneConfig(channel="relu"), score=ScoreConfig(hops=3, reach=2)
+        domain="molecules",
+        app="mine",
+        backbone=BackboneConfig(channel="relu"),
+        score=ScoreConfig(hops=3, reach=2),
     )
     found = import_checkpoint(path, None, settings)
     batch = batch_of(*MIXED)
@@ -176,7 +208,13 @@ def test_official_hyper_parameters_there_and_back() -> None:
 
 
 def test_an_original_config_is_kept_where_it_says_the_same() -> None:
-    original = {**SIZE, "activation_fn": "gelu_fast", "spatial_pos_max": 2048, "max_nodes": 77, "use_bfloat16": False}
+    original = {
+        **SIZE,
+        "activation_fn": "gelu_fast",
+        "spatial_pos_max": 2048,
+        "max_nodes": 77,
+        "use_bfloat16": False,
+    }
     config = graphormer_settings(original).model_copy(update={"head": HeadConfig(outputs=1)})
     written = official_config(config, original)
     assert {key: written[key] for key in original} == original
@@ -204,7 +242,10 @@ def test_an_original_config_is_kept_where_it_says_the_same() -> None:
         ({"spatial_pos_max": 0}, "reach = 0 can't be honoured"),
         ({"num_attention_heads": "four"}, "heads = 'four'"),
         ({"attn_dropuot": 0.1}, "attn_dropuot: not known"),
-        ({"hidden_size": 32, "embedding_dim": 24}, "embedding_dim = 24 contradicts hidden_size = 32"),
+        (
+            {"hidden_size": 32, "embedding_dim": 24},
+            "embedding_dim = 24 contradicts hidden_size = 32",
+        ),
         ({"num_atoms": "many"}, "atom_ids = 'many'"),
     ],
 )
@@ -216,14 +257,23 @@ def test_official_values_that_can_not_be_honoured(official: dict, reason: str) -
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"backbone": BackboneConfig(depth=3)}, "backbone.depth = 3 is set, but the weights of fairseq have 2"),
+        (
+            {"backbone": BackboneConfig(depth=3)},
+            "backbone.depth = 3 is set, but the weights of fairseq have 2",
+        ),
         ({"backbone": BackboneConfig(heads=8)}, "backbone.heads = 8 is set"),
         ({"backbone": BackboneConfig(order="pre")}, "backbone.order = 'pre' is set"),
         ({"backbone": BackboneConfig(mixer="neighbour")}, "backbone.mixer = 'neighbour' is set"),
         ({"backbone": BackboneConfig(final_norm=True)}, "backbone.final_norm = True is set"),
         ({"score": ScoreConfig(hops=6)}, "matrices of 5 hops, fewer than"),
-        ({"score": ScoreConfig(hop_matrices=6)}, "score.hop_matrices = 6 is set, but the weights of fairseq have 5"),
-        ({"score": ScoreConfig(bond_ids=7)}, "score.bond_ids = 7 is set, but the weights of fairseq have 1537"),
+        (
+            {"score": ScoreConfig(hop_matrices=6)},
+            "score.hop_matrices = 6 is set, but the weights of fairseq have 5",
+        ),
+        (
+            {"score": ScoreConfig(bond_ids=7)},
+            "score.bond_ids = 7 is set, but the weights of fairseq have 1537",
+        ),
         ({"tokeniser": TokeniserConfig(norm=False)}, "tokeniser.norm = False is set"),
         ({"tokeniser": TokeniserConfig(graph_token=False)}, "tokeniser.graph_token = False is set"),
         ({"tokeniser": TokeniserConfig(laplacian=8)}, "tokeniser.laplacian = 8 is set"),
@@ -247,7 +297,11 @@ def test_settings_that_contradict_config_json(tmp_path: Path) -> None:
     assert import_checkpoint(path, None, trained).config.backbone.dropout == 0.3
     config = json.loads((path / "config.json").read_text())
     for key, value, reason in (
-        ("num_hidden_layers", 3, "backbone.depth = 3 config.json says, but the weights of transformers have 2"),
+        (
+            "num_hidden_layers",
+            3,
+            "backbone.depth = 3 config.json says, but the weights of transformers have 2",
+        ),
         ("pre_layernorm", True, "backbone.order = 'pre' config.json says"),
         ("num_edge_dis", 6, "score.hop_matrices = 6 config.json says"),
         ("num_classes", 7, "head.outputs = 7 config.json says"),
@@ -329,7 +383,9 @@ def test_models_that_official_code_has_not(table: dict, reason: str) -> None:
 def test_training_starts_from_an_official_file(tmp_path: Path) -> None:
     """The app's own score holds as many matrices as it reads; what nothing reads is left behind."""
     path, model = made(tmp_path, order="pre", score__hop_matrices=11)
-    mine = MoleculesApp(domain="molecules", app="x", backbone=BackboneConfig(dim=24, depth=2, heads=4, order="pre"))
+    mine = MoleculesApp(
+        domain="molecules", app="x", backbone=BackboneConfig(dim=24, depth=2, heads=4, order="pre")
+    )
     start = initial_weights(str(path), mine)
     assert start.weights["backbone.score.hops"].shape == (5, 4, 4)
     assert not any(name.startswith("spare") for name in start.weights)

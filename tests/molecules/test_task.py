@@ -50,8 +50,15 @@ def test_predictions_hold_every_test_molecule_with_its_name_and_truth(run):
     kind, folder = run
     rows = list(csv.DictReader((folder / "predictions.csv").open()))
     sizes = json.loads((folder / "task.json").read_text())["data"]["sizes"]
-    assert len(rows) == sizes["test"] and set(rows[0]) >= {"input", "smiles", "target", "prediction"}
-    truth = {row["id"]: row["label"] for row in csv.DictReader((folder.parent / "molecules.csv").open())}
+    assert len(rows) == sizes["test"] and set(rows[0]) >= {
+        "input",
+        "smiles",
+        "target",
+        "prediction",
+    }
+    truth = {
+        row["id"]: row["label"] for row in csv.DictReader((folder.parent / "molecules.csv").open())
+    }
     for row in rows:
         same = float(row["target"]) == pytest.approx(float(truth[row["input"]])) if kind != "multiclass" else (
             row["target"] == truth[row["input"]])  # fmt: skip
@@ -64,7 +71,9 @@ def test_a_batch_does_not_depend_on_what_else_is_in_it(tmp_path):
     model = task.build().eval()
     with torch.no_grad():
         whole = task.predict(model, task.collate([3, 5, 11, 13]))["prediction"]
-        parts = torch.cat([task.predict(model, task.collate([row]))["prediction"] for row in (3, 5, 11, 13)])
+        parts = torch.cat(
+            [task.predict(model, task.collate([row]))["prediction"] for row in (3, 5, 11, 13)]
+        )
     torch.testing.assert_close(whole, parts, atol=1e-5, rtol=0)
 
 
@@ -80,12 +89,16 @@ def test_targets_are_scaled_for_the_loss_and_back_for_the_prediction(tmp_path):
             return batch["scaled"]
 
     assert float(task.loss(Right(), batch)["loss"]) == 0
-    np.testing.assert_allclose(task.predict(Right(), batch)["prediction"], batch["target"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        task.predict(Right(), batch)["prediction"], batch["target"], rtol=1e-5, atol=1e-6
+    )
 
 
 def test_missing_labels_of_several_targets_count_nothing(tmp_path):
     second = ["" if k % 3 else str(k) for k in range(67)]
-    task = task_of(app(table(tmp_path / "m.csv", other=second), data={"targets": ["label", "other"]}))
+    task = task_of(
+        app(table(tmp_path / "m.csv", other=second), data={"targets": ["label", "other"]})
+    )
     assert task.monitor == "loss" and task.data.names == ("label", "other")
     known = np.isfinite(task.data.targets("test")).sum(0)
     assert known[0] > known[1] > 0
@@ -100,7 +113,12 @@ def test_missing_labels_of_several_targets_count_nothing(tmp_path):
 
 def test_rare_labels_weigh_more_with_balance(tmp_path):
     labels = [int(k % 11 == 0) for k in range(67)]
-    task = task_of(app(table(tmp_path / "m.csv", rare=labels), data={"targets": ["rare"], "class_weights": "balanced"}))
+    task = task_of(
+        app(
+            table(tmp_path / "m.csv", rare=labels),
+            data={"targets": ["rare"], "class_weights": "balanced"},
+        )
+    )
     train = task.data.targets("train")[:, 0]
     low, high = task.weights[0].tolist()
     assert high / low == pytest.approx((train == 0).sum() / (train == 1).sum())
@@ -118,7 +136,9 @@ def test_flag_yields_a_pass_a_step_and_its_gradients_differ(tmp_path):
         losses.append(float(found["loss"]))
     plain = float(next(iter(task_of(app(path)).passes(model, batch)))["loss"])
     assert len(losses) == 3 and losses == sorted(losses)  # each step climbs
-    assert sum(losses) == pytest.approx(plain, rel=0.2) and sum(losses) != pytest.approx(plain, rel=1e-6)
+    assert sum(losses) == pytest.approx(plain, rel=0.2) and sum(losses) != pytest.approx(
+        plain, rel=1e-6
+    )
 
 
 def test_the_graph_transformer_trains_with_signs_drawn_anew(tmp_path):
@@ -150,7 +170,9 @@ def test_descriptors_go_with_the_run(tmp_path):
 
 
 def test_features_beyond_the_tables_are_named_before_training(tmp_path):
-    with pytest.raises(UserError, match=r"tokeniser\.atom_ids = 100: the features of these molecules need \d+ rows"):
+    with pytest.raises(
+        UserError, match=r"tokeniser\.atom_ids = 100: the features of these molecules need \d+ rows"
+    ):
         task_of(app(table(tmp_path / "m.csv"), tokeniser={"atom_ids": 100}))
 
 
@@ -167,7 +189,9 @@ def test_an_imported_model_has_no_molecules_to_be_judged_on(tmp_path):
         task_from_run(app(table(tmp_path / "m.csv")), MoleculesState(), None)
 
 
-def test_the_command_line_trains_the_tiny_app_and_resumes_nothing_finished(tmp_path, capsys, monkeypatch):
+def test_the_command_line_trains_the_tiny_app_and_resumes_nothing_finished(
+    tmp_path, capsys, monkeypatch
+):
     monkeypatch.setattr(MoleculesTask, "baselines", lambda self: {})
     command = ["molecules", "train", "graphormer-own", "--set", f"data.path={table(tmp_path / 'm.csv')}", "--set",
                "data.targets=label", "--epochs", "1", "--run-dir", str(tmp_path / "run")]  # fmt: skip

@@ -16,24 +16,37 @@ from .batches import MIXED, QM9, batch_of
 
 try:
     from transformers.models.deprecated.graphormer.configuration_graphormer import GraphormerConfig
-    from transformers.models.deprecated.graphormer.modeling_graphormer import GraphormerForGraphClassification
+    from transformers.models.deprecated.graphormer.modeling_graphormer import (
+        GraphormerForGraphClassification,
+    )
 except Exception as error:  # noqa: BLE001  a transformers that can't be imported has many ways to say so
-    pytest.skip(f"no transformers with Graphormer (4.57.6 is the last): {error}", allow_module_level=True)
+    pytest.skip(
+        f"no transformers with Graphormer (4.57.6 is the last): {error}", allow_module_level=True
+    )
 
-SLIM = {"num_hidden_layers": 12, "embedding_dim": 80, "ffn_embedding_dim": 80, "num_attention_heads": 8}
+SLIM = {
+    "num_hidden_layers": 12,
+    "embedding_dim": 80,
+    "ffn_embedding_dim": 80,
+    "num_attention_heads": 8,
+}
 
 
 def peer(**changes: object) -> nn.Module:
     """A fresh model, its zeros and ones made random as well."""
     torch.manual_seed(0)
-    model = GraphormerForGraphClassification(GraphormerConfig(**{**SLIM, "encoder_normalize_before": True, **changes}))
+    model = GraphormerForGraphClassification(
+        GraphormerConfig(**{**SLIM, "encoder_normalize_before": True, **changes})
+    )
     for name, parameter in model.named_parameters():
         if parameter.dim() == 1:
             nn.init.normal_(parameter, float("norm.weight" in name), 0.1)
         elif "graph_attn_bias" in name:
             nn.init.normal_(parameter, std=0.3)
             with torch.no_grad():
-                parameter[0] *= float("encoder.weight" not in name or "edge_dis" in name)  # padding's row is zero
+                parameter[0] *= float(
+                    "encoder.weight" not in name or "edge_dis" in name
+                )  # padding's row is zero
     return model.eval()
 
 
@@ -50,7 +63,11 @@ def inputs(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"pre_layernorm": True}, {"activation_fn": "relu", "num_classes": 3, "encoder_normalize_before": False}],
+    [
+        {},
+        {"pre_layernorm": True},
+        {"activation_fn": "relu", "num_classes": 3, "encoder_normalize_before": False},
+    ],
     ids=["post", "pre", "relu"],
 )
 @pytest.mark.parametrize("compat", [False, True], ids=["", "compat"])
@@ -77,10 +94,14 @@ def test_slim_on_50_molecules(tmp_path: Path, changes: dict, compat: bool) -> No
     official = export_official(found.config, named, found.state)
     for name, parameter in theirs.named_parameters():
         grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        torch.testing.assert_close(official[name], grad, atol=3e-5 * max(1.0, float(grad.abs().max())), rtol=0)
+        torch.testing.assert_close(
+            official[name], grad, atol=3e-5 * max(1.0, float(grad.abs().max())), rtol=0
+        )
 
     # What we write, they read.
     write_transformers(tmp_path / "ours", found.config, found.weights, found.state)
-    again, told = GraphormerForGraphClassification.from_pretrained(tmp_path / "ours", output_loading_info=True)
+    again, told = GraphormerForGraphClassification.from_pretrained(
+        tmp_path / "ours", output_loading_info=True
+    )
     assert not told["missing_keys"] and not told["unexpected_keys"] and not told["mismatched_keys"]
     assert torch.equal(again.eval()(**inputs(batch)).logits, want)

@@ -28,16 +28,32 @@ def panel(*values, freq="h", tz=None, known=None, past=None, start="2024-01-01")
             "time": pd.date_range(start, periods=rows, freq=freq), "variate": [f"v{j}" for j in range(value.shape[1])],
             "units": ("variate", [""] * value.shape[1]), **{kind: np.array(own, str) for kind, own in names.items()},
         }  # fmt: skip
-        series.append(xr.Dataset(variables, coords, {"id": "" if len(values) == 1 else f"s{i}", "rows": len(value)}))
+        series.append(
+            xr.Dataset(
+                variables, coords, {"id": "" if len(values) == 1 else f"s{i}", "rows": len(value)}
+            )
+        )
     return Panel(series=tuple(series), freq=freq, tz=tz, name="made")
 
 
 def app(context=5, horizon=3, **data):
     model = {"context": context, "horizon": horizon}
-    return TimeseriesApp.model_validate({"domain": "timeseries", "app": "made", "model": model, "data": data})
+    return TimeseriesApp.model_validate(
+        {"domain": "timeseries", "app": "made", "model": model, "data": data}
+    )
 
 
-def window_data(*values, context=5, horizon=3, freq="h", tz=None, known=None, past=None, start="2024-01-01", **data):
+def window_data(
+    *values,
+    context=5,
+    horizon=3,
+    freq="h",
+    tz=None,
+    known=None,
+    past=None,
+    start="2024-01-01",
+    **data,
+):
     """7 of 10 rows train, the next tenth validates, the last two test."""
     made = panel(*values, freq=freq, tz=tz, known=known, past=past, start=start)
     return WindowData(app(context, horizon, **data), made)

@@ -18,7 +18,9 @@ CONTEXT, HORIZON = 29, 7
 VARIATES = ["north", "south", "üst [kWh]"]
 
 
-def frame(rows: int = 431, start: str = "2026-03-02", freq: str = "h", tz: str | None = None) -> pd.DataFrame:
+def frame(
+    rows: int = 431, start: str = "2026-03-02", freq: str = "h", tz: str | None = None
+) -> pd.DataFrame:
     """date, three variates of different size, and `temp`, which shifts the second one at once."""
     time = pd.date_range(start, periods=rows, freq=freq, tz=tz)
     t = np.arange(rows)
@@ -61,5 +63,10 @@ def trained(folder: Path, table: pd.DataFrame | None = None, **tables: dict[str,
     (frame() if table is None else table).to_csv(path, index=False)
     config = app(path, **tables)
     prepared = DOMAIN.prepare(config)
-    train(Plain(prepared.config, prepared.data), RunFolder(folder / "run"), progress=False, say=lambda line: None)
+    train(
+        Plain(prepared.config, prepared.data),
+        RunFolder(folder / "run"),
+        progress=False,
+        say=lambda line: None,
+    )
     return folder / "run"

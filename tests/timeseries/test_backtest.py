@@ -21,7 +21,10 @@ from isoform.timeseries.significance import diebold_mariano, lags_for
 from . import runs
 from .runs import CONTEXT, HORIZON, VARIATES
 
-ROWS, FIRST = 431, 345  # rows of the file, and the first that is neither for training nor validation
+ROWS, FIRST = (
+    431,
+    345,
+)  # rows of the file, and the first that is neither for training nor validation
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,9 @@ def file(run: Path) -> Path:
 def cli(capsys: pytest.CaptureFixture[str]):
     def call(*words: object) -> tuple[int, str, str]:
         capsys.readouterr()
-        code = main(["timeseries", "backtest", *map(str, words)], domains={"timeseries": lambda: DOMAIN})
+        code = main(
+            ["timeseries", "backtest", *map(str, words)], domains={"timeseries": lambda: DOMAIN}
+        )
         return code, *capsys.readouterr()
 
     return call
@@ -59,9 +64,22 @@ def at_origins(table: pd.DataFrame) -> np.ndarray:
 # Rows and figures -----------------------------------------------------------------------------------------------------
 
 
-def test_what_is_judged_lies_behind_training_and_validation(run: Path, file: Path, every: pd.DataFrame) -> None:
+def test_what_is_judged_lies_behind_training_and_validation(
+    run: Path, file: Path, every: pd.DataFrame
+) -> None:
     assert list(at_origins(every)) == list(range(FIRST, ROWS - HORIZON + 1, 3))
-    assert list(every) == ["id", "origin", "stamp", "variate", "lead", "mean", "q0.1", "q0.5", "q0.9", "truth"]
+    assert list(every) == [
+        "id",
+        "origin",
+        "stamp",
+        "variate",
+        "lead",
+        "mean",
+        "q0.1",
+        "q0.5",
+        "q0.9",
+        "truth",
+    ]
     assert len(every) == len(range(FIRST, ROWS - HORIZON + 1, 3)) * HORIZON * len(VARIATES)
     found = backtest(isoform.load(run), file)
     assert (found.origins, found.judged) == (12, 12)  # 345, 352, ..., 422
@@ -74,7 +92,9 @@ def test_every_forecast_is_what_forecast_says_from_there(run: Path, every: pd.Da
         origin = str(table["date"][row - 1]).replace(" ", "T")
         mine = every[every["origin"] == origin]
         np.testing.assert_allclose(mine["mean"], want["mean"].values.ravel(), atol=2e-4)
-        np.testing.assert_allclose(mine["q0.9"], want.quantiles.sel(quantile=0.9).values.ravel(), atol=2e-4)
+        np.testing.assert_allclose(
+            mine["q0.9"], want.quantiles.sel(quantile=0.9).values.ravel(), atol=2e-4
+        )
         truth = table.iloc[row : row + HORIZON][VARIATES].to_numpy().ravel()
         np.testing.assert_array_equal(mine["truth"].astype(float), truth)
 
@@ -86,9 +106,13 @@ def test_figures_by_hand(run: Path, file: Path, every: pd.DataFrame) -> None:
     assert result["metrics"]["unit_mae"] == pytest.approx(mine["error"].abs().mean())
     assert result["metrics"]["unit_rmse"] == pytest.approx(math.sqrt((mine["error"] ** 2).mean()))
     by_step = mine.groupby("lead")["error"].apply(lambda e: e.abs().mean())
-    assert {int(k): v["unit_mae"] for k, v in result["by_step"].items()} == pytest.approx(by_step.to_dict())
+    assert {int(k): v["unit_mae"] for k, v in result["by_step"].items()} == pytest.approx(
+        by_step.to_dict()
+    )
     south = mine[mine["variate"] == "south"]
-    inside = (south["q0.1"] <= south["truth"].astype(float)) & (south["truth"].astype(float) <= south["q0.9"])
+    inside = (south["q0.1"] <= south["truth"].astype(float)) & (
+        south["truth"].astype(float) <= south["q0.9"]
+    )
     assert result["by_variate"]["south"]["coverage_80"] == pytest.approx(inside.mean())
     assert result["by_variate"]["south"]["unit_bias"] == pytest.approx(south["error"].mean())
     usual = runs.frame()["south"].shift(24)  # a day before, known at every origin
@@ -103,7 +127,9 @@ def test_figures_by_hand(run: Path, file: Path, every: pd.DataFrame) -> None:
 
 def test_missing_truth_counts_nowhere(run: Path, every: pd.DataFrame) -> None:
     table = runs.frame()
-    table.loc[ROWS - 2, "south"] = np.nan  # the last step of the last window, which begins at row 423
+    table.loc[ROWS - 2, "south"] = (
+        np.nan
+    )  # the last step of the last window, which begins at row 423
     found = backtest(isoform.load(run), table, step=3)
     want = np.full((HORIZON, len(VARIATES)), len(at_origins(every)))
     want[6, 1] -= 1
@@ -121,7 +147,11 @@ def test_the_table(run: Path, file: Path, tmp_path: Path, cli) -> None:
     assert [line.split()[0] for line in lines[head + 1 : head + 6]] == ["4", "5", "6", "7", "all"]
     code, out, _ = cli(run, file, "--json")
     found = json.loads(out.splitlines()[-1])
-    assert found["windows"] == 12 and list(found["by_variate"]) == VARIATES and len(found["by_step"]) == HORIZON
+    assert (
+        found["windows"] == 12
+        and list(found["by_variate"]) == VARIATES
+        and len(found["by_step"]) == HORIZON
+    )
 
 
 def test_from_judges_earlier_rows(run: Path, file: Path) -> None:
@@ -134,7 +164,10 @@ def test_mistakes(run: Path, file: Path, tmp_path: Path, cli) -> None:
     for words, want in (
         ((file, "--step", 0), "--step 0: should be at least 1"),
         ((file, "--lead", 8), "--lead 8: this run forecasts 7 steps"),
-        ((tmp_path / "old.csv",), "behind 2026-03-16T08:00:00, up to where this run was trained and validated"),
+        (
+            (tmp_path / "old.csv",),
+            "behind 2026-03-16T08:00:00, up to where this run was trained and validated",
+        ),
         ((file, "--out", "a.nc"), "--out should end in .csv, .parquet"),
         ((file, "--against", tmp_path / "none.csv"), "no such file (--against)"),
     ):
@@ -152,22 +185,33 @@ def theirs(every: pd.DataFrame, noise: float = 0.0) -> pd.DataFrame:
     return every[["origin", "stamp", "variate"]].assign(value=every["mean"] + off)
 
 
-def test_the_same_forecasts_are_no_better(run: Path, file: Path, every: pd.DataFrame, tmp_path: Path) -> None:
+def test_the_same_forecasts_are_no_better(
+    run: Path, file: Path, every: pd.DataFrame, tmp_path: Path
+) -> None:
     theirs(every).to_csv(tmp_path / "same.csv", index=False)
     verdict = backtest(isoform.load(run), file, step=3, against=tmp_path / "same.csv").comparison
     assert verdict is not None
-    assert (verdict.skill_mae, verdict.skill_rmse, verdict.pooled.statistic, verdict.pooled.p) == (0, 0, 0, 1)
+    assert (verdict.skill_mae, verdict.skill_rmse, verdict.pooled.statistic, verdict.pooled.p) == (
+        0,
+        0,
+        0,
+        1,
+    )
     assert verdict.cells == len(every)
 
 
-def test_skill_and_test_by_hand(run: Path, file: Path, every: pd.DataFrame, tmp_path: Path, cli) -> None:
+def test_skill_and_test_by_hand(
+    run: Path, file: Path, every: pd.DataFrame, tmp_path: Path, cli
+) -> None:
     other = theirs(every)
     other["value"] += np.random.default_rng(5).normal(0, 3, len(other))
     other.sample(frac=1, random_state=3).to_csv(tmp_path / "ours.csv", index=False)
     found = backtest(isoform.load(run), file, step=3, against=tmp_path / "ours.csv")
     verdict = found.comparison
     assert verdict is not None
-    spread = every["variate"].map({name: found.windows.spread_units()[v] for v, name in enumerate(VARIATES)})
+    spread = every["variate"].map(
+        {name: found.windows.spread_units()[v] for v, name in enumerate(VARIATES)}
+    )
     mine = (every["mean"] - every["truth"].astype(float)).abs() / spread
     his = (other["value"] - every["truth"].astype(float)).abs() / spread
     assert verdict.skill_mae == pytest.approx(1 - mine.mean() / his.mean())
@@ -175,13 +219,22 @@ def test_skill_and_test_by_hand(run: Path, file: Path, every: pd.DataFrame, tmp_
     pooled = (mine - his).groupby(every["origin"], sort=False).mean().to_numpy()
     lags = lags_for(len(pooled), HORIZON, 3)
     want = diebold_mariano(pooled, lags)
-    assert verdict.pooled.statistic == pytest.approx(want.statistic, rel=1e-9) and verdict.pooled.lags == lags == 2
+    assert (
+        verdict.pooled.statistic == pytest.approx(want.statistic, rel=1e-9)
+        and verdict.pooled.lags == lags == 2
+    )
     assert verdict.pooled.p == pytest.approx(want.p, rel=1e-6)
     code, out, _ = cli(run, file, "--step", 3, "--against", tmp_path / "ours.csv")
-    assert code == 0 and "smaller than that of ours.csv" in out and "more than luck would explain" in out
+    assert (
+        code == 0
+        and "smaller than that of ours.csv" in out
+        and "more than luck would explain" in out
+    )
 
 
-def test_without_an_origin_one_forecast_a_stamp(run: Path, file: Path, every: pd.DataFrame, tmp_path: Path) -> None:
+def test_without_an_origin_one_forecast_a_stamp(
+    run: Path, file: Path, every: pd.DataFrame, tmp_path: Path
+) -> None:
     """A file of what was said of each stamp, whenever; in any of the forms that people have it in."""
     model = isoform.load(run)
     table = runs.frame().iloc[FIRST:]
@@ -191,7 +244,9 @@ def test_without_an_origin_one_forecast_a_stamp(run: Path, file: Path, every: pd
     long.to_parquet(tmp_path / "long.parquet")
     wide = backtest(model, file, step=3, against=tmp_path / "wide.csv").comparison
     assert wide is not None and wide.cells == len(every)
-    spread = every["variate"].map(dict(zip(VARIATES, backtest(model, file).windows.spread_units(), strict=True)))
+    spread = every["variate"].map(
+        dict(zip(VARIATES, backtest(model, file).windows.spread_units(), strict=True))
+    )
     mine = (every["mean"] - every["truth"].astype(float)).abs() / spread
     assert wide.skill_mae == pytest.approx(1 - mine.mean() / (1.5 / spread).mean())
     other = backtest(model, file, step=3, against=tmp_path / "long.parquet").comparison
@@ -202,24 +257,34 @@ def test_without_an_origin_one_forecast_a_stamp(run: Path, file: Path, every: pd
     assert part is not None and math.isnan(part.variates[0].p) and part.cells < wide.cells
 
 
-def test_forecasts_that_cannot_be_compared(run: Path, file: Path, every: pd.DataFrame, tmp_path: Path) -> None:
+def test_forecasts_that_cannot_be_compared(
+    run: Path, file: Path, every: pd.DataFrame, tmp_path: Path
+) -> None:
     model, path = isoform.load(run), tmp_path / "a.csv"
     good = theirs(every)
     for table, want in (
-        (good.drop(columns="origin"), "holds several forecasts of north at .*; add a column origin"),
+        (
+            good.drop(columns="origin"),
+            "holds several forecasts of north at .*; add a column origin",
+        ),
         (good.drop(columns="stamp"), "no column is called stamp, date or time"),
         (good.drop(columns="value"), "needs the columns stamp, variate and value"),
         (good.assign(variate="else"), "none of its .* forecasts meets a row"),
         (good.assign(stamp="2031-01-01T00:00:00"), "none of its .* forecasts meets a row"),
         (good.assign(stamp=good["stamp"] + "+01:00"), "stamps have an offset"),
-        (good.head(9).assign(origin="2026-03-16T07:00"), "no forecast there is of a stamp, variate and origin"),
+        (
+            good.head(9).assign(origin="2026-03-16T07:00"),
+            "no forecast there is of a stamp, variate and origin",
+        ),
     ):
         table.to_csv(path, index=False)
         with pytest.raises(UserError, match=want):
             backtest(model, file, step=3, against=path)
 
 
-def test_few_origins_are_said_not_to_be_enough(run: Path, file: Path, every: pd.DataFrame, tmp_path: Path, cli) -> None:
+def test_few_origins_are_said_not_to_be_enough(
+    run: Path, file: Path, every: pd.DataFrame, tmp_path: Path, cli
+) -> None:
     theirs(every, 0.1).to_csv(tmp_path / "a.csv", index=False)
     code, out, _ = cli(run, file, "--step", 15, "--against", tmp_path / "a.csv")
     assert code == 0 and "6 origins are too few for a test" in out
@@ -232,7 +297,9 @@ def test_refits_use_what_came_before_and_nothing_else(run: Path) -> None:
     model, table = isoform.load(run), runs.frame()
     plain = pd.DataFrame(backtest(model, table, keep=True).columns())
     again = pd.DataFrame(backtest(model, table, refit=5, keep=True).columns())
-    assert backtest(model, table, keep=True).columns()["mean"].tolist() == plain["mean"].tolist()  # as it was
+    assert (
+        backtest(model, table, keep=True).columns()["mean"].tolist() == plain["mean"].tolist()
+    )  # as it was
     changed = table.copy()
     second = FIRST + 5 * HORIZON  # the first origin that is trained for
     changed.loc[second:, VARIATES] += 1000
@@ -247,7 +314,13 @@ def test_refits_use_what_came_before_and_nothing_else(run: Path) -> None:
 def test_the_recipe() -> None:
     config = runs.app(Path("series.csv"), train={"lr": 0.02, "warmup": 1.0, "patience": 3})
     t = recipe(config).train
-    assert (t.epochs, t.lr, t.schedule, t.warmup, t.patience) == (1, pytest.approx(0.002), "constant", 0, None)
+    assert (t.epochs, t.lr, t.schedule, t.warmup, t.patience) == (
+        1,
+        pytest.approx(0.002),
+        "constant",
+        0,
+        None,
+    )
     assert (t.batch, t.seed) == (config.train.batch, config.train.seed)
 
 
@@ -272,7 +345,9 @@ def test_series_and_zones(tmp_path: Path) -> None:
     table = pd.DataFrame(found.columns())
     assert set(table["id"]) == {"a", "b"} and found.judged > found.origins
     first = table[(table["id"] == "b") & (table["lead"] == 1)]
-    assert first["stamp"].str.endswith("+02:00").any() and first["stamp"].str.endswith("+01:00").any()
+    assert (
+        first["stamp"].str.endswith("+02:00").any() and first["stamp"].str.endswith("+01:00").any()
+    )
     # Their forecasts without offsets, in order: the doubled hour is told apart.
     local = table[["id", "origin", "stamp", "mean"]].rename(columns={"mean": "value"})
     for name in ("origin", "stamp"):
@@ -280,7 +355,9 @@ def test_series_and_zones(tmp_path: Path) -> None:
     local.to_csv(tmp_path / "local.csv", index=False)
     table[["id", "origin", "stamp", "mean"]].to_csv(tmp_path / "offsets.csv", index=False)
     verdicts = [
-        backtest(model, long, step=4, start="2026-10-24", against=tmp_path / f"{name}.csv").comparison
+        backtest(
+            model, long, step=4, start="2026-10-24", against=tmp_path / f"{name}.csv"
+        ).comparison
         for name in ("offsets", "local")
     ]
     unclear = table["origin"].str.startswith("2026-10-25T02:00").sum()

@@ -69,12 +69,16 @@ def test_series_keep_apart():
     assert np.allclose(units(data, Last().predict(data, where))[:, 0, 0], [549, 19, 520])
 
 
-@pytest.mark.parametrize(("period", "season", "chosen"), [(24, None, 24), (168, None, 168), (168, 24, 24)])
+@pytest.mark.parametrize(
+    ("period", "season", "chosen"), [(24, None, 24), (168, None, 168), (168, 24, 24)]
+)
 def test_the_season_is_that_of_the_training_rows(period, season, chosen):
     """A pattern of a day, or of a week; unless the app says which."""
     rng = np.random.default_rng(0)
     values = np.tile(rng.normal(size=(period, 2)), (1200 // period, 1))
-    data = window_data(values + 0.01 * rng.normal(size=values.shape), context=7, horizon=5, season=season)
+    data = window_data(
+        values + 0.01 * rng.normal(size=values.shape), context=7, horizon=5, season=season
+    )
     assert SeasonalNaive(season or 24).fit(data).season == chosen
 
 
@@ -105,7 +109,11 @@ def windows_of(data, split):
     batch = data.batch(split, range(data.sizes()[split]))
     x = batch["context"].transpose(1, 2).flatten(0, 1).double().numpy()
     y = batch["target"].transpose(1, 2).flatten(0, 1).double().numpy()
-    seen = batch["observed"].transpose(1, 2).flatten(0, 1).numpy() if "observed" in batch else np.ones(y.shape, bool)
+    seen = (
+        batch["observed"].transpose(1, 2).flatten(0, 1).numpy()
+        if "observed" in batch
+        else np.ones(y.shape, bool)
+    )
     return x, y, seen
 
 
@@ -123,7 +131,9 @@ def test_linear_is_the_least_squares_solution():
     x, y, _ = windows_of(data, "test")
     design = np.concatenate([x[:, :-1] - x[:, -1:], np.ones((len(x), 1))], 1)
     found = method.predict(data, data.where("test", range(data.sizes()["test"])))
-    np.testing.assert_allclose(found.transpose(0, 2, 1).reshape(-1, 3), design @ ridge + x[:, -1:], atol=1e-5)
+    np.testing.assert_allclose(
+        found.transpose(0, 2, 1).reshape(-1, 3), design @ ridge + x[:, -1:], atol=1e-5
+    )
 
 
 def test_a_strong_penalty_is_chosen_for_noise():
@@ -185,7 +195,9 @@ def test_boosting_beats_the_others_where_it_should(small):
     naive = error(SeasonalNaive(24).fit(data), data)
     boosted = error(LagBoosting(24).fit(data), data)
     assert boosted < 0.7 * min(naive, error(Linear().fit(data), data))
-    assert boosted < 2 * 0.1**2 / data.spread_units().min() ** 2  # twice the noise, which nobody can forecast
+    assert (
+        boosted < 2 * 0.1**2 / data.spread_units().min() ** 2
+    )  # twice the noise, which nobody can forecast
 
 
 def test_boosting_starts_from_what_is_closest(small):
@@ -218,7 +230,12 @@ def test_boosting_learns_from_known_covariates(small):
     values = 5 * known[:600] + 0.1 * rng.normal(size=(600, 1))
     with_it = window_data(values, known=known, past=rng.normal(size=(603, 2)))
     without = window_data(values)
-    assert error(LagBoosting(24).fit(with_it), with_it) < 0.2 < 0.8 < error(LagBoosting(24).fit(without), without)
+    assert (
+        error(LagBoosting(24).fit(with_it), with_it)
+        < 0.2
+        < 0.8
+        < error(LagBoosting(24).fit(without), without)
+    )
 
 
 def test_few_windows_are_enough(small):
@@ -230,10 +247,15 @@ def test_rows_and_windows_are_bounded_and_it_says_so(small, monkeypatch):
     said = []
     data = window_data(daily(), context=11, horizon=5)
     method = LagBoosting(24, said.append).fit(data)
-    assert said == [f"lag_boosting learns from 3000 values, drawn evenly from {data.sizes()['train'] * 5 * 2}"]
+    assert said == [
+        f"lag_boosting learns from 3000 values, drawn evenly from {data.sizes()['train'] * 5 * 2}"
+    ]
     monkeypatch.setattr("isoform.timeseries.baselines.boosting.PREDICTED", 5 * 2 * 9)
     assert len(method.windows(data, "test")) == 9
-    assert said[1] == f"lag_boosting is judged on 9 evenly spread windows of the {data.sizes()['test']} of test"
+    assert (
+        said[1]
+        == f"lag_boosting is judged on 9 evenly spread windows of the {data.sizes()['test']} of test"
+    )
     monkeypatch.setattr("isoform.timeseries.baselines.boosting.STRETCH_VALUES", 2 * 20)
     assert np.isfinite(error(LagBoosting(24).fit(data), data))
 
@@ -276,13 +298,21 @@ def test_the_table_of_baselines(small, missing):
     values[np.random.default_rng(5).random(values.shape) < missing] = np.nan
     data = window_data(values, context=11, horizon=5)
     found = baselines(
-        data, lambda split: ForecastAccumulator(data, split, (0.1, 0.5, 0.9), 24), 24, say=lambda line: None
+        data,
+        lambda split: ForecastAccumulator(data, split, (0.1, 0.5, 0.9), 24),
+        24,
+        say=lambda line: None,
     )
     assert tuple(found) == NAMES
     for metrics in found.values():
-        assert metrics.keys() == {"val", "test"} and metrics["test"]["windows"] == data.sizes()["test"]
+        assert (
+            metrics.keys() == {"val", "test"} and metrics["test"]["windows"] == data.sizes()["test"]
+        )
         assert "crps" not in metrics["val"]
-        assert 0.65 < metrics["test"]["coverage_80"] < 0.95 and metrics["test"]["crps"] < metrics["test"]["unit_mae"]
+        assert (
+            0.65 < metrics["test"]["coverage_80"] < 0.95
+            and metrics["test"]["crps"] < metrics["test"]["unit_mae"]
+        )
     order = [found[name]["test"]["mse"] for name in ("lag_boosting", "seasonal_naive", "last")]
     assert order == sorted(order)
 
@@ -294,17 +324,23 @@ def test_intervals_are_a_baselines_own():
     model = Calibration((0.05, 0.1, 0.9, 0.95), offsets, offsets[..., 0], (0.1, 0.9))
 
     def accumulator(split):
-        return ForecastAccumulator(data, split, (0.1, 0.9), 24, calibration=model if split == "test" else None)
+        return ForecastAccumulator(
+            data, split, (0.1, 0.9), 24, calibration=model if split == "test" else None
+        )
 
     found = baselines(data, accumulator, 24, names=("last",))["last"]
-    assert {"coverage_80", "coverage_90"} < found["test"].keys() and not {"coverage_80"} & found["val"].keys()
+    assert {"coverage_80", "coverage_90"} < found["test"].keys() and not {"coverage_80"} & found[
+        "val"
+    ].keys()
     assert found["test"]["width_90"] < 1e3
 
 
 def test_without_validation(small):
     data = window_data(daily(400), context=11, horizon=5, val_fraction=0.001, test_fraction=0.2)
     assert "val" not in data.sizes()
-    found = baselines(data, lambda split: ForecastAccumulator(data, split), 24, say=lambda line: None)
+    found = baselines(
+        data, lambda split: ForecastAccumulator(data, split), 24, say=lambda line: None
+    )
     assert tuple(found) == NAMES and all(metrics.keys() == {"test"} for metrics in found.values())
 
 
@@ -317,6 +353,11 @@ def test_without_training_windows():
 def test_lightgbm_that_is_missing_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "lightgbm", None)
     data = window_data(daily(200))
-    with pytest.warns(UserWarning, match=r"lag_boosting was left out: .*lightgbm.*pip install 'isoform\[timeseries\]'"):
-        found = baselines(data, lambda split: ForecastAccumulator(data, split), 24, names=("last", "lag_boosting"))
+    with pytest.warns(
+        UserWarning,
+        match=r"lag_boosting was left out: .*lightgbm.*pip install 'isoform\[timeseries\]'",
+    ):
+        found = baselines(
+            data, lambda split: ForecastAccumulator(data, split), 24, names=("last", "lag_boosting")
+        )
     assert tuple(found) == ("last",)

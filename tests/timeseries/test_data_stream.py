@@ -42,10 +42,18 @@ def stored(made, tmp_path, chunk=CHUNK, name="store"):
     """The Dataset written in chunks of some rows and opened lazily."""
     names = ("variate", "past", "known", "static")
     for kind in (kind for kind in names if kind in made.coords):
-        made = made.assign_coords({kind: np.arange(made.sizes[kind])})  # numbers: text has no fixed form in Zarr yet
-    made.to_zarr(tmp_path / name, encoding={"target": {"chunks": (chunk, made.sizes["variate"])}}, consolidated=False)
+        made = made.assign_coords(
+            {kind: np.arange(made.sizes[kind])}
+        )  # numbers: text has no fixed form in Zarr yet
+    made.to_zarr(
+        tmp_path / name,
+        encoding={"target": {"chunks": (chunk, made.sizes["variate"])}},
+        consolidated=False,
+    )
     Counting.reads.clear()
-    lazy = xr.open_zarr(Counting(zarr.storage.LocalStore(tmp_path / name)), chunks=None, consolidated=False)
+    lazy = xr.open_zarr(
+        Counting(zarr.storage.LocalStore(tmp_path / name)), chunks=None, consolidated=False
+    )
     letters = {"variate": "v", "past": "p", "known": "k", "static": "s"}
     return lazy.assign_coords({
         kind: [f"{letters[kind]}{i}" for i in range(lazy.sizes[kind])] for kind in names if kind in lazy.coords
@@ -95,7 +103,13 @@ def test_a_batch_depends_on_its_numbers_alone(both):
 def test_covariates_holidays_and_several_series_agree_too(tmp_path, monkeypatch):
     small(monkeypatch, 900, 9000)
     members = [
-        series(walk(rows_, V, i), past=walk(rows_, 2, 9), known=walk(rows_ + 3, 3, 8), static=[i], start="2024-12-01")
+        series(
+            walk(rows_, V, i),
+            past=walk(rows_, 2, 9),
+            known=walk(rows_ + 3, 3, 8),
+            static=[i],
+            start="2024-12-01",
+        )
         for i, rows_ in enumerate((101, 29, 211))
     ]
     on_disk = [stored(member, tmp_path, name=f"store{i}") for i, member in enumerate(members)]
@@ -172,7 +186,9 @@ def test_block_follows_the_chunks_of_the_store(tmp_path, monkeypatch):
     assert disk.rows.block == 3 * CHUNK  # 40 rows would be right
     assert disk.rows.slots == 2 * disk.rows.tail  # however little memory there is
     monkeypatch.setattr(rows, "CHUNK_BYTES", 12 * ROW)
-    with pytest.raises(UserError, match=r"chunks of 13 rows take 0 MiB each.*at most 12 rows a chunk"):
+    with pytest.raises(
+        UserError, match=r"chunks of 13 rows take 0 MiB each.*at most 12 rows a chunk"
+    ):
         WindowData(app(L, H, stream="disk"), panel(lazy))
 
 
@@ -217,12 +233,24 @@ def test_a_store_on_the_disk_through_the_reader(tmp_path, monkeypatch):
     time = pd.date_range("2024-04-02", periods=307, freq="h")[kept]
     values = walk(307, V)[kept].astype(np.float32)
     xr.Dataset(
-        {f"m{i}": ("time", column) for i, column in enumerate(values.T)} | {"wind": ("time", walk(307, 1, 3)[kept, 0])},
+        {f"m{i}": ("time", column) for i, column in enumerate(values.T)}
+        | {"wind": ("time", walk(307, 1, 3)[kept, 0])},
         {"time": time},
-    ).to_zarr(tmp_path / "file.zarr", encoding={f"m{i}": {"chunks": (CHUNK,)} for i in range(V)}, consolidated=False)
+    ).to_zarr(
+        tmp_path / "file.zarr",
+        encoding={f"m{i}": {"chunks": (CHUNK,)} for i in range(V)},
+        consolidated=False,
+    )
     made = {}
     for stream in ("memory", "disk"):
-        config = app(L, H, path=str(tmp_path / "file.zarr"), known_future=["wind"], stream=stream, tz="Europe/Berlin")
+        config = app(
+            L,
+            H,
+            path=str(tmp_path / "file.zarr"),
+            known_future=["wind"],
+            stream=stream,
+            tz="Europe/Berlin",
+        )
         made[stream] = WindowData(config, read_panel(config.data))
     memory, disk = made["memory"], made["disk"]
     assert isinstance(disk.rows, DiskRows) and disk.rows.block == CHUNK and not memory.on_disk
@@ -246,7 +274,12 @@ def test_forked_loaders_read_the_same(both, workers):
     disk.batch("train", [0])  # the store's own threads run by now
     batches = disk.batches("train", 100, np.random.default_rng(0))
     loader = DataLoader(
-        Read(disk), batch_size=None, sampler=batches, num_workers=workers, multiprocessing_context="fork", timeout=60
+        Read(disk),
+        batch_size=None,
+        sampler=batches,
+        num_workers=workers,
+        multiprocessing_context="fork",
+        timeout=60,
     )
     for numbers, found in zip(batches, loader, strict=True):
         assert_same_bits(found, memory.batch("train", numbers))

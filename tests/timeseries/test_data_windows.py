@@ -16,10 +16,16 @@ from .panels import app, mended, panel, series, walk, with_gaps
 L, H, V = 7, 5, 3
 
 
-def made(values=None, context=L, horizon=H, calendar="past", scaling=None, tz=None, more=None, **data):
+def made(
+    values=None, context=L, horizon=H, calendar="past", scaling=None, tz=None, more=None, **data
+):
     """WindowData of one series of 101 rows: 71 train, 10 validate and 20 test."""
     values = walk(101, V) if values is None else values
-    return WindowData(app(context, horizon, calendar, **data), panel(series(values, **(more or {})), tz=tz), scaling)
+    return WindowData(
+        app(context, horizon, calendar, **data),
+        panel(series(values, **(more or {})), tz=tz),
+        scaling,
+    )
 
 
 def scale_of(values, stop=71):
@@ -52,7 +58,9 @@ def test_the_order_of_the_numbers_is_that_of_the_windows():
     data = made()
     every = data.batch("train", range(data.sizes()["train"]))
     some = [31, 0, 17, 17, 2]
-    assert_same_bits(data.batch("train", some), {name: value[some] for name, value in every.items()})
+    assert_same_bits(
+        data.batch("train", some), {name: value[some] for name, value in every.items()}
+    )
     assert data.where("train", some).tolist() == every["where"][some].tolist()
 
 
@@ -67,7 +75,9 @@ def test_a_batch_is_a_fresh_copy():
 
 def test_series_follow_one_another_and_windows_never_join_two():
     first, second, short = walk(101, 2), 5000 + walk(53, 2, 1), walk(11, 2, 2)
-    data = WindowData(app(L, H), panel(series(first, id="a"), series(short, id="b"), series(second, id="c")))
+    data = WindowData(
+        app(L, H), panel(series(first, id="a"), series(short, id="b"), series(second, id="c"))
+    )
     # 71, 10, 20 rows; 8, 1, 2; 37, 5, 11
     assert data.sizes() == {"train": 60 + 26, "val": 6 + 1, "test": 16 + 7}
     batch = data.batch("train", [59, 60])
@@ -75,7 +85,9 @@ def test_series_follow_one_another_and_windows_never_join_two():
     back = data.to_units(batch["context"].numpy())
     np.testing.assert_allclose(back[1], second[:L], rtol=1e-4)
     pooled = np.concatenate([first[:71], short[:8], second[:37]])
-    np.testing.assert_allclose(data.scaling.mean("target", data.variates), pooled.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(
+        data.scaling.mean("target", data.variates), pooled.mean(0), rtol=1e-12
+    )
     np.testing.assert_allclose(data.spread_units(), pooled.std(0), rtol=1e-12)
 
 
@@ -101,13 +113,22 @@ def test_scaled_is_the_whole_series():
 
 
 @settings(max_examples=25)
-@given(st.integers(L, 101 - H), st.sampled_from(["last", "linear"]), st.floats(0, 0.6), st.integers(0, 9))
-def test_what_happens_from_the_horizon_on_never_reaches_the_look_back(row, fill_method, share, seed):
+@given(
+    st.integers(L, 101 - H),
+    st.sampled_from(["last", "linear"]),
+    st.floats(0, 0.6),
+    st.integers(0, 9),
+)
+def test_what_happens_from_the_horizon_on_never_reaches_the_look_back(
+    row, fill_method, share, seed
+):
     values = with_gaps(walk(101, V, seed), share, seed)
     scaling = made(values, fill=fill_method).scaling
     later = values.copy()
     later[row:] = 1e6 - np.nan_to_num(later[row:])
-    before, after = (made(v, fill=fill_method, scaling=scaling).at([(0, row)]) for v in (values, later))
+    before, after = (
+        made(v, fill=fill_method, scaling=scaling).at([(0, row)]) for v in (values, later)
+    )
     assert_same_bits({"context": after["context"]}, {"context": before["context"]})
 
 
@@ -151,7 +172,9 @@ def test_gaps_are_mended_from_the_window_alone(method, scale):
 def test_a_line_by_hand():
     gappy = np.array([np.nan, 2, np.nan, np.nan, 8, np.nan], np.float32)
     for method, want in (("last", [9, 2, 2, 2, 8, 8]), ("linear", [9, 2, 4, 6, 8, 8])):
-        found = fill(np.stack([gappy, np.full(6, np.nan, np.float32)], 1)[None], method, np.float32([9, 5]))
+        found = fill(
+            np.stack([gappy, np.full(6, np.nan, np.float32)], 1)[None], method, np.float32([9, 5])
+        )
         assert found[0].T.tolist() == [want, [5] * 6]
 
 
@@ -170,7 +193,10 @@ def test_infinite_values_count_as_missing():
     values[90, 1] = np.inf
     data = made(values)
     assert data.has_missing
-    assert not data.at([(0, 88)])["observed"][0, 2, 1] and torch.isfinite(data.at([(0, 93)])["context"]).all()
+    assert (
+        not data.at([(0, 88)])["observed"][0, 2, 1]
+        and torch.isfinite(data.at([(0, 93)])["context"]).all()
+    )
 
 
 def test_windows_without_gaps_say_so_only_where_the_panel_has_some():
@@ -227,9 +253,13 @@ def test_gaps_of_covariates_are_mended_like_a_look_back():
     more["known"][56:59] = np.nan
     data = made(more=more, fill="linear")
     batch = data.at([(0, 55)])
-    past, known = (data.scaling.scaled(kind, [kind[0] + "0"], more[kind])[:, 0] for kind in ("past", "known"))
+    past, known = (
+        data.scaling.scaled(kind, [kind[0] + "0"], more[kind])[:, 0] for kind in ("past", "known")
+    )
     np.testing.assert_allclose(batch["past"][0, :, 0], mended(past[48:55], 0, "linear"), atol=1e-5)
-    np.testing.assert_allclose(batch["known"][0, :, 0], mended(known[48:60], 0, "linear"), atol=1e-5)
+    np.testing.assert_allclose(
+        batch["known"][0, :, 0], mended(known[48:60], 0, "linear"), atol=1e-5
+    )
     assert data.missing_future(0, 55) == ["k0"] and data.missing_future(0, 59) == []
 
 
@@ -249,13 +279,19 @@ def test_marks_can_be_left_out_or_be_those_of_another_frequency():
     assert made(calendar="past").batch("train", [0])["calendar"].shape == (1, L, 4)
     config = app(L, H)
     daily = config.model_copy(update={"data": config.data.model_copy(update={"calendar": "D"})})
-    assert WindowData(daily, panel(series(walk(101, V)))).batch("train", [0])["calendar"].shape == (1, L, 3)
+    assert WindowData(daily, panel(series(walk(101, V)))).batch("train", [0])["calendar"].shape == (
+        1,
+        L,
+        3,
+    )
 
 
 def test_holidays_are_the_last_known_covariate_and_stay_0_and_1():
     data, _ = covered(holidays="NZ-AUK", tz="Pacific/Auckland")
     assert data.known == ["k0", "k1", "holiday"]
-    flags = data.batch("train", [0])["known"][0, :, 2]  # from 13:00 on New Year's Day, 11 hours of it and the day after
+    flags = data.batch("train", [0])["known"][
+        0, :, 2
+    ]  # from 13:00 on New Year's Day, 11 hours of it and the day after
     assert flags.tolist() == [1.0] * (L + H)
     assert data.batch("test", [0])["known"][0, :, 2].tolist() == [0.0] * (L + H)
     assert Scaling.of_record(data.scaling.to_record()).mean("known", data.known)[2] == 0.0
@@ -286,8 +322,12 @@ def test_behind_the_end_nothing_is_observed_and_the_rest_goes_on(row):
     assert batch["calendar"][0].numpy().tobytes() == want.tobytes()
     scaled = data.scaling.scaled("known", ["k0", "k1"], more["known"])
     end = min(104, row + H)
-    np.testing.assert_allclose(batch["known"][0, : end - row + L, :2], scaled[row - L : end], atol=1e-6)
-    np.testing.assert_allclose(batch["known"][0, end - row + L :, 1], scaled[-1, 1], atol=1e-6)  # carried forward
+    np.testing.assert_allclose(
+        batch["known"][0, : end - row + L, :2], scaled[row - L : end], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        batch["known"][0, end - row + L :, 1], scaled[-1, 1], atol=1e-6
+    )  # carried forward
     assert data.missing_future(0, row) == (["k0", "k1"] if row == 101 else [])
 
 
@@ -296,7 +336,9 @@ def test_values_behind_the_last_row_are_as_good_as_unknown():
     known = walk(101, 2, 2)
     whole = series(values, past=past, known=known)
     cut = whole.assign_attrs(rows=90)
-    data = WindowData(app(L, H), panel(cut), made(values, more={"past": past, "known": known}).scaling)
+    data = WindowData(
+        app(L, H), panel(cut), made(values, more={"past": past, "known": known}).scaling
+    )
     batch = data.at([(0, 88)])
     assert batch["observed"][0, :, 0].tolist() == [True, True, False, False, False]
     assert data.missing_future(0, 90) == []  # covariates that are known ahead stay
@@ -305,7 +347,9 @@ def test_values_behind_the_last_row_are_as_good_as_unknown():
 
 @pytest.mark.parametrize("row", [L - 1, 102])
 def test_a_look_back_that_does_not_exist_is_refused(row):
-    with pytest.raises(UserError, match=f"made: a forecast from row {row} on needs the 7 rows before it"):
+    with pytest.raises(
+        UserError, match=f"made: a forecast from row {row} on needs the 7 rows before it"
+    ):
         made().at([(0, 50), (0, row)])
 
 
@@ -327,7 +371,9 @@ def test_the_scale_of_a_run_is_kept_and_new_columns_are_fitted():
 def test_a_file_without_training_rows_is_scaled_by_all_it_has():
     values = walk(23, V)
     data = made(values, val_fraction=0.001, test_fraction=0.999)
-    np.testing.assert_allclose(data.scaling.mean("target", data.variates), values.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(
+        data.scaling.mean("target", data.variates), values.mean(0), rtol=1e-12
+    )
 
 
 # Order ----------------------------------------------------------------------------------------------------------------
@@ -347,4 +393,6 @@ ORDERED = made()
 
 def test_without_a_generator_windows_come_in_order():
     assert ORDERED.batches("val", 4, None) == [[0, 1, 2, 3], [4, 5]]
-    assert ORDERED.batches("train", 7, np.random.default_rng(0)) != ORDERED.batches("train", 7, None)
+    assert ORDERED.batches("train", 7, np.random.default_rng(0)) != ORDERED.batches(
+        "train", 7, None
+    )

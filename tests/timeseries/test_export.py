@@ -42,7 +42,12 @@ def covariates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     marks = ["hour_of_day", "day_of_week", "day_of_month", "day_of_year"]
     state = TimeseriesState(
-        variates=VARIATES, past=["temp"], known=["price", "load"], static=["height"], calendar=marks, freq="h"
+        variates=VARIATES,
+        past=["temp"],
+        known=["price", "load"],
+        static=["height"],
+        calendar=marks,
+        freq="h",
     )
     torch.manual_seed(0)
     model = DOMAIN.build_from_run(config, state)
@@ -66,7 +71,9 @@ def test_safetensors_hold_the_scale_too(run: Path, tmp_path: Path) -> None:
     api.export(DOMAIN, run, "safetensors", tmp_path / "a.safetensors")
     with safe_open(tmp_path / "a.safetensors", "pt") as file:
         about = json.loads(file.metadata()["isoform"])
-    assert list(about["task"]["scaling"]["target"]) == VARIATES and "calibration" not in about["task"]
+    assert (
+        list(about["task"]["scaling"]["target"]) == VARIATES and "calibration" not in about["task"]
+    )
     load_model(DOMAIN, run).load_state_dict(load_file(tmp_path / "a.safetensors"))
 
 
@@ -93,7 +100,9 @@ def test_onnx_takes_any_number_of_windows_and_variates(run: Path, tmp_path: Path
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     api.export(DOMAIN, run, "onnx", tmp_path / "a.onnx")
-    session = onnxruntime.InferenceSession(str(tmp_path / "a.onnx"), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / "a.onnx"), providers=["CPUExecutionProvider"]
+    )
     assert [one.name for one in session.get_inputs()] == ["context", "calendar"]
     for batch, variates in ((5, 3), (1, 11)):
         inputs = {"context": noise(batch, CONTEXT, variates), "calendar": noise(batch, CONTEXT, 4)}
@@ -109,7 +118,9 @@ def test_openvino_of_a_model_with_every_input(covariates: Path, tmp_path: Path) 
     pytest.importorskip("onnxscript")
     api.export(DOMAIN, covariates, "openvino", tmp_path / "a.xml")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.bin", "a.xml"]
-    compiled = openvino.Core().compile_model(tmp_path / "a.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino.Core().compile_model(
+        tmp_path / "a.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
     whole = CONTEXT + HORIZON
     inputs = {
         "context": noise(5, CONTEXT, 3), "past": noise(5, CONTEXT, 1), "known": noise(5, whole, 2),
@@ -125,7 +136,9 @@ def test_a_bundle_forecasts_with_intervals_elsewhere(run: Path, tmp_path: Path) 
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         assert "calibration.npz" in archive.namelist()
         archive.extractall(tmp_path / "elsewhere")
-    mine, theirs = (isoform.load(path).forecast(runs.frame()) for path in (run, tmp_path / "elsewhere"))
+    mine, theirs = (
+        isoform.load(path).forecast(runs.frame()) for path in (run, tmp_path / "elsewhere")
+    )
     xr.testing.assert_identical(mine, theirs)
     assert "quantiles" in theirs
 

@@ -41,10 +41,19 @@ def hourly(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_captions_and_safe_names(hourly: Any) -> None:
     _, _, _, found = hourly
-    assert [one.caption.split()[0] for one in found] == ["Forecasts", "Absolute", "Variates", "What"]
+    assert [one.caption.split()[0] for one in found] == [
+        "Forecasts",
+        "Absolute",
+        "Variates",
+        "What",
+    ]
     assert all(bool(one.svg) != bool(one.html) for one in found)
     everything = "".join(one.svg + one.html for one in found)
-    assert "<b>" not in everything and "&lt;b&gt;north" in everything and "currentColor" in found[0].svg
+    assert (
+        "<b>" not in everything
+        and "&lt;b&gt;north" in everything
+        and "currentColor" in found[0].svg
+    )
     assert "80 % interval" in found[0].svg and "what came" in found[0].svg
     assert "coverage 80" in found[2].html and "kWh" in found[2].html
 
@@ -60,7 +69,9 @@ def test_error_by_the_hour_by_hand(hourly: Any) -> None:
     assert mean[5] == pytest.approx(np.mean(at_five), rel=1e-5)
 
 
-@pytest.mark.parametrize(("freq", "name", "ticks"), [("D", "day of the week", 7), ("MS", "month", 12)])
+@pytest.mark.parametrize(
+    ("freq", "name", "ticks"), [("D", "day of the week", 7), ("MS", "month", 12)]
+)
 def test_other_clocks(tmp_path: Path, freq: str, name: str, ticks: int) -> None:
     runs.frame(173, start="2001-01-01", freq=freq).to_csv(tmp_path / "a.csv", index=False)
     task, _, outputs = judged(runs.app(tmp_path / "a.csv", data={"bounds": {}}))
@@ -80,7 +91,9 @@ def test_what_looks_at_what(hourly: Any) -> None:
 def test_correlation_by_hand(hourly: Any) -> None:
     task = hourly[0]
     found = figures.correlation_of(task.data, "train")
-    context = task.data.batch("train", figures.spread(task.data.sizes()["train"], 256))["context"].numpy()
+    context = task.data.batch("train", figures.spread(task.data.sizes()["train"], 256))[
+        "context"
+    ].numpy()
     np.testing.assert_allclose(found, np.corrcoef(context.reshape(-1, 3).T), atol=1e-5)
 
 
@@ -94,7 +107,14 @@ def test_gaps_and_samformer(tmp_path: Path) -> None:
     table = runs.frame()
     table.loc[380:390, "south"] = np.nan
     table.to_csv(tmp_path / "a.csv", index=False)
-    trunk = {"order": "pre", "dim": CONTEXT, "heads": 1, "head_dim": 5, "value_dim": CONTEXT, "depth": 1}
+    trunk = {
+        "order": "pre",
+        "dim": CONTEXT,
+        "heads": 1,
+        "head_dim": 5,
+        "value_dim": CONTEXT,
+        "depth": 1,
+    }
     app = runs.app(
         tmp_path / "a.csv", tokeniser={"calendar": "none"}, model={"family": "samformer", "normalise": "revin"},
         backbone={**trunk, "channel": "none", "norm": "none", "proj": False, "mlp_dim": None},
@@ -106,9 +126,16 @@ def test_gaps_and_samformer(tmp_path: Path) -> None:
 
 def test_the_demo_draws_any_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = runs.trained(tmp_path, train={"epochs": 1})
-    assert demo.main([str(run), "--out", str(tmp_path / "a.svg"), "--data", str(run.parent / "series.csv")]) == 0
+    assert (
+        demo.main(
+            [str(run), "--out", str(tmp_path / "a.svg"), "--data", str(run.parent / "series.csv")]
+        )
+        == 0
+    )
     svg = (tmp_path / "a.svg").read_text()
-    assert svg.startswith("<?xml") and svg.count('id="axes_') == 3 * 2 + 4  # forecasts, two maps and their bars
+    assert (
+        svg.startswith("<?xml") and svg.count('id="axes_') == 3 * 2 + 4
+    )  # forecasts, two maps and their bars
     assert demo.main([str(run), "--out", str(tmp_path / "a.gif")]) == 2
     assert "a.gif: a picture ends in .png, .svg, .pdf" in capsys.readouterr().err
     assert demo.main([str(tmp_path / "none")]) == 2

@@ -59,7 +59,9 @@ def saved(table: pd.DataFrame, path: Path) -> Path:
 
 def test_the_table_has_exactly_these_columns_and_rows(plain: Path, tmp_path: Path, cli) -> None:
     file = saved(runs.frame(), tmp_path / "series.csv")
-    code, out, _ = cli("forecast", plain, file, "--out", tmp_path / "next.csv", "--quantiles", ".9,.05")
+    code, out, _ = cli(
+        "forecast", plain, file, "--out", tmp_path / "next.csv", "--quantiles", ".9,.05"
+    )
     table = pd.read_csv(tmp_path / "next.csv")
     assert code == 0 and "next.csv" in out
     assert list(table) == ["id", "stamp", "variate", "mean", "q0.05", "q0.9"]
@@ -69,7 +71,9 @@ def test_the_table_has_exactly_these_columns_and_rows(plain: Path, tmp_path: Pat
     assert list(table["variate"]) == VARIATES * HORIZON
     assert (table["q0.05"] <= table["q0.9"]).all()
     bounded = table[table["variate"] == VARIATES[2]]
-    assert bounded[["mean", "q0.05", "q0.9"]].to_numpy().min() == 0  # the model alone would go below
+    assert (
+        bounded[["mean", "q0.05", "q0.9"]].to_numpy().min() == 0
+    )  # the model alone would go below
     assert bounded[["mean", "q0.05", "q0.9"]].to_numpy().max() == 0.28
 
 
@@ -80,13 +84,23 @@ def test_all_formats_say_the_same(plain: Path, tmp_path: Path, cli) -> None:
     table = pd.read_csv(tmp_path / "next.csv")
     parquet = pd.read_parquet(tmp_path / "next.parquet")
     assert list(parquet) == list(table)
-    pd.testing.assert_series_equal(parquet["stamp"], pd.to_datetime(table["stamp"]), check_dtype=False)
+    pd.testing.assert_series_equal(
+        parquet["stamp"], pd.to_datetime(table["stamp"]), check_dtype=False
+    )
     for path, opened in (("nc", xr.open_dataset), ("zarr", xr.open_zarr)):
         with opened(tmp_path / f"next.{path}") as found:
-            assert found["mean"].dims == ("time", "variate") and found.quantiles.dims == ("time", "variate", "quantile")
+            assert found["mean"].dims == ("time", "variate") and found.quantiles.dims == (
+                "time",
+                "variate",
+                "quantile",
+            )
             np.testing.assert_array_equal(found["mean"].values.ravel(), table["mean"])
-            np.testing.assert_array_equal(found.quantiles.values.reshape(-1, 3), table[["q0.1", "q0.5", "q0.9"]])
-            assert list(found.units.values) == ["", "", "kWh"] and list(found.step.values) == [*range(1, HORIZON + 1)]
+            np.testing.assert_array_equal(
+                found.quantiles.values.reshape(-1, 3), table[["q0.1", "q0.5", "q0.9"]]
+            )
+            assert list(found.units.values) == ["", "", "kWh"] and list(found.step.values) == [
+                *range(1, HORIZON + 1)
+            ]
     assert parquet["mean"].tolist() == table["mean"].tolist()
 
 
@@ -97,14 +111,20 @@ def test_without_out_the_table_is_printed(plain: Path, tmp_path: Path, cli) -> N
     assert len(out.splitlines()) == 1 + HORIZON * len(VARIATES)
     code, out, _ = cli("forecast", plain, file, "--json")
     found = json.loads(out.splitlines()[-1])
-    assert (found["horizon"], found["variates"], found["quantiles"]) == (HORIZON, len(VARIATES), [0.1, 0.5, 0.9])
+    assert (found["horizon"], found["variates"], found["quantiles"]) == (
+        HORIZON,
+        len(VARIATES),
+        [0.1, 0.5, 0.9],
+    )
     assert found["rows"]["variate"][:3] == VARIATES
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])
 def test_pictures(plain: Path, tmp_path: Path, cli, suffix: str) -> None:
     file = saved(runs.frame(), tmp_path / "series.csv")
-    code, _, err = cli("forecast", plain, file, "--plot", tmp_path / f"a.{suffix}", "--from", "2026-03-10T07:00")
+    code, _, err = cli(
+        "forecast", plain, file, "--plot", tmp_path / f"a.{suffix}", "--from", "2026-03-10T07:00"
+    )
     content = (tmp_path / f"a.{suffix}").read_bytes()
     assert code == 0, err
     assert content.startswith({"png": b"\x89PNG", "svg": b"<?xml"}[suffix])
@@ -140,7 +160,9 @@ def test_a_forecast_is_what_evaluation_said_of_that_window(plain: Path) -> None:
     """Same scale, same look-back: the mean equals the stored prediction of the same origin, to the digits shown."""
     stored = xr.open_dataset(plain / "predictions.nc", engine="h5netcdf")
     table, k = runs.frame(), 11
-    found = isoform.load(plain).forecast(table, start=pd.Timestamp(stored.origin.values[k]), levels=())
+    found = isoform.load(plain).forecast(
+        table, start=pd.Timestamp(stored.origin.values[k]), levels=()
+    )
     want = stored.forecast.values[k]
     np.testing.assert_allclose(found["mean"][:, :2], want[:, :2], atol=2e-4)
     np.testing.assert_allclose(found["mean"][:, 2], np.clip(want[:, 2], 0, 0.28), atol=2e-6)
@@ -168,7 +190,9 @@ def test_missing_values_rows_and_order(plain: Path, tmp_path: Path, cli) -> None
 def test_a_variate_without_values_is_not_made_up(plain: Path, tmp_path: Path, cli) -> None:
     table = runs.frame()
     table.loc[len(table) - CONTEXT :, "south"] = np.nan
-    code, _, err = cli("forecast", plain, saved(table, tmp_path / "a.csv"), "--out", tmp_path / "next.csv")
+    code, _, err = cli(
+        "forecast", plain, saved(table, tmp_path / "a.csv"), "--out", tmp_path / "next.csv"
+    )
     found = pd.read_csv(tmp_path / "next.csv")
     assert code == 0 and f"south: no value in the {CONTEXT} rows before the forecast" in err
     assert found[found["variate"] == "south"][["mean", "q0.1"]].isna().all(axis=None)
@@ -177,18 +201,30 @@ def test_a_variate_without_values_is_not_made_up(plain: Path, tmp_path: Path, cl
 
 def test_variates_never_seen(plain: Path, tmp_path: Path) -> None:
     """A file with none of the run's columns is forecast as it is, any number of variates."""
-    table = runs.frame().rename(columns={"north": "a", "south": "b", VARIATES[2]: "c"}).assign(d=lambda t: 100 * t["a"])
+    table = (
+        runs.frame()
+        .rename(columns={"north": "a", "south": "b", VARIATES[2]: "c"})
+        .assign(d=lambda t: 100 * t["a"])
+    )
     model = isoform.load(plain)
     found = model.forecast(table.drop(columns="temp"))
     assert list(found.variate.values) == ["a", "b", "c", "d"]
-    assert "4 of 4 variates are new to this run" in model.read(table.drop(columns="temp")).findings.lines[-1]
-    np.testing.assert_allclose(found["mean"].sel(variate="d"), 100 * found["mean"].sel(variate="a"), rtol=1e-4)
+    assert (
+        "4 of 4 variates are new to this run"
+        in model.read(table.drop(columns="temp")).findings.lines[-1]
+    )
+    np.testing.assert_allclose(
+        found["mean"].sel(variate="d"), 100 * found["mean"].sel(variate="a"), rtol=1e-4
+    )
 
 
 def test_a_model_bound_to_its_variates_takes_no_others(plain: Path) -> None:
     predictor = isoform.load(plain).inner
     other = panels.panel(panels.series(panels.walk(97, 5)))
-    assert inputs_for_run.read_for_run(other, predictor.config, predictor.state).variates == other.variates
+    assert (
+        inputs_for_run.read_for_run(other, predictor.config, predictor.state).variates
+        == other.variates
+    )
     for table, key, value in (("model", "normalise", "revin"), ("tokeniser", "identity", True)):
         changed = getattr(predictor.config, table).model_copy(update={key: value})
         config = predictor.config.model_copy(update={table: changed})
@@ -204,7 +240,9 @@ def test_a_model_bound_to_its_variates_takes_no_others(plain: Path) -> None:
 
 def berlin(rows: int, start: str) -> pd.DataFrame:
     """Hours of Berlin's clock without their offset, as a logger writes them, from `start` (local)."""
-    table = runs.frame(rows, start=str(pd.Timestamp(start, tz=ZONE).tz_convert("UTC").tz_localize(None)))
+    table = runs.frame(
+        rows, start=str(pd.Timestamp(start, tz=ZONE).tz_convert("UTC").tz_localize(None))
+    )
     table["date"] = table["date"].dt.tz_localize("UTC").dt.tz_convert(ZONE).dt.tz_localize(None)
     return table
 
@@ -216,10 +254,14 @@ def berlin(rows: int, start: str) -> pd.DataFrame:
         (73, "2026-10-22T00:00", ["+02:00"] * 3 + ["+01:00"] * 4),
     ],
 )
-def test_stamps_across_a_change_of_the_clock(known: Path, tmp_path: Path, cli, rows, start, offsets) -> None:
+def test_stamps_across_a_change_of_the_clock(
+    known: Path, tmp_path: Path, cli, rows, start, offsets
+) -> None:
     table = berlin(rows - 1 + HORIZON, start)
     table.loc[rows - 1 :, VARIATES] = np.nan  # what follows is weather alone
-    code, _, err = cli("forecast", known, saved(table, tmp_path / "a.csv"), "--out", tmp_path / "next.csv")
+    code, _, err = cli(
+        "forecast", known, saved(table, tmp_path / "a.csv"), "--out", tmp_path / "next.csv"
+    )
     assert code == 0, err
     stamps = pd.read_csv(tmp_path / "next.csv")["stamp"].unique()
     assert [stamp[-6:] for stamp in stamps] == offsets
@@ -244,7 +286,10 @@ def test_from_is_local_time_or_has_an_offset(known: Path) -> None:
     first = columns_of(local)["stamp"][0]
     assert first == "2026-10-24T05:00:00+02:00"
     for twice, offset in (("2026-10-25T02:00", "+02:00"), ("2026-10-25T02:00+01:00", "+01:00")):
-        assert columns_of(model.forecast(table, start=twice))["stamp"][0] == f"2026-10-25T02:00:00{offset}"
+        assert (
+            columns_of(model.forecast(table, start=twice))["stamp"][0]
+            == f"2026-10-25T02:00:00{offset}"
+        )
 
 
 def test_days_are_written_as_days() -> None:
@@ -268,12 +313,18 @@ def test_the_future_may_be_a_file_or_rows_of_the_same(known: Path, tmp_path: Pat
     model = isoform.load(known)
     want = model.forecast(rows)
     xr.testing.assert_equal(want, model.forecast(history, future=future))
-    xr.testing.assert_equal(want, model.forecast(table.iloc[:90].drop(columns="temp"), future=table[["date", "temp"]]))
+    xr.testing.assert_equal(
+        want, model.forecast(table.iloc[:90].drop(columns="temp"), future=table[["date", "temp"]])
+    )
     warmer = table[["date", "temp"]].assign(temp=lambda t: t["temp"] + 5)
     assert (model.forecast(history, future=warmer.iloc[90:])["mean"] != want["mean"]).any()
-    code, _, err = cli("forecast", known, history, "--future", future, "--out", tmp_path / "next.csv")
+    code, _, err = cli(
+        "forecast", known, history, "--future", future, "--out", tmp_path / "next.csv"
+    )
     assert code == 0, err
-    np.testing.assert_array_equal(pd.read_csv(tmp_path / "next.csv")["mean"], want["mean"].values.ravel())
+    np.testing.assert_array_equal(
+        pd.read_csv(tmp_path / "next.csv")["mean"], want["mean"].values.ravel()
+    )
 
 
 def test_the_look_back_goes_by_the_file_and_the_horizon_by_the_future(known: Path) -> None:
@@ -285,13 +336,17 @@ def test_the_look_back_goes_by_the_file_and_the_horizon_by_the_future(known: Pat
     xr.testing.assert_equal(want, model.forecast(table, start=start, future=said))
 
 
-def test_a_future_that_ends_too_soon_says_which_columns_and_when(known: Path, tmp_path: Path, cli) -> None:
+def test_a_future_that_ends_too_soon_says_which_columns_and_when(
+    known: Path, tmp_path: Path, cli
+) -> None:
     table = berlin(90 + HORIZON, "2026-05-01T00:00")
     history = saved(table.iloc[:90], tmp_path / "history.csv")
     code, _, err = cli("forecast", known, history, "--out", tmp_path / "next.csv")
     assert code == 2 and "(temp: not known); give them with --future" in err
     future = saved(table.iloc[90:93][["date", "temp"]], tmp_path / "future.csv")
-    code, _, err = cli("forecast", known, history, "--future", future, "--out", tmp_path / "next.csv")
+    code, _, err = cli(
+        "forecast", known, history, "--future", future, "--out", tmp_path / "next.csv"
+    )
     assert code == 2 and "temp: known until 2026-05-04T20:00:00+02:00" in err and "too short" in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["future.csv", "history.csv"]
 
@@ -306,7 +361,11 @@ def test_a_gap_in_the_future_is_filled_and_said(known: Path) -> None:
 
 def test_the_models_own_quantiles_do_not_cross(known: Path) -> None:
     table = berlin(90 + HORIZON, "2026-05-01T00:00")
-    found = isoform.load(known).forecast(table, start=table["date"][90], levels=(0.1, 0.2, 0.5, 0.77, 0.9)).quantiles
+    found = (
+        isoform.load(known)
+        .forecast(table, start=table["date"][90], levels=(0.1, 0.2, 0.5, 0.77, 0.9))
+        .quantiles
+    )
     assert (found.diff("quantile") >= 0).all() and found.sizes["quantile"] == 5
 
 
@@ -321,13 +380,25 @@ def test_mistakes_are_one_sentence_and_leave_nothing(plain: Path, tmp_path: Path
         "no column": (table.drop(columns="south"), [], 'has no column "south"'),
         "text": (table.assign(south="low"), [], 'column "south" holds no number'),
         "one row": (table.iloc[:1], [], f"has 1 row, and this run looks back {CONTEXT}"),
-        "short": (table.iloc[: CONTEXT - 1], [], f"has {CONTEXT - 1} rows, and this run looks back {CONTEXT}"),
+        "short": (
+            table.iloc[: CONTEXT - 1],
+            [],
+            f"has {CONTEXT - 1} rows, and this run looks back {CONTEXT}",
+        ),
         "days": (daily, [], "its rows are D apart, and this run forecasts steps of h"),
         "3 h": (sparse, [], "its rows are 3h apart, and this run forecasts steps of h"),
         "stamp": (table, ["--from", "soon"], "--from soon: is no stamp"),
         "offset": (table, ["--from", "2026-03-05T03:00Z"], "have no offset; leave it out"),
-        "between": (table, ["--from", "2026-03-05T03:20"], "nearest are 2026-03-05T03:00:00 and 2026-03-05T04:00:00"),
-        "later": (table, ["--from", "2027-01-01"], "a forecast from 2026-03-02T00:00:00 to 2026-03-19T23:00:00"),
+        "between": (
+            table,
+            ["--from", "2026-03-05T03:20"],
+            "nearest are 2026-03-05T03:00:00 and 2026-03-05T04:00:00",
+        ),
+        "later": (
+            table,
+            ["--from", "2027-01-01"],
+            "a forecast from 2026-03-02T00:00:00 to 2026-03-19T23:00:00",
+        ),
         "first": (table, ["--from", "2026-03-02T05:00"], "has 5 rows before 2026-03-02T05:00"),
         "level": (table, ["--quantiles", "0.5,1.5"], "every level lies between 0 and 1"),
         "word": (table, ["--quantiles", "low"], "should be numbers"),
@@ -350,12 +421,16 @@ def test_a_missing_file(plain: Path, tmp_path: Path, cli) -> None:
     assert code == 2 and "no such file" in err
 
 
-def test_table_and_picture_are_written_both_or_neither(plain: Path, tmp_path: Path, cli, monkeypatch) -> None:
+def test_table_and_picture_are_written_both_or_neither(
+    plain: Path, tmp_path: Path, cli, monkeypatch
+) -> None:
     file = saved(runs.frame(), tmp_path / "series.csv")
     (tmp_path / "a.svg").mkdir()
     monkeypatch.setattr(drawing, "picture", lambda plot, path: b"<svg/>")
     for out in ("next.csv", "next.parquet", "next.nc", "next.zarr"):
-        code, _, err = cli("forecast", plain, file, "--out", tmp_path / out, "--plot", tmp_path / "a.svg")
+        code, _, err = cli(
+            "forecast", plain, file, "--out", tmp_path / out, "--plot", tmp_path / "a.svg"
+        )
         assert code == 2 and "a.svg" in err
         assert sorted(path.name for path in tmp_path.iterdir()) == ["a.svg", "series.csv"]
 
@@ -368,7 +443,11 @@ def test_a_store_is_not_overwritten(plain: Path, tmp_path: Path) -> None:
 
 
 def test_levels() -> None:
-    assert parse_levels(".9, .1,.1") == (0.1, 0.9) and parse_levels("") == () and parse_levels(None) is None
+    assert (
+        parse_levels(".9, .1,.1") == (0.1, 0.9)
+        and parse_levels("") == ()
+        and parse_levels(None) is None
+    )
 
 
 # Size -----------------------------------------------------------------------------------------------------------------
@@ -384,13 +463,17 @@ def test_ten_thousand_variates(plain: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_of_a_store_only_the_look_back_is_read(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_store_only_the_look_back_is_read(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """netCDF and Zarr hold the same as the csv; what streams from the disk is not read through."""
     table = runs.frame()
     columns = {name: ("date", table[name].to_numpy()) for name in VARIATES}
     arrays = xr.Dataset(columns, {"date": table["date"].to_numpy()})
     arrays.to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
-    arrays.to_zarr(tmp_path / "a.zarr", zarr_format=2, encoding={name: {"chunks": (13,)} for name in VARIATES})
+    arrays.to_zarr(
+        tmp_path / "a.zarr", zarr_format=2, encoding={name: {"chunks": (13,)} for name in VARIATES}
+    )
     model = isoform.load(plain)
     want = model.forecast(table)
     np.testing.assert_array_equal(model.forecast(tmp_path / "a.nc")["mean"], want["mean"])
@@ -419,7 +502,14 @@ def long_table(lengths: dict[str, int] | None = None) -> pd.DataFrame:
     for k, (name, rows) in enumerate((lengths or {"NA": 211, "b": 173}).items()):
         table = runs.frame(rows, start=f"2026-01-0{k + 1}")
         parts.append(
-            pd.DataFrame({"shop": name, "date": table["date"], "sold": table["north"], "left": table["south"]})
+            pd.DataFrame(
+                {
+                    "shop": name,
+                    "date": table["date"],
+                    "sold": table["north"],
+                    "left": table["south"],
+                }
+            )
         )
     return pd.concat(parts)
 
@@ -440,9 +530,13 @@ def test_each_series_goes_on_from_its_own_end(shops: Path, tmp_path: Path, cli) 
 def test_ids_in_arrays_have_an_axis_of_their_own(shops: Path) -> None:
     found = isoform.load(shops).forecast(long_table({"b": 61, "new": 97}))
     assert found["mean"].dims == ("id", "time", "variate") and found.sizes["time"] == 2 * HORIZON
-    curves = plots.curves(found, isoform.load(shops).read(long_table({"short": 5, "b": 61, "new": 97})))
+    curves = plots.curves(
+        found, isoform.load(shops).read(long_table({"short": 5, "b": 61, "new": 97}))
+    )
     assert [curve.title for curve in curves] == ["b · sold", "b · left", "new · sold", "new · left"]
-    assert (found.step.max("time") == HORIZON).all() and found["mean"].notnull().sum() == 2 * HORIZON * 2
+    assert (found.step.max("time") == HORIZON).all() and found[
+        "mean"
+    ].notnull().sum() == 2 * HORIZON * 2
 
 
 def test_a_name_of_two_letters_is_no_missing_value(shops: Path) -> None:
@@ -453,11 +547,16 @@ def test_a_name_of_two_letters_is_no_missing_value(shops: Path) -> None:
 
 
 def test_predict_and_embed_take_files(plain: Path, tmp_path: Path, cli) -> None:
-    good, bad = saved(runs.frame(), tmp_path / "good.csv"), saved(runs.frame(3), tmp_path / "bad.csv")
+    good, bad = (
+        saved(runs.frame(), tmp_path / "good.csv"),
+        saved(runs.frame(3), tmp_path / "bad.csv"),
+    )
     code, _, err = cli("predict", plain, good, bad, "--out", tmp_path / "rows.csv")
     assert code == 0 and "bad.csv" in err
     rows = pd.read_csv(tmp_path / "rows.csv")
-    assert list(rows)[:5] == ["input", "id", "stamp", "variate", "mean"] and list(rows)[-1] == "error"
+    assert (
+        list(rows)[:5] == ["input", "id", "stamp", "variate", "mean"] and list(rows)[-1] == "error"
+    )
     assert len(rows) == HORIZON * len(VARIATES) + 1 and "has 3 rows" in rows["error"].iloc[-1]
     assert cli("embed", plain, good, bad, "--out", tmp_path / "e.npz")[0] == 0
     with np.load(tmp_path / "e.npz") as stored:

@@ -59,7 +59,11 @@ def spelled(lags, y, origin, step, variate):
     if lags.long:
         weeks = [at(row) for row in back(lags.long, 4)]
         newest = back(lags.long, 1)[0]
-        found += [*weeks, mean(weeks), mean([at(newest - 1), at(newest + 1) if newest + 1 < origin else np.nan])]
+        found += [
+            *weeks,
+            mean(weeks),
+            mean([at(newest - 1), at(newest + 1) if newest + 1 < origin else np.nan]),
+        ]
     if lags.year:
         newest = back(lags.year, 1)[0]
         sides = [at(min(newest + i, origin - 1)) for i in (-1, 0, 1)]
@@ -76,7 +80,9 @@ def test_columns_are_what_their_names_say(lags):
     origin = np.concatenate([[1, 2, 44, 46], rng.integers(1, T - lags.horizon, 60)])
     step, variate = rng.integers(0, lags.horizon, 64), rng.integers(0, V, 64)
     found = np.stack(rows.columns(origin, step, variate), 1)
-    assert found.dtype == np.float32 and found.shape[1] == len(lags.names()) and np.isnan(found).any()
+    assert (
+        found.dtype == np.float32 and found.shape[1] == len(lags.names()) and np.isnan(found).any()
+    )
     expected = np.array([spelled(lags, y, *one) for one in zip(origin, step, variate, strict=True)])
     for i, name in enumerate(lags.names()):
         np.testing.assert_allclose(found[:, i], expected[:, i], atol=2e-5, err_msg=name)
@@ -107,7 +113,9 @@ def test_the_reach_is_enough(lags):
 
 def test_running_mean_by_hand():
     x = np.array([[1.0], [np.nan], [4.0], [7.0], [np.nan], [np.nan], [np.nan], [2.0]], np.float32)
-    assert np.array_equal(running_mean(x, 3)[:, 0], np.float32([1, 1, 2.5, 5.5, 5.5, 7, np.nan, 2]), equal_nan=True)
+    assert np.array_equal(
+        running_mean(x, 3)[:, 0], np.float32([1, 1, 2.5, 5.5, 5.5, 7, np.nan, 2]), equal_nan=True
+    )
 
 
 def table_of(data, lags, where):
@@ -116,7 +124,11 @@ def table_of(data, lags, where):
     for chosen, table in tables(data, lags, where):
         grid = np.meshgrid(where[chosen, 1], np.arange(data.horizon), table.variates, indexing="ij")
         part = table.columns(*(axis.reshape(-1) for axis in grid)).reshape(*grid[0].shape, -1)
-        found = np.full((len(where), data.horizon, V, part.shape[-1]), np.inf) if found is None else found
+        found = (
+            np.full((len(where), data.horizon, V, part.shape[-1]), np.inf)
+            if found is None
+            else found
+        )
         found[np.ix_(chosen, np.arange(data.horizon), table.variates)] = part
     return found
 
@@ -163,13 +175,21 @@ def test_what_else_the_table_tells():
         for step in range(H):
             for variate in range(V):
                 line, stamp = found[i, step, variate, own:], stamps[step]
-                clock = [stamp.hour * 60, stamp.day_of_week, stamp.day, stamp.month, stamp.day_of_year]
+                clock = [
+                    stamp.hour * 60,
+                    stamp.day_of_week,
+                    stamp.day,
+                    stamp.month,
+                    stamp.day_of_year,
+                ]
                 assert line[:5].tolist() == clock
                 assert np.array_equal(line[5:7], known[row + step])
                 back = step + 1 if step % 3 == 2 else step // 3 * 3 + 3
                 assert np.array_equal(line[7:9], known[row + step - back])
                 assert np.array_equal(line[9:11], known[row + step - 9])
-                assert line[11] == past[-1, 0] and line[12] == pytest.approx(past[-3:, 0].mean(), abs=1e-6)
+                assert line[11] == past[-1, 0] and line[12] == pytest.approx(
+                    past[-3:, 0].mean(), abs=1e-6
+                )
                 assert line[13:].tolist() == [series, variate]
 
 

@@ -30,7 +30,11 @@ def outputs_of(data, split="test", seed=1, levels=LEVELS, indices=None):
     forecast = rng.normal(size=size).astype(np.float32)[indices]
     spread = np.sort(rng.normal(size=(*size, len(levels))), -1).astype(np.float32)[indices]
     found = {name: batch[name] for name in ("target", "where", "observed") if name in batch}
-    return {**found, "forecast": forecast, **({"quantiles": forecast[..., None] + spread} if levels else {})}
+    return {
+        **found,
+        "forecast": forecast,
+        **({"quantiles": forecast[..., None] + spread} if levels else {}),
+    }
 
 
 def judged_by(data, outputs, split="test", levels=LEVELS, **keywords):
@@ -75,11 +79,16 @@ def test_against_formulas_over_all_windows(missing):
     data = made(missing=missing, series=2)
     outputs = outputs_of(data)
     found = judged_by(data, outputs).metrics()
-    y, f, q = (data.to_units(outputs[name].astype(float), axis=2) for name in ("target", "forecast", "quantiles"))
+    y, f, q = (
+        data.to_units(outputs[name].astype(float), axis=2)
+        for name in ("target", "forecast", "quantiles")
+    )
     seen = outputs.get("observed", np.ones(y.shape, bool))
     assert seen.all() == (missing == 0)
     scaled = (outputs["forecast"].astype(float) - outputs["target"])[seen]
-    assert found["mse"] == pytest.approx((scaled**2).mean()) and found["mae"] == pytest.approx(abs(scaled).mean())
+    assert found["mse"] == pytest.approx((scaled**2).mean()) and found["mae"] == pytest.approx(
+        abs(scaled).mean()
+    )
     assert found["windows"] == len(y)
     assert found["unit_mae"] == pytest.approx(abs(y - f)[seen].mean())
     assert found["unit_rmse"] == pytest.approx(((y - f)[seen] ** 2).mean() ** 0.5)
@@ -90,7 +99,10 @@ def test_against_formulas_over_all_windows(missing):
         scale.append(np.nanmean(abs(train[4:] - train[:-4]), 0))
     each = abs(y - f) / np.array(scale)[outputs["where"][:, 0]][:, None]
     assert found["mase"] == pytest.approx(each[seen].mean())
-    loss = [np.where(y >= q[..., i], a * (y - q[..., i]), (1 - a) * (q[..., i] - y)) for i, a in enumerate(LEVELS)]
+    loss = [
+        np.where(y >= q[..., i], a * (y - q[..., i]), (1 - a) * (q[..., i] - y))
+        for i, a in enumerate(LEVELS)
+    ]
     assert found["crps"] == pytest.approx(2 * np.mean(loss, 0)[seen].mean())
     assert found["coverage_90"] == pytest.approx(((q[..., 0] <= y) & (y <= q[..., 4]))[seen].mean())
     assert found["width_80"] == pytest.approx((q[..., 3] - q[..., 1])[seen].mean())
@@ -182,7 +194,11 @@ def test_a_constant_variate_has_no_mase():
     data.panel.first["target"].values[:70, 1] = 4.0
     scale = seasonal_scale(data, 1)
     assert scale.shape == (1, 2) and scale[0, 0] == pytest.approx(2.0) and scale[0, 1] == 0
-    outputs = {"where": data.where("test", [0, 4]), "target": np.ones((2, 2, 2)), "forecast": np.zeros((2, 2, 2))}
+    outputs = {
+        "where": data.where("test", [0, 4]),
+        "target": np.ones((2, 2, 2)),
+        "forecast": np.zeros((2, 2, 2)),
+    }
     accumulator = ForecastAccumulator(data, "test", season=1)
     accumulator.add([0, 4], outputs)
     found = accumulator.outputs()["by_variate/mase"]
@@ -215,7 +231,9 @@ def test_a_scale_can_be_given():
     found = ForecastAccumulator(data, "test", scale_units=np.array([[2.0, 0.5]]))
     found.add(range(18), outputs)
     tables = found.outputs()
-    np.testing.assert_allclose(tables["by_variate/mase"], tables["by_variate/unit_mae"] / [2.0, 0.5])
+    np.testing.assert_allclose(
+        tables["by_variate/mase"], tables["by_variate/unit_mae"] / [2.0, 0.5]
+    )
 
 
 def test_what_is_kept_is_bounded_and_evenly_spread():
@@ -225,9 +243,14 @@ def test_what_is_kept_is_bounded_and_evenly_spread():
     window = H * V * (4 + 4 + 1 + 4 * len(LEVELS))
     found = judged_by(data, outputs, limit=33 * window).outputs()
     kept = found["where"][:, 1] - data.where("test", [0])[0, 1]
-    assert len(kept) == 33 and kept[0] == 0 and kept[-1] == n - 1 and set(np.diff(kept)) <= {2, 3, 4}
+    assert (
+        len(kept) == 33 and kept[0] == 0 and kept[-1] == n - 1 and set(np.diff(kept)) <= {2, 3, 4}
+    )
     assert np.array_equal(found["quantiles"], outputs["quantiles"][kept]) and found["windows"] == n
-    assert sum(found[name].nbytes for name in ("forecast", "target", "observed", "quantiles")) == 33 * window
+    assert (
+        sum(found[name].nbytes for name in ("forecast", "target", "observed", "quantiles"))
+        == 33 * window
+    )
     assert len(judged_by(data, outputs, limit=1).outputs()["where"]) == FEWEST
     assert "observed" not in judged_by(made(), outputs_of(made())).outputs()
 
@@ -244,7 +267,9 @@ def test_calibrated_intervals_are_what_is_judged():
     assert found["coverage_80"] == 1
     assert found["width_80"] == pytest.approx((200 * data.spread_units()).mean(), rel=1e-5)
     assert found["mse"] == pytest.approx(judged_by(data, outputs, levels=()).metrics()["mse"])
-    assert accumulator.outputs()["levels"].tolist() == [0.1, 0.9] and accumulator.outputs()["quantiles"].shape == (
+    assert accumulator.outputs()["levels"].tolist() == [0.1, 0.9] and accumulator.outputs()[
+        "quantiles"
+    ].shape == (
         18,
         H,
         V,
@@ -255,5 +280,13 @@ def test_calibrated_intervals_are_what_is_judged():
 def test_without_levels_there_are_no_intervals():
     data = made()
     accumulator = judged_by(data, outputs_of(data, levels=()), levels=())
-    assert set(accumulator.metrics()) == {"windows", "mse", "mae", "unit_mae", "unit_rmse", "mase", "smape"}
+    assert set(accumulator.metrics()) == {
+        "windows",
+        "mse",
+        "mae",
+        "unit_mae",
+        "unit_rmse",
+        "mase",
+        "smape",
+    }
     assert not {"quantiles", "levels"} & accumulator.outputs().keys()

@@ -15,7 +15,13 @@ from checks import assert_padding_ignored, assert_permutation_equivariant
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.errors import UserError
 from isoform.core.tokens import Tokens
-from isoform.timeseries.config import AugmentConfig, HeadConfig, ModelConfig, TimeseriesApp, TokeniserConfig
+from isoform.timeseries.config import (
+    AugmentConfig,
+    HeadConfig,
+    ModelConfig,
+    TimeseriesApp,
+    TokeniserConfig,
+)
 from isoform.timeseries.head import ForecastHead
 from isoform.timeseries.models import build_model
 from isoform.timeseries.samformer.model import trunk_table
@@ -57,7 +63,10 @@ def inputs(sizes: Sizes, *, ahead: bool = False, variates: int = V) -> dict[str,
         "context": (B, L, variates), "past": (B, L, sizes.past), "known": (B, L + H, sizes.known),
         "calendar": (B, L + H if ahead else L, sizes.calendar), "static": (B, sizes.static),
     }  # fmt: skip
-    drawn = {n: 3 + 2 * torch.randn(*shape, generator=g, dtype=torch.float64) for n, shape in shapes.items()}
+    drawn = {
+        n: 3 + 2 * torch.randn(*shape, generator=g, dtype=torch.float64)
+        for n, shape in shapes.items()
+    }
     return {name: x for name, x in drawn.items() if x.shape[-1]}
 
 
@@ -72,7 +81,11 @@ def test_shapes_and_parameters(family: str, normalise: str, levels: tuple[float,
     assert out.shape == (B, H, V, 1 + len(levels)) and out.isfinite().all()
     assert model.features(**inputs(Sizes(V))).shape == (B, V, width)
     out.sum().backward()
-    assert all(p.grad is not None and p.grad.ne(0).any() for n, p in model.named_parameters() if "qkv" not in n)
+    assert all(
+        p.grad is not None and p.grad.ne(0).any()
+        for n, p in model.named_parameters()
+        if "qkv" not in n
+    )
     counted = sum(p.numel() for p in model.parameters())
     trunk = L * (16 + 16 + L) + 16 + 16 + L if family == "samformer" else (
         (L + 1) * D + 2 * (4 * D * (D + 1) + 2 * D * 19 + 19 + D + 4 * D) + 2 * D)  # fmt: skip
@@ -122,7 +135,9 @@ def test_every_input_changes_every_forecast(calendar: str) -> None:
     out = model(**leaves)
     assert model.tokens(**leaves).suffix == P + K + M + 1
     for variate in (0, V - 1):
-        grads = torch.autograd.grad(out[0, :, variate].square().sum(), list(leaves.values()), retain_graph=True)
+        grads = torch.autograd.grad(
+            out[0, :, variate].square().sum(), list(leaves.values()), retain_graph=True
+        )
         for name, grad in zip(leaves, grads, strict=True):
             assert grad[0].flatten(1 if name != "static" else 0).abs().sum(0).gt(1e-9).all(), name
             assert grad[1].eq(0).all(), "a window depends on another one"
@@ -133,7 +148,9 @@ def test_the_horizon_of_known_covariates_is_read() -> None:
     given_ = inputs(Sizes(V, known=K))
     later = given_["known"].clone()
     later[:, -1] += 1
-    assert (model(**{**given_, "known": later}) - model(**given_)).abs().amax((0, 1, 3)).gt(1e-4).all()
+    assert (
+        (model(**{**given_, "known": later}) - model(**given_)).abs().amax((0, 1, 3)).gt(1e-4).all()
+    )
 
 
 def test_what_stands_ready_is_not_normalised_and_what_is_a_series_is() -> None:
@@ -143,7 +160,9 @@ def test_what_stands_ready_is_not_normalised_and_what_is_a_series_is() -> None:
     base = model(**given_)
     shifted = model(**{**given_, "context": given_["context"] + 100})
     torch.testing.assert_close(shifted, base + 100, atol=1e-8, rtol=0)
-    torch.testing.assert_close(model(**{**given_, "past": given_["past"] + 100}), base, atol=1e-8, rtol=0)
+    torch.testing.assert_close(
+        model(**{**given_, "past": given_["past"] + 100}), base, atol=1e-8, rtol=0
+    )
     for name in ("known", "calendar", "static"):
         assert (model(**{**given_, name: given_[name] + 1}) - base).abs().max() > 1e-3, name
 
@@ -176,7 +195,12 @@ def test_quantiles_never_cross(levels: set[int], scale: float, seed: int, normal
     """For any levels, weights and input, float32 rounding included; RevIN's scales may be negative."""
     torch.manual_seed(seed)
     model = build_model(
-        app("samformer", model={"normalise": normalise}, head={"quantiles": tuple(k / 100 for k in levels)}), Sizes(V)
+        app(
+            "samformer",
+            model={"normalise": normalise},
+            head={"quantiles": tuple(k / 100 for k in levels)},
+        ),
+        Sizes(V),
     ).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, 0.0, 1.0)
@@ -191,7 +215,9 @@ def test_fresh_quantiles_are_a_normal_distributions() -> None:
     head.start()
     torch.nn.init.zeros_(head.quantile.weight)
     _, offset = head(torch.randn(B, V, D))
-    torch.testing.assert_close(offset[1, 2, 3], torch.tensor([-0.6408, 0.0, 0.6408]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        offset[1, 2, 3], torch.tensor([-0.6408, 0.0, 0.6408]), atol=1e-4, rtol=0
+    )
 
 
 @pytest.mark.parametrize("family", ["itransformer", "samformer"])
@@ -220,7 +246,11 @@ def test_wrong_levels_are_refused(levels: tuple[float, ...]) -> None:
 @pytest.mark.parametrize(
     ("tables", "sizes", "message"),
     [
-        ({"model": {"context": "auto"}}, Sizes(V), "model.context = 'auto' should be a number of rows"),
+        (
+            {"model": {"context": "auto"}},
+            Sizes(V),
+            "model.context = 'auto' should be a number of rows",
+        ),
         ({"model": {"horizon": 0}}, Sizes(V), "model.horizon = 0 should be a number of rows"),
         ({"backbone": {"position": "rotary"}}, Sizes(V), "backbone.position must be none"),
         ({"backbone": {"heads": 7}}, Sizes(V), "backbone.heads = 7 must divide backbone.dim = 24"),
@@ -236,9 +266,21 @@ def test_wrong_settings_of_itransformer(tables: dict, sizes: Sizes, message: str
     [
         ({}, Sizes(V, past=1), "no place for data.past"),
         ({}, Sizes(V, calendar=4), 'tokeniser.calendar .set it to "none".'),
-        ({"backbone": {"dim": 96}}, Sizes(V), "a SAMformer has backbone.dim = 13 .model.context, .* not 96"),
-        ({"backbone": {"channel": "gelu"}}, Sizes(V), "a SAMformer has backbone.channel = 'none' .* not 'gelu'"),
-        ({"backbone": {"depth": 3}}, Sizes(V), "a SAMformer has backbone.depth = 1 .* not 3: leave it out"),
+        (
+            {"backbone": {"dim": 96}},
+            Sizes(V),
+            "a SAMformer has backbone.dim = 13 .model.context, .* not 96",
+        ),
+        (
+            {"backbone": {"channel": "gelu"}},
+            Sizes(V),
+            "a SAMformer has backbone.channel = 'none' .* not 'gelu'",
+        ),
+        (
+            {"backbone": {"depth": 3}},
+            Sizes(V),
+            "a SAMformer has backbone.depth = 1 .* not 3: leave it out",
+        ),
         ({"backbone": {"heads": 2}}, Sizes(V), "backbone.heads = 2 must divide model.context = 13"),
         ({"backbone": {"value_dim": 5}}, Sizes(V), "1 heads of 5 values beside a stream of 13"),
     ],
@@ -250,10 +292,18 @@ def test_wrong_settings_of_samformer(tables: dict, sizes: Sizes, message: str) -
 
 def test_samformers_widths_follow_from_the_look_back() -> None:
     table = trunk_table(BackboneConfig(dropout=0.2), L)
-    assert (table.dim, table.value_dim, table.head_dim, table.depth, table.proj) == (L, L, 16, 1, False)
+    assert (table.dim, table.value_dim, table.head_dim, table.depth, table.proj) == (
+        L,
+        L,
+        16,
+        1,
+        False,
+    )
     assert (table.dropout, table.init) == (0.2, "torch")
     assert trunk_table(table, L) == table, "settling twice changes nothing"
-    assert trunk_table(BackboneConfig.model_validate(table.model_dump()), L) == table, "nor does a run's config.toml"
+    assert trunk_table(BackboneConfig.model_validate(table.model_dump()), L) == table, (
+        "nor does a run's config.toml"
+    )
     heads = trunk_table(BackboneConfig(heads=4), 12)
     assert (heads.dim, heads.value_dim) == (12, 3)
 
@@ -286,7 +336,9 @@ def test_the_last_block_skips_marks_and_answers_the_same() -> None:
     whole = model.backbone(model.tokens(**given_)).x[:, :V]
     torch.testing.assert_close(model.features(**given_), whole, atol=1e-12, rtol=0)
     seen: list[int] = []
-    model.backbone.blocks[-1].channel.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
+    model.backbone.blocks[-1].channel.register_forward_pre_hook(
+        lambda _, args: seen.append(args[0].shape[1])
+    )
     model(**given_)
     assert seen == [V]
 
@@ -305,10 +357,17 @@ def test_create_by_hand() -> None:
     with pytest.raises(UserError, match="no option channels; there are context, horizon, variates"):
         isoform.create("timeseries/itransformer-etth1-96", channels=3)
     torch.manual_seed(0)
-    made = isoform.create("timeseries/itransformer-etth1-96", context=L, horizon=H, variates=V, calendar=M)
+    made = isoform.create(
+        "timeseries/itransformer-etth1-96", context=L, horizon=H, variates=V, calendar=M
+    )
     torch.manual_seed(0)
     trunk = isoform.create(
-        "timeseries/itransformer-etth1-96", context=L, horizon=H, variates=V, calendar=M, features_only=True
+        "timeseries/itransformer-etth1-96",
+        context=L,
+        horizon=H,
+        variates=V,
+        calendar=M,
+        features_only=True,
     )
     given = inputs(Sizes(V, calendar=M))
     given = {name: value.float() for name, value in given.items()}
@@ -317,7 +376,12 @@ def test_create_by_hand() -> None:
 
 
 def told(**tables: Any) -> Any:
-    tokeniser = {"calendar": "future", "origin": True, "identity": True, **tables.pop("tokeniser", {})}
+    tokeniser = {
+        "calendar": "future",
+        "origin": True,
+        "identity": True,
+        **tables.pop("tokeniser", {}),
+    }
     return shaken(app(tokeniser=tokeniser, **tables), Sizes(V, calendar=M))
 
 
@@ -328,7 +392,9 @@ def test_variates_are_told_when_their_forecast_starts_and_which_they_are() -> No
     later = {**given, "calendar": given["calendar"].clone()}
     later["calendar"][:, L] += 0.1
     moved = model.tokens(**later).x - tokens
-    assert (moved[:, :V].abs() > 1e-6).all() and torch.allclose(moved[:, :V], moved[:, :1].expand(-1, V, -1))
+    assert (moved[:, :V].abs() > 1e-6).all() and torch.allclose(
+        moved[:, :V], moved[:, :1].expand(-1, V, -1)
+    )
     same = {**given, "context": given["context"][..., :1].expand(-1, -1, V)}
     assert not torch.allclose(model(**same)[:, :, 0], model(**same)[:, :, 1])
     model.tokeniser.identity.data.zero_()
@@ -349,6 +415,8 @@ def test_what_identity_and_origin_need() -> None:
         told()(**inputs(Sizes(V, calendar=M), ahead=True, variates=4))
     with pytest.raises(ValueError, match='must be "future"'):
         build_model(app(tokeniser={"origin": True}), Sizes(V, calendar=M))
-    some = app(tokeniser={"identity": True}).model_copy(update={"augment": AugmentConfig(variates=0.5)})
+    some = app(tokeniser={"identity": True}).model_copy(
+        update={"augment": AugmentConfig(variates=0.5)}
+    )
     with pytest.raises(ValueError, match=r"augment\.variates must be 1"):
         build_model(some, Sizes(V))

@@ -49,7 +49,9 @@ def test_revin_by_hand() -> None:
     x_BLV = torch.tensor([[[1.0, 4.0], [3.0, 4.0]]], dtype=torch.float64)
     z_BVL, level = revin(x_BLV)
     spread = math.sqrt(1 + 1e-5)
-    torch.testing.assert_close(z_BVL[0, 0], torch.tensor([-2, 2], dtype=torch.float64) / spread + 0.5)
+    torch.testing.assert_close(
+        z_BVL[0, 0], torch.tensor([-2, 2], dtype=torch.float64) / spread + 0.5
+    )
     y_BVH = torch.ones(1, 2, 1, dtype=torch.float64)
     back = revin.restore(y_BVH, None, level).flatten()
     assert back[0].item() == pytest.approx(0.5 / (2 + 1e-10) * spread + 2)
@@ -70,7 +72,9 @@ def test_gradients_of_the_way_back() -> None:
     torch.autograd.gradcheck(quantiles, (point, offset))
 
     def learned(point: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return torch.func.functional_call(Way(revin, level), {"revin.weight": weight, "revin.bias": bias}, (point,))
+        return torch.func.functional_call(
+            Way(revin, level), {"revin.weight": weight, "revin.bias": bias}, (point,)
+        )
 
     torch.autograd.gradcheck(learned, (point, weight + 2, bias))
 
@@ -95,9 +99,14 @@ def test_gradients_of_the_way_in() -> None:
     torch.autograd.gradcheck(whole, (x,))
     mean, std = x.mean(-1, keepdim=True), (x.var(-1, keepdim=True, correction=0) + EPS).sqrt()
     weight = drawn(B, V, L, seed=1).detach()
-    for fixed, expected in ((False, (x - mean.detach()) / std), (True, (x - mean.detach()) / std.detach())):
+    for fixed, expected in (
+        (False, (x - mean.detach()) / std),
+        (True, (x - mean.detach()) / std.detach()),
+    ):
         got = torch.autograd.grad((standardise(x, fixed=fixed)[0] * weight).sum(), x)[0]
-        torch.testing.assert_close(got, torch.autograd.grad((expected * weight).sum(), x, retain_graph=True)[0])
+        torch.testing.assert_close(
+            got, torch.autograd.grad((expected * weight).sum(), x, retain_graph=True)[0]
+        )
     assert not standardise(x)[1].mean.requires_grad and standardise(x)[1].std.requires_grad
 
 

@@ -17,7 +17,13 @@ from golden.official_settings import itransformer_settings, samformer_settings
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.domain import ImportedModel
 from isoform.core.errors import UserError
-from isoform.timeseries.config import DataConfig, HeadConfig, ModelConfig, TimeseriesApp, TokeniserConfig
+from isoform.timeseries.config import (
+    DataConfig,
+    HeadConfig,
+    ModelConfig,
+    TimeseriesApp,
+    TokeniserConfig,
+)
 from isoform.timeseries.models import build_model
 from isoform.timeseries.pretrained import export_official, import_checkpoint, initial_weights
 from isoform.timeseries.sizes import Sizes
@@ -63,7 +69,9 @@ def born(settings: TimeseriesApp, variates: int = V) -> dict[str, Tensor]:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, 0.0, 0.4)
     state = TimeseriesState(variates=[str(i) for i in range(variates)])
-    return {n: t.detach().clone() for n, t in export_official(app, model.state_dict(), state).items()}
+    return {
+        n: t.detach().clone() for n, t in export_official(app, model.state_dict(), state).items()
+    }
 
 
 def saved(state: dict[str, Any], tmp_path: Path) -> Path:
@@ -81,7 +89,9 @@ def saved(state: dict[str, Any], tmp_path: Path) -> Path:
     ],
     ids=str,
 )  # fmt: skip
-def test_any_size_and_option_of_the_official_itransformer(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_any_size_and_option_of_the_official_itransformer(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
     """Against a peer that shares no code; the weights come back bit for bit."""
     official = OFFICIAL | changes
     settings = itransformer_settings(official)
@@ -94,11 +104,17 @@ def test_any_size_and_option_of_the_official_itransformer(changes: dict[str, Any
     x, marks = torch.randn(B, official["seq_len"], V), torch.randn(B, official["seq_len"], M)
     model = model_of(imported)
     torch.testing.assert_close(model(x)[..., 0], peer(x), atol=3e-5, rtol=1e-5)
-    torch.testing.assert_close(model(x, calendar=marks)[..., 0], peer(x, marks), atol=3e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        model(x, calendar=marks)[..., 0], peer(x, marks), atol=3e-5, rtol=1e-5
+    )
     loss, peers = model(x)[..., 0].square().mean(), peer(x).square().mean()
     loss.backward(), peers.backward()
-    torch.testing.assert_close(model.head.point.weight.grad, peer.project.weight.grad, atol=1e-4, rtol=1e-3)
-    torch.testing.assert_close(model.tokeniser.value.weight.grad, peer.embed.weight.grad, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        model.head.point.weight.grad, peer.project.weight.grad, atol=1e-4, rtol=1e-3
+    )
+    torch.testing.assert_close(
+        model.tokeniser.value.weight.grad, peer.embed.weight.grad, atol=1e-4, rtol=1e-3
+    )
 
 
 def test_the_plain_peer_is_the_official_model(golden_dir: Path) -> None:
@@ -107,7 +123,9 @@ def test_the_plain_peer_is_the_official_model(golden_dir: Path) -> None:
         if not file.exists():
             pytest.skip(f"no stored case {file}")
         case, tensors = json.loads(file.read_text()), load_file(file.with_suffix(".safetensors"))
-        weights = {n.removeprefix("weights/"): t for n, t in tensors.items() if n.startswith("weights/")}
+        weights = {
+            n.removeprefix("weights/"): t for n, t in tensors.items() if n.startswith("weights/")
+        }
         peer = peer_of(case["config"]).eval()
         peer.load_state_dict(plain().from_official(weights))
         forecast = peer(tensors["input/x_enc"], tensors.get("input/x_mark_enc"))
@@ -125,7 +143,11 @@ def test_the_official_trainers_file(golden_dir: Path) -> None:
     weights = load_file(file.with_name("itransformer_marks_norm.safetensors"))
     want = {n.removeprefix("weights/"): t for n, t in weights.items() if n.startswith("weights/")}
     assert_same_bits(export_official(imported.config, imported.weights), want)
-    assert (imported.config.model.context, imported.config.model.horizon, imported.config.backbone.depth) == (36, 24, 2)
+    assert (
+        imported.config.model.context,
+        imported.config.model.horizon,
+        imported.config.backbone.depth,
+    ) == (36, 24, 2)
 
 
 def test_what_the_file_does_not_say_is_the_official_default_with_a_note(tmp_path: Path) -> None:
@@ -150,7 +172,9 @@ def test_the_time_series_librarys_layout(tmp_path: Path) -> None:
     assert_same_bits(export_official(imported.config, imported.weights, imported.state), tslib)
     assert_same_bits(export_official(imported.config, imported.weights), state)
     without = heads.model_copy(update={"model": ModelConfig(normalise="none")})
-    with pytest.raises(UserError, match=r"model.normalise = 'none' is set, but checkpoint.pth has 'window'"):
+    with pytest.raises(
+        UserError, match=r"model.normalise = 'none' is set, but checkpoint.pth has 'window'"
+    ):
         import_checkpoint(tmp_path / "checkpoint.pth", None, without)
 
 
@@ -166,35 +190,57 @@ def test_a_classifier_is_no_forecaster(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tables", "message"),
     [
-        ({"model": ModelConfig(context=96)}, "model.context = 96 is set, but checkpoint.pth has 19"),
+        (
+            {"model": ModelConfig(context=96)},
+            "model.context = 96 is set, but checkpoint.pth has 19",
+        ),
         ({"model": ModelConfig(horizon=96)}, "model.horizon = 96 is set"),
         ({"model": ModelConfig(family="samformer")}, "model.family = 'samformer' is set"),
         ({"model": ModelConfig(normalise="revin")}, "model.normalise = 'revin' is set"),
-        ({"backbone": BackboneConfig(heads=3, dim=512)}, "backbone.dim = 512 is set, but checkpoint.pth has 24"),
+        (
+            {"backbone": BackboneConfig(heads=3, dim=512)},
+            "backbone.dim = 512 is set, but checkpoint.pth has 24",
+        ),
         ({"backbone": BackboneConfig(heads=3, depth=3)}, "backbone.depth = 3 is set"),
         ({"backbone": BackboneConfig(heads=3, order="pre")}, "backbone.order = 'pre' is set"),
         ({"backbone": BackboneConfig(heads=3, mlp_dim=96)}, "backbone.mlp_dim = 96 is set"),
         ({"backbone": BackboneConfig(heads=3, head_dim=9)}, "backbone.head_dim = 9 is set"),
-        ({"backbone": BackboneConfig(heads=5)}, "backbone.heads = 5 is set, but queries of 24 features"),
+        (
+            {"backbone": BackboneConfig(heads=5)},
+            "backbone.heads = 5 is set, but queries of 24 features",
+        ),
         ({"backbone": BackboneConfig(heads=3, channel="silu")}, "iTransformer has gelu or relu"),
         ({"tokeniser": TokeniserConfig(calendar="future")}, "tokeniser.calendar = 'future' is set"),
-        ({"head": HeadConfig(quantiles=(0.5,))}, "head.quantiles is set, but checkpoint.pth forecasts the mean alone"),
+        (
+            {"head": HeadConfig(quantiles=(0.5,))},
+            "head.quantiles is set, but checkpoint.pth forecasts the mean alone",
+        ),
         ({"data": DataConfig(known_future=("price",))}, "data.known_future is set"),
     ],
 )
-def test_settings_that_contradict_an_itransformer(tables: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_settings_that_contradict_an_itransformer(
+    tables: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     file = saved(born(itransformer_settings(OFFICIAL)), tmp_path)
-    settings = TimeseriesApp(domain="timeseries", app="t", **{"backbone": BackboneConfig(heads=3), **tables})
+    settings = TimeseriesApp(
+        domain="timeseries", app="t", **{"backbone": BackboneConfig(heads=3), **tables}
+    )
     with pytest.raises(UserError, match=message):
         import_checkpoint(file, None, settings)
 
 
 def test_settings_that_agree_or_only_matter_in_training(tmp_path: Path) -> None:
     file = saved(born(itransformer_settings(OFFICIAL)), tmp_path)
-    backbone = BackboneConfig(heads=3, head_dim=8, kv_heads=3, dim=24, order="post", dropout=0.3, recompute="light")
+    backbone = BackboneConfig(
+        heads=3, head_dim=8, kv_heads=3, dim=24, order="post", dropout=0.3, recompute="light"
+    )
     model = ModelConfig(context=19, horizon="auto")
     mine = TimeseriesApp(
-        domain="timeseries", app="mine", backbone=backbone, model=model, tokeniser=TokeniserConfig(dropout=0.2)
+        domain="timeseries",
+        app="mine",
+        backbone=backbone,
+        model=model,
+        tokeniser=TokeniserConfig(dropout=0.2),
     )
     imported = import_checkpoint(file, None, mine)
     assert imported.config.backbone.dropout == 0.3 and imported.config.backbone.recompute == "light"
@@ -226,7 +272,10 @@ def by_hand(state: dict[str, Tensor], x_BVL: Tensor, revin: bool) -> Tensor:
     mean, std = x.mean(-1, keepdim=True), (x.var(-1, keepdim=True, correction=0) + 1e-5).sqrt()
     scale, shift = w["revin.affine_weight"][:, None], w["revin.affine_bias"][:, None]
     z = (x - mean) / std * scale + shift if revin else x
-    q, k, v = (z @ w[f"compute_{n}.weight"].T + w[f"compute_{n}.bias"] for n in ("queries", "keys", "values"))
+    q, k, v = (
+        z @ w[f"compute_{n}.weight"].T + w[f"compute_{n}.bias"]
+        for n in ("queries", "keys", "values")
+    )
     mixed = torch.softmax(q @ k.transpose(1, 2) / q.shape[-1] ** 0.5, -1) @ v
     y = (z + mixed) @ w["linear_forecaster.weight"].T + w["linear_forecaster.bias"]
     return (y - shift) / (scale + 1e-10) * std + mean if revin else y
@@ -234,18 +283,24 @@ def by_hand(state: dict[str, Tensor], x_BVL: Tensor, revin: bool) -> Tensor:
 
 @pytest.mark.parametrize("changes", [{}, {"use_revin": False}, {"hid_dim": 3}, {"seq_len": 1}, {"num_channels": 1}],
                          ids=str)  # fmt: skip
-def test_any_size_and_option_of_the_official_samformer(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_any_size_and_option_of_the_official_samformer(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
     official = SAM | changes
     settings = samformer_settings(official)
     state = born(settings, official["num_channels"])
     state |= {n: torch.rand_like(t) + 0.5 for n, t in state.items() if n.startswith("revin")}
     imported = import_checkpoint(saved(state, tmp_path), None, settings)
-    kept = TimeseriesState.model_validate_json(json.dumps(imported.state.to_json()))  # as a run folder does
+    kept = TimeseriesState.model_validate_json(
+        json.dumps(imported.state.to_json())
+    )  # as a run folder does
     assert_same_bits(export_official(imported.config, imported.weights, kept), state)
     assert imported.layout == "samformer" and len(kept.variates) == official["num_channels"]
     x = torch.randn(B, official["seq_len"], official["num_channels"])
     got = model_of(imported).double()(x.double())[..., 0].transpose(1, 2)
-    torch.testing.assert_close(got, by_hand(state, x.transpose(1, 2), official["use_revin"]), atol=1e-8, rtol=1e-8)
+    torch.testing.assert_close(
+        got, by_hand(state, x.transpose(1, 2), official["use_revin"]), atol=1e-8, rtol=1e-8
+    )
 
 
 def test_samformer_alone(tmp_path: Path) -> None:
@@ -255,12 +310,18 @@ def test_samformer_alone(tmp_path: Path) -> None:
     save_file({f"network.{name}": tensor for name, tensor in state.items()}, file)
     imported = import_checkpoint(file)
     assert [note[:40] for note in imported.notes] == ["the file doesn't say whether RevIN is us"]
-    assert imported.config.tokeniser.calendar == "none" and imported.config.model.normalise == "revin"
+    assert (
+        imported.config.tokeniser.calendar == "none" and imported.config.model.normalise == "revin"
+    )
     assert imported.state.variates == [f"variate {i}" for i in range(1, 6)]
-    named = TimeseriesApp(domain="timeseries", app="t", data=DataConfig(targets=("a", "b", "c", "d", "e")))
+    named = TimeseriesApp(
+        domain="timeseries", app="t", data=DataConfig(targets=("a", "b", "c", "d", "e"))
+    )
     assert import_checkpoint(file, None, named).state.variates == ["a", "b", "c", "d", "e"]
     wrong = TimeseriesApp(domain="timeseries", app="t", data=DataConfig(targets=("a", "b")))
-    with pytest.raises(UserError, match=r"data.targets names 2 variates, but samformer.safetensors is of 5"):
+    with pytest.raises(
+        UserError, match=r"data.targets names 2 variates, but samformer.safetensors is of 5"
+    ):
         import_checkpoint(file, None, wrong)
 
 
@@ -269,13 +330,21 @@ def test_samformer_alone(tmp_path: Path) -> None:
     [
         ({"model": ModelConfig(normalise="window")}, "model.normalise = 'window' is set"),
         ({"model": ModelConfig(family="itransformer")}, "model.family = 'itransformer' is set"),
-        ({"backbone": BackboneConfig(head_dim=8)}, "backbone.head_dim = 8 is set, but checkpoint.pth has 16"),
-        ({"backbone": BackboneConfig(dim=96)}, "backbone.dim = 96 is set, but checkpoint.pth has 19"),
+        (
+            {"backbone": BackboneConfig(head_dim=8)},
+            "backbone.head_dim = 8 is set, but checkpoint.pth has 16",
+        ),
+        (
+            {"backbone": BackboneConfig(dim=96)},
+            "backbone.dim = 96 is set, but checkpoint.pth has 19",
+        ),
         ({"backbone": BackboneConfig(channel="gelu")}, "backbone.channel = 'gelu' is set"),
         ({"tokeniser": TokeniserConfig(calendar="past")}, "tokeniser.calendar = 'past' is set"),
     ],
 )
-def test_settings_that_contradict_a_samformer(tables: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_settings_that_contradict_a_samformer(
+    tables: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     file = saved(born(samformer_settings(SAM)), tmp_path)
     with pytest.raises(UserError, match=message):
         import_checkpoint(file, None, TimeseriesApp(domain="timeseries", app="t", **tables))
@@ -302,20 +371,33 @@ def test_values_of_samformer_that_cannot_be_honoured(changes: dict[str, Any], me
 def test_samformers_training_settings() -> None:
     train = samformer_settings(SAM | {"rho": 0.7, "base_optimizer": "Adam", "learning_rate": 2e-3, "betas": [0.8, 0.9],
                                       "weight_decay": 1e-5, "eps": 1e-8, "adaptive": False}).train  # fmt: skip
-    assert (train.sam, train.optimizer, train.lr, train.beta1, train.beta2) == (0.7, "adam", 2e-3, 0.8, 0.9)
+    assert (train.sam, train.optimizer, train.lr, train.beta1, train.beta2) == (
+        0.7,
+        "adam",
+        2e-3,
+        0.8,
+        0.9,
+    )
     assert train.weight_decay == 1e-5 and train.decay_all
 
 
 def test_what_no_layout_has(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no layout of a forecaster has names such as a.weight"):
         import_checkpoint(saved({"a.weight": torch.zeros(2)}, tmp_path))
-    with pytest.raises(UserError, match=r"--layout lstm: there is no such layout; there are itransformer, tslib, samf"):
+    with pytest.raises(
+        UserError,
+        match=r"--layout lstm: there is no such layout; there are itransformer, tslib, samf",
+    ):
         import_checkpoint(tmp_path / "checkpoint.pth", "lstm")
-    with pytest.raises(UserError, match=r"checkpoint.pth: has no tensor enc_embedding.value_embedding.weight"):
+    with pytest.raises(
+        UserError, match=r"checkpoint.pth: has no tensor enc_embedding.value_embedding.weight"
+    ):
         import_checkpoint(tmp_path / "checkpoint.pth", "tslib")
     state = born(itransformer_settings(OFFICIAL | {"n_heads": 8}))
     with pytest.raises(UserError, match=r"nothing sets our backbone.norm.bias"):
-        import_checkpoint(saved({n: t for n, t in state.items() if n != "encoder.norm.bias"}, tmp_path))
+        import_checkpoint(
+            saved({n: t for n, t in state.items() if n != "encoder.norm.bias"}, tmp_path)
+        )
     with pytest.raises(UserError, match=r"decoder.weight .* is not known to this layout"):
         import_checkpoint(saved({**state, "decoder.weight": torch.zeros(2)}, tmp_path))
 
@@ -335,7 +417,9 @@ def test_models_that_the_official_code_cannot_build(change: dict[str, Any], mess
     tables = {name: getattr(app, name).model_copy(update=values) for name, values in change.items()}
     app = app.model_copy(update=tables)
     weights = build_model(app, Sizes(V)).state_dict()
-    with pytest.raises(UserError, match=f"the official code has no model like this one .*{message}"):
+    with pytest.raises(
+        UserError, match=f"the official code has no model like this one .*{message}"
+    ):
         export_official(app, weights)
 
 
@@ -346,7 +430,9 @@ def test_a_samformer_born_here_is_written_for_the_official_code() -> None:
     )  # fmt: skip
     weights = build_model(app, Sizes(V)).state_dict()
     state = export_official(app, weights)
-    assert state["compute_keys.weight"].shape == (16, 19) and state["revin.affine_weight"].shape == (V,)
+    assert state["compute_keys.weight"].shape == (16, 19) and state[
+        "revin.affine_weight"
+    ].shape == (V,)
     x = torch.randn(B, V, 19)
     model = build_model(app, Sizes(V)).eval()
     model.load_state_dict(weights)
@@ -356,7 +442,9 @@ def test_a_samformer_born_here_is_written_for_the_official_code() -> None:
     weights = build_model(without, Sizes(V)).state_dict()
     with pytest.raises(UserError, match="how many there are isn't known"):
         export_official(without, weights)
-    assert export_official(without, weights, TimeseriesState(variates=["a", "b"]))["revin.affine_weight"].tolist() == [
+    assert export_official(without, weights, TimeseriesState(variates=["a", "b"]))[
+        "revin.affine_weight"
+    ].tolist() == [
         1,
         1,
     ]
@@ -366,7 +454,9 @@ def test_starting_from_an_official_checkpoint(tmp_path: Path) -> None:
     """Another horizon, quantiles and covariates are fine there: the engine starts fresh what the file lacks."""
     file = saved(born(itransformer_settings(OFFICIAL)), tmp_path)
     app = itransformer_settings(OFFICIAL | {"pred_len": 5})
-    app = app.model_copy(update={"head": HeadConfig(quantiles=(0.5,)), "data": DataConfig(known_future=("price",))})
+    app = app.model_copy(
+        update={"head": HeadConfig(quantiles=(0.5,)), "data": DataConfig(known_future=("price",))}
+    )
     found = initial_weights(str(file), app)
     assert found.source == "checkpoint.pth" and found.domain == "timeseries"
     assert found.weights["head.point.weight"].shape == (7, 24)

@@ -47,7 +47,9 @@ def test_without_lags_it_is_the_paired_t_test() -> None:
 @pytest.mark.parametrize("degrees", [1, 2, 3, 4, 5, 28, 29, 1001, 20_000])
 def test_students_t(degrees: int) -> None:
     for t in (0.0, 0.3, -1.7, 2.5, 40.0):
-        assert two_sided(t, degrees) == pytest.approx(2 * stats.t.sf(abs(t), degrees), rel=1e-9, abs=1e-13)
+        assert two_sided(t, degrees) == pytest.approx(
+            2 * stats.t.sf(abs(t), degrees), rel=1e-9, abs=1e-13
+        )
 
 
 def test_by_hand() -> None:
@@ -90,5 +92,7 @@ def test_lags_cover_the_overlap() -> None:
 
 
 def test_holm_by_hand() -> None:
-    np.testing.assert_allclose(holm([0.01, np.nan, 0.04, 0.03, 0.5]), [0.04, np.nan, 0.09, 0.09, 0.5])
+    np.testing.assert_allclose(
+        holm([0.01, np.nan, 0.04, 0.03, 0.5]), [0.04, np.nan, 0.09, 0.09, 0.5]
+    )
     np.testing.assert_allclose(holm([0.6, 0.7]), [1, 1])

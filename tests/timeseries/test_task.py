@@ -57,7 +57,9 @@ def task_of(config):
 def run(sines, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "sines"
     settings = dict(one.split("=") for one in SMALL)
-    settings = {key: json.loads(value) if value[0].isdigit() else value for key, value in settings.items()}
+    settings = {
+        key: json.loads(value) if value[0].isdigit() else value for key, value in settings.items()
+    }
     return isoform.train("timeseries/itransformer-own", run_dir=folder, progress=False, **settings,
                          **{"data.path": str(sines), "head.quantiles": [0.1, 0.5, 0.9]})  # fmt: skip
 
@@ -65,12 +67,20 @@ def run(sines, tmp_path_factory):
 def test_every_window_is_a_sample(sines):
     task = task_of(app(sines))
     # 331 rows: 66 test, 33 validation, 232 train; stride 1, horizons within their split.
-    assert task.sizes() == {"train": 232 - CONTEXT - HORIZON + 1, "val": 33 - HORIZON + 1, "test": 66 - HORIZON + 1}
+    assert task.sizes() == {
+        "train": 232 - CONTEXT - HORIZON + 1,
+        "val": 33 - HORIZON + 1,
+        "test": 66 - HORIZON + 1,
+    }
 
 
 def test_augmentation_is_a_function_of_its_generator(sines):
     task = task_of(app(sines))
-    draw = lambda seed: task.collate([task.sample("train", i, np.random.default_rng(seed + i)) for i in (3, 8, 1)])  # noqa: E731
+
+    def draw(seed):
+        drawn = [task.sample("train", i, np.random.default_rng(seed + i)) for i in (3, 8, 1)]
+        return task.collate(drawn)
+
     one, again, other = draw(0), draw(0), draw(50)
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert not torch.equal(one["context"], other["context"])
@@ -86,7 +96,11 @@ def test_a_batch_keeps_the_same_variates(sines):
     mixed = task.mix(batch, np.random.default_rng(1))
     assert mixed["target"].shape == (7, HORIZON, 2) and mixed["context"].shape == (7, CONTEXT, 2)
     assert mixed["calendar"].shape == batch["calendar"].shape
-    chosen = [v for v in range(3) if any(torch.equal(batch["target"][..., v], mixed["target"][..., w]) for w in (0, 1))]
+    chosen = [
+        v
+        for v in range(3)
+        if any(torch.equal(batch["target"][..., v], mixed["target"][..., w]) for w in (0, 1))
+    ]
     assert len(chosen) == 2
     for w, v in enumerate(chosen):
         assert torch.equal(batch["context"][..., v], mixed["context"][..., w])
@@ -110,7 +124,10 @@ def test_loss_by_hand_and_without_missing_targets(tmp_path):
     found = task.loss(Fixed(), batch)
     target = batch["target"][seen]
     point = (target - 0.5).square().mean()
-    pinball = (torch.maximum(0.2 * target, -0.8 * target) + torch.maximum(0.9 * (target - 1), -0.1 * (target - 1))) / 2
+    pinball = (
+        torch.maximum(0.2 * target, -0.8 * target)
+        + torch.maximum(0.9 * (target - 1), -0.1 * (target - 1))
+    ) / 2
     torch.testing.assert_close(found["point"], point)
     torch.testing.assert_close(found["pinball"], pinball.mean())
     torch.testing.assert_close(found["loss"], point + pinball.mean())
@@ -140,24 +157,43 @@ def test_the_file_is_opened_and_parsed_once(sines, tmp_path, monkeypatch):
 
     builtin_open = builtins.open
     monkeypatch.setattr(builtins, "open", counting_open)
-    monkeypatch.setattr(Path, "open", lambda self, *args, **keywords: counting_open(self, *args, **keywords))
-    monkeypatch.setattr(read, "table_of", lambda *args, **keywords: parsed.append(1) or own_parse(*args, **keywords))
+    monkeypatch.setattr(
+        Path, "open", lambda self, *args, **keywords: counting_open(self, *args, **keywords)
+    )
+    monkeypatch.setattr(
+        read, "table_of", lambda *args, **keywords: parsed.append(1) or own_parse(*args, **keywords)
+    )
     monkeypatch.setattr(metrics, "_scale_of", lambda *args: scales.append(1) or own_scale(*args))
     sets = [*SMALL, f"data.path={sines}", "head.quantiles=[0.1, 0.9]"]
     words = [word for one in sets for word in ("--set", one)]
     folder = tmp_path / "run"
-    argv = ["timeseries", "train", "itransformer-own", "--run-dir", str(folder), "--seeds", "2", *words]
+    argv = [
+        "timeseries",
+        "train",
+        "itransformer-own",
+        "--run-dir",
+        str(folder),
+        "--seeds",
+        "2",
+        *words,
+    ]
     assert main(argv, domains={"timeseries": lambda: DOMAIN}) == 0
     assert (len(opened), len(parsed)) == (1, 1)
     assert len(scales) == 2  # MASE's denominators, once a seed
     monkeypatch.undo()
-    results = [json.loads((folder / f"seed-{seed}" / "results.json").read_text()) for seed in (1, 2)]
-    assert results[0]["baselines"] == results[1]["baselines"] and results[0]["metrics"] != results[1]["metrics"]
+    results = [
+        json.loads((folder / f"seed-{seed}" / "results.json").read_text()) for seed in (1, 2)
+    ]
+    assert (
+        results[0]["baselines"] == results[1]["baselines"]
+        and results[0]["metrics"] != results[1]["metrics"]
+    )
 
 
 def test_a_check_refuses_what_a_training_refuses(tmp_path, capsys):
     short, late = (
-        app(write_sines(tmp_path / f"{name}.csv", rows=rows)) for name, rows in (("short", 20), ("late", 331))
+        app(write_sines(tmp_path / f"{name}.csv", rows=rows))
+        for name, rows in (("short", 20), ("late", 331))
     )
     late = late.model_copy(update={"data": late.data.model_copy(update={"val_from": "2030-01-01"})})
     for rows, config in ((20, short), (331, late)):
@@ -166,7 +202,15 @@ def test_a_check_refuses_what_a_training_refuses(tmp_path, capsys):
             DOMAIN.prepare(config)
         assert report.refusal == str(refused.value) and report.data["rows"] == rows
     assert DOMAIN.check(app(write_sines(tmp_path / "fine.csv"))).refusal is None
-    argv = ["timeseries", "check", str(tmp_path / "short.csv"), "--set", "model.context=19", "--set", "model.horizon=3"]
+    argv = [
+        "timeseries",
+        "check",
+        str(tmp_path / "short.csv"),
+        "--set",
+        "model.context=19",
+        "--set",
+        "model.horizon=3",
+    ]
     assert main(argv, domains={"timeseries": lambda: DOMAIN}) == 2
     assert "too few for a look-back of 19" in capsys.readouterr().err
 
@@ -174,7 +218,11 @@ def test_a_check_refuses_what_a_training_refuses(tmp_path, capsys):
 def test_predictions_are_in_the_data_s_units(run, sines):
     table = pd.read_csv(sines, index_col="stamp", parse_dates=True)
     with xr.open_dataset(run.folder / "predictions.nc", engine="h5netcdf") as found:
-        assert found.sizes["window"] == 66 - HORIZON + 1 and list(found.variate.values) == ["north", "south", "east"]
+        assert found.sizes["window"] == 66 - HORIZON + 1 and list(found.variate.values) == [
+            "north",
+            "south",
+            "east",
+        ]
         origin = pd.Timestamp(found.origin.values[7])
         truth = table.loc[origin:].iloc[:HORIZON]
         np.testing.assert_allclose(found.truth.values[7], truth, rtol=1e-5)
@@ -203,4 +251,6 @@ def test_preparing_twice_changes_nothing(sines):
     prepared = DOMAIN.prepare(config)
     once, again = prepared.config, DOMAIN.prepare(prepared.config)
     assert prepared.notes and (again.config, list(again.notes)) == (once, [])
-    assert (once.model.horizon, once.backbone.dim) == (24, 64) and isinstance(once.train.epochs, int)
+    assert (once.model.horizon, once.backbone.dim) == (24, 64) and isinstance(
+        once.train.epochs, int
+    )

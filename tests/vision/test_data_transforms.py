@@ -9,7 +9,14 @@ from PIL import Image
 from isoform.core.errors import UserError
 from isoform.vision.config import AugmentConfig
 from isoform.vision.data.randaugment import OPERATIONS, RandAugment
-from isoform.vision.data.transforms import Augment, Preprocess, jitter, random_area, resize, to_float
+from isoform.vision.data.transforms import (
+    Augment,
+    Preprocess,
+    jitter,
+    random_area,
+    resize,
+    to_float,
+)
 from isoform.vision.data.warp import Warp
 
 from .pictures import picture
@@ -32,7 +39,10 @@ FULL = AugmentConfig(
 def test_resize_agrees_with_pillow():
     image = picture(3, 37, 53)
     read = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-    for name, method in (("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)):
+    for name, method in (
+        ("bilinear", Image.Resampling.BILINEAR),
+        ("bicubic", Image.Resampling.BICUBIC),
+    ):
         theirs = torch.from_numpy(np.array(image.resize((17, 11), method))).permute(2, 0, 1)
         assert (resize(read, (11, 17), name).int() - theirs.int()).abs().max() <= 1
 
@@ -42,7 +52,9 @@ def test_resize_agrees_with_pillow():
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_every_shape_fits(mode, shape, dtype):
     image = torch.randint(0, 255, (2, *shape)).to(dtype)
-    out = Preprocess(size=(19, 13), channels=2, resize=mode, crop_pct=0.9 if mode == "crop" else 1.0).fit(image)
+    out = Preprocess(
+        size=(19, 13), channels=2, resize=mode, crop_pct=0.9 if mode == "crop" else 1.0
+    ).fit(image)
     assert out.shape == (2, 19, 13) and out.dtype == dtype
 
 
@@ -50,11 +62,17 @@ def test_crop_is_the_centre_and_pad_keeps_all():
     image = torch.zeros(1, 10, 30, dtype=torch.uint8)
     image[:, :, 10:20] = 255
     assert (
-        Preprocess(size=(5, 5), channels=1, resize="crop", interpolation="bilinear").fit(image)[0, 2, 1:4].tolist()
+        Preprocess(size=(5, 5), channels=1, resize="crop", interpolation="bilinear")
+        .fit(image)[0, 2, 1:4]
+        .tolist()
         == [255] * 3
     )
-    padded = Preprocess(size=(30, 30), channels=1, resize="pad", interpolation="bilinear").fit(image)
-    assert torch.equal(padded[:, 10:20], image) and padded[:, :10].sum() == padded[:, 20:].sum() == 0
+    padded = Preprocess(size=(30, 30), channels=1, resize="pad", interpolation="bilinear").fit(
+        image
+    )
+    assert (
+        torch.equal(padded[:, 10:20], image) and padded[:, :10].sum() == padded[:, 20:].sum() == 0
+    )
 
 
 def test_evaluation_as_timm_does_it():
@@ -62,14 +80,22 @@ def test_evaluation_as_timm_does_it():
     image = picture(5, 41, 67)
     read = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    theirs = timm.create_transform((3, 24, 24), interpolation="bicubic", mean=mean, std=std, crop_pct=0.875)(image)
+    theirs = timm.create_transform(
+        (3, 24, 24), interpolation="bicubic", mean=mean, std=std, crop_pct=0.875
+    )(image)
     ours = Preprocess(size=(24, 24), crop_pct=0.875, mean=mean, std=std)([read])[0]
     assert (ours - theirs).abs().max() < 1.5 / 255 / 0.224
 
 
 def test_preprocess_survives_json():
     p = Preprocess(
-        size=(19, 13), channels=2, resize="pad", crop_pct=0.9, interpolation="bilinear", mean=(0.1, 0.2), std=(0.3, 0.4)
+        size=(19, 13),
+        channels=2,
+        resize="pad",
+        crop_pct=0.9,
+        interpolation="bilinear",
+        mean=(0.1, 0.2),
+        std=(0.3, 0.4),
     )
     assert Preprocess.model_validate_json(p.model_dump_json()) == p
 
@@ -131,7 +157,10 @@ def test_affine_agrees_with_torchvision():
     image = F.interpolate(torch.rand(1, 1, 5, 5), (33, 33), mode="bicubic")[0].clamp(0, 1)
     warp = Warp(AugmentConfig(degrees=25, scale=(0.8, 1.3)), (33, 33))
     params = warp.draw(rng(2))
-    angle, zoom = float(np.degrees(np.arctan2(params[1], params[0]))), float(1 / np.hypot(params[0], params[1]))
+    angle, zoom = (
+        float(np.degrees(np.arctan2(params[1], params[0]))),
+        float(1 / np.hypot(params[0], params[1])),
+    )
     theirs = V.affine(image, angle, [0, 0], zoom, [0.0], interpolation=InterpolationMode.BILINEAR)
     ours = warp(image[None], torch.from_numpy(params)[None])[0]
     assert (ours - theirs)[:, 6:-6, 6:-6].abs().max() < 1e-3
@@ -145,8 +174,13 @@ def test_elastic_moves_pixels_by_about_its_size():
 
 
 def test_erased_rectangles_have_the_size_asked_for():
-    augment = Augment(AugmentConfig(erase=1.0, erase_scale=(0.2, 0.3)), Preprocess(size=(40, 50), mean=(-1.0,) * 3))
-    samples = [augment.draw(i, torch.zeros(3, 40, 50, dtype=torch.uint8), rng(i)) for i in range(20)]
+    augment = Augment(
+        AugmentConfig(erase=1.0, erase_scale=(0.2, 0.3)),
+        Preprocess(size=(40, 50), mean=(-1.0,) * 3),
+    )
+    samples = [
+        augment.draw(i, torch.zeros(3, 40, 50, dtype=torch.uint8), rng(i)) for i in range(20)
+    ]
     out = augment.finish(torch.zeros(20, 3, 40, 50), samples)
     shares = (out == 0).float().mean((1, 2, 3))
     assert (shares > 0.18).all() and (shares < 0.32).all()
@@ -155,7 +189,11 @@ def test_erased_rectangles_have_the_size_asked_for():
 def test_random_area_stays_inside():
     for i in range(300):
         top, left, height, width = random_area((17, 29), (0.05, 1.0), (0.5, 2.0), rng(i))
-        assert 0 <= top <= top + height <= 17 and 0 <= left <= left + width <= 29 and height > 0 < width
+        assert (
+            0 <= top <= top + height <= 17
+            and 0 <= left <= left + width <= 29
+            and height > 0 < width
+        )
     assert random_area((1, 100), (0.9, 1.0), (0.9, 1.1), rng(0))[2:] == (1, 1)
 
 
@@ -181,7 +219,10 @@ def test_randaugment_is_read_as_timm_writes_it():
 
 def test_colours_need_one_or_three_channels():
     with pytest.raises(UserError, match="1 or 3 channels"):
-        Augment(AugmentConfig(jitter=0.1), Preprocess(size=(5, 5), channels=4, mean=(0.0,) * 4, std=(1.0,) * 4))
+        Augment(
+            AugmentConfig(jitter=0.1),
+            Preprocess(size=(5, 5), channels=4, mean=(0.0,) * 4, std=(1.0,) * 4),
+        )
 
 
 def test_jitter_changes_colours_within_bounds():

@@ -32,7 +32,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with random weights, their licence NonCommercial."""
     config: Any = bare(domain=DOMAIN, sets=SETS)
     state = VisionState(
-        classes=tuple("abcde"), preprocessing=Preprocessing(size=(20, 28), channels=1, mean=(0.1,), std=(0.2,))
+        classes=tuple("abcde"),
+        preprocessing=Preprocessing(size=(20, 28), channels=1, mean=(0.1,), std=(0.2,)),
     )
     model = DOMAIN.build_from_run(config, state)
     torch.manual_seed(0)
@@ -40,7 +41,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = config.data.model_copy(update={"mean": (0.1,), "std": (0.2,)})
     config = config.model_copy(update={"data": data})
     out = tmp_path_factory.mktemp("runs") / "run"
-    write_imported(ImportedModel(config, weights, state, "none", (), "CC-BY-NC-4.0"), DOMAIN, "made", out)
+    write_imported(
+        ImportedModel(config, weights, state, "none", (), "CC-BY-NC-4.0"), DOMAIN, "made", out
+    )
     return out
 
 
@@ -94,9 +97,13 @@ def test_onnx_runs_at_any_batch_size(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     export(DOMAIN, run, "onnx", tmp_path / "a.onnx")
     assert [file.name for file in tmp_path.iterdir()] == ["a.onnx"]
-    session = onnxruntime.InferenceSession(str(tmp_path / "a.onnx"), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / "a.onnx"), providers=["CPUExecutionProvider"]
+    )
     for x in (X, X[:1]):
-        np.testing.assert_allclose(session.run(None, {"images": x.numpy()})[0], outputs(run, x).numpy(), atol=1e-4)
+        np.testing.assert_allclose(
+            session.run(None, {"images": x.numpy()})[0], outputs(run, x).numpy(), atol=1e-4
+        )
     facts = json.loads(session.get_modelmeta().custom_metadata_map["isoform"])
     assert facts["preprocessing"]["mean"] == [0.1] and facts["licence"] == "CC-BY-NC-4.0"
 
@@ -106,8 +113,12 @@ def test_openvino(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     export(DOMAIN, run, "openvino", tmp_path / "a.xml")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.bin", "a.xml"]
-    compiled = openvino.Core().compile_model(tmp_path / "a.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    np.testing.assert_allclose(next(iter(compiled(X.numpy()).values())), outputs(run, X).numpy(), atol=1e-4)
+    compiled = openvino.Core().compile_model(
+        tmp_path / "a.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    np.testing.assert_allclose(
+        next(iter(compiled(X.numpy()).values())), outputs(run, X).numpy(), atol=1e-4
+    )
 
 
 def test_a_bundle_is_a_small_run_folder(run: Path, tmp_path: Path) -> None:
@@ -127,7 +138,14 @@ def test_a_noncommercial_licence_is_named(run: Path, tmp_path: Path, name: str) 
 
 
 def test_formats_of_the_domain_are_these() -> None:
-    assert set(formats_of(DOMAIN)) == {"safetensors", "bundle", "onnx", "openvino", "timm", "official"}
+    assert set(formats_of(DOMAIN)) == {
+        "safetensors",
+        "bundle",
+        "onnx",
+        "openvino",
+        "timm",
+        "official",
+    }
 
 
 def test_a_missing_checkpoint_is_one_sentence(run: Path, tmp_path: Path) -> None:

@@ -96,9 +96,15 @@ def test_floating_point_tiff_is_taken_as_it_is():
 
 def test_bilevel_one_pixel_and_animation():
     assert read_image(encoded(Image.new("1", (7, 5), 1), "PNG"), 1).unique().tolist() == [255]
-    assert read_image(encoded(Image.new("RGB", (1, 1), (1, 2, 3)), "PNG")).flatten().tolist() == [1, 2, 3]
+    assert read_image(encoded(Image.new("RGB", (1, 1), (1, 2, 3)), "PNG")).flatten().tolist() == [
+        1,
+        2,
+        3,
+    ]
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
-    assert read_image(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))[:, 0, 0].tolist() == [
+    assert read_image(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))[
+        :, 0, 0
+    ].tolist() == [
         255,
         0,
         0,
@@ -127,8 +133,13 @@ def test_arrays_of_many_channels(tmp_path):
 
 
 def test_an_npy_header_cannot_ask_for_memory(tmp_path):
-    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (900000, 900000, 3), }".ljust(117) + b"\n"
-    (tmp_path / "bomb.npy").write_bytes(b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header)
+    header = (
+        b"{'descr': '|u1', 'fortran_order': False, 'shape': (900000, 900000, 3), }".ljust(117)
+        + b"\n"
+    )
+    (tmp_path / "bomb.npy").write_bytes(
+        b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header
+    )
     one_sentence(tmp_path / "bomb.npy")
 
 
@@ -139,7 +150,9 @@ def test_missing_empty_and_other_files(tmp_path):
     one_sentence(tmp_path / "empty.png", "empty (0 bytes)")
     (tmp_path / "text.png").write_text("not an image at all")
     one_sentence(tmp_path / "text.png", "not an image")
-    one_sentence(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not an image")  # no PostScript is ever run
+    one_sentence(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not an image"
+    )  # no PostScript is ever run
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"])
@@ -166,13 +179,22 @@ def test_any_damage_is_read_or_refused_but_never_raises_anything_else(kind, data
 
 def _png_header(width: int, height: int) -> bytes:
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + head
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
 
 
-@pytest.mark.parametrize("side", [9_500, 30_000])  # Pillow would warn at the first and raise at the second
+@pytest.mark.parametrize(
+    "side", [9_500, 30_000]
+)  # Pillow would warn at the first and raise at the second
 def test_too_many_pixels_are_refused_before_decoding(side, monkeypatch):
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
     one_sentence(_png_header(side, side), f"{MAX_PIXELS / 1e6:.0f} million pixels")

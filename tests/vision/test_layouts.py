@@ -74,9 +74,13 @@ def assert_equal(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
 
 def test_deit_distilled(tmp_path: Path) -> None:
     model = theirs("deit_tiny_distilled_patch16_224")
-    imported = import_checkpoint(saved(tmp_path / "a.pth", {"model": model.state_dict(), "epoch": 3}))
+    imported = import_checkpoint(
+        saved(tmp_path / "a.pth", {"model": model.state_dict(), "epoch": 3})
+    )
     assert imported.layout == "deit" and imported.licence == "Apache-2.0"
-    assert imported.config.tokeniser.position_resize == "mae" and imported.config.backbone.heads == 3
+    assert (
+        imported.config.tokeniser.position_resize == "mae" and imported.config.backbone.heads == 3
+    )
     assert_same(model, ours(imported), images())
     assert_equal(back(imported), model.state_dict())
 
@@ -84,7 +88,8 @@ def test_deit_distilled(tmp_path: Path) -> None:
 def test_deit3(tmp_path: Path) -> None:
     model = theirs("deit3_small_patch16_224")
     state = {
-        n.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2"): t for n, t in model.state_dict().items()
+        n.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2"): t
+        for n, t in model.state_dict().items()
     }
     imported = import_checkpoint(saved(tmp_path / "a.pth", {"model": state}))
     assert imported.layout == "deit3" and not imported.config.tokeniser.position_prefix
@@ -105,11 +110,15 @@ def test_mae_encoder_and_decoder(golden_dir: Path) -> None:
 def test_mae_finetuned(golden_dir: Path, tmp_path: Path) -> None:
     stored = load_file(golden_dir / "mae" / "finetune_globalpool.safetensors")
     weights = {n.removeprefix("weights/"): t for n, t in stored.items() if n.startswith("weights/")}
-    imported = import_checkpoint(saved(tmp_path / "a.pth", {"model": weights}), None, settings("backbone.heads=3"))
+    imported = import_checkpoint(
+        saved(tmp_path / "a.pth", {"model": weights}), None, settings("backbone.heads=3")
+    )
     assert imported.layout == "mae" and imported.config.head.pool == "mean"
     model: Any = ours(imported)
     with torch.no_grad():
-        torch.testing.assert_close(model(stored["input/image"]), stored["output/logits"], atol=1.7e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            model(stored["input/image"]), stored["output/logits"], atol=1.7e-5, rtol=1e-5
+        )
         torch.testing.assert_close(
             model.features(stored["input/image"]), stored["output/feature"], atol=1.5e-5, rtol=1e-5
         )
@@ -120,7 +129,11 @@ def test_mae_finetuned(golden_dir: Path, tmp_path: Path) -> None:
 def test_dinov2(tmp_path: Path, name: str) -> None:
     """The official names, read by timm's own converter and by ours."""
     registers = "reg4" in name
-    state = {n: t for n, t in theirs(name, img_size=70, num_classes=0).state_dict().items() if n != "reg_token"}
+    state = {
+        n: t
+        for n, t in theirs(name, img_size=70, num_classes=0).state_dict().items()
+        if n != "reg_token"
+    }
     state["mask_token"] = torch.randn(1, 384)
     if registers:
         state["register_tokens"] = torch.randn(1, 4, 384)
@@ -129,19 +142,25 @@ def test_dinov2(tmp_path: Path, name: str) -> None:
     model.load_state_dict(checkpoint_filter_fn(dict(state), model))
     imported = import_checkpoint(saved(tmp_path / "a.pth", state))
     assert imported.layout == "dinov2"
-    assert imported.config.tokeniser.position_resize == ("dinov2_registers" if registers else "dinov2")
+    assert imported.config.tokeniser.position_resize == (
+        "dinov2_registers" if registers else "dinov2"
+    )
     assert_same(model, ours(imported), images(70))
     again = import_checkpoint(saved(tmp_path / "b.pth", back(imported)))
     assert_equal(dict(again.weights), dict(imported.weights))
 
 
 def test_dinov2_giant_names(tmp_path: Path) -> None:
-    model = theirs("vit_giant_patch14_dinov2", img_size=42, num_classes=0, embed_dim=48, num_heads=2)
+    model = theirs(
+        "vit_giant_patch14_dinov2", img_size=42, num_classes=0, embed_dim=48, num_heads=2
+    )
     state = model.state_dict()
     for old, new in ((".mlp.fc1.", ".mlp.w12."), (".mlp.fc2.", ".mlp.w3.")):
         state = {n.replace(old, new): t for n, t in state.items()}
     state["mask_token"] = torch.zeros(1, 48)
-    imported = import_checkpoint(saved(tmp_path / "a.pth", state), None, settings("backbone.heads=2"))
+    imported = import_checkpoint(
+        saved(tmp_path / "a.pth", state), None, settings("backbone.heads=2")
+    )
     assert imported.config.backbone.channel == "swiglu"
     assert_same(model, ours(imported), images(42))
     assert_equal(back(imported), {n: t for n, t in state.items() if n != "mask_token"})
@@ -196,9 +215,15 @@ def test_augreg(tmp_path: Path) -> None:
 
 def test_augreg_with_a_representation_layer(tmp_path: Path) -> None:
     arrays = google(theirs())
-    np.savez(tmp_path / "a.npz", **arrays, **{"pre_logits/kernel": np.eye(192), "pre_logits/bias": np.zeros(192)})
+    np.savez(
+        tmp_path / "a.npz",
+        **arrays,
+        **{"pre_logits/kernel": np.eye(192), "pre_logits/bias": np.zeros(192)},
+    )
     imported = import_checkpoint(tmp_path / "a.npz")
-    assert imported.config.head.outputs == 0 and any("representation layer" in note for note in imported.notes)
+    assert imported.config.head.outputs == 0 and any(
+        "representation layer" in note for note in imported.notes
+    )
 
 
 def hub_folder(folder: Path, model: Any, **config: Any) -> Path:
@@ -279,7 +304,10 @@ def test_hub_by_transformers(tmp_path: Path) -> None:
     assert imported.layout == "transformers" and imported.state.classes[6] == "class 6"
     assert_same(model, ours(imported), images())
     assert_equal(back(imported), state)
-    for key, value, why in (("hidden_act", "mish", "activation 'mish'"), ("model_type", "swin", "'swin' is not 'vit'")):
+    for key, value, why in (
+        ("hidden_act", "mish", "activation 'mish'"),
+        ("model_type", "swin", "'swin' is not 'vit'"),
+    ):
         (folder / "config.json").write_text(json.dumps({**config, key: value}))
         with pytest.raises(UserError, match=why):
             import_checkpoint(folder)
@@ -289,7 +317,9 @@ def test_a_bare_state_dict_and_one_with_its_name(tmp_path: Path) -> None:
     model = theirs("vit_base_patch32_clip_224", img_size=64)
     save_file(model.state_dict(), tmp_path / "a.safetensors")
     kwargs = {"depth": 2, "img_size": 64}
-    named = import_checkpoint(tmp_path / "a.safetensors", "timm:vit_base_patch32_clip_224", kwargs=kwargs | CLASSES)
+    named = import_checkpoint(
+        tmp_path / "a.safetensors", "timm:vit_base_patch32_clip_224", kwargs=kwargs | CLASSES
+    )
     assert_same(model, ours(named), images(64))
     guessed = import_checkpoint(tmp_path / "a.safetensors", None, settings("backbone.eps=1e-5"))
     assert guessed.layout == "timm" and any("told from shapes" in note for note in guessed.notes)
@@ -309,15 +339,25 @@ def test_image_patch_channels_and_outputs_can_change() -> None:
     table = resize_position_table(path_state["pos_embed"], (3, 3), (5, 5), prefix=1, mode="timm")
     assert torch.equal(w["tokeniser.position"], table)
     assert w["head.linear.weight"].shape == (3, 192)
-    assert imported.state.preprocessing.mean == (0.5,) and imported.state.preprocessing.size == (40, 40)
+    assert imported.state.preprocessing.mean == (0.5,) and imported.state.preprocessing.size == (
+        40,
+        40,
+    )
     text = " ".join(imported.notes)
-    for part in ("3 input channels summed to 1", "16 x 16 resized to 8 x 8", "3 x 3 resized to 5 x 5", "head.linear"):
+    for part in (
+        "3 input channels summed to 1",
+        "16 x 16 resized to 8 x 8",
+        "3 x 3 resized to 5 x 5",
+        "head.linear",
+    ):
         assert part in text
     with torch.no_grad():
         assert ours(imported)(images(40, 1)).shape == (2, 3)
 
 
-def import_from_state(state: dict[str, Tensor], kwargs: dict[str, Any], sets: list[str]) -> ImportedModel:
+def import_from_state(
+    state: dict[str, Tensor], kwargs: dict[str, Any], sets: list[str]
+) -> ImportedModel:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -329,7 +369,10 @@ def import_from_state(state: dict[str, Tensor], kwargs: dict[str, Any], sets: li
     ("sets", "why"),
     [
         (["backbone.depth=3"], r"backbone.depth = 3 is set, but the checkpoint has 2"),
-        (["backbone.channel=relu"], "backbone.channel = 'relu' is set, but the checkpoint has 'gelu'"),
+        (
+            ["backbone.channel=relu"],
+            "backbone.channel = 'relu' is set, but the checkpoint has 'gelu'",
+        ),
         (["backbone.eps=1e-5"], "backbone.eps"),
         (["tokeniser.registers=4"], "tokeniser.registers"),
         (["tokeniser.image=50"], "not tiled by patches"),
@@ -342,14 +385,18 @@ def test_settings_that_cannot_be_honoured(sets: list[str], why: str) -> None:
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     state = theirs().state_dict()
-    with pytest.raises(UserError, match=r"blocks\.2\.norm1\.weight .* which this model doesn't have"):
+    with pytest.raises(
+        UserError, match=r"blocks\.2\.norm1\.weight .* which this model doesn't have"
+    ):
         import_from_state(state | {"blocks.2.norm1.weight": torch.ones(192)}, dict(SMALL), [])
     with pytest.raises(UserError, match=r"nothing sets our backbone\.norm\.weight \[192\]"):
         import_from_state({n: t for n, t in state.items() if n != "norm.weight"}, dict(SMALL), [])
     with pytest.raises(UserError, match="no layout of a ViT has names such as a"):
         import_checkpoint(saved(tmp_path / "a.pth", {"a": torch.ones(1)}))
     with pytest.raises(UserError, match="timm:NAME"):
-        import_checkpoint(saved(tmp_path / "e.pth", theirs("eva02_tiny_patch14_224", img_size=42).state_dict()))
+        import_checkpoint(
+            saved(tmp_path / "e.pth", theirs("eva02_tiny_patch14_224", img_size=42).state_dict())
+        )
     with pytest.raises(UserError, match="did you mean vit_tiny_patch16_224"):
         import_checkpoint("timm:vit_tiny_patch16_242")
     with pytest.raises(UserError, match="differential attention"):
@@ -372,13 +419,17 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
 )
 def test_back_to_timm_by_its_own_name(name: str) -> None:
     side = 56 if "14" in name else 64
-    imported = import_checkpoint(f"timm:{name}", kwargs={"depth": 2, "img_size": side, "num_classes": 7})
+    imported = import_checkpoint(
+        f"timm:{name}", kwargs={"depth": 2, "img_size": side, "num_classes": 7}
+    )
     architecture, kwargs, state = timm_model(imported.config, imported.weights, imported.state)
     model = timm.create_model(architecture, **kwargs).eval()
     model.load_state_dict(state)
     assert architecture == name and kwargs["img_size"] == [side, side]
     with torch.no_grad():
-        torch.testing.assert_close(ours(imported)(images(side)), model(images(side)), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            ours(imported)(images(side)), model(images(side)), atol=1e-5, rtol=1e-5
+        )
 
 
 def test_a_model_born_here_goes_to_timm_or_is_refused() -> None:

@@ -35,14 +35,19 @@ def blobs(n: int, seed: int, spread: float = 0.4) -> tuple[np.ndarray, np.ndarra
 
 def test_knn_votes_by_similarity() -> None:
     x = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]], np.float32)
-    guess = probe.knn(x, np.array([0, 1, 1]), "multiclass", 2, 2)(np.array([[2.0, 0.0]], np.float32))
+    guess = probe.knn(x, np.array([0, 1, 1]), "multiclass", 2, 2)(
+        np.array([[2.0, 0.0]], np.float32)
+    )
     weight = np.exp((np.array([1.0, 0.6]) - 1.0) / 0.07)
     np.testing.assert_allclose(guess, [weight / weight.sum()], rtol=1e-5)
     assert probe.knn(x, np.array([0, 1, 1]), "multiclass", 2, 1)(x).argmax(1).tolist() == [0, 1, 1]
 
 
 def test_both_probes_separate_what_is_separable() -> None:
-    splits = {name: blobs(n, seed) for seed, (name, n) in enumerate((("train", 101), ("val", 53), ("test", 59)))}
+    splits = {
+        name: blobs(n, seed)
+        for seed, (name, n) in enumerate((("train", 101), ("val", 53), ("test", 59)))
+    }
     x, y = {s: a for s, (a, _) in splits.items()}, {s: b for s, (_, b) in splits.items()}
     for method in ("knn", "linear"):
         found = probe.fit(method, x, y, kind="multiclass", classes=4, score=top1, monitor="top1")
@@ -72,7 +77,10 @@ def test_labels_and_numbers() -> None:
         guess = method(x[:150], labels[:150], "multilabel", 3)(x[150:])
         assert ((guess > 0.5) == labels[150:]).mean() > 0.97
         numbers = method(x[:150], targets[:150], "regression", 2)(x[150:])
-        assert error(numbers, targets[150:])["error"] < 0.3 * np.abs(targets[150:] - targets[:150].mean(0)).mean()
+        assert (
+            error(numbers, targets[150:])["error"]
+            < 0.3 * np.abs(targets[150:] - targets[:150].mean(0)).mean()
+        )
     found = probe.fit(
         "linear", {"train": x[:150], "val": x[150:]}, {"train": targets[:150], "val": targets[150:]}, kind="regression",
         classes=2, score=error, monitor="error", larger_is_better=False,
@@ -87,7 +95,9 @@ def test_another_method_is_refused() -> None:
 
 def test_features_are_those_before_the_last_layer_and_leave_the_model_as_it_was() -> None:
     backbone = BackboneConfig(dim=24, depth=1, heads=2, drop_path=0.5, dropout=0.5)
-    model = build_vit(VitTokeniserConfig(image=8, patch=4), backbone, VitHeadConfig(outputs=3)).train()
+    model = build_vit(
+        VitTokeniserConfig(image=8, patch=4), backbone, VitHeadConfig(outputs=3)
+    ).train()
     images = torch.randn(5, 3, 8, 8)
     found = probe.features(model, images.split(2))
     assert model.training and found.shape == (5, 24)
@@ -100,12 +110,16 @@ def test_the_trunk_of_init_is_a_baseline(tmp_path: Path) -> None:
     config: Any = resolve_app("vit-mnist-tiny", domain=DOMAIN)
     weights = build_model(config).state_dict()
     save_file(weights, tmp_path / "a.safetensors")
-    config = resolve_app("vit-mnist-tiny", domain=DOMAIN, sets=[f"train.init={tmp_path / 'a.safetensors'}"])
+    config = resolve_app(
+        "vit-mnist-tiny", domain=DOMAIN, sets=[f"train.init={tmp_path / 'a.safetensors'}"]
+    )
     task: Any = DOMAIN.task(DOMAIN.prepare(config))
     task.data.rows = {split: rows[:: len(rows) // 80] for split, rows in task.data.rows.items()}
     found = probe.of_trunk(task)
     assert found.keys() == {"trunk_knn", "trunk_linear"}
     for metrics in found.values():
         assert metrics.keys() == {"val", "test"} and 0.2 < metrics["test"]["top1"] < 1.0
-    task.config = task.config.model_copy(update={"train": task.config.train.model_copy(update={"init": None})})
+    task.config = task.config.model_copy(
+        update={"train": task.config.train.model_copy(update={"init": None})}
+    )
     assert probe.of_trunk(task) == {}

@@ -29,7 +29,11 @@ def opened(tmp_path, monkeypatch):
     def count(function):
         def call(file, *args, **keywords):
             mode = args[0] if args and isinstance(args[0], str) else keywords.get("mode", "r")
-            if isinstance(file, str | os.PathLike) and Path(file).parent == tmp_path and "r" in mode:
+            if (
+                isinstance(file, str | os.PathLike)
+                and Path(file).parent == tmp_path
+                and "r" in mode
+            ):
                 counts[Path(file).name] += 1
             return function(file, *args, **keywords)
 
@@ -68,11 +72,18 @@ def test_images_that_stay_in_their_files_are_read_once_an_epoch(tmp_path, opened
     api.train(asked, tmp_path / "run", progress=False, say=lambda line: None)
     counts = Counter(opened)
     data = DOMAIN.prepare(asked.resolve().config).data.images
-    reads = {split: {counts[data.records.images.names[row]] for row in rows} for split, rows in data.rows.items()}
+    reads = {
+        split: {counts[data.records.images.names[row]] for row in rows}
+        for split, rows in data.rows.items()
+    }
     assert counts["t.csv"] == 1
-    assert reads["train"] == {1 + 3 + 1}  # for the channels' means, in each epoch, for the baselines
+    assert reads["train"] == {
+        1 + 3 + 1
+    }  # for the channels' means, in each epoch, for the baselines
     assert reads["val"] == {3 + 1}
-    assert min(reads["test"]) >= 2 and max(reads["test"]) <= 5  # once scored; the others are baselines and pictures
+    assert (
+        min(reads["test"]) >= 2 and max(reads["test"]) <= 5
+    )  # once scored; the others are baselines and pictures
 
 
 def test_an_auto_app_looks_at_the_headers_of_some_images_besides(tmp_path, opened):

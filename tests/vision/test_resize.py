@@ -21,13 +21,17 @@ CASES = [
 
 
 @pytest.mark.parametrize(("case", "prefix", "grid", "mode"), CASES)
-def test_stored_tables(golden_dir: Path, case: str, prefix: str, grid: tuple[int, int], mode: str) -> None:
+def test_stored_tables(
+    golden_dir: Path, case: str, prefix: str, grid: tuple[int, int], mode: str
+) -> None:
     stored = load_file(golden_dir / "posembed" / f"{case}.safetensors")
     names = [name for name in stored if name.startswith(prefix)]
     assert names
     for name in names:
         rows, columns = map(int, re.findall(r"\d+", name.removeprefix(prefix)))
-        got = resize_position_table(stored["input/table"], grid, (rows, columns), prefix=1, mode=mode)
+        got = resize_position_table(
+            stored["input/table"], grid, (rows, columns), prefix=1, mode=mode
+        )
         torch.testing.assert_close(got, stored[name], atol=1e-6, rtol=0)
 
 
@@ -43,7 +47,9 @@ def test_stored_kernels(golden_dir: Path) -> None:
 def test_prefix_is_copied_constants_stay_and_axes_keep_their_order(mode: str) -> None:
     old, new = (5, 7), (11, 3)
     ramp = torch.arange(5.0)[:, None].expand(old).reshape(1, -1, 1)
-    table = torch.cat([torch.full((1, 2, 2), 9.0), torch.cat([ramp, torch.ones(1, 35, 1)], dim=2)], dim=1)
+    table = torch.cat(
+        [torch.full((1, 2, 2), 9.0), torch.cat([ramp, torch.ones(1, 35, 1)], dim=2)], dim=1
+    )
     got = resize_position_table(table, old, new, prefix=2, mode=mode)
     assert got.shape == (1, 2 + 33, 2) and torch.equal(got[:, :2], table[:, :2])
     body = got[0, 2:].unflatten(0, new)

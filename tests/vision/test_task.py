@@ -24,12 +24,21 @@ from isoform.vision.state import VisionState
 from .pictures import app, class_folders, picture, table
 from .pictures import task as task_of
 
-AUGMENT = {"crop": "resized", "flip": 0.5, "degrees": 10, "elastic": 0.4, "jitter": 0.2, "erase": 0.5}
+AUGMENT = {
+    "crop": "resized",
+    "flip": 0.5,
+    "degrees": 10,
+    "elastic": 0.4,
+    "jitter": 0.2,
+    "erase": 0.5,
+}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return class_folders(tmp_path_factory.mktemp("data") / "own", {"cat": 17, "dog": 19, "<script>alert(1)<": 13})
+    return class_folders(
+        tmp_path_factory.mktemp("data") / "own", {"cat": 17, "dog": 19, "<script>alert(1)<": 13}
+    )
 
 
 def folder_app(folder, **tables):
@@ -39,7 +48,9 @@ def folder_app(folder, **tables):
 def table_app(tmp_path, columns, rows, **tables):
     for i in range(len(rows)):
         picture(i, level=20 + 3 * i).save(tmp_path / f"{i}.png")
-    path = table(tmp_path / "t.csv", ["path", *columns], [[f"{i}.png", *row] for i, row in enumerate(rows)])
+    path = table(
+        tmp_path / "t.csv", ["path", *columns], [[f"{i}.png", *row] for i, row in enumerate(rows)]
+    )
     return app(**{**tables, "data": {"table": str(path), **tables.get("data", {})}})
 
 
@@ -59,7 +70,10 @@ class Fixed(nn.Module):
 
 
 def batch(task, split="train", n=5, seed=None):
-    samples = [task.sample(split, i, None if seed is None else loader.generator(seed, 0, i, 1)) for i in range(n)]
+    samples = [
+        task.sample(split, i, None if seed is None else loader.generator(seed, 0, i, 1))
+        for i in range(n)
+    ]
     return task.collate(samples)
 
 
@@ -67,7 +81,9 @@ def test_preparing_is_final_and_travels(folder):
     prepared = prepare(folder_app(folder))
     config, notes = prepared.config, prepared.notes
     assert config.data.classes == ("<script>alert(1)<", "cat", "dog") and config.head.outputs == 3
-    assert len(config.data.mean) == len(config.data.std) == 3 and any("49" in n or "3 classes" in n for n in notes)
+    assert len(config.data.mean) == len(config.data.std) == 3 and any(
+        "49" in n or "3 classes" in n for n in notes
+    )
     again = prepare(config)
     assert again.config == config and again.notes == []
     from isoform.core.config import dump_toml  # what a run keeps must say the same again
@@ -80,10 +96,16 @@ def test_wrong_number_of_outputs(folder):
         prepare(folder_app(folder, head={"outputs": 5}))
 
 
-@pytest.mark.parametrize("augment", [AUGMENT, {"degrees": 10.0, "erase": 0.5, "erase_fill": "noise"}])
+@pytest.mark.parametrize(
+    "augment", [AUGMENT, {"degrees": 10.0, "erase": 0.5, "erase_fill": "noise"}]
+)
 @pytest.mark.parametrize("cache", ["memory", "none"])
 def test_batches_are_the_same_from_any_number_of_workers(folder, augment, cache):
-    tables = {"train": {"batch": 5}, "augment": {**augment, "mixup": 0.8, "cutmix": 1.0}, "data": {"cache": cache}}
+    tables = {
+        "train": {"batch": 5},
+        "augment": {**augment, "mixup": 0.8, "cutmix": 1.0},
+        "data": {"cache": cache},
+    }
     task = task_of(folder_app(folder, **tables))
     keys = loader.epoch_batches(task, 3, 0) + loader.epoch_batches(task, 3, 1)
     torch.manual_seed(5)
@@ -91,12 +113,18 @@ def test_batches_are_the_same_from_any_number_of_workers(folder, augment, cache)
     torch.manual_seed(6)
     second = list(loader.read_batches(task, "train", keys, seed=3, workers=2))
     for one, other in zip(first, second, strict=True):
-        assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-    assert not torch.equal(first[0]["image"], next(iter(loader.read_batches(task, "train", keys[:1], seed=4)))["image"])
+        assert one.keys() == other.keys() and all(
+            torch.equal(one[name], other[name]) for name in one
+        )
+    assert not torch.equal(
+        first[0]["image"], next(iter(loader.read_batches(task, "train", keys[:1], seed=4)))["image"]
+    )
 
 
 def test_memory_and_files_give_the_same_evaluation_batches(folder):
-    held, read = (task_of(folder_app(folder, data={"cache": cache})) for cache in ("memory", "none"))
+    held, read = (
+        task_of(folder_app(folder, data={"cache": cache})) for cache in ("memory", "none")
+    )
     assert held.data.held.resident is not None and read.data.held.resident is None
     assert torch.equal(batch(held, "test")["image"], batch(read, "test")["image"])
 
@@ -108,11 +136,15 @@ def test_predictions_from_files_equal_those_of_the_task(folder, tmp_path):
     with torch.no_grad():
         expected = task.predict(model, batch(task, "test", 4))["logits"].softmax(1)
     state = VisionState.model_validate_json(json.dumps(task.inference_state().to_json()))
-    predictor = VisionPredictor(TrainedModel(task.config, state, build_model(task.config), tmp_path, 0))
+    predictor = VisionPredictor(
+        TrainedModel(task.config, state, build_model(task.config), tmp_path, 0)
+    )
     predictor.model.load_state_dict(model.state_dict())
     files = [folder / task.data.records.images.names[row] for row in task.data.rows["test"][:4]]
     rows = predictor.predict([*files[:2], folder / "none.png", *files[2:]])
-    assert [row["input"] for row in rows] == [str(p) for p in (*files[:2], folder / "none.png", *files[2:])]
+    assert [row["input"] for row in rows] == [
+        str(p) for p in (*files[:2], folder / "none.png", *files[2:])
+    ]
     assert "no such file" in rows[2]["error"] and rows[2]["prediction"] is None
     good = [row for row in rows if not row["error"]]
     for row, p in zip(good, expected, strict=True):
@@ -121,7 +153,9 @@ def test_predictions_from_files_equal_those_of_the_task(folder, tmp_path):
         assert 0 <= row["uncertainty"] <= 1
     with pytest.warns(UserWarning, match="no such file"):
         features = predictor.embed([files[0], "none.png"])
-    assert features.shape == (2, 12) and np.isfinite(features[0]).all() and np.isnan(features[1]).all()
+    assert (
+        features.shape == (2, 12) and np.isfinite(features[0]).all() and np.isnan(features[1]).all()
+    )
     with pytest.raises(UserError, match="no such file"):
         predictor.embed(["none.png"])
 
@@ -147,7 +181,11 @@ def test_unreadable_images_end_the_run_or_are_left_out(tmp_path):
     for cache in ("memory", "none"):
         task = task_of(folder_app(root, data={"on_error": "skip", "cache": cache}))
         assert list(task.data.unreadable) == [broken]
-        after = {task.data.records.images.names[row]: part for part, rows in task.data.rows.items() for row in rows}
+        after = {
+            task.data.records.images.names[row]: part
+            for part, rows in task.data.rows.items()
+            for row in rows
+        }
         assert after == {name: part for name, part in place.items() if name != broken}
 
 
@@ -159,21 +197,30 @@ def test_cross_entropy_smoothing_weights_and_mixing(tmp_path):
     log_p = logits.log_softmax(0)
     soft = torch.nn.functional.one_hot(found["target"], 2) * 0.9 + 0.05
     expected = (-(soft * log_p).sum(1) * found["weight"]).mean()
-    assert task.loss(Fixed(1.0, -0.5), found)["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert task.loss(Fixed(1.0, -0.5), found)["loss"].item() == pytest.approx(
+        expected.item(), rel=1e-5
+    )
     assert task.sample_weight[task.data.rows["train"]].mean().item() == pytest.approx(1)
     bce = task_of(table_app(tmp_path, ["label"], [r[:1] for r in rows], loss={"kind": "bce"}))
     found = batch(bce, n=8)
     hot = torch.nn.functional.one_hot(found["target"], 2).float()
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logits.expand(8, 2), hot)
-    assert bce.loss(Fixed(1.0, -0.5), found)["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert bce.loss(Fixed(1.0, -0.5), found)["loss"].item() == pytest.approx(
+        expected.item(), rel=1e-5
+    )
 
 
-@pytest.mark.parametrize("augment", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}])
+@pytest.mark.parametrize(
+    "augment", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}]
+)
 def test_mixed_batches_keep_shares_and_pixels(folder, augment):
     """Image i is 1 in channel i and else 0, so that a mixed image says in every pixel how much it has of which one."""
     task = task_of(folder_app(folder, augment=augment))
     image = torch.eye(7)[:, :, None, None].expand(7, 7, 11, 13).clone()
-    target, weight = torch.tensor([0, 1, 2, 0, 2, 1, 2]), torch.tensor([1.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0])
+    target, weight = (
+        torch.tensor([0, 1, 2, 0, 2, 1, 2]),
+        torch.tensor([1.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0]),
+    )
     plain = {"image": image, "target": target, "weight": weight}
     shares, whole = [], []
     for key in range(10):
@@ -181,24 +228,35 @@ def test_mixed_batches_keep_shares_and_pixels(folder, augment):
         assert mixed["image"].shape == image.shape
         share = mixed["image"].mean((2, 3))  # [images, images they come from]
         assert torch.allclose(share.sum(1), torch.ones(7))
-        assert torch.allclose(mixed["target"], share @ torch.nn.functional.one_hot(target, 3).float(), atol=1e-6)
+        assert torch.allclose(
+            mixed["target"], share @ torch.nn.functional.one_hot(target, 3).float(), atol=1e-6
+        )
         assert torch.allclose(mixed["weight"], share @ weight, rtol=1e-5)
         shares.append(share.diagonal())
         whole.append(bool(((mixed["image"] == 0) | (mixed["image"] == 1)).all()))
     assert plain["image"].equal(torch.eye(7)[:, :, None, None].expand(7, 7, 11, 13))
-    assert set(whole) == {name == "cutmix" for name in augment}, "cutmix keeps pixels whole, mixup doesn't"
+    assert set(whole) == {name == "cutmix" for name in augment}, (
+        "cutmix keeps pixels whole, mixup doesn't"
+    )
     own = torch.cat(shares)
-    assert (own < 0.45).any() and ((own > 0.55) & (own < 0.999)).any(), "shares on both sides of a half"
+    assert (own < 0.45).any() and ((own > 0.55) & (own < 0.999)).any(), (
+        "shares on both sides of a half"
+    )
     again = [task.mix(plain, np.random.default_rng(3))["target"] for _ in range(2)]
     assert again[0].equal(again[1])
     mixed = task.mix(batch(task, n=7), np.random.default_rng(5))
-    assert mixed["target"].shape == (7, 3) and task.loss(Fixed(0.1, 0.2, 0.3), mixed)["loss"].isfinite()
+    assert (
+        mixed["target"].shape == (7, 3)
+        and task.loss(Fixed(0.1, 0.2, 0.3), mixed)["loss"].isfinite()
+    )
 
 
 @pytest.mark.parametrize("kind", ["multiclass", "multilabel", "regression"])
 def test_a_missing_target_counts_for_nothing(tmp_path, kind):
     cells = {"multiclass": ["a", "b"], "multilabel": ["1", "0"], "regression": ["2.5", "7"]}[kind]
-    rows = [[cells[i % 2], cells[i % 2], ["train", "val", "test"][i % 3], 1 + i % 5] for i in range(30)]
+    rows = [
+        [cells[i % 2], cells[i % 2], ["train", "val", "test"][i % 3], 1 + i % 5] for i in range(30)
+    ]
     gaps = [["", cells[0], split, 3] for split in ("train", "val", "test")]
     labels = ["x"] if kind == "multiclass" else ["x", "y"]
     config = table_app(
@@ -218,9 +276,16 @@ def test_a_missing_target_counts_for_nothing(tmp_path, kind):
     if kind == "multiclass":  # nothing is known of the last image, so that it may be any
         assert task.loss(model, changed)["loss"].equal(task.loss(model, whole)["loss"])
     assert task.loss(model, task.mix(whole, np.random.default_rng(0)))["loss"].isfinite()
-    outputs = {name: value.detach().numpy() for name, value in task.predict(model, batch(task, "test", 11)).items()}
+    outputs = {
+        name: value.detach().numpy()
+        for name, value in task.predict(model, batch(task, "test", 11)).items()
+    }
     assert all(math.isfinite(value) for value in task.metrics("test", outputs).values())
-    assert all(math.isfinite(value) for found in task.baselines().values() for value in found["test"].values())
+    assert all(
+        math.isfinite(value)
+        for found in task.baselines().values()
+        for value in found["test"].values()
+    )
     assert len(task.figures(model, outputs)) >= 3
     task.write_predictions(tmp_path, "test", outputs)
     assert len(read_csv(tmp_path / "predictions.csv")) == 11
@@ -230,7 +295,9 @@ def test_label_smoothing_of_numbers_is_switched_off_and_said(tmp_path):
     config = table_app(tmp_path, ["x"], [[i] for i in range(20)], data={"task": "regression", "labels": ["x"]},
                        loss={"label_smoothing": 0.1})  # fmt: skip
     prepared = prepare(config)
-    assert prepared.config.loss.label_smoothing == 0 and any("label_smoothing" in note for note in prepared.notes)
+    assert prepared.config.loss.label_smoothing == 0 and any(
+        "label_smoothing" in note for note in prepared.notes
+    )
     wrong = config.model_copy(update={"loss": config.loss.model_copy(update={"kind": "ce"})})
     with pytest.raises(UserError, match=r"loss\.kind = ce does not fit data\.task = regression"):
         prepare(wrong)
@@ -241,7 +308,12 @@ def test_balanced_drawing_and_class_weights(tmp_path):
     config = table_app(tmp_path, ["label"], [["a" if i % 8 else "b"] for i in range(64)],
                        data={"balanced": True, "class_weights": "balanced"})  # fmt: skip
     task = task_of(config)
-    drawn = [i for k in range(20) for part in task.batches("train", 7, np.random.default_rng(k)) for i in part]
+    drawn = [
+        i
+        for k in range(20)
+        for part in task.batches("train", 7, np.random.default_rng(k))
+        for i in part
+    ]
     share = (task.data.targets[task.data.rows["train"]][drawn] == 1).mean()
     assert 0.42 < share < 0.58
     assert task.batches("test", 100, None) == [list(range(task.sizes()["test"]))]
@@ -251,10 +323,20 @@ def test_balanced_drawing_and_class_weights(tmp_path):
 
 def test_labels_from_a_table(tmp_path):
     rows = [["a|b" if i % 3 == 0 else "b" if i % 3 == 1 else ""] for i in range(60)]
-    task = task_of(table_app(tmp_path, ["label"], rows, data={"task": "multilabel", "class_weights": "balanced"}))
-    assert task.monitor == "average_precision" and task.build()(batch(task)["image"]).shape == (5, 2)
+    task = task_of(
+        table_app(
+            tmp_path, ["label"], rows, data={"task": "multilabel", "class_weights": "balanced"}
+        )
+    )
+    assert task.monitor == "average_precision" and task.build()(batch(task)["image"]).shape == (
+        5,
+        2,
+    )
     assert task.loss(task.build(), batch(task))["loss"].isfinite()
-    outputs = {"logits": np.array([[3.0, 3.0], [-3.0, 2.0]]), "target": np.array([[1.0, 1], [0, 1]])}
+    outputs = {
+        "logits": np.array([[3.0, 3.0], [-3.0, 2.0]]),
+        "target": np.array([[1.0, 1], [0, 1]]),
+    }
     task.write_predictions(tmp_path, "test", outputs)
     written = read_csv(tmp_path / "predictions.csv")
     assert [(row["prediction"], row["target"]) for row in written] == [("a|b", "a|b"), ("b", "b")]
@@ -271,13 +353,19 @@ def test_numbers_from_a_table(tmp_path):
     found = batch(task)
     guess = task.predict(Fixed(0.0, 1.0), found)["prediction"][0]
     assert guess.tolist() == pytest.approx(
-        [train_targets[:, 0].mean(), train_targets[:, 1].mean() + train_targets[:, 1].std()], rel=1e-4
+        [train_targets[:, 0].mean(), train_targets[:, 1].mean() + train_targets[:, 1].std()],
+        rel=1e-4,
     )
     scaled = task.scaling.scale(found["target"])
     expected = (scaled - torch.tensor([0.0, 1.0])).square().mean()
-    assert task.loss(Fixed(0.0, 1.0), found)["loss"].item() == pytest.approx(expected.item(), rel=1e-4)
+    assert task.loss(Fixed(0.0, 1.0), found)["loss"].item() == pytest.approx(
+        expected.item(), rel=1e-4
+    )
     found = task.baselines()
-    assert set(found) == {"mean", "linear", "knn"} and found["linear"]["test"]["r2"] > found["mean"]["test"]["r2"]
+    assert (
+        set(found) == {"mean", "linear", "knn"}
+        and found["linear"]["test"]["r2"] > found["mean"]["test"]["r2"]
+    )
 
 
 def test_many_channels_and_sixteen_bits(tmp_path):
@@ -290,8 +378,12 @@ def test_many_channels_and_sixteen_bits(tmp_path):
     config = folder_app(tmp_path / "own", auto=True).model_dump(exclude_unset=True)
     del config["tokeniser"]
     assert prepare(type(app()).model_validate(config)).config.tokeniser.channels == 5
-    task = task_of(folder_app(tmp_path / "own", tokeniser={"channels": 5}, augment={"degrees": 5, "flip": 0.5}))
-    assert task.data.held.resident.dtype == torch.float32 and batch(task, seed=1)["image"].shape == (5, 5, 8, 8)
+    task = task_of(
+        folder_app(tmp_path / "own", tokeniser={"channels": 5}, augment={"degrees": 5, "flip": 0.5})
+    )
+    assert task.data.held.resident.dtype == torch.float32 and batch(task, seed=1)[
+        "image"
+    ].shape == (5, 5, 8, 8)
 
 
 def test_auto_chooses_from_the_data_and_keeps_what_is_set(folder):
@@ -300,7 +392,11 @@ def test_auto_chooses_from_the_data_and_keeps_what_is_set(folder):
     config["backbone"] = {"depth": 3}
     prepared = prepare(type(app()).model_validate(config))
     chosen, notes = prepared.config, prepared.notes
-    assert chosen.tokeniser.image == 12 and chosen.tokeniser.patch == 4 and chosen.tokeniser.channels == 3
+    assert (
+        chosen.tokeniser.image == 12
+        and chosen.tokeniser.patch == 4
+        and chosen.tokeniser.channels == 3
+    )
     assert (chosen.backbone.dim, chosen.backbone.depth) == (96, 3)
     assert chosen.train.epochs == 200 and chosen.train.patience == 50 and chosen.train.batch == 5
     assert "3 blocks of 96 features" in notes[0] and "pretrained" in notes[-1]
@@ -309,19 +405,27 @@ def test_auto_chooses_from_the_data_and_keeps_what_is_set(folder):
 
 
 def test_auto_takes_the_model_of_the_run_it_starts_from(folder, tmp_path):
-    first = task_of(folder_app(folder, tokeniser={"registers": 2}, data={"mean": [0.5], "std": [0.25]}))
+    first = task_of(
+        folder_app(folder, tokeniser={"registers": 2}, data={"mean": [0.5], "std": [0.25]})
+    )
     train(first, RunFolder(tmp_path / "first"), progress=False)
-    config = folder_app(folder, auto=True, train={"init": str(tmp_path / "first")}).model_dump(exclude_unset=True)
+    config = folder_app(folder, auto=True, train={"init": str(tmp_path / "first")}).model_dump(
+        exclude_unset=True
+    )
     del config["tokeniser"], config["backbone"]
     prepared = prepare(type(app()).model_validate(config))
     chosen, notes = prepared.config, prepared.notes
-    assert chosen.tokeniser.registers == 2 and chosen.backbone.dim == 12 and chosen.data.mean == (0.5,)
+    assert (
+        chosen.tokeniser.registers == 2 and chosen.backbone.dim == 12 and chosen.data.mean == (0.5,)
+    )
     assert not any("pretrained" in note for note in notes)
     task = task_of(chosen)
     model = task.build()
     from isoform.core.engine import warm_start
 
-    lines = warm_start.load_into(task, model, warm_start.initial_weights(task, str(tmp_path / "first")))
+    lines = warm_start.load_into(
+        task, model, warm_start.initial_weights(task, str(tmp_path / "first"))
+    )
     assert "tensors from vision/test" in lines[0] and len(lines) == 1
 
 
@@ -332,22 +436,37 @@ def test_initial_weights_of_another_size(folder):
     )
     model = large.build()
     adapted = large.adapt_weights(small.build().state_dict(), model)
-    assert {name: value.shape for name, value in adapted.items()} == {n: v.shape for n, v in model.state_dict().items()}
+    assert {name: value.shape for name, value in adapted.items()} == {
+        n: v.shape for n, v in model.state_dict().items()
+    }
 
 
 def test_a_run_from_hostile_folders_to_its_report(folder, tmp_path):
     task = task_of(folder_app(folder, augment={**AUGMENT, "mixup": 0.2}))
-    results = train(task, RunFolder(tmp_path / "run"), progress=False, command="isoform vision train")
-    assert results["status"] == "finished" and set(results["baselines"]) == {"majority", "logistic", "knn"}
+    results = train(
+        task, RunFolder(tmp_path / "run"), progress=False, command="isoform vision train"
+    )
+    assert results["status"] == "finished" and set(results["baselines"]) == {
+        "majority",
+        "logistic",
+        "knn",
+    }
     for found in [results["metrics"], *results["baselines"].values()]:
-        assert all(math.isfinite(value) for part in ("val", "test") for value in found[part].values())
+        assert all(
+            math.isfinite(value) for part in ("val", "test") for value in found[part].values()
+        )
     page = (tmp_path / "run" / "report.html").read_text()
     figures = json.loads((tmp_path / "run" / "figures.json").read_text())
     assert "<script>alert(1)" not in page and "alert(1)" in page
     assert not any("<script>alert" in figure["svg"] + figure["html"] for figure in figures)
     assert any("looks in the last block" in figure["caption"] for figure in figures)
     rows = read_csv(tmp_path / "run" / "predictions.csv")
-    assert len(rows) == task.sizes()["test"] and {"input", "prediction", "probability", "target"} <= set(rows[0])
+    assert len(rows) == task.sizes()["test"] and {
+        "input",
+        "prediction",
+        "probability",
+        "target",
+    } <= set(rows[0])
     assert str(tmp_path) not in (tmp_path / "run" / "task.json").read_text()
     other = task_of(other_data(task.config, folder))
     assert other.sizes() == {"test": 49} and other.classes == task.classes

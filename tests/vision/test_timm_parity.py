@@ -63,7 +63,9 @@ def compare(theirs: Any, found: Architecture) -> None:
     images = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         want, got = theirs(images), ours(images)
-    assert want.std() > 0.05 and not torch.allclose(want[0], want[1], atol=1e-3)  # the logits say something
+    assert want.std() > 0.05 and not torch.allclose(
+        want[0], want[1], atol=1e-3
+    )  # the logits say something
     assert (got - want).abs().max() <= 1e-5
     state = theirs.state_dict()
     assert back.keys() == state.keys()

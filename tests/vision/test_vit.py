@@ -16,7 +16,9 @@ TINY = {"dim": 20, "depth": 2, "heads": 5, "mlp_dim": 13}
 def tiny(tokeniser: dict | None = None, head: dict | None = None, **backbone: object):
     torch.manual_seed(0)
     return build_vit(
-        VitTokeniserConfig.model_validate({"image": [6, 10], "patch": [3, 2], "channels": 2, **(tokeniser or {})}),
+        VitTokeniserConfig.model_validate(
+            {"image": [6, 10], "patch": [3, 2], "channels": 2, **(tokeniser or {})}
+        ),
         BackboneConfig.model_validate({**TINY, **backbone}),
         VitHeadConfig.model_validate({"outputs": 7, **(head or {})}),
     ).eval()
@@ -25,12 +27,36 @@ def tiny(tokeniser: dict | None = None, head: dict | None = None, **backbone: ob
 CASES = [
     ({}, {}, {}),
     ({"class_token": False}, {"pool": "mean", "norm": True}, {"final_norm": False}),
-    ({"registers": 3, "distill_token": True, "position_prefix": False}, {"pool": "class_max", "norm": True}, {}),
-    ({"norm": True, "patch_bias": False, "position": "none"}, {"pool": "attention", "pool_mlp": 11}, {"norm": "rms"}),
-    ({"position": "sincos", "patch_norm": True}, {"pool": "max"}, {"channel": "swiglu", "layer_scale": 0.1}),
-    ({"rotary": "learned"}, {"pool": "mean_max"}, {"position": "rotary_learned", "qk_norm": "layer"}),
-    ({"rotary": "axial"}, {"outputs": 0}, {"position": "rotary", "layout": "parallel", "layer_scale": 0.1}),
-    ({"rotary": "dinov3"}, {}, {"position": "rotary_half", "branches": 2, "layer_scale": 0.1, "gated": True}),
+    (
+        {"registers": 3, "distill_token": True, "position_prefix": False},
+        {"pool": "class_max", "norm": True},
+        {},
+    ),
+    (
+        {"norm": True, "patch_bias": False, "position": "none"},
+        {"pool": "attention", "pool_mlp": 11},
+        {"norm": "rms"},
+    ),
+    (
+        {"position": "sincos", "patch_norm": True},
+        {"pool": "max"},
+        {"channel": "swiglu", "layer_scale": 0.1},
+    ),
+    (
+        {"rotary": "learned"},
+        {"pool": "mean_max"},
+        {"position": "rotary_learned", "qk_norm": "layer"},
+    ),
+    (
+        {"rotary": "axial"},
+        {"outputs": 0},
+        {"position": "rotary", "layout": "parallel", "layer_scale": 0.1},
+    ),
+    (
+        {"rotary": "dinov3"},
+        {},
+        {"position": "rotary_half", "branches": 2, "layer_scale": 0.1, "gated": True},
+    ),
     ({}, {}, {"order": "res_post", "mlp_norm": True, "mixer_norm": True, "kv_heads": 1}),
     ({}, {}, {"order": "cct", "layer_scale": 0.1, "layer_scale_mlp": False}),
     ({}, {}, {"order": "post", "channel": "none"}),
@@ -40,7 +66,9 @@ CASES = [
 @pytest.mark.parametrize(("tokeniser", "head", "backbone"), CASES)
 def test_size_is_counted_without_building(tokeniser: dict, head: dict, backbone: dict) -> None:
     model = tiny(tokeniser, head, **backbone)
-    counted = vit_size(model.tokeniser.config, model.backbone.config, model.head.config, model.head.config.outputs)
+    counted = vit_size(
+        model.tokeniser.config, model.backbone.config, model.head.config, model.head.config.outputs
+    )
     assert counted == sum(p.numel() for p in model.parameters())
 
 
@@ -61,7 +89,13 @@ def test_shapes_gradients_and_tokens(tokeniser: dict, head: dict, backbone: dict
 
 
 def test_usual_sizes_have_their_published_parameter_counts() -> None:
-    published = {"Ti": 5_717_416, "S": 22_050_664, "B": 86_567_656, "L": 304_326_632, "H": 632_199_400}
+    published = {
+        "Ti": 5_717_416,
+        "S": 22_050_664,
+        "B": 86_567_656,
+        "L": 304_326_632,
+        "H": 632_199_400,
+    }
     for size in SIZES:
         patch = 14 if size == "H" else 16
         count = vit_size(VitTokeniserConfig(patch=patch), sized(size), VitHeadConfig(), 1000)
@@ -72,7 +106,12 @@ def test_usual_sizes_have_their_published_parameter_counts() -> None:
 
 @pytest.mark.parametrize("rotary", ["none", "axial", "learned", "dinov3"])
 def test_another_image_size_resizes_the_positions(rotary: str) -> None:
-    position = {"none": "none", "axial": "rotary", "learned": "rotary_learned", "dinov3": "rotary_half"}[rotary]
+    position = {
+        "none": "none",
+        "axial": "rotary",
+        "learned": "rotary_learned",
+        "dinov3": "rotary_half",
+    }[rotary]
     model = tiny({"rotary": rotary}, position=position)
     assert model.states(torch.randn(1, 2, 9, 4)).grid == (3, 2)
 

@@ -67,17 +67,26 @@ def baselines(
     for name in names:
         try:
             method = methods[name]().fit(data)
-        except (ImportError, OSError) as error:  # OSError: a library of the system that LightGBM needs
-            say(f"the baseline {name} was left out: {error}; pip install 'isoform[timeseries]' brings LightGBM")
+        except (
+            ImportError,
+            OSError,
+        ) as error:  # OSError: a library of the system that LightGBM needs
+            say(
+                f"the baseline {name} was left out: {error}; pip install 'isoform[timeseries]' brings LightGBM"
+            )
             continue
         found[name] = judge(method, data, accumulator)
     return found
 
 
-def judge(method: Baseline, data: WindowData, accumulator: Callable[[str], ForecastAccumulator]) -> Metrics:
+def judge(
+    method: Baseline, data: WindowData, accumulator: Callable[[str], ForecastAccumulator]
+) -> Metrics:
     """A fitted method's metrics on validation and test."""
     found: Metrics = {}
-    accumulators = {split: accumulator(split) for split in ("val", "test") if data.sizes().get(split)}
+    accumulators = {
+        split: accumulator(split) for split in ("val", "test") if data.sizes().get(split)
+    }
     levels = accumulators["test"].levels if "test" in accumulators else ()
     calibration = None
     for split, sums in accumulators.items():
@@ -87,7 +96,9 @@ def judge(method: Baseline, data: WindowData, accumulator: Callable[[str], Forec
         for part in portions(data, windows):
             batch = data.batch(split, part)
             outputs: dict[str, np.ndarray] = {
-                name: batch[name].numpy() for name in ("target", "where", "observed") if name in batch
+                name: batch[name].numpy()
+                for name in ("target", "where", "observed")
+                if name in batch
             }
             outputs["forecast"] = method.predict(data, outputs["where"])
             sums.add(part, outputs)
@@ -101,4 +112,13 @@ def _warn(line: str) -> None:
     warnings.warn(line, stacklevel=3)
 
 
-__all__ = ["NAMES", "Baseline", "LagBoosting", "Last", "Linear", "SeasonalNaive", "baselines", "judge"]
+__all__ = [
+    "NAMES",
+    "Baseline",
+    "LagBoosting",
+    "Last",
+    "Linear",
+    "SeasonalNaive",
+    "baselines",
+    "judge",
+]

@@ -60,15 +60,24 @@ class LagBoosting:
 
         season, long, year = seasons(data.panel.freq, self.season)
         longest = max(stop for _, stop in training_rows(data))
-        self.lags = Lags(season, long if longest > 2 * long else 0, year if longest > 2 * year else 0, data.horizon)
+        self.lags = Lags(
+            season,
+            long if longest > 2 * long else 0,
+            year if longest > 2 * year else 0,
+            data.horizon,
+        )
         x, y, categories = self._drawn(data, "train", TRAIN_ROWS)
         x_val, y_val, _ = self._drawn(data, "val", CHOOSING_ROWS)
         names = self.lags.names()
         starts = [names.index(name) for name in STARTS if name in names]
-        self.start = starts[int(np.argmin([np.square(y - _start(x, column)).mean() for column in starts]))]
+        self.start = starts[
+            int(np.argmin([np.square(y - _start(x, column)).mean() for column in starts]))
+        ]
         settings = {**SETTINGS, "num_threads": torch.get_num_threads()}
         settings["min_data_in_leaf"] = max(5, min(settings["min_data_in_leaf"], len(y) // 500))
-        train = lightgbm.Dataset(x, y - _start(x, self.start), categorical_feature=categories, params=settings)
+        train = lightgbm.Dataset(
+            x, y - _start(x, self.start), categorical_feature=categories, params=settings
+        )
         train.construct()
         del x  # the binned copy takes a quarter of it
         if len(y_val):
@@ -84,7 +93,9 @@ class LagBoosting:
         size = data.sizes()[split]
         found = spread(size, max(8, PREDICTED // (data.horizon * len(data.variates))))
         if len(found) < size:
-            self.say(f"lag_boosting is judged on {len(found)} evenly spread windows of the {size} of {split}")
+            self.say(
+                f"lag_boosting is judged on {len(found)} evenly spread windows of the {size} of {split}"
+            )
         return found
 
     def predict(self, data: WindowData, where: np.ndarray) -> np.ndarray:
@@ -97,11 +108,15 @@ class LagBoosting:
                 part = chosen[start : start + size]
                 grid = np.meshgrid(where[part, 1], step_H, table.variates, indexing="ij")
                 x = table.columns(*(axis.reshape(-1) for axis in grid))
-                values = _start(x, self.start) + self.model.predict(x, num_threads=torch.get_num_threads())
+                values = _start(x, self.start) + self.model.predict(
+                    x, num_threads=torch.get_num_threads()
+                )
                 found[np.ix_(part, step_H, table.variates)] = values.reshape(grid[0].shape)
         return found
 
-    def _drawn(self, data: WindowData, split: str, most: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    def _drawn(
+        self, data: WindowData, split: str, most: int
+    ) -> tuple[np.ndarray, np.ndarray, list[int]]:
         """(Columns [rows, F], targets [rows], which columns are categories) of evenly drawn values that are there."""
         horizon, variates = data.horizon, len(data.variates)
         window = _stretched(data.sizes().get(split, 0), max(1, STRETCH_VALUES // variates))

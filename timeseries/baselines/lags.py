@@ -41,15 +41,21 @@ class Lags:
     @property
     def windows(self) -> tuple[int, ...]:
         """Rows of the running means."""
-        return tuple(sorted({3, max(2, self.season // 4), max(2, self.season), max(2, self.period)}))
+        return tuple(
+            sorted({3, max(2, self.season // 4), max(2, self.season), max(2, self.period)})
+        )
 
     def names(self) -> list[str]:
         """Of the columns, in the order of `Rows.columns`."""
         found = [f"value {i} before" for i in range(1, RECENT + 1)]
-        found += [f"mean of {w}" for w in self.windows] + [f"deviation of {w}" for w in self.windows[-2:]]
+        found += [f"mean of {w}" for w in self.windows] + [
+            f"deviation of {w}" for w in self.windows[-2:]
+        ]
         found += [f"off its season, {w}" for w in (1, *self.windows[:-1])]
         found += [f"all off their season, {w}" for w in self.windows[:-1]]
-        found += [f"{i} seasons before" for i in range(1, REPEATS + 1)] + ["mean of the seasons before"]
+        found += [f"{i} seasons before" for i in range(1, REPEATS + 1)] + [
+            "mean of the seasons before"
+        ]
         if self.long:
             found += [f"{i} long seasons before" for i in range(1, LONG_REPEATS + 1)]
             found += ["mean of the long seasons before", "around one long season before"]
@@ -61,7 +67,13 @@ class Lags:
 class Rows:
     """Rows [start, start + T) of one series, and all that is derived from them."""
 
-    def __init__(self, lags: Lags, start: int, target_TV: np.ndarray, common: tuple[np.ndarray, ...] | None = None):
+    def __init__(
+        self,
+        lags: Lags,
+        start: int,
+        target_TV: np.ndarray,
+        common: tuple[np.ndarray, ...] | None = None,
+    ):
         self.lags, self.start, self.y = lags, start, np.ascontiguousarray(target_TV, np.float32)
         before = [_shifted(self.y, lags.period * i) for i in range(1, LONG_REPEATS + 1)]
         off = self.y - _mean(before)
@@ -72,9 +84,13 @@ class Rows:
             for w, mean in list(zip(lags.windows, self.means, strict=True))[-2:]
         ]
         self.off = [off, *(running_mean(off, w) for w in lags.windows[:-1])]
-        self.common = common or tuple(_mean([one[:, i] for i in range(one.shape[1])]) for one in self.off[1:])
+        self.common = common or tuple(
+            _mean([one[:, i] for i in range(one.shape[1])]) for one in self.off[1:]
+        )
 
-    def columns(self, origin: np.ndarray, step: np.ndarray, variate: np.ndarray) -> list[np.ndarray]:
+    def columns(
+        self, origin: np.ndarray, step: np.ndarray, variate: np.ndarray
+    ) -> list[np.ndarray]:
         """[n] float32 each; NaN where a value is missing or lies before the rows at hand."""
         lags = self.lags
         last = origin - 1 - self.start
@@ -87,7 +103,10 @@ class Rows:
 
         found = [at(self.y, last - i) for i in range(RECENT)]
         found += [at(values, last) for values in (*self.means, *self.spreads, *self.off)]
-        found += [np.where(last < 0, np.float32(np.nan), values[np.maximum(last, 0)]) for values in self.common]
+        found += [
+            np.where(last < 0, np.float32(np.nan), values[np.maximum(last, 0)])
+            for values in self.common
+        ]
         # Whole seasons back from the target's row to the newest value known at the origin, and on from there.
         newest = row - lags.season * (step // lags.season + 1)
         seasons = [at(self.y, newest - lags.season * i) for i in range(REPEATS)]
@@ -105,7 +124,10 @@ class Rows:
             sides = [at(self.y, np.minimum(newest + i, last)) for i in (-1, 0, 1)]
             then = at(self.means[-2], last - lags.year)
             found += [sides[1], _mean(sides), at(self.means[-2], last) - then]
-        return [*(column.astype(np.float32, copy=False) for column in found), step.astype(np.float32)]
+        return [
+            *(column.astype(np.float32, copy=False) for column in found),
+            step.astype(np.float32),
+        ]
 
 
 def running_mean(values_TV: np.ndarray, rows: int) -> np.ndarray:

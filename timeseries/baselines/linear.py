@@ -34,7 +34,9 @@ class Linear:
     """
 
     def __init__(self) -> None:
-        self.map = torch.zeros(0)  # [L, H]; its last row is the constant, for the last input would always be 0
+        self.map = torch.zeros(
+            0
+        )  # [L, H]; its last row is the constant, for the last input would always be 0
         self.strength = STRENGTHS[0]
 
     def fit(self, data: WindowData) -> Linear:
@@ -97,7 +99,9 @@ def _errors(data: WindowData, maps: list[Tensor]) -> list[float]:
         y, seen = _targets(batch, last)
         for i, one in enumerate(maps):
             error = x @ one - y
-            errors[i] += float((error if seen is None else error * seen).square().sum(dtype=torch.float64))
+            errors[i] += float(
+                (error if seen is None else error * seen).square().sum(dtype=torch.float64)
+            )
     return errors
 
 

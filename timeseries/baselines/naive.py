@@ -59,7 +59,9 @@ class SeasonalNaive:
         total, count, all_of_them = 0.0, 0, 0
         for series, row in where:
             wanted = row + np.arange(data.horizon)
-            change = rows_at(data, int(series), wanted) - rows_at(data, int(series), _known(row, data.horizon, season))
+            change = rows_at(data, int(series), wanted) - rows_at(
+                data, int(series), _known(row, data.horizon, season)
+            )
             total += float(np.nansum(np.square(change)))
             count += int((~np.isnan(change)).sum())
             all_of_them += change.size
@@ -104,16 +106,24 @@ def seasons(freq: str, season: int) -> tuple[int, int, int]:
     natural = _natural(freq)
     if season in natural:
         return natural
-    return season, natural[1] if natural[1] > season else 0, natural[2] if natural[2] > season else 0
+    return (
+        season,
+        natural[1] if natural[1] > season else 0,
+        natural[2] if natural[2] > season else 0,
+    )
 
 
 def _natural(freq: str) -> tuple[int, int, int]:
     offset = to_offset(freq)
     try:
-        rows = pd.Timedelta("1D") / pd.Timedelta(offset)  # of "D" too, which is no fixed time where clocks change
+        rows = pd.Timedelta("1D") / pd.Timedelta(
+            offset
+        )  # of "D" too, which is no fixed time where clocks change
     except (TypeError, ValueError):
         unit = freq.lstrip("0123456789").split("-")[0].rstrip("SE")
-        return {"B": (5, 0, 260), "W": (52, 0, 0), "M": (12, 0, 0), "Q": (4, 0, 0)}.get(unit, (1, 0, 0))
+        return {"B": (5, 0, 260), "W": (52, 0, 0), "M": (12, 0, 0), "Q": (4, 0, 0)}.get(
+            unit, (1, 0, 0)
+        )
     if rows != int(rows):
         return 1, 0, 0
     day = int(rows)

@@ -40,7 +40,11 @@ class Table:
         self.lags, self.start, self.variates, self.series = lags, start, variates, series
         self.rows = Rows(lags, start, values_TV[:, variates], common)
         self.clock = _clock(data.stamps(series, start, stop))
-        self.known = data.reader.read(series, "known", start, stop) if data.known else np.zeros((len(values_TV), 0))
+        self.known = (
+            data.reader.read(series, "known", start, stop)
+            if data.known
+            else np.zeros((len(values_TV), 0))
+        )
         self.past = np.zeros((len(values_TV), 0), np.float32)
         if data.past:
             past = data.reader.read(series, "past", start, stop)
@@ -63,7 +67,9 @@ class Table:
         if self.known.shape[1] <= COVARIATES:
             for season in filter(None, (self.lags.season, self.lags.long)):
                 before = row - season * (step // season + 1)
-                found += list(np.where(before[:, None] < 0, np.nan, self.known[np.maximum(before, 0)]).T)
+                found += list(
+                    np.where(before[:, None] < 0, np.nan, self.known[np.maximum(before, 0)]).T
+                )
         found += list(self.past[origin - 1 - self.start].T)
         for value in (*self.static, *([self.series] if self.numbered else [])):
             found.append(np.full(len(row), value, np.float32))
@@ -93,7 +99,9 @@ def tables(data: WindowData, lags: Lags, where: np.ndarray) -> Iterator[tuple[np
         stop = int(where[chosen, 1].max()) + data.horizon
         values = data.reader.read(int(window[0]), "target", start, stop)
         size = max(1, BYTES // (4 * _ARRAYS * len(values)))
-        some = np.unique(np.linspace(0, variates - 1, min(variates, CROWD, size)).round().astype(np.int64))
+        some = np.unique(
+            np.linspace(0, variates - 1, min(variates, CROWD, size)).round().astype(np.int64)
+        )
         common = Rows(lags, start, values[:, some]).common
         for first in range(0, variates, size):
             block = np.arange(first, min(variates, first + size))
@@ -102,5 +110,11 @@ def tables(data: WindowData, lags: Lags, where: np.ndarray) -> Iterator[tuple[np
 
 def _clock(stamps: pd.DatetimeIndex) -> np.ndarray:
     """[T, 5] float32: minutes since midnight, day of the week, of the month, month, day of the year."""
-    fields = stamps.hour * 60 + stamps.minute, stamps.day_of_week, stamps.day, stamps.month, stamps.day_of_year
+    fields = (
+        stamps.hour * 60 + stamps.minute,
+        stamps.day_of_week,
+        stamps.day,
+        stamps.month,
+        stamps.day_of_year,
+    )
     return np.stack([np.asarray(field, np.float32) for field in fields], axis=1)

@@ -59,7 +59,9 @@ def panel_of(table: Table, data: DataConfig, findings: Findings, source: Source)
     _refuse_hidden_ids(table, roles, stamps, axis)
     values = numbers_of(table, roles.numeric, findings)
     if roles.targets and np.isnan(values[:, : len(roles.targets)]).all():
-        raise UserError(f"{table.where}: no cell of the target columns holds a number; set data.targets")
+        raise UserError(
+            f"{table.where}: no cell of the target columns holds a number; set data.targets"
+        )
     rows = _Rows(table, roles, axis, values, _static(table, roles, codes, ids), data.aggregate)
     if codes is None:
         series = [_wide(rows)]
@@ -130,7 +132,9 @@ def _stamps(table: Table, data: DataConfig, findings: Findings) -> tuple[tuple[s
     stamps = parse_stamps([table.frame[name] for name in time], table.where)
     if len(time) > 1 and data.time is None and unit_of(time[0]) is None:
         alone = parse_stamps([table.frame[time[0]]], table.where)
-        if (alone.time != alone.time.astype("M8[D]")).any():  # the date has its clock; the hour beside it repeats it
+        if (
+            alone.time != alone.time.astype("M8[D]")
+        ).any():  # the date has its clock; the hour beside it repeats it
             _read_as_numbers(table, time[1:])
             time, stamps = time[:1], alone
     findings.data["time"] = list(time)
@@ -180,7 +184,9 @@ def _ids(table: Table, roles: Roles) -> tuple[np.ndarray | None, list[str]]:
     codes, found = pd.factorize(texts)
     names = [str(name) for name in found]
     whole = all(name.isascii() and name.isdigit() for name in names)
-    order = sorted(range(len(names)), key=lambda i: (int(names[i]), names[i]) if whole else names[i])
+    order = sorted(
+        range(len(names)), key=lambda i: (int(names[i]), names[i]) if whole else names[i]
+    )
     rank = np.empty(len(names), np.int64)
     rank[order] = np.arange(len(names))
     return rank[codes], [names[i] for i in order]
@@ -266,7 +272,15 @@ def _series(rows: _Rows, ids: Sequence[str], findings: Findings) -> list[xr.Data
             continue
         static = rows.static_IS[number]
         found.append(
-            make_series(axis.time[start:stop], target, names, past=past, known=known, static=static, name=name)
+            make_series(
+                axis.time[start:stop],
+                target,
+                names,
+                past=past,
+                known=known,
+                static=static,
+                name=name,
+            )
         )
     if empty:
         findings.say(f"ids without a value are left out: {join_names(empty, 5)}")
@@ -290,7 +304,9 @@ def _variates(rows: _Rows, ids: Sequence[str]) -> xr.Dataset:
     return make_series(
         axis.time,
         parts[0].reshape(steps, -1),
-        make_names(variates, rows.units * len(ids), past_names, known_names, _by_id(ids, roles.static)),
+        make_names(
+            variates, rows.units * len(ids), past_names, known_names, _by_id(ids, roles.static)
+        ),
         past=past,
         known=known,
         static=rows.static_IS.reshape(-1),
@@ -301,7 +317,9 @@ def _by_id(ids: Sequence[str], columns: Sequence[str]) -> list[str]:
     return [f"{name}/{column}" for name in ids for column in columns]
 
 
-def _common(part: np.ndarray, names: Sequence[str], ids: Sequence[str]) -> tuple[list[str], np.ndarray]:
+def _common(
+    part: np.ndarray, names: Sequence[str], ids: Sequence[str]
+) -> tuple[list[str], np.ndarray]:
     """Covariates [T, I, C] as columns: one where all ids agree, else one an id."""
     labels: list[str] = []
     columns = [np.zeros((len(part), 0))]
@@ -387,7 +405,11 @@ def report(axis: Axis, data: DataConfig, findings: Findings, unread: bool = Fals
         if conflicts:
             said += f"; at {conflicts:,} stamps the rows differ: aggregated ({data.aggregate})"
         else:
-            said += ": equal ones count once, others are aggregated" if unread else ": they are equal and count once"
+            said += (
+                ": equal ones count once, others are aggregated"
+                if unread
+                else ": they are equal and count once"
+            )
         findings.say(said)
     findings.data |= {"repeated_rows": axis.repeated}
     if not unread:

@@ -136,7 +136,9 @@ def merge(values: np.ndarray, first: np.ndarray, how: str) -> tuple[np.ndarray, 
     return merged, differ
 
 
-def bins(values: np.ndarray, place: np.ndarray, rows: int, how: str, needed: np.ndarray | None = None) -> np.ndarray:
+def bins(
+    values: np.ndarray, place: np.ndarray, rows: int, how: str, needed: np.ndarray | None = None
+) -> np.ndarray:
     """[rows, C] with values [U, C] at the ascending places [U]; those of one place are aggregated, others are NaN.
 
     With `needed` [rows], a sum of fewer values, or of one that is missing, is missing.
@@ -163,7 +165,9 @@ def _reduce(values: np.ndarray, starts: np.ndarray, how: str) -> np.ndarray:
     if how == "last":
         rows = np.where(there, np.arange(len(values))[:, None], -1)
         last = np.maximum.reduceat(rows, starts, axis=0)
-        return np.where(last < 0, np.nan, np.take_along_axis(values, np.maximum(last, 0), axis=0)).astype(values.dtype)
+        return np.where(
+            last < 0, np.nan, np.take_along_axis(values, np.maximum(last, 0), axis=0)
+        ).astype(values.dtype)
     total = np.add.reduceat(np.where(there, values, 0).astype(np.float64), starts, axis=0)
     count = np.add.reduceat(there.astype(np.int64), starts, axis=0)
     if how == "mean":
@@ -190,7 +194,9 @@ def make_axis(
     _refuse_unreadable(stamps, findings, where, numbers)
     time, tz, kept = _zoned(stamps, data, codes, findings, where)
     if not kept.any():
-        raise UserError(f"{where}: no row is left; every stamp lies in an hour that {tz} skips, check data.tz")
+        raise UserError(
+            f"{where}: no row is left; every stamp lies in an hour that {tz} skips, check data.tz"
+        )
     rows, instant, code = _sorted(np.flatnonzero(kept), time, codes, findings)
     new = np.ones(len(rows), bool)
     new[1:] = (np.diff(instant) != 0) | (np.diff(code) != 0)
@@ -238,7 +244,10 @@ def _sorted(
 
 def _say_grid(grid: Grid, instants: int, data: DataConfig, findings: Findings) -> None:
     if grid.coarse:
-        findings.say(f"rows of one {grid.freq} step are aggregated ({data.aggregate})", aggregated=data.aggregate)
+        findings.say(
+            f"rows of one {grid.freq} step are aggregated ({data.aggregate})",
+            aggregated=data.aggregate,
+        )
     elif grid.moved:
         findings.say(
             f"{grid.moved:,} of {instants:,} stamps lie between steps of {grid.freq}: moved to the nearest",
@@ -246,14 +255,18 @@ def _say_grid(grid: Grid, instants: int, data: DataConfig, findings: Findings) -
         )
 
 
-def _refuse_unreadable(stamps: Stamps, findings: Findings, where: str, numbers: np.ndarray | None) -> None:
+def _refuse_unreadable(
+    stamps: Stamps, findings: Findings, where: str, numbers: np.ndarray | None
+) -> None:
     bad = np.flatnonzero(np.isnat(stamps.time))
     if not len(bad):
         return
     called = np.arange(1, len(stamps.time) + 1) if numbers is None else numbers
     shown = [f'row {called[row]} ("{_short(stamps.show(row))}")' for row in bad[:NAMED].tolist()]
     if len(bad) == len(stamps.time):
-        raise UserError(f"{where}: no cell is a stamp ({shown[0]}); name the column of stamps in data.time")
+        raise UserError(
+            f"{where}: no cell is a stamp ({shown[0]}); name the column of stamps in data.time"
+        )
     if len(bad) * 100 >= len(stamps.time):
         raise UserError(
             f"{where}: {len(bad):,} of {len(stamps.time):,} stamps can't be read, the first in {shown[0]}; "
@@ -261,7 +274,8 @@ def _refuse_unreadable(stamps: Stamps, findings: Findings, where: str, numbers: 
         )
     more = f" and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
     findings.say(
-        f"rows without a stamp that can be read are left out: {', '.join(shown)}{more}", unreadable_stamps=len(bad)
+        f"rows without a stamp that can be read are left out: {', '.join(shown)}{more}",
+        unreadable_stamps=len(bad),
     )
 
 
@@ -278,7 +292,9 @@ def _zoned(
         try:
             ZoneInfo(data.tz)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise UserError(f'data.tz = "{data.tz}": no such time zone; write it as Europe/Berlin or UTC') from None
+            raise UserError(
+                f'data.tz = "{data.tz}": no such time zone; write it as Europe/Berlin or UTC'
+            ) from None
     readable = ~np.isnat(stamps.time)
     if stamps.zoned:
         zone = data.tz or stamps.zone or "UTC"
@@ -307,7 +323,9 @@ def localise(time: np.ndarray, zone: str, codes: np.ndarray) -> tuple[np.ndarray
     found = before.tz_convert("UTC").tz_localize(None).to_numpy().astype("M8[ns]", copy=True)
     doubled = np.flatnonzero(np.asarray(before != after) & before.notna())
     if len(doubled):
-        groups = pd.DataFrame({"code": codes[doubled], "time": time[doubled]}).groupby(["code", "time"])
+        groups = pd.DataFrame({"code": codes[doubled], "time": time[doubled]}).groupby(
+            ["code", "time"]
+        )
         rank, size = groups.cumcount().to_numpy(), groups["time"].transform("size").to_numpy()
         steps = np.diff(time)[np.diff(codes) == 0]
         if (steps < np.timedelta64(0)).sum() > (steps > np.timedelta64(0)).sum():
@@ -320,12 +338,22 @@ def localise(time: np.ndarray, zone: str, codes: np.ndarray) -> tuple[np.ndarray
 
 def _wall(instant: np.ndarray, zone: str) -> np.ndarray:
     """UTC nanoseconds as the zone's clock shows them."""
-    local = pd.DatetimeIndex(instant.view("M8[ns]")).tz_localize("UTC").tz_convert(zone).tz_localize(None)
+    local = (
+        pd.DatetimeIndex(instant.view("M8[ns]"))
+        .tz_localize("UTC")
+        .tz_convert(zone)
+        .tz_localize(None)
+    )
     return local.as_unit("ns").asi8
 
 
 def _grid(
-    unique: np.ndarray, owner: np.ndarray, tz: str | None, data: DataConfig, findings: Findings, where: str
+    unique: np.ndarray,
+    owner: np.ndarray,
+    tz: str | None,
+    data: DataConfig,
+    findings: Findings,
+    where: str,
 ) -> tuple[Grid, str | None]:
     """The grid on the clock that the stamps follow, and the zone if that is UTC."""
     freq = parse_freq(data.freq) if data.freq is not None else None
@@ -348,7 +376,8 @@ def _grid(
         assert universal is not None
         return universal, tz
     findings.say(
-        f"steps of {local.freq} count on the clock of {tz}, so the length of a day doesn't matter to them", clock="wall"
+        f"steps of {local.freq} count on the clock of {tz}, so the length of a day doesn't matter to them",
+        clock="wall",
     )
     return local, None
 
@@ -378,7 +407,12 @@ def _prefers_utc(universal: Grid, local: Grid) -> bool:
 
 
 def _needed(
-    grid: Grid, unique: np.ndarray, owner: np.ndarray, tz: str | None, stamps: Stamps, data: DataConfig
+    grid: Grid,
+    unique: np.ndarray,
+    owner: np.ndarray,
+    tz: str | None,
+    stamps: Stamps,
+    data: DataConfig,
 ) -> np.ndarray | None:
     """Rows of the file's own step that each step of a coarser grid holds; None where the file has no step."""
     steps = differences(unique, owner)
@@ -392,7 +426,11 @@ def _needed(
     zone = data.tz or stamps.zone
     if tz is None and zone is not None:  # local days: 23 to 25 hours
         ones = np.ones(len(edges), bool)
-        edges = edges.tz_localize(zone, ambiguous=ones, nonexistent="shift_forward").tz_convert("UTC").tz_localize(None)
+        edges = (
+            edges.tz_localize(zone, ambiguous=ones, nonexistent="shift_forward")
+            .tz_convert("UTC")
+            .tz_localize(None)
+        )
     return np.round(np.diff(edges.as_unit("ns").asi8) / fine).astype(np.int64)
 
 

@@ -72,7 +72,9 @@ def marks(stamps: pd.DatetimeIndex, wanted: tuple[str, ...]) -> np.ndarray:
     return found
 
 
-def stamps_of(panel: Panel, series: int, start: int, stop: int, aware: bool = False) -> pd.DatetimeIndex:
+def stamps_of(
+    panel: Panel, series: int, start: int, stop: int, aware: bool = False
+) -> pd.DatetimeIndex:
     """Stamps of the rows [start, stop) of a series as the local clock shows them; rows may lie behind the data's end.
 
     There the stamps go on by the panel's frequency on the clock of its grid: UTC where it has a zone, so that the
@@ -83,7 +85,9 @@ def stamps_of(panel: Panel, series: int, start: int, stop: int, aware: bool = Fa
     if stop > len(time):
         last = pd.Timestamp(time[-1])
         ahead = pd.date_range(last, periods=stop - len(time) + 1, freq=panel.freq)
-        ahead = ahead[ahead > last][max(start - len(time), 0) : stop - len(time)]  # `last` may lie beside the grid
+        ahead = ahead[ahead > last][
+            max(start - len(time), 0) : stop - len(time)
+        ]  # `last` may lie beside the grid
         found = pd.DatetimeIndex(np.concatenate([found.values, ahead.values.astype(time.dtype)]))
     if aware and panel.tz is not None:
         return found.tz_localize("UTC").tz_convert(panel.tz)

@@ -21,7 +21,12 @@ MOST_KINDS = 32  # different texts of a covariate that is encoded
 _UNNAMED = re.compile(r"(Unnamed: \d+|__index_level_\d+__|index|level_\d+)?")
 _PLACE = re.compile(r"column (\d+)")  # how core's reader calls a column without a name
 _NUMBERS = ("i", "u", "f", "b")
-_KEYS = {"past": "data.past", "known": "data.known_future", "static": "data.static", "targets": "data.targets"}
+_KEYS = {
+    "past": "data.past",
+    "known": "data.known_future",
+    "static": "data.static",
+    "targets": "data.targets",
+}
 
 
 @dataclass(frozen=True)
@@ -49,12 +54,20 @@ def time_by_content(table: Table) -> tuple[str, ...]:
     """
     frame = table.frame
     kinds = kinds_of(frame)
-    found = [name for name, kind in kinds.items() if kind == "M" or (kind == "O" and _looks_dated(frame[name]))]
+    found = [
+        name
+        for name, kind in kinds.items()
+        if kind == "M" or (kind == "O" and _looks_dated(frame[name]))
+    ]
     if len(found) == 1:
         return (found[0],)
     shown = join_names(frame, 12)
-    reason = f"{' and '.join(found[:3])} all hold dates" if found else "no column is called date or time"
-    raise UserError(f"{table.where}: {reason}; name the column of stamps, data.time = NAME (columns: {shown})")
+    reason = (
+        f"{' and '.join(found[:3])} all hold dates" if found else "no column is called date or time"
+    )
+    raise UserError(
+        f"{table.where}: {reason}; name the column of stamps, data.time = NAME (columns: {shown})"
+    )
 
 
 def _looks_dated(column: pd.Series) -> bool:
@@ -72,22 +85,33 @@ def assign(table: Table, data: DataConfig, time: tuple[str, ...]) -> Roles:
     own: dict[str, list[str]] = {"time": list(time), "id": []}
     if data.id is not None:
         own["id"] = pick(data.id, columns, where, "data.id")
-    asked = {"past": data.past, "known": data.known_future, "static": data.static, "drop": data.drop}
+    asked = {
+        "past": data.past,
+        "known": data.known_future,
+        "static": data.static,
+        "drop": data.drop,
+    }
     if data.targets is not None:
         asked["targets"] = data.targets
     for role, names in asked.items():
         key = _KEYS.get(role, f"data.{role}")
-        own[role] = [column for name in names for column in pick(name, columns, where, key, table.groups)]
+        own[role] = [
+            column for name in names for column in pick(name, columns, where, key, table.groups)
+        ]
     taken = _refuse_two_roles(own, where)
     rest = [column for column in columns if column not in taken]
     if data.targets is None:
         own["targets"] = _usable(table, rest)
         if not own["targets"]:
             why = "; ".join(f"{name} {reason}" for name, reason in table.left_out[:NAMED])
-            raise UserError(f"{where}: has no numeric column to forecast{f' ({why})' if why else ''}; set data.targets")
+            raise UserError(
+                f"{where}: has no numeric column to forecast{f' ({why})' if why else ''}; set data.targets"
+            )
     else:
         table.left_out.extend((column, "has no role") for column in rest)
-    several = {role: tuple(own[role]) for role in ("time", "targets", "past", "known", "static", "drop")}
+    several = {
+        role: tuple(own[role]) for role in ("time", "targets", "past", "known", "static", "drop")
+    }
     return Roles(id=own["id"][0] if own["id"] else None, **several)
 
 
@@ -97,7 +121,9 @@ def _refuse_two_roles(own: dict[str, list[str]], where: str) -> dict[str, str]:
     for role, members in own.items():
         for column in members:
             if taken.setdefault(column, role) != role or members.count(column) > 1:
-                raise UserError(f'{where}: column "{column}" is named as {taken[column]} and as {role}; leave one out')
+                raise UserError(
+                    f'{where}: column "{column}" is named as {taken[column]} and as {role}; leave one out'
+                )
     return taken
 
 
@@ -107,7 +133,9 @@ def say_left_out(table: Table, findings: Findings) -> None:
     if named:
         shown = join_names([f"{name} ({reason})" for name, reason in named], NAMED)
         findings.say(f"columns left out: {shown}")
-    findings.data["columns_left_out"] = [{"column": name, "reason": reason} for name, reason in table.left_out]
+    findings.data["columns_left_out"] = [
+        {"column": name, "reason": reason} for name, reason in table.left_out
+    ]
 
 
 def _usable(table: Table, names: Sequence[str]) -> list[str]:
@@ -152,7 +180,9 @@ def _running(frame: pd.DataFrame, whole: list[str]) -> set[str]:
 
 def _is_index(name: str, place: int) -> bool:
     by_place = _PLACE.fullmatch(name)
-    return _UNNAMED.fullmatch(name) is not None or (by_place is not None and int(by_place[1]) == place)
+    return _UNNAMED.fullmatch(name) is not None or (
+        by_place is not None and int(by_place[1]) == place
+    )
 
 
 def _why_text(table: Table, name: str) -> str:
@@ -182,7 +212,9 @@ def numbers_of(table: Table, names: Sequence[str], findings: Findings) -> np.nda
     if not names:
         return np.zeros((len(table.frame), 0))
     part = table.frame[list(names)]
-    texts = {name: table.read_text(name) for name, kind in kinds_of(part).items() if kind not in _NUMBERS}
+    texts = {
+        name: table.read_text(name) for name, kind in kinds_of(part).items() if kind not in _NUMBERS
+    }
     if texts:
         part = part.assign(**{name: found.values for name, found in texts.items()})
     small = all(kind == np.float32 for kind in part.dtypes)
@@ -204,9 +236,13 @@ def _say_unreadable(table: Table, wrong: Sequence[tuple[str, int]], findings: Fi
     for name, row in wrong[:NAMED]:
         text = str(table.cell(name, row)).strip()
         named.append({"row": int(table.numbers[row]), "column": name, "text": text[:80]})
-    shown = ", ".join(f'row {one["row"]} column {one["column"]} ("{one["text"][:30]}")' for one in named)
+    shown = ", ".join(
+        f'row {one["row"]} column {one["column"]} ("{one["text"][:30]}")' for one in named
+    )
     more = f" and {len(wrong) - len(named):,} more" if len(wrong) > len(named) else ""
-    findings.say(f"cells that are no number count as missing: {shown}{more}", unreadable_cells=len(wrong))
+    findings.say(
+        f"cells that are no number count as missing: {shown}{more}", unreadable_cells=len(wrong)
+    )
     findings.data["unreadable"] = named
 
 
@@ -245,7 +281,9 @@ def _refuse_text(table: Table, name: str) -> None:
     if len(filled):
         row = int(filled[0])
         text = f' ("{table.cell(name, row)}" in row {table.numbers[row]})'
-    raise UserError(f'{table.where}: column "{name}" holds no number{text}; name another one in data.targets')
+    raise UserError(
+        f'{table.where}: column "{name}" holds no number{text}; name another one in data.targets'
+    )
 
 
 def _flags(table: Table, name: str, role: str) -> dict[str, np.ndarray]:
@@ -257,4 +295,6 @@ def _flags(table: Table, name: str, role: str) -> dict[str, np.ndarray]:
             f'{table.where}: column "{name}" ({_KEYS[role]}) holds {len(texts):,} different texts; '
             f"at most {MOST_KINDS} are encoded as 0 and 1, give numbers instead"
         )
-    return {f"{name}={text}": np.where(codes < 0, np.nan, codes == k) for k, text in enumerate(texts)}
+    return {
+        f"{name}={text}": np.where(codes < 0, np.nan, codes == k) for k, text in enumerate(texts)
+    }

@@ -59,7 +59,9 @@ class Field:
     def read(self, rows: slice | np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
         """[rows, columns] as stored, unpacked and with missing values as NaN; all columns if None."""
         if columns is not None and self.variable.ndim == 2:
-            return np.asarray(self.variable[rows, columns].values)  # no more of the store than is wanted
+            return np.asarray(
+                self.variable[rows, columns].values
+            )  # no more of the store than is wanted
         values = np.asarray(self.variable[rows].values)
         values = values.reshape(len(values), len(self.columns))
         return values if columns is None else values[:, columns]
@@ -72,7 +74,9 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except _BROKEN as error:
         said = " ".join(str(error).split())[:120]
-        raise UserError(f"{path}: is damaged or not what its ending says ({said}); write it again") from None
+        raise UserError(
+            f"{path}: is damaged or not what its ending says ({said}); write it again"
+        ) from None
 
 
 class StoreTarget(BackendArray):
@@ -87,7 +91,9 @@ class StoreTarget(BackendArray):
         widest = max(
             4,
             *(
-                f.variable.dtype.itemsize if f.variable.dtype.kind == "f" else 2 * f.variable.dtype.itemsize
+                f.variable.dtype.itemsize
+                if f.variable.dtype.kind == "f"
+                else 2 * f.variable.dtype.itemsize
                 for f, _ in fields
             ),
         )
@@ -95,7 +101,9 @@ class StoreTarget(BackendArray):
         self.shape = (len(axis.time), sum(len(columns) for _, columns in fields))
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+        return indexing.explicit_indexing_adapter(
+            key, self.shape, indexing.IndexingSupport.OUTER, self._read
+        )
 
     def _read(self, key: tuple[Any, ...]) -> np.ndarray:
         rows, columns = key
@@ -123,7 +131,11 @@ class StoreTarget(BackendArray):
         values = np.empty((len(rows) if back is None else len(back[0]), self.shape[1]), self.dtype)
         start = 0
         for field, columns in self.fields:
-            some = columns if len(columns) < len(field.columns) or (np.diff(columns) != 1).any() else None
+            some = (
+                columns
+                if len(columns) < len(field.columns) or (np.diff(columns) != 1).any()
+                else None
+            )
             values[:, start : start + len(columns)] = field.read(key, some)
             start += len(columns)
         values[np.isinf(values)] = np.nan
@@ -131,40 +143,64 @@ class StoreTarget(BackendArray):
 
 
 def read_streamed(
-    dataset: xr.Dataset, times: Sequence[str], fields: list[Field], data: DataConfig, findings: Findings, path: Path
+    dataset: xr.Dataset,
+    times: Sequence[str],
+    fields: list[Field],
+    data: DataConfig,
+    findings: Findings,
+    path: Path,
 ) -> Panel:
     """The panel of an open Zarr store whose targets stay on the disk; `times` are the variables of stamps.
 
     Covariates are read into memory. Raises UserError as `store.read_store` does.
     """
-    kept = [field for field in fields if field.numeric and (field.variable.ndim or field.name in data.static)]
-    empty = {column: np.zeros(0, field.variable.dtype) for field in kept for column in field.columns}
+    kept = [
+        field
+        for field in fields
+        if field.numeric and (field.variable.ndim or field.name in data.static)
+    ]
+    empty = {
+        column: np.zeros(0, field.variable.dtype) for field in kept for column in field.columns
+    }
     stamps_only = {name: dataset[name].values for name in times}
     columns = pd.DataFrame({**{name: values[:0] for name, values in stamps_only.items()}, **empty})
     groups = {field.name: field.columns for field in kept if field.columns != [field.name]}
     table = Table(columns, str(path), np.zeros(0, np.int64), groups=groups, time=tuple(times))
-    table.left_out = [(field.name, str(field.variable.dtype)) for field in fields if not field.numeric]
+    table.left_out = [
+        (field.name, str(field.variable.dtype)) for field in fields if not field.numeric
+    ]
     roles = assign(table, data, table.time)
     say_left_out(table, findings)
     with readable(path):
-        stamps = parse_stamps([pd.Series(values, name=name) for name, values in stamps_only.items()], str(path))
+        stamps = parse_stamps(
+            [pd.Series(values, name=name) for name, values in stamps_only.items()], str(path)
+        )
     axis = make_axis(stamps, data, findings, str(path))
     target = StoreTarget(_chosen(kept, roles.targets), axis, data.aggregate)
     side = [_in_memory(kept, names, axis, data, path) for names in (roles.past, roles.known)]
     chunk = max(_chunk_rows(field.variable) for field, _ in target.fields)
     encoding = {"preferred_chunks": {"time": chunk}, "chunks": (chunk, target.shape[1])}
-    variable = xr.Variable(("time", "variate"), indexing.LazilyIndexedArray(target), encoding=encoding)
+    variable = xr.Variable(
+        ("time", "variate"), indexing.LazilyIndexedArray(target), encoding=encoding
+    )
     with readable(path):
         rows = _last_row(variable, chunk)
     units = {column: field.unit or unit_in(column) for field in kept for column in field.columns}
     findings.say(
-        f"{target.shape[0]:,} steps of {target.shape[1]:,} variates stay on the disk (data.stream)", streamed=True
+        f"{target.shape[0]:,} steps of {target.shape[1]:,} variates stay on the disk (data.stream)",
+        streamed=True,
     )
     report(axis, data, findings, unread=True)
     series = make_series(
         axis.time,
         variable,
-        make_names(roles.targets, [units[name] for name in roles.targets], roles.past, roles.known, roles.static),
+        make_names(
+            roles.targets,
+            [units[name] for name in roles.targets],
+            roles.past,
+            roles.known,
+            roles.static,
+        ),
         past=side[0],
         known=side[1],
         static=_static(kept, roles, path),
@@ -183,7 +219,9 @@ def read_streamed(
 
 def _chosen(fields: Sequence[Field], names: Sequence[str]) -> list[tuple[Field, np.ndarray]]:
     """(field, its columns that are meant), in the order of `names`; neighbours of one field together."""
-    place = {column: (k, i) for k, field in enumerate(fields) for i, column in enumerate(field.columns)}
+    place = {
+        column: (k, i) for k, field in enumerate(fields) for i, column in enumerate(field.columns)
+    }
     found: list[tuple[int, list[int]]] = []
     for name in names:
         k, i = place[name]
@@ -193,14 +231,18 @@ def _chosen(fields: Sequence[Field], names: Sequence[str]) -> list[tuple[Field, 
     return [(fields[k], np.array(columns)) for k, columns in found]
 
 
-def _in_memory(fields: Sequence[Field], names: Sequence[str], axis: Axis, data: DataConfig, path: Path) -> np.ndarray:
+def _in_memory(
+    fields: Sequence[Field], names: Sequence[str], axis: Axis, data: DataConfig, path: Path
+) -> np.ndarray:
     """[T, C] of covariates."""
     if not names:
         return np.zeros((len(axis.time), 0))
     check_size(path, 8 * len(axis.time) * len(names), "the size of its covariates")
     how = "mean" if data.aggregate == "sum" else data.aggregate
     with readable(path):
-        return np.asarray(StoreTarget(_chosen(fields, names), axis, how)._read((slice(None), slice(None))))
+        return np.asarray(
+            StoreTarget(_chosen(fields, names), axis, how)._read((slice(None), slice(None)))
+        )
 
 
 def _static(fields: Sequence[Field], roles: Roles, path: Path) -> np.ndarray:

@@ -26,7 +26,9 @@ def fill(values_NTC: np.ndarray, method: str, rest_C: np.ndarray) -> np.ndarray:
     if method == "linear":
         after = np.minimum.accumulate(np.where(missing, len(rows), rows)[:, ::-1], axis=1)[:, ::-1]
         between = (before >= 0) & (after < len(rows)) & missing
-        following = np.take_along_axis(lines, np.minimum(after, len(rows) - 1), axis=1).astype(np.float64)
+        following = np.take_along_axis(lines, np.minimum(after, len(rows) - 1), axis=1).astype(
+            np.float64
+        )
         share = (rows - before) / np.maximum(after - before, 1)
         mended = np.where(between, last + (following - last) * share, mended)
     lines_NCT[touched] = mended

@@ -19,8 +19,27 @@ HOUR = DAY // 24
 # Rows a season by the unit of a frequency of days and more: a week of days, a year of the rest.
 _SEASONS = {"B": 5, "D": 7, "W": 52, "M": 12, "Q": 4, "Y": 1, "A": 1}
 MOST_EMPTY = 20  # steps a row: beyond it, some stamp is wrong
-_SIZES = (("D", DAY), ("h", HOUR), ("min", HOUR // 60), ("s", 10**9), ("ms", 10**6), ("us", 10**3), ("ns", 1))
-_OLD = {"H": "h", "T": "min", "S": "s", "L": "ms", "U": "us", "N": "ns", "M": "ME", "Q": "QE", "A": "YE", "Y": "YE"}
+_SIZES = (
+    ("D", DAY),
+    ("h", HOUR),
+    ("min", HOUR // 60),
+    ("s", 10**9),
+    ("ms", 10**6),
+    ("us", 10**3),
+    ("ns", 1),
+)
+_OLD = {
+    "H": "h",
+    "T": "min",
+    "S": "s",
+    "L": "ms",
+    "U": "us",
+    "N": "ns",
+    "M": "ME",
+    "Q": "QE",
+    "A": "YE",
+    "Y": "YE",
+}
 _DAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 
@@ -34,7 +53,9 @@ def parse_freq(text: str) -> str:
     except ValueError:
         offset = None
     if offset is None or offset.n <= 0:
-        raise UserError(f'data.freq = "{text}": is no step; write h, 15min, D, B, W-SUN or MS, for example')
+        raise UserError(
+            f'data.freq = "{text}": is no step; write h, 15min, D, B, W-SUN or MS, for example'
+        )
     return str(offset.freqstr)
 
 
@@ -117,7 +138,9 @@ def find_freq(clock: np.ndarray, steps: np.ndarray, where: str) -> str:
     than a tenth of the instants lie between the steps.
     """
     if not len(steps):
-        raise UserError(f"{where}: one stamp tells no frequency; give more rows or set data.freq, for example h")
+        raise UserError(
+            f"{where}: one stamp tells no frequency; give more rows or set data.freq, for example h"
+        )
     if np.median(steps) > 26 * DAY and (named := _by_months(clock)) is not None:
         return named
     lengths, counts = np.unique(steps, return_counts=True)
@@ -125,7 +148,11 @@ def find_freq(clock: np.ndarray, steps: np.ndarray, where: str) -> str:
     share = counts.max() / len(steps)
     off = np.mean((clock - _phase(clock, best)) % best != 0)
     if share < 0.5 or off > 0.1:
-        how = f"covers {100 * share:.0f} % of them" if share < 0.5 else f"misses {100 * off:.0f} % of the stamps"
+        how = (
+            f"covers {100 * share:.0f} % of them"
+            if share < 0.5
+            else f"misses {100 * off:.0f} % of the stamps"
+        )
         raise UserError(
             f"{where}: stamps are irregular (the most common step, {name_of(best)}, {how}); "
             f"set data.freq, for example {name_of(best)}, and rows are aggregated to it"
@@ -159,7 +186,9 @@ def _by_months(clock: np.ndarray) -> str | None:
     return f"M{side}" if best == 1 else f"{best}M{side}"
 
 
-def make_grid(clock: np.ndarray, steps: np.ndarray, freq: str | None, offset: int, where: str) -> Grid:
+def make_grid(
+    clock: np.ndarray, steps: np.ndarray, freq: str | None, offset: int, where: str
+) -> Grid:
     """The grid from the first to the last instant.
 
     Without `freq` it is found. An instant between two steps goes to the nearer one. Where freq is at least 1.5 times
@@ -196,19 +225,33 @@ def make_grid(clock: np.ndarray, steps: np.ndarray, freq: str | None, offset: in
         days = pd.DatetimeIndex(clock.view("M8[ns]")).normalize().as_unit("ns")
         _refuse_sparse(int((clock.max() - clock.min()) // length) + 1, clock, found, where)
         if _ends(found):
-            time = pd.date_range(offset_of.rollforward(days.min()), offset_of.rollforward(days.max()), freq=offset_of)
+            time = pd.date_range(
+                offset_of.rollforward(days.min()), offset_of.rollforward(days.max()), freq=offset_of
+            )
             place = time.searchsorted(days, side="left")
         else:
             time = pd.date_range(offset_of.rollback(days.min()), days.max(), freq=offset_of)
             place = time.searchsorted(days, side="right") - 1
         time = time.as_unit("ns")
     moved = int((time.asi8[place] != clock).sum())
-    return Grid(found, pd.DatetimeIndex(time, freq=None), np.asarray(place, np.int64), moved, coarse)
+    return Grid(
+        found, pd.DatetimeIndex(time, freq=None), np.asarray(place, np.int64), moved, coarse
+    )
 
 
 def _ends(freq: str) -> bool:
     """True for calendar steps that are named by their last day, as pandas resamples them."""
-    return freq.lstrip("0123456789").partition("-")[0] in ("ME", "QE", "YE", "W", "BME", "BQE", "BYE", "SME", "CBME")
+    return freq.lstrip("0123456789").partition("-")[0] in (
+        "ME",
+        "QE",
+        "YE",
+        "W",
+        "BME",
+        "BQE",
+        "BYE",
+        "SME",
+        "CBME",
+    )
 
 
 def _phase(clock: np.ndarray, step: int) -> int:

@@ -46,7 +46,9 @@ def _list_days(region: str, first: int, last: int) -> np.ndarray:
         ) from None
     country, _, part = region.partition("-")
     try:
-        found = holidays.country_holidays(country, subdiv=part or None, years=range(first, last + 1))
+        found = holidays.country_holidays(
+            country, subdiv=part or None, years=range(first, last + 1)
+        )
     except NotImplementedError as error:
         raise UserError(
             f'data.holidays = "{region}": {error}; write the code of a country, or of one and a region: "DE", "NZ-AUK"'

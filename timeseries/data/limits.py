@@ -61,6 +61,8 @@ def _ends(key: str, text: str, panel: Panel) -> tuple[pd.Timestamp, pd.Timestamp
     except ValueError:
         moment = pd.NaT
     if moment is pd.NaT:
-        raise UserError(f'data.{key} = "{text}" is no date; write one such as 2024-07-01 or 2024-07-01T12:00')
+        raise UserError(
+            f'data.{key} = "{text}" is no date; write one such as 2024-07-01 or 2024-07-01T12:00'
+        )
     local = moment.tz_convert(panel.tz or "UTC").tz_localize(None)
     return local, local

@@ -22,7 +22,11 @@ def unit_in(name: str) -> str:
 
 
 def pick(
-    name: str, columns: Iterable[str], where: str, key: str, groups: Mapping[str, list[str]] | None = None
+    name: str,
+    columns: Iterable[str],
+    where: str,
+    key: str,
+    groups: Mapping[str, list[str]] | None = None,
 ) -> list[str]:
     """The columns that a setting means: of that very name, of that name before its [unit], or of that variable.
 
@@ -46,11 +50,26 @@ def find_time(columns: Sequence[str], data: DataConfig, where: str) -> tuple[str
     A column date beside one called time or hour gives the day alone, so both are taken.
     """
     if data.time is not None:
-        return tuple(column for name in data.time for column in pick(name, columns, where, "data.time"))
+        return tuple(
+            column for name in data.time for column in pick(name, columns, where, "data.time")
+        )
     taken = {_UNIT.sub("", column).strip().lower(): column for column in reversed(columns)}
-    roles = {*data.past, *data.known_future, *data.static, *data.drop, *(data.targets or ()), data.id}
-    plain = next((taken[name] for name in _TIMES if name in taken and taken[name] not in roles), None)
-    parts = {unit: column for column in reversed(columns) if (unit := unit_of(column)) and column not in roles}
+    roles = {
+        *data.past,
+        *data.known_future,
+        *data.static,
+        *data.drop,
+        *(data.targets or ()),
+        data.id,
+    }
+    plain = next(
+        (taken[name] for name in _TIMES if name in taken and taken[name] not in roles), None
+    )
+    parts = {
+        unit: column
+        for column in reversed(columns)
+        if (unit := unit_of(column)) and column not in roles
+    }
     if plain is not None:
         clock = taken.get("time") if plain.lower() == "date" else None
         if clock is not None and clock not in roles:

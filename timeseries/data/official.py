@@ -33,8 +33,14 @@ _ABOUT = {
         "electricity.csv, traffic.csv, weather.csv or exchange_rate.csv (linked at https://github.com/thuml/Autoformer)",
         "unstated",
     ),
-    "solar": ("solar_AL.txt (https://github.com/laiguokun/multivariate-time-series-data)", "unstated"),
-    "pems": ("PEMS03.npz, 04, 07 or 08 (linked at https://github.com/thuml/iTransformer)", "unstated"),
+    "solar": (
+        "solar_AL.txt (https://github.com/laiguokun/multivariate-time-series-data)",
+        "unstated",
+    ),
+    "pems": (
+        "PEMS03.npz, 04, 07 or 08 (linked at https://github.com/thuml/iTransformer)",
+        "unstated",
+    ),
 }
 _LAST = "OT"  # the column that the official loader of `custom` moves behind the others
 _FOREIGN = ("id", "tz", "freq", "time", "past", "known_future", "static", "drop")
@@ -93,7 +99,9 @@ def read_official(data: DataConfig) -> Panel:
     )
 
 
-def _dated(path: Path, data: DataConfig, findings: Findings) -> tuple[np.ndarray, list[str], pd.DatetimeIndex]:
+def _dated(
+    path: Path, data: DataConfig, findings: Findings
+) -> tuple[np.ndarray, list[str], pd.DatetimeIndex]:
     table = read_columns(path, DataConfig(time=("date",)))
     stamps = parse_stamps([table.frame["date"]], str(path))
     bad = np.flatnonzero(np.isnat(stamps.time))
@@ -138,12 +146,18 @@ def _pems(path: Path) -> np.ndarray:
     try:
         with zipfile.ZipFile(path) as archive, archive.open("data.npy") as member:
             version = np.lib.format.read_magic(member)
-            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            reader = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
             shape, _, kind = reader(member)
             size = math.prod(shape) * kind.itemsize
             unpacked = archive.getinfo("data.npy").file_size
         if len(shape) not in (2, 3) or kind.kind not in "fiu":
-            raise UserError(f'{path}: its array "data" is {kind} {list(shape)}, not numbers [rows, sensors, features]')
+            raise UserError(
+                f'{path}: its array "data" is {kind} {list(shape)}, not numbers [rows, sensors, features]'
+            )
         check_size(path, max(size, unpacked), "its content")
         if size > unpacked or math.prod(shape) > MOST_CELLS:
             raise UserError(
@@ -153,5 +167,7 @@ def _pems(path: Path) -> np.ndarray:
             content = archive["data"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         said = " ".join(str(error).split())[:80]
-        raise UserError(f'{path}: has no array "data" that can be read ({said}); it should be {about}') from None
+        raise UserError(
+            f'{path}: has no array "data" that can be read ({said}); it should be {about}'
+        ) from None
     return np.asarray(content[..., 0] if content.ndim == 3 else content, np.float64)

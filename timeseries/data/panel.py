@@ -75,7 +75,11 @@ class Panel:
     @property
     def units(self) -> list[str]:
         """Of the variates, "" where unknown; empty where the panel has no units at all."""
-        return [str(unit) for unit in self.first["units"].values] if "units" in self.first.coords else []
+        return (
+            [str(unit) for unit in self.first["units"].values]
+            if "units" in self.first.coords
+            else []
+        )
 
     def names(self, kind: str) -> list[str]:
         """Names along "variate", "past", "known" or "static"."""
@@ -86,4 +90,8 @@ class Panel:
 
     def local(self, stamps: pd.DatetimeIndex) -> pd.DatetimeIndex:
         """Stamps as a clock on the wall shows them, naive: what calendars and people read."""
-        return stamps if self.tz is None else stamps.tz_localize("UTC").tz_convert(self.tz).tz_localize(None)
+        return (
+            stamps
+            if self.tz is None
+            else stamps.tz_localize("UTC").tz_convert(self.tz).tz_localize(None)
+        )

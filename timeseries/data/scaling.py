@@ -39,7 +39,9 @@ class Scaling:
 
     def scaled(self, kind: str, names: Sequence[str], values: np.ndarray) -> np.ndarray:
         """float32 of values [..., names], computed in float64."""
-        found: np.ndarray = (values.astype(np.float64) - self.mean(kind, names)) / self.std(kind, names)
+        found: np.ndarray = (values.astype(np.float64) - self.mean(kind, names)) / self.std(
+            kind, names
+        )
         return found.astype(np.float32)
 
     def lacks(self, kind: str, names: Sequence[str]) -> list[str]:
@@ -49,12 +51,16 @@ class Scaling:
 
     def joined(self, other: Scaling) -> Scaling:
         """Also the columns that only `other` knows."""
-        tables = {kind: {**other.tables.get(kind, {}), **self.tables.get(kind, {})} for kind in KINDS}
+        tables = {
+            kind: {**other.tables.get(kind, {}), **self.tables.get(kind, {})} for kind in KINDS
+        }
         return Scaling(tables, self.scale)
 
     def to_record(self) -> ScalingRecord:
         """What task.json holds; `of_record` reads it back exactly."""
-        return ScalingRecord(scale=self.scale, **{kind: dict(self.tables.get(kind, {})) for kind in KINDS})
+        return ScalingRecord(
+            scale=self.scale, **{kind: dict(self.tables.get(kind, {})) for kind in KINDS}
+        )
 
     @classmethod
     def of_record(cls, stored: ScalingRecord) -> Scaling:
@@ -78,7 +84,9 @@ class Moments:
     def __init__(self, columns: int) -> None:
         self.rows = max(1, self._BLOCK_BYTES // (8 * max(columns, 1)))
         self.count = np.zeros(columns, np.int64)
-        self.shift = np.full(columns, np.nan)  # the first value: a constant column has a deviation of exactly 0
+        self.shift = np.full(
+            columns, np.nan
+        )  # the first value: a constant column has a deviation of exactly 0
         self.mean = np.zeros(columns)  # of the values less the shift
         self.squares = np.zeros(columns)
         self.pending = np.zeros((0, columns))

@@ -18,7 +18,9 @@ _MONTH = 30 * 24  # rows an hour long
 Borders = dict[str, tuple[int, int]]
 
 
-def borders(data: DataConfig, rows: int, stamps: pd.DatetimeIndex | None = None, tz: str | None = None) -> Borders:
+def borders(
+    data: DataConfig, rows: int, stamps: pd.DatetimeIndex | None = None, tz: str | None = None
+) -> Borders:
     """{split: (first row, row after the last)} of the rows that a window of that split forecasts.
 
     Benchmarks as their official loaders cut them: ett-hour 12, 4 and 4 months of 30 days (ett-minute: of four rows an
@@ -53,7 +55,9 @@ def _ett_borders(data: DataConfig, rows: int) -> Borders:
     return {"train": (0, train), "val": (train, val), "test": (val, test)}
 
 
-def _chosen_borders(data: DataConfig, rows: int, stamps: pd.DatetimeIndex | None, tz: str | None) -> tuple[int, int]:
+def _chosen_borders(
+    data: DataConfig, rows: int, stamps: pd.DatetimeIndex | None, tz: str | None
+) -> tuple[int, int]:
     """The first rows of validation and test, by dates or fractions."""
     test = rows - round(rows * data.test_fraction)
     if data.test_from is not None:
@@ -63,7 +67,10 @@ def _chosen_borders(data: DataConfig, rows: int, stamps: pd.DatetimeIndex | None
         return val, test
     val = min(test, _row_of("val_from", data.val_from, stamps, tz))
     if data.test_from is not None and val == test:
-        early, late = _moment("val_from", data.val_from, tz), _moment("test_from", data.test_from, tz)
+        early, late = (
+            _moment("val_from", data.val_from, tz),
+            _moment("test_from", data.test_from, tz),
+        )
         if early >= late:
             raise UserError(
                 f"data.val_from = {data.val_from} must lie before data.test_from = {data.test_from}: test comes last"
@@ -86,15 +93,21 @@ def _moment(key: str, text: str, tz: str | None) -> pd.Timestamp:
     except ValueError:
         moment = pd.NaT
     if moment is pd.NaT:
-        raise UserError(f'data.{key} = "{text}" is no date; write one such as 2024-07-01 or 2024-07-01T12:00')
+        raise UserError(
+            f'data.{key} = "{text}" is no date; write one such as 2024-07-01 or 2024-07-01T12:00'
+        )
     if moment.tzinfo is None:
         return moment
     if tz is None:
-        raise UserError(f'data.{key} = "{text}" has an offset and the stamps have none: leave it out, or set data.tz')
+        raise UserError(
+            f'data.{key} = "{text}" has an offset and the stamps have none: leave it out, or set data.tz'
+        )
     return moment.tz_convert(tz).tz_localize(None)
 
 
-def origins(data: DataConfig, cut: Mapping[str, tuple[int, int]], context: int, horizon: int) -> dict[str, range]:
+def origins(
+    data: DataConfig, cut: Mapping[str, tuple[int, int]], context: int, horizon: int
+) -> dict[str, range]:
     """The rows at which a window's horizon may begin: every one whose look-back exists and whose horizon stays inside.
 
     A look-back reaches back over the border of its split, but for pems, whose official loader cuts the file in three.
@@ -115,10 +128,15 @@ def borders_of(data: DataConfig, panel: Panel) -> list[Borders]:
     found = []
     for number, series in enumerate(panel):
         rows = int(series.attrs["rows"])
-        found.append(borders(data, rows, stamps_of(panel, number, 0, rows) if dated else None, panel.tz))
+        found.append(
+            borders(data, rows, stamps_of(panel, number, 0, rows) if dated else None, panel.tz)
+        )
     for key, split in (("val_from", "val"), ("test_from", "test")):
         if getattr(data, key) is not None and all(cut[split][0] >= cut[split][1] for cut in found):
-            ends = [panel.local(pd.DatetimeIndex(s["time"].values[[0, int(s.attrs["rows"]) - 1]])) for s in panel]
+            ends = [
+                panel.local(pd.DatetimeIndex(s["time"].values[[0, int(s.attrs["rows"]) - 1]]))
+                for s in panel
+            ]
             raise UserError(
                 f"data.{key} = {getattr(data, key)} leaves no row for {split}: {panel.name} goes from "
                 f"{min(end[0] for end in ends)} to {max(end[1] for end in ends)}"

@@ -24,10 +24,14 @@ _PARTS = re.compile(
     r"(?:[T ,]+(\d{1,2})(?::(\d{2}))?(?::(\d{2})(?:[.,](\d{1,9}))?)?\s*([AaPp])?(?:\.?[Mm]\.?)?)?"
     r"\s*(Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?"
 )
-_OFFSET = re.compile(r"[T ]\d{1,2}(?::?\d{2}){0,2}(?:[.,]\d+)?\s*(?:Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$")
+_OFFSET = re.compile(
+    r"[T ]\d{1,2}(?::?\d{2}){0,2}(?:[.,]\d+)?\s*(?:Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$"
+)
 _QUARTER = re.compile(r"(\d{4})[- ]?Q([1-4])")
 _WORDY = re.compile(r"(?=.*\d{4})(?=.*[A-Za-z]{3})[\w ,:./+-]{6,40}")  # 3 Jan 2024 13:00
-_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,]\d+)?)?\s*([AaPp])?(?:\.?[Mm]\.?)?(?:\s*[-\u2013].*)?")
+_CLOCK = re.compile(
+    r"(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,]\d+)?)?\s*([AaPp])?(?:\.?[Mm]\.?)?(?:\s*[-\u2013].*)?"
+)
 _LONGEST = 64  # characters of a stamp
 # Digits alone: (how many, smallest, largest) of a date written without separators, and how to take it apart.
 _COMPACT = {6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
@@ -70,12 +74,16 @@ def parse_stamps(columns: Sequence[pd.Series], where: str) -> Stamps:
     source = f"column {names}" if len(columns) == 1 else f"columns {names}"
 
     def show(row: int) -> str:
-        return " ".join("" if pd.isna(cell) else str(cell) for cell in (column.iloc[row] for column in columns))
+        return " ".join(
+            "" if pd.isna(cell) else str(cell) for cell in (column.iloc[row] for column in columns)
+        )
 
     if len(columns) == 1 or not _is_component(columns[0]):
         time, zoned, zone = _instants(columns[0], f"{where} {source}")
         for place, column in enumerate(columns[1:], 3):
-            time = time + _clock(column, unit_of(str(column.name)) or (UNITS[place] if place < 6 else "second"))
+            time = time + _clock(
+                column, unit_of(str(column.name)) or (UNITS[place] if place < 6 else "second")
+            )
     else:
         units = [unit_of(str(column.name)) for column in columns]
         if None in units or len(set(units)) < len(units):
@@ -180,7 +188,9 @@ def _from_texts(texts: Sequence[str], where: str) -> tuple[np.ndarray, np.ndarra
     if iso:
         time[iso] = _parse([texts[place] for place in iso], "ISO8601")
     rest = [place for place in short if np.isnat(time[place])]
-    matches = {place: match for place in rest if (match := _PARTS.fullmatch(texts[place])) is not None}
+    matches = {
+        place: match for place in rest if (match := _PARTS.fullmatch(texts[place])) is not None
+    }
     if matches:
         time[list(matches)] = _from_parts(list(matches.values()), where)
     for place in rest:
@@ -198,7 +208,9 @@ def _parse(texts: Sequence[str], form: str) -> np.ndarray:
     """What pandas makes of texts; NaT where it makes nothing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the form was guessed
-        parsed = pd.to_datetime(pd.Series(texts, dtype=object), errors="coerce", format=form, utc=True)
+        parsed = pd.to_datetime(
+            pd.Series(texts, dtype=object), errors="coerce", format=form, utc=True
+        )
     return _within(parsed.dt.tz_localize(None).to_numpy())
 
 
@@ -228,7 +240,11 @@ def _from_parts(found: list[re.Match[str]], where: str) -> np.ndarray:
 
 
 def _is_day_first(
-    found: list[re.Match[str]], turned: np.ndarray, first: np.ndarray, second: np.ndarray, where: str
+    found: list[re.Match[str]],
+    turned: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    where: str,
 ) -> bool:
     """Whether the dates that end in the year (`turned`) begin with the day, which one order fits all of.
 
@@ -241,7 +257,9 @@ def _is_day_first(
     days, months = int((first > 12).sum()), int((second > 12).sum())
     if not dotted and days == months == 0 and (first != second).any():
         text = found[int(np.flatnonzero(turned)[0])].group()
-        raise UserError(f'{where}: day and month of "{text}" can\'t be told apart; write stamps as 2024-01-31')
+        raise UserError(
+            f'{where}: day and month of "{text}" can\'t be told apart; write stamps as 2024-01-31'
+        )
     return days > months or (dotted and days >= months)
 
 
@@ -298,7 +316,9 @@ def _clock(column: pd.Series, unit: str) -> np.ndarray:
 
 
 def _clock_of_numbers(numbers: np.ndarray, unit: str) -> np.ndarray:
-    if unit == "hour" and np.nanmax(numbers) > 24 and (np.nan_to_num(numbers) % 100 < 60).all():  # 1300
+    if (
+        unit == "hour" and np.nanmax(numbers) > 24 and (np.nan_to_num(numbers) % 100 < 60).all()
+    ):  # 1300
         numbers, unit = numbers // 100 * 60 + numbers % 100, "minute"
     limit, factor = {"hour": (24, 3600), "minute": (1440, 60)}.get(unit, (86400, 1))
     good = (numbers >= 0) & (numbers <= limit)

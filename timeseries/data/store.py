@@ -33,9 +33,7 @@ _CODECS = {
     "packbits", "astype", "shuffle", "crc32", "crc32c", "adler32", "fletcher32", "vlen-utf8", "bytes", "transpose",
     "sharding_indexed",
 }  # fmt: skip
-_UNREAL = (
-    "{path}: stamps are no real dates ({what}); convert them, for example with xarray's convert_calendar('standard')"
-)
+_UNREAL = "{path}: stamps are no real dates ({what}); convert them, for example with xarray's convert_calendar('standard')"
 
 
 def read_store(path: Path, data: DataConfig, findings: Findings, kind: str) -> Panel:
@@ -52,16 +50,24 @@ def read_store(path: Path, data: DataConfig, findings: Findings, kind: str) -> P
         fields = _fields(dataset, row, str(data.id) if by_dimension else None, set(names), path)
         if kind == "zarr":  # a folder has no order of its own
             fields.sort(key=lambda field: field.name)
-        stream = kind == "zarr" and data.id is None and data.stream != "memory" and data.targets != ()
+        stream = (
+            kind == "zarr" and data.id is None and data.stream != "memory" and data.targets != ()
+        )
         if stream and (data.stream == "disk" or _target_bytes(fields, data) > STREAM_BYTES):
             return read_streamed(dataset, names, fields, data, findings, path)
         if data.stream == "disk":
-            why = "ids are read" if kind == "zarr" else f"only a Zarr store can stay on the disk; {path.name} is read"
+            why = (
+                "ids are read"
+                if kind == "zarr"
+                else f"only a Zarr store can stay on the disk; {path.name} is read"
+            )
             findings.say(f"data.stream = disk: {why} into memory")
         fields = _wanted(fields, names, data)
         count = dataset.sizes[data.id] if by_dimension else 1
         # Along an id every step carries its stamp and its id as well.
-        check_size(path, sum(one.nbytes for one in fields) + 16 * count * dataset.sizes[row], "its content")
+        check_size(
+            path, sum(one.nbytes for one in fields) + 16 * count * dataset.sizes[row], "its content"
+        )
         with readable(path):
             table = _table(dataset, names, row, fields, data, by_dimension, path)
     digest = store_digest(path) if kind == "zarr" else file_digest(path)
@@ -89,7 +95,9 @@ def _opened(path: Path, kind: str) -> Iterator[xr.Dataset]:
         except ValueError as error:
             if "decode time" not in str(error):
                 raise
-            raise UserError(_UNREAL.format(path=path, what=" ".join(str(error).split(". ")[0].split()))) from None
+            raise UserError(
+                _UNREAL.format(path=path, what=" ".join(str(error).split(". ")[0].split()))
+            ) from None
     try:
         yield dataset
     finally:
@@ -104,7 +112,10 @@ def _refuse_codecs(path: Path) -> None:
     group = zarr.open_group(str(path), mode="r", use_consolidated=False)
     for name, array in group.arrays():
         about: Any = array.metadata.to_dict()
-        found = list(about.get("codecs") or [*(about.get("filters") or ()), *filter(None, [about.get("compressor")])])
+        found = list(
+            about.get("codecs")
+            or [*(about.get("filters") or ()), *filter(None, [about.get("compressor")])]
+        )
         while found:
             codec = _settings_of(found.pop())
             known = str(codec.get("name") or codec.get("id"))
@@ -136,7 +147,9 @@ def _time_of(dataset: xr.Dataset, data: DataConfig, path: Path) -> tuple[str, ..
     every = [str(name) for name in dataset.variables]
     plain = [name for name in every if dataset[name].ndim == 1]
     for name in plain:  # the package cftime decodes what has no numpy date
-        if dataset[name].dtype == object and " since " in str(dataset[name].encoding.get("units", "")):
+        if dataset[name].dtype == object and " since " in str(
+            dataset[name].encoding.get("units", "")
+        ):
             said = f'"{name}" is of the calendar {dataset[name].encoding.get("calendar", "")}'
             raise UserError(_UNREAL.format(path=path, what=said))
     names = find_time(plain, data, str(path))
@@ -145,16 +158,22 @@ def _time_of(dataset: xr.Dataset, data: DataConfig, path: Path) -> tuple[str, ..
         axes = [name for name in dated if name in dataset.dims]
         names = tuple(axes if len(axes) == 1 else dated)
         if len(names) != 1:
-            problem = f"{' and '.join(names)} all hold dates" if names else "no variable holds dates"
+            problem = (
+                f"{' and '.join(names)} all hold dates" if names else "no variable holds dates"
+            )
             raise UserError(
                 f"{path}: {problem}; name the one of stamps, data.time = NAME (variables: {', '.join(every[:12])})"
             )
     if len({dataset[name].dims for name in names}) > 1:
-        raise UserError(f"{path}: the variables of data.time ({', '.join(names)}) lie along different axes")
+        raise UserError(
+            f"{path}: the variables of data.time ({', '.join(names)}) lie along different axes"
+        )
     return names
 
 
-def _fields(dataset: xr.Dataset, row: str, id_axis: str | None, times: set[str], path: Path) -> list[Field]:
+def _fields(
+    dataset: xr.Dataset, row: str, id_axis: str | None, times: set[str], path: Path
+) -> list[Field]:
     """Every variable along time (or along the ids alone, or a single number) as columns with names of their own."""
     found: list[tuple[str, xr.Variable, tuple[str, ...]]] = []
     for name in map(str, dataset.variables):
@@ -173,7 +192,9 @@ def _fields(dataset: xr.Dataset, row: str, id_axis: str | None, times: set[str],
     for name, variable, rest in found:
         columns = [name]
         if rest:
-            labels = ["/".join(parts) for parts in product(*(_labels_of(dataset, axis) for axis in rest))]
+            labels = [
+                "/".join(parts) for parts in product(*(_labels_of(dataset, axis) for axis in rest))
+            ]
             if len(set(labels)) < len(labels):
                 raise UserError(
                     f'{path}: labels along {", ".join(rest)} repeat, so the columns of "{name}" have no names'
@@ -188,7 +209,8 @@ def _labels_of(dataset: xr.Dataset, axis: str) -> list[str]:
     if axis not in dataset.coords:
         return [str(i) for i in range(dataset.sizes[axis])]
     return [
-        label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label) for label in dataset[axis].values
+        label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)
+        for label in dataset[axis].values
     ]
 
 
@@ -234,7 +256,13 @@ def _table(
     for field in fields:
         axes = field.variable.dims
         text = field.variable.dtype.kind in "OSUT"
-        named = field.name in (*data.past, *data.known_future, *data.static, *(data.targets or ()), data.id)
+        named = field.name in (
+            *data.past,
+            *data.known_future,
+            *data.static,
+            *(data.targets or ()),
+            data.id,
+        )
         if not field.numeric and not (text and (named or axes == (row,))):
             left_out.append((field.name, f"{field.variable.dtype}"))
             continue
@@ -261,7 +289,12 @@ def _table(
 
 def _as_text(values: np.ndarray, name: str, path: Path) -> np.ndarray:
     """Objects that are all text, or missing. Raises UserError for any other object."""
-    flat = [cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell for cell in values.ravel().tolist()]
+    flat = [
+        cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell
+        for cell in values.ravel().tolist()
+    ]
     if any(not isinstance(cell, str) and cell is not None and cell == cell for cell in flat):
         raise UserError(f'{path}: variable "{name}" holds objects; only numbers and text are read')
-    return np.array([cell if isinstance(cell, str) and cell else None for cell in flat], object).reshape(values.shape)
+    return np.array(
+        [cell if isinstance(cell, str) and cell else None for cell in flat], object
+    ).reshape(values.shape)

@@ -42,7 +42,9 @@ class Survey:
     stuck: np.ndarray
     outside: np.ndarray
     rows: int = 0
-    pictures: dict[tuple[int, int], tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=dict)
+    pictures: dict[tuple[int, int], tuple[np.ndarray, np.ndarray, np.ndarray]] = field(
+        default_factory=dict
+    )
 
     @classmethod
     def empty(cls, width: int) -> Survey:
@@ -93,7 +95,11 @@ def survey(panel: Panel, low: np.ndarray, high: np.ndarray) -> Survey:
         found.rows += rows
         mine = [variate for one, variate in shown if one == number]
         for variate in mine:
-            found.pictures[number, variate] = (np.full(BINS, np.inf), np.full(BINS, -np.inf), np.zeros(BINS))
+            found.pictures[number, variate] = (
+                np.full(BINS, np.inf),
+                np.full(BINS, -np.inf),
+                np.zeros(BINS),
+            )
         for start, values in blocks(series):
             _add(found, values, low, high)
             if mine:
@@ -140,7 +146,9 @@ def _longest_runs(values: np.ndarray, there: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(there, run, 0).max(0))
 
 
-def _draw(found: Survey, number: int, variates: list[int], values: np.ndarray, start: int, rows: int) -> None:
+def _draw(
+    found: Survey, number: int, variates: list[int], values: np.ndarray, start: int, rows: int
+) -> None:
     bins = (np.arange(start, start + len(values)) * BINS) // max(rows, 1)
     starts = np.flatnonzero(np.diff(bins, prepend=-1))
     at = bins[starts]
@@ -172,7 +180,9 @@ def equal_variates(panel: Panel) -> list[list[str]]:
     for members in sums.values():
         while len(members) > 1:
             first, *rest = members
-            same = [first] + [v for v in rest if np.array_equal(columns[first], columns[v], equal_nan=True)]
+            same = [first] + [
+                v for v in rest if np.array_equal(columns[first], columns[v], equal_nan=True)
+            ]
             members = [v for v in rest if v not in same]
             if len(same) > 1:
                 found.append([panel.variates[v] for v in same])
@@ -186,7 +196,9 @@ def leaking_covariates(panel: Panel, horizon: int) -> list[tuple[str, str, int]]
     """
     rows = panel.rows[0]
     start = max(0, rows - _LEAK_ROWS)
-    target = np.asarray(panel.first.variables["target"][start:rows, :_LEAK_VARIATES].values, np.float64)
+    target = np.asarray(
+        panel.first.variables["target"][start:rows, :_LEAK_VARIATES].values, np.float64
+    )
     found: dict[tuple[str, str], int] = {}
     for kind, first_lead in (("known", 0), ("past", 1)):
         names = panel.names(kind)
@@ -227,7 +239,9 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return scaled(a).T @ scaled(b)
 
 
-def repeated_windows(panel: Panel, borders: list[dict[str, tuple[int, int]]], horizon: int) -> tuple[int, int]:
+def repeated_windows(
+    panel: Panel, borders: list[dict[str, tuple[int, int]]], horizon: int
+) -> tuple[int, int]:
     """(test horizons that stand word for word in the training rows of their series, test horizons); in memory only.
 
     Horizons that hardly change, or hold fewer than 24 values, repeat by chance and are not counted.
@@ -257,7 +271,9 @@ def _hash_horizons(values: np.ndarray, horizon: int) -> np.ndarray:
     """uint64 [rows - horizon + 1]: equal where all values of two horizons are, else different but for one in 10^19."""
     words = np.where(np.isnan(values), 0.5, values + 0.0).view(np.uint64)
     rng = np.random.default_rng(0)
-    columns, steps = (rng.integers(0, 2**63, size, np.uint64) | np.uint64(1) for size in (words.shape[1], horizon))
+    columns, steps = (
+        rng.integers(0, 2**63, size, np.uint64) | np.uint64(1) for size in (words.shape[1], horizon)
+    )
     with np.errstate(over="ignore"):
         row = (words * columns).sum(1, dtype=np.uint64)
         row ^= row >> np.uint64(29)

@@ -65,7 +65,9 @@ class Table:
             values[wrong] = np.nan
             return Numbers(values, wrong, len(found.infinite))
         column = self.frame[name]
-        values = np.asarray(pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan))
+        values = np.asarray(
+            pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+        )
         unread = np.flatnonzero(np.isnan(values) & column.notna().to_numpy()).tolist()
         return Numbers(values, [row for row in unread if str(column.iloc[row]).strip()])
 

@@ -52,7 +52,9 @@ class WindowData:
 
     def __init__(self, config: TimeseriesApp, panel: Panel, scaling: Scaling | None = None) -> None:
         data, model = config.data, config.model
-        assert isinstance(model.context, int) and isinstance(model.horizon, int), "settle the app first"
+        assert isinstance(model.context, int) and isinstance(model.horizon, int), (
+            "settle the app first"
+        )
         self.config, self.panel = config, panel
         self.context, self.horizon = model.context, model.horizon
         self.variates, self.past = panel.variates, panel.names("past")
@@ -67,14 +69,25 @@ class WindowData:
         marks = "none" if config.tokeniser.calendar == "none" else data.calendar
         self.calendar_names = list(calendar.names(marks, panel.freq))
         self.on_disk = is_streamed(panel, data.stream)
-        columns = {"target": self.variates, "past": self.past, "known": self.known, "calendar": self.calendar_names}
+        columns = {
+            "target": self.variates,
+            "past": self.past,
+            "known": self.known,
+            "calendar": self.calendar_names,
+        }
         self.reader = Reader(panel, columns, data.holidays)
         self._cuts = borders_of(data, panel)
         self.scaling = self.reader.scaling = self._fit(scaling)
         self._fills = {kind: self.scaling.rest(kind, columns[kind]) for kind in STORED}
         span = self.context + self.horizon
-        self.rows = DiskRows(self.reader, self.horizon, span) if self.on_disk else MemoryRows(self.reader, self.horizon)
-        self._static = np.stack([self._scaled_static(number) for number in range(len(panel.series))])
+        self.rows = (
+            DiskRows(self.reader, self.horizon, span)
+            if self.on_disk
+            else MemoryRows(self.reader, self.horizon)
+        )
+        self._static = np.stack(
+            [self._scaled_static(number) for number in range(len(panel.series))]
+        )
 
     # What there is ----------------------------------------------------------------------------------------------------
 
@@ -110,7 +123,10 @@ class WindowData:
         """Scaled targets back in the data's units, float64; `axis` is the one of the variates."""
         shape = [1] * np.ndim(x)
         shape[axis] = len(self.variates)
-        mean, std = (of("target", self.variates).reshape(shape) for of in (self.scaling.mean, self.scaling.std))
+        mean, std = (
+            of("target", self.variates).reshape(shape)
+            for of in (self.scaling.mean, self.scaling.std)
+        )
         found: np.ndarray = np.asarray(x, np.float64) * std + mean
         return found
 
@@ -157,7 +173,9 @@ class WindowData:
     def missing_future(self, series: int, row: int) -> list[str]:
         """Known covariates that lack a value in the horizon that begins at `row`; holidays never do."""
         gaps = np.isnan(self.reader.stored(series, "known", row, row + self.horizon)).any(0)
-        return [name for name, gap in zip(self.reader.file_names("known"), gaps, strict=True) if gap]
+        return [
+            name for name, gap in zip(self.reader.file_names("known"), gaps, strict=True) if gap
+        ]
 
     def batches(self, split: str, size: int, rng: np.random.Generator | None) -> list[list[int]]:
         """Numbers of the windows of each batch of one pass, shuffled where `rng` is given; the last may be smaller.
@@ -177,7 +195,9 @@ class WindowData:
             order = self._drawn_by_place(self.rows, split, order, rng)
         return cast(list[list[int]], [order[i : i + size] for i in range(0, count, size)])
 
-    def _drawn_by_place(self, rows: DiskRows, split: str, order: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _drawn_by_place(
+        self, rows: DiskRows, split: str, order: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
         """The windows of some places of the store at a time, shuffled together."""
         length, pool = rows.group_rows()
         edges = self._index[split].groups(length)
@@ -231,12 +251,16 @@ class WindowData:
                 stops = self.reader.rows
             moments, self._gaps = fit_moments(self.reader, stops, kinds)
             for kind in kinds:
-                tables[kind] = dict(zip(self.reader.file_names(kind), moments[kind].pairs(), strict=True))
+                tables[kind] = dict(
+                    zip(self.reader.file_names(kind), moments[kind].pairs(), strict=True)
+                )
         if self.config.data.holidays is not None:
             tables.setdefault("known", {})[holidays.NAME] = (0.0, 1.0)
         if base.lacks("static", self.static):
             found = Moments(len(self.static))
-            found.add(np.stack([self._stored_static(number) for number in range(len(self.panel.series))]))
+            found.add(
+                np.stack([self._stored_static(number) for number in range(len(self.panel.series))])
+            )
             tables["static"] = dict(zip(self.static, found.pairs(), strict=True))
         return base.joined(Scaling(tables, base.scale))
 
@@ -254,7 +278,9 @@ class WindowData:
     def _index(self) -> dict[str, Index]:
         index = {split: Index([found[split] for found in self._origins]) for split in SPLITS}
         if self.config.data.max_missing < 1 and self.has_missing:
-            kept = [self._kept(number, found["train"]) for number, found in enumerate(self._origins)]
+            kept = [
+                self._kept(number, found["train"]) for number, found in enumerate(self._origins)
+            ]
             if sum(map(len, kept)) < len(index["train"]):
                 index["train"] = Index([found["train"] for found in self._origins], kept)
         return index

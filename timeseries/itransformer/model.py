@@ -33,9 +33,13 @@ class ITransformer(nn.Module):
         if config.backbone.position != "none":
             raise ValueError("variates are a set without positions: backbone.position must be none")
         if t.origin and (t.calendar != "future" or not sizes.calendar):
-            raise ValueError('tokeniser.origin reads the calendar ahead: tokeniser.calendar must be "future"')
+            raise ValueError(
+                'tokeniser.origin reads the calendar ahead: tokeniser.calendar must be "future"'
+            )
         if t.identity and config.augment.variates < 1:
-            raise ValueError("tokeniser.identity has a vector for each variate: augment.variates must be 1")
+            raise ValueError(
+                "tokeniser.identity has a vector for each variate: augment.variates must be 1"
+            )
         self.context, self.sizes = context, sizes
         self.normalise = make_normalise(m.normalise, sizes.variates)
         self.tokeniser = VariateTokeniser(
@@ -105,6 +109,8 @@ class ITransformer(nn.Module):
         given = {"past": past, "known": known, "calendar": calendar, "static": static}
         for name, value in given.items():
             if value is None and getattr(self.sizes, name):
-                raise ValueError(f"this model was built with {getattr(self.sizes, name)} of {name!r} and got none")
+                raise ValueError(
+                    f"this model was built with {getattr(self.sizes, name)} of {name!r} and got none"
+                )
         x_BVL, level = self.normalise(context)
         return self.tokeniser(x_BVL, past, known, calendar, static), level

@@ -13,7 +13,13 @@ from isoform.core.config.schema import BackboneConfig
 from isoform.core.domain import ImportedModel, InitialWeights
 from isoform.core.errors import UserError
 from isoform.core.pretrained import Layout, Rule, join, rename, squeeze
-from isoform.core.pretrained.settings import differences, need, refuse_unsupported, settings_of, table
+from isoform.core.pretrained.settings import (
+    differences,
+    need,
+    refuse_unsupported,
+    settings_of,
+    table,
+)
 from isoform.core.pretrained.source import Source, choose_layout, read_source
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.foreign_model import (
@@ -58,7 +64,9 @@ def trunk_layout(foreign: str = "encoder", own: str = "") -> Layout:
     return Layout("itransformer trunk", rules)
 
 
-def layout_of(config: TimeseriesApp | None, layout: str, state: TimeseriesState | None = None) -> Layout:
+def layout_of(
+    config: TimeseriesApp | None, layout: str, state: TimeseriesState | None = None
+) -> Layout:
     """The rules of the layout "itransformer" or "tslib", the same for every app and run."""
     rules = (
         _named("enc_embedding.value_embedding", "tokeniser.value"),
@@ -87,7 +95,9 @@ def import_checkpoint(
     return assemble(found, name, ITransformer, opened, config)
 
 
-def read_model(state: Mapping[str, Tensor], config: TimeseriesApp | None, where: str, layout: str) -> ForeignModel:
+def read_model(
+    state: Mapping[str, Tensor], config: TimeseriesApp | None, where: str, layout: str
+) -> ForeignModel:
     """What a state dict tells; the rest is as set, or the official default with a note.
 
     The file says nothing of heads, activation and normalisation. Raises UserError for shapes that make no iTransformer.
@@ -110,7 +120,12 @@ def read_model(state: Mapping[str, Tensor], config: TimeseriesApp | None, where:
     backbone = official_table(dim, 1 + max(numbers), heads, hidden.shape[0], channel)
     if "encoder.norm.weight" not in state:
         backbone = backbone.model_copy(update={"final_norm": False})
-    model = {"family": "itransformer", "context": context, "horizon": head.shape[0], "normalise": normalise}
+    model = {
+        "family": "itransformer",
+        "context": context,
+        "horizon": head.shape[0],
+        "normalise": normalise,
+    }
     rules = layout_of(config, layout)
     return ForeignModel(rules, model, backbone, calendars=("none", "past"), notes=tuple(notes))
 
@@ -125,24 +140,32 @@ def _heads(config: TimeseriesApp | None, dim: int, queries: int, notes: list[str
             "heads: give the number with --set backbone.heads=N"
         )
     if "heads" not in asked:
-        notes.append(f"the file doesn't say how many heads: {heads}, the official default (backbone.heads)")
+        notes.append(
+            f"the file doesn't say how many heads: {heads}, the official default (backbone.heads)"
+        )
     return heads
 
 
 def _channel(config: TimeseriesApp | None, notes: list[str]) -> str:
     channel = settings_of(config, "backbone").get("channel")
     if channel is None:
-        notes.append("the file doesn't name its activation: gelu, the official default (backbone.channel)")
+        notes.append(
+            "the file doesn't name its activation: gelu, the official default (backbone.channel)"
+        )
         return "gelu"
     if channel not in ACTIVATIONS:
-        raise UserError(f"backbone.channel = {channel!r} is set, and iTransformer has {' or '.join(ACTIVATIONS)}")
+        raise UserError(
+            f"backbone.channel = {channel!r} is set, and iTransformer has {' or '.join(ACTIVATIONS)}"
+        )
     return str(channel)
 
 
 def _normalise(config: TimeseriesApp | None, layout: str, notes: list[str]) -> str:
     asked = settings_of(config, "model").get("normalise")
     if asked is None and layout != "tslib":
-        notes.append("the file doesn't say whether windows are normalised: they are, by default (model.normalise)")
+        notes.append(
+            "the file doesn't say whether windows are normalised: they are, by default (model.normalise)"
+        )
     # A setting that says otherwise than the file is refused with the others.
     return "none" if asked == "none" and layout != "tslib" else "window"
 

@@ -100,11 +100,15 @@ class VariateTokeniser(nn.Module):
             parts[0] = self._told(parts[0], x_BVL.shape[1], calendar)
         if long:
             if self.future is None:
-                raise ValueError("this model was built without known covariates, and was given some")
+                raise ValueError(
+                    "this model was built without known covariates, and was given some"
+                )
             parts.append(self.future(torch.cat(long, dim=1)))
         if static is not None:
             if self.static is None or static.shape[1] != self.static_values:
-                raise ValueError(f"the model takes {self.static_values} static values, got {static.shape[1]}")
+                raise ValueError(
+                    f"the model takes {self.static_values} static values, got {static.shape[1]}"
+                )
             parts.append(self.static(static)[:, None])
         x_BND = self.dropout(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
         return Tokens(x_BND, suffix=x_BND.shape[1] - x_BVL.shape[1])

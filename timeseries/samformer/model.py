@@ -32,12 +32,20 @@ def trunk_table(backbone: BackboneConfig, context: int) -> BackboneConfig:
     given = {key: getattr(backbone, key) for key in backbone.model_fields_set}
     for key, value in {**FIXED, "dim": context}.items():
         if given.get(key, value) != value:
-            why = "model.context, a token being a look-back as it is" if key == "dim" else "what makes it one"
-            raise ValueError(f"a SAMformer has backbone.{key} = {value!r} ({why}), not {given[key]!r}: leave it out")
+            why = (
+                "model.context, a token being a look-back as it is"
+                if key == "dim"
+                else "what makes it one"
+            )
+            raise ValueError(
+                f"a SAMformer has backbone.{key} = {value!r} ({why}), not {given[key]!r}: leave it out"
+            )
     heads = given.get("heads", TRUNK["heads"])
     if context % heads:
         raise ValueError(f"backbone.heads = {heads} must divide model.context = {context}")
-    return BackboneConfig.model_validate({**TRUNK, "value_dim": context // heads, **given, "dim": context})
+    return BackboneConfig.model_validate(
+        {**TRUNK, "value_dim": context // heads, **given, "dim": context}
+    )
 
 
 class SAMformer(nn.Module):
@@ -68,13 +76,20 @@ class SAMformer(nn.Module):
         self.normalise = make_normalise(config.model.normalise, sizes.variates)
         self.tokeniser = LookbackTokeniser(config.tokeniser.dropout)
         self.backbone = Backbone(trunk_table(config.backbone, self.context), ordered=False)
-        self.head = ForecastHead(self.context, int(config.model.horizon), sorted(config.head.quantiles))
+        self.head = ForecastHead(
+            self.context, int(config.model.horizon), sorted(config.head.quantiles)
+        )
         if config.backbone.init == "xavier":
             self.head.apply(initialise)
         self.head.start()
 
     def forward(
-        self, context: Tensor, past: None = None, known: None = None, calendar: None = None, static: None = None
+        self,
+        context: Tensor,
+        past: None = None,
+        known: None = None,
+        calendar: None = None,
+        static: None = None,
     ) -> Tensor:
         """Scaled, gapless series [B, L, V] -> [B, H, V, 1 + Q]: the mean, then the quantiles, ascending.
 

@@ -12,7 +12,13 @@ from isoform.core.config.schema import BackboneConfig
 from isoform.core.domain import ImportedModel, InitialWeights
 from isoform.core.errors import UserError
 from isoform.core.pretrained import Layout, Rule, ignore, join, rename
-from isoform.core.pretrained.settings import differences, need, refuse_unsupported, settings_of, table
+from isoform.core.pretrained.settings import (
+    differences,
+    need,
+    refuse_unsupported,
+    settings_of,
+    table,
+)
 from isoform.core.pretrained.source import Source, choose_layout, read_source
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.foreign_model import (
@@ -44,7 +50,10 @@ def _rules(context: int, keys: int, *, revin: bool) -> Layout:
     projections = [f"compute_{n}.{{p}}" for n in ("queries", "keys", "values")]
     affine: tuple[Rule, ...]
     if revin:
-        affine = (rename("revin.affine_weight", "normalise.weight"), rename("revin.affine_bias", "normalise.bias"))
+        affine = (
+            rename("revin.affine_weight", "normalise.weight"),
+            rename("revin.affine_bias", "normalise.bias"),
+        )
     else:
         affine = (ignore("revin.affine_{*}", "RevIN's scale and shift, unused without RevIN"),)
     rules = (
@@ -67,10 +76,14 @@ def import_checkpoint(
     opened = read_source(source)
     name = choose_layout(opened, layout, LAYOUTS, recognise, "a SAMformer")
     refuse_family(config, "samformer", opened.name)
-    return assemble(read_model(state_of(opened), config, opened.name), name, SAMformer, opened, config)
+    return assemble(
+        read_model(state_of(opened), config, opened.name), name, SAMformer, opened, config
+    )
 
 
-def read_model(state: Mapping[str, Tensor], config: TimeseriesApp | None, where: str) -> ForeignModel:
+def read_model(
+    state: Mapping[str, Tensor], config: TimeseriesApp | None, where: str
+) -> ForeignModel:
     """What a state dict tells; whether RevIN is used it doesn't. Raises UserError for shapes that make no SAMformer."""
     keys, context = need(state, "compute_keys.weight", 2, where).shape
     horizon = need(state, "linear_forecaster.weight", 2, where).shape[0]
@@ -91,13 +104,19 @@ def read_model(state: Mapping[str, Tensor], config: TimeseriesApp | None, where:
         backbone=official_table(context, keys),
         variates=len(scale),
         notes=notes,
-        ignored={} if revin else {name: t for name, t in state.items() if name.startswith("revin.affine_")},
+        ignored={}
+        if revin
+        else {name: t for name, t in state.items() if name.startswith("revin.affine_")},
     )
 
 
 def official_table(context: int, keys: int) -> BackboneConfig:
     """The trunk of the official code."""
-    return table(BackboneConfig, {**TRUNK, "dim": context, "value_dim": context, "head_dim": keys}, "SAMformer")
+    return table(
+        BackboneConfig,
+        {**TRUNK, "dim": context, "value_dim": context, "head_dim": keys},
+        "SAMformer",
+    )
 
 
 def export_official(
@@ -116,7 +135,9 @@ def export_official(
         elif state is not None and state.variates:
             ignored = fresh_scale(len(state.variates))
         else:
-            raise UserError("the official SAMformer has a scale for each variate, and how many there are isn't known")
+            raise UserError(
+                "the official SAMformer has a scale for each variate, and how many there are isn't known"
+            )
     return layout_of(config, layout or "samformer", state).write(weights, ignored=ignored)
 
 

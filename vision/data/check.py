@@ -144,8 +144,12 @@ def _find_doubles(
         pair = (seen.rows[i], seen.rows[j])
         if pair not in together:
             near.append(pair)
-    leaks = [members for members in (*equal, *near) if len({split_of.get(row) for row in members}) > 1]
-    contradictory = [members for members in equal if len({repr(records.labels[row]) for row in members}) > 1]
+    leaks = [
+        members for members in (*equal, *near) if len({split_of.get(row) for row in members}) > 1
+    ]
+    contradictory = [
+        members for members in equal if len({repr(records.labels[row]) for row in members}) > 1
+    ]
     return _Doubles(equal, near, leaks, contradictory)
 
 
@@ -166,7 +170,9 @@ def _describe(
         "channels": {str(count): images for count, images in sorted(channels.items())},
         "kinds": dict(seen.kinds.most_common()),
         "skipped": [{"file": file, "reason": reason} for file, reason in records.skipped],
-        "unreadable": [{"file": file, "reason": reason} for file, reason in seen.unreadable.items()],
+        "unreadable": [
+            {"file": file, "reason": reason} for file, reason in seen.unreadable.items()
+        ],
     }
 
 
@@ -231,25 +237,39 @@ def _sizes(shapes: Sequence[tuple[int, ...]]) -> dict[str, list[int]]:
 def _lines(data: dict[str, Any]) -> list[str]:
     """The report for a person."""
     splits = ", ".join(f"{n} {split}" for split, n in data["splits"].items())
-    lines = [f"{data['origin']}: {data['images']} images ({splits}), {data['read']} read", *data["findings"]]
+    lines = [
+        f"{data['origin']}: {data['images']} images ({splits}), {data['read']} read",
+        *data["findings"],
+    ]
     if data["read"] + len(data["unreadable"]) < data["images"]:
-        lines.append(f"only {data['read']} evenly spaced images were decoded; duplicates are looked for among these")
+        lines.append(
+            f"only {data['read']} evenly spaced images were decoded; duplicates are looked for among these"
+        )
     if data["sizes"]:
         sizes = ", ".join(f"{name} {h} x {w}" for name, (h, w) in data["sizes"].items())
         lines.append(f"height x width in pixels: {sizes}")
         lines.append("kinds: " + ", ".join(f"{kind} ({n})" for kind, n in data["kinds"].items()))
     for name, t in data.get("targets", {}).items():
-        lines.append(f"target {name}: {t['min']:.4g} to {t['max']:.4g}, mean {t['mean']:.4g}, deviation {t['std']:.4g}")
+        lines.append(
+            f"target {name}: {t['min']:.4g} to {t['max']:.4g}, mean {t['mean']:.4g}, deviation {t['std']:.4g}"
+        )
     if data["classes"]:
         lines += _class_lines(data["classes"])
     lines += _list("skipped", [f"{one['file']} ({one['reason']})" for one in data["skipped"]])
     lines += _list("unreadable", [one["reason"] for one in data["unreadable"]])
     lines += _list("sets of equal images", [" = ".join(names) for names in data["duplicates"]])
-    lines += _list("pairs of nearly equal images", [" ~ ".join(names) for names in data["near_duplicates"]])
-    lines += _list("equal images with different labels", [" = ".join(names) for names in data["contradictory_labels"]])
+    lines += _list(
+        "pairs of nearly equal images", [" ~ ".join(names) for names in data["near_duplicates"]]
+    )
+    lines += _list(
+        "equal images with different labels",
+        [" = ".join(names) for names in data["contradictory_labels"]],
+    )
     torn = [f"{one['group']} in {', '.join(one['splits'])}" for one in data["torn_groups"]]
     lines += _list("groups in several splits", torn)
-    lines += _list("LEAKAGE, images in several splits", [", ".join(names) for names in data["leaks"]])
+    lines += _list(
+        "LEAKAGE, images in several splits", [", ".join(names) for names in data["leaks"]]
+    )
     if not (data["leaks"] or torn):
         lines.append("no leakage between splits found")
     return lines
@@ -267,7 +287,9 @@ def _class_lines(classes: Mapping[str, Mapping[str, int]]) -> list[str]:
     if rare:
         lines.append(f"fewer than {RARE} images: {join_names(rare, NAMED)}")
     if least * UNBALANCED < most:
-        lines.append("classes are unbalanced by more than 10 to 1: consider data.balanced or data.class_weights")
+        lines.append(
+            "classes are unbalanced by more than 10 to 1: consider data.balanced or data.class_weights"
+        )
     return lines
 
 
@@ -291,7 +313,10 @@ def _groups(
     names = records.images.names
 
     def pictures(rows: Rows) -> list[Picture]:
-        return [Picture(_caption(row, names, split_of), png=png(records.images.read(row, None))) for row in rows]
+        return [
+            Picture(_caption(row, names, split_of), png=png(records.images.read(row, None)))
+            for row in rows
+        ]
 
     members: dict[str, list[int]] = {}
     for row in seen.rows:
@@ -318,7 +343,9 @@ def png(image_CHW: Tensor, longest: int = 96) -> str:
     height, width = image_CHW.shape[1:]
     ratio = min(1.0, longest / max(height, width))
     size = (max(1, round(height * ratio)), max(1, round(width * ratio)))
-    small = F.interpolate(to_float(image_CHW)[None], size, mode="bilinear", antialias=True, align_corners=False)[0]
+    small = F.interpolate(
+        to_float(image_CHW)[None], size, mode="bilinear", antialias=True, align_corners=False
+    )[0]
     if image_CHW.dtype.itemsize == 1:
         small = small.clamp(0, 1)
     pixels = (picture(small) * 255).round().astype(np.uint8)

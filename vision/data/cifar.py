@@ -41,11 +41,24 @@ class Layout:
 
 CIFAR10 = Layout(
     source="cifar10",
-    parts=MappingProxyType({"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}),
+    parts=MappingProxyType(
+        {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
+    ),
     folders=("cifar-10-batches-py", "cifar-10-batches-bin"),
     labels="labels",
     lead=1,
-    classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    classes=(
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    ),
 )
 CIFAR100 = Layout(
     source="cifar100",
@@ -107,9 +120,13 @@ def _read_binary(path: Path, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
     raw = np.fromfile(path, np.uint8)
     size = layout.lead + PIXELS
     if len(raw) == 0 or len(raw) % size:
-        raise UserError(f"{path}: {len(raw)} bytes are no whole number of images; download it again")
+        raise UserError(
+            f"{path}: {len(raw)} bytes are no whole number of images; download it again"
+        )
     raw = raw.reshape(-1, size)
-    return raw[:, layout.lead :].reshape(-1, 3, SIDE, SIDE), raw[:, layout.lead - 1].astype(np.int64)
+    return raw[:, layout.lead :].reshape(-1, 3, SIDE, SIDE), raw[:, layout.lead - 1].astype(
+        np.int64
+    )
 
 
 def _read_pickle(path: Path, layout: Layout) -> tuple[np.ndarray, np.ndarray]:

@@ -58,7 +58,9 @@ class ImageData:
             if len(readable):
                 self.rows[split] = readable
         if not self.rows:
-            raise UserError(f"{records.origin}: no image can be read; the first: {next(iter(bad.values()), 'none')}")
+            raise UserError(
+                f"{records.origin}: no image can be read; the first: {next(iter(bad.values()), 'none')}"
+            )
         _refuse_unknown_classes(records, self.rows, self.classes)
 
     @cached_property
@@ -94,8 +96,12 @@ class ImageData:
         """Mean and standard deviation of each channel over (at most 2,000 evenly spaced) training images."""
         rows = spread(self.rows.get("train", next(iter(self.rows.values()))), STATISTICS_IMAGES)
         images = (to_float(self.fitted(int(row))).double().flatten(1) for row in rows)
-        first, second = torch.stack([torch.stack([x.mean(1), x.square().mean(1)]) for x in images]).mean(0)
-        std = (second - first.square()).clamp(min=1e-4).sqrt()  # an empty channel must not be divided by 0
+        first, second = torch.stack(
+            [torch.stack([x.mean(1), x.square().mean(1)]) for x in images]
+        ).mean(0)
+        std = (
+            (second - first.square()).clamp(min=1e-4).sqrt()
+        )  # an empty channel must not be divided by 0
         return tuple(round(float(m), 4) for m in first), tuple(round(float(s), 4) for s in std)
 
 
@@ -105,7 +111,9 @@ def preprocessing(config: VisionApp) -> Preprocess:
     for name in ("mean", "std"):
         values = getattr(data, name)
         if values is not None and len(values) not in (1, channels):
-            raise UserError(f"data.{name} has {len(values)} values where the images have {channels} channels")
+            raise UserError(
+                f"data.{name} has {len(values)} values where the images have {channels} channels"
+            )
         if name == "std" and values is not None and min(values) <= 0:
             raise UserError("data.std: every value must be above 0")
     mean, std = data.mean or (0.0,), data.std or (1.0,)
@@ -126,7 +134,9 @@ def shrink(image_CHW: Tensor, shorter: int) -> Tensor:
     ratio = shorter / min(height, width)
     if ratio >= 1:
         return image_CHW.clone()
-    return resize(image_CHW, (max(1, round(height * ratio)), max(1, round(width * ratio))), "bilinear")
+    return resize(
+        image_CHW, (max(1, round(height * ratio)), max(1, round(width * ratio))), "bilinear"
+    )
 
 
 def spread(rows: np.ndarray, most: int) -> np.ndarray:
@@ -143,7 +153,11 @@ def _hold(
     """Decodes once what fits in memory; images that lie there at the model's size already are used as they are."""
     images, data, random_crop = records.images, config.data, config.augment.crop == "resized"
     shape = (preprocess.channels, *preprocess.size)
-    if isinstance(images, ArrayImages) and tuple(images.array.shape[1:]) == shape and preprocess.crop_pct == 1:
+    if (
+        isinstance(images, ArrayImages)
+        and tuple(images.array.shape[1:]) == shape
+        and preprocess.crop_pct == 1
+    ):
         return Held(images.array)
     used = np.sort(np.concatenate(list(splits.values()))) if splits else np.zeros(0, np.int64)
     copies = 7 if random_crop else 1  # a wide image is 2 x 2 sizes, and oblong
@@ -156,7 +170,12 @@ def _hold(
 
 
 def _decode(
-    records: Records, used: np.ndarray, train: set[int], preprocess: Preprocess, keep: bool, on_error: str
+    records: Records,
+    used: np.ndarray,
+    train: set[int],
+    preprocess: Preprocess,
+    keep: bool,
+    on_error: str,
 ) -> Held:
     held = Held()
     fitted: dict[int, Tensor] = {}
@@ -165,7 +184,9 @@ def _decode(
             image = records.images.read(row, preprocess.channels, preprocess.at_least)
         except UserError as error:
             if on_error == "fail":
-                raise UserError(f'{error}, or leave such images out with --set data.on_error="skip"') from None
+                raise UserError(
+                    f'{error}, or leave such images out with --set data.on_error="skip"'
+                ) from None
             held.unreadable[row] = str(error)
             continue
         if keep:
@@ -176,7 +197,9 @@ def _decode(
         dtypes = {image.dtype for image in fitted.values()}
         shape = next(iter(fitted.values())).shape
         mixed = len(dtypes) > 1
-        held.resident = torch.zeros((len(records), *shape), dtype=torch.float32 if mixed else dtypes.pop())
+        held.resident = torch.zeros(
+            (len(records), *shape), dtype=torch.float32 if mixed else dtypes.pop()
+        )
         for row, image in fitted.items():
             held.resident[row] = to_float(image) if mixed else image
     return held

@@ -102,4 +102,6 @@ def _count_bits(values: np.ndarray) -> np.ndarray:
 
 
 def _shrink(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(image_CHW[None], size, mode="bilinear", antialias=True, align_corners=False)[0]
+    return F.interpolate(
+        image_CHW[None], size, mode="bilinear", antialias=True, align_corners=False
+    )[0]

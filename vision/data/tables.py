@@ -37,7 +37,9 @@ def read_image_table(data: DataConfig) -> Records:
     folder, and may not lead out of it. Raises UserError naming the row of the first mistake.
     """
     if data.table is None and data.path is None:
-        raise UserError("data.table is not set: give the csv of path, label, --set data.table=FILE.csv")
+        raise UserError(
+            "data.table is not set: give the csv of path, label, --set data.table=FILE.csv"
+        )
     path = Path(str(data.table or data.path)).expanduser()
     table = read_table(path, missing=data.missing, key="data.table")
     table.refuse_ragged()
@@ -45,7 +47,9 @@ def read_image_table(data: DataConfig) -> Records:
         raise UserError(f"{path}: the table has a first line but no rows")
     root = Path(data.root).expanduser() if data.root else path.parent
     if not root.is_dir():
-        raise UserError(f"{root}: no such folder (data.root), which the paths in {path} are relative to")
+        raise UserError(
+            f"{root}: no such folder (data.root), which the paths in {path} are relative to"
+        )
     _refuse_absent_columns(table, data)
     names = [_image(table, row, cell, root) for row, cell in enumerate(table.cells(data.paths))]
     labels = _LABELS[data.task](table, data)
@@ -68,9 +72,13 @@ def _refuse_absent_columns(table: Table, data: DataConfig) -> None:
     known = join_names(table.names, 20)
     for name in (data.paths, *data.labels):
         if name not in table.columns:
-            raise UserError(f'{table.origin}: has no column "{name}", only {known}; set data.paths or data.labels')
+            raise UserError(
+                f'{table.origin}: has no column "{name}", only {known}; set data.paths or data.labels'
+            )
     if data.group is not None and data.group not in table.columns:
-        raise UserError(f'{table.origin}: has no column "{data.group}" (data.group); its columns are {known}')
+        raise UserError(
+            f'{table.origin}: has no column "{data.group}" (data.group); its columns are {known}'
+        )
 
 
 def _image(table: Table, row: int, cell: str, root: Path) -> str:
@@ -80,7 +88,9 @@ def _image(table: Table, row: int, cell: str, root: Path) -> str:
         raise UserError(f"{where}: the path is empty")
     place = (root / cell).resolve()
     if not place.is_relative_to(root.resolve()):
-        raise UserError(f"{where}: {cell} leads out of {root}; keep the images below it or set data.root")
+        raise UserError(
+            f"{where}: {cell} leads out of {root}; keep the images below it or set data.root"
+        )
     if not place.is_file():
         raise UserError(f"{where}: {root / cell}: no such file")
     return cell
@@ -88,7 +98,9 @@ def _image(table: Table, row: int, cell: str, root: Path) -> str:
 
 def _classes(table: Table, data: DataConfig) -> Labels:
     if len(data.labels) != 1:
-        raise UserError(f"data.labels names {len(data.labels)} columns where data.task = multiclass takes one")
+        raise UserError(
+            f"data.labels names {len(data.labels)} columns where data.task = multiclass takes one"
+        )
     (column,) = data.labels
     rows = [None if _is_missing(table, cell) else cell for cell in table.cells(column)]
     classes = sorted_classes(label for label in rows if label is not None)
@@ -145,9 +157,13 @@ def _numbers(table: Table, data: DataConfig) -> Labels:
         if not found.numeric:
             example = f", such as {table.shown(found.unread[:1])}" if found.unread else ""
             why = found.problem or f"holds no numbers{example}"
-            raise UserError(f'{table.origin}: column "{column}": {why}; data.task = regression needs numbers')
+            raise UserError(
+                f'{table.origin}: column "{column}": {why}; data.task = regression needs numbers'
+            )
         if found.unread:
-            table.say(f"cells that are no numbers count as missing: {table.shown(found.unread)}", column)
+            table.say(
+                f"cells that are no numbers count as missing: {table.shown(found.unread)}", column
+            )
         _say_missing(table, column, int(np.isnan(found.values).sum()) - len(found.unread))
         columns.append(found.values)
     return Labels(list(np.stack(columns, 1)), list(data.labels))
@@ -168,13 +184,20 @@ def _is_missing(table: Table, cell: str) -> bool:
 
 def _say_missing(table: Table, column: str, count: int) -> None:
     if count:
-        table.say(f"{count:,} of {len(table):,} rows have no value, which counts for nothing", column)
+        table.say(
+            f"{count:,} of {len(table):,} rows have no value, which counts for nothing", column
+        )
 
 
 def _splits(table: Table, column: str) -> np.ndarray:
     if column not in table.columns:
         return np.full(len(table), "", dtype=object)
-    return read_splits(table.cells(column), column, lambda row: f"{table.origin} {table.row_name(row)}", open_=False)
+    return read_splits(
+        table.cells(column),
+        column,
+        lambda row: f"{table.origin} {table.row_name(row)}",
+        open_=False,
+    )
 
 
 def _groups(table: Table, column: str | None) -> np.ndarray | None:

@@ -23,7 +23,9 @@ def read_torchvision(data: DataConfig) -> Records:
     name = data.source.removeprefix(TORCHVISION)
     made: Any = getattr(datasets, name, None)
     if datasets.VisionDataset not in getattr(made, "__mro__", ()):
-        raise UserError(f'data.source = "{data.source}": torchvision.datasets has no data set "{name}"')
+        raise UserError(
+            f'data.source = "{data.source}": torchvision.datasets has no data set "{name}"'
+        )
     root = folder_of(data, data.source, must_exist=not data.download)
     takes = inspect.signature(made).parameters
     extra = {"download": data.download} if "download" in takes else {}
@@ -42,7 +44,9 @@ def read_torchvision(data: DataConfig) -> Records:
         members += [(one, place) for place in range(len(one))]
         split += [part] * len(one)
     if "train" not in split:
-        raise UserError(f"{data.source}: torchvision cannot read it below {root} ({problem}); put its files there")
+        raise UserError(
+            f"{data.source}: torchvision cannot read it below {root} ({problem}); put its files there"
+        )
 
     def image(row: int) -> Any:
         dataset, place = members[row]
@@ -73,9 +77,18 @@ def _parts(takes: set[str]) -> dict[str, dict[str, Any]]:
 
 def _labels_of(dataset: Any) -> list[str]:
     """The class of every image; images are only opened where no attribute tells."""
-    targets = next((getattr(dataset, key) for key in ("targets", "labels", "_labels") if hasattr(dataset, key)), None)
+    targets = next(
+        (
+            getattr(dataset, key)
+            for key in ("targets", "labels", "_labels")
+            if hasattr(dataset, key)
+        ),
+        None,
+    )
     if targets is None:
         targets = [dataset[place][1] for place in range(len(dataset))]
     codes = [int(target) for target in targets]
-    classes = [str(one[0] if isinstance(one, tuple) else one) for one in getattr(dataset, "classes", [])]
+    classes = [
+        str(one[0] if isinstance(one, tuple) else one) for one in getattr(dataset, "classes", [])
+    ]
     return [classes[code] if classes else str(code) for code in codes]

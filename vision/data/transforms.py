@@ -35,7 +35,9 @@ def resize(image_CHW: Tensor, size: tuple[int, int], interpolation: str) -> Tens
     if tuple(image_CHW.shape[1:]) == size:
         return image_CHW
     whole = image_CHW.dtype == torch.uint8
-    out = F.interpolate(image_CHW[None].float(), size, mode=interpolation, antialias=True, align_corners=False)[0]
+    out = F.interpolate(
+        image_CHW[None].float(), size, mode=interpolation, antialias=True, align_corners=False
+    )[0]
     return out.round_().clamp_(0, 255).to(torch.uint8) if whole else out
 
 
@@ -62,7 +64,9 @@ class Preprocess(Preprocessing):
         target = min(height, self.size[0]), min(width, self.size[1])
         return _pad(resize(image_CHW, target, self.interpolation), self.size)
 
-    def _scaled(self, image_CHW: Tensor, choose: Callable[[float, float], float]) -> tuple[int, int]:
+    def _scaled(
+        self, image_CHW: Tensor, choose: Callable[[float, float], float]
+    ) -> tuple[int, int]:
         """(height, width), proportions kept, at which the larger or the smaller of the two ratios fits."""
         height, width = image_CHW.shape[1:]
         inner_height = math.floor(self.size[0] / self.crop_pct)
@@ -88,7 +92,9 @@ class Drawn:
     row: int
     image: Tensor | None = None
     warp: np.ndarray | None = None
-    erase: tuple[int, int, int, int, int] | None = None  # top, left, height, width, seed of the noise
+    erase: tuple[int, int, int, int, int] | None = (
+        None  # top, left, height, width, seed of the noise
+    )
 
 
 class Augment:
@@ -110,7 +116,9 @@ class Augment:
         """A random crop if one is asked for (else the image has the model's size), then the changes of colour."""
         a = self.augment
         if a.crop == "resized":
-            top, left, height, width = random_area(image_CHW.shape[1:], a.crop_scale, a.crop_ratio, rng)
+            top, left, height, width = random_area(
+                image_CHW.shape[1:], a.crop_scale, a.crop_ratio, rng
+            )
             image_CHW = image_CHW[:, top : top + height, left : left + width]
             image_CHW = resize(image_CHW, self.preprocess.size, self.preprocess.interpolation)
         if not self.colour:
@@ -167,7 +175,10 @@ class Augment:
 
 
 def random_area(
-    size: Sequence[int], scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
+    size: Sequence[int],
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    rng: np.random.Generator,
 ) -> tuple[int, int, int, int]:
     """(top, left, height, width) of a random rectangle: share of the area in `scale`, width / height in `ratio`.
 

@@ -30,7 +30,9 @@ class Warp:
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
         """[P] float32: the 2 x 3 matrix from output to input pixels (origin: centre), then 2 x G x G displacements."""
-        u = rng.random(9).tolist()  # always nine, so that one switched-off change does not shift the others
+        u = rng.random(
+            9
+        ).tolist()  # always nine, so that one switched-off change does not shift the others
         matrix = np.array(self._matrix(u), np.float32)
         if not self.augment.elastic:
             return matrix
@@ -83,7 +85,9 @@ class Warp:
             from_y = from_y + bend[:, 1]
         grid = torch.stack([from_x * (2 / width), from_y * (2 / height)], dim=-1)
         fill = self.augment.fill
-        warped = F.grid_sample(image_BCHW - fill, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        warped = F.grid_sample(
+            image_BCHW - fill, grid, mode="bilinear", padding_mode="zeros", align_corners=False
+        )
         return warped + fill
 
     def _displacements(self, bend: Tensor) -> Tensor:

@@ -27,8 +27,14 @@ class VitHead(nn.Module):
         super().__init__()
         self.config = config
         width = backbone.dim * READOUTS[config.pool]
-        self.pool = AttentionPool(backbone, config.pool_heads, config.pool_mlp) if config.pool == "attention" else None
-        self.norm = make_norm(backbone.norm if config.norm else "none", width, backbone.eps, backbone.norm_bias)
+        self.pool = (
+            AttentionPool(backbone, config.pool_heads, config.pool_mlp)
+            if config.pool == "attention"
+            else None
+        )
+        self.norm = make_norm(
+            backbone.norm if config.norm else "none", width, backbone.eps, backbone.norm_bias
+        )
         self.dropout = nn.Dropout(config.dropout)
         self.linear: nn.Linear | None = None
         self.linear_distill: nn.Linear | None = None
@@ -37,7 +43,9 @@ class VitHead(nn.Module):
         if config.outputs and distilled:
             self.linear_distill = nn.Linear(backbone.dim, config.outputs)
         for linear in (self.linear, self.linear_distill):
-            if linear is not None:  # nearly the same answer for everything, but not so small that the trunk learns late
+            if (
+                linear is not None
+            ):  # nearly the same answer for everything, but not so small that the trunk learns late
                 nn.init.trunc_normal_(linear.weight, std=0.02)
                 nn.init.zeros_(linear.bias)
 

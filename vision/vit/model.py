@@ -18,7 +18,13 @@ from isoform.vision.vit.head import VitHead
 from isoform.vision.vit.tokeniser import VitTokeniser
 
 # (dim, depth, heads) of the usual sizes: Dosovitskiy et al. 2021, table 1; Ti and S from Touvron et al. 2021.
-SIZES = {"Ti": (192, 12, 3), "S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "H": (1280, 32, 16)}
+SIZES = {
+    "Ti": (192, 12, 3),
+    "S": (384, 12, 6),
+    "B": (768, 12, 12),
+    "L": (1024, 24, 16),
+    "H": (1280, 32, 16),
+}
 
 # tokeniser.rotary -> how the backbone may use the positions.
 POSITIONS = MappingProxyType(
@@ -81,7 +87,11 @@ def sized(size: str, **changes: object) -> BackboneConfig:
 
 
 def build_vit(
-    tokeniser: VitTokeniserConfig, backbone: BackboneConfig, head: VitHeadConfig, *, outputs: int | None = None
+    tokeniser: VitTokeniserConfig,
+    backbone: BackboneConfig,
+    head: VitHeadConfig,
+    *,
+    outputs: int | None = None,
 ) -> ViT:
     """A freshly initialised ViT; `outputs` overrides the head's number of classes or targets."""
     if outputs is not None:

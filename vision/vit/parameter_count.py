@@ -15,7 +15,9 @@ def vit_size(
 ) -> int:
     """Parameters of a ViT with that many classes or targets."""
     return (
-        _tokeniser_size(tokeniser, backbone) + backbone_size(backbone) + _head_size(tokeniser, backbone, head, outputs)
+        _tokeniser_size(tokeniser, backbone)
+        + backbone_size(backbone)
+        + _head_size(tokeniser, backbone, head, outputs)
     )
 
 

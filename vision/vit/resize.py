@@ -19,7 +19,12 @@ MODES = ("timm", "mae", "dinov2", "dinov2_registers", "augreg")
 
 
 def resize_position_table(
-    table_1LD: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int], *, prefix: int, mode: str = "timm"
+    table_1LD: Tensor,
+    old_grid: tuple[int, int],
+    new_grid: tuple[int, int],
+    *,
+    prefix: int,
+    mode: str = "timm",
 ) -> Tensor:
     """The table [1, L, D] carried from one grid to another, [1, prefix + h w, D]; the `prefix` rows are copied.
 
@@ -51,13 +56,17 @@ def resize_position_table(
 
 def _interpolate(image_1Dhw: Tensor, grid: tuple[int, int], mode: str) -> Tensor:
     if mode == "augreg":
-        return F.interpolate(image_1Dhw, tuple(grid), mode="bilinear", align_corners=False, antialias=False)
+        return F.interpolate(
+            image_1Dhw, tuple(grid), mode="bilinear", align_corners=False, antialias=False
+        )
     if mode == "dinov2":
         old = image_1Dhw.shape[2:]
         factor = tuple((new + 0.1) / before for new, before in zip(grid, old, strict=True))
         return F.interpolate(image_1Dhw, scale_factor=factor, mode="bicubic", align_corners=False)
     smooth = mode in ("timm", "dinov2_registers")
-    return F.interpolate(image_1Dhw, tuple(grid), mode="bicubic", align_corners=False, antialias=smooth)
+    return F.interpolate(
+        image_1Dhw, tuple(grid), mode="bicubic", align_corners=False, antialias=smooth
+    )
 
 
 @lru_cache(maxsize=16)

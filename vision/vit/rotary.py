@@ -24,13 +24,18 @@ def axial_angles(
     rate = temperature ** -(torch.arange(bands, dtype=torch.float32) / bands)
     places = [torch.arange(n, dtype=torch.float32) + offset for n in grid]
     if trained_grid is not None:
-        places = [place / n * trained for place, n, trained in zip(places, grid, trained_grid, strict=True)]
+        places = [
+            place / n * trained
+            for place, n, trained in zip(places, grid, trained_grid, strict=True)
+        ]
     rows, columns = torch.meshgrid(*places, indexing="ij")
     axes = (rows, columns) if order == "ij" else (columns, rows)
     return torch.cat([axis.flatten()[:, None] * rate for axis in axes], dim=1)
 
 
-def dinov3_angles(grid: tuple[int, int], angles: int, *, temperature: float = 100.0, offset: float = 0.0) -> Tensor:
+def dinov3_angles(
+    grid: tuple[int, int], angles: int, *, temperature: float = 100.0, offset: float = 0.0
+) -> Tensor:
     """[H*W, angles] rotary angles of DINOv3: patch centres in [-1, 1], rows first, times 2 pi over the periods."""
     bands = angles // 2
     period = temperature ** (torch.arange(bands, dtype=torch.float32) / bands)

@@ -35,7 +35,9 @@ class VitTokeniser(nn.Module):
         self.patch_size = pair_of(config.patch)
         self.grid = self.grid_of(*pair_of(config.image))
         self.prefix = config.class_token + config.distill_token + config.registers
-        self.patch = nn.Conv2d(config.channels, dim, self.patch_size, self.patch_size, bias=config.patch_bias)
+        self.patch = nn.Conv2d(
+            config.channels, dim, self.patch_size, self.patch_size, bias=config.patch_bias
+        )
         self.patch_norm = make_norm(
             backbone.norm if config.patch_norm else "none", dim, backbone.eps, backbone.norm_bias
         )
@@ -57,7 +59,9 @@ class VitTokeniser(nn.Module):
             unplaced = table.new_zeros(rows - len(table), dim)
             del self.position
             self.register_buffer("position", torch.cat([unplaced, table])[None])
-        self.norm = make_norm(backbone.norm if config.norm else "none", dim, backbone.eps, backbone.norm_bias)
+        self.norm = make_norm(
+            backbone.norm if config.norm else "none", dim, backbone.eps, backbone.norm_bias
+        )
         self.dropout = nn.Dropout(config.dropout)
         self.initialise()
 
@@ -102,7 +106,9 @@ class VitTokeniser(nn.Module):
             x_BND = torch.cat([*special, x_BND], dim=1)
         if position is not None and self.config.position_prefix:
             x_BND = x_BND + position
-        tokens = Tokens(self.dropout(x_BND), pos=self.rotary_for(grid, x_BND), prefix=self.prefix, grid=grid)
+        tokens = Tokens(
+            self.dropout(x_BND), pos=self.rotary_for(grid, x_BND), prefix=self.prefix, grid=grid
+        )
         if self.training and self.config.patch_dropout:
             tokens = drop_patches(tokens, self.config.patch_dropout)
         return tokens.with_x(self.norm(tokens.x))
@@ -112,7 +118,9 @@ class VitTokeniser(nn.Module):
         if self.position is None or grid == self.grid:
             return self.position
         prefix = self.prefix if self.config.position_prefix else 0
-        return resize_position_table(self.position, self.grid, grid, prefix=prefix, mode=self.config.position_resize)
+        return resize_position_table(
+            self.position, self.grid, grid, prefix=prefix, mode=self.config.position_resize
+        )
 
     def rotary_for(self, grid: tuple[int, int], like: Tensor) -> Tensor | None:
         """[1, N, angles] rotary angles ("learned": [1, N, 2] places); zeros, so no turn, for the special tokens."""
@@ -128,7 +136,9 @@ class VitTokeniser(nn.Module):
                     order=c.rotary_order,
                 )
             case "dinov3":
-                table = dinov3_angles(grid, angles, temperature=c.rotary_temperature, offset=c.rotary_offset)
+                table = dinov3_angles(
+                    grid, angles, temperature=c.rotary_temperature, offset=c.rotary_offset
+                )
             case "learned":
                 table = _places(grid)
                 if c.rotary_order == "xy":

@@ -41,11 +41,13 @@ def by_hand(q, k, v, sees, bias=0.0, scale=None):
         for h in range(n_heads):
             g = h // (n_heads // k.shape[1])
             for i in range(n_q):
-                keys = [j for j in range(k.shape[2]) if sees(b, i, j) and bias[b, h, i, j] > -math.inf]
+                keys = [
+                    j for j in range(k.shape[2]) if sees(b, i, j) and bias[b, h, i, j] > -math.inf
+                ]
                 if keys:
-                    weights = torch.stack([(q[b, h, i] @ k[b, g, j]) * scale + bias[b, h, i, j] for j in keys]).softmax(
-                        0
-                    )
+                    weights = torch.stack(
+                        [(q[b, h, i] @ k[b, g, j]) * scale + bias[b, h, i, j] for j in keys]
+                    ).softmax(0)
                     out[b, h, i] = sum(w * v[b, g, j] for w, j in zip(weights, keys, strict=True))
     return out
 
@@ -61,21 +63,28 @@ def by_hand(q, k, v, sees, bias=0.0, scale=None):
         ({"window": (3, None)}, lambda b, i, j: j >= i + M - N - 3),
         ({"window": (3, 1), "causal": True}, lambda b, i, j: -3 <= j - (i + M - N) <= 0),
         ({"valid_kv": mask(M, 1)}, lambda b, i, j: bool(mask(M, 1)[b, j])),
-        ({"valid_kv": mask(M, 1), "causal": True}, lambda b, i, j: bool(mask(M, 1)[b, j]) and j <= i + M - N),
+        (
+            {"valid_kv": mask(M, 1), "causal": True},
+            lambda b, i, j: bool(mask(M, 1)[b, j]) and j <= i + M - N,
+        ),
     ],
     ids=["all", "scale", "causal", "window", "left", "causal-window", "padding", "padding-causal"],
 )
 def test_means_what_the_definition_says(impl, settings, sees):
     q, k, v = inputs()
     expected = by_hand(q, k, v, sees, scale=settings.get("scale"))
-    torch.testing.assert_close(attention(q, k, v, impl=impl, **settings), expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        attention(q, k, v, impl=impl, **settings), expected, atol=1e-12, rtol=0
+    )
 
 
 def test_more_queries_than_keys_leave_the_first_without_any_under_causality():
     q, k, v = inputs(n=7, m=3)
     out = attention(q, k, v, causal=True)
     assert out[:, :, :4].eq(0).all()
-    torch.testing.assert_close(out, by_hand(q, k, v, lambda b, i, j: j <= i - 4), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        out, by_hand(q, k, v, lambda b, i, j: j <= i - 4), atol=1e-12, rtol=0
+    )
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -87,7 +96,9 @@ def test_gradients_and_second_derivatives_of_the_reference(dropout):
     valid = torch.tensor([[True, False, True]])
 
     def run(q, k, v, bias):
-        out = attention(q, k, v, bias=bias, valid_kv=valid, dropout=dropout, seed=5, impl="reference")
+        out = attention(
+            q, k, v, bias=bias, valid_kv=valid, dropout=dropout, seed=5, impl="reference"
+        )
         return out
 
     # At -inf a finite difference says nothing: the bias is perturbed only where it is finite.
@@ -130,12 +141,17 @@ def test_queries_that_are_not_real_give_zero_and_send_no_gradient(impl):
 
 
 @pytest.mark.parametrize("impl", ["reference", "sdpa"])
-@pytest.mark.parametrize("settings", [{}, {"causal": True}, {"window": (2, 1)}, {"bias": True}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, {"causal": True}, {"window": (2, 1)}, {"bias": True}], ids=str
+)
 def test_what_padding_holds_and_how_much_there_is_changes_nothing(impl, settings):
     """Real tokens stand at the front, at the back and scattered; padding holds huge values."""
     q, k, v = inputs()
     settings = dict(settings)
-    where_q, where_kv = torch.tensor([0, 1, 2, 4, 7, 9, 12]), torch.tensor([1, 2, 3, 4, 6, 7, 8, 11, 12, 13, 16])
+    where_q, where_kv = (
+        torch.tensor([0, 1, 2, 4, 7, 9, 12]),
+        torch.tensor([1, 2, 3, 4, 6, 7, 8, 11, 12, 13, 16]),
+    )
     if settings.pop("bias", None):
         small = torch.randn(B, H, N, M, dtype=torch.float64)
         large = torch.randn(B, H, 13, 17, dtype=torch.float64)
@@ -153,7 +169,9 @@ def test_what_padding_holds_and_how_much_there_is_changes_nothing(impl, settings
     valid_q[:, where_q], valid_kv[:, where_kv] = True, True
     wide = [spread(q, where_q, 13), spread(k, where_kv, 17), spread(v, where_kv, 17)]
     out = attention(*wide, valid_q=valid_q, valid_kv=valid_kv, impl=impl, **loose)
-    torch.testing.assert_close(out[:, :, where_q], attention(q, k, v, impl=impl, **tight), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        out[:, :, where_q], attention(q, k, v, impl=impl, **tight), atol=1e-12, rtol=0
+    )
 
 
 @pytest.mark.parametrize("impl", ["reference", "sdpa"])
@@ -164,18 +182,25 @@ def test_packed_is_padded_without_the_padding(impl, settings, cross):
     lengths_kv = lengths_kv if cross else lengths_q
     g = torch.Generator().manual_seed(0)
     q = torch.randn(sum(lengths_q), H, D, generator=g, dtype=torch.float64, requires_grad=True)
-    k, v = (torch.randn(sum(lengths_kv), G, D, generator=g, dtype=torch.float64, requires_grad=True) for _ in "kv")
+    k, v = (
+        torch.randn(sum(lengths_kv), G, D, generator=g, dtype=torch.float64, requires_grad=True)
+        for _ in "kv"
+    )
     offsets = [torch.tensor([0, *lengths]).cumsum(0) for lengths in (lengths_q, lengths_kv)]
     given = {"offsets_q": offsets[0]} | ({"offsets_kv": offsets[1]} if cross else {})
     out = attention(q, k, v, impl=impl, **given, **settings)
     parts = [
-        attention(*(x[None].transpose(1, 2) for x in sample), impl="reference", **settings)[0].transpose(0, 1)
+        attention(*(x[None].transpose(1, 2) for x in sample), impl="reference", **settings)[
+            0
+        ].transpose(0, 1)
         for sample in zip(q.split(lengths_q), k.split(lengths_kv), v.split(lengths_kv), strict=True)
     ]
     expected = torch.cat(parts)
     torch.testing.assert_close(out, expected, atol=1e-12, rtol=0)
     weight = torch.randn(out.shape, generator=g, dtype=torch.float64)
-    for got, want in zip(*(torch.autograd.grad((x * weight).sum(), [q, k, v]) for x in (out, expected)), strict=True):
+    for got, want in zip(
+        *(torch.autograd.grad((x * weight).sum(), [q, k, v]) for x in (out, expected)), strict=True
+    ):
         torch.testing.assert_close(got, want, atol=1e-12, rtol=0)
 
 
@@ -197,7 +222,10 @@ def test_values_of_another_width_are_mixed_by_the_same_probabilities(impl, wide,
 def test_packed_values_of_another_width():
     lengths, wide = [5, 0, 3, 7], 11
     g = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(15, n, d, generator=g, dtype=torch.float64) for n, d in ((H, D), (G, D), (G, wide)))
+    q, k, v = (
+        torch.randn(15, n, d, generator=g, dtype=torch.float64)
+        for n, d in ((H, D), (G, D), (G, wide))
+    )
     offsets = torch.tensor([0, *lengths]).cumsum(0)
     out = attention(q, k, v, offsets_q=offsets)
     parts = [
@@ -205,9 +233,13 @@ def test_packed_values_of_another_width():
         for sample in zip(q.split(lengths), k.split(lengths), v.split(lengths), strict=True)
     ]
     torch.testing.assert_close(out, torch.cat(parts), atol=1e-12, rtol=0)
-    nothing = attention(q[:0], k, v, offsets_q=torch.tensor([0, 0]), offsets_kv=torch.tensor([0, 15]))
+    nothing = attention(
+        q[:0], k, v, offsets_q=torch.tensor([0, 0]), offsets_kv=torch.tensor([0, 15])
+    )
     assert nothing.shape == (0, H, wide)
-    keyless = attention(q, k[:0], v[:0], offsets_q=torch.tensor([0, 15]), offsets_kv=torch.tensor([0, 0]))
+    keyless = attention(
+        q, k[:0], v[:0], offsets_q=torch.tensor([0, 15]), offsets_kv=torch.tensor([0, 0])
+    )
     assert keyless.shape == (15, H, wide) and keyless.eq(0).all()
 
 
@@ -215,11 +247,15 @@ def test_packed_samples_of_one_length_are_not_masked():
     q, k, v = inputs(n=M)
     packed = [x.transpose(1, 2).flatten(0, 1) for x in (q, k, v)]
     out = attention(*packed, offsets_q=torch.tensor([0, M, 2 * M]))
-    torch.testing.assert_close(out.unflatten(0, (B, M)).transpose(1, 2), attention(q, k, v), atol=1e-14, rtol=0)
+    torch.testing.assert_close(
+        out.unflatten(0, (B, M)).transpose(1, 2), attention(q, k, v), atol=1e-14, rtol=0
+    )
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"causal": True}, {"window": 1}, {"valid_kv": mask(M, 3)}], ids=lambda s: str([*s])
+    "settings",
+    [{}, {"causal": True}, {"window": 1}, {"valid_kv": mask(M, 3)}],
+    ids=lambda s: str([*s]),
 )
 @pytest.mark.parametrize("rows", [[0], [2, -1], slice(1, 4), torch.tensor([6, 0, 6])], ids=str)
 def test_chosen_rows_are_rows_of_the_whole(settings, rows):
@@ -230,7 +266,9 @@ def test_chosen_rows_are_rows_of_the_whole(settings, rows):
     eye = torch.eye(M, dtype=torch.float64).expand(B, G, M, M)
     wide_q, wide_k = (torch.nn.functional.pad(x, (0, M - D)) for x in (q, k))
     valid_q = torch.tensor([[True] * N, [True, False, False, True, True, False, False]])
-    whole = attention(wide_q, wide_k, eye, bias=bias, valid_q=valid_q, scale=0.7, impl="reference", **settings)
+    whole = attention(
+        wide_q, wide_k, eye, bias=bias, valid_q=valid_q, scale=0.7, impl="reference", **settings
+    )
     some = attention_rows(q, k, rows, bias=bias, valid_q=valid_q, scale=0.7, **settings)
     torch.testing.assert_close(some, whole[:, :, rows], atol=1e-12, rtol=0)
     assert torch.autograd.grad(some.square().sum(), k)[0].ne(0).any()
@@ -238,7 +276,9 @@ def test_chosen_rows_are_rows_of_the_whole(settings, rows):
 
 def test_dropout_is_the_seeds_in_every_implementation():
     q, k, v = inputs(grad=True)
-    runs = [attention(q, k, v, dropout=0.4, seed=3, impl=impl) for impl in ("reference", "sdpa", "auto")]
+    runs = [
+        attention(q, k, v, dropout=0.4, seed=3, impl=impl) for impl in ("reference", "sdpa", "auto")
+    ]
     grads = [torch.autograd.grad(out.square().sum(), [q, k, v]) for out in runs]
     for out, grad in zip(runs[1:], grads[1:], strict=True):
         torch.testing.assert_close(out, runs[0], atol=1e-12, rtol=0)
@@ -281,7 +321,9 @@ def test_scores_bias_and_softmax_are_float32(dtype, impl):
     out = attention(q, k, v, bias=bias, impl=impl)
     expected = attention(q.double(), k.double(), v.double(), bias=bias.double(), impl="reference")
     assert out.dtype == dtype
-    torch.testing.assert_close(out.double(), expected, atol=2e-2 if dtype == torch.bfloat16 else 2e-3, rtol=0)
+    torch.testing.assert_close(
+        out.double(), expected, atol=2e-2 if dtype == torch.bfloat16 else 2e-3, rtol=0
+    )
 
 
 @pytest.mark.parametrize("impl", ["reference", "sdpa"])
@@ -290,13 +332,17 @@ def test_autocast_rounds_the_inputs_and_not_the_bias(impl):
     bias = 256 + torch.rand(B, H, N, M) - 0.5
     with torch.autocast("cpu", torch.bfloat16):
         out = attention(q, k, v, bias=bias, impl=impl)
-    assert torch.equal(out, attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), bias=bias, impl=impl))
+    assert torch.equal(
+        out, attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), bias=bias, impl=impl)
+    )
 
 
 def call(**changes):
     q, k, v = inputs()
     arguments = {"q_BHND": q, "k_BGMD": k, "v_BGME": v} | changes
-    return attention(arguments.pop("q_BHND"), arguments.pop("k_BGMD"), arguments.pop("v_BGME"), **arguments)
+    return attention(
+        arguments.pop("q_BHND"), arguments.pop("k_BGMD"), arguments.pop("v_BGME"), **arguments
+    )
 
 
 @pytest.mark.parametrize(
@@ -305,19 +351,28 @@ def call(**changes):
         ({"q_BHND": torch.zeros(B, N, D)}, "takes q .B, H, N, D."),
         ({"v_BGME": torch.zeros(B, G, M + 2, D)}, "takes q .B, H, N, D."),
         ({"v_BGME": torch.zeros(B, G, M)}, "takes q .B, H, N, D."),
-        ({"impl": "triton", "v_BGME": torch.zeros(B, G, M, D + 2, dtype=torch.float64)}, "can't serve this"),
+        (
+            {"impl": "triton", "v_BGME": torch.zeros(B, G, M, D + 2, dtype=torch.float64)},
+            "can't serve this",
+        ),
         ({"q_BHND": torch.zeros(B + 1, H, N, D)}, "samples or features"),
         ({"q_BHND": torch.zeros(B, 5, N, D)}, "3 key heads must divide the 5 query heads"),
         ({"q_BHND": torch.zeros(B, H, N, D)}, "one type"),
         ({"dropout": 1.0}, "dropout"),
         ({"window": (1, -1)}, "window"),
-        ({"valid_kv": torch.ones(B, N, dtype=torch.bool)}, "valid_kv is bool .2, 11., got torch.bool .2, 7."),
+        (
+            {"valid_kv": torch.ones(B, N, dtype=torch.bool)},
+            "valid_kv is bool .2, 11., got torch.bool .2, 7.",
+        ),
         ({"valid_q": torch.ones(B, N)}, "valid_q is bool .2, 7., got torch.float32"),
         ({"bias": torch.zeros(B, H, N, M + 2)}, "does not broadcast"),
         ({"bias": torch.zeros(1, 1, 1, 1, 1)}, "5 axes"),
         ({"impl": "flash"}, "'flash' is unknown: choose auto, reference, sdpa or triton"),
         ({"offsets_q": torch.tensor([0, 3])}, "packed attention takes q .T, H, D."),
-        ({"offsets_q": torch.tensor([0, 3]), "valid_q": torch.ones(B, N, dtype=torch.bool)}, "not both"),
+        (
+            {"offsets_q": torch.tensor([0, 3]), "valid_q": torch.ones(B, N, dtype=torch.bool)},
+            "not both",
+        ),
     ],
 )
 def test_refuses_what_does_not_fit(changes, message):
@@ -337,7 +392,11 @@ def test_refuses_what_does_not_fit(changes, message):
 )
 def test_refuses_offsets_that_do_not_fit(offsets_q, offsets_kv, message):
     q, k = torch.zeros(7, H, D), torch.zeros(11, G, D)
-    given = {n: torch.tensor(o) for n, o in (("offsets_q", offsets_q), ("offsets_kv", offsets_kv)) if o is not None}
+    given = {
+        n: torch.tensor(o)
+        for n, o in (("offsets_q", offsets_q), ("offsets_kv", offsets_kv))
+        if o is not None
+    }
     with pytest.raises(ValueError, match=message):
         attention(q, k, k, **given)
 
@@ -364,8 +423,14 @@ def test_auto_takes_triton_for_a_bias_on_a_gpu():
         (Request(bias=True, bias_gradient=True, backward=True, keys=64), "stored"),
         (Request(bias=True, bias_gradient=True, backward=True, keys=64, dropout=True), "stored"),
         (Request(bias=True, bias_gradient=True, backward=True, keys=65), "chunked"),
-        (Request(bias=True, bias_gradient=True, backward=True, keys=7, score_bytes=65 << 20), "chunked"),
-        (Request(bias=True, bias_gradient=True, backward=True, keys=7, dtype=torch.bfloat16), "chunked"),
+        (
+            Request(bias=True, bias_gradient=True, backward=True, keys=7, score_bytes=65 << 20),
+            "chunked",
+        ),
+        (
+            Request(bias=True, bias_gradient=True, backward=True, keys=7, dtype=torch.bfloat16),
+            "chunked",
+        ),
         (Request(bias=True, bias_gradient=True, backward=True, keys=7, device="cuda"), "chunked"),
         (Request(bias=True, backward=True, keys=7), "fused"),
         (Request(dropout=True), "chunked"),
@@ -404,7 +469,9 @@ def test_explains_the_choice_and_the_refusals(monkeypatch):
 
 def test_triton_is_refused_where_it_cannot_serve(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    with pytest.raises(ValueError, match=r"impl=.triton. can.t serve this: .*(isn't installed|run on a GPU)"):
+    with pytest.raises(
+        ValueError, match=r"impl=.triton. can.t serve this: .*(isn't installed|run on a GPU)"
+    ):
         call(impl="triton")
 
 
@@ -417,7 +484,10 @@ def test_triton_is_refused_where_it_cannot_serve(monkeypatch):
         (Request(device="cuda", value_dim=33), "as wide as keys, and these have 33"),
         (Request(device="cuda", window=True), "window"),
         (Request(device="cuda", uneven=True), "padded differently"),
-        (Request(device="cuda", bias=True, bias_bytes=65 << 20), "65 MiB is over the limit of 64 MiB"),
+        (
+            Request(device="cuda", bias=True, bias_bytes=65 << 20),
+            "65 MiB is over the limit of 64 MiB",
+        ),
     ],
 )
 def test_why_triton_cannot_serve(request_, reason):

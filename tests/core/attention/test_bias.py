@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from isoform.core.attention.bias import Dense, Distance, Gaussians, PathTable, Sum, Table, materialise
+from isoform.core.attention.bias import (
+    Dense,
+    Distance,
+    Gaussians,
+    PathTable,
+    Sum,
+    Table,
+    materialise,
+)
 from isoform.core.attention.embedding_sum import sum_rows
 
 B, H, N, M, V, P, F, K, C = 2, 3, 5, 7, 11, 3, 2, 4, 3
@@ -23,7 +31,9 @@ def values(dtype=torch.float64, n=N, m=M):
 
     table = Table(ids(B, n, m, kind=torch.uint8), normal(V, H))
     distance = torch.randint(0, P + 4, (B, n, m), generator=g).to(torch.int16)
-    path = PathTable(ids(B, n, m, P, F, kind=torch.int16), distance, normal(V, H), normal(P + 2, H, H))
+    path = PathTable(
+        ids(B, n, m, P, F, kind=torch.int16), distance, normal(V, H), normal(P + 2, H, H)
+    )
     stds = (torch.rand(K, generator=g, dtype=dtype) + 0.5).requires_grad_()
     apart = Distance(normal(B, n, C), normal(B, m, C), Gaussians(normal(K), stds, normal(K, H)))
     dense = Dense(normal(B, H, n, m))
@@ -64,10 +74,14 @@ def test_path_is_the_mean_over_features_mixed_by_hop_over_the_clamped_distance()
 
 def test_distance_weighs_gaussians_of_the_distance():
     value = values()["distance"]
-    means, stds, weights = (x.tolist() for x in (value.basis.means_K, value.basis.stds_K, value.basis.weights_KH))
+    means, stds, weights = (
+        x.tolist() for x in (value.basis.means_K, value.basis.stds_K, value.basis.weights_KH)
+    )
     for b, h, i, j in ((0, 0, 0, 0), (1, 2, 4, 6)):
         d = math.dist(value.coords_q_BNC[b, i].tolist(), value.coords_kv_BMC[b, j].tolist())
-        expected = sum(weights[k][h] * math.exp(-(((d - means[k]) / stds[k]) ** 2) / 2) for k in range(K))
+        expected = sum(
+            weights[k][h] * math.exp(-(((d - means[k]) / stds[k]) ** 2) / 2) for k in range(K)
+        )
         assert abs(value.to_dense()[b, h, i, j] - expected) < 1e-12
 
 
@@ -86,7 +100,9 @@ def test_shape_is_what_dense_has(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("rows", [slice(1, 3), slice(4, 9), torch.tensor([4, 0, 4])], ids=["inner", "last", "index"])
+@pytest.mark.parametrize(
+    "rows", [slice(1, 3), slice(4, 9), torch.tensor([4, 0, 4])], ids=["inner", "last", "index"]
+)
 def test_a_cut_is_a_cut_of_the_dense_form(name, rows):
     value = values()[name]
     whole = value.to_dense().expand(B, H, N, M)
@@ -103,7 +119,9 @@ def test_gradients_of_first_and_second_order(name):
 
     def dense(*given):
         rest = iter(given)
-        return tree_unflatten([next(rest) if x.is_floating_point() else x for x in leaves], spec).to_dense()
+        return tree_unflatten(
+            [next(rest) if x.is_floating_point() else x for x in leaves], spec
+        ).to_dense()
 
     torch.autograd.gradcheck(dense, floats)
     torch.autograd.gradgradcheck(dense, floats, fast_mode=True)
@@ -111,11 +129,15 @@ def test_gradients_of_first_and_second_order(name):
 
 def test_sums_of_rows_and_their_gradients():
     ids = torch.randint(0, V, (13, 5), dtype=torch.int32)
-    table = torch.randn(V + 2, H, dtype=torch.float64, requires_grad=True)  # rows that are never named
+    table = torch.randn(
+        V + 2, H, dtype=torch.float64, requires_grad=True
+    )  # rows that are never named
     torch.testing.assert_close(sum_rows(ids, table), table[ids.long()].sum(1))
     weight = torch.randn(13, H, dtype=torch.float64)
     want = torch.autograd.grad((table[ids.long()].sum(1) * weight).sum(), table)[0]
-    torch.testing.assert_close(torch.autograd.grad((sum_rows(ids, table) * weight).sum(), table)[0], want)
+    torch.testing.assert_close(
+        torch.autograd.grad((sum_rows(ids, table) * weight).sum(), table)[0], want
+    )
     torch.autograd.gradcheck(lambda t: sum_rows(ids, t), table)
 
 
@@ -140,7 +162,10 @@ def test_sums_add_up():
     parts = values()
     assert isinstance(parts["sum"], Sum)
     expected = (
-        parts["table"].to_dense() + parts["path"].to_dense() + parts["distance"].to_dense() + parts["shared"].to_dense()
+        parts["table"].to_dense()
+        + parts["path"].to_dense()
+        + parts["distance"].to_dense()
+        + parts["shared"].to_dense()
     )
     torch.testing.assert_close(parts["sum"].to_dense(), expected)
 
@@ -151,7 +176,9 @@ def test_values_are_pytrees(name):
     leaves, spec = tree_flatten(value)
     assert all(isinstance(x, torch.Tensor) for x in leaves)
     assert torch.equal(tree_unflatten(leaves, spec).to_dense(), value.to_dense())
-    recomputed = torch.utils.checkpoint.checkpoint(lambda v: v.to_dense().square().sum(), value, use_reentrant=False)
+    recomputed = torch.utils.checkpoint.checkpoint(
+        lambda v: v.to_dense().square().sum(), value, use_reentrant=False
+    )
     wanted = [x for x in tree_leaves(value) if x.requires_grad]
     for got, want in zip(
         torch.autograd.grad(recomputed, wanted),
@@ -166,7 +193,11 @@ def test_materialise_keeps_to_its_limit(name):
     value = values()[name]
     need = 4 * B * value.width * N * M
     dense = materialise(value, need)
-    assert isinstance(dense, Dense) and torch.equal(dense.b, value.to_dense()) and dense.b.is_contiguous()
+    assert (
+        isinstance(dense, Dense)
+        and torch.equal(dense.b, value.to_dense())
+        and dense.b.is_contiguous()
+    )
     assert materialise(value, need - 1) is value
     assert materialise(dense, 0) is dense and materialise(None) is None
 

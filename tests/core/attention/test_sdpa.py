@@ -4,7 +4,17 @@ import pytest
 import torch
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from isoform.core.attention import Dense, Distance, Gaussians, PathTable, Table, attention, bias, chunked, materialise
+from isoform.core.attention import (
+    Dense,
+    Distance,
+    Gaussians,
+    PathTable,
+    Table,
+    attention,
+    bias,
+    chunked,
+    materialise,
+)
 from isoform.core.attention import dispatch as choices
 
 FLASH = "aten::_scaled_dot_product_flash_attention_for_cpu"
@@ -37,9 +47,13 @@ def draw(sizes, name, dtype=torch.float32):
         "column": lambda: Dense(normal(1, h, n, 1)),
         "table": lambda: Table(ids(b, n, m).to(torch.uint8), normal(13, h)),
         "relative": lambda: Table(ids(1, n, m), normal(13, h)),
-        "path": lambda: PathTable(ids(b, n, m, 3, 2).short(), ids(b, n, m), normal(13, h), normal(5, h, h)),
+        "path": lambda: PathTable(
+            ids(b, n, m, 3, 2).short(), ids(b, n, m), normal(13, h), normal(5, h, h)
+        ),
         "distance": lambda: Distance(
-            normal(b, n, 3), normal(b, m, 3), Gaussians(normal(3), (normal(3).detach().abs() + 1), normal(3, h))
+            normal(b, n, 3),
+            normal(b, m, 3),
+            Gaussians(normal(3), (normal(3).detach().abs() + 1), normal(3, h)),
         ),
     }
     values["sum"] = lambda: values["table"]() + values["distance"]() + values["head"]()
@@ -54,36 +68,52 @@ def draw(sizes, name, dtype=torch.float32):
     if name in settings:
         return q, k, v, settings[name]
     made = values[name]()
-    more = {"causal": True, "valid_kv": valid_kv, "dropout": 0.2, "seed": 1} if name == "sum" else {}
+    more = (
+        {"causal": True, "valid_kv": valid_kv, "dropout": 0.2, "seed": 1} if name == "sum" else {}
+    )
     return q, k, v, {"bias": made} | more
 
 
 def run(q, k, v, settings, impl):
     """Output and every gradient."""
     inputs = tree_map(
-        lambda x: x.detach().requires_grad_(x.is_floating_point()) if isinstance(x, torch.Tensor) else x,
+        lambda x: (
+            x.detach().requires_grad_(x.is_floating_point()) if isinstance(x, torch.Tensor) else x
+        ),
         (q, k, v, settings),
     )
     q, k, v, settings = inputs
     out = attention(q, k, v, impl=impl, **settings)
-    weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(out.dtype)
+    weight = torch.randn(
+        out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    ).to(out.dtype)
     leaves = [x for x in tree_flatten(inputs)[0] if isinstance(x, torch.Tensor) and x.requires_grad]
     return [out, *torch.autograd.grad((out * weight).sum(), leaves)]
 
 
 def to(value, dtype):
-    return tree_map(lambda x: x.to(dtype) if isinstance(x, torch.Tensor) and x.is_floating_point() else x, value)
+    return tree_map(
+        lambda x: x.to(dtype) if isinstance(x, torch.Tensor) and x.is_floating_point() else x, value
+    )
 
 
 # Samples, heads, key heads, queries, keys, features, and those of a value where they differ.
-SIZES = [(2, 3, 3, 5, 7, 11), (3, 6, 2, 13, 5, 7), (2, 5, 1, 17, 17, 3), (2, 6, 3, 5, 7, 2, 13), (2, 3, 1, 7, 11, 5, 3)]
+SIZES = [
+    (2, 3, 3, 5, 7, 11),
+    (3, 6, 2, 13, 5, 7),
+    (2, 5, 1, 17, 17, 3),
+    (2, 6, 3, 5, 7, 2, 13),
+    (2, 3, 1, 7, 11, 5, 3),
+]
 NAMES = ["plain", "causal", "window", "padding", "uneven", "dropout"]
 BIASES = ["dense", "head", "row", "column", "table", "relative", "path", "distance", "sum"]
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("name", NAMES + BIASES)
-@pytest.mark.parametrize("limit", [None, 1 << 26, 900, 1], ids=["stored", "whole", "rows", "one-row"])
+@pytest.mark.parametrize(
+    "limit", [None, 1 << 26, 900, 1], ids=["stored", "whole", "rows", "one-row"]
+)
 def test_equals_the_float64_reference(monkeypatch, sizes, name, limit):
     """Float32 against float64, forward and every gradient, at once and in chunks of some rows or of one."""
     drawn = draw(sizes, name)
@@ -111,7 +141,9 @@ def test_small_types_are_as_close_as_their_rounding(dtype, name, sizes):
     exact = run(*to(drawn, torch.float64), "reference")
     eager = run(*drawn, "reference")
     for got, coarse, want in zip(run(*drawn, "sdpa"), eager, exact, strict=True):
-        bound = 3 * (coarse.double() - want).abs().max() + 4 * torch.finfo(dtype).eps * want.abs().max()
+        bound = (
+            3 * (coarse.double() - want).abs().max() + 4 * torch.finfo(dtype).eps * want.abs().max()
+        )
         assert got.dtype == coarse.dtype and (got.double() - want).abs().max() <= bound
 
 
@@ -121,7 +153,9 @@ def test_rows_masked_by_the_lowest_number_keep_their_gradients():
     lowest = torch.zeros(2, 3, 5, 7)
     lowest[0, :, 2:] = torch.finfo(torch.float32).min
     settings = {"bias": Dense(lowest.requires_grad_())}
-    for got, want in zip(*(run(q, k, v, settings, impl) for impl in ("sdpa", "reference")), strict=True):
+    for got, want in zip(
+        *(run(q, k, v, settings, impl) for impl in ("sdpa", "reference")), strict=True
+    ):
         torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
 
 
@@ -163,7 +197,9 @@ def test_no_bias_or_mask_is_built_beyond_the_limit(monkeypatch, name):
     run(*draw(sizes, name), "sdpa")
     assert built and max(built) <= limit
     if name in ("table", "path", "distance", "sum", "dense"):
-        assert sum(built) >= 2 * 4 * 2 * 6 * 13 * 17 > limit  # all of it was built, forward and backward
+        assert (
+            sum(built) >= 2 * 4 * 2 * 6 * 13 * 17 > limit
+        )  # all of it was built, forward and backward
 
 
 def ops(function):
@@ -179,7 +215,11 @@ FUSED = {
     "padding": {"valid_kv": torch.tensor([[True] * 9 + [False] * 2] * 2)},
     "parameter": {"bias": torch.nn.Parameter(torch.zeros(2, 7, 11))},
     "three-axes": {"bias": torch.zeros(2, 7, 11)},
-    "table": {"bias": Table(torch.zeros(2, 7, 11, dtype=torch.uint8), torch.nn.Parameter(torch.zeros(3, 2)))},
+    "table": {
+        "bias": Table(
+            torch.zeros(2, 7, 11, dtype=torch.uint8), torch.nn.Parameter(torch.zeros(3, 2))
+        )
+    },
 }
 
 
@@ -267,7 +307,8 @@ def test_compiles_without_graph_breaks(program):
     got, want = compiled(*inputs), program(*inputs)
     torch.testing.assert_close(got, want)
     for a, b in zip(
-        *(torch.autograd.grad(o.square().sum(), leaves, allow_unused=True) for o in (got, want)), strict=True
+        *(torch.autograd.grad(o.square().sum(), leaves, allow_unused=True) for o in (got, want)),
+        strict=True,
     ):
         torch.testing.assert_close(a, b)
 
@@ -290,7 +331,10 @@ def test_checkpointing_repeats_dropout():
         return attention(q, k, v, dropout=0.5)
 
     grads = []
-    for wrap in (layer, lambda *x: torch.utils.checkpoint.checkpoint(layer, *x, use_reentrant=False)):
+    for wrap in (
+        layer,
+        lambda *x: torch.utils.checkpoint.checkpoint(layer, *x, use_reentrant=False),
+    ):
         torch.manual_seed(3)
         grads.append(torch.autograd.grad(wrap(q, k, v).square().sum(), [q, k, v]))
     torch.testing.assert_close(*grads, atol=0, rtol=0)
@@ -313,7 +357,11 @@ def test_a_value_made_of_one_leaf_used_twice_gets_both_gradients():
     twice = value + value
     leaf = value.table_VH
     got = torch.autograd.grad(attention(q, k, v, bias=twice).square().sum(), leaf)[0]
-    want = torch.autograd.grad(attention(q, k, v, bias=twice, impl="reference").square().sum(), leaf)[0]
+    want = torch.autograd.grad(
+        attention(q, k, v, bias=twice, impl="reference").square().sum(), leaf
+    )[0]
     torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
     leaves, spec = tree_flatten(twice)
-    assert len(leaves) == 4 and torch.equal(tree_unflatten(leaves, spec).to_dense(), twice.to_dense())
+    assert len(leaves) == 4 and torch.equal(
+        tree_unflatten(leaves, spec).to_dense(), twice.to_dense()
+    )

@@ -18,7 +18,13 @@ from isoform.core.attention.tuning import Tiles
 
 
 def call(
-    q=(2, 6, 5, 16), k=(2, 3, 7, 16), v=None, bias=None, valid=None, dtype=torch.float32, bias_dtype=torch.float32
+    q=(2, 6, 5, 16),
+    k=(2, 3, 7, 16),
+    v=None,
+    bias=None,
+    valid=None,
+    dtype=torch.float32,
+    bias_dtype=torch.float32,
 ):
     q, k, v = (torch.zeros(shape, dtype=dtype) for shape in (q, k, v or k))
     bias = None if bias is None else torch.zeros(bias, dtype=bias_dtype)
@@ -86,18 +92,24 @@ def test_shapes_without_running():
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode():
-        q, k = (torch.zeros(2, n, 5 * n, 16, dtype=torch.bfloat16, requires_grad=True) for n in (6, 3))
+        q, k = (
+            torch.zeros(2, n, 5 * n, 16, dtype=torch.bfloat16, requires_grad=True) for n in (6, 3)
+        )
         bias = torch.zeros(6, 30, 1, requires_grad=True)
         out = attention_triton(q, k, k, bias, None, True, None)
         out.sum().backward()
-    assert out.shape == q.shape and out.dtype == torch.bfloat16 and out.transpose(1, 2).is_contiguous()
+    assert (
+        out.shape == q.shape and out.dtype == torch.bfloat16 and out.transpose(1, 2).is_contiguous()
+    )
     assert q.grad.shape == q.shape and k.grad.shape == k.shape and bias.grad.shape == bias.shape
 
 
 # Tiles ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("dim", "padded"), [(1, 16), (16, 16), (17, 32), (24, 32), (64, 64), (80, 128), (128, 128)])
+@pytest.mark.parametrize(
+    ("dim", "padded"), [(1, 16), (16, 16), (17, 32), (24, 32), (64, 64), (80, 128), (128, 128)]
+)
 def test_padded_dim(dim, padded):
     assert tuning.padded_dim(dim) == padded
 
@@ -105,7 +117,9 @@ def test_padded_dim(dim, padded):
 def test_every_kernel_has_tiles():
     for variant in variants():
         itemsize = aot.ITEMSIZE[variant.dtype]
-        cut = tuning.tiles(variant.kernel, variant.target, variant.dim, itemsize, variant.bias != "none")
+        cut = tuning.tiles(
+            variant.kernel, variant.target, variant.dim, itemsize, variant.bias != "none"
+        )
         assert {cut.n, cut.m} <= {16, 32, 64, 128} and cut.warps in (4, 8)
 
 
@@ -114,7 +128,13 @@ def test_tiles_go_by_the_padded_size():
     assert small == tuning.SM80_16["query", True][1] and large == tuning.SM80_16["query", True][2]
 
 
-CAPABILITIES = {(8, 0): "sm_80", (8, 9): "sm_80", (9, 0): "sm_90", (10, 0): "sm_90", (12, 0): "sm_80"}
+CAPABILITIES = {
+    (8, 0): "sm_80",
+    (8, 9): "sm_80",
+    (9, 0): "sm_90",
+    (10, 0): "sm_90",
+    (12, 0): "sm_80",
+}
 
 
 @pytest.mark.parametrize(("capability", "target"), CAPABILITIES.items())
@@ -131,9 +151,16 @@ GOOD = Variant("forward", "sm_80", 24, "bf16", "none")
 def test_limits():
     assert not list(breaches(GOOD, Usage(255, 0, 99.0, 1)))
     found = list(breaches(GOOD, Usage(255, 4, 99.5, 0)))
-    assert len(found) == 3 and "99.5 KiB" in found[0] and "4 bytes" in found[1] and "mma.sync" in found[2]
+    assert (
+        len(found) == 3
+        and "99.5 KiB" in found[0]
+        and "4 bytes" in found[1]
+        and "mma.sync" in found[2]
+    )
     exact = Variant("forward", "sm_90", 24, "fp32", "none")
-    assert not list(breaches(exact, Usage(255, 0, 227.0, 0))) and list(breaches(exact, Usage(255, 0, 1.0, 1)))
+    assert not list(breaches(exact, Usage(255, 0, 227.0, 0))) and list(
+        breaches(exact, Usage(255, 0, 1.0, 1))
+    )
 
 
 @pytest.fixture

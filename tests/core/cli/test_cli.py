@@ -55,7 +55,14 @@ class ToyPredictor(Predictor):
             with torch.no_grad():
                 logits = self.model(torch.full((1, toy.FEATURES), float(one)))
             best = int(logits.argmax())
-            rows.append({"input": one, "prediction": self.classes[best], "logits": logits[0].tolist(), "error": None})
+            rows.append(
+                {
+                    "input": one,
+                    "prediction": self.classes[best],
+                    "logits": logits[0].tolist(),
+                    "error": None,
+                }
+            )
         return rows
 
     def embed(self, inputs):
@@ -125,18 +132,31 @@ class Toys(toy.Toy):
         torch.manual_seed(5)
         app = config or toy.app().model_copy(update={"domain": "toys", "app": "imported"})
         state = toy.ToyState(classes=("a", "b", "c"))
-        return ImportedModel(app, toy.ToyModel().state_dict(), state, layout or "guessed", ["a note"], "MIT")
+        return ImportedModel(
+            app, toy.ToyModel().state_dict(), state, layout or "guessed", ["a note"], "MIT"
+        )
 
     def export_formats(self):
         return {"text": write_text, "broken": write_half}
 
     def verbs(self):
-        return {"count": Verb(help="counts", arguments=lambda parser: parser.add_argument("-n", type=int), run=count)}
+        return {
+            "count": Verb(
+                help="counts",
+                arguments=lambda parser: parser.add_argument("-n", type=int),
+                run=count,
+            )
+        }
 
     def describe(self, config, *, detail=True):
         if config.train.epochs == "auto":
             raise UserError("data.root: names no folder")
-        rows = {"data": "47 points", "model": "mlp", "parameters": 1234, "source": "drawn at random"}
+        rows = {
+            "data": "47 points",
+            "model": "mlp",
+            "parameters": 1234,
+            "source": "drawn at random",
+        }
         return rows | ({"attention": "none"} if detail else {})
 
 
@@ -221,7 +241,10 @@ def mistake(result, *parts):
         (["toys", "predict", "nowhere", "1"], "nowhere: doesn't exist"),
         (["toys", "predict", "nowhere", "1", "--out", "a.xls"], ".csv, .jsonl, .parquet"),
         (["toys", "embed", "nowhere", "1", "--out", "a.csv"], ".npz, .parquet"),
-        (["toys", "export", "nowhere", "--format", "tex", "--out", "x"], "unknown 'tex'; did you mean text?"),
+        (
+            ["toys", "export", "nowhere", "--format", "tex", "--out", "x"],
+            "unknown 'tex'; did you mean text?",
+        ),
         (["report", "nowhere"], "nowhere: doesn't exist"),
         (["explain", "mpl"], "mpl: unknown app; did you mean mlp?"),
         (["explain", "toyz/mlp"], "unknown domain toyz; did you mean toys?"),
@@ -234,7 +257,12 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(cli, place, argv, p
 
 def test_help_lists_verbs_and_exits_0(cli):
     code, out, _ = cli("--help")
-    assert code == 0 and "points in space" in out and "not part of this release yet" in out and "75" in out
+    assert (
+        code == 0
+        and "points in space" in out
+        and "not part of this release yet" in out
+        and "75" in out
+    )
     code, out, _ = cli("toys", "--help")
     assert code == 0 and all(verb in out for verb in ("check", "train", "export", "count"))
 
@@ -254,7 +282,11 @@ def test_what_is_unforeseen_is_a_line_and_with_debug_a_traceback(cli):
     code, _, err = cli("toys", "count", "-n", "3")
     assert code == 1 and err == "unexpected ValueError: three; add --debug to see where\n"
     code, out, err = cli("toys", "count", "-n", "3", "--debug", "--json")
-    assert code == 1 and "Traceback" in err and last(out) == {"error": "unexpected ValueError: three", "exit": 1}
+    assert (
+        code == 1
+        and "Traceback" in err
+        and last(out) == {"error": "unexpected ValueError: three", "exit": 1}
+    )
 
 
 def test_json_carries_the_error_and_the_exit_code(cli):
@@ -265,7 +297,11 @@ def test_json_carries_the_error_and_the_exit_code(cli):
 
 @pytest.mark.parametrize(
     ("raised", "code"),
-    [(Preempted("stopped at step 3"), 75), (KeyboardInterrupt(), 75), (RunError("the loss is NaN"), 1)],
+    [
+        (Preempted("stopped at step 3"), 75),
+        (KeyboardInterrupt(), 75),
+        (RunError("the loss is NaN"), 1),
+    ],
 )
 def test_exit_codes_of_a_training_that_stops(cli, monkeypatch, raised, code):
     def stop(*_, **__):
@@ -286,7 +322,10 @@ def test_from_training_to_export(cli, place):
     assert found["run"] == str(run) and found["app"] == "mlp" and found["status"] == "finished"
     stored = config.load_run_config(run, TOYS)
     assert (stored.train.seed, stored.train.lr, stored.status) == (3, 0.02, "unverified")
-    assert "isoform toys train mlp --set train.lr=0.02 --set train.seed=3" in (run / "card.md").read_text()
+    assert (
+        "isoform toys train mlp --set train.lr=0.02 --set train.seed=3"
+        in (run / "card.md").read_text()
+    )
 
     code, out, _ = cli("toys", "eval", run, "--json")
     assert code == 0 and last(out)["metrics"] == found["metrics"]["test"]
@@ -296,10 +335,15 @@ def test_from_training_to_export(cli, place):
     code, out, _ = cli("report", run)
     assert code == 0 and out.strip().endswith("report.html")
 
-    code, _, _ = cli("toys", "export", run, "--format", "text", "--out", "x.txt", "--checkpoint", "last")
+    code, _, _ = cli(
+        "toys", "export", run, "--format", "text", "--out", "x.txt", "--checkpoint", "last"
+    )
     assert code == 0 and Path("x.txt").read_text() == "mlp-seed3 20"
     mistake(cli("toys", "export", run, "--format", "text", "--out", "x.txt"), "exists already")
-    mistake(cli("toys", "export", run, "--format", "broken", "--out", "deep/y.txt"), "can't be said in this format")
+    mistake(
+        cli("toys", "export", run, "--format", "broken", "--out", "deep/y.txt"),
+        "can't be said in this format",
+    )
     assert not Path("deep").exists()
     assert cli("toys", "export", run, "--format", "text", "--out", "deep/y.txt")[0] == 0
 
@@ -315,7 +359,9 @@ def test_a_table_of_the_model_beside_its_baselines(cli):
 def test_a_folder_that_holds_a_run_is_refused(cli, trained):
     before = sorted(trained.rglob("*"))
     mistake(cli("toys", "train", "mlp", "--run-dir", trained), "holds a run already", "--resume")
-    mistake(cli("toys", "train", "mlp", "--run-dir", trained, "--seeds", "2"), "holds a run already")
+    mistake(
+        cli("toys", "train", "mlp", "--run-dir", trained, "--seeds", "2"), "holds a run already"
+    )
     assert sorted(trained.rglob("*")) == before and made == []
     Path("file").touch()
     mistake(cli("toys", "train", "mlp", "--run-dir", "file"), "is a file")
@@ -326,9 +372,14 @@ def test_resume_keeps_the_settings_of_the_run(cli, trained, tmp_path):
     code, out, _ = cli(*resume)
     assert code == 0 and "this run is finished" in out
     assert cli(*resume, "--seed", "0", "--epochs", "2", "--set", "train.lr=0.01")[0] == 0
-    lines = mistake(cli(*resume, "--seed", "1", "--set", "train.lr=0.5", "--set", "train.batch=5"), "differ")
+    lines = mistake(
+        cli(*resume, "--seed", "1", "--set", "train.lr=0.5", "--set", "train.batch=5"), "differ"
+    )
     assert [line.strip() for line in lines[1:-1]] == ["train.seed: 0 -> 1", "train.lr: 0.01 -> 0.5"]
-    mistake(cli("toys", "train", "mlp-auto", "--run-dir", trained, "--resume"), "is of mlp, not of mlp-auto")
+    mistake(
+        cli("toys", "train", "mlp-auto", "--run-dir", trained, "--resume"),
+        "is of mlp, not of mlp-auto",
+    )
     mine = tmp_path / "my.toml"
     mine.write_text("[toys.mlp]\ntrain.lr = 0.01\n")
     assert cli(*resume, "--apps", mine)[0] == 0
@@ -363,7 +414,9 @@ def test_resume_goes_on_after_an_interruption_and_starts_where_nothing_is(cli, m
 
 
 def test_what_auto_became_is_printed_and_may_be_asked_for_again(cli):
-    code, out, _ = cli("toys", "train", "mlp-auto", "--run-dir", "run", "--set", "train.epochs=auto")
+    code, out, _ = cli(
+        "toys", "train", "mlp-auto", "--run-dir", "run", "--set", "train.epochs=auto"
+    )
     assert code == 0 and "2 epochs, for 47 samples" in out
     again = ["toys", "train", "mlp-auto", "--run-dir", "run", "--resume"]
     assert cli(*again)[0] == 0
@@ -377,33 +430,52 @@ def test_a_resumed_run_whose_settings_came_from_the_data_reads_them_once(cli):
     results = Path("run/results.json")
     results.write_text(json.dumps(json.loads(results.read_text()) | {"status": "running"}))
     prepared.clear()
-    code, out, _ = cli("toys", "train", "mlp-auto", "--set", "train.epochs=auto", "--run-dir", "run", "--resume")
+    code, out, _ = cli(
+        "toys", "train", "mlp-auto", "--set", "train.epochs=auto", "--run-dir", "run", "--resume"
+    )
     assert code == 0 and "resuming run from step" in out and len(prepared) == 1
 
 
 def test_several_seeds_give_mean_and_spread(cli):
-    code, out, _ = cli("toys", "train", "mlp", "--seeds", "2", "--run-dir", "g", "--epochs", "1", "--json")
+    code, out, _ = cli(
+        "toys", "train", "mlp", "--seeds", "2", "--run-dir", "g", "--epochs", "1", "--json"
+    )
     assert code == 0
-    assert len(prepared) == 1 and [config.train.seed for config in made] == [1, 2]  # the data are read once
+    assert len(prepared) == 1 and [config.train.seed for config in made] == [
+        1,
+        2,
+    ]  # the data are read once
     assert fitted == [1]  # and the baselines fitted once
     found = last(out)
-    values = [json.loads(Path(f"g/seed-{k}/results.json").read_text())["metrics"]["test"]["loss"] for k in (1, 2)]
+    values = [
+        json.loads(Path(f"g/seed-{k}/results.json").read_text())["metrics"]["test"]["loss"]
+        for k in (1, 2)
+    ]
     summary = found["metrics"]["test"]["loss"]
     assert summary["values"] == values and values[0] != values[1]
-    assert summary["mean"] == pytest.approx(np.mean(values)) and summary["std"] == pytest.approx(np.std(values, ddof=1))
+    assert summary["mean"] == pytest.approx(np.mean(values)) and summary["std"] == pytest.approx(
+        np.std(values, ddof=1)
+    )
     assert json.loads(Path("g/results.json").read_text())["metrics"]["test"]["loss"] == summary
-    code, out, _ = cli("toys", "train", "mlp", "--seeds", "2", "--run-dir", "g", "--epochs", "1", "--resume")
+    code, out, _ = cli(
+        "toys", "train", "mlp", "--seeds", "2", "--run-dir", "g", "--epochs", "1", "--resume"
+    )
     assert code == 0 and out.count("this run is finished") == 2
     assert cli("report", "g")[0] == 0
     assert last(cli("toys", "eval", "g", "--json")[1])["metrics"]["loss"] == summary
-    mistake(cli("toys", "predict", "g", "1"), "g: holds several seeds; name one of them, such as g/seed-1")
+    mistake(
+        cli("toys", "predict", "g", "1"),
+        "g: holds several seeds; name one of them, such as g/seed-1",
+    )
 
 
 # Predict and embed ----------------------------------------------------------------------------------------------------
 
 
 def test_predict_writes_a_row_for_every_input_in_order(cli, trained):
-    code, out, err = cli("toys", "predict", trained, "3", "bad,one", "-0.5", "--out", "deep/rows.csv")
+    code, out, err = cli(
+        "toys", "predict", trained, "3", "bad,one", "-0.5", "--out", "deep/rows.csv"
+    )
     assert code == 0 and err == "bad,one: isn't a number\n" and "2 of 3" in out
     rows = list(csv.DictReader(Path("deep/rows.csv").read_text().splitlines()))
     assert [row["input"] for row in rows] == ["3", "bad,one", "-0.5"]
@@ -415,8 +487,13 @@ def test_predict_writes_a_row_for_every_input_in_order(cli, trained):
     assert cli("toys", "predict", trained, "3", "bad", "--out", "rows.jsonl")[0] == 0
     lines = [json.loads(line) for line in Path("rows.jsonl").read_text().splitlines()]
     assert [line["error"] for line in lines] == [None, "isn't a number"]
-    assert cli("toys", "predict", trained, "3", "bad")[1].splitlines()[0] == "input,prediction,logits,error"
-    assert [row["input"] for row in last(cli("toys", "predict", trained, "3", "4", "--json")[1])["rows"]] == ["3", "4"]
+    assert (
+        cli("toys", "predict", trained, "3", "bad")[1].splitlines()[0]
+        == "input,prediction,logits,error"
+    )
+    assert [
+        row["input"] for row in last(cli("toys", "predict", trained, "3", "4", "--json")[1])["rows"]
+    ] == ["3", "4"]
 
 
 @pytest.mark.parametrize(
@@ -451,7 +528,10 @@ def test_parquet_without_its_library(monkeypatch):
 def test_embed_a_run_and_a_foreign_checkpoint(cli, trained):
     assert cli("toys", "embed", trained, "3", "4", "5", "--out", "e.npz")[0] == 0
     with np.load("e.npz") as found:
-        assert found["inputs"].tolist() == ["3", "4", "5"] and found["features"].shape == (3, toy.HIDDEN)
+        assert found["inputs"].tolist() == ["3", "4", "5"] and found["features"].shape == (
+            3,
+            toy.HIDDEN,
+        )
     Path("weights.bin").touch()
     assert cli("toys", "embed", "weights.bin", "3", "--out", "f.npz")[0] == 0
     with np.load("f.npz") as other:
@@ -461,7 +541,10 @@ def test_embed_a_run_and_a_foreign_checkpoint(cli, trained):
 
 def test_an_output_that_cannot_be_written(cli, trained):
     Path("file").touch()
-    mistake(cli("toys", "predict", trained, "3", "--out", "file/rows.csv"), "file/rows.csv: can't be written")
+    mistake(
+        cli("toys", "predict", trained, "3", "--out", "file/rows.csv"),
+        "file/rows.csv: can't be written",
+    )
 
 
 # Check, import, apps, explain -----------------------------------------------------------------------------------------
@@ -471,13 +554,20 @@ def test_check_says_what_is_there_and_stops_on_leakage(cli):
     Path("leaky").mkdir()
     Path("clean").mkdir()
     code, out, _ = cli("toys", "check", "clean", "--json")
-    assert code == 0 and last(out) == {"train": 47, "leakage": False, "page": "runs/check-clean.html", "exit": 0}
+    assert code == 0 and last(out) == {
+        "train": 47,
+        "leakage": False,
+        "page": "runs/check-clean.html",
+        "exit": 0,
+    }
     assert Path("runs/check-clean.html").read_text() == "<html>page</html>"
     mistake(cli("toys", "check", "leaky", "--page", "p.html"), "a sample is in two splits")
     assert Path("p.html").exists()
     assert cli("toys", "check", "leaky", "--allow-leakage")[0] == 0
     assert cli("toys", "check", "mlp", "--set", "train.lr=1")[0] == 0
-    assert cli("toys", "check", "clean", "--set", "train.lr=1")[0] == 0  # a path is an app of its own
+    assert (
+        cli("toys", "check", "clean", "--set", "train.lr=1")[0] == 0
+    )  # a path is an app of its own
     mistake(cli("toys", "check", "clean", "--set", "train.rate=1"), "train.rate: unknown key")
     mistake(cli("toys", "check", "mpl"), "did you mean mlp?")
     Path("empty").mkdir()
@@ -488,13 +578,29 @@ def test_check_says_what_is_there_and_stops_on_leakage(cli):
 def test_import_writes_a_run_folder_whole_or_not_at_all(cli, place):
     Path("weights.bin").touch()
     code, out, _ = cli(
-        "toys", "import", "weights.bin", "--app", "mlp", "--set", "train.lr=3", "--out", "in/run", "--json"
+        "toys",
+        "import",
+        "weights.bin",
+        "--app",
+        "mlp",
+        "--set",
+        "train.lr=3",
+        "--out",
+        "in/run",
+        "--json",
     )
     found = last(out)
-    assert code == 0 and found["layout"] == "guessed" and found["notes"] == ["a note"] and found["licence"] == "MIT"
+    assert (
+        code == 0
+        and found["layout"] == "guessed"
+        and found["notes"] == ["a note"]
+        and found["licence"] == "MIT"
+    )
     assert config.load_run_config("in/run", TOYS).train.lr == 3.0
     assert cli("toys", "import", "weights.bin", "--app", "mlp", "--out", "plain")[0] == 0
-    assert config.load_run_config("plain", TOYS).status == "unverified"  # mlp was measured, these weights weren't
+    assert (
+        config.load_run_config("plain", TOYS).status == "unverified"
+    )  # mlp was measured, these weights weren't
     assert cli("toys", "predict", "in/run", "2")[0] == 0
     assert cli("toys", "embed", "in/run", "2", "--out", "e.npz")[0] == 0
     assert cli("toys", "train", "mlp", "--init", "in/run", "--run-dir", "tuned")[0] == 0
@@ -502,7 +608,10 @@ def test_import_writes_a_run_folder_whole_or_not_at_all(cli, place):
     mistake(cli("toys", "import", "weights.bin", "--out", "in/run"), "exists already")
     before = sorted(place.rglob("*"))
     mistake(cli("toys", "import", "none.bin", "--out", "in/other"), "doesn't exist")
-    mistake(cli("toys", "import", "weights.bin", "--app", "mpl", "--out", "in/other"), "did you mean mlp?")
+    mistake(
+        cli("toys", "import", "weights.bin", "--app", "mpl", "--out", "in/other"),
+        "did you mean mlp?",
+    )
     mistake(cli("toys", "import", "weights.bin", "--out", "weights.bin/run"), "can't be written")
     assert sorted(place.rglob("*")) == before
 
@@ -524,10 +633,15 @@ def test_apps_lists_what_is_known_of_each(cli):
     assert code == 0 and lines[0].split() == [
         "app", "data", "model", "parameters", "status", "expected", "minutes", "published", "source",
     ]  # fmt: skip
-    assert " ".join(lines[1].split()) == "toys/mlp 47 points mlp 1,234 measured top1 0.9 0.1 - drawn at random"
+    assert (
+        " ".join(lines[1].split())
+        == "toys/mlp 47 points mlp 1,234 measured top1 0.9 0.1 - drawn at random"
+    )
     assert " ".join(lines[2].split()) == "toys/mlp-auto - - - unverified - - - -"
     found = last(cli("apps", "toys", "--json")[1])["apps"]
-    assert [one["app"] for one in found] == ["toys/mlp", "toys/mlp-auto"] and found[0]["expected"] == {"top1": 0.9}
+    assert [one["app"] for one in found] == ["toys/mlp", "toys/mlp-auto"] and found[0][
+        "expected"
+    ] == {"top1": 0.9}
 
 
 @pytest.mark.parametrize("name", ["mlp-auto", "toys/mlp-auto"])
@@ -554,7 +668,12 @@ def test_explain_names_the_layer_of_each_setting(cli, name):
 def test_explain_for_a_reader(cli):
     code, out, _ = cli("explain", "mlp")
     line = next(line for line in out.splitlines() if line.startswith("train.lr "))
-    assert code == 0 and "0.01" in line and "apps.toml [toys.mlp]" in line and "peak learning rate" in line
+    assert (
+        code == 0
+        and "0.01" in line
+        and "apps.toml [toys.mlp]" in line
+        and "peak learning rate" in line
+    )
     assert "parameters  1,234" in out
 
 
@@ -564,7 +683,9 @@ def test_bench_runs_a_file_of_the_source_tree(cli, monkeypatch, place):
     monkeypatch.setattr(catalogue, "BENCHMARKS", place / "benchmarks")
     mistake(cli("bench", "toy"), "part of the source tree only")
     (place / "benchmarks").mkdir()
-    (place / "benchmarks/toy.py").write_text('"""Toys.\n\nMore."""\ndef main(argv):\n    return len(argv)\n')
+    (place / "benchmarks/toy.py").write_text(
+        '"""Toys.\n\nMore."""\ndef main(argv):\n    return len(argv)\n'
+    )
     (place / "benchmarks/common.py").write_text('"""Shared."""\n')
     assert cli("bench")[:2] == (0, "common: Shared.\ntoy: Toys.\n")
     assert cli("bench", "toy", "a", "--b", "c")[0] == 3
@@ -580,12 +701,19 @@ def test_the_python_interface(monkeypatch, trained):
 
     monkeypatch.setattr(registry, "domains", lambda: DOMAINS)
     monkeypatch.setattr(registry, "domain", lambda name: DOMAINS[name]())
-    run = isoform.train("toys/mlp", {"train.lr": 0.02}, train__epochs=1, progress=False, run_dir="run")
+    run = isoform.train(
+        "toys/mlp", {"train.lr": 0.02}, train__epochs=1, progress=False, run_dir="run"
+    )
     assert run.folder == Path("run") and run.metrics["test"].keys() == {"loss", "top1"}
-    assert (lambda train: (train.lr, train.epochs))(config.load_run_config("run", TOYS).train) == (0.02, 1)
+    assert (lambda train: (train.lr, train.epochs))(config.load_run_config("run", TOYS).train) == (
+        0.02,
+        1,
+    )
     assert run.predictor().predict(["2"]) == isoform.load("run").predict(["2"])
     assert isoform.load(trained, checkpoint="last").embed(["2", "3"]).shape == (2, toy.HIDDEN)
-    with pytest.raises(config.ConfigError, match=r"settings train.epoch: unknown key; did you mean train.epochs\?"):
+    with pytest.raises(
+        config.ConfigError, match=r"settings train.epoch: unknown key; did you mean train.epochs\?"
+    ):
         isoform.train("toys/mlp", train__epoch=1)
     with pytest.raises(UserError, match="write DOMAIN/NAME"):
         isoform.train("mlp")
@@ -620,7 +748,9 @@ sys.stderr.write(str(seconds))
 """
     times = []
     for _ in range(3):
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+        )
         assert done.returncode == 0, done.stderr
         times.append(float(done.stderr))
     assert sorted(times)[1] < 0.2, times

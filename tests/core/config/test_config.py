@@ -50,7 +50,11 @@ class ToyApp(AppConfig):
 def prepare(app):
     if app.train.epochs != "auto":
         return Prepared(app, [], None)
-    return Prepared(app.model_copy(update={"train": app.train.model_copy(update={"epochs": 7})}), ["epochs = 7"], None)
+    return Prepared(
+        app.model_copy(update={"train": app.train.model_copy(update={"epochs": 7})}),
+        ["epochs = 7"],
+        None,
+    )
 
 
 DOMAIN = SimpleNamespace(name="toys", schema=lambda: ToyApp, prepare=prepare)
@@ -121,7 +125,14 @@ def test_each_key_names_the_layer_that_set_it(mine):
         "train.ema": "settings",
     }
     train = settled.config.train
-    assert (train.lr, train.epochs, train.batch, train.clip, train.seed, train.ema) == (0.002, 7, 13, 2.0, 3, 0.5)
+    assert (train.lr, train.epochs, train.batch, train.clip, train.seed, train.ema) == (
+        0.002,
+        7,
+        13,
+        2.0,
+        3,
+        0.5,
+    )
     assert settled.config.data.root == "there"
     assert settled.config.data.mean == (0.5, 1.0)
     assert notes == ["epochs = 7"]
@@ -151,12 +162,18 @@ def test_what_was_measured_is_claimed_by_no_other_setting(mine):
     assert claim(changed) == dropped and "status" not in changed.layers
     assert claim(resolve(apps_file=mine("[toys.small]\ntrain.lr = 0.1"))) == dropped
     assert claim(resolve(apps_file=mine('[toys.small]\ndata.root = "x"'))) == kept
-    assert claim(resolve(apps_file=mine('[toys.small]\ntrain.lr = 1\nstatus = "smoke"'))) == ("smoke", None, {})
+    assert claim(resolve(apps_file=mine('[toys.small]\ntrain.lr = 1\nstatus = "smoke"'))) == (
+        "smoke",
+        None,
+        {},
+    )
 
 
 def test_app_names_come_in_the_order_of_the_files(mine):
     assert config.app_names("toys", mine("[toys.a]\n[toys.small]\n")) == ["small", "own", "a"]
-    with pytest.raises(config.ConfigError, match=r"my.toml \[toys.b\]: should be a table \(got 1\)"):
+    with pytest.raises(
+        config.ConfigError, match=r"my.toml \[toys.b\]: should be a table \(got 1\)"
+    ):
         config.app_names("toys", mine("[toys]\nb = 1\n"))
 
 
@@ -197,8 +214,14 @@ def test_app_names_come_in_the_order_of_the_files(mine):
     ],
 )
 def test_the_schema_decides_what_a_text_of_the_command_line_means(text, value):
-    found = resolve(sets=[text, "status=smoke"]).config if text.startswith("expected") else resolve(sets=[text]).config
-    for part in text.partition("=")[0].split(".")[:2] if not text.startswith("expected") else ["expected"]:
+    found = (
+        resolve(sets=[text, "status=smoke"]).config
+        if text.startswith("expected")
+        else resolve(sets=[text]).config
+    )
+    for part in (
+        text.partition("=")[0].split(".")[:2] if not text.startswith("expected") else ["expected"]
+    ):
         found = getattr(found, part)
     assert found == value and type(found) is type(value)
 
@@ -212,12 +235,18 @@ def test_the_schema_decides_what_a_text_of_the_command_line_means(text, value):
         ("train.batch=true", "--set train.batch: should be a valid integer (got true)"),
         ("train.compile=1", "--set train.compile: should be a valid boolean (got 1)"),
         ("train.batch=none", '--set train.batch: should be a valid integer (got "none")'),
-        ("train.epochs=often", "--set train.epochs: should be a valid integer or should be 'auto' (got \"often\")"),
+        (
+            "train.epochs=often",
+            "--set train.epochs: should be a valid integer or should be 'auto' (got \"often\")",
+        ),
         ("data.mean=[1, x]", '--set data.mean: should be a valid array (got "[1, x]")'),
         ('data.mean=[1, "x"]', '--set data.mean: should be a valid number (got [1, "x"])'),
         ("data.source=unknown", '--set data.source: is no source (got "unknown")'),
         ("train=3", "--set train: should be an object (got 3)"),
-        ("train.optimiser=adam", "--set train.optimiser: unknown key; did you mean train.optimizer?"),
+        (
+            "train.optimiser=adam",
+            "--set train.optimiser: unknown key; did you mean train.optimizer?",
+        ),
         ("optimiser=adam", "--set optimiser: unknown key; did you mean train.optimizer?"),
         ("trian.lr=1", "--set trian: unknown key; did you mean train?"),
         ("lr=1", "--set lr: unknown key; did you mean train.lr?"),
@@ -240,7 +269,9 @@ def test_a_flag_and_a_setting_must_agree():
 
 def test_settings_from_python_are_checked_too():
     assert resolve(settings={"data.root": Path("a"), "data.mean": (1, 2)}).config.data.root == "a"
-    assert errors(settings={"train.lr": "1"}) == ['settings train.lr: should be a valid number (got "1")']
+    assert errors(settings={"train.lr": "1"}) == [
+        'settings train.lr: should be a valid number (got "1")'
+    ]
 
 
 # Mistakes -------------------------------------------------------------------------------------------------------------
@@ -267,7 +298,9 @@ data.workers = "2"
 
 
 def test_mistakes_of_every_layer_come_together(mine):
-    path = mine("[toy.x]\n[toys.y]\ntrain.lr = -1\nnote = 1979-05-27\n[toys.z]\nextends = 'z'\n[toys]\nw = 3\n")
+    path = mine(
+        "[toy.x]\n[toys.y]\ntrain.lr = -1\nnote = 1979-05-27\n[toys.z]\nextends = 'z'\n[toys]\nw = 3\n"
+    )
     assert errors("smal", apps_file=path, sets=["train"]) == [
         f"{path} [toy]: unknown domain; did you mean toys?",
         f"{path} [toys.w]: should be a table (got 3)",
@@ -282,7 +315,9 @@ def test_mistakes_of_every_layer_come_together(mine):
 def test_other_apps_of_the_file_need_not_be_complete(mine):
     path = mine('[toys.template]\ndata.source = "unset"\n[toys.mine]\nextends = "template"\n')
     assert resolve("mine", apps_file=path, sets=["data.source=x"]).config.data.source == "x"
-    assert errors("mine", apps_file=path) == [f'{path} [toys.template] data.source: is no source (got "unset")']
+    assert errors("mine", apps_file=path) == [
+        f'{path} [toys.template] data.source: is no source (got "unset")'
+    ]
 
 
 def test_circles_of_extends_end(mine):
@@ -311,7 +346,9 @@ text = st.text(st.characters(exclude_categories=["Cs"]), max_size=7)
 numbers = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False)
 scalars = st.booleans() | numbers | text
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3), max_leaves=11
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=11,
 )
 
 
@@ -319,7 +356,9 @@ def typed(value):
     """Equal only where types are equal too: 1, 1.0 and True are not."""
     if isinstance(value, dict):
         return {key: typed(item) for key, item in value.items()}
-    return [typed(item) for item in value] if isinstance(value, list) else (type(value), repr(value))
+    return (
+        [typed(item) for item in value] if isinstance(value, list) else (type(value), repr(value))
+    )
 
 
 @given(st.dictionaries(text, values, max_size=5))
@@ -364,7 +403,9 @@ def test_the_header_names_version_seed_and_threads():
     import isoform
 
     app = ToyApp(domain="toys", app="a", train=TrainConfig(seed=5))
-    assert config.dump_toml(app, threads=3).startswith(f"# isoform {isoform.__version__}, seed 5, threads 3\n")
+    assert config.dump_toml(app, threads=3).startswith(
+        f"# isoform {isoform.__version__}, seed 5, threads 3\n"
+    )
 
 
 def test_a_runs_configuration(tmp_path):
@@ -392,10 +433,15 @@ def test_a_runs_configuration(tmp_path):
 def test_override_and_its_diff():
     app = resolve().config
     same = config.override(
-        app, domain=DOMAIN, sets=["train.lr=0.002", "data.mean=[0.5, 1]"], flags={"train.epochs": 11}
+        app,
+        domain=DOMAIN,
+        sets=["train.lr=0.002", "data.mean=[0.5, 1]"],
+        flags={"train.epochs": 11},
     )
     assert same == app
-    other = config.override(app, domain=DOMAIN, sets=["train.lr=1", "train.clip=3", "data.augment=none"])
+    other = config.override(
+        app, domain=DOMAIN, sets=["train.lr=1", "train.clip=3", "data.augment=none"]
+    )
     assert config.diff(app, other) == [
         "train.lr: 0.002 -> 1.0",
         "data.augment.crop: 3 -> unset",
@@ -410,7 +456,11 @@ def test_override_and_its_diff():
 
 def test_leaves_and_names():
     leaves = keys.leaves(ToyApp)
-    assert ("data", "augment", "crop") in leaves and ("data",) not in leaves and ("data", "augment") not in leaves
+    assert (
+        ("data", "augment", "crop") in leaves
+        and ("data",) not in leaves
+        and ("data", "augment") not in leaves
+    )
     assert leaves[("data", "augment", "crop")].description == "pixels"
     assert keys.names_of(leaves[("train", "epochs")].annotation) == 'int or "auto"'
     assert keys.names_of(leaves[("train", "clip")].annotation) == "float or unset"
@@ -419,10 +469,16 @@ def test_leaves_and_names():
 
 def test_an_old_key_names_the_new_one():
     class Renamed(ToyApp):
-        moved: ClassVar[dict[str, str]] = {"data.name": "data.source", "train.mixing": "data.augment.mixup"}
+        moved: ClassVar[dict[str, str]] = {
+            "data.name": "data.source",
+            "train.mixing": "data.augment.mixup",
+        }
 
     domain = SimpleNamespace(name="toys", schema=lambda: Renamed)
     with pytest.raises(config.ConfigError) as raised:
         config.resolve_layers("small", domain=domain, sets=["data.name=x", "train.mixing=1"])
-    assert any("data.name: unknown key; it is called data.source now" in line for line in raised.value.errors)
+    assert any(
+        "data.name: unknown key; it is called data.source now" in line
+        for line in raised.value.errors
+    )
     assert any("it is called data.augment.mixup now" in line for line in raised.value.errors)

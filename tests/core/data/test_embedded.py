@@ -37,5 +37,7 @@ def test_another_file_and_an_absent_package_are_refused(package):
     for bad in ({"sha256": "0" * 64}, {"sha256": package, "path": "pebbles/data/y.csv"}):
         with pytest.raises(UserError, match=known):
             read(**bad)
-    with pytest.raises(UserError, match="the pebbles come inside the package no-such-one, which is not installed"):
+    with pytest.raises(
+        UserError, match="the pebbles come inside the package no-such-one, which is not installed"
+    ):
         read(package, "no-such-one")

@@ -66,7 +66,9 @@ def test_a_bomb_is_refused_early(tmp_path):
     assert "doesn't end in .gz" in said(read(tmp_path, small))[0]
     refusal(lambda: read(tmp_path, small[:-9], "t.csv.gz"), "damaged or unreadable")
     refusal(lambda: read(tmp_path, b"no gzip at all", "t.csv.gz"), "damaged or unreadable")
-    refusal(lambda: read(tmp_path, small, "t.csv.gz", limits=Limits(bytes=2000)), "its unpacked size")
+    refusal(
+        lambda: read(tmp_path, small, "t.csv.gz", limits=Limits(bytes=2000)), "its unpacked size"
+    )
     refusal(lambda: read(tmp_path, b"a\n" + b"1\n" * 999, limits=Limits(bytes=1000)), "its size")
 
 
@@ -78,7 +80,9 @@ def test_limits_of_rows_and_columns(tmp_path):
 
 
 def test_rows_are_numbered_as_an_editor_does(tmp_path):
-    table = read(tmp_path, '# c\nid,note,y\n1,"two\nlines",1.5\n\n2,x\n3,z,2.5,4\n4,x,3.5,,\n,,\n5,y,5\n')
+    table = read(
+        tmp_path, '# c\nid,note,y\n1,"two\nlines",1.5\n\n2,x\n3,z,2.5,4\n4,x,3.5,,\n,,\n5,y,5\n'
+    )
     assert list(table.rows) == [3, 6, 7, 8, 10] and table.row_name(1) == "line 6"
     assert table.ragged == {1: ["2", "x"], 2: ["3", "z", "2.5", "4"]}
     assert table.cells("id") == ["1", "", "", "4", "5"] and table.cells("note")[0] == "two\nlines"
@@ -90,10 +94,14 @@ def test_rows_are_numbered_as_an_editor_does(tmp_path):
 
 def test_names_of_columns(tmp_path):
     table = read(tmp_path, ",smiles,\n0,C,1\n")
-    assert table.names == ["column 1", "smiles", "column 3"] and "column 1, column 3" in said(table)[0]
+    assert (
+        table.names == ["column 1", "smiles", "column 3"] and "column 1, column 3" in said(table)[0]
+    )
     assert read(tmp_path, "#date,load\n1.5,2\n2.5,3\n").names == ["date", "load"]
     assert read(tmp_path, "#,load\n1,2\n2,3\n").names == ["#", "load"]
-    refusal(lambda: read(tmp_path, "1,2024-01-01\n2,2024-01-02\n"), "holds values", "name the columns")
+    refusal(
+        lambda: read(tmp_path, "1,2024-01-01\n2,2024-01-02\n"), "holds values", "name the columns"
+    )
     refusal(lambda: read(tmp_path, "\n\na,b\n"), "the first line is empty")
     table = read(tmp_path, "C,1.5\nCC,2.5\n", headless=lambda head: head[0][1] == "1.5")
     assert table.names == ["column 1", "column 2"] and table.cells("column 1") == ["C", "CC"]
@@ -143,12 +151,17 @@ def test_thousands_or_decimals_are_never_guessed_in_silence(tmp_path):
     assert found == [12.345, 63.701] and "decimal mark" in line
     # A cell that can't be of its column's way is named, not read otherwise.
     table = read(tmp_path, 'a,b\nx,1.5\ny,"1,5"\nz,2.5\nw,"1,234.5"\n')
-    assert values(table, "b") == [1.5, None, 2.5, 1234.5] and table.numbers("b").unread == [(1, "1,5")]
+    assert values(table, "b") == [1.5, None, 2.5, 1234.5] and table.numbers("b").unread == [
+        (1, "1,5")
+    ]
     assert table.shown(table.numbers("b").unread) == "'1,5' (line 3)"
 
 
 def test_what_looks_like_numbers_is_read_or_refused(tmp_path):
-    table = read(tmp_path, "m,u,p,d,t,i\n0.5 uM,$5,1 ± 0.1,01.02.2024,2008M01,>10\n7 nM,$-6,2 ± 0.1,03.02.2024,x,3\n")
+    table = read(
+        tmp_path,
+        "m,u,p,d,t,i\n0.5 uM,$5,1 ± 0.1,01.02.2024,2008M01,>10\n7 nM,$-6,2 ± 0.1,03.02.2024,x,3\n",
+    )
     assert "several units (uM, nM)" in table.numbers("m").problem and not table.numbers("m").numeric
     assert "'1 ± 0.1'" in table.numbers("p").problem.replace('"', "'")
     assert values(table, "u") == [5, -6] and table.units["u"] == "$"
@@ -164,7 +177,10 @@ def test_what_looks_like_numbers_is_read_or_refused(tmp_path):
 def test_words_and_codes_for_missing(tmp_path):
     table = read(tmp_path, "a,b\n1.5,-9\n2.5,7\nLOD,8\n", missing=["lod", -9])
     assert values(table, "a") == [1.5, 2.5, None] and values(table, "b") == [None, 7, 8]
-    assert not table.numbers("a").unread and "-9 counts as missing (data.missing), 1 cell" in said(table)[0]
+    assert (
+        not table.numbers("a").unread
+        and "-9 counts as missing (data.missing), 1 cell" in said(table)[0]
+    )
 
 
 def test_long_cells_and_quotes(tmp_path):
@@ -191,7 +207,9 @@ def test_standard_input_and_digest(tmp_path, monkeypatch):
     import hashlib
 
     assert read(tmp_path, content).sha256 == hashlib.sha256(content).hexdigest()
-    refusal(lambda: read_table(tmp_path / "none.csv", key="data.table"), "no such file (data.table)")
+    refusal(
+        lambda: read_table(tmp_path / "none.csv", key="data.table"), "no such file (data.table)"
+    )
     refusal(lambda: read_table(tmp_path), "is a folder")
     refusal(lambda: read_table(tmp_path / "x.xls"), "save it as .xlsx or .csv")
     refusal(lambda: read_table([1, 2]), "no table")
@@ -224,7 +242,10 @@ def test_a_hundred_thousand_rows_take_about_a_second(tmp_path):
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.binary(max_size=300) | st.text(alphabet="ab,;|\t\"' \n\r#=.0123456789-sep", max_size=200).map(str.encode))
+@given(
+    st.binary(max_size=300)
+    | st.text(alphabet="ab,;|\t\"' \n\r#=.0123456789-sep", max_size=200).map(str.encode)
+)
 def test_any_bytes_are_read_or_refused_in_one_sentence(tmp_path_factory, raw):
     for name in ("x.csv", "x.csv.gz", "x.parquet"):
         path = tmp_path_factory.getbasetemp() / name
@@ -238,7 +259,9 @@ def test_any_bytes_are_read_or_refused_in_one_sentence(tmp_path_factory, raw):
             assert all(len(table.numbers(column).values) == len(table) for column in table.names)
 
 
-texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Zs", "Zl", "Zp")), max_size=9)
+texts = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Zs", "Zl", "Zp")), max_size=9
+)
 floats = st.floats(-1e12, 1e12)
 
 
@@ -264,8 +287,14 @@ def test_what_python_writes_is_read_back(tmp_path_factory, rows, delimiter, enco
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.lists(st.floats(-1e15, 1e15).filter(lambda value: round(value, 2) != round(value)), min_size=1, max_size=13),
-    st.sampled_from([(".", ",", ","), (",", ".", ";"), (",", " ", ";"), (",", "\u202f", "\t"), (".", "'", ",")]),
+    st.lists(
+        st.floats(-1e15, 1e15).filter(lambda value: round(value, 2) != round(value)),
+        min_size=1,
+        max_size=13,
+    ),
+    st.sampled_from(
+        [(".", ",", ","), (",", ".", ";"), (",", " ", ";"), (",", "\u202f", "\t"), (".", "'", ",")]
+    ),
 )
 def test_numbers_with_marks_are_read_back(tmp_path_factory, numbers, marks):
     """With two decimals, which no thousands mark can look like, every way of writing is told by the cells."""

@@ -26,7 +26,9 @@ N = 211
 
 
 def digest(rows):
-    content = b"".join(split.encode() + np.asarray(rows[split], np.int64).tobytes() for split in sorted(rows))
+    content = b"".join(
+        split.encode() + np.asarray(rows[split], np.int64).tobytes() for split in sorted(rows)
+    )
     return hashlib.sha256(content).hexdigest()[:16]
 
 
@@ -37,13 +39,23 @@ def rows():
     classes = [f"c{k}" for k in np.minimum(rng.geometric(0.3, N), 7)]
     group = np.array([f"g{k}" for k in rng.integers(0, 53, N)], dtype=object)
     targets = rng.normal(size=(N, 2))
-    sets = [tuple(sorted({f"l{k}" for k in rng.integers(0, 5, rng.integers(0, 4))})) for _ in range(N)]
+    sets = [
+        tuple(sorted({f"l{k}" for k in rng.integers(0, 5, rng.integers(0, 4))})) for _ in range(N)
+    ]
     texts = [f"s{k}" for k in rng.integers(0, 150, N)]
-    return {"multiclass": classes, "multilabel": sets, "regression": list(targets), "group": group, "texts": texts}
+    return {
+        "multiclass": classes,
+        "multilabel": sets,
+        "regression": list(targets),
+        "group": group,
+        "texts": texts,
+    }
 
 
 def test_the_words_of_a_column():
-    found = read_splits(["Train", " training", "", "dev", "VALID", "validation", "val", "testing", "test"], "s", str)
+    found = read_splits(
+        ["Train", " training", "", "dev", "VALID", "validation", "val", "testing", "test"], "s", str
+    )
     assert found.tolist() == ["train", "train", "", "val", "val", "val", "val", "test", "test"]
     with pytest.raises(UserError, match=r"t\.csv line 4: column \"s\" is 'later'"):
         read_splits(["train", "later"], "s", lambda row: f"t.csv line {row + 3}")
@@ -87,7 +99,9 @@ def test_units_are_drawn_as_ever(rows):
         assert all(len({split_of[row] for row in unit.tolist()}) == 1 for unit in units)
 
 
-labels = st.lists(st.tuples(st.sampled_from("aabbbc"), st.sampled_from("pqrstuv")), min_size=7, max_size=60)
+labels = st.lists(
+    st.tuples(st.sampled_from("aabbbc"), st.sampled_from("pqrstuv")), min_size=7, max_size=60
+)
 
 
 @settings(max_examples=100, deadline=None)
@@ -112,7 +126,12 @@ def test_every_row_is_in_one_split_and_every_group_too(pairs, seed, grouped):
 def test_groups_join_what_shares_a_row(pairs):
     parts = number_texts([one for one, _ in pairs])
     found = join_groups(parts, [group for _, group in pairs]).tolist()
-    linked = {(i, j) for i, (a, g) in enumerate(pairs) for j, (b, h) in enumerate(pairs) if a == b or (g == h != "")}
+    linked = {
+        (i, j)
+        for i, (a, g) in enumerate(pairs)
+        for j, (b, h) in enumerate(pairs)
+        if a == b or (g == h != "")
+    }
     while True:
         wider = linked | {(i, k) for i, j in linked for m, k in linked if j == m}
         if wider == linked:
@@ -124,7 +143,11 @@ def test_groups_join_what_shares_a_row(pairs):
 def test_units_fill_the_splits_in_their_order():
     units = [np.array([0, 1, 2]), np.array([3]), np.array([4, 5]), np.array([6])]
     found = fill_splits(units, {"test": 1, "val": 2})
-    assert {split: found[split].tolist() for split in SPLITS} == {"train": [0, 1, 2, 6], "val": [4, 5], "test": [3]}
+    assert {split: found[split].tolist() for split in SPLITS} == {
+        "train": [0, 1, 2, 6],
+        "val": [4, 5],
+        "test": [3],
+    }
     assert fill_splits(units, {"test": 0, "val": 0}, most_train=4)["train"].tolist() == [0, 1, 2, 3]
 
 

@@ -35,8 +35,13 @@ def test_parquet(tmp_path):
         "money": pa.array([Decimal("1.25"), None, Decimal("2.50")]), "lists": pa.array([[1], [2], [3]]),
         "site": pa.array(list("xyx")).dictionary_encode(), "ok": pa.array([True, False, None]),
     }  # fmt: skip
-    fields = [pa.field(n, c.type, metadata={"units": "kW"} if n == "y" else None) for n, c in columns.items()]
-    pq.write_table(pa.table(list(columns.values()), schema=pa.schema(fields)), tmp_path / "a.parquet")
+    fields = [
+        pa.field(n, c.type, metadata={"units": "kW"} if n == "y" else None)
+        for n, c in columns.items()
+    ]
+    pq.write_table(
+        pa.table(list(columns.values()), schema=pa.schema(fields)), tmp_path / "a.parquet"
+    )
     table = read_table(tmp_path / "a.parquet")
     assert table.names == ["name", "y", "n", "money", "site", "ok"] and table.units == {"y": "kW"}
     assert table.cells("name") == ["a", "", "NA"] and table.cells("n") == ["7", "11", ""]
@@ -44,9 +49,13 @@ def test_parquet(tmp_path):
     np.testing.assert_array_equal(table.numbers("ok").values, [1, 0, np.nan])
     assert table.row_name(2) == "row 3" and table.cells("site") == ["x", "y", "x"]
     assert [str(one) for one in table.findings] == ["columns of lists or bytes are left out: lists"]
-    assert "more than is read" in refusal(lambda: read_table(tmp_path / "a.parquet", limits=Limits(cells=5)))
+    assert "more than is read" in refusal(
+        lambda: read_table(tmp_path / "a.parquet", limits=Limits(cells=5))
+    )
     (tmp_path / "b.parquet").write_bytes(b"PAR1 no")
-    assert "is no parquet file that can be read" in refusal(lambda: read_table(tmp_path / "b.parquet"))
+    assert "is no parquet file that can be read" in refusal(
+        lambda: read_table(tmp_path / "b.parquet")
+    )
 
 
 def test_a_data_frame_is_one_table():
@@ -71,7 +80,11 @@ def test_spreadsheets(tmp_path):
     book.save(tmp_path / "a.xlsx")
     table = read_table(tmp_path / "a.xlsx")
     assert list(table.rows) == [2, 4, 5] and table.cells("name") == ["a", "", "NA"]
-    assert table.cells("n") == ["7", "11", "13"] and table.numbers("n").values.tolist() == [7, 11, 13]
+    assert table.cells("n") == ["7", "11", "13"] and table.numbers("n").values.tolist() == [
+        7,
+        11,
+        13,
+    ]
     np.testing.assert_array_equal(table.numbers("y").values, [1.105, np.nan, -3])
     assert any('the first of 2 sheets is read, "Sheet"' in str(one) for one in table.findings)
     (tmp_path / "b.xlsx").write_bytes(b"PK\x03\x04 no")
@@ -86,17 +99,30 @@ def test_frames_have_the_types_of_their_cells(tmp_path):
     assert frame["id"].tolist() == ["NA", "b"] and frame["note"].fillna("-").tolist() == ["x", "-"]
     path.write_text("d;y;z\nx;1.105,5;inf\ny;broken;1\nz;;2\nw;7,25;3\n")
     frame = to_frame(read_table(path))
-    assert frame["y"].tolist() == [1105.5, "broken", None, 7.25] and frame["z"].tolist() == [np.inf, 1, 2, 3]
+    assert frame["y"].tolist() == [1105.5, "broken", None, 7.25] and frame["z"].tolist() == [
+        np.inf,
+        1,
+        2,
+        3,
+    ]
     kept = to_frame(read_table(made()))
     pd.testing.assert_frame_equal(kept, made())
 
 
-cells = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Zs", "Zl", "Zp")), min_size=1, max_size=9)
+cells = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Zs", "Zl", "Zp")),
+    min_size=1,
+    max_size=9,
+)
 
 
 @settings(max_examples=80, deadline=None)
 @given(
-    st.lists(st.tuples(cells, st.floats(-1e9, 1e9) | st.none(), st.integers(-(10**9), 10**9)), min_size=2, max_size=11),
+    st.lists(
+        st.tuples(cells, st.floats(-1e9, 1e9) | st.none(), st.integers(-(10**9), 10**9)),
+        min_size=2,
+        max_size=11,
+    ),
     st.sampled_from([(",", "."), (";", ","), ("\t", "."), ("|", ".")]),
 )
 def test_what_pandas_writes_is_read_back(tmp_path_factory, rows, marks):

@@ -81,7 +81,10 @@ def state_of(run):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    run, task = RunFolder(tmp_path_factory.mktemp("tally") / "run"), Streaming(toy.app(checkpoint_every=1))
+    run, task = (
+        RunFolder(tmp_path_factory.mktemp("tally") / "run"),
+        Streaming(toy.app(checkpoint_every=1)),
+    )
     train(task, run, progress=False)
     return run, task
 
@@ -135,7 +138,9 @@ def test_the_best_checkpoint_calibrates_before_the_test(trained):
 
 def test_a_run_evaluates_with_its_accumulator(trained):
     run, _ = trained
-    assert evaluate_run(StreamingDomain(), run.path)["metrics"] == pytest.approx(run.results()["metrics"]["test"])
+    assert evaluate_run(StreamingDomain(), run.path)["metrics"] == pytest.approx(
+        run.results()["metrics"]["test"]
+    )
 
 
 def test_a_bundle_takes_the_calibration_along(trained, tmp_path):
@@ -143,8 +148,13 @@ def test_a_bundle_takes_the_calibration_along(trained, tmp_path):
     export.write_bundle(load_trained(StreamingDomain(), run.path), tmp_path / "a.zip")
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         archive.extractall(tmp_path / "elsewhere")
-    ours, theirs = state_of(run).calibration, state_of(RunFolder(tmp_path / "elsewhere")).calibration
-    assert ours.keys() == theirs.keys() and all(np.array_equal(ours[name], theirs[name]) for name in ours)
+    ours, theirs = (
+        state_of(run).calibration,
+        state_of(RunFolder(tmp_path / "elsewhere")).calibration,
+    )
+    assert ours.keys() == theirs.keys() and all(
+        np.array_equal(ours[name], theirs[name]) for name in ours
+    )
 
 
 def test_without_a_calibration_there_is_none(tmp_path):
@@ -172,7 +182,9 @@ def test_an_empty_calibration_leaves_no_file(tmp_path):
 
 def test_the_same_arrays_are_the_same_bytes(tmp_path):
     for name in ("a.npz", "b.npz"):
-        RunFolder(tmp_path).write_arrays(name, {"x": np.arange(5), "y": np.ones((2, 3), np.float32)})
+        RunFolder(tmp_path).write_arrays(
+            name, {"x": np.arange(5), "y": np.ones((2, 3), np.float32)}
+        )
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     with pytest.raises(ValueError, match="pickle"):
         RunFolder(tmp_path).write_arrays("c.npz", {"x": np.array([{}], object)})
@@ -183,7 +195,9 @@ def test_a_damaged_calibration_is_one_sentence(trained, tmp_path):
     moved = RunFolder(shutil.copytree(trained[0].path, tmp_path / "run"))
     file = moved.path / "calibration.npz"
     file.write_bytes(file.read_bytes()[:-30])
-    with pytest.raises(UserError, match=r"calibration\.npz: not a checkpoint that can be read, or damaged"):
+    with pytest.raises(
+        UserError, match=r"calibration\.npz: not a checkpoint that can be read, or damaged"
+    ):
         state_of(moved)
 
 

@@ -43,7 +43,9 @@ def test_the_mode_is_put_back_and_the_state_untouched():
     model = toy.ToyModel()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     evaluate(toy.task(), model, "val")
-    assert model.training and all(value.equal(before[name]) for name, value in model.state_dict().items())
+    assert model.training and all(
+        value.equal(before[name]) for name, value in model.state_dict().items()
+    )
     evaluate(toy.task(), model.eval(), "val")
     assert not model.training
 
@@ -65,9 +67,13 @@ def test_it_can_be_stopped():
 
 def test_a_run_evaluates_to_what_it_stored(run):
     found = evaluate_run(toy.Toy(), run.path)
-    assert found["metrics"] == run.results()["metrics"]["test"] and found["checkpoint"] == run.step_of("best")
+    assert found["metrics"] == run.results()["metrics"]["test"] and found[
+        "checkpoint"
+    ] == run.step_of("best")
     assert found["samples"] == 13 and found["split"] == "test"
-    assert evaluate_run(toy.Toy(), run.path, split="val")["metrics"] == run.results()["metrics"]["val"]
+    assert (
+        evaluate_run(toy.Toy(), run.path, split="val")["metrics"] == run.results()["metrics"]["val"]
+    )
 
 
 def test_other_data_go_through_the_domain(run, tmp_path):
@@ -81,7 +87,10 @@ def test_other_data_go_through_the_domain(run, tmp_path):
     own = run.path / "predictions.json"
     own.write_text("the run's own")
     evaluate_run(Elsewhere(), run.path, data=str(tmp_path))
-    assert own.read_text() == "the run's own" and (run.path / f"predictions.{tmp_path.stem}.json").exists()
+    assert (
+        own.read_text() == "the run's own"
+        and (run.path / f"predictions.{tmp_path.stem}.json").exists()
+    )
     evaluate_run(Elsewhere(), run.path)
     assert seen == [("toy-mlp", "class 0", tmp_path), ("toy-mlp", "class 0", None)]
 
@@ -107,7 +116,9 @@ def test_weights_of_another_model_are_refused(run):
         def build_from_run(self, config, state):
             return toy.ToyModel(5)
 
-    with pytest.raises(UserError, match=r"don't fit the model of its config\.toml: size mismatch for head"):
+    with pytest.raises(
+        UserError, match=r"don't fit the model of its config\.toml: size mismatch for head"
+    ):
         load_model(Wider(), run.path)
 
 

@@ -36,7 +36,9 @@ def test_a_batch_is_a_function_of_its_place():
 
 def test_an_epoch_is_a_permutation_of_its_own():
     task = toy.task()
-    first, second = ([i for key in loader.epoch_batches(task, 0, epoch) for i in key.indices] for epoch in (0, 1))
+    first, second = (
+        [i for key in loader.epoch_batches(task, 0, epoch) for i in key.indices] for epoch in (0, 1)
+    )
     assert sorted(first) == sorted(second) == list(range(47)) and first != second
     assert [len(key.indices) for key in loader.epoch_batches(task, 0, 0)] == [5] * 9 + [2]
 
@@ -60,11 +62,19 @@ def test_a_failing_sample_is_named(workers):
             raise UserError("a sentence") if split == "val" else ValueError("no good")
 
     with pytest.raises(ValueError) as caught:
-        list(loader.read_batches(Failing(toy.app()), "train", [loader.BatchKey(0, 0, [13])], seed=0, workers=workers))
+        list(
+            loader.read_batches(
+                Failing(toy.app()), "train", [loader.BatchKey(0, 0, [13])], seed=0, workers=workers
+            )
+        )
     text = str(caught.value) + "".join(getattr(caught.value, "__notes__", []))
     assert "no good" in text and "sample 13 of train" in text
     with pytest.raises(UserError, match=r"^a sentence$"):
-        list(loader.read_batches(Failing(toy.app()), "val", [loader.BatchKey(0, 0, [13])], workers=workers))
+        list(
+            loader.read_batches(
+                Failing(toy.app()), "val", [loader.BatchKey(0, 0, [13])], workers=workers
+            )
+        )
 
 
 def test_workers_end_with_the_reading_of_them():

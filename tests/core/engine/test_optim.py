@@ -35,7 +35,11 @@ def test_depth_from_names():
 
 def test_depth_where_nothing_is_called_backbone():
     model = nn.ModuleDict(
-        {"pos_embed": nn.Linear(2, 3), "blocks": nn.ModuleList([nn.Linear(3, 3)]), "out": nn.Linear(3, 2)}
+        {
+            "pos_embed": nn.Linear(2, 3),
+            "blocks": nn.ModuleList([nn.Linear(3, 3)]),
+            "out": nn.Linear(3, 2),
+        }
     )
     found = depth_from_names(model)
     assert (found["pos_embed.weight"], found["blocks.0.weight"], found["out.weight"]) == (0, 1, 2)
@@ -48,7 +52,9 @@ def test_layer_decay_groups():
     optimizer = optim.build_optimizer(model, config, depth_from_names(model))
     optim.set_learning_rate(optimizer, 0.1)
     names = {p: name for name, p in model.named_parameters()}
-    found = {names[p]: (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
+    found = {
+        names[p]: (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]
+    }
     assert len(found) == 14
     expected = {
         "head.weight": (0.1, 0.3), "head.bias": (0.1, 0.0), "backbone.norm.weight": (0.1, 0.0),
@@ -107,7 +113,9 @@ def test_halving_by_hand():
     assert found == pytest.approx([0.8, 0.8, 0.8, 0.8, 0.4, 0.4, 0.2, 0.8 / 2**8])
     warm = config.model_copy(update={"warmup": 2.0, "warmup_lr": 0.2})
     assert optim.learning_rate(warm, 10, 1) == pytest.approx(0.5)
-    assert [optim.learning_rate(warm, 10, time) for time in (2, 3.5, 4)] == pytest.approx([0.8, 0.8, 0.4])
+    assert [optim.learning_rate(warm, 10, time) for time in (2, 3.5, 4)] == pytest.approx(
+        [0.8, 0.8, 0.4]
+    )
 
 
 def test_schedule_by_hand():
@@ -158,7 +166,9 @@ def test_state_round_trip(kind):
         optimizer.zero_grad()
 
     step(model, optimizer, 0)
-    tensors = {name: value.clone() for name, value in optim.optimizer_tensors(optimizer, model).items()}
+    tensors = {
+        name: value.clone() for name, value in optim.optimizer_tensors(optimizer, model).items()
+    }
     assert all(name.split("/")[1] in dict(model.named_parameters()) for name in tensors) and tensors
     twin = toy.ToyModel()
     twin.load_state_dict(model.state_dict())
@@ -172,6 +182,9 @@ def test_state_round_trip(kind):
 def test_a_foreign_state_is_refused():
     model = toy.ToyModel()
     optimizer = optim.build_optimizer(model, TrainConfig(), depth_from_names(model))
-    for name, value in (("exp_avg/head.wight", torch.zeros(3, 7)), ("exp_avg/head.weight", torch.zeros(7, 3))):
+    for name, value in (
+        ("exp_avg/head.wight", torch.zeros(3, 7)),
+        ("exp_avg/head.weight", torch.zeros(7, 3)),
+    ):
         with pytest.raises(ValueError, match="doesn't belong"):
             optim.load_optimizer_tensors(optimizer, model, {name: value})

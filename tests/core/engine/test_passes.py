@@ -14,7 +14,9 @@ class Whole(toy.ToyTask):
     """A model without batch norms, which would see every pass."""
 
     def build(self):
-        return nn.Sequential(nn.Linear(toy.FEATURES, toy.HIDDEN), nn.Dropout(0.3), nn.Linear(toy.HIDDEN, toy.CLASSES))
+        return nn.Sequential(
+            nn.Linear(toy.FEATURES, toy.HIDDEN), nn.Dropout(0.3), nn.Linear(toy.HIDDEN, toy.CLASSES)
+        )
 
 
 class Halves(Whole):
@@ -30,7 +32,9 @@ class Halves(Whole):
 def run(folder, task):
     train(task, RunFolder(folder), progress=False)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return RunFolder(folder).load_weights("last"), [line["loss"] for line in lines if line["split"] == "train"]
+    return RunFolder(folder).load_weights("last"), [
+        line["loss"] for line in lines if line["split"] == "train"
+    ]
 
 
 def test_two_halves_are_the_whole(tmp_path):
@@ -40,7 +44,9 @@ def test_two_halves_are_the_whole(tmp_path):
     assert losses[-1] < losses[0]
     for name in weights:
         torch.testing.assert_close(half_weights[name], weights[name], atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(torch.tensor(half_losses), torch.tensor(losses), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        torch.tensor(half_losses), torch.tensor(losses), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_a_pass_finds_the_gradient_of_the_last_one(tmp_path):

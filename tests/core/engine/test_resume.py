@@ -18,7 +18,9 @@ LAST = 16
 
 def log_of(folder):
     timing = ("seconds", "samples_per_second")
-    return [{k: v for k, v in line.items() if k not in timing} for line in RunFolder(folder).metrics()]
+    return [
+        {k: v for k, v in line.items() if k not in timing} for line in RunFolder(folder).metrics()
+    ]
 
 
 def last_of(folder):
@@ -60,7 +62,9 @@ def die():
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "run"
     train(toy.task(**SETTINGS), RunFolder(folder), progress=False)
-    assert [line["step"] for line in log_of(folder) if line["split"] == "train"] == list(range(1, LAST + 1))
+    assert [line["step"] for line in log_of(folder) if line["split"] == "train"] == list(
+        range(1, LAST + 1)
+    )
     return folder
 
 
@@ -73,7 +77,10 @@ def kill_at(folder, step, workers=0):
             if line["step"] == step:
                 die()
 
-    assert in_child(lambda: train(toy.task(workers, **SETTINGS), Deadly(folder), progress=False)) == signal.SIGKILL
+    assert (
+        in_child(lambda: train(toy.task(workers, **SETTINGS), Deadly(folder), progress=False))
+        == signal.SIGKILL
+    )
 
 
 class Interrupted(toy.ToyTask):
@@ -117,7 +124,9 @@ def test_killed_and_resumed_amid_sharpness_aware_steps(tmp_path, step):
                 die()
 
     run = tmp_path / "run"
-    assert in_child(lambda: train(toy.task(**settings), Deadly(run), progress=False)) == signal.SIGKILL
+    assert (
+        in_child(lambda: train(toy.task(**settings), Deadly(run), progress=False)) == signal.SIGKILL
+    )
     train(toy.task(**settings), RunFolder(run), resume=True, progress=False)
     assert_same_run(run, tmp_path / "whole")
     assert "sharpness" in log_of(run)[0]
@@ -128,9 +137,14 @@ def test_killed_between_two_log_lines(tmp_path):
     settings = {**SETTINGS, "log_every": 7}
     train(toy.task(**settings), RunFolder(tmp_path / "whole"), progress=False)
     run = tmp_path / "run"
-    doomed = Interrupted(toy.app(**settings), "loss", 18, signal.SIGKILL)  # in step 7, after the checkpoint of step 6
+    doomed = Interrupted(
+        toy.app(**settings), "loss", 18, signal.SIGKILL
+    )  # in step 7, after the checkpoint of step 6
     assert in_child(lambda: train(doomed, RunFolder(run), progress=False)) == signal.SIGKILL
-    assert checkpoint.read(checkpoint.place(run / "checkpoints", 6)).state["place"]["meter"]["loss"][1] == 30
+    assert (
+        checkpoint.read(checkpoint.place(run / "checkpoints", 6)).state["place"]["meter"]["loss"][1]
+        == 30
+    )
     train(toy.task(**settings), RunFolder(run), resume=True, progress=False)
     assert_same_run(run, tmp_path / "whole")
 
@@ -163,7 +177,9 @@ def test_killed_while_saving(whole, tmp_path, phase, monkeypatch):
                 if phase == "before":
                     die()
                 if phase == "mid-write":
-                    monkeypatch.setattr(checkpoint, "_save", lambda tensors, path: (save(tensors, path), die()))
+                    monkeypatch.setattr(
+                        checkpoint, "_save", lambda tensors, path: (save(tensors, path), die())
+                    )
                 if phase == "before the rename":
                     monkeypatch.setattr(type(folder), "rename", lambda *_: die())
             write(folder, step, content)
@@ -171,19 +187,25 @@ def test_killed_while_saving(whole, tmp_path, phase, monkeypatch):
         monkeypatch.setattr(checkpoint, "write", writing)
         if phase == "after the rename":
             monkeypatch.setattr(
-                checkpoint, "prune", lambda f, keep: die() if at in checkpoint.steps(f) else prune(f, keep)
+                checkpoint,
+                "prune",
+                lambda f, keep: die() if at in checkpoint.steps(f) else prune(f, keep),
             )
         train(toy.task(**SETTINGS), RunFolder(run), progress=False)
 
     assert in_child(deadly) == signal.SIGKILL
-    assert checkpoint.steps(run / "checkpoints")[-1] == (at if phase == "after the rename" else at - 2)
+    assert checkpoint.steps(run / "checkpoints")[-1] == (
+        at if phase == "after the rename" else at - 2
+    )
     train(toy.task(**SETTINGS), RunFolder(run), resume=True, progress=False)
     assert not list((run / "checkpoints").glob(".*"))
     assert_same_run(run, whole)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize(("method", "call"), [("loss", 13), ("loss", 19), ("predict", 1), ("predict", 7)])
+@pytest.mark.parametrize(
+    ("method", "call"), [("loss", 13), ("loss", 19), ("predict", 1), ("predict", 7)]
+)
 def test_stopped_by_a_signal(whole, tmp_path, method, call, number):
     run = RunFolder(tmp_path / "run")
     with pytest.raises(Preempted):
@@ -201,7 +223,11 @@ def test_early_stopping_counts_across_a_resume(tmp_path, capsys):
     assert "stopped early: no better validation in 2 evaluations" in capsys.readouterr().out
     assert logged[-1]["epoch"] == 3, "two validations without improvement after the first"
     with pytest.raises(Preempted):
-        train(Interrupted(toy.app(**settings), "loss", 25, signal.SIGTERM), RunFolder(tmp_path / "run"), progress=False)
+        train(
+            Interrupted(toy.app(**settings), "loss", 25, signal.SIGTERM),
+            RunFolder(tmp_path / "run"),
+            progress=False,
+        )
     train(toy.task(**settings), RunFolder(tmp_path / "run"), resume=True, progress=False)
     assert log_of(tmp_path / "run") == logged
 

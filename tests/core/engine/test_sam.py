@@ -28,7 +28,9 @@ def test_a_climb_by_hand():
 
 def test_the_way_back_is_exact():
     """Adding and subtracting would round: 1e8 + 0.3 - 0.3 isn't 1e8 in float32, and 0.1 + 7 - 7 isn't 0.1."""
-    weights = [nn.Parameter(torch.randn(n, m) * s) for n, m, s in ((3, 5, 1e8), (7, 2, 0.1), (11, 1, 1e-9))]
+    weights = [
+        nn.Parameter(torch.randn(n, m) * s) for n, m, s in ((3, 5, 1e8), (7, 2, 0.1), (11, 1, 1e-9))
+    ]
     before = [w.detach().clone() for w in weights]
     sam = Sam(weights, 7.0)
     sum((w * torch.randn_like(w)).sum() for w in weights).backward()
@@ -77,7 +79,9 @@ class PlainTask(toy.ToyTask):
 
 
 def weights_after(folder, **settings):
-    task = PlainTask(toy.app(clip=None, warmup=0.0, optimizer="sgd", lr=0.3, weight_decay=0.0, **settings))
+    task = PlainTask(
+        toy.app(clip=None, warmup=0.0, optimizer="sgd", lr=0.3, weight_decay=0.0, **settings)
+    )
     train(task, RunFolder(folder), progress=False)
     return RunFolder(folder).load_weights("last")
 
@@ -88,7 +92,9 @@ def test_micro_batches_make_the_step_of_the_whole_batch(tmp_path):
     flat = weights_after(tmp_path / "flat", batch=15, accumulate=1, sam=0.0)
     for name in whole:
         torch.testing.assert_close(parts[name], whole[name], atol=1e-5, rtol=1e-4)
-    assert max((flat[n] - whole[n]).abs().max() for n in whole) > 1e-2, "the climb made no difference"
+    assert max((flat[n] - whole[n]).abs().max() for n in whole) > 1e-2, (
+        "the climb made no difference"
+    )
 
 
 def test_the_second_gradient_sees_the_first_ones_samples_and_dropout(tmp_path):
@@ -114,6 +120,8 @@ def test_the_second_gradient_sees_the_first_ones_samples_and_dropout(tmp_path):
 
 def test_sharpness_is_logged(tmp_path):
     train(toy.task(sam=0.1, epochs=1, log_every=1), RunFolder(tmp_path / "run"), progress=False)
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     values = [line["sharpness"] for line in lines if line["split"] == "train"]
     assert len(values) == 4 and all(value > 0 for value in values)

@@ -48,11 +48,22 @@ def run_in(tmp_path, name, task, **settings):
 
 
 def test_a_run_leaves_what_the_design_names(tmp_path, capsys):
-    run, results = run_in(tmp_path, "run", toy.task(ema=0.9), command="isoform toy train toy-mlp --seed 0")
-    assert set(results) == RESULTS and results == json.loads((run.path / "results.json").read_text())
-    assert results["status"] == "finished" and results["parameters"] == 206 and results["precision"] == "fp32"
+    run, results = run_in(
+        tmp_path, "run", toy.task(ema=0.9), command="isoform toy train toy-mlp --seed 0"
+    )
+    assert set(results) == RESULTS and results == json.loads(
+        (run.path / "results.json").read_text()
+    )
+    assert (
+        results["status"] == "finished"
+        and results["parameters"] == 206
+        and results["precision"] == "fp32"
+    )
     assert (results["monitor"], results["monitor_mode"]) == ("top1", "max")
-    assert results["metrics"].keys() == {"val", "test"} and results["metrics"]["test"].keys() == {"loss", "top1"}
+    assert results["metrics"].keys() == {"val", "test"} and results["metrics"]["test"].keys() == {
+        "loss",
+        "top1",
+    }
     assert results["baselines"] == {"majority": {"val": {"top1": 0.4}, "test": {"top1": 0.4}}}
     assert results["peak_memory_bytes"] > 50e6 and results["seconds"] > 0
     files = {p.name for p in run.path.iterdir()}
@@ -60,16 +71,33 @@ def test_a_run_leaves_what_the_design_names(tmp_path, capsys):
                      "task.json", "figures.json", "predictions.json", ".lock"}  # fmt: skip
     assert run.read_json("task.json") == {"classes": ["class 0", "class 1", "class 2"]}
     lines = run.metrics()
-    assert all({"step", "epoch", "split", "seconds", "samples_per_second"} <= line.keys() for line in lines)
-    assert [line["step"] for line in lines if line["split"] == "train"] == [3, 4, 6, 8, 9, 12, 15, 16]
+    assert all(
+        {"step", "epoch", "split", "seconds", "samples_per_second"} <= line.keys() for line in lines
+    )
+    assert [line["step"] for line in lines if line["split"] == "train"] == [
+        3,
+        4,
+        6,
+        8,
+        9,
+        12,
+        15,
+        16,
+    ]
     assert [line["step"] for line in lines if line["split"] == "val"] == [4, 8, 12, 16]
     best = max(line["top1"] for line in lines if line["split"] == "val")
     assert results["metrics"]["val"]["top1"] == best
     card = (run.path / "card.md").read_text()
-    assert "isoform toy train toy-mlp --seed 0" in card and "random points" in card and "none needed" in card
+    assert (
+        "isoform toy train toy-mlp --seed 0" in card
+        and "random points" in card
+        and "none needed" in card
+    )
     assert "threads" in (run.path / "config.toml").read_text().splitlines()[1]
     text = "".join(
-        p.read_text() for p in run.path.iterdir() if p.suffix in (".json", ".md", ".html", ".toml", ".jsonl")
+        p.read_text()
+        for p in run.path.iterdir()
+        if p.suffix in (".json", ".md", ".html", ".toml", ".jsonl")
     )
     assert str(tmp_path) not in text and "test (best checkpoint" in capsys.readouterr().out
 
@@ -82,7 +110,9 @@ def test_the_best_checkpoint_is_the_one_tested(tmp_path):
     with torch.no_grad():
         predicted = model.eval()(x).argmax(1).numpy()
     assert json.loads((run.path / "predictions.json").read_text()) == predicted.tolist()
-    assert results["metrics"]["test"]["top1"] == pytest.approx((predicted == task.data["test"][1]).mean())
+    assert results["metrics"]["test"]["top1"] == pytest.approx(
+        (predicted == task.data["test"][1]).mean()
+    )
 
 
 def test_of_equal_validations_the_latest_is_kept(tmp_path):
@@ -146,7 +176,9 @@ def test_a_bad_gradient_stops_too(tmp_path):
     class Bad(toy.ToyTask):
         def loss(self, model, batch):
             found = super().loss(model, batch)
-            return {"loss": found["loss"] + (model.head.weight.sum() * 0).sqrt()}  # a finite 0 with an infinite slope
+            return {
+                "loss": found["loss"] + (model.head.weight.sum() * 0).sqrt()
+            }  # a finite 0 with an infinite slope
 
     with pytest.raises(RunError, match="gradient's norm is nan at step 1"):
         train(Bad(toy.app()), RunFolder(tmp_path / "run"), progress=False)
@@ -157,7 +189,9 @@ def test_freezing_the_trunk(tmp_path):
     start = toy.ToyModel().state_dict()
     run, _ = run_in(tmp_path, "run", toy.task(freeze="trunk", weight_decay=0.5))
     for name, value in weights(run).items():
-        assert value.equal(start[name]) != name.startswith("head."), name  # batch statistics stand still as well
+        assert value.equal(start[name]) != name.startswith("head."), (
+            name
+        )  # batch statistics stand still as well
     with pytest.raises(UserError, match="leaves nothing to train"):
         task = toy.task(freeze="trunk")
         task.trunk = ("",)
@@ -238,9 +272,16 @@ def test_initial_weights_of_a_run(tmp_path, capsys):
         if "running" not in name and "batches" not in name:
             torch.testing.assert_close(value, have[name])
     assert "15 of 15 tensors from toy/toy-mlp" in capsys.readouterr().out
-    assert again.read_json("task.json")["initial"] == "toy/toy-mlp (licence: that of its training data)"
-    assert "toy/toy-mlp (licence: that of its training data)" in (again.path / "card.md").read_text()
-    (source.path / "results.json").rename(source.path / "moved")  # a resumed run doesn't read it again
+    assert (
+        again.read_json("task.json")["initial"]
+        == "toy/toy-mlp (licence: that of its training data)"
+    )
+    assert (
+        "toy/toy-mlp (licence: that of its training data)" in (again.path / "card.md").read_text()
+    )
+    (source.path / "results.json").rename(
+        source.path / "moved"
+    )  # a resumed run doesn't read it again
     (again.path / "results.json").unlink()
     train(toy.task(epochs=1, lr=1e-30, init=str(source.path)), again, resume=True, progress=False)
 
@@ -270,7 +311,9 @@ def test_another_domain_gives_its_backbone_only():
     model, other = toy.ToyModel(), toy.ToyModel()
     before = model.tokeniser[0].weight.clone()
     lines = load(model, other.state_dict(), domain="elsewhere")
-    assert model.tokeniser[0].weight.equal(before) and not model.head.weight.equal(other.head.weight)
+    assert model.tokeniser[0].weight.equal(before) and not model.head.weight.equal(
+        other.head.weight
+    )
     assert model.backbone.blocks[1].weight.equal(other.backbone.blocks[1].weight)
     assert "6 of 15 tensors from there" in lines[0]
 
@@ -299,7 +342,8 @@ def test_a_task_may_adapt_initial_weights():
 
 def test_seeds_are_summarised():
     runs = [
-        {"metrics": {"val": {"top1": v}, "test": {"top1": v, "odd": o}}} for v, o in ((0.5, 1), (0.7, None), (0.9, 1))
+        {"metrics": {"val": {"top1": v}, "test": {"top1": v, "odd": o}}}
+        for v, o in ((0.5, 1), (0.7, None), (0.9, 1))
     ]
     found = summarise_seeds(runs)
     assert found["seeds"] == 3 and set(found["metrics"]["test"]) == {"top1"}
@@ -314,7 +358,10 @@ def test_a_better_baseline_is_named(tmp_path, capsys):
             return {"oracle": {"test": {"top1": 1.0}}, "worse": {"test": {"top1": 0.0}}}
 
     run_in(tmp_path, "run", Beaten(toy.app(epochs=1)))
-    assert "the baseline oracle is better" in (said := capsys.readouterr().out) and "worse is" not in said
+    assert (
+        "the baseline oracle is better" in (said := capsys.readouterr().out)
+        and "worse is" not in said
+    )
 
 
 def test_a_full_disk_is_one_sentence(tmp_path):
@@ -322,14 +369,25 @@ def test_a_full_disk_is_one_sentence(tmp_path):
         def append_metrics(self, line):
             raise OSError(28, "No space left on device")
 
-    with pytest.raises(RunError, match=r"No space left on device; make room and go on with --resume"):
+    with pytest.raises(
+        RunError, match=r"No space left on device; make room and go on with --resume"
+    ):
         train(toy.task(), Full(tmp_path / "run"), progress=False)
 
 
 def test_what_must_be_said_goes_where_it_is_wanted(tmp_path, capsys):
     said = []
-    train(toy.task(epochs=1, freeze="trunk"), RunFolder(tmp_path / "run"), progress=False, say=said.append)
-    assert capsys.readouterr().out == "" and "frozen trunk is random" in said[0] and "test (best" in said[-1]
+    train(
+        toy.task(epochs=1, freeze="trunk"),
+        RunFolder(tmp_path / "run"),
+        progress=False,
+        say=said.append,
+    )
+    assert (
+        capsys.readouterr().out == ""
+        and "frozen trunk is random" in said[0]
+        and "test (best" in said[-1]
+    )
 
 
 def test_a_bar_on_a_terminal(tmp_path, monkeypatch):
@@ -343,11 +401,19 @@ def test_a_bar_on_a_terminal(tmp_path, monkeypatch):
     monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(seconds)))
     train(toy.task(epochs=2), RunFolder(tmp_path / "run"))
     text = terminal.getvalue()
-    assert "\x1b[" in text and "6/8" in text and "samples/s" in text and "val  top1" in text and "step 3/8" not in text
+    assert (
+        "\x1b[" in text
+        and "6/8" in text
+        and "samples/s" in text
+        and "val  top1" in text
+        and "step 3/8" not in text
+    )
 
 
 def test_lines_in_a_pipe(tmp_path, capsys):
     train(toy.task(), RunFolder(tmp_path / "run"), progress=True)
     said = capsys.readouterr().out
-    assert "step 3/16  loss" in said and "samples/s" in said and "ETA" in said and "val  top1" in said
+    assert (
+        "step 3/16  loss" in said and "samples/s" in said and "ETA" in said and "val  top1" in said
+    )
     assert all(len(line) < 120 for line in said.splitlines()) and "\x1b" not in said

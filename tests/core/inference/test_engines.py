@@ -20,7 +20,9 @@ from isoform.core.inference.engines import ENGINES, with_engine
 class Graphed(toy.Toy):
     def graph(self, trained):
         def example(batch):
-            return {"x": torch.randn(batch, toy.FEATURES, generator=torch.Generator().manual_seed(3))}
+            return {
+                "x": torch.randn(batch, toy.FEATURES, generator=torch.Generator().manual_seed(3))
+            }
 
         return Graph(trained.model, example, "logits", {})
 
@@ -28,7 +30,9 @@ class Graphed(toy.Toy):
 def trained(precision="fp32"):
     torch.manual_seed(11)
     model = toy.ToyModel().eval()
-    return TrainedModel(toy.app(), toy.ToyState(classes=("a", "b", "c")), model, Path("run"), 7, precision)
+    return TrainedModel(
+        toy.app(), toy.ToyState(classes=("a", "b", "c")), model, Path("run"), 7, precision
+    )
 
 
 @pytest.mark.parametrize("engine", ENGINES)

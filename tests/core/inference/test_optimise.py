@@ -39,13 +39,19 @@ def build(table: dict) -> Backbone:
 
 def tokens() -> Tokens:
     g = torch.Generator().manual_seed(1)
-    x, pos, cond, coords = (torch.randn(*s, generator=g) for s in ((B, N, DIM), (B, N, DIM), (B, 11), (B, N, 3)))
-    return Tokens(x, torch.arange(N) < torch.tensor([[N], [N - 2]]), coords=coords, pos=pos, cond=cond)
+    x, pos, cond, coords = (
+        torch.randn(*s, generator=g) for s in ((B, N, DIM), (B, N, DIM), (B, 11), (B, N, 3))
+    )
+    return Tokens(
+        x, torch.arange(N) < torch.tensor([[N], [N - 2]]), coords=coords, pos=pos, cond=cond
+    )
 
 
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-6), ("bf16", 3e-2)])
-def test_the_copy_answers_as_the_model_does(name: str, precision: str, tolerance: float, monkeypatch) -> None:
+def test_the_copy_answers_as_the_model_does(
+    name: str, precision: str, tolerance: float, monkeypatch
+) -> None:
     monkeypatch.setattr(module, "SMALLEST_WEIGHT", 1)
     backbone = build(TABLES[name])
     before = copy.deepcopy(backbone.state_dict())
@@ -79,7 +85,11 @@ def test_only_what_is_wanted_is_converted() -> None:
     fast(replace(tokens(), order=torch.arange(N).expand(B, N)))
     (given,) = seen
     assert given.x.dtype == given.pos.dtype == given.cond.dtype == torch.bfloat16
-    assert given.coords.dtype == torch.float32 and given.order.dtype == torch.int64 and given.valid.dtype == torch.bool
+    assert (
+        given.coords.dtype == torch.float32
+        and given.order.dtype == torch.int64
+        and given.valid.dtype == torch.bool
+    )
 
 
 class Body(nn.Module):

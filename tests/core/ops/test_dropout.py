@@ -24,9 +24,13 @@ def test_it_drops_its_share_and_keeps_the_mean(p: float) -> None:
     kept_share = (y != 0).double().mean().item()
     assert kept_share == pytest.approx(1 - p, abs=4 * (p * (1 - p) / x.numel()) ** 0.5)
     assert y.mean().item() == pytest.approx(3, abs=0.1)
-    assert y[y != 0].unique().numel() == 1 and y.max().item() == pytest.approx(3 / (1 - p), rel=1e-3)
+    assert y[y != 0].unique().numel() == 1 and y.max().item() == pytest.approx(
+        3 / (1 - p), rel=1e-3
+    )
     rows = (y != 0).double()
-    assert rows.mean(1).std() < 3 * (p * (1 - p) / 499) ** 0.5, "some rows are dropped more than others"
+    assert rows.mean(1).std() < 3 * (p * (1 - p) / 499) ** 0.5, (
+        "some rows are dropped more than others"
+    )
     together = (rows[:, 1:] * rows[:, :-1]).mean().item()
     assert together == pytest.approx((1 - p) ** 2, abs=0.01), "neighbours share their fate"
 

@@ -21,7 +21,13 @@ TABLES = {
     "scaled": {"layer_scale": 0.3, "drop_path": 0.3},
     "dropout": {"dropout": 0.3, "drop_path": 0.3},
     "conditioned": {"condition": "adaln_zero", "norm": "layer_plain", "cond_dim": 11},
-    "gated": {"gated": True, "channel": "swiglu", "mlp_norm": True, "mixer_norm": True, "norm": "rms"},
+    "gated": {
+        "gated": True,
+        "channel": "swiglu",
+        "mlp_norm": True,
+        "mixer_norm": True,
+        "norm": "rms",
+    },
     "normed heads": {"qk_norm": "rms", "kv_heads": 2, "position": "rotary"},
     "no biases": {"qkv_bias": False, "proj_bias": False, "mlp_bias": False},
     "post": {"order": "post"},
@@ -45,12 +51,16 @@ def build(recompute: str, table: dict) -> Backbone:
 
 def gradients(backbone: Backbone, dtype: torch.dtype | None = None) -> list[torch.Tensor]:
     g = torch.Generator().manual_seed(1)
-    x, cond, pos, memory = (torch.randn(*s, generator=g) for s in ((B, N, DIM), (B, 11), (B, N, 2), (B, M, DIM)))
+    x, cond, pos, memory = (
+        torch.randn(*s, generator=g) for s in ((B, N, DIM), (B, 11), (B, N, 2), (B, M, DIM))
+    )
     leaves = [x.requires_grad_(), cond.requires_grad_()]
     main = Tokens(x, torch.arange(N) < torch.tensor([[N], [N - 2]]), cond=cond, pos=pos)
     torch.manual_seed(2)
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype is not None):
-        streams = {"main": main, "memory": Tokens(memory)} if backbone.config.memory == "cross" else main
+        streams = (
+            {"main": main, "memory": Tokens(memory)} if backbone.config.memory == "cross" else main
+        )
         out = backbone(streams).x
     weight = torch.sin(torch.arange(out.numel(), dtype=torch.float32)).view_as(out)
     loss = (out * weight).sum()
@@ -63,9 +73,13 @@ def gradients(backbone: Backbone, dtype: torch.dtype | None = None) -> list[torc
 @pytest.mark.parametrize(
     ("smallest", "part"), [(1, 2**30), (2**62, 2**30), (2**62, 1)], ids=["onednn", "torch", "parts"]
 )
-def test_light_changes_no_gradient_and_no_random_state(name: str, smallest: int, part: int, monkeypatch) -> None:
+def test_light_changes_no_gradient_and_no_random_state(
+    name: str, smallest: int, part: int, monkeypatch
+) -> None:
     if part == 1 and "dropout" in TABLES[name]:
-        pytest.skip("parts draw their dropout one after the other, which is as random but not the same")
+        pytest.skip(
+            "parts draw their dropout one after the other, which is as random but not the same"
+        )
     monkeypatch.setattr(matmul, "SMALLEST", smallest)
     monkeypatch.setattr(recompute, "PART_BYTES", part)
     kept, light = (gradients(build(mode, TABLES[name])) for mode in ("none", "light"))
@@ -75,7 +89,9 @@ def test_light_changes_no_gradient_and_no_random_state(name: str, smallest: int,
 
 @pytest.mark.parametrize("name", ["plain", "dropout", "conditioned", "gated"])
 def test_light_changes_no_gradient_under_autocast(name: str) -> None:
-    kept, light = (gradients(build(mode, TABLES[name]), torch.bfloat16) for mode in ("none", "light"))
+    kept, light = (
+        gradients(build(mode, TABLES[name]), torch.bfloat16) for mode in ("none", "light")
+    )
     for a, b in zip(kept, light, strict=True):
         torch.testing.assert_close(a, b, atol=1e-2 * max(1, a.abs().max().item()), rtol=1e-2)
 
@@ -114,7 +130,9 @@ def test_light_keeps_a_quarter() -> None:
 
 
 @pytest.mark.parametrize(("autocast", "tolerance"), [(False, 1e-5), (True, 3e-2)])
-def test_dropout_in_parts_is_the_same_both_times(autocast: bool, tolerance: float, monkeypatch) -> None:
+def test_dropout_in_parts_is_the_same_both_times(
+    autocast: bool, tolerance: float, monkeypatch
+) -> None:
     """The gradient of a linear function of dropout's output shows which elements the second pass dropped."""
     monkeypatch.setattr(recompute, "PART_BYTES", 2 * 3 * DIM * 4)
     layer = Linear(DIM, 1, bias=False)
@@ -122,7 +140,9 @@ def test_dropout_in_parts_is_the_same_both_times(autocast: bool, tolerance: floa
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         out = layer(Deferred(lambda x: nn.functional.dropout(x, 0.5), (x,)))
     (grad,) = torch.autograd.grad(out.sum(), x)
-    torch.testing.assert_close((grad * x).sum(-1, keepdim=True), out.float(), atol=tolerance, rtol=tolerance)
+    torch.testing.assert_close(
+        (grad * x).sum(-1, keepdim=True), out.float(), atol=tolerance, rtol=tolerance
+    )
 
 
 def test_forgotten_tensors_are_made_again_once() -> None:

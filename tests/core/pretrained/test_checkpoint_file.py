@@ -77,12 +77,16 @@ def test_safetensors_and_npz(tmp_path: Path) -> None:
     tensors = {"a": torch.randn(3, 5), "b": torch.arange(7)}
     save_file(tensors, tmp_path / "a.safetensors")
     np.savez(
-        tmp_path / "a.npz", **{"x/y": np.eye(3, dtype=np.float32), "z": np.asfortranarray(np.arange(6).reshape(2, 3))}
+        tmp_path / "a.npz",
+        **{"x/y": np.eye(3, dtype=np.float32), "z": np.asfortranarray(np.arange(6).reshape(2, 3))},
     )
     found = read_checkpoint(tmp_path / "a.safetensors")
     assert all(torch.equal(found[name], tensors[name]) for name in tensors)
     arrays = read_checkpoint(tmp_path / "a.npz")
-    assert torch.equal(arrays["x/y"], torch.eye(3)) and arrays["z"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert torch.equal(arrays["x/y"], torch.eye(3)) and arrays["z"].tolist() == [
+        [0, 1, 2],
+        [3, 4, 5],
+    ]
 
 
 def test_numpy_scalars_arrays_and_namespaces(tmp_path: Path) -> None:
@@ -127,11 +131,15 @@ def test_a_pickle_of_python_2() -> None:
 
 @pytest.mark.parametrize("evil", [Evil(), EvilCall(), functools.partial(torch.optim.AdamW, lr=1.0)])
 @pytest.mark.parametrize("new", [True, False], ids=["zip", "legacy"])
-def test_nothing_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evil: Any, new: bool) -> None:
+def test_nothing_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evil: Any, new: bool
+) -> None:
     monkeypatch.chdir(tmp_path)
     EXECUTED.clear()
     torch.save(
-        {"hyper_parameters": evil, "state_dict": {"a": torch.ones(2)}}, "a.ckpt", _use_new_zipfile_serialization=new
+        {"hyper_parameters": evil, "state_dict": {"a": torch.ones(2)}},
+        "a.ckpt",
+        _use_new_zipfile_serialization=new,
     )
     found = read_checkpoint(tmp_path / "a.ckpt")
     assert isinstance(found["hyper_parameters"], Placeholder)
@@ -177,22 +185,32 @@ class Stated:
 
 
 @pytest.mark.parametrize("new", [True, False], ids=["zip", "legacy"])
-@pytest.mark.parametrize("state", [(True, None, {}), (torch.ones(1), 0, (1 << 20,), (1,)), {"data": 1}])
+@pytest.mark.parametrize(
+    "state", [(True, None, {}), (torch.ones(1), 0, (1 << 20,), (1,)), {"data": 1}]
+)
 def test_a_tensor_can_t_be_changed_by_its_file(tmp_path: Path, state: Any, new: bool) -> None:
     """Tensor.__setstate__ would allocate what the state asks for and hang hooks on it."""
     call, args = torch.arange(6.0).reshape(2, 3).__reduce_ex__(2)
-    torch.save({"a": Stated((call, args), state)}, tmp_path / "a.pth", _use_new_zipfile_serialization=new)
+    torch.save(
+        {"a": Stated((call, args), state)}, tmp_path / "a.pth", _use_new_zipfile_serialization=new
+    )
     with pytest.raises(UserError, match="changes what it may only use"):
         read_checkpoint(tmp_path / "a.pth")
 
 
 def test_attributes_of_a_state_dict_are_dropped(tmp_path: Path) -> None:
-    (tmp_path / "batch").write_bytes(pickle.dumps({"x": Stated((OrderedDict, ([("a", 1)],)), {"items": 3})}))
+    (tmp_path / "batch").write_bytes(
+        pickle.dumps({"x": Stated((OrderedDict, ([("a", 1)],)), {"items": 3})})
+    )
     assert list(read_plain_pickle(tmp_path / "batch")["x"].items()) == [("a", 1)]
 
 
-@pytest.mark.parametrize("name", ["torch._utils\n_rebuild_tensor_v2", "argparse\nNamespace", "torch\nfloat32"])
-@pytest.mark.parametrize("change", [b"}U\x01ak\x86b.", b"}U\x07contentNsb.", b"N}U\x07contentNs\x86b.", b"U\x01xR."])
+@pytest.mark.parametrize(
+    "name", ["torch._utils\n_rebuild_tensor_v2", "argparse\nNamespace", "torch\nfloat32"]
+)
+@pytest.mark.parametrize(
+    "change", [b"}U\x01ak\x86b.", b"}U\x07contentNsb.", b"N}U\x07contentNs\x86b.", b"U\x01xR."]
+)
 def test_what_a_name_stands_for_can_t_be_changed(tmp_path: Path, name: str, change: bytes) -> None:
     (tmp_path / "batch").write_bytes(b"\x80\x02c" + name.encode() + b"\n" + change)
     with pytest.raises(UserError, match="batch: not a checkpoint"):
@@ -204,9 +222,22 @@ def test_a_name_on_the_list_builds_nothing_else(tmp_path: Path, strict: bool) ->
     """Neither a path through an allowed name's attributes nor its module leads on, at any protocol."""
     allow = AllowList(CHECKPOINT.functions, CHECKPOINT.values, strict)
     for module, name in [*allow.functions, *allow.values]:
-        for wrong in (f"{name}.__init__", f"{name}.__globals__", "__init__", f"{name}.content", f"{name} "):
+        for wrong in (
+            f"{name}.__init__",
+            f"{name}.__globals__",
+            "__init__",
+            f"{name}.content",
+            f"{name} ",
+        ):
             text = wrong.encode()
-            body = b"\x80\x04\x8c" + bytes([len(module)]) + module.encode() + b"\x8c" + bytes([len(text)]) + text
+            body = (
+                b"\x80\x04\x8c"
+                + bytes([len(module)])
+                + module.encode()
+                + b"\x8c"
+                + bytes([len(text)])
+                + text
+            )
             (tmp_path / "batch").write_bytes(body + b"\x93)R.")
             if allow.strict:
                 with pytest.raises(UserError, match=f"it names {module}"):
@@ -240,7 +271,9 @@ def test_a_changed_function_stays_ours(tmp_path: Path) -> None:
 
 @settings(max_examples=60)
 @given(st.data())
-def test_every_flipped_or_missing_part_is_found(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_every_flipped_or_missing_part_is_found(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     """PyTorch itself reads a flipped bit without a word; the zip's checksums tell."""
     folder = tmp_path_factory.mktemp("flip")
     torch.save({"a": torch.arange(1000.0)}, folder / "a.pth")
@@ -282,7 +315,9 @@ def test_claims_beyond_the_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"bytes claim to hold"):
         read_checkpoint(tmp_path / "bomb.npz")
     header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (1 << 40,)})
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f8", "fortran_order": False, "shape": (1 << 40,)}
+    )
     with zipfile.ZipFile(tmp_path / "shape.npz", "w") as archive:
         archive.writestr("a.npy", header.getvalue())
     with pytest.raises(UserError, match="claims more numbers"):

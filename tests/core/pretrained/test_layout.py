@@ -28,32 +28,56 @@ LAYOUT = Layout(
     (
         rename("patch.proj.weight", "patch.weight", permute(3, 2, 0, 1)),
         rename("cls", "class_token", squeeze(0)),
-        join(("layer.{i}.q.weight", "layer.{i}.k.weight", "layer.{i}.v.weight"), "blocks.{i}.qkv.weight", transpose),
+        join(
+            ("layer.{i}.q.weight", "layer.{i}.k.weight", "layer.{i}.v.weight"),
+            "blocks.{i}.qkv.weight",
+            transpose,
+        ),
         join(("layer.{i}.q.bias", ZERO, "layer.{i}.v.bias"), "blocks.{i}.qkv.bias"),
         split("layer.{i}.ada.{p}", ("blocks.{i}.a.{p}", "blocks.{i}.b.{p}")),
-        regroup(("layer.{i}.in.{p}", "layer.{i}.more.{p}"), ("blocks.{i}.c.{p}", "blocks.{i}.d.{p}"), sizes=(5, 8)),
+        regroup(
+            ("layer.{i}.in.{p}", "layer.{i}.more.{p}"),
+            ("blocks.{i}.c.{p}", "blocks.{i}.d.{p}"),
+            sizes=(5, 8),
+        ),
         ignore("decoder.{*}", "no decoder here"),
     ),
 )
 
 
 def foreign() -> dict[str, torch.Tensor]:
-    state = {"patch.proj.weight": torch.randn(2, 3, 5, 7), "cls": torch.randn(1, 1, 7), "decoder.a.b": torch.ones(1)}
+    state = {
+        "patch.proj.weight": torch.randn(2, 3, 5, 7),
+        "cls": torch.randn(1, 1, 7),
+        "decoder.a.b": torch.ones(1),
+    }
     for i in (0, 11):
         state |= {f"layer.{i}.{n}.weight": torch.randn(7, 3) for n in "qkv"}
         state |= {f"layer.{i}.{n}.bias": torch.randn(3) for n in "qv"}
-        state |= {f"layer.{i}.ada.weight": torch.randn(10, 2), f"layer.{i}.ada.bias": torch.randn(10)}
-        state |= {f"layer.{i}.in.weight": torch.randn(5, 2), f"layer.{i}.more.weight": torch.randn(8, 2)}
+        state |= {
+            f"layer.{i}.ada.weight": torch.randn(10, 2),
+            f"layer.{i}.ada.bias": torch.randn(10),
+        }
+        state |= {
+            f"layer.{i}.in.weight": torch.randn(5, 2),
+            f"layer.{i}.more.weight": torch.randn(8, 2),
+        }
     return state
 
 
 def own() -> dict[str, torch.Tensor]:
     state = {"patch.weight": torch.empty(7, 5, 2, 3), "class_token": torch.empty(1, 7)}
     for i in (0, 11):
-        state |= {f"blocks.{i}.qkv.weight": torch.empty(9, 7), f"blocks.{i}.qkv.bias": torch.empty(9)}
+        state |= {
+            f"blocks.{i}.qkv.weight": torch.empty(9, 7),
+            f"blocks.{i}.qkv.bias": torch.empty(9),
+        }
         state |= {f"blocks.{i}.{n}.weight": torch.empty(5, 2) for n in "ab"}
         state |= {f"blocks.{i}.{n}.bias": torch.empty(5) for n in "ab"}
-        state |= {f"blocks.{i}.c.weight": torch.empty(11, 2), f"blocks.{i}.d.weight": torch.empty(2, 2)}
+        state |= {
+            f"blocks.{i}.c.weight": torch.empty(11, 2),
+            f"blocks.{i}.d.weight": torch.empty(2, 2),
+        }
     return state
 
 
@@ -98,7 +122,9 @@ def test_one_missing_or_foreign_name_is_named(data: st.DataObject) -> None:
 def test_shapes_are_named() -> None:
     with pytest.raises(UserError, match=r"cls has shape \[1, 8\], our class_token has \[1, 7\]"):
         LAYOUT.read(foreign() | {"cls": torch.ones(1, 1, 8)}, own())
-    with pytest.raises(UserError, match=r"layer\.0\.ada\.weight \[9, 2\] can't become our blocks\.0\.a\.weight"):
+    with pytest.raises(
+        UserError, match=r"layer\.0\.ada\.weight \[9, 2\] can't become our blocks\.0\.a\.weight"
+    ):
         LAYOUT.read(foreign() | {"layer.0.ada.weight": torch.ones(9, 2)}, own())
 
 
@@ -120,7 +146,9 @@ def test_a_value_that_the_layout_cannot_hold_is_refused() -> None:
     weights["blocks.0.qkv.bias"][4] = 1.0
     with pytest.raises(UserError, match="not zero"):
         LAYOUT.write(weights)
-    assert torch.equal(LAYOUT.write(weights, check_zeros=False)["layer.0.v.bias"], weights["blocks.0.qkv.bias"][6:])
+    assert torch.equal(
+        LAYOUT.write(weights, check_zeros=False)["layer.0.v.bias"], weights["blocks.0.qkv.bias"][6:]
+    )
     with pytest.raises(UserError, match="our extra has no name"):
         LAYOUT.write(weights | {"extra": torch.ones(1)})
 
@@ -134,6 +162,9 @@ def test_a_state_dict_is_found_inside_a_checkpoint() -> None:
     inner = {"module.a": torch.ones(2), "module.b": torch.zeros(3)}
     assert set(state_dict_of({"epoch": 3, "model": inner}, "base_model", "model")) == {"a", "b"}
     assert set(state_dict_of({"a": torch.ones(1), "step": 4}, "model")) == {"a"}
-    assert set(strip_prefix({"module.a": torch.ones(1), "b": torch.ones(1)}, "module.")) == {"module.a", "b"}
+    assert set(strip_prefix({"module.a": torch.ones(1), "b": torch.ones(1)}, "module.")) == {
+        "module.a",
+        "b",
+    }
     with pytest.raises(UserError, match="no tensors under model"):
         state_dict_of({"optimizer": {}}, "model")

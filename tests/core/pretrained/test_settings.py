@@ -54,7 +54,12 @@ def test_a_key_that_may_change_leaves_the_function_in_evaluation(key: str) -> No
 
 def test_differences_know_what_an_unset_width_means() -> None:
     base = BackboneConfig(dim=12, heads=3)
-    assert differences(base, BackboneConfig(dim=12, heads=3, kv_heads=3, head_dim=4, value_dim=4, mlp_dim=48)) == []
+    assert (
+        differences(
+            base, BackboneConfig(dim=12, heads=3, kv_heads=3, head_dim=4, value_dim=4, mlp_dim=48)
+        )
+        == []
+    )
     assert differences(base, base.model_copy(update={"kv_heads": 1, "eps": 1e-5})) == [
         "backbone.kv_heads is 3 here and 1 there",
         "backbone.eps is 1e-06 here and 1e-05 there",
@@ -72,7 +77,9 @@ def test_a_contradiction_is_one_sentence() -> None:
     have = {"patch": (3, 5), "norm": None}
     refuse_other("tokeniser", {"patch": [3, 5], "unknown": 1, "norm": None}, have, "a.pth")
     refuse_other("tokeniser", {"norm": True}, have, "a.pth", free={"norm"})
-    with pytest.raises(UserError, match=r"^tokeniser.norm = True is set, but a.pth has None: leave it out$"):
+    with pytest.raises(
+        UserError, match=r"^tokeniser.norm = True is set, but a.pth has None: leave it out$"
+    ):
         refuse_other("tokeniser", {"norm": True}, have, "a.pth")
     with pytest.raises(UserError, match=r"no model like this one \(a; b\)"):
         refuse_unsupported(["a", "b"])
@@ -94,6 +101,10 @@ def test_a_tensor_that_is_needed() -> None:
 
 
 def test_names_in_a_sentence() -> None:
-    assert join_names([]) == "nothing" and join_names(["a"]) == "a" and join_names("abc", 3) == "a, b, c"
+    assert (
+        join_names([]) == "nothing"
+        and join_names(["a"]) == "a"
+        and join_names("abc", 3) == "a, b, c"
+    )
     assert join_names("abcd", 3) == "a, b, c and 1 more"
     assert join_names(range(2000), 2, "; ") == "0; 1 and 1,998 more"

@@ -12,7 +12,13 @@ import torch
 from safetensors.torch import save_file
 
 from isoform.core.errors import UserError
-from isoform.core.pretrained.source import Source, choose_family, choose_layout, layouts_of, read_source
+from isoform.core.pretrained.source import (
+    Source,
+    choose_family,
+    choose_layout,
+    layouts_of,
+    read_source,
+)
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3)}
 
@@ -31,8 +37,14 @@ def test_a_file_with_its_state_dict_below_a_key(tmp_path: Path) -> None:
     averaged = {"module.a.weight": STATE["a.weight"] + 1}
     torch.save({"model": STATE, "model_ema": averaged, "epoch": 3}, tmp_path / "a.pth")
     source = read_source(tmp_path / "a.pth")
-    assert source.name == "a.pth" and source.keys == {"model", "model_ema", "epoch"} and source.folder is None
-    assert source.state.keys() == {"a.weight"} and source.state["a.weight"][0, 0] == 1  # averaged weights come first
+    assert (
+        source.name == "a.pth"
+        and source.keys == {"model", "model_ema", "epoch"}
+        and source.folder is None
+    )
+    assert (
+        source.state.keys() == {"a.weight"} and source.state["a.weight"][0, 0] == 1
+    )  # averaged weights come first
     assert read_source(source) is source
 
 
@@ -60,11 +72,18 @@ def test_the_family_and_the_layout_are_chosen() -> None:
     assert choose_family([A, B], source, "third", "a model") is B
     assert choose_layout(source, None, A.LAYOUTS, A.recognise, "an A") == "first"
     assert choose_layout(source, "second", A.LAYOUTS, A.recognise, "an A") == "second"
-    with pytest.raises(UserError, match=r"--layout lstm: there is no such layout; there are first, second, third"):
+    with pytest.raises(
+        UserError, match=r"--layout lstm: there is no such layout; there are first, second, third"
+    ):
         choose_family([A, B], source, "lstm", "a model")
-    with pytest.raises(UserError, match=r"--layout third: there is no such layout; there are first, second$"):
+    with pytest.raises(
+        UserError, match=r"--layout third: there is no such layout; there are first, second$"
+    ):
         choose_layout(source, "third", A.LAYOUTS, A.recognise, "an A")
-    with pytest.raises(UserError, match=r"^a.pth: no layout of a B has names such as a.weight; name one with --layout"):
+    with pytest.raises(
+        UserError,
+        match=r"^a.pth: no layout of a B has names such as a.weight; name one with --layout",
+    ):
         choose_layout(source, None, B.LAYOUTS, B.recognise, "a B")
     with pytest.raises(UserError, match=r"no layout of a model has names such as nothing"):
         choose_family([A, B], Source("x.pth"), None, "a model")

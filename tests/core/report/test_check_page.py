@@ -18,13 +18,19 @@ def test_everything_of_the_users_is_escaped():
         tables=[Listing(BAD, [BAD], [[BAD]])],
     )  # fmt: skip
     assert "<script" not in text and text.count("&lt;script&gt;alert(1)") == 12
-    assert "data:image/png;base64,AAAA" in text and 'width="7" height="11" src="data:image/svg+xml;base64,BBBB"' in text
+    assert (
+        "data:image/png;base64,AAAA" in text
+        and 'width="7" height="11" src="data:image/svg+xml;base64,BBBB"' in text
+    )
     assert text.count("not drawn") == 1
 
 
 def test_pictures_that_the_suite_drew_stand_as_they_are():
     text = page(groups=[Group("curves", [Picture("a & b", drawn="<svg><path/></svg>")], "curves")])
-    assert "<svg><path/></svg><figcaption>a &amp; b</figcaption>" in text and 'class="row curves"' in text
+    assert (
+        "<svg><path/></svg><figcaption>a &amp; b</figcaption>" in text
+        and 'class="row curves"' in text
+    )
 
 
 def test_leakage_is_said_only_where_it_is():
@@ -34,7 +40,9 @@ def test_leakage_is_said_only_where_it_is():
 def test_wide_tables_scroll_and_say_so():
     wide = page(tables=[Listing("all", [f"c{i}" for i in range(13)], [["1"] * 13, ["2"] * 13])])
     assert "13 columns: the table scrolls sideways" in wide and wide.count("<td>") == 26
-    assert '<div class="wide" tabindex="0"' in wide and re.search(r"\.wide \{ overflow-x: auto", wide)
+    assert '<div class="wide" tabindex="0"' in wide and re.search(
+        r"\.wide \{ overflow-x: auto", wide
+    )
     assert "scrolls sideways" not in page(tables=[Listing("few", ["a", "b"], [["1", "2"]])])
 
 

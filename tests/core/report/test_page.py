@@ -27,7 +27,9 @@ class Page(HTMLParser):
         self.tags.append(tag)
         self.inside = (tag, dict(attributes))
         self.loads += [
-            v for k, v in attributes if k in ("src", "href", "action", "data") and not (v or "").startswith("#")
+            v
+            for k, v in attributes
+            if k in ("src", "href", "action", "data") and not (v or "").startswith("#")
         ]
 
     def handle_data(self, text):
@@ -113,7 +115,11 @@ def test_the_headline_stands_large_beside_the_best_baseline(runs):
     model, baseline = re.findall(r"<b>([^<]*)</b><span>([^<]*)</span></div>\s", text)[:2]
     assert model == (f"{top1:.4g}", "toy-mlp") and baseline == ("0.4", "best baseline: majority")
     assert "test top1, higher is better" in text
-    sentence = "better than every baseline" if top1 > 0.4 else "The baseline majority is better than the model."
+    sentence = (
+        "better than every baseline"
+        if top1 > 0.4
+        else "The baseline majority is better than the model."
+    )
     assert sentence in text
 
 
@@ -137,7 +143,13 @@ def test_the_page_says_which_is_better(tmp_path, mode, baselines, said):
 
 def test_headline_and_pictures_come_before_curves(runs):
     text = body(runs[0].path / "report.html")
-    order = ['class="headline"', "<h2>Pictures</h2>", "<figcaption>", "<h2>Results", "<h2>Training</h2>"]
+    order = [
+        'class="headline"',
+        "<h2>Pictures</h2>",
+        "<figcaption>",
+        "<h2>Results",
+        "<h2>Training</h2>",
+    ]
     places = [text.index(part) for part in order]
     assert places == sorted(places)
 
@@ -145,7 +157,9 @@ def test_headline_and_pictures_come_before_curves(runs):
 def test_a_killed_run_says_that_it_was_interrupted(tmp_path):
     run = RunFolder(tmp_path / "run")
     train(toy.task(), run, progress=False)
-    run.write_json("results.json", {**run.results(), "status": "running", "metrics": {}, "baselines": {}})
+    run.write_json(
+        "results.json", {**run.results(), "status": "running", "metrics": {}, "baselines": {}}
+    )
     best = max(line["top1"] for line in run.metrics() if line["split"] == "val")
     text = body(write_report([run.path]))
     assert ">interrupted<" in text and "interrupted after step 16" in text and "--resume" in text
@@ -244,8 +258,14 @@ def test_a_chart_is_well_formed_and_inside_its_box(log):
         chart.Line("val", [7], [3.0], 9),
     ]
     svg = ElementTree.fromstring(chart.chart(lines, title='a "quoted" title', log=log))
-    points = [tuple(map(float, p.split(","))) for p in svg.find(".//polyline").get("points").split()]
-    assert 300 < len(points) <= 601 and points[0][0] == chart.LEFT and points[-1][0] == chart.WIDTH - chart.RIGHT
+    points = [
+        tuple(map(float, p.split(","))) for p in svg.find(".//polyline").get("points").split()
+    ]
+    assert (
+        300 < len(points) <= 601
+        and points[0][0] == chart.LEFT
+        and points[-1][0] == chart.WIDTH - chart.RIGHT
+    )
     assert all(chart.TOP <= y <= chart.HEIGHT - chart.BOTTOM for _, y in points)
     assert svg.find(".//circle").get("stroke") == "var(--series-1)"
     assert "train <a>" in "".join(svg.itertext())

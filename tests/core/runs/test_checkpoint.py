@@ -21,7 +21,9 @@ FILES = ["model.safetensors", "ema.safetensors", "state.safetensors", "state.jso
 
 def content(step=0):
     weights = {"w": torch.arange(7.0) + step, "n": torch.tensor(step)}
-    return Checkpoint(weights, {"w": torch.zeros(7)}, {"exp_avg/w": torch.ones(7)}, {"place": {"step": step}})
+    return Checkpoint(
+        weights, {"w": torch.zeros(7)}, {"exp_avg/w": torch.ones(7)}, {"place": {"step": step}}
+    )
 
 
 @pytest.fixture
@@ -48,14 +50,19 @@ DAMAGE = {
     "manifest missing": (lambda p: (p / "manifest.json").unlink(), "manifest.json is missing"),
     "manifest empty": (lambda p: (p / "manifest.json").write_text(""), "manifest.json"),
     "manifest not a table": (lambda p: (p / "manifest.json").write_text("[1]"), "manifest.json"),
-    "manifest names nothing": (lambda p: (p / "manifest.json").write_text('{"files": {}}'), "model.safetensors"),
+    "manifest names nothing": (
+        lambda p: (p / "manifest.json").write_text('{"files": {}}'),
+        "model.safetensors",
+    ),
 }
 
 
 def test_round_trip(folder):
     found = checkpoint.read(checkpoint.place(folder, 7))
     assert found.model["w"].equal(torch.arange(7.0) + 7) and found.model["n"].equal(torch.tensor(7))
-    assert found.ema["w"].equal(torch.zeros(7)) and found.optimizer["exp_avg/w"].equal(torch.ones(7))
+    assert found.ema["w"].equal(torch.zeros(7)) and found.optimizer["exp_avg/w"].equal(
+        torch.ones(7)
+    )
     assert found.state == {"place": {"step": 7}}
 
 
@@ -69,7 +76,9 @@ def test_damage_is_named_and_the_one_before_is_used(folder, kind):
     step, found = checkpoint.newest(folder, said.append)
     assert step == 5 and found.model["n"] == 5
     assert len(said) == 1 and "step-0000007" in said[0] and named in said[0]
-    assert checkpoint.steps(folder) == [2, 5], "the damaged one can't be taken for newer than what follows"
+    assert checkpoint.steps(folder) == [2, 5], (
+        "the damaged one can't be taken for newer than what follows"
+    )
 
 
 def test_a_manifest_reaches_no_file_outside(folder):
@@ -101,7 +110,11 @@ def test_keeps_the_newest_two_and_the_best(folder):
     checkpoint.write(folder, 11, content(11))
     checkpoint.prune(folder, [2])
     assert checkpoint.steps(folder) == [2, 7, 11]
-    assert sorted(p.name for p in folder.iterdir()) == ["step-0000002", "step-0000007", "step-0000011"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "step-0000002",
+        "step-0000007",
+        "step-0000011",
+    ]
 
 
 def test_writing_a_step_again_replaces_it(folder):
@@ -135,7 +148,9 @@ def small_files():
 def test_a_full_disk_leaves_the_old_one_whole(folder, small_files):
     large = Checkpoint({"w": torch.zeros(3000)}, None, {}, {})
     for step in (7, 11):
-        with pytest.raises(RunError, match=rf"step {step} could not be written.*step-0000007.*--resume"):
+        with pytest.raises(
+            RunError, match=rf"step {step} could not be written.*step-0000007.*--resume"
+        ):
             checkpoint.write(folder, step, large)
     assert checkpoint.steps(folder) == [2, 5, 7] and not list(folder.glob(".*"))
     assert checkpoint.read(checkpoint.place(folder, 7)).model["n"] == 7
@@ -172,6 +187,9 @@ def test_a_run_falls_back_and_ends_the_same(tmp_path, capsys):
     (moved.path / "results.json").unlink()
     train(toy.task(**SETTINGS), moved, resume=True, progress=False)
     said = capsys.readouterr().out
-    assert f"step-{kept[-1]:07d} is damaged (state.safetensors" in said and f"from step {kept[-2]}" in said
+    assert (
+        f"step-{kept[-1]:07d} is damaged (state.safetensors" in said
+        and f"from step {kept[-2]}" in said
+    )
     assert len(moved.metrics()) == lines
     assert all(value.equal(weights[name]) for name, value in moved.load_weights("last").items())

@@ -104,7 +104,9 @@ def test_the_users_mistake_leaves_nothing_behind(tmp_path):
 def test_text_is_replaced_whole(tmp_path, monkeypatch):
     run = RunFolder(tmp_path)
     run.write_text("card.md", "old")
-    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
     with pytest.raises(OSError):
         run.write_text("card.md", "new")
     assert (tmp_path / "card.md").read_text() == "old" and os.listdir(tmp_path) == ["card.md"]
@@ -137,7 +139,9 @@ def test_checkpoints_by_name(tmp_path):
     train(toy.task(ema=0.5, checkpoint_every=1, epochs=3), run, progress=False)
     present = checkpoint.steps(run.checkpoints)
     assert run.step_of("last") == present[-1] == 12 and run.step_of(str(present[-2])) == present[-2]
-    best = max((line for line in run.metrics() if line["split"] == "val"), key=lambda line: line["top1"])
+    best = max(
+        (line for line in run.metrics() if line["split"] == "val"), key=lambda line: line["top1"]
+    )
     assert run.step_of("best") == best["step"]
     with pytest.raises(UserError, match="no checkpoint 3; it has best, last, "):
         run.step_of(3)

@@ -18,7 +18,9 @@ def of(mode="max", metrics=None, **baselines):
     return {
         "monitor": "m",
         "monitor_mode": mode,
-        "metrics": {"val": {"m": 0.9}, "test": {"m": 0.5, "n": 2.0}} if metrics is None else metrics,
+        "metrics": {"val": {"m": 0.9}, "test": {"m": 0.5, "n": 2.0}}
+        if metrics is None
+        else metrics,
         "baselines": {name: {"test": {"m": value}} for name, value in baselines.items()},
     }
 
@@ -44,7 +46,10 @@ def test_the_best_baseline_is_named(mode, baselines, best, verdict, beaten):
 
 
 def test_without_a_test_split_validation_is_judged():
-    found = {**of(metrics={"val": {"m": 0.5}}), "baselines": {"a": {"val": {"m": 0.6}, "test": {"m": 0.1}}}}
+    found = {
+        **of(metrics={"val": {"m": 0.5}}),
+        "baselines": {"a": {"val": {"m": 0.6}, "test": {"m": 0.1}}},
+    }
     assert headline(found) == Headline("val", "m", "max", 0.5, "a", 0.6)
 
 
@@ -52,7 +57,9 @@ def test_what_was_not_measured_has_no_headline():
     unknown = plain_json(of(metrics={"test": {"m": math.nan}}, a=0.7))  # as results.json keeps it
     for found in (unknown, of(metrics={}, a=0.7), of(metrics={"test": {"n": 2.0}}, a=0.7)):
         assert headline(found) is None and beaten_by(found) == []
-    assert headline({"metrics": {"test": {"m": 0.5}}, "baselines": {}}) is None, "of before the monitor was kept"
+    assert headline({"metrics": {"test": {"m": 0.5}}, "baselines": {}}) is None, (
+        "of before the monitor was kept"
+    )
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere nothing resets it")

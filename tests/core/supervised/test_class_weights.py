@@ -52,12 +52,18 @@ def test_positive_weights() -> None:
     labels[:3, 0] = 1
     labels[:300, 2] = 1
     labels[300:, 1] = np.nan
-    expected = [np.float32((307 - 3) / 3) if (307 - 3) / 3 < 100 else 100.0, 100.0, np.float32(7 / 300)]
+    expected = [
+        np.float32((307 - 3) / 3) if (307 - 3) / 3 < 100 else 100.0,
+        100.0,
+        np.float32(7 / 300),
+    ]
     assert positive_weights(labels).tolist() == [pytest.approx(value) for value in expected]
     rng = np.random.default_rng(2)
     labels = (rng.random((101, 5)) < 0.3).astype(np.float32)
     positive = labels.sum(0)
-    theirs = np.clip((len(labels) - positive) / np.maximum(positive, 1), 0.01, 100).astype(np.float32)
+    theirs = np.clip((len(labels) - positive) / np.maximum(positive, 1), 0.01, 100).astype(
+        np.float32
+    )
     np.testing.assert_array_equal(positive_weights(labels).numpy(), theirs)
 
 
@@ -65,7 +71,9 @@ def test_sample_weights_are_one_on_average_in_training() -> None:
     weights, train = np.random.default_rng(3).random(29), np.arange(0, 29, 2)
     found = normalise_sample_weights(weights, train, "t.csv")
     assert found[train].mean().item() == pytest.approx(1) and len(found) == 29
-    np.testing.assert_array_equal(found.numpy(), (weights / weights[train].mean()).astype(np.float32))
+    np.testing.assert_array_equal(
+        found.numpy(), (weights / weights[train].mean()).astype(np.float32)
+    )
     weights[train] = 0
     with pytest.raises(UserError, match=r"t\.csv: all training samples have weight 0"):
         normalise_sample_weights(weights, train, "t.csv")
@@ -75,7 +83,10 @@ def test_weights_of_a_batch() -> None:
     weight_C = torch.tensor([2.0, 3.0, 5.0])
     assert weights_of_classes(torch.tensor([2, -1, 1]), weight_C).tolist() == [5, 2, 3]
     weight_K2 = torch.tensor([[2.0, 3.0], [5.0, 7.0]])
-    assert weights_of_labels(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), weight_K2).tolist() == [[2, 7], [3, 5]]
+    assert weights_of_labels(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), weight_K2).tolist() == [
+        [2, 7],
+        [3, 5],
+    ]
     samples, labels = torch.tensor([2.0, 3.0]), torch.tensor([[1.0, 5.0, 7.0], [1.0, 2.0, 3.0]])
     assert combine_weights(samples, labels).tolist() == [[2, 10, 14], [3, 6, 9]]
     assert combine_weights(samples, samples).tolist() == [4, 9]

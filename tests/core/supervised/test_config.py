@@ -15,7 +15,9 @@ def test_unset_it_is_the_tasks_own() -> None:
     assert resolve_loss_kind(asked, "multilabel") == resolve_loss_kind(asked, "binary") == "bce"
     assert resolve_loss_kind(asked, "regression") == "mse"
     assert resolve_loss_kind(asked, "regression", default="l1") == "l1"
-    assert resolve_loss_kind(asked, "multiclass", default="l1") == "ce", "a default of numbers is none of classes"
+    assert resolve_loss_kind(asked, "multiclass", default="l1") == "ce", (
+        "a default of numbers is none of classes"
+    )
 
 
 @pytest.mark.parametrize("task", LOSS_KINDS)

@@ -45,18 +45,31 @@ def test_sets_hold_the_truth_as_often_as_they_say(kind: str) -> None:
             target = (guess.cumsum(1) < rng.random((300, 1))).sum(1).clip(0, 4)
         else:
             guess = rng.random((300, 3))
-            target = (rng.random((300, 3)) < guess**2).astype(float)  # a model that is wrong is covered as well
-        found = Calibration.of(calibrate(kind, guess[:97], target[:97])).coverage(guess[97:], target[97:])
+            target = (rng.random((300, 3)) < guess**2).astype(
+                float
+            )  # a model that is wrong is covered as well
+        found = Calibration.of(calibrate(kind, guess[:97], target[:97])).coverage(
+            guess[97:], target[97:]
+        )
         held.append(found["coverage 0.9"])
         sizes.append(found["set size 0.9"])
-    assert 0.885 < np.mean(held) < 0.93  # scores tie nowhere; the best class always belongs, which adds a little
+    assert (
+        0.885 < np.mean(held) < 0.93
+    )  # scores tie nowhere; the best class always belongs, which adds a little
     assert 1 < np.mean(sizes) < (5 if kind == "multiclass" else 2)
 
 
 def test_the_radius_is_the_residual_of_the_rank() -> None:
     guess, residual = np.zeros((19, 1)), np.arange(1.0, 20)[:, None]
-    found = calibrate("regression", guess, np.where(np.arange(19)[:, None] % 2, -residual, residual))
-    assert dict(zip(found["levels"], found["radius_RK"][:, 0], strict=True)) == {0.5: 10, 0.8: 16, 0.9: 18, 0.95: 19}
+    found = calibrate(
+        "regression", guess, np.where(np.arange(19)[:, None] % 2, -residual, residual)
+    )
+    assert dict(zip(found["levels"], found["radius_RK"][:, 0], strict=True)) == {
+        0.5: 10,
+        0.8: 16,
+        0.9: 18,
+        0.95: 19,
+    }
 
 
 def test_what_too_few_labels_can_not_tell_is_left_out() -> None:
@@ -80,7 +93,10 @@ def test_missing_labels_are_not_counted() -> None:
         np.testing.assert_array_equal(whole["radius_RK"][:, k], alone["radius_RK"][:, 0])
     found = Calibration.of(whole)
     junk = found.coverage(np.where(holes, 1e9, guess), np.where(holes, np.nan, target))
-    assert junk == found.coverage(guess, np.where(holes, np.nan, target)) and junk["coverage 0.9"] > 0.89
+    assert (
+        junk == found.coverage(guess, np.where(holes, np.nan, target))
+        and junk["coverage 0.9"] > 0.89
+    )
 
 
 def test_no_set_is_empty() -> None:
@@ -95,12 +111,18 @@ def test_the_rank_is_the_smallest_that_keeps_the_promise(count: int, level: floa
     """A new score is equally likely to fall between any two of n ordered ones: at or below the r-th in r of n + 1."""
     rank = int(finite_sample_rank(np.array(count), level))
     assert rank / (count + 1) >= level - 1e-12 and (rank - 1) / (count + 1) < level - 1e-12
-    assert int(finite_sample_rank(np.array(count), 1 - level, upper=False)) == count + 1 - rank, "the mirror image"
+    assert int(finite_sample_rank(np.array(count), 1 - level, upper=False)) == count + 1 - rank, (
+        "the mirror image"
+    )
 
 
 def test_scores_by_columns_with_holes() -> None:
-    scores = np.sort(np.array([[3.0, np.nan, np.nan], [1.0, 5.0, np.nan], [2.0, np.nan, np.nan]]), axis=0)
-    assert score_quantile(scores, 0.5)[:2].tolist() == [2, 5] and np.isnan(score_quantile(scores, 0.5)[2])
+    scores = np.sort(
+        np.array([[3.0, np.nan, np.nan], [1.0, 5.0, np.nan], [2.0, np.nan, np.nan]]), axis=0
+    )
+    assert score_quantile(scores, 0.5)[:2].tolist() == [2, 5] and np.isnan(
+        score_quantile(scores, 0.5)[2]
+    )
     assert np.isnan(score_quantile(scores, 0.8)).all()
     assert np.isnan(score_quantile(scores[:0], 0.5)).all()
 
@@ -113,13 +135,23 @@ def test_offsets_hold_what_their_levels_promise(n: int) -> None:
     for level in (0.05, 0.1, 0.5, 0.9, 0.95):
         below = (fresh <= residual_quantile(residuals, level)).mean()
         rank = (n + 1) * level
-        want = rank if level == 0.5 else math.ceil(rank - 1e-9) if level > 0.5 else math.floor(rank + 1e-9)
+        want = (
+            rank
+            if level == 0.5
+            else math.ceil(rank - 1e-9)
+            if level > 0.5
+            else math.floor(rank + 1e-9)
+        )
         assert below == pytest.approx(want / (n + 1), abs=0.03)
 
 
 def test_offsets_by_hand() -> None:
     residuals = np.array([-4.0, -1.0, 2.0, 8.0])[:, None]
     assert residual_quantile(residuals, 0.5).tolist() == [0.5]
-    assert residual_quantile(residuals, 0.4).tolist() == [-1] and residual_quantile(residuals, 0.6).tolist() == [2]
-    assert residual_quantile(residuals, 0.01).tolist() == [-4] and residual_quantile(residuals, 0.99).tolist() == [8]
+    assert residual_quantile(residuals, 0.4).tolist() == [-1] and residual_quantile(
+        residuals, 0.6
+    ).tolist() == [2]
+    assert residual_quantile(residuals, 0.01).tolist() == [-4] and residual_quantile(
+        residuals, 0.99
+    ).tolist() == [8]
     assert np.isnan(residual_quantile(np.full((4, 1), np.nan), 0.9)).all()

@@ -50,7 +50,9 @@ def assert_same_bits(mine, theirs, *leaves: Tensor) -> None:
     """Equal values and equal gradients to the last bit, for functions of no arguments."""
     value, expected = mine(), theirs()
     assert torch.equal(value, expected), f"{value.item()!r} is not {expected.item()!r}"
-    for got, wanted in zip(torch.autograd.grad(value, leaves), torch.autograd.grad(expected, leaves), strict=True):
+    for got, wanted in zip(
+        torch.autograd.grad(value, leaves), torch.autograd.grad(expected, leaves), strict=True
+    ):
         assert torch.equal(got, wanted)
 
 
@@ -85,20 +87,26 @@ def mean_of_means(kind: str, outputs: Tensor, targets: Tensor, weight: Tensor | 
 @pytest.mark.parametrize("kind", LABEL_LOSSES)
 @pytest.mark.parametrize("weights", [None, (B,), (B, K)])
 @pytest.mark.parametrize("missing", [False, True])
-def test_label_loss_is_the_masked_mean_bit_for_bit(kind: str, weights: tuple | None, missing: bool) -> None:
+def test_label_loss_is_the_masked_mean_bit_for_bit(
+    kind: str, weights: tuple | None, missing: bool
+) -> None:
     outputs, target = draw(B, K).requires_grad_(), targets_of(kind)
     if missing:
         target[draw(B, K, seed=4) > 0.5] = NAN
     weight = None if weights is None else some_weights(*weights)
     assert_same_bits(
-        lambda: label_loss(kind, outputs, target, weight), lambda: masked_mean(kind, outputs, target, weight), outputs
+        lambda: label_loss(kind, outputs, target, weight),
+        lambda: masked_mean(kind, outputs, target, weight),
+        outputs,
     )
 
 
 @pytest.mark.parametrize("kind", LABEL_LOSSES)
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("columns", [1, 2, 3, 11])
-def test_divided_by_count_it_is_the_mean_of_samples_means_bit_for_bit(kind: str, weighted: bool, columns: int) -> None:
+def test_divided_by_count_it_is_the_mean_of_samples_means_bit_for_bit(
+    kind: str, weighted: bool, columns: int
+) -> None:
     outputs, target = draw(B, columns).requires_grad_(), targets_of(kind, columns)
     weight = some_weights(B) if weighted else None
     assert_same_bits(
@@ -114,10 +122,21 @@ def test_smoothed_labels_with_positive_weights_bit_for_bit() -> None:
 
     def expected() -> Tensor:
         soft = target * (1 - smoothing) + smoothing / 2
-        return F.binary_cross_entropy_with_logits(outputs, soft, pos_weight=positive, reduction="none").mean(1).mean()
+        return (
+            F.binary_cross_entropy_with_logits(outputs, soft, pos_weight=positive, reduction="none")
+            .mean(1)
+            .mean()
+        )
 
     assert_same_bits(
-        lambda: label_loss("bce", outputs, target, positive_weight_K=positive, smoothing=smoothing, divide_by="count"),
+        lambda: label_loss(
+            "bce",
+            outputs,
+            target,
+            positive_weight_K=positive,
+            smoothing=smoothing,
+            divide_by="count",
+        ),
         expected,
         outputs,
     )
@@ -127,7 +146,9 @@ def test_smoothed_labels_with_positive_weights_bit_for_bit() -> None:
 @pytest.mark.parametrize("by_class", [False, True])
 @pytest.mark.parametrize("by_sample", [False, True])
 @pytest.mark.parametrize("mixed", [False, True])
-def test_cross_entropy_as_torch_counts_it_bit_for_bit(smoothing, by_class, by_sample, mixed) -> None:
+def test_cross_entropy_as_torch_counts_it_bit_for_bit(
+    smoothing, by_class, by_sample, mixed
+) -> None:
     logits, target = draw(B, C).requires_grad_(), some_classes()
     if mixed:
         shares = class_shares(target, C)
@@ -135,11 +156,21 @@ def test_cross_entropy_as_torch_counts_it_bit_for_bit(smoothing, by_class, by_sa
     factor, weight = some_weights(C) if by_class else None, some_weights(B) if by_sample else None
 
     def expected() -> Tensor:
-        losses = F.cross_entropy(logits, target, weight=factor, label_smoothing=smoothing, reduction="none")
+        losses = F.cross_entropy(
+            logits, target, weight=factor, label_smoothing=smoothing, reduction="none"
+        )
         return (losses if weight is None else losses * weight).mean()
 
     assert_same_bits(
-        lambda: class_loss("ce", logits, target, weight, class_weight_C=factor, smoothing=smoothing, divide_by="count"),
+        lambda: class_loss(
+            "ce",
+            logits,
+            target,
+            weight,
+            class_weight_C=factor,
+            smoothing=smoothing,
+            divide_by="count",
+        ),
         expected,
         logits,
     )
@@ -164,7 +195,13 @@ def test_each_class_against_the_rest_bit_for_bit(smoothing, by_class, by_sample,
 
     assert_same_bits(
         lambda: class_loss(
-            "bce", logits, target, weight, class_weight_C=factor, smoothing=smoothing, divide_by="count"
+            "bce",
+            logits,
+            target,
+            weight,
+            class_weight_C=factor,
+            smoothing=smoothing,
+            divide_by="count",
         ),
         expected,
         logits,
@@ -174,16 +211,24 @@ def test_each_class_against_the_rest_bit_for_bit(smoothing, by_class, by_sample,
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_cross_entropy_of_known_classes_bit_for_bit(smoothing: float, weighted: bool) -> None:
-    logits, target, weight = draw(B, C).requires_grad_(), some_classes(), some_weights(B) if weighted else None
+    logits, target, weight = (
+        draw(B, C).requires_grad_(),
+        some_classes(),
+        some_weights(B) if weighted else None,
+    )
     target[::5] = -1
 
     def expected() -> Tensor:
-        losses = F.cross_entropy(logits, target.clamp(min=0), reduction="none", label_smoothing=smoothing)
+        losses = F.cross_entropy(
+            logits, target.clamp(min=0), reduction="none", label_smoothing=smoothing
+        )
         counts = (target >= 0).float()
         counts = counts if weight is None else counts * weight
         return (losses * counts).sum() / counts.sum()
 
-    assert_same_bits(lambda: class_loss("ce", logits, target, weight, smoothing=smoothing), expected, logits)
+    assert_same_bits(
+        lambda: class_loss("ce", logits, target, weight, smoothing=smoothing), expected, logits
+    )
 
 
 # --- what missing targets and weights mean
@@ -195,12 +240,20 @@ def test_cross_entropy_of_known_classes_bit_for_bit(smoothing: float, weighted: 
         ("l1", [[0.0, -2.0], [NAN, 1.0], [1.0, NAN]], (1 + 0 + 2 + 3) / 4),
         ("mse", [[0.0, -2.0], [NAN, 1.0], [1.0, NAN]], (1 + 0 + 4 + 9) / 4),
         ("huber", [[0.0, -2.5], [NAN, 1.0], [1.0, NAN]], (0.5 + 0.125 + 1.5 + 2.5) / 4),
-        ("bce", [[1.0, NAN], [NAN, NAN], [NAN, 0.0]], (math.log(1 + math.exp(-1)) + math.log(2)) / 2),
+        (
+            "bce",
+            [[1.0, NAN], [NAN, NAN], [NAN, 0.0]],
+            (math.log(1 + math.exp(-1)) + math.log(2)) / 2,
+        ),
     ],
 )
 @pytest.mark.parametrize("divide_by", DIVISORS)
-def test_means_over_the_labels_that_are_there(kind: str, target: list, want: float, divide_by) -> None:
-    assert float(label_loss(kind, OUTPUTS, torch.tensor(target), divide_by=divide_by)) == pytest.approx(want, rel=1e-6)
+def test_means_over_the_labels_that_are_there(
+    kind: str, target: list, want: float, divide_by
+) -> None:
+    assert float(
+        label_loss(kind, OUTPUTS, torch.tensor(target), divide_by=divide_by)
+    ) == pytest.approx(want, rel=1e-6)
 
 
 @pytest.mark.parametrize("divide_by", DIVISORS)
@@ -218,7 +271,9 @@ def test_a_missing_label_counts_for_nothing(kind: str, divide_by) -> None:
 @pytest.mark.parametrize("divide_by", DIVISORS)
 @pytest.mark.parametrize("kind", CLASS_LOSSES)
 @pytest.mark.parametrize("mixed", [False, True])
-def test_samples_without_a_class_are_as_if_they_were_not_there(kind: str, mixed: bool, divide_by) -> None:
+def test_samples_without_a_class_are_as_if_they_were_not_there(
+    kind: str, mixed: bool, divide_by
+) -> None:
     logits, target, weight = draw(B, C).requires_grad_(), some_classes(), some_weights(B)
     target[::5] = -1
     known = target >= 0
@@ -247,7 +302,9 @@ def test_a_mixture_with_a_missing_class_is_missing() -> None:
     mixed = shares * 0.25 + shares[[1, 2, 0]] * 0.75
     assert mixed.isnan().any(1).tolist() == [True, True, False]
     logits = draw(3, C)
-    torch.testing.assert_close(class_loss("ce", logits, mixed), class_loss("ce", logits[2:], mixed[2:]))
+    torch.testing.assert_close(
+        class_loss("ce", logits, mixed), class_loss("ce", logits[2:], mixed[2:])
+    )
 
 
 @pytest.mark.parametrize("divide_by", DIVISORS)
@@ -256,7 +313,9 @@ def test_weights_of_one_change_nothing(divide_by, shape) -> None:
     outputs, target = draw(B, K), targets_of("mse")
     target[draw(B, K, seed=4) > 0.5] = NAN
     plain = label_loss("mse", outputs, target, divide_by=divide_by)
-    assert torch.equal(label_loss("mse", outputs, target, torch.ones(shape), divide_by=divide_by), plain)
+    assert torch.equal(
+        label_loss("mse", outputs, target, torch.ones(shape), divide_by=divide_by), plain
+    )
     torch.testing.assert_close(plain, label_loss("mse", outputs, target, divide_by="weight"))
     doubled = label_loss("mse", outputs, target, torch.full(shape, 2.0), divide_by=divide_by)
     torch.testing.assert_close(doubled, plain * (2 if divide_by == "count" else 1))
@@ -269,17 +328,23 @@ def test_a_weight_of_nothing_leaves_a_sample_out(divide_by) -> None:
     weight[::2] = 0
     share = 1 if divide_by == "weight" else float(weight.mean())
     expected = label_loss("mse", outputs[1::2], target[1::2]) * share
-    torch.testing.assert_close(label_loss("mse", outputs, target, weight, divide_by=divide_by), expected)
+    torch.testing.assert_close(
+        label_loss("mse", outputs, target, weight, divide_by=divide_by), expected
+    )
 
 
 def test_weights_of_samples_by_hand() -> None:
     target = torch.tensor([[0.0, NAN], [0.5, 1.0], [NAN, NAN]])
     weight = torch.tensor([3.0, 1.0, 7.0])
     assert float(label_loss("l1", OUTPUTS, target, weight)) == pytest.approx((3 * 1 + 0 + 2) / 5)
-    assert float(label_loss("l1", OUTPUTS, target, weight, divide_by="count")) == pytest.approx((3 * 1 + 0 + 2) / 3)
+    assert float(label_loss("l1", OUTPUTS, target, weight, divide_by="count")) == pytest.approx(
+        (3 * 1 + 0 + 2) / 3
+    )
     classes = torch.tensor([1, -1, 0])
     parts = F.cross_entropy(OUTPUTS, classes.clamp(min=0), reduction="none")
-    assert float(class_loss("ce", OUTPUTS, classes, weight)) == pytest.approx(float((3 * parts[0] + 7 * parts[2]) / 10))
+    assert float(class_loss("ce", OUTPUTS, classes, weight)) == pytest.approx(
+        float((3 * parts[0] + 7 * parts[2]) / 10)
+    )
 
 
 def test_means_of_more_axes() -> None:
@@ -290,7 +355,9 @@ def test_means_of_more_axes() -> None:
         weight = some_weights(5)
         weighted = (losses * weight[:, None, None])[known].sum()
         total = (known * weight[:, None, None]).sum() if divide_by == "weight" else known.sum()
-        torch.testing.assert_close(mean_known(losses, known, weight, divide_by=divide_by), weighted / total)
+        torch.testing.assert_close(
+            mean_known(losses, known, weight, divide_by=divide_by), weighted / total
+        )
     assert torch.equal(mean_known(losses, None), losses.mean())
 
 

@@ -34,7 +34,9 @@ def test_multiclass_as_scikit_learn(ties):
     each = [sklearn.average_precision_score(y == k, p[:, k]) for k in range(6)]
     assert found["average_precision"] == pytest.approx(np.mean(each))
     if not ties:
-        assert found["top5"] == pytest.approx(sklearn.top_k_accuracy_score(y, p, k=5, labels=range(7)))
+        assert found["top5"] == pytest.approx(
+            sklearn.top_k_accuracy_score(y, p, k=5, labels=range(7))
+        )
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=2, max_size=40))
@@ -43,7 +45,9 @@ def test_ranking_metrics_with_ties(pairs):
     found = M.binary_metrics(score, truth)
     if 0 < truth.sum() < len(truth):
         assert found["roc_auc"] == pytest.approx(sklearn.roc_auc_score(truth, score))
-        assert found["average_precision"] == pytest.approx(sklearn.average_precision_score(truth, score))
+        assert found["average_precision"] == pytest.approx(
+            sklearn.average_precision_score(truth, score)
+        )
     else:
         assert found == {}
 
@@ -116,7 +120,9 @@ def test_regression_as_others_count_it(missing: float) -> None:
         absolute_error.extend(abs(y - p) / SCALE[k])
         squared_error.extend(((y - p) / SCALE[k]) ** 2)
     for metric in ("mae", "rmse", "r2", "spearman"):
-        assert found[metric] == pytest.approx(np.mean([found[f"{metric} {name}"] for name in NAMES]))
+        assert found[metric] == pytest.approx(
+            np.mean([found[f"{metric} {name}"] for name in NAMES])
+        )
     assert found["loss"] == pytest.approx(np.mean(absolute_error))
     assert squared["loss"] == pytest.approx(np.mean(squared_error))
     expected = {name: value for name, value in found.items() if not name.startswith("spearman")}
@@ -140,7 +146,10 @@ def test_one_complete_target_with_the_bits_of_whole_columns() -> None:
     spread = np.square(target - target.mean(0)).mean(0)
     found = M.regression_metrics(guess, target, ("a",), (0.7,))
     assert found["mae"] == np.abs(error).mean(0).mean() and found["rmse"] == np.sqrt(mse).mean()
-    assert found["r2"] == (1 - mse / spread).mean() and found["loss"] == (mse / np.square([0.7])).mean()
+    assert (
+        found["r2"] == (1 - mse / spread).mean()
+        and found["loss"] == (mse / np.square([0.7])).mean()
+    )
 
 
 def test_a_diverged_guess_is_not_hidden() -> None:
@@ -148,7 +157,9 @@ def test_a_diverged_guess_is_not_hidden() -> None:
     guess[3, 1] = np.nan
     for loss in ("mse", "l1"):
         found = M.regression_metrics(guess, target, NAMES, SCALE, loss=loss, ranks=True)
-        assert all(math.isnan(found[name]) for name in ("mae", "rmse", "r2", "spearman", "loss", "mae b"))
+        assert all(
+            math.isnan(found[name]) for name in ("mae", "rmse", "r2", "spearman", "loss", "mae b")
+        )
         assert math.isfinite(found["mae a"])
 
 
@@ -172,11 +183,15 @@ def test_binary_targets_as_scikit_learn(missing: float) -> None:
         there = np.isfinite(target[:, k])
         y, p = target[there, k], guess[there, k]
         assert found[f"roc_auc {name}"] == pytest.approx(sklearn.roc_auc_score(y, p))
-        assert found[f"average_precision {name}"] == pytest.approx(sklearn.average_precision_score(y, p))
+        assert found[f"average_precision {name}"] == pytest.approx(
+            sklearn.average_precision_score(y, p)
+        )
     assert found["roc_auc"] == pytest.approx(np.mean([found[f"roc_auc {name}"] for name in NAMES]))
     there = np.isfinite(target)
     p, q = np.clip(guess[there], 1e-12, 1), np.clip(1 - guess[there], 1e-12, 1)
-    assert found["loss"] == pytest.approx(-np.where(target[there] == 1, np.log(p), np.log(q)).mean())
+    assert found["loss"] == pytest.approx(
+        -np.where(target[there] == 1, np.log(p), np.log(q)).mean()
+    )
 
 
 def test_sets_of_labels_as_scikit_learn() -> None:
@@ -185,9 +200,13 @@ def test_sets_of_labels_as_scikit_learn() -> None:
     y[:, 2] = 0
     p[:, 2] *= 0.4
     found, kept = M.multilabel_metrics(p, y), [0, 1, 3, 4]
-    assert found["average_precision"] == pytest.approx(sklearn.average_precision_score(y[:, kept], p[:, kept]))
+    assert found["average_precision"] == pytest.approx(
+        sklearn.average_precision_score(y[:, kept], p[:, kept])
+    )
     assert found["roc_auc"] == pytest.approx(sklearn.roc_auc_score(y[:, kept], p[:, kept]))
-    assert found["macro_f1"] == pytest.approx(sklearn.f1_score(y[:, kept], p[:, kept] >= 0.5, average="macro"))
+    assert found["macro_f1"] == pytest.approx(
+        sklearn.f1_score(y[:, kept], p[:, kept] >= 0.5, average="macro")
+    )
     assert found["exact_match"] == pytest.approx(sklearn.accuracy_score(y > 0.5, p >= 0.5))
     assert found["loss"] == pytest.approx(-np.where(y > 0, np.log(p), np.log(1 - p)).mean())
     assert M.multilabel_metrics(np.zeros((3, 2)), np.zeros((3, 2)))["average_precision"] == 0
@@ -198,7 +217,9 @@ def test_sets_of_known_labels_by_hand() -> None:
     target = np.array([[1, nan], [0, 1], [nan, nan], [1, 0]])
     guess = np.array([[0.9, 0.9], [0.8, 0.7], [0.9, 0.9], [0.6, 0.1]])
     found = M.multilabel_metrics(guess, target)
-    assert found["exact_match"] == pytest.approx(2 / 3), "the unlabelled sample is neither right nor wrong"
+    assert found["exact_match"] == pytest.approx(2 / 3), (
+        "the unlabelled sample is neither right nor wrong"
+    )
     assert found["macro_f1"] == pytest.approx((4 / 5 + 1) / 2)
     assert found["loss"] == pytest.approx(-np.log([0.9, 0.2, 0.7, 0.6, 0.9]).mean())
 
@@ -207,7 +228,9 @@ def test_sets_of_known_labels_by_hand() -> None:
 
 
 METRICS = {
-    "regression": lambda guess, target: M.regression_metrics(guess, target, NAMES, SCALE, ranks=True),
+    "regression": lambda guess, target: M.regression_metrics(
+        guess, target, NAMES, SCALE, ranks=True
+    ),
     "binary": lambda guess, target: M.binary_target_metrics(guess, target, NAMES),
     "multilabel": M.multilabel_metrics,
 }
@@ -241,7 +264,10 @@ def test_targets_that_tell_nothing_are_left_out_of_means() -> None:
     target[:, 0], target[np.isfinite(target[:, 1]), 1] = np.nan, 7
     found = M.regression_metrics(guess, target, NAMES, SCALE, ranks=True)
     assert found["r2"] == found["r2 c"] and found["spearman"] == found["spearman c"]
-    assert found["mae"] == pytest.approx((found["mae b"] + found["mae c"]) / 2) and "mae a" not in found
+    assert (
+        found["mae"] == pytest.approx((found["mae b"] + found["mae c"]) / 2)
+        and "mae a" not in found
+    )
 
 
 def test_without_any_label_nothing_is_claimed() -> None:

@@ -76,7 +76,9 @@ def test_features_stand_where_their_inputs_do(size: int) -> None:
     with pytest.warns(UserWarning, match=r"^x: is no number \(its features are NaN\)$") as warned:
         features = Numbers(size).embed(["1", "100+x", "20"])
     assert features.dtype == np.float32 and len(warned) == 1 and warned[0].filename == __file__
-    np.testing.assert_array_equal(features, [[1, 2, 3], [100, 101, 102], [np.nan] * 3, [20, 21, 22]])
+    np.testing.assert_array_equal(
+        features, [[1, 2, 3], [100, 101, 102], [np.nan] * 3, [20, 21, 22]]
+    )
 
 
 def test_nothing_to_embed() -> None:
@@ -89,6 +91,8 @@ def test_nothing_to_embed() -> None:
 def test_gradients_are_off() -> None:
     predictor = Numbers(3)
     seen = []
-    predictor.model.register_forward_hook(lambda module, given, output: seen.append(output.requires_grad))
+    predictor.model.register_forward_hook(
+        lambda module, given, output: seen.append(output.requires_grad)
+    )
     predictor.predict(["1"])
     assert seen == [False]

@@ -12,8 +12,13 @@ from isoform.core.supervised.rows import SHOWN_CLASSES, entropy, name_of_input, 
 
 
 def test_numbers() -> None:
-    assert rows_of("regression", ["a"], np.array([[1.5], [2.5]])) == [{"prediction": 1.5}, {"prediction": 2.5}]
-    assert rows_of("regression", ["a", "b"], np.array([[1.5, 2.5]])) == [{"prediction a": 1.5, "prediction b": 2.5}]
+    assert rows_of("regression", ["a"], np.array([[1.5], [2.5]])) == [
+        {"prediction": 1.5},
+        {"prediction": 2.5},
+    ]
+    assert rows_of("regression", ["a", "b"], np.array([[1.5, 2.5]])) == [
+        {"prediction a": 1.5, "prediction b": 2.5}
+    ]
 
 
 def test_numbers_with_intervals() -> None:
@@ -30,7 +35,11 @@ def test_numbers_with_intervals() -> None:
 
 def test_binary_targets() -> None:
     row = rows_of("binary", ["toxic"], np.array([[0.9]]))[0]
-    assert row == {"prediction": 1, "probability": 0.9, "uncertainty": pytest.approx(0.468996, abs=1e-6)}
+    assert row == {
+        "prediction": 1,
+        "probability": 0.9,
+        "uncertainty": pytest.approx(0.468996, abs=1e-6),
+    }
     bound = Calibration((0.9,), label_RK=np.array([[0.3, 0.9]]))
     row = rows_of("binary", ["toxic", "soluble"], np.array([[0.9, 0.2]]), bound)[0]
     assert (row["set 0.9 toxic"], row["set 0.9 soluble"]) == ("1", "0|1")
@@ -39,14 +48,30 @@ def test_binary_targets() -> None:
 
 def test_sets_of_labels() -> None:
     rows = rows_of("multilabel", ["a", "b", "c"], np.array([[0.9, 0.2, 0.5], [0.1, 0.2, 0.3]]))
-    assert rows[0] == {"prediction": "a|c", "probability": "0.9000|0.5000", "p a": 0.9, "p b": 0.2, "p c": 0.5}
+    assert rows[0] == {
+        "prediction": "a|c",
+        "probability": "0.9000|0.5000",
+        "p a": 0.9,
+        "p b": 0.2,
+        "p c": 0.5,
+    }
     assert rows[1]["prediction"] == rows[1]["probability"] == ""
 
 
 def test_classes() -> None:
     bound = Calibration((0.9,), class_R=np.array([0.7]))
-    rows = rows_of("multiclass", ["a", "b", "c"], np.array([[0.1, 0.5, 0.4], [1.0, 0.0, 0.0]]), bound)
-    assert list(rows[0]) == ["prediction", "probability", "p a", "p b", "p c", "set 0.9", "uncertainty"]
+    rows = rows_of(
+        "multiclass", ["a", "b", "c"], np.array([[0.1, 0.5, 0.4], [1.0, 0.0, 0.0]]), bound
+    )
+    assert list(rows[0]) == [
+        "prediction",
+        "probability",
+        "p a",
+        "p b",
+        "p c",
+        "set 0.9",
+        "uncertainty",
+    ]
     assert (rows[0]["prediction"], rows[0]["probability"], rows[0]["set 0.9"]) == ("b", 0.5, "b|c")
     assert rows[1]["uncertainty"] == 0 and 0 < rows[0]["uncertainty"] < 1
 
@@ -65,5 +90,7 @@ def test_uncertainty_is_in_units_of_its_maximum() -> None:
 
 
 def test_names_of_inputs() -> None:
-    assert name_of_input("a.png", 3) == "a.png" and name_of_input(Path("b") / "c.png", 0) == str(Path("b") / "c.png")
+    assert name_of_input("a.png", 3) == "a.png" and name_of_input(Path("b") / "c.png", 0) == str(
+        Path("b") / "c.png"
+    )
     assert name_of_input(np.zeros(2), 3) == "ndarray 3"

@@ -21,7 +21,9 @@ def test_scaling_by_hand() -> None:
     targets = torch.tensor([[1.0, NAN, 5.0], [3.0, NAN, 5.0], [NAN, NAN, 5.0], [5.0, NAN, 5.0]])
     scaling = TargetScaling.fit(targets.numpy())
     assert scaling == TargetScaling.fit(targets)
-    assert scaling.mean == (3.0, 0.0, 5.0) and scaling.std == pytest.approx((math.sqrt(8 / 3), 1.0, 1.0))
+    assert scaling.mean == (3.0, 0.0, 5.0) and scaling.std == pytest.approx(
+        (math.sqrt(8 / 3), 1.0, 1.0)
+    )
     scaled = scaling.scale(targets)
     assert scaled[:, 2].eq(0).all() and scaled.isnan().equal(targets.isnan())
     assert TargetScaling.identity(3).scale(targets).nan_to_num(7).equal(targets.nan_to_num(7))
@@ -34,10 +36,16 @@ def test_missing_is_left_out() -> None:
     whole = TargetScaling.fit(np.where(holes, NAN, targets))
     for k in range(3):
         alone = TargetScaling.fit(targets[~holes[:, k]][:, [k]])
-        assert (whole.mean[k], whole.std[k]) == pytest.approx((alone.mean[0], alone.std[0]), rel=1e-12)
+        assert (whole.mean[k], whole.std[k]) == pytest.approx(
+            (alone.mean[0], alone.std[0]), rel=1e-12
+        )
 
 
-@given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=2, max_size=9), st.floats(-1e6, 1e6), st.floats(1e-3, 1e3))
+@given(
+    st.lists(st.floats(-1e4, 1e4, width=32), min_size=2, max_size=9),
+    st.floats(-1e6, 1e6),
+    st.floats(1e-3, 1e3),
+)
 def test_scaling_and_back(values: list[float], mean: float, std: float) -> None:
     scaling = TargetScaling((mean,), (std,))
     targets = torch.tensor(values, dtype=torch.float64)[:, None]

@@ -82,7 +82,11 @@ def initial_weights(source: str | Path | Source, config: VisionApp) -> InitialWe
 
 
 def _read(
-    source: Source, layout: str | None, config: VisionApp | None, pretrained: bool, kwargs: dict[str, Any]
+    source: Source,
+    layout: str | None,
+    config: VisionApp | None,
+    pretrained: bool,
+    kwargs: dict[str, Any],
 ) -> ForeignModel:
     if source.text.startswith("timm:"):
         name = source.text.removeprefix("timm:")
@@ -94,7 +98,9 @@ def _read(
     kind = choose_layout(source, layout, FILE_LAYOUTS, recognise, "a ViT")
     if kind == "augreg":
         return from_npz(source.state, _grid(config, source.state.get("embedding/kernel"), 0))
-    return from_state(source.state, kind, _grid(config, source.state.get("patch_embed.proj.weight"), 2))
+    return from_state(
+        source.state, kind, _grid(config, source.state.get("patch_embed.proj.weight"), 2)
+    )
 
 
 def _grid(
@@ -120,7 +126,9 @@ def _assemble(
     base = config or VisionApp(domain="vision", app="imported")
     tokeniser, backbone, head = target
     data = base.data.model_copy(update=adapt.preprocessing(foreign, target, config))
-    app = base.model_copy(update={"tokeniser": tokeniser, "backbone": backbone, "head": head, "data": data})
+    app = base.model_copy(
+        update={"tokeniser": tokeniser, "backbone": backbone, "head": head, "data": data}
+    )
     assert data.mean is not None and data.std is not None
     preprocessing = Preprocessing(
         size=pair_of(tokeniser.image),
@@ -137,7 +145,16 @@ def _assemble(
         preprocessing=preprocessing,
         source={"layout": foreign.layout, **foreign.source},
     )
-    return ImportedModel(app, dict(weights), state, foreign.layout, (*foreign.notes, *notes), foreign.licence)
+    return ImportedModel(
+        app, dict(weights), state, foreign.layout, (*foreign.notes, *notes), foreign.licence
+    )
 
 
-__all__ = ["LAYOUTS", "export_official", "import_checkpoint", "initial_weights", "layout_of", "recognise"]
+__all__ = [
+    "LAYOUTS",
+    "export_official",
+    "import_checkpoint",
+    "initial_weights",
+    "layout_of",
+    "recognise",
+]

@@ -91,7 +91,9 @@ def load(foreign: ForeignModel, source: Trio, target: Trio, where: str) -> Loade
     dropped = [n for n in weights if n not in wanted or weights[n].shape != wanted[n].shape]
     stray = [n for n in dropped if not n.startswith(("head.", "backbone.norm."))]
     if stray:
-        raise UserError(f"{where}: {', '.join(stray)} don't fit the settings; leave out those that change the trunk")
+        raise UserError(
+            f"{where}: {', '.join(stray)} don't fit the settings; leave out those that change the trunk"
+        )
     fresh = [n for n in wanted if n not in weights or n in dropped]
     if dropped:
         notes.append(f"left out, since the settings have no place for them: {', '.join(dropped)}")
@@ -123,7 +125,9 @@ def _carry(
         weights["tokeniser.position"] = resize_position_table(
             weights["tokeniser.position"], old.grid, new.grid, prefix=prefix, mode=mode
         ).contiguous()
-        notes.append(f"position table: {_by(old.grid)} resized to {_by(new.grid)} patches, in the way of {mode!r}")
+        notes.append(
+            f"position table: {_by(old.grid)} resized to {_by(new.grid)} patches, in the way of {mode!r}"
+        )
 
 
 def _by(size: tuple[int, int]) -> str:

@@ -30,7 +30,10 @@ def layout(backbone: BackboneConfig) -> Layout:
         return [rename(f"{theirs}/{a}", f"{ours}.{b}") for a, b in LAYER_NORM]
 
     def linear(theirs: str, ours: str) -> list[Rule]:
-        return [rename(f"{theirs}/kernel", f"{ours}.weight", transpose), rename(f"{theirs}/bias", f"{ours}.bias")]
+        return [
+            rename(f"{theirs}/kernel", f"{ours}.weight", transpose),
+            rename(f"{theirs}/bias", f"{ours}.bias"),
+        ]
 
     def heads_joined(leaf: str, ours: str, ops: tuple[Op, ...]) -> Rule:
         parts = [f"{ATTENTION}/{n}/{leaf}" for n in ("query", "key", "value")]
@@ -59,15 +62,26 @@ def from_npz(state: Mapping[str, Tensor], grid: tuple[int, int] | None) -> Forei
     """A ViT from the arrays of an .npz file. Raises UserError for a file of another kind of model."""
     query = "Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel"
     if query not in state:
-        raise UserError("this .npz file is not a ViT in Google's names: it may be a hybrid or of big_vision")
-    state, notes = dict(state), ["GELU is exact, as timm runs these weights; they were trained with the tanh form"]
+        raise UserError(
+            "this .npz file is not a ViT in Google's names: it may be a hybrid or of big_vision"
+        )
+    state, notes = (
+        dict(state),
+        ["GELU is exact, as timm runs these weights; they were trained with the tanh form"],
+    )
     if "pre_logits/kernel" in state:
         gone = [name for name in state if name.startswith(("pre_logits/", "head/"))]
         state = {name: tensor for name, tensor in state.items() if name not in gone}
-        notes.append("left out: the representation layer of pretraining, and the head that reads from it")
+        notes.append(
+            "left out: the representation layer of pretraining, and the head that reads from it"
+        )
     height, width, channels, dim = state["embedding/kernel"].shape
     has_class = "cls" in state
-    depth = 1 + max(int(n.split("/")[1].split("_")[1]) for n in state if n.startswith("Transformer/encoderblock_"))
+    depth = 1 + max(
+        int(n.split("/")[1].split("_")[1])
+        for n in state
+        if n.startswith("Transformer/encoderblock_")
+    )
     rows = state["Transformer/posembed_input/pos_embedding"].shape[1]
     patches, with_prefix = grid_of(rows, int(has_class), grid)
     size = (patches[0] * height, patches[1] * width)

@@ -42,7 +42,9 @@ def export_official(
     if name.startswith("timm"):
         return timm_model(config, weights, state)[2]
     official = layout_of(config, name, state).write(weights)
-    if name == "dinov2" and config.tokeniser.registers:  # its class token's position was added to the class token
+    if (
+        name == "dinov2" and config.tokeniser.registers
+    ):  # its class token's position was added to the class token
         table = official["pos_embed"]
         official["pos_embed"] = torch.cat([torch.zeros_like(table[:, :1]), table], dim=1)
     return official
@@ -83,7 +85,9 @@ def timm_model(
     try:
         theirs = read_tables(model)
     except Unsupported as error:
-        raise UserError(f"timm's {architecture} can't be compared with this model: it has {error.feature}") from error
+        raise UserError(
+            f"timm's {architecture} can't be compared with this model: it has {error.feature}"
+        ) from error
     differing = _differences(theirs, config)
     if differing:
         raise UserError(
@@ -92,17 +96,23 @@ def timm_model(
     official = theirs.names.layout(theirs.backbone).write(weights)
     want = model.state_dict()
     unequal = [
-        n for n in {*want, *official} if n not in want or n not in official or want[n].shape != official[n].shape
+        n
+        for n in {*want, *official}
+        if n not in want or n not in official or want[n].shape != official[n].shape
     ]
     if unequal:
-        raise UserError(f"timm's {architecture} has other weights than this model: {join_names(sorted(unequal))}")
+        raise UserError(
+            f"timm's {architecture} has other weights than this model: {join_names(sorted(unequal))}"
+        )
     return architecture, kwargs, {name: official[name] for name in want}
 
 
 def _arguments(config: VisionApp, source: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
     t, b, h = config.tokeniser, config.backbone, config.head
     if b.kv_heads not in (None, b.heads) and source is None:
-        raise UserError("timm has no model like this one (grouped queries); export --format safetensors instead")
+        raise UserError(
+            "timm has no model like this one (grouped queries); export --format safetensors instead"
+        )
     image, patch = pair_of(t.image), pair_of(t.patch)
     sizes = {
         "img_size": list(image),
@@ -112,11 +122,16 @@ def _arguments(config: VisionApp, source: Mapping[str, Any] | None) -> tuple[str
     }
     pool = next((theirs for theirs, ours in POOLS.items() if ours == h.pool), None)
     if pool is None:
-        raise UserError(f"timm has no pooling like head.pool = {h.pool!r}; export --format safetensors instead")
+        raise UserError(
+            f"timm has no pooling like head.pool = {h.pool!r}; export --format safetensors instead"
+        )
     if source is not None:
         kwargs = {**source["kwargs"], **sizes}
         current = create(source["architecture"], meta=True, **kwargs)
-        return source["architecture"], kwargs if current.global_pool == pool else {**kwargs, "global_pool": pool}
+        return source["architecture"], kwargs if current.global_pool == pool else {
+            **kwargs,
+            "global_pool": pool,
+        }
     return _base_architecture(config), {
         **sizes,
         "embed_dim": b.dim,
@@ -146,7 +161,11 @@ def _base_architecture(config: VisionApp) -> str:
     """A model of timm's that can be changed into ours by its arguments."""
     if config.backbone.channel == "swiglu":
         return "vit_giant_patch14_dinov2"
-    return "deit_tiny_distilled_patch16_224" if config.tokeniser.distill_token else "vit_tiny_patch16_224"
+    return (
+        "deit_tiny_distilled_patch16_224"
+        if config.tokeniser.distill_token
+        else "vit_tiny_patch16_224"
+    )
 
 
 def _mlp_ratio(b: BackboneConfig) -> float:
@@ -159,7 +178,11 @@ def _mlp_ratio(b: BackboneConfig) -> float:
 def _differences(theirs: Architecture, config: VisionApp) -> list[str]:
     here = _comparable(config.tokeniser, config.backbone, config.head)
     there = _comparable(theirs.tokeniser, theirs.backbone, theirs.head)
-    return [f"{key} is {here[key]!r} here and {there[key]!r} there" for key in here if here[key] != there[key]]
+    return [
+        f"{key} is {here[key]!r} here and {there[key]!r} there"
+        for key in here
+        if here[key] != there[key]
+    ]
 
 
 def _comparable(
@@ -175,7 +198,9 @@ def _comparable(
     }
     values: dict[str, Any] = {}
     for name, table in tables.items():
-        values |= {f"{name}.{key}": value for key, value in table.items() if key not in TRAINING[name]}
+        values |= {
+            f"{name}.{key}": value for key, value in table.items() if key not in TRAINING[name]
+        }
     positioned = t.position != "none"
     prefix = t.class_token or t.distill_token or t.registers
     values |= {

@@ -20,13 +20,21 @@ DECODER = (
     ignore("mask_token", "the mask token of pretraining"),
     ignore("decoder_{*}", "MAE's decoder, which only pretraining needs"),
 )
-EVA = ("rope.", "blocks.0.attn.q_bias", "blocks.0.attn.q_proj")  # how names begin that no other ViT has
+EVA = (
+    "rope.",
+    "blocks.0.attn.q_bias",
+    "blocks.0.attn.q_proj",
+)  # how names begin that no other ViT has
 HABITS: dict[str, Fields] = {
     "timm": {"resize": "timm", "licence": "unknown", "preprocessing": INCEPTION},
     "deit": {"resize": "mae", "licence": "Apache-2.0", "preprocessing": IMAGENET},
     "deit3": {"resize": "mae", "licence": "Apache-2.0", "preprocessing": IMAGENET},
     "mae": {"resize": "mae", "licence": "CC-BY-NC-4.0 (NonCommercial)", "preprocessing": IMAGENET},
-    "dinov2": {"resize": "dinov2", "licence": "Apache-2.0", "preprocessing": {**IMAGENET, "crop_pct": 1.0}},
+    "dinov2": {
+        "resize": "dinov2",
+        "licence": "Apache-2.0",
+        "preprocessing": {**IMAGENET, "crop_pct": 1.0},
+    },
 }
 
 
@@ -57,13 +65,18 @@ def recognise_state(state: Mapping[str, Any], nested: bool) -> str | None:
     return "timm"
 
 
-def from_state(state: Mapping[str, Tensor], layout: str, grid: tuple[int, int] | None) -> ForeignModel:
+def from_state(
+    state: Mapping[str, Tensor], layout: str, grid: tuple[int, int] | None
+) -> ForeignModel:
     """A ViT in one of the layouts of HABITS. `grid` is the position table's, needed where it isn't square."""
     habits, state = HABITS[layout], dict(state)
     notes: tuple[str, ...] = ()
     registers = "register_tokens" in state
     if registers:
-        state, notes = _fold_class_position(state), ("the class token's position was added to the class token",)
+        state, notes = (
+            _fold_class_position(state),
+            ("the class token's position was added to the class token",),
+        )
     known, assumed = tables_of(state, grid)
     known["tokeniser"]["position_resize"] = "dinov2_registers" if registers else habits["resize"]
     if known["backbone"]["heads"] is None:
@@ -71,7 +84,10 @@ def from_state(state: Mapping[str, Tensor], layout: str, grid: tuple[int, int] |
         if known["backbone"]["dim"] in HEADS:
             assumed["backbone"]["heads"] = HEADS[known["backbone"]["dim"]]
     if layout == "timm":
-        notes = (*notes, "told from shapes: heads, activation and eps are the usual ones; --layout timm:NAME is exact")
+        notes = (
+            *notes,
+            "told from shapes: heads, activation and eps are the usual ones; --layout timm:NAME is exact",
+        )
     names = TimmNames(gamma="flat" if "blocks.0.gamma_1" in state else "module")
     return ForeignModel(
         layout=layout,
@@ -107,7 +123,9 @@ def _fold_class_position(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {**state, "cls_token": state["cls_token"] + table[:, :1], "pos_embed": table[:, 1:]}
 
 
-def tables_of(state: Mapping[str, Tensor], grid: tuple[int, int] | None) -> tuple[dict[str, Fields], dict[str, Fields]]:
+def tables_of(
+    state: Mapping[str, Tensor], grid: tuple[int, int] | None
+) -> tuple[dict[str, Fields], dict[str, Fields]]:
     """(known, assumed) tables of a state dict in timm's names. Raises UserError where a shape can't be understood."""
     kernel, has = state["patch_embed.proj.weight"], state.__contains__
     dim, channels, patch = kernel.shape[0], kernel.shape[1], (kernel.shape[2], kernel.shape[3])
@@ -115,7 +133,9 @@ def tables_of(state: Mapping[str, Tensor], grid: tuple[int, int] | None) -> tupl
     second = state.get("blocks.0.mlp.fc2.weight", state.get("blocks.0.mlp.w3.weight"))
     first = state.get("blocks.0.mlp.fc1.weight", state.get("blocks.0.mlp.w12.weight"))
     if first is None or second is None:
-        raise UserError("block 0 has no MLP under a name that is known here; name the layout with --layout timm:NAME")
+        raise UserError(
+            "block 0 has no MLP under a name that is known here; name the layout with --layout timm:NAME"
+        )
     hidden = second.shape[1]
     gated = first.shape[0] == 2 * hidden
     head_norm = state.get("blocks.0.attn.q_norm.weight")

@@ -107,7 +107,11 @@ def _from_transformers(source: Source) -> ForeignModel:
         layout="transformers",
         rules=transformers_layout,
         state=state,
-        known={"tokeniser": tokeniser, "backbone": backbone, "head": {"pool": "class", "outputs": outputs}},
+        known={
+            "tokeniser": tokeniser,
+            "backbone": backbone,
+            "head": {"pool": "class", "outputs": outputs},
+        },
         preprocessing=_preprocessing(source),
         licence=source.licence,
         classes=classes if len(classes) == outputs else (),

@@ -8,7 +8,9 @@ from typing import Literal
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.pretrained import ZERO, Layout, Rule, join, permute, rename, reshape, split
 
-Projection = Literal["fused", "fused_separate_bias", "fused_no_bias", "separate", "separate_no_key_bias"]
+Projection = Literal[
+    "fused", "fused_separate_bias", "fused_no_bias", "separate", "separate_no_key_bias"
+]
 
 BLOCK, OURS = "blocks.{i}", "backbone.blocks.{i}"
 
@@ -59,7 +61,9 @@ class TimmNames:
                 )
             case _:
                 norm = "norm_out" if self.post else "norm"
-                gammas = ("ls1.gamma", "ls2.gamma") if self.gamma == "module" else ("gamma_1", "gamma_2")
+                gammas = (
+                    ("ls1.gamma", "ls2.gamma") if self.gamma == "module" else ("gamma_1", "gamma_2")
+                )
                 blocks = (
                     *self._attention(f"{BLOCK}.attn", f"{OURS}.mixer.inner", backbone),
                     *self._mlp(f"{BLOCK}.mlp", f"{OURS}.channel.inner"),
@@ -80,13 +84,21 @@ class TimmNames:
             case "separate_no_key_bias":
                 biases = (f"{theirs}.q_proj.bias", ZERO, f"{theirs}.v_proj.bias")
                 projection = (
-                    join([f"{theirs}.{n}_proj.weight" for n in "qkv"], f"{ours}.qkv.weight", sizes=sizes),
+                    join(
+                        [f"{theirs}.{n}_proj.weight" for n in "qkv"],
+                        f"{ours}.qkv.weight",
+                        sizes=sizes,
+                    ),
                     join(biases, f"{ours}.qkv.bias", sizes=sizes),
                 )
             case "fused_separate_bias":
                 projection = (
                     rename(f"{theirs}.qkv.weight", f"{ours}.qkv.weight"),
-                    join((f"{theirs}.q_bias", ZERO, f"{theirs}.v_bias"), f"{ours}.qkv.bias", sizes=sizes),
+                    join(
+                        (f"{theirs}.q_bias", ZERO, f"{theirs}.v_bias"),
+                        f"{ours}.qkv.bias",
+                        sizes=sizes,
+                    ),
                 )
             case _:
                 projection = (rename(f"{theirs}.qkv.{{p}}", f"{ours}.qkv.{{p}}"),)
@@ -97,7 +109,10 @@ class TimmNames:
         first = rename(f"{theirs}.fc1.{{p}}", f"{ours}.fc1.{{p}}")
         if self.split_mlp:
             first = join((f"{theirs}.fc1_g.{{p}}", f"{theirs}.fc1_x.{{p}}"), f"{ours}.fc1.{{p}}")
-        return (first, *(rename(f"{theirs}.{n}.{{p}}", f"{ours}.{n}.{{p}}") for n in ("norm", "fc2")))
+        return (
+            first,
+            *(rename(f"{theirs}.{n}.{{p}}", f"{ours}.{n}.{{p}}") for n in ("norm", "fc2")),
+        )
 
     def _scaling(self, ours: str) -> tuple[Rule, ...]:
         mixer, channel = f"{ours}.inner.parts.mixer", f"{ours}.inner.parts.channel"

@@ -27,7 +27,9 @@ def create(name: str, *, meta: bool = False, **kwargs: Any) -> Any:
         import difflib
 
         near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
-        raise UserError(f"timm knows no model {name!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
+        raise UserError(
+            f"timm knows no model {name!r}" + (f"; did you mean {', '.join(near)}?" if near else "")
+        )
     try:
         with torch.device("meta" if meta else "cpu"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -35,7 +37,9 @@ def create(name: str, *, meta: bool = False, **kwargs: Any) -> Any:
     except UserError:
         raise
     except Exception as error:  # timm raises of every kind, from assertions to its hub's own
-        raise UserError(f"timm can't create {name} with {kwargs or 'its defaults'}: {error}") from error
+        raise UserError(
+            f"timm can't create {name} with {kwargs or 'its defaults'}: {error}"
+        ) from error
 
 
 def from_timm(
@@ -51,20 +55,30 @@ def from_timm(
     `kwargs` go to timm.create_model and `cfg` overrides its pretrained_cfg (mean, std, license, label_names, ...).
     """
     kwargs = dict(kwargs or {})
-    model = create(name, meta=state is not None, **({"pretrained": True} if pretrained else {}), **kwargs)
+    model = create(
+        name, meta=state is not None, **({"pretrained": True} if pretrained else {}), **kwargs
+    )
     try:
         found = read_tables(model)
     except Unsupported as error:
-        raise UserError(f"timm:{name}: isoform's ViT has no {error.feature}; choose another model") from error
+        raise UserError(
+            f"timm:{name}: isoform's ViT has no {error.feature}; choose another model"
+        ) from error
     known = {
         table: {key: getattr(values, key) for key in values.model_fields_set}
-        for table, values in (("tokeniser", found.tokeniser), ("backbone", found.backbone), ("head", found.head))
+        for table, values in (
+            ("tokeniser", found.tokeniser),
+            ("backbone", found.backbone),
+            ("head", found.head),
+        )
     }
     cfg = {**model.pretrained_cfg, **(cfg or {})}
     notes: tuple[str, ...] = ()
     licence = str(cfg.get("license") or "unknown")
     if state is None and not pretrained:
-        notes = (f"random initial weights: for published ones name them, timm:{name}.TAG or hf:timm/{name}.TAG",)
+        notes = (
+            f"random initial weights: for published ones name them, timm:{name}.TAG or hf:timm/{name}.TAG",
+        )
         licence = "none: random initial weights"
     return ForeignModel(
         layout=f"timm:{name}",
@@ -74,7 +88,9 @@ def from_timm(
         preprocessing=_preprocessing(cfg),
         licence=licence,
         notes=notes,
-        classes=tuple(map(str, cfg.get("label_names") or (labels(model.num_classes) if pretrained else ()))),
+        classes=tuple(
+            map(str, cfg.get("label_names") or (labels(model.num_classes) if pretrained else ()))
+        ),
         source={"timm": {"architecture": name.split(".")[0], "kwargs": kwargs}},
     )
 
@@ -90,7 +106,8 @@ def labels(count: int) -> tuple[str, ...]:
     names = [info.index_to_description(index) for index in range(count)]
     times = Counter(names)
     return tuple(
-        name if times[name] == 1 else f"{name} ({info.index_to_label_name(index)})" for index, name in enumerate(names)
+        name if times[name] == 1 else f"{name} ({info.index_to_label_name(index)})"
+        for index, name in enumerate(names)
     )
 
 

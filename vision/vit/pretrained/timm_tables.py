@@ -35,14 +35,23 @@ FEATURES = {
     "HybridEmbed": "patches from a convolutional network",
 }
 ACTIVATIONS = {"GELUTanh": "gelu_tanh", "QuickGELU": "quick_gelu", "SiLU": "silu", "ReLU": "relu"}
-POOLS = {"token": "class", "avg": "mean", "avgmax": "mean_max", "max": "max", "map": "attention", "": "none"}
+POOLS = {
+    "token": "class",
+    "avg": "mean",
+    "avgmax": "mean_max",
+    "max": "max",
+    "map": "attention",
+    "": "none",
+}
 
 
 class Unsupported(UserError):
     """A feature of the foreign model that isoform's ViT doesn't have; `feature` names it."""
 
     def __init__(self, feature: str) -> None:
-        super().__init__(f"isoform's ViT has no {feature}, so this model can't be imported; choose another one")
+        super().__init__(
+            f"isoform's ViT has no {feature}, so this model can't be imported; choose another one"
+        )
         self.feature = feature
 
 
@@ -76,7 +85,9 @@ def read_tables(model: nn.Module) -> Architecture:
     for other, other_names in blocks[1:]:
         differing = sorted(key for key in fields if fields[key] != other[key])
         if differing or other_names != names:
-            raise Unsupported(f"blocks that differ from each other (in {', '.join(differing) or 'their layout'})")
+            raise Unsupported(
+                f"blocks that differ from each other (in {', '.join(differing) or 'their layout'})"
+            )
     if len(set(kv_heads)) > 1:
         raise Unsupported("number of key/value heads that changes from block to block")
     fields |= {
@@ -128,7 +139,11 @@ def _norms(model: nn.Module) -> Fields:
 
 
 def _norm_kind(module: nn.Module) -> str:
-    return "none" if _absent(module) else {"LayerNorm": "layer", "RmsNorm": "rms"}[type(module).__name__]
+    return (
+        "none"
+        if _absent(module)
+        else {"LayerNorm": "layer", "RmsNorm": "rms"}[type(module).__name__]
+    )
 
 
 def _block(block: Any) -> tuple[Fields, TimmNames]:
@@ -169,7 +184,9 @@ def _gamma(module: Any) -> float | None:
     return float(value) if value else 1e-5
 
 
-def _branches(attn: Any, mlp: Any, scale1: float | None, scale2: float | None) -> tuple[Fields, TimmNames]:
+def _branches(
+    attn: Any, mlp: Any, scale1: float | None, scale2: float | None
+) -> tuple[Fields, TimmNames]:
     """Attention, MLP and LayerScale of a block with both in sequence."""
     fields, qkv = _attention(attn)
     hidden, split = _mlp(mlp)
@@ -204,7 +221,9 @@ def _attention(attn: Any) -> tuple[Fields, Projection]:
         "head_dim": None if heads * head_dim == width else head_dim,
         "qkv_bias": bias,
         "proj_bias": attn.proj.bias is not None,
-        "qk_norm": _same((_norm_kind(attn.q_norm), _norm_kind(attn.k_norm)), "norm of queries or keys alone"),
+        "qk_norm": _same(
+            (_norm_kind(attn.q_norm), _norm_kind(attn.k_norm)), "norm of queries or keys alone"
+        ),
         "mixer_norm": not _absent(attn.norm),
         "gated": gate is not None,
         "dropout": float(attn.proj_drop.p),
@@ -226,10 +245,20 @@ def _mlp(mlp: Any) -> tuple[Fields, bool]:
     channel, first = _activation(mlp.act), mlp.fc1_g if kind == "SwiGLU" else mlp.fc1
     if kind in ("SwiGLU", "GluMlp"):
         if channel not in ("silu", "gelu") or getattr(mlp, "gate_last", False):
-            raise Unsupported(f"gated MLP with {channel}" + (" and the gate last" * getattr(mlp, "gate_last", False)))
+            raise Unsupported(
+                f"gated MLP with {channel}"
+                + (" and the gate last" * getattr(mlp, "gate_last", False))
+            )
         channel = {"silu": "swiglu", "gelu": "geglu"}[channel]
-    bias = _same((first.bias is not None, mlp.fc2.bias is not None), "MLP with a bias in one of its layers")
-    fields = {"channel": channel, "mlp_dim": mlp.fc2.in_features, "mlp_bias": bias, "mlp_norm": not _absent(mlp.norm)}
+    bias = _same(
+        (first.bias is not None, mlp.fc2.bias is not None), "MLP with a bias in one of its layers"
+    )
+    fields = {
+        "channel": channel,
+        "mlp_dim": mlp.fc2.in_features,
+        "mlp_bias": bias,
+        "mlp_norm": not _absent(mlp.norm),
+    }
     return fields, kind == "SwiGLU"
 
 
@@ -248,18 +277,24 @@ def _scaling_block(block: Any) -> tuple[Fields, TimmNames]:
         "head_dim": None if block.num_heads * block.head_dim == dim else block.head_dim,
         "qkv_bias": block.in_proj.bias is not None,
         "proj_bias": block.attn_out_proj.bias is not None,
-        "qk_norm": _same((_norm_kind(block.q_norm), _norm_kind(block.k_norm)), "norm of queries or keys alone"),
+        "qk_norm": _same(
+            (_norm_kind(block.q_norm), _norm_kind(block.k_norm)), "norm of queries or keys alone"
+        ),
         "channel": _activation(block.mlp_act),
         "mlp_dim": block.mlp_out_proj.in_features,
         "mlp_bias": True,
         "layer_scale": _gamma(block.ls),
         "dropout": float(block.mlp_drop.p),
         "attention_dropout": float(block.attn_drop.p),
-    }, TimmNames(family="scaling", qkv="fused" if block.in_proj.bias is not None else "fused_no_bias")
+    }, TimmNames(
+        family="scaling", qkv="fused" if block.in_proj.bias is not None else "fused_no_bias"
+    )
 
 
 def _last_drop_path(block: Any) -> float:
-    module = block.attns[0].drop_path if hasattr(block, "attns") else getattr(block, "drop_path1", None)
+    module = (
+        block.attns[0].drop_path if hasattr(block, "attns") else getattr(block, "drop_path1", None)
+    )
     module = module if module is not None else block.drop_path
     return 0.0 if _absent(module) else float(module.drop_prob)
 
@@ -273,7 +308,9 @@ def _tokeniser(model: Any) -> Fields:
     height, width = patch.img_size
     fields = {
         "image": height if height == width else (height, width),
-        "patch": patch.patch_size[0] if patch.patch_size[0] == patch.patch_size[1] else tuple(patch.patch_size),
+        "patch": patch.patch_size[0]
+        if patch.patch_size[0] == patch.patch_size[1]
+        else tuple(patch.patch_size),
         "channels": patch.proj.in_channels,
         "patch_bias": patch.proj.bias is not None,
         "patch_norm": not _absent(patch.norm),
@@ -291,7 +328,9 @@ def _tokeniser(model: Any) -> Fields:
         fields["position_prefix"] = bool(prefix) and not model.no_embed_class
         expected = patch.num_patches + (prefix if fields["position_prefix"] else 0)
         if model.pos_embed.shape[1] != expected:
-            raise Unsupported(f"position table of {model.pos_embed.shape[1]} rows for {expected} tokens")
+            raise Unsupported(
+                f"position table of {model.pos_embed.shape[1]} rows for {expected} tokens"
+            )
     return fields
 
 
@@ -319,7 +358,10 @@ def _rotary(model: Any) -> tuple[Fields, str]:
     else:
         if rope.in_pixels or rope.grid_type != "index":
             raise Unsupported("rotary positions in pixels")
-        fields |= {"rotary": "axial", "rotary_grid": rope.ref_feat_shape and tuple(rope.ref_feat_shape)}
+        fields |= {
+            "rotary": "axial",
+            "rotary_grid": rope.ref_feat_shape and tuple(rope.ref_feat_shape),
+        }
     return fields, "rotary_half" if half else "rotary"
 
 
@@ -351,7 +393,12 @@ def _head(model: Any, backbone: Fields) -> Fields:
 
 def _is_plain_pool(pool: Any, activation: str) -> bool:
     """Whether timm's attention pooling is the one that isoform has: one query, normed, with an MLP of that kind."""
-    if pool.latent_len != 1 or pool.pos_embed is not None or pool.pool != "token" or pool.mlp is None:
+    if (
+        pool.latent_len != 1
+        or pool.pos_embed is not None
+        or pool.pool != "token"
+        or pool.mlp is None
+    ):
         return False
     if type(pool.q).__name__ != "Linear" or pool.q.bias is None or pool.kv.bias is None:
         return False

@@ -28,7 +28,9 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
     if find_spec("triton") is None:
         pytest.skip("triton is not installed")
     if os.environ.get("TRITON_INTERPRET") != "1":
-        pytest.skip("interpreted in a process of their own: TRITON_INTERPRET=1 pytest tests/core/attention/triton")
+        pytest.skip(
+            "interpreted in a process of their own: TRITON_INTERPRET=1 pytest tests/core/attention/triton"
+        )
     import triton.language as tl
     from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
@@ -61,7 +63,11 @@ def guarded_memory() -> Iterator[None]:
 
     def guarded_empty(shape, *, dtype, device):
         size = math.prod(shape)
-        return empty(size + 2 * MARGIN, dtype=dtype, device=device)[MARGIN:-MARGIN].fill_(math.nan).view(shape)
+        return (
+            empty(size + 2 * MARGIN, dtype=dtype, device=device)[MARGIN:-MARGIN]
+            .fill_(math.nan)
+            .view(shape)
+        )
 
     def guarded_launch(kernel, programs, cut, values):
         owned[:] = [extent(t) for t in values.values() if isinstance(t, Tensor)]
@@ -92,7 +98,9 @@ def guarded_memory() -> Iterator[None]:
 
 def extent(tensor: Tensor) -> tuple[int, int]:
     """First byte of a tensor's elements and the byte behind its last."""
-    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    last = sum(
+        (size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+    )
     length = (last + 1) * tensor.element_size() if tensor.numel() else 0
     return tensor.data_ptr(), tensor.data_ptr() + length
 

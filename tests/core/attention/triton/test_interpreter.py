@@ -58,7 +58,9 @@ def touch(q: torch.Tensor, at: int) -> torch.Tensor:
 
     out = torch.empty((3, 5), dtype=torch.float32, device="cpu")
     read, write = (at, 4) if at < 15 else (4, at)
-    triton_op._launch(kernel, 1, tuning.INTERPRETED, {"q": q, "out": out, "read": read, "write": write})
+    triton_op._launch(
+        kernel, 1, tuning.INTERPRETED, {"q": q, "out": out, "read": read, "write": write}
+    )
     return out
 
 

@@ -30,14 +30,20 @@ def make(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def inputs(b, h, g, n, m, d, bias=None, padded=False, dtype=torch.float32):
-    q, k, v = make(b, h, n, d, dtype=dtype), make(b, g, m, d, dtype=dtype), make(b, g, m, d, dtype=dtype)
+    q, k, v = (
+        make(b, h, n, d, dtype=dtype),
+        make(b, g, m, d, dtype=dtype),
+        make(b, g, m, d, dtype=dtype),
+    )
     valid = bordered(torch.rand(b, m) < 0.6) if padded else None
     return q, k, v, None if bias is None else make(*bias, dtype=dtype), valid
 
 
 def reference(q, k, v, bias, valid, causal, scale=SCALE):
     q, k, v, bias = (None if t is None else t.double() for t in (q, k, v, bias))
-    return attention(q, k, v, bias=bias, valid_kv=valid, causal=causal, scale=scale, impl="reference")
+    return attention(
+        q, k, v, bias=bias, valid_kv=valid, causal=causal, scale=scale, impl="reference"
+    )
 
 
 def compare(q, k, v, bias, valid, causal, tolerance) -> list[Tensor]:
@@ -90,7 +96,9 @@ def test_agrees_with_float64(case):
 
 @pytest.mark.usefixtures("guarded")
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 2e-3), (torch.bfloat16, 1.5e-2)])
-@pytest.mark.parametrize("bias", [None, (1, 2, 37, 19), (1, 1, 37, 19)], ids=["no bias", "dense", "shared"])
+@pytest.mark.parametrize(
+    "bias", [None, (1, 2, 37, 19), (1, 1, 37, 19)], ids=["no bias", "dense", "shared"]
+)
 def test_agrees_in_16_bits(dtype, tolerance, bias):
     found = compare(*inputs(1, 2, 1, 37, 19, 24, bias, True, dtype), True, tolerance)
     assert all(t.dtype == dtype for t in found)
@@ -138,7 +146,11 @@ def test_masks_written_as_bias():
         bias[:, :, 7, ::2] = torch.finfo(torch.float32).min
         bias[:, :, 8] = torch.finfo(torch.float32).min
     out, dq, *_, dbias = compare(q, k, v, bias, None, False, 2e-6)
-    assert (out[:, :, 3] == 0).all() and (dq[:, :, 3] == 0).all() and (dbias[:, :, :, 5:][:, :, :7] == 0).all()
+    assert (
+        (out[:, :, 3] == 0).all()
+        and (dq[:, :, 3] == 0).all()
+        and (dbias[:, :, :, 5:][:, :, :7] == 0).all()
+    )
     assert out[0, 0, 8].allclose(v[0, 0].mean(0), atol=1e-6)
 
 
@@ -176,8 +188,22 @@ def test_operators_obey_pytorchs_rules(bias):
     torch.library.opcheck(triton_op.attention_forward, (q, k, v, bias, valid, True, SCALE))
     q, k, v, bias = (None if t is None else t.detach() for t in (q, k, v, bias))
     out, lse = triton_op.attention_forward(q, k, v, bias, valid, True, SCALE)
-    arguments = (torch.randn_like(out), q, k, v, bias, valid, out, lse, True, SCALE, bias is not None)
-    torch.library.opcheck(triton_op.attention_backward, arguments, test_utils=("test_schema", "test_faketensor"))
+    arguments = (
+        torch.randn_like(out),
+        q,
+        k,
+        v,
+        bias,
+        valid,
+        out,
+        lse,
+        True,
+        SCALE,
+        bias is not None,
+    )
+    torch.library.opcheck(
+        triton_op.attention_backward, arguments, test_utils=("test_schema", "test_faketensor")
+    )
 
 
 def test_compiles_as_one_graph():
@@ -201,6 +227,8 @@ def test_gradient_only_where_asked():
 
 def test_second_derivatives_are_refused():
     q, k, v, _, _ = inputs(1, 1, 1, 5, 7, 16)
-    (dq,) = torch.autograd.grad(attention_triton(q, k, v, None, None, False, None).sum(), q, create_graph=True)
+    (dq,) = torch.autograd.grad(
+        attention_triton(q, k, v, None, None, False, None).sum(), q, create_graph=True
+    )
     with pytest.raises(RuntimeError):
         torch.autograd.grad(dq.sum(), q)
