@@ -33,7 +33,10 @@ _CODECS = {
     "packbits", "astype", "shuffle", "crc32", "crc32c", "adler32", "fletcher32", "vlen-utf8", "bytes", "transpose",
     "sharding_indexed",
 }  # fmt: skip
-_UNREAL = "{path}: stamps are no real dates ({what}); convert them, for example with xarray's convert_calendar('standard')"
+_UNREAL = (
+    "{path}: stamps are no real dates ({what}); convert them, for example with xarray's "
+    "convert_calendar('standard')"
+)
 
 
 def read_store(path: Path, data: DataConfig, findings: Findings, kind: str) -> Panel:
