@@ -54,7 +54,7 @@ class OpenVinoModel(nn.Module):
             raise UserError("openvino is not installed: pip install 'isoform[export]'") from error
         self.names = list(graph.example(1))
         self.inputs_of = graph.inputs_of
-        self.placeholder = nn.Parameter(
+        self.device_mark = nn.Parameter(
             torch.empty(0), requires_grad=False
         )  # where a caller looks for the device
         with tempfile.TemporaryDirectory() as folder:
