@@ -165,7 +165,7 @@ def _attention_figure(task: VisionTask, model: nn.Module) -> Figure:
     maps = attention_map(model, task.preprocess(images).to(device)).float().cpu()
     cells: list[Cell] = [(image, "", None) for image in images]
     cells += [map_cell(one) for one in maps]
-    who = "the class token" if task.config.tokeniser.class_token else "all patches on average"
+    who = "the class token" if task.config.tokeniser.class_token else "the average patch"
     return Figure(
         f"Test images, and where {who} looks in the last block",
         to_svg(draw_grid(cells, len(images))),
