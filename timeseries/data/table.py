@@ -107,7 +107,7 @@ def read_columns(source: str | Path | Any, data: DataConfig) -> Table:
     texts: list[str] = []
     if found.kind == "csv":  # the others say of which type their cells are
         texts += find_time(found.names, data, where)
-        if data.id is not None:
-            texts += pick(data.id, found.names, where, "data.id")
+        for name in data.id or ():
+            texts += pick(name, found.names, where, "data.id")
     frame = to_frame(found, texts).reset_index(drop=True)
     return Table(frame, where, np.asarray(found.rows), dict(found.units), source=found)
