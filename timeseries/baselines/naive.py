@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from pandas.tseries.frequencies import to_offset
 
 from isoform.timeseries.baselines.chunks import spread
+from isoform.timeseries.data.frequency import natural_seasons
 
 if TYPE_CHECKING:
     from isoform.timeseries.data.windows import WindowData
@@ -103,7 +102,7 @@ def seasons(freq: str, season: int) -> tuple[int, int, int]:
     and a year of days, a year of the rest; else `season` and what is longer than it. A year of days or finer rows is 52
     weeks, so that days of the week agree.
     """
-    natural = _natural(freq)
+    natural = natural_seasons(freq)
     if season in natural:
         return natural
     return (
@@ -111,20 +110,3 @@ def seasons(freq: str, season: int) -> tuple[int, int, int]:
         natural[1] if natural[1] > season else 0,
         natural[2] if natural[2] > season else 0,
     )
-
-
-def _natural(freq: str) -> tuple[int, int, int]:
-    offset = to_offset(freq)
-    try:
-        rows = pd.Timedelta("1D") / pd.Timedelta(
-            offset
-        )  # of "D" too, which is no fixed time where clocks change
-    except (TypeError, ValueError):
-        unit = freq.lstrip("0123456789").split("-")[0].rstrip("SE")
-        return {"B": (5, 0, 260), "W": (52, 0, 0), "M": (12, 0, 0), "Q": (4, 0, 0)}.get(
-            unit, (1, 0, 0)
-        )
-    if rows != int(rows):
-        return 1, 0, 0
-    day = int(rows)
-    return (day, 7 * day, 364 * day) if day > 1 else (7, 0, 364)
