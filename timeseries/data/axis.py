@@ -31,21 +31,21 @@ import pandas as pd
 
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
+from isoform.timeseries.data.find_frequency import find_freq
 from isoform.timeseries.data.frequency import (
     DAY,
     HOUR,
-    Grid,
-    differences,
-    find_freq,
     fixed_step,
-    make_grid,
     parse_freq,
+    sessions_of,
     usual_length,
 )
+from isoform.timeseries.data.grid import Grid, differences, make_grid
 from isoform.timeseries.data.panel import Findings
 from isoform.timeseries.data.stamps import Stamps
 
 NAMED = 5  # rows that a finding names
+_GAPPY = 1.1  # steps a row: from here on, gaps may be the time between sessions
 _MOST_YEARS = 60  # that are compared with the changes of a clock
 # Whose clock changes are compared with missing and doubled hours, to suggest a zone.
 _LIKELY = (
@@ -276,6 +276,14 @@ def _sorted(
 
 
 def _say_grid(grid: Grid, instants: int, data: DataConfig, findings: Findings) -> None:
+    sessions = sessions_of(grid.freq)
+    if sessions is not None and data.freq is None:
+        step = grid.freq.partition("@")[0]
+        findings.say(
+            f"rows come in sessions, {grid.freq}: one follows the other, and the time between two is no gap; set "
+            f"data.freq = {step} for a grid without sessions",
+            sessions=grid.freq,
+        )
     if grid.coarse:
         findings.say(
             f"rows of one {grid.freq} step are aggregated ({data.how})",
@@ -395,13 +403,16 @@ def _grid(
         return make_grid(unique, steps, freq, 0, where), None
     wall = _wall(unique, tz)
     ahead = int(wall[0] - unique[0])
-    if tz == "UTC" or (freq is not None and usual_length(freq) <= HOUR):
+    if tz == "UTC" or (freq is not None and _is_short(freq)):
         return make_grid(unique, steps, freq, ahead, where), tz
     universal, problem = _try_grid(unique, steps, freq, ahead, where)
-    if universal is not None and _is_short(universal.freq):
+    short = universal is not None and _is_short(universal.freq)
+    if universal is not None and short and len(universal.time) < _GAPPY * len(unique):
         return universal, tz
     # Steps on the wall's clock may go back by an hour in autumn; only their most common length matters.
     local, _ = _try_grid(wall, differences(wall, owner), freq, 0, where)
+    if universal is not None and short and not (local is not None and _keeps(local, wall)):
+        return universal, tz
     if local is None and universal is None:
         assert problem is not None
         raise problem
@@ -413,6 +424,11 @@ def _grid(
         clock="wall",
     )
     return local, None
+
+
+def _keeps(local: Grid, wall: np.ndarray) -> bool:
+    """Whether sessions of the wall's clock explain the gaps of UTC: none lies in an hour that is shown twice."""
+    return "@" in local.freq and len(np.unique(wall)) == len(wall)
 
 
 def _try_grid(
@@ -455,6 +471,8 @@ def _needed(
         return None  # single events: their sum is what there is
     if fine is None:
         return None
+    if "@" in grid.freq:  # the night is in no step of a session
+        return np.full(len(grid.time), usual_length(grid.freq) // fine)
     edges = grid.edges()
     zone = data.tz or stamps.zone
     if tz is None and zone is not None:  # local days: 23 to 25 hours
