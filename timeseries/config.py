@@ -7,7 +7,15 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from isoform.core.config.schema import AppConfig, Floats, Names, Range, Sentinels, Table
+from isoform.core.config.schema import (
+    AppConfig,
+    DecimalMark,
+    Floats,
+    Names,
+    Range,
+    Sentinels,
+    Table,
+)
 
 Source = Literal["file", "pedestrians", "ett-hour", "ett-minute", "custom", "solar", "pems"]
 
@@ -62,6 +70,10 @@ class DataConfig(Table):
     )  # fmt: skip
     missing: Sentinels = Field(
         (), description="words and numbers that stand for no value, beside the usual words"
+    )
+    decimal: DecimalMark = Field(
+        "auto",
+        description="the mark of a table's numbers; auto: each column tells its own, where it can",
     )
     fill: Literal["last", "linear"] = Field(
         "last", description="missing values of a look-back: the last value carried forward (at most model.context "
