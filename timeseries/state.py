@@ -45,7 +45,10 @@ class TimeseriesState(RunState):
     season: int | None = Field(None, description="rows")
     levels: list[float] = Field(default_factory=list, description="of the model's own quantiles")
     panel: str | None = Field(None, description='"variates" or "series", of a long file')
-    fitted_until: str | None = Field(None, description="last stamp that training or validation saw")
+    fitted_until: dict[str, str] | str | None = Field(
+        None,
+        description="last stamp that training or validation saw, by the id of its series; a text: of every series",
+    )
     context: int | None = None
     horizon: int | None = None
     bounds: dict[str, tuple[float | None, float | None]] | None = Field(
@@ -56,3 +59,9 @@ class TimeseriesState(RunState):
     source: CheckpointRecord | None = Field(
         None, description="none where the weights were born here"
     )
+
+    def seen_of(self, id: str) -> str | None:
+        """The last stamp of a series that training or validation saw; None where it, or all of them, is unknown."""
+        if isinstance(self.fitted_until, dict):
+            return self.fitted_until.get(id)
+        return self.fitted_until

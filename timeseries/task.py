@@ -235,16 +235,15 @@ class TimeseriesTask(Task):
         )
 
     @property
-    def _fitted_until(self) -> str | None:
-        """The last stamp that training or validation saw, on the panel's clock: a backtest starts behind it."""
+    def _fitted_until(self) -> dict[str, str]:
+        """By id, the last stamp that training or validation saw, on the panel's clock: a backtest starts behind it."""
         cuts = borders_of(self.config.data, self.panel)
         seen = [max(cut["train"][1], cut["val"][1]) for cut in cuts]
-        ends = [
-            series.time.values[stop - 1]
+        return {
+            str(series.attrs.get("id", "")): str(series.time.values[stop - 1])
             for series, stop in zip(self.panel, seen, strict=True)
             if stop
-        ]
-        return str(max(ends)) if ends else None
+        }
 
     def card(self) -> dict[str, str]:
         """See Task.card."""
