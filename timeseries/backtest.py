@@ -23,11 +23,10 @@ from isoform.core.errors import UserError
 from isoform.timeseries import comparison, inputs_for_run, origin
 from isoform.timeseries.baselines.naive import SeasonalNaive
 from isoform.timeseries.comparison import PairedComparison
-from isoform.timeseries.data.frequency import rows_a_season
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.windows import WindowData
 from isoform.timeseries.external_forecasts import ExternalForecasts, read_forecasts
-from isoform.timeseries.judged import Backtest, Settings, ids_of
+from isoform.timeseries.scores import Backtest, Settings, ids_of
 from isoform.timeseries.predictor import TimeseriesPredictor
 from isoform.timeseries.refit import refitted
 from isoform.timeseries.significance import lags_for
@@ -153,7 +152,7 @@ def _walk(
 ) -> None:
     """Forecasts from every origin, in order of time, and adds them up."""
     panel, windows, walk = judged.panel, judged.windows, judged.settings
-    naive = SeasonalNaive(_season(predictor, panel))
+    naive = SeasonalNaive(predictor.state.season or windows.season)  # an imported model has none
     fitted = 0  # the origin of the last refit
     each = predictor.horizon * len(panel.variates)
     for part in track(_parts(found.windows, each, walk.refit), "forecasting"):
@@ -168,11 +167,6 @@ def _walk(
         mean_nHV = np.where(empty_nV[:, None], np.nan, forecasts.mean_nHV)
         for name, one in theirs.items():
             _compare(paired[name], one, part, mean_nHV, truth, walk.lead)
-
-
-def _season(predictor: TimeseriesPredictor, panel: Panel) -> int:
-    """The run's season, in rows; an imported model has none of its own."""
-    return predictor.state.season or rows_a_season(panel.freq, predictor.config.data.season)
 
 
 def _refuse_settings(walk: Settings, horizon: int) -> None:
@@ -260,7 +254,7 @@ def _find_origins(
     unseen = [
         id
         for id in ids
-        if start is None and known and id not in left_out and predictor.state.seen_of(id) is None
+        if start is None and known and id not in left_out and predictor.state.fitted_end(id) is None
     ]
     instants = np.array([panel.series[number].time.values[row] for number, row in numbered])
     times, at = np.unique(instants, return_inverse=True)
@@ -279,7 +273,7 @@ def _too_short(
             f"has {rows} of the {context} + {horizon} rows that a backtest looks back on and judges"
         )
     id = ids_of(panel)[number]
-    fitted = predictor.state.seen_of(id)
+    fitted = predictor.state.fitted_end(id)
     where = ""
     if start is not None:
         where = f" from {start} on"

@@ -265,12 +265,12 @@ def _places_of_rows(table: Table, panel: Panel) -> tuple[np.ndarray, np.ndarray]
     only = len(places) == 1
     column = ids if column is None else column
     if only and (column is None or len(set(_texts(table, column))) == 1):
-        return np.zeros((2, len(table.frame)), int)
+        return np.zeros(len(table.frame), int), np.zeros(len(table.frame), int)
     if column is None:
         raise UserError(_lacks_names(table, panel))
     found = [places.get(text, (-1, -1)) for text in _texts(table, column)]
-    series, variate = np.array(found, int).reshape(-1, 2).T
-    return series, variate
+    both = np.array(found, int).reshape(-1, 2)
+    return both[:, 0], both[:, 1]
 
 
 def _lacks_names(table: Table, panel: Panel) -> str:

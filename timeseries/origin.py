@@ -48,7 +48,7 @@ def first_judged(
     time = panel.series[number].time.values[: panel.rows[number]]
     if start is not None:
         return int(np.searchsorted(time, moment_of(start, panel)))
-    fitted = state.seen_of(str(panel.series[number].attrs.get("id", "")))
+    fitted = state.fitted_end(str(panel.series[number].attrs.get("id", "")))
     if fitted is None:
         return 0
     return int(np.searchsorted(time, np.datetime64(fitted, "ns"), side="right"))

@@ -47,7 +47,7 @@ class TimeseriesState(RunState):
     panel: str | None = Field(None, description='"variates" or "series", of a long file')
     fitted_until: dict[str, str] | str | None = Field(
         None,
-        description="last stamp that training or validation saw, by the id of its series; a text: of every series",
+        description="last stamp that training or validation saw, by id; older runs: of all series",
     )
     context: int | None = None
     horizon: int | None = None
@@ -60,8 +60,13 @@ class TimeseriesState(RunState):
         None, description="none where the weights were born here"
     )
 
-    def seen_of(self, id: str) -> str | None:
-        """The last stamp of a series that training or validation saw; None where it, or all of them, is unknown."""
-        if isinstance(self.fitted_until, dict):
-            return self.fitted_until.get(id)
-        return self.fitted_until
+    def fitted_end(self, series: str) -> str | None:
+        """The last stamp, on the data's clock, that training or validation saw of a series, by its id.
+
+        None: nothing is known to have been seen of it. A run of one series saw what goes by another id elsewhere.
+        """
+        if not isinstance(self.fitted_until, dict):
+            return self.fitted_until
+        if list(self.fitted_until) == [""]:
+            return self.fitted_until[""]
+        return self.fitted_until.get(series)

@@ -136,7 +136,8 @@ class Backtest:
         Figures in units are by unit where there are several, see metrics.py. A skill over no error is NaN.
         """
         sums = {name: value[:, variates] for name, value in sums.items()}
-        spread_V, found = self.spread_V[variates], {}
+        spread_V = self.spread_V[variates]
+        found: dict[str, float] = {}
         count = sums["count"].sum()
         with np.errstate(invalid="ignore", divide="ignore"):
             means = {
