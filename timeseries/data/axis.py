@@ -27,6 +27,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import pandas as pd
+from isoform.timeseries.data.periods import how_to_write
 
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
@@ -192,6 +193,8 @@ def make_axis(
     where = f"{where} {stamps.source}"
     codes = np.zeros(len(stamps.time), np.int64) if series is None else series
     _refuse_unreadable(stamps, findings, where, numbers)
+    if stamps.note:
+        findings.say(stamps.note)
     time, tz, kept = _zoned(stamps, data, codes, findings, where)
     if not kept.any():
         raise UserError(
@@ -271,14 +274,14 @@ def _refuse_unreadable(
         return
     called = np.arange(1, len(stamps.time) + 1) if numbers is None else numbers
     shown = [f'row {called[row]} ("{_short(stamps.show(row))}")' for row in bad[:NAMED].tolist()]
+    hint = how_to_write(stamps.show(int(bad[0])))
     if len(bad) == len(stamps.time):
         raise UserError(
-            f"{where}: no cell is a stamp ({shown[0]}); name the column of stamps in data.time"
+            f"{where}: no cell is a stamp ({shown[0]}); name the column of stamps in data.time, or {hint}"
         )
     if len(bad) * 100 >= len(stamps.time):
         raise UserError(
-            f"{where}: {len(bad):,} of {len(stamps.time):,} stamps can't be read, the first in {shown[0]}; "
-            "write stamps as 2024-01-31 13:00"
+            f"{where}: {len(bad):,} of {len(stamps.time):,} stamps can't be read, the first in {shown[0]}; {hint}"
         )
     more = f" and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
     findings.say(
