@@ -104,7 +104,11 @@ def test_outages_are_no_sessions():
         hours[hours.hour != 3],
     ):
         assert axis_of(kept)[0].freq == "h"
-    assert axis_of(opened("h@09:00-17:00/B", 1))[0].freq == "h"  # one week tells nothing
+    axis, findings = axis_of(opened("h@09:00-17:00/B", 1))
+    assert axis.freq == "h"  # one week tells nothing
+    assert (
+        "where rows come in sessions, set data.freq to these, for example h@" in findings.lines[-1]
+    )
 
 
 def test_a_frequency_that_is_given_is_kept():
@@ -112,6 +116,17 @@ def test_a_frequency_that_is_given_is_kept():
     axis, findings = axis_of(time, freq="30min")
     assert axis.freq == "30min" and "sessions" not in findings.data
     assert len(axis.time) == (time[-1] - time[0]) // pd.Timedelta("30min") + 1
+
+
+def test_days_of_the_week_that_never_come_are_no_gap():
+    days = pd.date_range("2023-01-02", periods=70)
+    for kept, freq, season in (
+        ([0, 2, 4], "2D@00:00/MON,WED,FRI", 3), ([0, 1, 2, 3, 4, 5], "D@00:00/MON,TUE,WED,THU,FRI,SAT", 6),
+        ([0, 1, 2, 3, 4], "B", 5),
+    ):  # fmt: skip
+        time = days[np.isin(days.day_of_week, kept)]
+        axis, _ = axis_of(time.delete(8))
+        assert axis.freq == freq and (axis.time == time).all() and rows_a_season(freq) == season
 
 
 def test_stamps_outside_the_sessions_are_refused():

@@ -11,7 +11,10 @@ The rules, each of which leaves a sentence in the Findings where it was used:
 - Clock. Steps of up to an hour count in UTC. Longer ones (6 h, days, months) count on the wall's clock where the stamps
   follow that one: a day is a local day of 23 to 25 hours, and the panel then needs no zone.
 - Frequency. The most common step, if at least half of all steps are that long, or the calendar's that the stamps
-  follow; else data.freq is needed. A stamp between two steps goes to the nearer one.
+  follow; else data.freq is needed. A stamp between two steps goes to the nearer one. Stamps that all lie a little off
+  whole hours, minutes, ... belong to these.
+- Sessions. Where rows come at some hours of the week only (trading hours), the next row is the next step, and the time
+  between is no gap. They count on the wall's clock.
 - Aggregation. Where data.freq is coarser than the file, the rows of one step become their mean, sum or last value,
   missing ones left aside; but a sum needs all rows of its step, else it would be too low and is missing.
 - Duplicates. Rows of the same stamp that are equal in every column count once; others are aggregated.
@@ -27,7 +30,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import pandas as pd
-from isoform.timeseries.data.periods import how_to_write
 
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
@@ -37,11 +39,12 @@ from isoform.timeseries.data.frequency import (
     HOUR,
     fixed_step,
     parse_freq,
-    sessions_of,
+    shorter_than_a_day,
     usual_length,
 )
 from isoform.timeseries.data.grid import Grid, differences, make_grid
 from isoform.timeseries.data.panel import Findings
+from isoform.timeseries.data.periods import how_to_write
 from isoform.timeseries.data.stamps import Stamps
 
 NAMED = 5  # rows that a finding names
@@ -246,13 +249,16 @@ def _sorted(
 
 
 def _say_grid(grid: Grid, instants: int, data: DataConfig, findings: Findings) -> None:
-    sessions = sessions_of(grid.freq)
-    if sessions is not None and data.freq is None:
-        step = grid.freq.partition("@")[0]
+    if "@" in grid.freq and data.freq is None:
         findings.say(
             f"rows come in sessions, {grid.freq}: one follows the other, and the time between two is no gap; set "
-            f"data.freq = {step} for a grid without sessions",
+            "data.freq where it is one",
             sessions=grid.freq,
+        )
+    elif shorter_than_a_day(grid.freq) and len(grid.time) > 1.5 * len(np.unique(grid.place)):
+        findings.say(
+            f"more than a third of the steps of {grid.freq} have no row; where rows come in sessions, set data.freq "
+            f"to these, for example {grid.freq}@09:00-17:00/B"
         )
     if grid.coarse:
         findings.say(

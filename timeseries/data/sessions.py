@@ -123,7 +123,7 @@ def find_sessions(clock: np.ndarray, step: int, phase: int) -> Sessions | None:
     """
     if step > DAY or WEEK % step or WEEK // step > _MOST_SLOTS:
         return None
-    if clock.max() - clock.min() < _LEAST_WEEKS * WEEK - DAY:
+    if int(clock.max()) - int(clock.min()) < _LEAST_WEEKS * WEEK - DAY:
         return None
     a_week = WEEK // step
     since = np.unique((clock - phase + step // 2) // step) + (phase - _MONDAY) // step
