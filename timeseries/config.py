@@ -50,8 +50,9 @@ class DataConfig(Table):
         None, description='country or country-region whose holidays are known: "DE", "NZ-AUK"'
     )
     freq: str | None = Field(
-        None, description='step between rows, such as "h", "15min", "D", "MS"; found if unset'
-    )
+        None, description='step between rows, such as "h", "15min", "D", "MS", or sessions such as '
+        '"30min@09:30-16:00/B"; found if unset',
+    )  # fmt: skip
     tz: str | None = Field(
         None, description="IANA zone of stamps that carry none; daylight saving is resolved by it"
     )

@@ -11,7 +11,10 @@ The rules, each of which leaves a sentence in the Findings where it was used:
 - Clock. Steps of up to an hour count in UTC. Longer ones (6 h, days, months) count on the wall's clock where the stamps
   follow that one: a day is a local day of 23 to 25 hours, and the panel then needs no zone.
 - Frequency. The most common step, if at least half of all steps are that long, or the calendar's that the stamps
-  follow; else data.freq is needed. A stamp between two steps goes to the nearer one.
+  follow; else data.freq is needed. A stamp between two steps goes to the nearer one. Stamps that all lie a little off
+  whole hours, minutes, ... belong to these.
+- Sessions. Where rows come at some hours of the week only (trading hours), the next row is the next step, and the time
+  between is no gap. They count on the wall's clock.
 - Aggregation. Where data.freq is coarser than the file, the rows of one step become their mean, sum or last value,
   missing ones left aside; but a sum needs all rows of its step, else it would be too low and is missing.
 - Repeated stamps. All rows of a stamp are aggregated, also those of equal values; `doubles` says which rows are whole
@@ -37,11 +40,12 @@ from isoform.timeseries.data.frequency import (
     HOUR,
     fixed_step,
     parse_freq,
-    sessions_of,
+    shorter_than_a_day,
     usual_length,
 )
 from isoform.timeseries.data.grid import Grid, differences, make_grid
 from isoform.timeseries.data.panel import Findings
+from isoform.timeseries.data.periods import how_to_write
 from isoform.timeseries.data.stamps import Stamps
 
 NAMED = 5  # rows that a finding names
@@ -225,6 +229,8 @@ def make_axis(
     where = f"{where} {stamps.source}"
     codes = np.zeros(len(stamps.time), np.int64) if series is None else series
     _refuse_unreadable(stamps, findings, where, numbers)
+    if stamps.note:
+        findings.say(stamps.note)
     time, tz, kept = _zoned(stamps, data, codes, findings, where)
     if not kept.any():
         raise UserError(
@@ -276,13 +282,16 @@ def _sorted(
 
 
 def _say_grid(grid: Grid, instants: int, data: DataConfig, findings: Findings) -> None:
-    sessions = sessions_of(grid.freq)
-    if sessions is not None and data.freq is None:
-        step = grid.freq.partition("@")[0]
+    if "@" in grid.freq and data.freq is None:
         findings.say(
             f"rows come in sessions, {grid.freq}: one follows the other, and the time between two is no gap; set "
-            f"data.freq = {step} for a grid without sessions",
+            "data.freq where it is one",
             sessions=grid.freq,
+        )
+    elif shorter_than_a_day(grid.freq) and len(grid.time) > 1.5 * len(np.unique(grid.place)):
+        findings.say(
+            f"more than a third of the steps of {grid.freq} have no row; where rows come in sessions, set data.freq "
+            f"to these, for example {grid.freq}@09:00-17:00/B"
         )
     if grid.coarse:
         findings.say(
@@ -304,14 +313,14 @@ def _refuse_unreadable(
         return
     called = np.arange(1, len(stamps.time) + 1) if numbers is None else numbers
     shown = [f'row {called[row]} ("{_short(stamps.show(row))}")' for row in bad[:NAMED].tolist()]
+    hint = how_to_write(stamps.show(int(bad[0])))
     if len(bad) == len(stamps.time):
         raise UserError(
-            f"{where}: no cell is a stamp ({shown[0]}); name the column of stamps in data.time"
+            f"{where}: no cell is a stamp ({shown[0]}); name the column of stamps in data.time, or {hint}"
         )
     if len(bad) * 100 >= len(stamps.time):
         raise UserError(
-            f"{where}: {len(bad):,} of {len(stamps.time):,} stamps can't be read, the first in {shown[0]}; "
-            "write stamps as 2024-01-31 13:00"
+            f"{where}: {len(bad):,} of {len(stamps.time):,} stamps can't be read, the first in {shown[0]}; {hint}"
         )
     more = f" and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
     findings.say(
