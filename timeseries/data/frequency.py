@@ -223,7 +223,7 @@ def make_grid(
     else:
         offset_of = to_offset(found)
         days = pd.DatetimeIndex(clock.view("M8[ns]")).normalize().as_unit("ns")
-        _refuse_sparse(int((clock.max() - clock.min()) // length) + 1, clock, found, where)
+        _refuse_sparse((int(clock.max()) - int(clock.min())) // length + 1, clock, found, where)
         if _ends(found):
             time = pd.date_range(
                 offset_of.rollforward(days.min()), offset_of.rollforward(days.max()), freq=offset_of

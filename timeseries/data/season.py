@@ -21,7 +21,7 @@ _WEEKS = 52  # a year of days or finer rows is whole weeks, so that days of the 
 _SERIES = 500  # that are judged at most, evenly spread
 _VALUES = 1 << 24  # of a series that are judged, unless a few seasons are more
 _SEASONS = 8  # the longest ones that are judged at least, where a series has them
-_BLOCK = 1 << 22  # values read at a time
+_BLOCK = 1 << 20  # values read at a time
 
 
 def natural_seasons(freq: str) -> tuple[int, int, int]:
