@@ -294,6 +294,9 @@ def task_from_run(
 ) -> TimeseriesTask:
     """The task of a finished run on its own data or on those at `path`, by the same borders and the run's scale."""
     panel = read_panel(config.data) if path is None else read_for_eval(path, config, state)
+    if config.data.season is None:  # of a run from before seasons were settled with the rest
+        data = config.data.model_copy(update={"season": state.season})
+        config = config.model_copy(update={"data": data})
     scaling = None if state.scaling is None else Scaling.of_record(state.scaling)
     task = TimeseriesTask(config, WindowData(config, panel, scaling))
     if state.calibration:
