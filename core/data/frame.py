@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from isoform.core.data.missing import MISSING
+from isoform.core.data.plain import ArrowText
 from isoform.core.data.table import Table
 
 if TYPE_CHECKING:
@@ -53,6 +54,10 @@ def _text(cells: list[str | None]) -> pd.Series:
 def _series(table: Table, name: str) -> pd.Series:
     import pandas as pd
 
+    text = table.columns[name]
+    if isinstance(text, ArrowText) and (column := table.numbers(name)).plain:
+        whole = _fit_integers(column.values) and not any(map(text.holds, ".eE"))
+        return pd.Series(column.values.astype(np.int64) if whole else column.values.copy())
     cells = table.cells(name)
     words = set(cells)
     if words and words <= {"True", "False"}:
@@ -74,7 +79,10 @@ def _series(table: Table, name: str) -> pd.Series:
 
 def _are_whole(words: Collection[str], values: np.ndarray) -> bool:
     """Whether a column's cells are whole numbers and written as such."""
-    if not len(values) or any("." in cell or "e" in cell.lower() for cell in words):
-        return False
+    written = any("." in cell or "e" in cell.lower() for cell in words)
+    return not written and _fit_integers(values)
+
+
+def _fit_integers(values: np.ndarray) -> bool:
     exact = np.isfinite(values) & (np.abs(values) < _WHOLE)
-    return bool((exact & (values == np.floor(values))).all())
+    return bool(len(values) and (exact & (values == np.floor(values))).all())
