@@ -9,7 +9,7 @@ import numpy as np
 
 from isoform.core.data.missing import MISSING
 from isoform.core.data.plain import ArrowText
-from isoform.core.data.table import Table
+from isoform.core.data.table import Table, Typed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,7 @@ def to_frame(table: Table, text: Collection[str] = ()) -> pd.DataFrame:
     for name in table.names:
         typed = table.typed(name)
         if typed is not None and not (name in text and typed.numeric):
-            columns[name] = typed.series()
+            columns[name] = _typed_series(table, name, typed)
         elif name in text:
             columns[name] = _text([cell or None for cell in table.cells(name)])
         else:
@@ -49,6 +49,16 @@ def _text(cells: list[str | None]) -> pd.Series:
         if any(cell is not None for cell in cells)
         else pd.Series(cells, dtype=object)
     )
+
+
+def _typed_series(table: Table, name: str, typed: Typed) -> pd.Series:
+    """The column with its own type, without the numbers that data.missing names."""
+    series = typed.series()
+    if not typed.numeric:
+        return series
+    table.numbers(name)  # which says what it finds
+    gone = series.isin([code for code in table.missing if not isinstance(code, str)])
+    return series.mask(gone) if gone.any() else series
 
 
 def _series(table: Table, name: str) -> pd.Series:
