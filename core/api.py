@@ -18,6 +18,7 @@ from torch import nn
 from isoform.core import config as configs
 from isoform.core.config import AppConfig, Resolved, load_run_config, toml
 from isoform.core.config.keys import flatten
+from isoform.core.data.writers import usual_mode
 from isoform.core.domain import AnyDomain, Export, ImportedModel, Predictor, Prepared, TrainedModel
 from isoform.core.engine.evaluate import load_weights
 from isoform.core.engine.train import train as train_task
@@ -398,6 +399,8 @@ def staged(out: str | Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=anchor, prefix=f".{final.name}.") as made:
             yield Path(made) / final.name
             final.parent.mkdir(parents=True, exist_ok=True)
+            for written in Path(made).rglob("*"):
+                usual_mode(written)  # safetensors' can't be read by others
             for written in Path(made).iterdir():
                 written.replace(final.parent / written.name)
     except OSError as error:
