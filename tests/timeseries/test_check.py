@@ -8,8 +8,8 @@ import pytest
 
 from isoform.core.errors import UserError
 from isoform.timeseries.check import app_of_path, check
-from isoform.timeseries.data.read import read_frame
 from isoform.timeseries.data.leakage import find_leaks
+from isoform.timeseries.data.read import read_frame
 from isoform.timeseries.data.survey import blocks, repeated_windows, survey
 
 from .files import frame, hours, real
