@@ -168,7 +168,7 @@ class _Shared:
         )
 
     def tell(self, prepared: Prepared[Any, Any]) -> None:
-        """Says what was found and chosen, once. Raises UserError where it must not train on data that lost something."""
+        """Says what was found and chosen, once. Raises UserError with `strict` where something of the data was lost."""
         if self.strict and prepared.lost:
             raise UserError(
                 "--strict, and not all of the data can be used:\n  "

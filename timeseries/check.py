@@ -43,7 +43,8 @@ def check(config: TimeseriesApp) -> CheckReport:
     """Reads the data of an app and reports on them: grid, zones, gaps, ranges, units, splits and windows.
 
     Leakage is a column that is a target to be forecast (data/leakage.py), or test horizons (1 % of them) that stand
-    word for word among the training rows. Raises UserError where the data can't be read; what else stops a training is the refusal.
+    word for word among the training rows. Raises UserError where the data can't be read; what else stops a training is
+    the refusal.
     """
     panel = read_panel(config.data)
     refusal, notes = None, list(panel.findings.lines)

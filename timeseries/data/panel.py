@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 import pandas as pd
 import xarray as xr
 
-
 # Figures of what couldn't be used: cells that are no number or infinite, rows whose stamp isn't one or never was.
 LOSSES = ("unreadable_cells", "infinite", "unreadable_stamps", "skipped_hours")
 
