@@ -256,12 +256,13 @@ class Prepared(Generic[AppT, DataT]):
     """An app whose data have been read, once: training, its seeds, evaluating, checking and explaining pass it along.
 
     `config` has nothing left open ("auto", number of classes, scales); `notes` are lines that say what was found in the
-    data and what was chosen.
+    data and what was chosen, and `lost` those of them about cells, rows and files that could not be used.
     """
 
     config: AppT
     notes: Sequence[str]
     data: DataT
+    lost: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

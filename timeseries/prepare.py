@@ -57,7 +57,8 @@ def prepare_panel(config: TimeseriesApp, panel: Panel) -> Prepared[TimeseriesApp
         refuse_contradictions(windows.config, Sizes.of(windows))
     except ValueError as error:
         raise UserError(f"{panel.name}: {error}") from None
-    return Prepared(windows.config, [*panel.findings.lines, *_warned(windows), *chosen], windows)
+    notes = [*panel.findings.lines, *_warned(windows), *chosen]
+    return Prepared(windows.config, notes, windows, panel.findings.lost)
 
 
 def _origin_without_marks(config: TimeseriesApp, panel: Panel) -> bool:
