@@ -7,8 +7,17 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from isoform.core.config.schema import AppConfig, Floats, Names, Range, Sentinels, Table
+from isoform.core.config.schema import (
+    AppConfig,
+    EvalConfig,
+    Floats,
+    Names,
+    Range,
+    Sentinels,
+    Table,
+)
 
+BASELINES = ("last", "seasonal_naive", "ets", "theta", "linear", "lag_boosting")
 Source = Literal["file", "pedestrians", "ett-hour", "ett-minute", "custom", "solar", "pems"]
 
 
@@ -163,6 +172,12 @@ class HeadConfig(Table):
     )
 
 
+class TimeseriesEval(EvalConfig):
+    """Evaluation, with the domain's baselines; see baselines/."""
+
+    known: ClassVar[tuple[str, ...]] = BASELINES
+
+
 class TimeseriesApp(AppConfig):
     """An app of the time-series domain."""
 
@@ -178,3 +193,4 @@ class TimeseriesApp(AppConfig):
     tokeniser: TokeniserConfig = TokeniserConfig()
     head: HeadConfig = HeadConfig()
     loss: LossConfig = LossConfig()
+    eval: TimeseriesEval = TimeseriesEval()

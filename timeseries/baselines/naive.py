@@ -33,46 +33,21 @@ class Last:
 
 
 class SeasonalNaive:
-    """Every step is the value a season before it, or as many seasons as it takes to be known; where missing, `Last`.
-
-    The season is data.season. Where that is unset it is, of a day, a week and a year (see `seasons`), the one with the
-    smallest squared error on 200 evenly spread training windows.
-    """
+    """Every step is the value a season before it, or as many seasons as it takes to be known; where missing, `Last`."""
 
     def __init__(self, season: int) -> None:
         self.season = season
 
     def fit(self, data: WindowData) -> SeasonalNaive:
-        """Chooses the season."""
-        size = data.sizes().get("train", 0)
-        if data.config.data.season is not None or not size:
-            return self
-        where = data.where("train", spread(size, TRIED))
-        candidates = [season for season in seasons(data.panel.freq, self.season) if season]
-        errors = {season: self._error(data, where, season) for season in candidates}
-        self.season = min(errors, key=lambda season: errors[season])
+        """Nothing to learn."""
         return self
-
-    @staticmethod
-    def _error(data: WindowData, where: np.ndarray, season: int) -> float:
-        """Mean squared error; infinite where fewer than half of the values had one a season before."""
-        total, count, all_of_them = 0.0, 0, 0
-        for series, row in where:
-            wanted = row + np.arange(data.horizon)
-            change = rows_at(data, int(series), wanted) - rows_at(
-                data, int(series), _known(row, data.horizon, season)
-            )
-            total += float(np.nansum(np.square(change)))
-            count += int((~np.isnan(change)).sum())
-            all_of_them += change.size
-        return total / count if count > all_of_them / 2 else np.inf
 
     def predict(self, data: WindowData, where: np.ndarray) -> np.ndarray:
         """[n, H, V] scaled, of windows (series, row) [n, 2]."""
         found = np.empty((len(where), data.horizon, len(data.variates)), np.float32)
         for series in np.unique(where[:, 0]):
             mine = where[:, 0] == series
-            rows_nH = _known(where[mine, 1][:, None], data.horizon, self.season)
+            rows_nH = last_known(where[mine, 1][:, None], data.horizon, self.season)
             found[mine] = rows_at(data, int(series), rows_nH)
         gaps = np.isnan(found)
         if gaps.any():
@@ -80,7 +55,36 @@ class SeasonalNaive:
         return found
 
 
-def _known(row: np.ndarray, horizon: int, season: int) -> np.ndarray:
+def choose_season(data: WindowData, season: int) -> int:
+    """Of a day, a week and a year in rows (see `seasons`), the one that training windows repeat best.
+
+    That is the smallest squared error of the seasonal naive forecast on 200 evenly spread training windows; `season`
+    where data.season names it or there are none.
+    """
+    size = data.sizes().get("train", 0)
+    if data.config.data.season is not None or not size:
+        return season
+    where = data.where("train", spread(size, TRIED))
+    candidates = [one for one in seasons(data.panel.freq, season) if one]
+    errors = {one: _season_error(data, where, one) for one in candidates}
+    return min(errors, key=lambda one: errors[one])
+
+
+def _season_error(data: WindowData, where: np.ndarray, season: int) -> float:
+    """Mean squared error; infinite where fewer than half of the values had one a season before."""
+    total, count, all_of_them = 0.0, 0, 0
+    for series, row in where:
+        wanted = row + np.arange(data.horizon)
+        change = rows_at(data, int(series), wanted) - rows_at(
+            data, int(series), last_known(row, data.horizon, season)
+        )
+        total += float(np.nansum(np.square(change)))
+        count += int((~np.isnan(change)).sum())
+        all_of_them += change.size
+    return total / count if count > all_of_them / 2 else np.inf
+
+
+def last_known(row: np.ndarray, horizon: int, season: int) -> np.ndarray:
     """For every step from `row` on, the newest row before `row` that lies whole seasons before the step."""
     step = np.arange(horizon)
     return row + step - season * (step // season + 1)
