@@ -228,8 +228,8 @@ def _origins(
         first = 0
         if start is not None:
             first = int(np.searchsorted(time, origin.moment_of(start, panel)))
-        elif fitted is not None:
-            first = int(np.searchsorted(time, np.datetime64(fitted, "ns"), side="right"))
+        elif seen := predictor.state.fitted_end(str(one.attrs.get("id", ""))):
+            first = int(np.searchsorted(time, np.datetime64(seen, "ns"), side="right"))
         at = np.arange(max(first, context), rows - horizon + 1, step)
         found.append(np.stack([np.full(len(at), number), at], 1))
     pairs = np.concatenate(found)
@@ -251,7 +251,8 @@ def _no_origin(
     panel: Panel,
     start: str | pd.Timestamp | None,
 ) -> str:
-    fitted = predictor.state.fitted_until
+    ends = [predictor.state.fitted_end(str(one.attrs.get("id", ""))) for one in panel]
+    fitted = max((end for end in ends if end is not None), default=None)
     where = ""
     if start is not None:
         where = f" from {start} on"

@@ -27,7 +27,6 @@ import numpy as np
 
 from isoform.core.domain import MetricAccumulator
 from isoform.timeseries.conformal import Calibration
-from isoform.timeseries.data.splits import borders_of
 
 if TYPE_CHECKING:
     from isoform.timeseries.data.windows import WindowData
@@ -261,8 +260,7 @@ def seasonal_scale(data: WindowData, season: int) -> np.ndarray:
 
 def training_rows(data: WindowData) -> list[tuple[int, int]]:
     """(series, row where its training ends) for every series."""
-    cuts = borders_of(data.config.data, data.panel)
-    return [(series, cut["train"][1]) for series, cut in enumerate(cuts)]
+    return [(series, cut["train"][1]) for series, cut in enumerate(data.cuts)]
 
 
 def _scale_of(data: WindowData, series: int, stop: int, season: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from isoform.core.errors import UserError
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.data import calendar, holidays
 from isoform.timeseries.data.fill import fill
+from isoform.timeseries.data.frequency import rows_a_season
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.rows import (
     STORED,
@@ -44,6 +45,8 @@ class WindowData:
     context, horizon        L and H
     variates, past, known, static, calendar_names
                             names along the last axis of what `batch` gives; holidays are the last of `known`
+    cuts                    each series' borders, see `splits.borders_of`
+    season                  rows a season, of MASE and the seasonal naive forecast
     on_disk                 windows are read from a store block by block (data.stream)
 
     Splits are those of `splits.borders`; no window is ever left out but training windows above data.max_missing.
@@ -76,7 +79,8 @@ class WindowData:
             "calendar": self.calendar_names,
         }
         self.reader = Reader(panel, columns, data.holidays)
-        self._cuts = borders_of(data, panel)
+        self.cuts = borders_of(data, panel)
+        self.season = rows_a_season(panel.freq, data.season)
         self.scaling = self.reader.scaling = self._fit(scaling)
         self._fills = {kind: self.scaling.rest(kind, columns[kind]) for kind in STORED}
         span = self.context + self.horizon
@@ -98,7 +102,7 @@ class WindowData:
     @property
     def left_out(self) -> int:
         """Training windows that data.max_missing leaves out."""
-        return sum(len(cut["train"]) for cut in self._origins) - len(self._index["train"])
+        return sum(len(cut["train"]) for cut in self.origins) - len(self._index["train"])
 
     @property
     def has_missing(self) -> bool:
@@ -246,7 +250,7 @@ class WindowData:
         kinds = [kind for kind in STORED if base.lacks(kind, self.reader.file_names(kind))]
         if kinds:
             # Rows that are all test data (a short file to forecast from) are better than none.
-            stops = [cut["train"][1] for cut in self._cuts]
+            stops = [cut["train"][1] for cut in self.cuts]
             if not any(stops):
                 stops = self.reader.rows
             moments, self._gaps = fit_moments(self.reader, stops, kinds)
@@ -270,19 +274,17 @@ class WindowData:
         return fit_moments(self.reader, [], ())[1]
 
     @functools.cached_property
-    def _origins(self) -> list[dict[str, range]]:
+    def origins(self) -> list[dict[str, range]]:
         """Rows at which a window may begin, by series and split."""
-        return [origins(self.config.data, cut, self.context, self.horizon) for cut in self._cuts]
+        return [origins(self.config.data, cut, self.context, self.horizon) for cut in self.cuts]
 
     @functools.cached_property
     def _index(self) -> dict[str, Index]:
-        index = {split: Index([found[split] for found in self._origins]) for split in SPLITS}
+        index = {split: Index([found[split] for found in self.origins]) for split in SPLITS}
         if self.config.data.max_missing < 1 and self.has_missing:
-            kept = [
-                self._kept(number, found["train"]) for number, found in enumerate(self._origins)
-            ]
+            kept = [self._kept(number, found["train"]) for number, found in enumerate(self.origins)]
             if sum(map(len, kept)) < len(index["train"]):
-                index["train"] = Index([found["train"] for found in self._origins], kept)
+                index["train"] = Index([found["train"] for found in self.origins], kept)
         return index
 
     def _kept(self, series: int, rows: range) -> np.ndarray:
