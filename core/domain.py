@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
+    from isoform.core.baselines import Baseline
     from isoform.core.config.schema import AppConfig
     from isoform.core.config.state import RunState
 
@@ -135,9 +136,9 @@ class Task(abc.ABC):
         """Initial weights made to fit `model` (a position table of another grid is resized); unchanged by default."""
         return weights
 
-    def baselines(self) -> dict[str, dict[str, dict[str, float]]]:
-        """{NAME: {"val": metrics, "test": metrics}}, each fixed in code with its settings."""
-        return {}
+    def baselines(self) -> Sequence[Baseline]:
+        """Simple methods to judge beside the model; listing them costs nothing, each is fitted when asked to."""
+        return ()
 
     @abc.abstractmethod
     def inference_state(self) -> RunState:

@@ -10,6 +10,7 @@ from pydantic import Field
 from isoform.core.config.schema import (
     AppConfig,
     DecimalMark,
+    EvalConfig,
     Floats,
     Names,
     Range,
@@ -17,6 +18,7 @@ from isoform.core.config.schema import (
     Table,
 )
 
+BASELINES = ("last", "seasonal_naive", "ets", "theta", "linear", "lag_boosting")
 Source = Literal["file", "pedestrians", "ett-hour", "ett-minute", "custom", "solar", "pems"]
 
 
@@ -193,6 +195,12 @@ class HeadConfig(Table):
     )
 
 
+class TimeseriesEval(EvalConfig):
+    """Evaluation, with the domain's baselines; see baselines/."""
+
+    known: ClassVar[tuple[str, ...]] = BASELINES
+
+
 class TimeseriesApp(AppConfig):
     """An app of the time-series domain."""
 
@@ -208,3 +216,4 @@ class TimeseriesApp(AppConfig):
     tokeniser: TokeniserConfig = TokeniserConfig()
     head: HeadConfig = HeadConfig()
     loss: LossConfig = LossConfig()
+    eval: TimeseriesEval = TimeseriesEval()

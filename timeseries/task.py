@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from isoform.core.baselines import Baseline
 from isoform.core.config.state import DataRecord
 from isoform.core.domain import Figure, InitialWeights, Task
 from isoform.core.errors import join_names
@@ -197,7 +198,7 @@ class TimeseriesTask(Task):
 
         return initial_weights(source, self.config)
 
-    def baselines(self) -> dict[str, dict[str, dict[str, float]]]:
+    def baselines(self) -> Sequence[Baseline]:
         """See baselines/."""
         from isoform.timeseries.baselines import baselines
 

@@ -94,9 +94,9 @@ class Task(toy.ToyTask):
         made.append(config)
         super().__init__(config)
 
-    def baselines(self):
+    def fit_majority(self, fitting):
         fitted.append(self.config.train.seed)
-        return super().baselines()
+        return super().fit_majority(fitting)
 
 
 class Toys(toy.Toy):
