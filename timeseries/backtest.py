@@ -26,9 +26,9 @@ from isoform.timeseries.comparison import PairedComparison
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.windows import WindowData
 from isoform.timeseries.external_forecasts import ExternalForecasts, read_forecasts
-from isoform.timeseries.scores import Backtest, Settings, ids_of
 from isoform.timeseries.predictor import TimeseriesPredictor
 from isoform.timeseries.refit import refitted
+from isoform.timeseries.scores import Backtest, Settings, ids_of
 from isoform.timeseries.significance import lags_for
 
 SHOWN = 20  # variates, or series, in a table

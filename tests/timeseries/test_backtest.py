@@ -16,8 +16,8 @@ from isoform.core.errors import UserError
 from isoform.timeseries import DOMAIN
 from isoform.timeseries.backtest import backtest
 from isoform.timeseries.comparison import ComparisonResult
-from isoform.timeseries.scores import Backtest
 from isoform.timeseries.refit import recipe
+from isoform.timeseries.scores import Backtest
 from isoform.timeseries.significance import diebold_mariano, lags_for
 
 from . import runs
