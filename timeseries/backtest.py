@@ -19,8 +19,8 @@ import pandas as pd
 from isoform.core import api
 from isoform.core.data import writers
 from isoform.core.domain import Speaker
-from isoform.core.errors import UserError
-from isoform.timeseries import inputs_for_run, origin, plots
+from isoform.core.errors import UserError, join_names
+from isoform.timeseries import inputs_for_run, judged, origin, plots
 from isoform.timeseries.baselines.naive import SeasonalNaive
 from isoform.timeseries.data.frequency import rows_a_season
 from isoform.timeseries.data.panel import Panel
@@ -125,6 +125,8 @@ def backtest(
     _refuse_settings(step, lead, refit, horizon)
     theirs = None if against is None else ExternalForecasts(against, panel)
     windows = predictor.windows(panel)
+    if note := predictor.note_on_intervals():
+        warnings.warn(note, stacklevel=2)
     times, origins = _origins(predictor, panel, step, start)
     if keep and len(origins) * (horizon - lead + 1) * variates > _MOST_ROWS:
         raise UserError(f"--out: more than {_MOST_ROWS:,} forecasts; choose a larger --step")
@@ -152,7 +154,7 @@ def backtest(
                 fitted = int(part[0, 0]) // refit * refit
                 _refit(predictor, windows, times[fitted])
             forecasts = predictor.run(windows, part[:, 1:], found.levels)
-            usual = windows.to_units(naive.predict(windows, part[:, 1:]))
+            usual = windows.forecast_units(naive.predict(windows, part[:, 1:]))
             truth = _truth(panel, part, horizon)
             found.add(part, forecasts, usual, truth)
             if theirs is not None:
@@ -161,6 +163,7 @@ def backtest(
         predictor.use(run)
     if theirs is not None:
         found.comparison = paired.result(lags_for(len(times), horizon, step))
+    found.warn_of_empty()
     return found
 
 
@@ -223,13 +226,10 @@ def _origins(
     fitted = predictor.state.fitted_until
     context, horizon = predictor.context, predictor.horizon
     found = []
-    for number, (one, rows) in enumerate(zip(panel, panel.rows, strict=True)):
-        time = one.time.values[:rows]
-        first = 0
+    unseen = judged.first_unseen(panel, predictor.state)
+    for number, (one, rows, first) in enumerate(zip(panel, panel.rows, unseen, strict=True)):
         if start is not None:
-            first = int(np.searchsorted(time, origin.moment_of(start, panel)))
-        elif fitted is not None:
-            first = int(np.searchsorted(time, np.datetime64(fitted, "ns"), side="right"))
+            first = int(np.searchsorted(one.time.values[:rows], origin.moment_of(start, panel)))
         at = np.arange(max(first, context), rows - horizon + 1, step)
         found.append(np.stack([np.full(len(at), number), at], 1))
     pairs = np.concatenate(found)
@@ -318,6 +318,7 @@ class Backtest:
     keep: bool = False
     comparison: ComparisonResult | None = None
     judged: int = 0  # windows
+    empty_V: Any = 0  # windows of each variate that have no value of it in their look-back
     sums: dict[str, np.ndarray] = field(default_factory=dict)  # [H - lead + 1, V]
     kept: list[Kept] = field(default_factory=list)
 
@@ -333,7 +334,9 @@ class Backtest:
         self.judged += len(part)
         truth, mean = truth_nHV[:, counted], made.mean_nHV[:, counted]
         quantiles = None if made.quantiles_nHVQ is None else made.quantiles_nHVQ[:, counted]
-        seen = np.isfinite(truth)
+        empty_nV = self.windows.without_past(part[:, 1:])
+        self.empty_V = self.empty_V + empty_nV.sum(0)
+        seen = np.isfinite(truth) & ~empty_nV[:, None]
         error = np.where(seen, mean - truth, 0)
         usual = np.where(seen, usual_nHV[:, counted] - truth, 0)
         self._sum("count", seen)
@@ -346,6 +349,21 @@ class Backtest:
             self._sum("inside", seen & (low <= truth) & (truth <= high))
         if self.keep:
             self.kept.append(Kept(part, mean, quantiles, truth))
+
+    def warn_of_empty(self) -> None:
+        """Says which variates could not be forecast everywhere."""
+        empty = {
+            name: int(count)
+            for name, count in zip(self.panel.variates, self.empty_V, strict=True)
+            if count
+        }
+        if empty:
+            most = max(empty.values())
+            warnings.warn(
+                f"{join_names(list(empty), inputs_for_run.SHOWN)}: no value in the {self.windows.context} rows before "
+                f"the forecast in up to {most:,} of {self.judged:,} windows, so there is none and they don't count",
+                stacklevel=3,
+            )
 
     def _sum(self, name: str, value_nHV: np.ndarray) -> None:
         total = value_nHV.sum(0, dtype=np.float64)
@@ -454,13 +472,12 @@ class Backtest:
             "stamp": stamps.repeat(len(variates)),
             "variate": np.tile(variates, len(part) * steps),
             "lead": np.tile(leads.repeat(len(variates)), len(part)),
-            "mean": np.concatenate([one.mean_nHV for one in self.kept]).ravel(),
+            "mean": _column([one.mean_nHV for one in self.kept], texts),
         }
         for q, level in enumerate(self.levels):
             quantiles = [one.quantiles_nHVQ for one in self.kept if one.quantiles_nHVQ is not None]
-            columns[f"q{level:g}"] = np.concatenate([one[..., q] for one in quantiles]).ravel()
-        truth = np.concatenate([one.truth_nHV for one in self.kept]).ravel()
-        columns["truth"] = cells(truth) if texts else truth
+            columns[f"q{level:g}"] = _column([one[..., q] for one in quantiles], texts)
+        columns["truth"] = _column([one.truth_nHV for one in self.kept], texts)
         return columns
 
     def _stamps(
@@ -478,3 +495,8 @@ class Backtest:
         if self.panel.tz is not None:
             stamps = stamps.tz_localize("UTC").tz_convert(self.panel.tz)
         return np.array(texts_of(stamps), dtype=object)[at] if texts else stamps[at]
+
+
+def _column(parts: Sequence[np.ndarray], texts: bool) -> Any:
+    values = np.concatenate(parts).ravel()
+    return cells(values) if texts else values
