@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,27 +19,21 @@ import pandas as pd
 from isoform.core import api
 from isoform.core.data import writers
 from isoform.core.domain import Speaker
-from isoform.core.errors import UserError, join_names
-from isoform.timeseries import inputs_for_run, judged, origin, plots
+from isoform.core.errors import UserError
+from isoform.timeseries import comparison, inputs_for_run, origin
 from isoform.timeseries.baselines.naive import SeasonalNaive
-from isoform.timeseries.data.frequency import rows_a_season
+from isoform.timeseries.comparison import PairedComparison
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.windows import WindowData
-from isoform.timeseries.external_forecasts import (
-    ComparisonResult,
-    ExternalForecasts,
-    PairedComparison,
-)
-from isoform.timeseries.forecast import cells, texts_of
-from isoform.timeseries.predictor import Forecasts, TimeseriesPredictor
+from isoform.timeseries.external_forecasts import ExternalForecasts, read_forecasts
+from isoform.timeseries.predictor import TimeseriesPredictor
 from isoform.timeseries.refit import refitted
+from isoform.timeseries.scores import Backtest, Settings, ids_of
 from isoform.timeseries.significance import lags_for
 
-GROUPS = 8  # of steps in the table by lead, where there are more steps than that
-SHOWN = 20  # variates in the table
+SHOWN = 20  # variates, or series, in a table
 _NUMBERS = 1 << 22  # of forecasts that are made at a time
 _MOST_ROWS = 20_000_000  # of --out
-_ALL = slice(None)
 
 
 def run_backtest(args: argparse.Namespace, console: Speaker) -> int:
@@ -63,7 +57,8 @@ def run_backtest(args: argparse.Namespace, console: Speaker) -> int:
             keep=args.out is not None,
             track=console.track,
         )
-    for line in dict.fromkeys([*panel.findings.lines, *(str(one.message) for one in said)]):
+    lines = [*panel.findings.lines, *(str(one.message) for one in said), *found.remarks()]
+    for line in dict.fromkeys(lines):
         console.warn(line)
     console.result = {**found.to_json(), "out": args.out}
     forecasts = 0
@@ -71,27 +66,30 @@ def run_backtest(args: argparse.Namespace, console: Speaker) -> int:
         columns = found.columns(texts=Path(args.out).suffix.lower() != ".parquet")
         forecasts = len(columns["mean"])
         writers.write_columns(columns, args.out)
-    _show(found, args.against, console)
+    _show(found, console)
     if args.out is not None:
         console.say(f"{forecasts:,} forecasts: {args.out}")
     return 0
 
 
-def _show(
-    found: Backtest,
-    against: str | None,
-    console: Speaker,
-) -> None:
-    variates = len(found.panel.variates)
+def _show(found: Backtest, console: Speaker) -> None:
     console.say(found.headline())
-    console.table(["steps ahead", *found.shown], found.rows_by_lead())
-    console.table(["variate", "unit", *found.shown], found.rows_by_variate()[:SHOWN])
-    if variates > SHOWN:
-        console.say(f"the first {SHOWN} of {variates} variates; --json has all")
-    if found.comparison is not None and against is not None:
-        name = Path(against).name
-        first, *more = found.comparison.sentences(name)
+    console.table(*found.table_by_lead())
+    _show_first(found.table_by_variate(), "variates", console)
+    if len(found.panel.series) > 1:
+        _show_first(found.table_by_series(), "series", console)
+    if len(found.comparisons) > 1:
+        console.table(comparison.COLUMNS, comparison.rows_of(found.comparisons))
+    for name, one in found.comparisons.items():
+        first, *more = one.sentences(name)
         console.say(f"against {name}: {first}", *more)
+
+
+def _show_first(table: tuple[list[str], list[list[Any]]], what: str, console: Speaker) -> None:
+    columns, rows = table
+    console.table(columns, rows[:SHOWN])
+    if len(rows) > SHOWN:
+        console.say(f"the first {SHOWN} of {len(rows):,} {what}; --json has all")
 
 
 def backtest(
@@ -120,65 +118,64 @@ def backtest(
     sense.
     """
     panel = predictor.read(data)
-    horizon, variates = predictor.horizon, len(panel.variates)
-    step = horizon if step is None else step
-    _refuse_settings(step, lead, refit, horizon)
-    theirs = None if against is None else ExternalForecasts(against, panel)
-    windows = predictor.windows(panel)
+    horizon = predictor.horizon
+    walk = Settings(
+        horizon if step is None else step, lead, refit, predictor.wanted_levels(None), keep
+    )
+    _refuse_settings(walk, horizon)
+    theirs = {} if against is None else read_forecasts(against, panel)
     if note := predictor.note_on_intervals():
         warnings.warn(note, stacklevel=2)
-    times, origins = _origins(predictor, panel, step, start)
-    if keep and len(origins) * (horizon - lead + 1) * variates > _MOST_ROWS:
+    windows = predictor.windows(panel)
+    found = _find_origins(predictor, panel, walk.step, start)
+    each = (horizon - lead + 1) * len(panel.variates)
+    if keep and len(found.windows) * each > _MOST_ROWS:
         raise UserError(f"--out: more than {_MOST_ROWS:,} forecasts; choose a larger --step")
     units = inputs_for_run.units_of(panel, predictor.state)
-    found = Backtest(
-        panel,
-        windows,
-        lead,
-        step,
-        len(times),
-        refit,
-        predictor.wanted_levels(None),
-        units,
-        keep,
-    )
-    naive = SeasonalNaive(
-        predictor.state.season or rows_a_season(panel.freq, predictor.config.data.season)
-    )
-    paired = PairedComparison(len(times), windows.spread_units())
+    judged = Backtest(panel, windows, walk, len(found.times), units, found.left_out, found.unseen)
+    paired = {name: PairedComparison(len(found.times), windows.spread_units()) for name in theirs}
     run = predictor.model
-    fitted = 0  # the origin of the last refit
     try:
-        for part in track(_parts(origins, horizon * variates, refit), "forecasting"):
-            if refit is not None and int(part[0, 0]) // refit * refit != fitted:
-                fitted = int(part[0, 0]) // refit * refit
-                _refit(predictor, windows, times[fitted])
-            forecasts = predictor.run(windows, part[:, 1:], found.levels)
-            usual = windows.forecast_units(naive.predict(windows, part[:, 1:]))
-            truth = _truth(panel, part, horizon)
-            found.add(part, forecasts, usual, truth)
-            if theirs is not None:
-                _compare(paired, theirs, part, forecasts.mean_nHV, truth, lead)
+        _walk(predictor, judged, found, theirs, paired, track)
     finally:
         predictor.use(run)
-    if theirs is not None:
-        found.comparison = paired.result(lags_for(len(times), horizon, step))
-    found.warn_of_empty()
-    return found
+    lags = lags_for(len(found.times), horizon, walk.step)
+    judged.comparisons = {name: one.result(name, lags) for name, one in paired.items()}
+    return judged
 
 
-def _refuse_settings(
-    step: int,
-    lead: int,
-    refit: int | None,
-    horizon: int,
+def _walk(
+    predictor: TimeseriesPredictor,
+    judged: Backtest,
+    found: Origins,
+    theirs: Mapping[str, ExternalForecasts],
+    paired: Mapping[str, PairedComparison],
+    track: Callable[[Sequence[Any], str], Iterable[Any]],
 ) -> None:
-    numbers = {"--step": step, "--lead": lead, "--refit": 1 if refit is None else refit}
-    for name, value in numbers.items():
+    """Forecasts from every origin, in order of time, and adds them up."""
+    panel, windows, walk = judged.panel, judged.windows, judged.settings
+    naive = SeasonalNaive(predictor.state.season or windows.season)  # an imported model has none
+    fitted = 0  # the origin of the last refit
+    each = predictor.horizon * len(panel.variates)
+    for part in track(_parts(found.windows, each, walk.refit), "forecasting"):
+        if walk.refit is not None and int(part[0, 0]) // walk.refit * walk.refit != fitted:
+            fitted = int(part[0, 0]) // walk.refit * walk.refit
+            _refit(predictor, windows, found.times[fitted])
+        forecasts = predictor.run(windows, part[:, 1:], walk.levels)
+        usual = windows.forecast_units(naive.predict(windows, part[:, 1:]))
+        truth = _truth(panel, part, predictor.horizon)
+        judged.add(part, forecasts, usual, truth, windows.without_past(part[:, 1:]))
+        for name, one in theirs.items():
+            _compare(paired[name], one, part, forecasts.mean_nHV, truth, walk.lead)
+
+
+def _refuse_settings(walk: Settings, horizon: int) -> None:
+    refit = 1 if walk.refit is None else walk.refit
+    for name, value in {"--step": walk.step, "--lead": walk.lead, "--refit": refit}.items():
         if value < 1:
             raise UserError(f"{name} {value}: should be at least 1")
-    if lead > horizon:
-        raise UserError(f"--lead {lead}: this run forecasts {horizon} steps; name one of them")
+    if walk.lead > horizon:
+        raise UserError(f"--lead {walk.lead}: this run forecasts {horizon} steps; name one of them")
 
 
 def _refit(
@@ -219,50 +216,79 @@ def _compare(
         )
 
 
-def _origins(
+@dataclass(frozen=True)
+class Origins:
+    """Where windows begin.
+
+    times     [T] instants that are forecast first      windows   [n, 3] number of the instant, series and row
+    left_out  id -> why none of its windows is judged   unseen    ids of series that the run never saw
+    """
+
+    times: np.ndarray
+    windows: np.ndarray
+    left_out: dict[str, str]
+    unseen: list[str]
+
+
+def _find_origins(
     predictor: TimeseriesPredictor, panel: Panel, step: int, start: str | pd.Timestamp | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """([T] instants that are forecast first, [n, 3] number of the instant, series and row), in order of time."""
-    fitted = predictor.state.fitted_until
-    context, horizon = predictor.context, predictor.horizon
-    found = []
-    unseen = judged.first_unseen(panel, predictor.state)
-    for number, (one, rows, first) in enumerate(zip(panel, panel.rows, unseen, strict=True)):
-        if start is not None:
-            first = int(np.searchsorted(one.time.values[:rows], origin.moment_of(start, panel)))
-        at = np.arange(max(first, context), rows - horizon + 1, step)
-        found.append(np.stack([np.full(len(at), number), at], 1))
-    pairs = np.concatenate(found)
-    if not len(pairs):
-        raise UserError(_no_origin(predictor, panel, start))
-    if start is None and fitted is None:
+) -> Origins:
+    """Of every series by itself, in order of time: from `start` on, else behind what the run was fitted on of it."""
+    ids, known = ids_of(panel), predictor.state.fitted_until is not None
+    pairs, left_out = [], {}
+    for number, id in enumerate(ids):
+        rows = panel.rows[number]
+        first = origin.first_judged(panel, number, predictor.state, start)
+        at = np.arange(max(first, predictor.context), rows - predictor.horizon + 1, step)
+        pairs.append(np.stack([np.full(len(at), number), at], 1))
+        if not len(at):
+            left_out[id] = _too_short(predictor, panel, number, start)
+    numbered = np.concatenate(pairs)
+    if not len(numbered):
+        raise UserError(_no_origin(panel, left_out))
+    if start is None and not known:
         warnings.warn(
             "which rows this run was trained on isn't known: some of these may be among them",
             stacklevel=3,
         )
-    instants = np.array([panel.series[number].time.values[row] for number, row in pairs])
+    unseen = [
+        id
+        for number, id in enumerate(ids)
+        if start is None and known and id not in left_out
+        if origin.fitted_end(panel, number, predictor.state) is None
+    ]
+    instants = np.array([panel.series[number].time.values[row] for number, row in numbered])
     times, at = np.unique(instants, return_inverse=True)
-    order = np.lexsort((pairs[:, 0], at))
-    return times, np.concatenate([at[:, None], pairs], 1)[order]
+    order = np.lexsort((numbered[:, 0], at))
+    windows = np.concatenate([at[:, None], numbered], 1)[order]
+    return Origins(times, windows, left_out, unseen)
 
 
-def _no_origin(
-    predictor: TimeseriesPredictor,
-    panel: Panel,
-    start: str | pd.Timestamp | None,
+def _too_short(
+    predictor: TimeseriesPredictor, panel: Panel, number: int, start: str | pd.Timestamp | None
 ) -> str:
-    fitted = predictor.state.fitted_until
+    """Why a series has no window."""
+    rows, context, horizon = panel.rows[number], predictor.context, predictor.horizon
+    if rows < context + horizon:
+        return (
+            f"has {rows} of the {context} + {horizon} rows that a backtest looks back on and judges"
+        )
+    fitted = origin.fitted_end(panel, number, predictor.state)
     where = ""
     if start is not None:
         where = f" from {start} on"
     elif fitted is not None:
-        until = origin.text_of(panel, np.datetime64(fitted, "ns"))
+        until = origin.text_of(panel, fitted)
         where = f" behind {until}, up to where this run was trained and validated (--from STAMP judges earlier rows)"
-    last = max(one.time.values[rows - 1] for one, rows in zip(panel, panel.rows, strict=True))
-    return (
-        f"{panel.name}: ends at {origin.text_of(panel, np.datetime64(last))}; a backtest needs {predictor.context} "
-        f"rows of look-back and then {predictor.horizon} rows{where}"
-    )
+    last = origin.text_of(panel, panel.series[number].time.values[rows - 1])
+    return f"ends at {last}; a backtest needs {context} rows of look-back and then {horizon} rows{where}"
+
+
+def _no_origin(panel: Panel, left_out: Mapping[str, str]) -> str:
+    id, why = next(iter(left_out.items()))
+    if len(panel.series) == 1:
+        return f"{panel.name}: {why}"
+    return f"{panel.name}: none of its {len(panel.series):,} series can be judged; {id}: {why}"
 
 
 def _parts(
@@ -281,222 +307,10 @@ def _parts(
     return [origins[start:stop] for start, stop in zip(starts, stops, strict=True)]
 
 
-def _truth(
-    panel: Panel,
-    part: np.ndarray,
-    horizon: int,
-) -> np.ndarray:
+def _truth(panel: Panel, part: np.ndarray, horizon: int) -> np.ndarray:
     """[n, H, V] what came, in units."""
     values = []
     for _, series, row in part.tolist():
         stored = panel.series[series]["target"].variable[row : row + horizon]
         values.append(np.asarray(stored.values, np.float64))
     return np.stack(values)
-
-
-class Kept(NamedTuple):
-    """Forecasts of n windows that are held, from the first step that counts on, in units."""
-
-    part: np.ndarray  # [n, 3] number of the instant, series and row
-    mean_nHV: np.ndarray
-    quantiles_nHVQ: np.ndarray | None
-    truth_nHV: np.ndarray
-
-
-@dataclass
-class Backtest:
-    """What a backtest found: sums by step and variate, the comparison, and every forecast where they were kept."""
-
-    panel: Panel
-    windows: WindowData
-    lead: int
-    step: int
-    origins: int
-    refit: int | None
-    levels: tuple[float, ...]
-    units: list[str]
-    keep: bool = False
-    comparison: ComparisonResult | None = None
-    judged: int = 0  # windows
-    empty_V: Any = 0  # windows of each variate that have no value of it in their look-back
-    sums: dict[str, np.ndarray] = field(default_factory=dict)  # [H - lead + 1, V]
-    kept: list[Kept] = field(default_factory=list)
-
-    def add(
-        self,
-        part: np.ndarray,
-        made: Forecasts,
-        usual_nHV: np.ndarray,
-        truth_nHV: np.ndarray,
-    ) -> None:
-        """Windows [n, 3] with their forecasts, the seasonal naive ones, and what came, in units."""
-        counted = slice(self.lead - 1, None)
-        self.judged += len(part)
-        truth, mean = truth_nHV[:, counted], made.mean_nHV[:, counted]
-        quantiles = None if made.quantiles_nHVQ is None else made.quantiles_nHVQ[:, counted]
-        empty_nV = self.windows.without_past(part[:, 1:])
-        self.empty_V = self.empty_V + empty_nV.sum(0)
-        seen = np.isfinite(truth) & ~empty_nV[:, None]
-        error = np.where(seen, mean - truth, 0)
-        usual = np.where(seen, usual_nHV[:, counted] - truth, 0)
-        self._sum("count", seen)
-        self._sum("absolute", np.abs(error))
-        self._sum("squared", error**2)
-        self._sum("bias", error)
-        self._sum("usual", np.abs(usual))
-        if quantiles is not None and self.interval is not None:
-            low, high = (quantiles[..., q] for q in self.interval)
-            self._sum("inside", seen & (low <= truth) & (truth <= high))
-        if self.keep:
-            self.kept.append(Kept(part, mean, quantiles, truth))
-
-    def warn_of_empty(self) -> None:
-        """Says which variates could not be forecast everywhere."""
-        empty = {
-            name: int(count)
-            for name, count in zip(self.panel.variates, self.empty_V, strict=True)
-            if count
-        }
-        if empty:
-            most = max(empty.values())
-            warnings.warn(
-                f"{join_names(list(empty), inputs_for_run.SHOWN)}: no value in the {self.windows.context} rows before "
-                f"the forecast in up to {most:,} of {self.judged:,} windows, so there is none and they don't count",
-                stacklevel=3,
-            )
-
-    def _sum(self, name: str, value_nHV: np.ndarray) -> None:
-        total = value_nHV.sum(0, dtype=np.float64)
-        self.sums[name] = self.sums[name] + total if name in self.sums else total
-
-    @property
-    def interval(self) -> tuple[int, int] | None:
-        """The outermost pair of levels around the middle."""
-        pairs = plots.intervals(self.levels)
-        return pairs[0] if pairs else None
-
-    @property
-    def shown(self) -> list[str]:
-        """Names of the figures in a table."""
-        return list(self._figures())
-
-    def _figures(
-        self,
-        steps: slice = _ALL,
-        variates: slice = _ALL,
-    ) -> dict[str, float]:
-        """Over some steps and variates. A skill is 1 - our absolute error / the seasonal naive one's, both scaled."""
-        sums = {name: value[steps, variates] for name, value in self.sums.items()}
-        spread = self.windows.spread_units()[variates]
-        count = sums["count"].sum()
-        with np.errstate(invalid="ignore", divide="ignore"):
-            ours = (sums["absolute"] / spread).sum()
-            usual = (sums["usual"] / spread).sum()
-            found = {
-                "unit_mae": sums["absolute"].sum() / count,
-                "unit_rmse": np.sqrt(sums["squared"].sum() / count),
-                "unit_bias": sums["bias"].sum() / count,
-                "mae": ours / count,
-                "skill_seasonal_naive": 1 - ours / usual,
-            }
-            if self.interval is not None and "inside" in sums:
-                low, high = (self.levels[q] for q in self.interval)
-                found[f"coverage_{100 * (high - low):.4g}"] = sums["inside"].sum() / count
-        return {name: float(value) for name, value in found.items()}
-
-    def groups(self) -> list[tuple[int, int]]:
-        """First and last step ahead of each line of the table by lead."""
-        steps = np.arange(self.lead, self.windows.horizon + 1)
-        parts = np.array_split(steps, min(GROUPS, len(steps)))
-        return [(int(part[0]), int(part[-1])) for part in parts]
-
-    def rows_by_lead(self) -> list[list[Any]]:
-        """The table by steps ahead, and a last line over all of them."""
-        rows: list[list[Any]] = []
-        for first, last in self.groups():
-            steps = slice(first - self.lead, last - self.lead + 1)
-            name = str(first) if first == last else f"{first} to {last}"
-            rows.append([name, *self._figures(steps).values()])
-        rows.append(["all", *self._figures().values()])
-        return rows
-
-    def rows_by_variate(self) -> list[list[Any]]:
-        """The table by variate."""
-        rows: list[list[Any]] = []
-        for v, name in enumerate(self.panel.variates):
-            rows.append([name, self.units[v], *self._figures(_ALL, slice(v, v + 1)).values()])
-        return rows
-
-    def headline(self) -> str:
-        """What was done."""
-        again = f", trained on before every {self.refit} of them" if self.refit else ""
-        return (
-            f"{self.judged:,} windows from {self.origins:,} origins, one each {self.step} rows{again}; steps "
-            f"{self.lead} to {self.windows.horizon} ahead count"
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Every figure by name."""
-        names = self.panel.variates
-        steps = range(self.lead, self.windows.horizon + 1)
-        return {
-            "windows": self.judged,
-            "origins": self.origins,
-            "step": self.step,
-            "lead": self.lead,
-            "refit": self.refit,
-            "metrics": self._figures(),
-            "by_step": {str(step): self._figures(slice(i, i + 1)) for i, step in enumerate(steps)},
-            "by_variate": {
-                name: self._figures(_ALL, slice(v, v + 1)) for v, name in enumerate(names)
-            },
-            "against": None if self.comparison is None else self.comparison.to_json(names),
-        }
-
-    def columns(self, *, texts: bool = True) -> dict[str, Any]:
-        """id, origin (the last stamp known), stamp, variate, lead, mean, q0.1, ..., truth (what came) of each one kept.
-
-        Stamps as text, or as pandas' with their zone.
-        """
-        part = np.concatenate([one.part for one in self.kept])
-        series, first = part[:, 1], part[:, 2]
-        leads = np.arange(self.lead, self.windows.horizon + 1)
-        ids = np.array([str(one.attrs.get("id", "")) for one in self.panel], dtype=object)
-        variates = np.array(self.panel.variates, dtype=object)
-        steps, window = len(leads), len(leads) * len(variates)
-        rows = first[:, None] + leads - 1
-        stamps = self._stamps(series.repeat(steps), rows.ravel(), texts)
-        columns: dict[str, Any] = {
-            "id": ids[series].repeat(window),
-            "origin": self._stamps(series, first - 1, texts).repeat(window),
-            "stamp": stamps.repeat(len(variates)),
-            "variate": np.tile(variates, len(part) * steps),
-            "lead": np.tile(leads.repeat(len(variates)), len(part)),
-            "mean": _column([one.mean_nHV for one in self.kept], texts),
-        }
-        for q, level in enumerate(self.levels):
-            quantiles = [one.quantiles_nHVQ for one in self.kept if one.quantiles_nHVQ is not None]
-            columns[f"q{level:g}"] = _column([one[..., q] for one in quantiles], texts)
-        columns["truth"] = _column([one.truth_nHV for one in self.kept], texts)
-        return columns
-
-    def _stamps(
-        self,
-        series: np.ndarray,
-        rows: np.ndarray,
-        texts: bool,
-    ) -> Any:
-        instants = np.empty(len(rows), "datetime64[ns]")
-        for number in np.unique(series):
-            mine = series == number
-            instants[mine] = self.panel.series[number].time.values[rows[mine]]
-        unique, at = np.unique(instants, return_inverse=True)
-        stamps = pd.DatetimeIndex(unique)
-        if self.panel.tz is not None:
-            stamps = stamps.tz_localize("UTC").tz_convert(self.panel.tz)
-        return np.array(texts_of(stamps), dtype=object)[at] if texts else stamps[at]
-
-
-def _column(parts: Sequence[np.ndarray], texts: bool) -> Any:
-    values = np.concatenate(parts).ravel()
-    return cells(values) if texts else values

@@ -46,14 +46,15 @@ def check(config: TimeseriesApp) -> CheckReport:
     among the training rows. Raises UserError where the data can't be read; what else stops a training is the refusal.
     """
     panel = read_panel(config.data)
-    refusal = None
+    refusal, notes = None, list(panel.findings.lines)
     try:
-        config = prepare_panel(config, panel).config
+        prepared = prepare_panel(config, panel)
+        config, notes = prepared.config, list(prepared.notes)
     except UserError as error:
         refusal = str(error)
     low, high = bounds_of(config.data, panel.variates)
     found = survey(panel, low, high)
-    data = _facts(panel, found)
+    data = _facts(panel, found) | {"findings": notes}
     cuts = _borders(config, panel)
     data |= _about_windows(config, panel, cuts)
     leaks = leaking_covariates(panel, data.get("horizon", 1))
@@ -156,7 +157,6 @@ def _facts(panel: Panel, found: Survey) -> dict[str, Any]:
         },
         "constant": [n for n, same in zip(panel.variates, found.constant, strict=True) if same],
         "empty": [n for n, count in zip(panel.variates, found.count, strict=True) if not count],
-        "findings": list(panel.findings.lines),
         "reading": dict(panel.findings.data),
     }
 
@@ -185,7 +185,7 @@ def _lines(panel: Panel, found: Survey, data: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{panel.name}: {series}{_count(len(panel.variates), 'variate')}, {found.rows:,} rows, one each "
         f"{panel.freq}, from {data['first']} to {data['last']}{zone}",
-        *panel.findings.lines,
+        *data["findings"],
     ]
     for kind, said in (
         ("past", "past covariates"),
@@ -229,7 +229,7 @@ def _lines(panel: Panel, found: Survey, data: Mapping[str, Any]) -> list[str]:
     if "context" in data:
         lines.append(f"windows: look-back {data['context']}, horizon {data['horizon']}")
         absent = [split for split in SPLITS if not data["windows"].get(split)]
-        if absent:
+        if "train" in absent:
             lines.append(
                 f"no window for {', '.join(absent)}: shorten model.context or model.horizon, or give more rows"
             )

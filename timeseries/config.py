@@ -75,11 +75,16 @@ class DataConfig(Table):
         description='time marks: those of a frequency ("h", "15min", "D", ...), auto: of the data\'s, or none',
     )
     season: int | None = Field(
-        None, gt=0, description="rows a season, for the naive baseline and MASE; from the freq"
-    )
+        None, gt=0, description="rows a season, of MASE and the seasonal naive forecast; unset: a day or a week (of "
+        "days a week or a year), whichever fits the training rows better, and 1 where they hold no three",
+    )  # fmt: skip
     scale: Literal["standard", "none"] = Field(
         "standard", description="each variate by its training mean and std"
     )
+    split: Literal["rows", "date"] = Field(
+        "rows", description="fractions are of each series' rows, or (date) of the time of all series together, with "
+        "the same borders for all",
+    )  # fmt: skip
     val_fraction: float = Field(0.1, gt=0, lt=1, description="of the rows, before the test rows")
     test_fraction: float = Field(0.2, ge=0, lt=1, description="of the rows, the last ones")
     val_from: str | None = Field(

@@ -1,14 +1,19 @@
-"""Somebody else's forecasts of the same stamps, and whether ours are better by more than luck.
+"""Somebody else's forecasts of the same stamps, in the forms that people and libraries write them in.
 
-T origins in order of time, H steps, V variates, n forecasts of a file.
+    stamp, variate, value               one a line; with id where there are several series, and origin where it is known
+    stamp, north, south                 wide: a column a variate, or a series
+    unique_id, ds, cutoff, y, AutoETS   Nixtla's: a column a model (and its MODEL-lo-80, MODEL-hi-80), y is the truth
+    ds, yhat, yhat_lower, yhat_upper    Prophet's
+
+H steps, V variates, n forecasts of a file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,30 +25,50 @@ from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.read import kind_of
 from isoform.timeseries.data.stamps import parse_stamps
 from isoform.timeseries.data.table import Table, read_columns
-from isoform.timeseries.significance import Comparison, diebold_mariano, holm
 
 # Names that a column may have, ours first.
 _VARIATE = ("variate", "variable", "series", "unique_id", "target", "name")
 _VALUE = ("value", "mean", "forecast", "prediction", "yhat", "y_hat")
 _ORIGIN = ("origin", "cutoff", "issued", "forecast_origin")
 _ID = ("id", "item_id")
-_SURE = 0.05
+_UNIQUE = "unique_id"
+_STEP = ("lead", "step", "horizon", "h", "fold", "window")
+_TRUTH = "y"  # beside the models of Nixtla
+_INDEX = re.compile(r"column \d+|index|level_\d+|unnamed: \d+")  # what pandas writes unasked
+_BOUND = re.compile(r"-(lo|hi|ql?)-?[\d.]+$|_(lower|upper)$")  # of an interval: no forecast
 _SHOWN = 8  # columns in a sentence
 
 
-class ExternalForecasts:
-    """Forecasts in a file: stamp, variate and value; id where there are several series, and origin if it is known.
+def read_forecasts(path: str | Path, panel: Panel) -> dict[str, ExternalForecasts]:
+    """{name of a model, or of the file where it doesn't say: its forecasts}, in the file's order.
 
-    A wide file (a column a variate) will do. `origin` is the last stamp that a forecast knew; a forecast without one is
-    compared with each of ours of that stamp. Raises UserError for a file without these columns, or of which nothing
-    meets the panel's stamps and names.
+    `origin` is the last stamp that a forecast knew; a forecast without one is compared with each of ours of that stamp.
+    Raises UserError for a file without the columns of any form, or of which nothing meets the panel's stamps and names.
     """
+    path = Path(path)
+    table = _table(path)
+    origin = _named(table, _ORIGIN)
+    time = find_time(
+        [name for name in table.names if name != origin], DataConfig(path=str(path)), table.where
+    )
+    if not time:
+        raise UserError(
+            f"{path}: no column is called stamp, date or time; it has {join_names(table.names, _SHOWN)}"
+        )
+    return {
+        name or path.name: ExternalForecasts(
+            panel, _meeting(path, name, panel, table, long, time, origin)
+        )
+        for name, long in _as_long(table, panel, {*time, origin}).items()
+    }
 
-    def __init__(self, path: str | Path, panel: Panel) -> None:
-        placed = _read_placed(Path(path), panel)
+
+class ExternalForecasts:
+    """One forecaster's values: a table of series, variate, row, origin (a row, -1: none) and value."""
+
+    def __init__(self, panel: Panel, placed: pd.DataFrame) -> None:
         self.panel = panel
         self.by_origin = bool((placed["origin"] >= 0).any())
-        self.rows = len(placed)
         # (series, row of the origin; -1 without one) -> rows, variates and values
         self.lookup: dict[tuple[int, int], tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         for (number, origin), part in placed.groupby(["series", "origin"], sort=False):
@@ -95,29 +120,33 @@ class _Instants(NamedTuple):
     second: np.ndarray
 
 
-def _read_placed(path: Path, panel: Panel) -> pd.DataFrame:
-    """series, variate, row, origin (-1: none) and value of the forecasts that meet the panel."""
+def _table(path: Path) -> Table:
     if not path.exists():
         raise UserError(f"{path}: no such file (--against)")
     if kind_of(path) in ("netcdf", "zarr"):
         raise UserError(f"{path}: --against reads .csv, .parquet and .xlsx")
-    settings = DataConfig(path=str(path))
-    table = read_columns(path, settings)
-    origin = _named(table, _ORIGIN)
-    time = find_time([name for name in table.names if name != origin], settings, table.where)
-    if not time:
-        raise UserError(
-            f"{path}: no column is called stamp, date or time; it has {join_names(table.names, _SHOWN)}"
-        )
-    long = _as_long(table, panel, {*time, origin})
+    return read_columns(path, DataConfig(path=str(path)))
+
+
+def _meeting(
+    path: Path,
+    name: str,
+    panel: Panel,
+    table: Table,
+    long: _Long,
+    time: Sequence[str],
+    origin: str | None,
+) -> pd.DataFrame:
+    """series, variate, row, origin (-1: none) and value of the forecasts that meet the panel."""
     placed = _place(table, panel, long, time, origin)
     known = (placed[["series", "variate", "row"]] >= 0).all(axis=1) & np.isfinite(placed["value"])
     if origin is not None:
         known &= placed["origin"] >= 0
+    who = f"{path} ({name})" if name else str(path)
     if not known.any():
-        raise UserError(_meets_nothing(path, panel, len(placed)))
+        raise UserError(_meets_nothing(who, panel, len(placed)))
     placed = placed[known]
-    _refuse_doubles(path, panel, placed, origin is not None)
+    _refuse_doubles(who, panel, placed, origin is not None)
     return placed
 
 
@@ -147,38 +176,107 @@ def _place(
     return pd.DataFrame(columns)
 
 
-def _as_long(table: Table, panel: Panel, taken: set[str | None]) -> _Long:
-    rows = np.arange(len(table.frame))
-    series = _series_of(table, panel)
-    places = {name: place for place, name in enumerate(panel.variates)}
-    variate, value = _named(table, _VARIATE), _named(table, _VALUE)
-    if value is not None and variate is not None:
-        return _Long(rows, series, _numbers_in(table, variate, places), _values(table, value))
-    if value is not None and len(places) == 1:
-        return _Long(rows, series, np.zeros(len(rows), int), _values(table, value))
-    wide = [name for name in table.names if name in places and name not in taken]
+def _as_long(table: Table, panel: Panel, taken: set[str | None]) -> dict[str, _Long]:
+    """{name of a model, "" where the file has none: its forecasts}."""
+    value, one_series = _named(table, _VALUE), len(panel.series) == 1
+    nameless = one_series and len(panel.variates) > 1 and _named(table, _VARIATE) is None
+    if value is not None and not nameless:
+        return {"": _of_column(table, panel, value)}
+    columns = [
+        name for name in table.names if name not in taken and not _INDEX.fullmatch(name.lower())
+    ]
+    wide = [name for name in columns if name in _wide_names(table, panel)]
+    models = [name for name in columns if name not in wide and _is_model(table, name)]
+    truth = {_TRUTH}
+    if len(panel.variates) == 1 and _named(table, (_UNIQUE,)) is not None:
+        truth |= {*panel.variates}
+    if models and set(wide) <= truth:
+        return {name: _of_column(table, panel, name) for name in models}
     if not wide:
         raise UserError(
             f"{table.where}: needs the columns stamp, variate and value, or a column for each variate of "
-            f"{panel.name}; it has {join_names(table.names, _SHOWN)}"
+            f"{panel.name}, or for each model beside unique_id and ds; it has {join_names(table.names, _SHOWN)}"
         )
-    variates = np.repeat([places[name] for name in wide], len(rows))
-    values = np.concatenate([_values(table, name) for name in wide])
-    return _Long(np.tile(rows, len(wide)), np.tile(series, len(wide)), variates, values)
+    return {"": _of_wide(table, panel, wide)}
 
 
-def _series_of(table: Table, panel: Panel) -> np.ndarray:
-    """The number of the series of every row of the file."""
-    if len(panel.series) == 1:
-        return np.zeros(len(table.frame), int)
-    ids = _named(table, _ID)
+def _is_model(table: Table, name: str) -> bool:
+    """Whether a column holds the forecasts of the model that it is called by."""
+    label = name.strip().lower()
+    named = label in (_TRUTH, *_VARIATE, *_ID, *_ORIGIN, *_STEP) or _BOUND.search(label) is not None
+    return not named and pd.api.types.is_numeric_dtype(table.frame[name].dtype)
+
+
+def _of_column(table: Table, panel: Panel, value: str) -> _Long:
+    """Of a file with one forecast a row."""
+    series, variate = _places_of_rows(table, panel)
+    return _Long(np.arange(len(series)), series, variate, _values(table, value))
+
+
+def _of_wide(table: Table, panel: Panel, wide: Sequence[str]) -> _Long:
+    """Of a file with a forecast of every variate, or series, in a row."""
+    rows = np.arange(len(table.frame))
+    names = _wide_names(table, panel)
+    ids = None if len(panel.series) == 1 else _named(table, (*_ID, _UNIQUE))
     if ids is None:
-        raise UserError(
-            f"{table.where}: has no column id, and {panel.name} holds {len(panel.series)} series"
-        )
-    return _numbers_in(
-        table, ids, {str(one.attrs.get("id", "")): number for number, one in enumerate(panel)}
-    )
+        series = np.repeat([names[name][0] for name in wide], len(rows))
+    else:
+        series = np.tile(_numbers_in(table, ids, _ids_of(panel)), len(wide))
+    variates = np.repeat([names[name][1] for name in wide], len(rows))
+    values = np.concatenate([_values(table, name) for name in wide])
+    return _Long(np.tile(rows, len(wide)), series, variates, values)
+
+
+def _wide_names(table: Table, panel: Panel) -> Mapping[str, tuple[int, int]]:
+    """(series, variate) that a column of a wide file is of, by its name."""
+    if len(panel.series) > 1 and _named(table, (*_ID, _UNIQUE)) is not None:
+        return {name: (0, place) for place, name in enumerate(panel.variates)}
+    return _names_of(panel)
+
+
+def _names_of(panel: Panel) -> dict[str, tuple[int, int]]:
+    """{what may be called a series of one variate: (series, variate)}: variate, id, or id/variate."""
+    if len(panel.series) == 1:
+        return {name: (0, place) for place, name in enumerate(panel.variates)}
+    found = {
+        f"{id}/{name}": (number, place)
+        for id, number in _ids_of(panel).items()
+        for place, name in enumerate(panel.variates)
+    }
+    if len(panel.variates) == 1:
+        found |= {id: (number, 0) for id, number in _ids_of(panel).items()}
+    return found
+
+
+def _ids_of(panel: Panel) -> dict[str, int]:
+    return {str(one.attrs.get("id", "")): number for number, one in enumerate(panel)}
+
+
+def _places_of_rows(table: Table, panel: Panel) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers [n] of the series and variate of every row of the file, -1 for one that the panel doesn't have."""
+    ids, column = _named(table, _ID), _named(table, _VARIATE)
+    variates = {name: place for place, name in enumerate(panel.variates)}
+    if len(panel.series) > 1 and ids is not None and (column is not None or len(variates) == 1):
+        variate = np.zeros(len(table.frame), int)
+        if len(variates) > 1 and column is not None:
+            variate = _numbers_in(table, column, variates)
+        return _numbers_in(table, ids, _ids_of(panel)), variate
+    places = _names_of(panel)
+    only = len(places) == 1
+    column = ids if column is None else column
+    if only and (column is None or len(set(_texts(table, column))) == 1):
+        return np.zeros(len(table.frame), int), np.zeros(len(table.frame), int)
+    if column is None:
+        raise UserError(_lacks_names(table, panel))
+    found = [places.get(text, (-1, -1)) for text in _texts(table, column)]
+    both = np.array(found, int).reshape(-1, 2)
+    return both[:, 0], both[:, 1]
+
+
+def _lacks_names(table: Table, panel: Panel) -> str:
+    if len(panel.series) > 1:
+        return f"{table.where}: has no column id, and {panel.name} holds {len(panel.series)} series"
+    return f"{table.where}: has no column variate, and {panel.name} holds {len(panel.variates)} of them"
 
 
 def _instants_of(table: Table, panel: Panel, long: _Long, columns: Sequence[str]) -> _Instants:
@@ -230,7 +328,7 @@ def _rows_of(panel: Panel, series: np.ndarray, time: np.ndarray) -> np.ndarray:
     return found
 
 
-def _meets_nothing(path: Path, panel: Panel, count: int) -> str:
+def _meets_nothing(path: str, panel: Panel, count: int) -> str:
     firsts = [one.time.values[0] for one in panel]
     lasts = [one.time.values[rows - 1] for one, rows in zip(panel, panel.rows, strict=True)]
     first, last = panel.local(pd.DatetimeIndex([min(firsts), max(lasts)]))
@@ -241,7 +339,7 @@ def _meets_nothing(path: Path, panel: Panel, count: int) -> str:
     )
 
 
-def _refuse_doubles(path: Path, panel: Panel, placed: pd.DataFrame, by_origin: bool) -> None:
+def _refuse_doubles(path: str, panel: Panel, placed: pd.DataFrame, by_origin: bool) -> None:
     """Raises UserError where a value is forecast twice, from one origin if there are origins."""
     double = placed.duplicated(["series", "variate", "row", "origin"])
     if not double.any():
@@ -263,7 +361,13 @@ def _named(table: Table, names: Sequence[str]) -> str | None:
 
 def _numbers_in(table: Table, column: str, places: dict[str, int]) -> np.ndarray:
     """The number of each cell's text, -1 for an unknown one."""
-    return table.frame[column].astype(str).map(places).fillna(-1).to_numpy(int)
+    return np.array([places.get(text, -1) for text in _texts(table, column)], int)
+
+
+def _texts(table: Table, column: str) -> list[str]:
+    """A column's cells as they are written: 007 is no 7."""
+    assert table.source is not None
+    return [cell.strip() for cell in table.source.cells(column)]
 
 
 def _values(table: Table, column: str) -> np.ndarray:
@@ -271,106 +375,3 @@ def _values(table: Table, column: str) -> np.ndarray:
     if pd.api.types.is_numeric_dtype(cells.dtype):
         return np.asarray(cells.to_numpy(dtype=np.float64, na_value=np.nan))
     return table.read_text(column).values
-
-
-# Comparing ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ComparisonResult:
-    """What came out of a comparison on the cells that both forecast."""
-
-    cells: int
-    skill_mae: float  # 1 - our error / theirs, each variate by its deviation
-    skill_rmse: float
-    pooled: Comparison  # of absolute errors, mean over variates
-    variates: tuple[Comparison, ...]
-    adjusted: np.ndarray  # [V] Holm's p-values
-
-    def sentences(self, name: str) -> list[str]:
-        """What a person should know."""
-        word = "smaller" if self.skill_mae >= 0 else "larger"
-        how = f"{abs(self.skill_mae):.1%} {word} than that of {name}"
-        lines = [
-            f"the absolute error is {how} (skill {self.skill_mae:.3f}; {self.skill_rmse:.3f} by root mean square), on "
-            f"{self.cells:,} values that both forecast, each variate by its own deviation"
-        ]
-        test = self.pooled
-        if np.isnan(test.p):
-            return [
-                *lines,
-                f"{test.n} origins are too few for a test (it needs more, or a smaller --step)",
-            ]
-        verdict = "more than luck would explain" if test.p < _SURE else "luck may explain it"
-        p = f"p = {test.p:.2g}" if test.p >= 1e-6 else "p < 1e-6"
-        lines.append(f"Diebold-Mariano {test.statistic:.2f}, {p} over {test.n} origins: {verdict}")
-        sure = self.adjusted < _SURE
-        signs = np.array([one.statistic for one in self.variates])
-        smaller, larger = int((sure & (signs < 0)).sum()), int((sure & (signs > 0)).sum())
-        lines.append(
-            f"by variate, beyond luck (5 %, Holm): smaller in {smaller}, larger in {larger} of {len(self.variates)}"
-        )
-        return lines
-
-    def to_json(self, variates: Sequence[str]) -> dict[str, Any]:
-        """The same as JSON."""
-        by_variate = {}
-        for name, one, p in zip(variates, self.variates, self.adjusted, strict=True):
-            by_variate[name] = {**_json(one), "p_holm": float(p)}
-        figures = {"values": self.cells, "skill_mae": self.skill_mae, "skill_rmse": self.skill_rmse}
-        return {**figures, **_json(self.pooled), "by_variate": by_variate}
-
-
-def _json(one: Comparison) -> dict[str, Any]:
-    return {
-        "diebold_mariano": one.statistic,
-        "p": one.p,
-        "origins": one.n,
-        "lags": one.lags,
-        "mean_difference": one.mean,
-    }
-
-
-class PairedComparison:
-    """Sums over windows of our errors and theirs, on the values that both forecast and that came."""
-
-    def __init__(self, origins: int, spread_V: np.ndarray) -> None:
-        self.spread_V = spread_V
-        shape = (origins, len(spread_V))
-        self.difference_TV = np.zeros(shape)
-        self.count_TV = np.zeros(shape, np.int64)
-        self.sums = np.zeros((2, 2))  # ours and theirs; absolute and squared, scaled
-
-    def add(
-        self, origin: int, ours_HV: np.ndarray, theirs_HV: np.ndarray, truth_HV: np.ndarray
-    ) -> None:
-        """One window in units, NaN where there is nothing."""
-        both = np.isfinite(ours_HV) & np.isfinite(theirs_HV) & np.isfinite(truth_HV)
-        errors = [
-            np.where(both, np.abs(one - truth_HV), 0) / self.spread_V
-            for one in (ours_HV, theirs_HV)
-        ]
-        self.difference_TV[origin] += (errors[0] - errors[1]).sum(0)
-        self.count_TV[origin] += both.sum(0)
-        self.sums += [[error.sum(), (error**2).sum()] for error in errors]
-
-    def result(self, lags: int) -> ComparisonResult:
-        """Raises UserError where nothing was forecast by both."""
-        cells = int(self.count_TV.sum())
-        if not cells:
-            raise UserError(
-                "--against: no forecast there is of a stamp, variate and origin that was forecast here"
-            )
-        with np.errstate(invalid="ignore", divide="ignore"):
-            each_TV = self.difference_TV / self.count_TV
-            pooled_T = self.difference_TV.sum(1) / self.count_TV.sum(1)
-            skill_mae, skill_mse = 1 - self.sums[0] / self.sums[1]
-        variates = tuple(diebold_mariano(column, lags) for column in each_TV.T)
-        return ComparisonResult(
-            cells=cells,
-            skill_mae=float(skill_mae),
-            skill_rmse=float(1 - np.sqrt(max(1 - skill_mse, 0))),
-            pooled=diebold_mariano(pooled_T, lags),
-            variates=variates,
-            adjusted=holm([one.p for one in variates]),
-        )

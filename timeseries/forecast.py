@@ -64,6 +64,7 @@ def run_forecast(args: argparse.Namespace, console: Speaker) -> int:
         console.warn(note)
     made: list[Made] = []
     failed: dict[str, str] = {}
+    said: dict[str, list[str]] = {}  # line -> files
     for file in console.track(args.files, "forecasting") if several else args.files:
         try:
             one, lines = _forecast(predictor, file, args, levels)
@@ -73,9 +74,10 @@ def run_forecast(args: argparse.Namespace, console: Speaker) -> int:
                 raise
             failed[file], lines = str(error), [str(error)]
         for line in lines:
-            if line != note:  # it was said once for all
-                named = not several or line.startswith((file, Path(file).name))
-                console.warn(line if named else f"{file}: {line}")
+            said.setdefault(line, []).append(file)
+    said.pop(note or "", None)
+    for line, files in said.items():
+        console.warn(_of_files(line, files) if several else line)
     if not made:
         raise UserError(
             f"none of {len(args.files)} files could be forecast; mend those named above"
@@ -97,6 +99,13 @@ def _forecast(
         found = predictor.forecast(panel, future=args.future, start=args.start, levels=levels)
     lines = [*panel.findings.lines, *(str(one.message) for one in said)]
     return Made(file, panel, found), list(dict.fromkeys(lines))
+
+
+def _of_files(line: str, files: Sequence[str]) -> str:
+    """A line with the files that it is about, unless it begins with its file's name."""
+    if line.startswith((files[0], Path(files[0]).name)):
+        return line
+    return f"{files[0]}{f' and {len(files) - 1:,} more' if len(files) > 1 else ''}: {line}"
 
 
 def _write(
@@ -203,8 +212,8 @@ def places_of(files: Sequence[str], out: str | None, plot: str | None) -> dict[s
         check_out(out)
         if len(files) > 1 and Path(out).suffix.lower() not in TABLES:
             raise UserError(
-                f"{out}: the forecasts of several files go into one table, which ends in {' or '.join(TABLES)}, or into "
-                f"a folder: --out {Path(out).stem}/"
+                f"{out}: the forecasts of several files go into one table, {' or '.join(TABLES)}, or into a "
+                f"folder: --out {Path(out).stem}/"
             )
         return None
     places: dict[Path, str] = {}
@@ -287,7 +296,7 @@ def table_of(made: Sequence[Made], *, texts: bool = True) -> dict[str, Any]:
         zones = {str(part.tz) for part in parts}
         if len(zones) > 1 and "None" in zones:
             raise UserError(
-                "the stamps of some files have a zone and those of others none; write one table as .csv, or --out a folder"
+                "the stamps of some files have a zone and those of others none; --out a .csv or a folder"
             )
         if len(zones) > 1:
             parts = [part.tz_convert("UTC") for part in parts]

@@ -66,7 +66,10 @@ def _unseen(
     config = inputs_for_run.settings(config)
     cuts = [
         {"train": (0, first), "val": (first, first), "test": (first, rows)}
-        for first, rows in zip(first_unseen(panel, state), panel.rows, strict=True)
+        for first, rows in (
+            (origin.first_judged(panel, number, state), rows)
+            for number, rows in enumerate(panel.rows)
+        )
     ]
     windows = WindowData(config, panel, scaling, cuts)
     if not windows.sizes().get("test"):
@@ -83,31 +86,16 @@ def _unseen(
     return Judged(config, windows, which)
 
 
-def fitted_until(panel: Panel, state: TimeseriesState) -> list[np.datetime64 | None]:
-    """The last stamp of each series that the run was trained or validated on; None for what it hasn't seen."""
-    stored = state.fitted_until
-    unseen = bool(state.variates) and not set(panel.variates) & set(state.variates)
-    if stored is None or unseen:
-        return [None] * len(panel.series)
-    by_id = stored if isinstance(stored, Mapping) else None
-    stamps = [
-        by_id.get(str(one.attrs.get("id", ""))) if by_id is not None else stored for one in panel
-    ]
-    return [None if stamp is None else np.datetime64(stamp, "ns") for stamp in stamps]
-
-
-def first_unseen(panel: Panel, state: TimeseriesState) -> list[int]:
-    """The first row of each series behind `fitted_until`; 0 for what the run hasn't seen."""
-    return [
-        0 if stamp is None else int(np.searchsorted(one.time.values[:rows], stamp, side="right"))
-        for one, rows, stamp in zip(panel, panel.rows, fitted_until(panel, state), strict=True)
-    ]
+def _ends(panel: Panel, state: TimeseriesState) -> list[np.datetime64]:
+    """Where what the run was fitted on ends, of every series that isn't new to it."""
+    found = (origin.fitted_end(panel, number, state) for number in range(len(panel.series)))
+    return [stamp for stamp in found if stamp is not None]
 
 
 def _which(panel: Panel, state: TimeseriesState) -> str:
     if state.fitted_until is None:
         return f"every one of {panel.name}; what this run was trained on isn't known and may be among them"
-    known = [stamp for stamp in fitted_until(panel, state) if stamp is not None]
+    known = _ends(panel, state)
     if not known:
         return f"every one of {panel.name}, of which this run has seen nothing"
     said = f"every one of {panel.name}{_behind(panel, state)}"
@@ -117,7 +105,7 @@ def _which(panel: Panel, state: TimeseriesState) -> str:
 
 def _behind(panel: Panel, state: TimeseriesState) -> str:
     """Where what the run was fitted on ends, in words."""
-    ends = sorted({stamp for stamp in fitted_until(panel, state) if stamp is not None})
+    ends = sorted(set(_ends(panel, state)))
     if not ends:
         return ""
     first, last = (origin.text_of(panel, stamp) for stamp in (ends[0], ends[-1]))

@@ -16,6 +16,11 @@ Every mean is over all values observed, whichever window, step and variate they 
 counts, nor does a variate without any value in its look-back, which has no forecast. Forecasts are judged inside
 data.bounds, as they are given. A figure that nothing was observed for is NaN.
 
+Kilowatt hours and degrees have no mean. Where the variates are of several units, a figure in units (unit_mae,
+unit_rmse, crps, width_80) is given for each unit by itself, as unit_mae[kWh], and the one without a unit in its name is
+absent; unit_mae[?] is of those whose unit isn't known. Where no unit is known at all, as in most benchmarks, all are
+taken for one. What has no unit (mse, mae, mase, smape, scaled_crps, coverage) is over all variates either way.
+
 n windows, H steps, V variates, Q quantile levels, S series.
 """
 
@@ -36,6 +41,18 @@ KEPT = 64 << 20  # bytes of windows that outputs() holds at most
 FEWEST = 8  # windows that it holds even where they are larger than that
 _CHUNK = 1 << 18  # values that are worked on at a time: as many as fit into a processor's cache
 _BLOCK = 64 << 20  # bytes of rows that are read at a time
+
+
+def groups_by_unit(units: Sequence[str]) -> dict[str, slice | np.ndarray]:
+    """{end of a figure's name: which variates it is a mean over}, of the units of all variates, "" for an unknown one.
+
+    "" for all of them where they are of one unit or none is known (`units` may be empty then), else "[kWh]" and so on,
+    and "[?]" for those of unknown units.
+    """
+    names = np.array([unit.strip() for unit in units], dtype=object)
+    if len(set(names)) < 2:
+        return {"": slice(None)}
+    return {f"[{unit or '?'}]": names == unit for unit in dict.fromkeys(names)}
 
 
 class ForecastAccumulator(MetricAccumulator):
@@ -72,7 +89,9 @@ class ForecastAccumulator(MetricAccumulator):
             scaled_SV = self.std / scale_SV
         self.per_mase_SV = np.where(np.isfinite(scaled_SV), scaled_SV, 0.0)
         self.windows = 0
-        self.sums: dict[str, np.ndarray] = {}
+        self.units = groups_by_unit(data.panel.units)
+        self.sums: dict[str, np.ndarray] = {}  # [H, V]
+        self.series_sums: dict[str, np.ndarray] = {}  # [S, V], where there are several series
         self.below_Q = np.zeros(0)
         self.kept: dict[str, list[np.ndarray]] = {}
         self.kept_indices: list[int] = []
@@ -108,27 +127,31 @@ class ForecastAccumulator(MetricAccumulator):
         absolute = np.abs(error)
         series = part["where"][:, 0]
         self.windows += len(target)
-        self._up("count", np.ones_like(error, bool) if seen is None else seen)
+        count = np.ones_like(error, bool) if seen is None else seen
+        self._up("count", count)
         self._up("mse", error * error)
         self._up("mae", absolute)
+        self._up_series("windows", np.ones_like(error[:, :1], bool), series)
+        self._up_series("count", count, series)
+        self._up_series("mae", absolute, series)
         for one in np.unique(series):
             mine, per_mase_V = series == one, self.per_mase_SV[one]
             self._up("mase", absolute[mine], per_mase_V)
-            self._up(
-                "mase_count",
-                np.ones_like(error[mine], bool) if seen is None else seen[mine],
-                per_mase_V > 0,
-            )
+            self._up("mase_count", count[mine], per_mase_V > 0)
         size = np.abs(target * self.std32 + self.mean32) + np.abs(
             forecast * self.std32 + self.mean32
         )
         self._up("smape", absolute / np.where(size == 0, 1, size), 2 * self.std)
         if "quantiles" in part and self.levels:
             quantiles = self.data.inside_bounds(part["quantiles"].astype(np.float32), axis=2)
-            self._sum_quantiles(quantiles, target, seen)
+            self._sum_quantiles(quantiles, target, seen, series)
 
     def _sum_quantiles(
-        self, q_nHVQ: np.ndarray, target: np.ndarray, seen: np.ndarray | None
+        self,
+        q_nHVQ: np.ndarray,
+        target: np.ndarray,
+        seen: np.ndarray | None,
+        series: np.ndarray,
     ) -> None:
         aboves = []
         if not self.below_Q.size:
@@ -142,7 +165,9 @@ class ForecastAccumulator(MetricAccumulator):
             aboves.append(above)
         for name, low, high in self._intervals():
             inside = (aboves[low] >= 0) & (aboves[high] <= 0)
-            self._up(f"coverage_{name}", inside if seen is None else inside & seen)
+            inside = inside if seen is None else inside & seen
+            self._up(f"coverage_{name}", inside)
+            self._up_series(f"coverage_{name}", inside, series)
             self._up(f"width_{name}", aboves[low] - aboves[high])
 
     def _intervals(self) -> list[tuple[str, int, int]]:
@@ -158,39 +183,68 @@ class ForecastAccumulator(MetricAccumulator):
         total_HV = value_nHV.sum(0, dtype=np.float64) * factor
         self.sums[name] = self.sums[name] + total_HV if name in self.sums else total_HV
 
+    def _up_series(self, name: str, value_nHV: np.ndarray, series: np.ndarray) -> None:
+        count = len(self.data.panel.series)
+        if count > 1:
+            each_nV = value_nHV.sum(1, dtype=np.float64)
+            total_SV = self.series_sums.setdefault(name, np.zeros((count, each_nV.shape[1])))
+            np.add.at(total_SV, series, each_nV)
+
     # ------------------------------------------------------------------ what comes out
 
     def metrics(self) -> dict[str, float]:
         """The figures that the module's text names, over everything added."""
-        return {name: float(v) for name, v in self._means(None).items()} | {
-            "windows": float(self.windows)
-        }
+        found = {name: float(v) for name, v in self._means(None).items()}
+        return found | {"windows": float(self.windows)}
 
     def _means(self, axis: int | None) -> dict[str, np.ndarray]:
-        """Means over steps (axis 0), variates (1) or both (None)."""
+        """Means over steps (axis 0: each variate has its own, whatever its unit), variates (1) or both."""
         if not self.sums:
             return {}
-        s, std = self.sums, self.std
-        count = s["count"]
-        pairs = {
-            "mse": (s["mse"], count),
-            "mae": (s["mae"], count),
-            "unit_mae": (s["mae"] * std, count),
-            "unit_rmse": (s["mse"] * std**2, count),
-            "mase": (s["mase"], s["mase_count"]),
-            "smape": (s["smape"], count),
-        }
+        s = self.sums
+        pairs = {name: (s[name], s["count"]) for name in ("mse", "mae")}
+        pairs |= self._in_units("unit_mae", s["mae"] * self.std, axis)
+        pairs |= self._in_units("unit_rmse", s["mse"] * self.std**2, axis)
+        pairs |= {"mase": (s["mase"], s["mase_count"]), "smape": (s["smape"], s["count"])}
         if "crps" in s:
-            pairs |= {"crps": (s["crps"] * std, count), "scaled_crps": (s["crps"], count)}
+            pairs |= self._in_units("crps", s["crps"] * self.std, axis)
+            pairs["scaled_crps"] = s["crps"], s["count"]
         for name, _, _ in self._intervals() if "crps" in s else ():
-            pairs[f"coverage_{name}"] = s[f"coverage_{name}"], count
-            pairs[f"width_{name}"] = s[f"width_{name}"] * std, count
+            pairs[f"coverage_{name}"] = s[f"coverage_{name}"], s["count"]
+            pairs |= self._in_units(f"width_{name}", s[f"width_{name}"] * self.std, axis)
         with np.errstate(invalid="ignore"):
             found = {
                 name: np.asarray(top.sum(axis) / n.sum(axis)) for name, (top, n) in pairs.items()
             }
-        found["unit_rmse"] = np.sqrt(found["unit_rmse"])
-        return found
+        return {
+            name: np.sqrt(value) if name.startswith("unit_rmse") else value
+            for name, value in found.items()
+        }
+
+    def _in_units(
+        self, name: str, value_HV: np.ndarray, axis: int | None
+    ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Sums in units and their counts: a pair for every unit, where several variates come into one mean."""
+        count = self.sums["count"]
+        if axis == 0:
+            return {name: (value_HV, count)}
+        return {
+            f"{name}{end}": (value_HV[:, mine], count[:, mine]) for end, mine in self.units.items()
+        }
+
+    def _series_means(self) -> dict[str, np.ndarray]:
+        """[S] of every series: windows, count, mae, unit_mae, mase and coverage."""
+        if not self.series_sums:
+            return {}
+        s, count = self.series_sums, self.series_sums["count"]
+        pairs = {"mae": (s["mae"], count)}
+        for end, mine in self.units.items():
+            pairs[f"unit_mae{end}"] = (s["mae"] * self.std)[:, mine], count[:, mine]
+        pairs["mase"] = s["mae"] * self.per_mase_SV, count * (self.per_mase_SV > 0)
+        pairs |= {name: (s[name], count) for name in s if name.startswith("coverage_")}
+        with np.errstate(invalid="ignore"):
+            means = {name: top.sum(1) / n.sum(1) for name, (top, n) in pairs.items()}
+        return {"windows": s["windows"][:, 0], "count": count.sum(1), **means}
 
     def outputs(self) -> dict[str, np.ndarray]:
         """Some of the windows, evenly spread, as the model gave them (before data.bounds), and tables.
@@ -199,7 +253,8 @@ class ForecastAccumulator(MetricAccumulator):
         "where" [k, 2], "forecast", "target" [k, H, V] (scaled), "observed" [k, H, V] where a target is missing,
         "quantiles" [k, H, V, Q] and "levels" [Q]: at most `limit` bytes, but 8 windows in any case. "windows": how many
         were judged. "by_variate/NAME" [V] and "by_step/NAME" [H] for every metric and for "count", the values that it
-        is a mean of; "by_level/below" [Q]: share of values at or below each quantile.
+        is a mean of; "by_level/below" [Q]: share of values at or below each quantile. Of several series
+        "by_series/NAME" [S] for windows, count, mae, unit_mae, mase and coverage.
         """
         order = np.argsort(self.kept_indices, kind="stable")
         found = {name: np.concatenate(parts)[order] for name, parts in self.kept.items()}
@@ -210,6 +265,7 @@ class ForecastAccumulator(MetricAccumulator):
             found |= {f"{table}/{name}": value for name, value in self._means(axis).items()}
             if self.sums:
                 found[f"{table}/count"] = self.sums["count"].sum(axis)
+        found |= {f"by_series/{name}": value for name, value in self._series_means().items()}
         if "crps" in self.sums:
             found["levels"] = np.array(self.levels)
             found["by_level/below"] = self.below_Q / max(1, self.sums["count"].sum())

@@ -17,6 +17,7 @@ from isoform.timeseries.data.calendar import stamps_of
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.rows import variable_of
 from isoform.timeseries.inputs_for_run import SHOWN, columns_of, dataset
+from isoform.timeseries.state import TimeseriesState
 
 
 def origin_of(panel: Panel, number: int, start: str | pd.Timestamp | None, context: int) -> int:
@@ -35,6 +36,27 @@ def origin_of(panel: Panel, number: int, start: str | pd.Timestamp | None, conte
             "(model.context); give more rows"
         )
     return row
+
+
+def first_judged(
+    panel: Panel, number: int, state: TimeseriesState, start: str | pd.Timestamp | None = None
+) -> int:
+    """The first row of a series that may be judged: at or behind `start`, else behind all that the run was fitted on.
+
+    That is 0 for a series that the run never saw.
+    """
+    time = panel.series[number].time.values[: panel.rows[number]]
+    if start is not None:
+        return int(np.searchsorted(time, moment_of(start, panel)))
+    fitted = fitted_end(panel, number, state)
+    return 0 if fitted is None else int(np.searchsorted(time, fitted, side="right"))
+
+
+def fitted_end(panel: Panel, number: int, state: TimeseriesState) -> np.datetime64 | None:
+    """The last stamp of a series that training or validation saw; None for a series, or variates, new to the run."""
+    stamp = state.fitted_end(str(panel.series[number].attrs.get("id", "")))
+    new = bool(state.variates) and not set(panel.variates) & set(state.variates)
+    return None if stamp is None or new else np.datetime64(stamp, "ns")
 
 
 def _row_at(panel: Panel, number: int, rows: int, start: str | pd.Timestamp, who: str) -> int:

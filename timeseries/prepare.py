@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+from isoform.core.data.splits import SPLITS
 from isoform.core.domain import Prepared
 from isoform.core.errors import UserError
-from isoform.timeseries.config import TimeseriesApp
+from isoform.timeseries.config import DataConfig, TimeseriesApp
+from isoform.timeseries.data import calendar
 from isoform.timeseries.data.frequency import rows_a_season, shorter_than_a_day
+from isoform.timeseries.data.limits import refuse_wrong_variates
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.read import read_panel
+from isoform.timeseries.data.season import choose_season
+from isoform.timeseries.data.splits import borders_of, overlap_of
 from isoform.timeseries.data.windows import WindowData
+from isoform.timeseries.sizes import Sizes, refuse_contradictions
 
 # (up to this many training rows, dim, depth, heads)
 _SIZES = ((1000, 64, 2, 4), (20_000, 128, 2, 8), (math.inf, 256, 3, 8))
@@ -27,20 +34,64 @@ def prepare(config: TimeseriesApp) -> Prepared[TimeseriesApp, WindowData]:
 def prepare_panel(config: TimeseriesApp, panel: Panel) -> Prepared[TimeseriesApp, WindowData]:
     """The config with nothing left open and the panel as its windows; the notes are what was found and chosen.
 
-    Preparing the prepared config again changes nothing. Raises UserError for data too short to train on.
+    The one way from data to windows, which `train` and `check` share. Preparing the prepared config again changes
+    nothing in it. Raises UserError for data too short to train on and for settings that don't fit the data.
     """
-    notes: list[str] = []
+    refuse_wrong_variates(config.data, panel.variates)
+    chosen: list[str] = []
     if not is_resolved(config):
         config = _choose(config, panel)
-        notes = [*panel.findings.lines, _said(config, panel)]
-    config = _with_whole_trunk(config)
-    windows = WindowData(config, panel)
+        chosen = [_said(config, panel)]
+    if config.data.season is None:
+        season, line = choose_season(panel, borders_of(config.data, panel))
+        config = _with(config, "data", season=season)
+        chosen = [line, *chosen] if line else chosen
+    if _origin_without_marks(config, panel):
+        config = _with(config, "tokeniser", origin=False)
+        chosen.append("tokeniser.origin is off: these data have no time marks (data.calendar)")
+    windows = WindowData(_with_whole_trunk(config), panel)
     if not windows.sizes().get("train"):
-        raise UserError(
-            f"{panel.name}: {panel.most_rows} rows hold no training window of {windows.context} rows of look-back "
-            f"and {windows.horizon} of horizon; shorten model.context or model.horizon"
+        raise UserError(_no_training(windows))
+    try:
+        refuse_contradictions(windows.config, Sizes.of(windows))
+    except ValueError as error:
+        raise UserError(f"{panel.name}: {error}") from None
+    return Prepared(windows.config, [*panel.findings.lines, *_warned(windows), *chosen], windows)
+
+
+def _origin_without_marks(config: TimeseriesApp, panel: Panel) -> bool:
+    """Whether tokens are to be told time marks that the data don't have (yearly ones, data.calendar = "none")."""
+    tokeniser = config.tokeniser
+    ahead = tokeniser.origin and tokeniser.calendar == "future"
+    return ahead and not calendar.names(config.data.calendar, panel.freq)
+
+
+def _no_training(windows: WindowData) -> str:
+    """Why there is no training window."""
+    name = windows.panel.name
+    if windows.left_out:
+        return (
+            f"{name}: all {windows.left_out:,} training windows lack more than data.max_missing = "
+            f"{windows.config.data.max_missing:g} of their values; raise it, or give data with fewer gaps"
         )
-    return Prepared(config, notes, windows)
+    return (
+        f"{name}: {windows.panel.most_rows} rows are too few for a look-back of {windows.context} and a horizon of "
+        f"{windows.horizon}: training has {max(cut['train'][1] for cut in windows.cuts)} of them; shorten "
+        "model.context or model.horizon, or give more rows"
+    )
+
+
+def _warned(windows: WindowData) -> list[str]:
+    """What a person should know of the splits: those without a window, and times that train and test."""
+    empty = [split for split in SPLITS[1:] if not windows.sizes().get(split)]
+    names = {"val": "validation", "test": "test"}
+    said = [f"no window for {names[split]}: its rows hold no horizon" for split in empty]
+    overlap = overlap_of(windows.panel, windows.origins, windows.cuts)
+    return [*said, overlap] if overlap else said
+
+
+def _with(config: TimeseriesApp, table: str, **values: Any) -> TimeseriesApp:
+    return config.model_copy(update={table: getattr(config, table).model_copy(update=values)})
 
 
 def is_resolved(config: TimeseriesApp) -> bool:
@@ -56,9 +107,9 @@ def is_resolved(config: TimeseriesApp) -> bool:
 
 
 def _choose(config: TimeseriesApp, panel: Panel) -> TimeseriesApp:
+    config = _choose_windows(config, panel)
     data = config.data
     training_rows = panel.all_rows * (1 - data.val_fraction - data.test_fraction)
-    config = _choose_windows(config, panel)
     if config.auto:
         config = _choose_trunk(config, training_rows)
     return _choose_epochs(config, training_rows, len(panel.variates))
@@ -87,27 +138,38 @@ def _with_whole_trunk(config: TimeseriesApp) -> TimeseriesApp:
 
 
 def _choose_windows(config: TimeseriesApp, panel: Panel) -> TimeseriesApp:
-    """Horizon: a season (at most a tenth of the rows). Look-back: a week of finer rows, four horizons of the rest."""
-    rows = panel.most_rows
+    """Look-back, horizon and splits together, so that training has windows and, where it can be, so have the others.
+
+    Horizon: a season (at most a tenth of the rows). Look-back: a week of finer rows, four horizons of the rest, and
+    no more than half of what training can spare.
+    """
+    model, rows = config.model, panel.most_rows
+    if config.auto and isinstance(model.horizon, int):
+        config = _with(config, "data", **_wide_enough(config.data, rows, model.horizon))
+    cuts = borders_of(config.data, panel)
+    held = {split: max(cut[split][1] - cut[split][0] for cut in cuts) for split in SPLITS}
     season = rows_a_season(panel.freq, config.data.season)
-    model = config.model
-    if model.horizon == "auto":
-        wanted = season if season > 1 else 7
-        horizon = max(1, min(wanted, rows // 10))
-    else:
-        horizon = model.horizon
-    if model.context == "auto":
+    horizon, context = model.horizon, model.context
+    if horizon == "auto":
+        taken = context if isinstance(context, int) else 2
+        wanted = min(season if season > 1 else 7, rows // 10, held["train"] - taken)
+        # Validation and test shorten it to what they hold; far shorter ones go without windows.
+        fits = [count for count in (held["val"], held["test"]) if wanted <= 2 * count]
+        horizon = max(1, min(wanted, *fits)) if fits else max(1, wanted)
+    if context == "auto":
         wanted = 7 * season if shorter_than_a_day(panel.freq) else 4 * max(season, horizon)
-        context = max(2, min(wanted, _MOST_CONTEXT, rows // 4))
-    else:
-        context = model.context
-    if rows < 2 * (context + 3 * horizon):
-        raise UserError(
-            f"{panel.name}: {rows} rows are too few for a look-back of {context} and three splits with a horizon of "
-            f"{horizon}; shorten model.context and model.horizon"
-        )
-    chosen = model.model_copy(update={"context": context, "horizon": horizon})
-    return config.model_copy(update={"model": chosen})
+        spare = held["train"] - horizon
+        context = max(2, min(wanted, _MOST_CONTEXT, rows // 4, (spare + 1) // 2))
+    return _with(config, "model", context=context, horizon=horizon)
+
+
+def _wide_enough(data: DataConfig, rows: int, horizon: int) -> dict[str, float]:
+    """Fractions that nobody set, widened to hold a horizon that is given, if half of the rows are left to training."""
+    keys = {"val_fraction", "test_fraction"}
+    if data.model_fields_set & (keys | {"val_from", "test_from"}) or data.split == "date":
+        return {}
+    wide = {key: max(getattr(data, key), horizon / rows) for key in sorted(keys)}
+    return wide if sum(wide.values()) <= 0.5 else {}
 
 
 def _choose_trunk(config: TimeseriesApp, rows: float) -> TimeseriesApp:

@@ -45,7 +45,10 @@ class TimeseriesState(RunState):
     season: int | None = Field(None, description="rows")
     levels: list[float] = Field(default_factory=list, description="of the model's own quantiles")
     panel: str | None = Field(None, description='"variates" or "series", of a long file')
-    fitted_until: str | None = Field(None, description="last stamp that training or validation saw")
+    fitted_until: dict[str, str] | str | None = Field(
+        None,
+        description="last stamp that training or validation saw, by id; older runs: of all series",
+    )
     context: int | None = None
     horizon: int | None = None
     bounds: dict[str, tuple[float | None, float | None]] | None = Field(
@@ -56,3 +59,14 @@ class TimeseriesState(RunState):
     source: CheckpointRecord | None = Field(
         None, description="none where the weights were born here"
     )
+
+    def fitted_end(self, series: str) -> str | None:
+        """The last stamp, on the data's clock, that training or validation saw of a series, by its id.
+
+        None: nothing is known to have been seen of it. A run of one series saw what goes by another id elsewhere.
+        """
+        if not isinstance(self.fitted_until, dict):
+            return self.fitted_until
+        if list(self.fitted_until) == [""]:
+            return self.fitted_until[""]
+        return self.fitted_until.get(series)

@@ -20,7 +20,6 @@ from isoform.core.errors import join_names
 from isoform.timeseries import losses
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.conformal import Calibration
-from isoform.timeseries.data.frequency import rows_a_season
 from isoform.timeseries.data.windows import WindowData
 from isoform.timeseries.judged import windows_to_judge
 from isoform.timeseries.metrics import ForecastAccumulator, seasonal_scale
@@ -50,7 +49,7 @@ class TimeseriesTask(Task):
         self.levels = tuple(sorted(config.head.quantiles))
         self.augments = config.augment.each
         self.monitor = "mse" if config.loss.kind == "mse" else "mae"
-        self.season = rows_a_season(self.panel.freq, config.data.season)
+        self.season = windows.season
         self.calibration: Calibration | None = None  # of the best checkpoint, once it is known
         self.which: Mapping[
             str, str
@@ -240,15 +239,13 @@ class TimeseriesTask(Task):
         )
 
     @property
-    def _fitted_until(self) -> str | None:
-        """The last stamp that training or validation saw, on the panel's clock: a backtest starts behind it."""
-        seen = [max(cut["train"][1], cut["val"][1]) for cut in self.data.cuts]
-        ends = [
-            series.time.values[stop - 1]
-            for series, stop in zip(self.panel, seen, strict=True)
-            if stop
-        ]
-        return str(max(ends)) if ends else None
+    def _fitted_until(self) -> dict[str, str]:
+        """By series, the last stamp that training or validation saw, on the panel's clock: a backtest starts behind."""
+        found = {}
+        for series, cut in zip(self.panel, self.data.cuts, strict=True):
+            if stop := max(cut["train"][1], cut["val"][1]):
+                found[str(series.attrs["id"])] = str(series.time.values[stop - 1])
+        return found
 
     def card(self) -> dict[str, str]:
         """See Task.card."""
@@ -300,6 +297,7 @@ def task_from_run(
     found = windows_to_judge(config, state, path)
     task = TimeseriesTask(found.config, found.windows)
     task.which, task.notes = found.which, found.notes
+    task.season = state.season or task.season
     if state.calibration:
         calibration = Calibration.of(state.calibration)
         task.calibration = calibration.of_variates(state.variates, task.data.variates)

@@ -15,7 +15,9 @@ from isoform.core.cli import main
 from isoform.core.errors import UserError
 from isoform.timeseries import DOMAIN
 from isoform.timeseries.backtest import backtest
+from isoform.timeseries.comparison import ComparisonResult
 from isoform.timeseries.refit import recipe
+from isoform.timeseries.scores import Backtest
 from isoform.timeseries.significance import diebold_mariano, lags_for
 
 from . import runs
@@ -103,12 +105,20 @@ def test_figures_by_hand(run: Path, file: Path, every: pd.DataFrame) -> None:
     found = backtest(isoform.load(run), file, step=3, lead=2)
     mine = every[every["lead"] >= 2].assign(error=lambda t: t["mean"] - t["truth"].astype(float))
     result = found.to_json()
-    assert result["metrics"]["unit_mae"] == pytest.approx(mine["error"].abs().mean())
-    assert result["metrics"]["unit_rmse"] == pytest.approx(math.sqrt((mine["error"] ** 2).mean()))
-    by_step = mine.groupby("lead")["error"].apply(lambda e: e.abs().mean())
-    assert {int(k): v["unit_mae"] for k, v in result["by_step"].items()} == pytest.approx(
-        by_step.to_dict()
-    )
+    assert (
+        "unit_mae" not in result["metrics"]
+    )  # of kilowatt hours and of two variates without a unit
+    for end, those in (
+        ("[kWh]", mine["variate"] == VARIATES[2]),
+        ("[?]", mine["variate"] != VARIATES[2]),
+    ):
+        error = mine[those]["error"]
+        assert result["metrics"][f"unit_mae{end}"] == pytest.approx(error.abs().mean())
+        assert result["metrics"][f"unit_rmse{end}"] == pytest.approx(math.sqrt((error**2).mean()))
+        assert result["metrics"][f"unit_bias{end}"] == pytest.approx(error.mean())
+        by_step = error.abs().groupby(mine["lead"]).mean()
+        found_by_step = {int(k): v[f"unit_mae{end}"] for k, v in result["by_step"].items()}
+        assert found_by_step == pytest.approx(by_step.to_dict())
     south = mine[mine["variate"] == "south"]
     inside = (south["q0.1"] <= south["truth"].astype(float)) & (
         south["truth"].astype(float) <= south["q0.9"]
@@ -134,7 +144,7 @@ def test_missing_truth_counts_nowhere(run: Path, every: pd.DataFrame) -> None:
     want = np.full((HORIZON, len(VARIATES)), len(at_origins(every)))
     want[6, 1] -= 1
     np.testing.assert_array_equal(found.sums["count"], want)
-    assert np.isfinite(found.to_json()["metrics"]["unit_mae"])
+    assert np.isfinite(found.to_json()["metrics"]["unit_mae[?]"])
 
 
 def test_the_table(run: Path, file: Path, tmp_path: Path, cli) -> None:
@@ -185,12 +195,17 @@ def theirs(every: pd.DataFrame, noise: float = 0.0) -> pd.DataFrame:
     return every[["origin", "stamp", "variate"]].assign(value=every["mean"] + off)
 
 
+def only(found: Backtest) -> ComparisonResult:
+    """The comparison of a file that holds one forecaster's."""
+    (verdict,) = found.comparisons.values()
+    return verdict
+
+
 def test_the_same_forecasts_are_no_better(
     run: Path, file: Path, every: pd.DataFrame, tmp_path: Path
 ) -> None:
     theirs(every).to_csv(tmp_path / "same.csv", index=False)
-    verdict = backtest(isoform.load(run), file, step=3, against=tmp_path / "same.csv").comparison
-    assert verdict is not None
+    verdict = only(backtest(isoform.load(run), file, step=3, against=tmp_path / "same.csv"))
     assert (verdict.skill_mae, verdict.skill_rmse, verdict.pooled.statistic, verdict.pooled.p) == (
         0,
         0,
@@ -207,8 +222,7 @@ def test_skill_and_test_by_hand(
     other["value"] += np.random.default_rng(5).normal(0, 3, len(other))
     other.sample(frac=1, random_state=3).to_csv(tmp_path / "ours.csv", index=False)
     found = backtest(isoform.load(run), file, step=3, against=tmp_path / "ours.csv")
-    verdict = found.comparison
-    assert verdict is not None
+    verdict = only(found)
     spread = every["variate"].map(
         {name: found.windows.spread_units()[v] for v, name in enumerate(VARIATES)}
     )
@@ -242,19 +256,19 @@ def test_without_an_origin_one_forecast_a_stamp(
     said.to_csv(tmp_path / "wide.csv", index=False)
     long = said.melt("date", var_name="unique_id", value_name="yhat").rename(columns={"date": "ds"})
     long.to_parquet(tmp_path / "long.parquet")
-    wide = backtest(model, file, step=3, against=tmp_path / "wide.csv").comparison
-    assert wide is not None and wide.cells == len(every)
+    wide = only(backtest(model, file, step=3, against=tmp_path / "wide.csv"))
+    assert wide.cells == len(every)
     spread = every["variate"].map(
         dict(zip(VARIATES, backtest(model, file).windows.spread_units(), strict=True))
     )
     mine = (every["mean"] - every["truth"].astype(float)).abs() / spread
     assert wide.skill_mae == pytest.approx(1 - mine.mean() / (1.5 / spread).mean())
-    other = backtest(model, file, step=3, against=tmp_path / "long.parquet").comparison
-    assert other is not None and other.skill_mae == wide.skill_mae
+    other = only(backtest(model, file, step=3, against=tmp_path / "long.parquet"))
+    assert other.skill_mae == wide.skill_mae
     half = long[long["unique_id"] == "south"].head(20)
     half.to_csv(tmp_path / "half.csv", index=False)
-    part = backtest(model, file, step=3, against=tmp_path / "half.csv").comparison
-    assert part is not None and math.isnan(part.variates[0].p) and part.cells < wide.cells
+    part = only(backtest(model, file, step=3, against=tmp_path / "half.csv"))
+    assert math.isnan(part.variates[0].p) and part.cells < wide.cells
 
 
 def test_forecasts_that_cannot_be_compared(
@@ -355,11 +369,9 @@ def test_series_and_zones(tmp_path: Path) -> None:
     local.to_csv(tmp_path / "local.csv", index=False)
     table[["id", "origin", "stamp", "mean"]].to_csv(tmp_path / "offsets.csv", index=False)
     verdicts = [
-        backtest(
-            model, long, step=4, start="2026-10-24", against=tmp_path / f"{name}.csv"
-        ).comparison
+        only(backtest(model, long, step=4, start="2026-10-24", against=tmp_path / f"{name}.csv"))
         for name in ("offsets", "local")
     ]
     unclear = table["origin"].str.startswith("2026-10-25T02:00").sum()
-    assert unclear and [one.cells for one in verdicts if one] == [len(table), len(table) - unclear]
-    assert [one.pooled.p for one in verdicts if one] == [1, 1]
+    assert unclear and [one.cells for one in verdicts] == [len(table), len(table) - unclear]
+    assert [one.pooled.p for one in verdicts] == [1, 1]

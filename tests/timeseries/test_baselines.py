@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from isoform.timeseries.baselines import NAMES, LagBoosting, Last, Linear, SeasonalNaive, baselines
-from isoform.timeseries.baselines.naive import seasons
 from isoform.timeseries.conformal import Calibration
 from isoform.timeseries.data.windows import WindowData
 from isoform.timeseries.metrics import ForecastAccumulator
@@ -67,29 +66,6 @@ def test_series_keep_apart():
         for i, pair in enumerate(where):
             assert np.array_equal(both[i], method.predict(data, pair[None])[0])
     assert np.allclose(units(data, Last().predict(data, where))[:, 0, 0], [549, 19, 520])
-
-
-@pytest.mark.parametrize(
-    ("period", "season", "chosen"), [(24, None, 24), (168, None, 168), (168, 24, 24)]
-)
-def test_the_season_is_that_of_the_training_rows(period, season, chosen):
-    """A pattern of a day, or of a week; unless the app says which."""
-    rng = np.random.default_rng(0)
-    values = np.tile(rng.normal(size=(period, 2)), (1200 // period, 1))
-    data = window_data(
-        values + 0.01 * rng.normal(size=values.shape), context=7, horizon=5, season=season
-    )
-    assert SeasonalNaive(season or 24).fit(data).season == chosen
-
-
-@pytest.mark.parametrize(("freq", "season", "expected"), [
-    ("h", 24, (24, 168, 8736)), ("h", 168, (24, 168, 8736)), ("h", 25, (25, 168, 8736)), ("h", 500, (500, 0, 8736)),
-    ("15min", 96, (96, 672, 34944)), ("7min", 5, (5, 0, 0)), ("D", 7, (7, 0, 364)), ("D", 30, (30, 0, 364)),
-    ("B", 5, (5, 0, 260)), ("MS", 12, (12, 0, 0)), ("ME", 12, (12, 0, 0)), ("QS-JAN", 4, (4, 0, 0)),
-    ("W-SUN", 52, (52, 0, 0)), ("YS", 1, (1, 0, 0)),
-])  # fmt: skip
-def test_seasons_of_a_frequency(freq, season, expected):
-    assert seasons(freq, season) == expected
 
 
 # ---------------------------------------------------------------------- linear

@@ -1,7 +1,7 @@
 """What a model must beat: fixed methods with fixed settings, fitted on the training windows and judged as the model is.
 
     last            the last value of the look-back
-    seasonal_naive  the value a season before; unless data.season names it, training decides between day, week and year
+    seasonal_naive  the value a season before; the season is that of the data, which MASE counts by too
     linear          ridge regression from look-back to horizon
     lag_boosting    LightGBM on lags and calendar
 

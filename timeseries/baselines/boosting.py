@@ -20,8 +20,8 @@ import torch
 
 from isoform.timeseries.baselines.chunks import spread
 from isoform.timeseries.baselines.lags import Lags
-from isoform.timeseries.baselines.naive import seasons
 from isoform.timeseries.baselines.table import tables
+from isoform.timeseries.data.season import seasons
 from isoform.timeseries.metrics import training_rows
 
 if TYPE_CHECKING:

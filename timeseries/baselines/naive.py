@@ -8,15 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from pandas.tseries.frequencies import to_offset
-
-from isoform.timeseries.baselines.chunks import spread
 
 if TYPE_CHECKING:
     from isoform.timeseries.data.windows import WindowData
-
-TRIED = 200  # training windows that a season is chosen by
 
 
 class Last:
@@ -35,37 +29,15 @@ class Last:
 class SeasonalNaive:
     """Every step is the value a season before it, or as many seasons as it takes to be known; where missing, `Last`.
 
-    The season is data.season. Where that is unset it is, of a day, a week and a year (see `seasons`), the one with the
-    smallest squared error on 200 evenly spread training windows.
+    The season is the one of the data, in rows (see data/season.py).
     """
 
     def __init__(self, season: int) -> None:
         self.season = season
 
     def fit(self, data: WindowData) -> SeasonalNaive:
-        """Chooses the season."""
-        size = data.sizes().get("train", 0)
-        if data.config.data.season is not None or not size:
-            return self
-        where = data.where("train", spread(size, TRIED))
-        candidates = [season for season in seasons(data.panel.freq, self.season) if season]
-        errors = {season: self._error(data, where, season) for season in candidates}
-        self.season = min(errors, key=lambda season: errors[season])
+        """Nothing to learn."""
         return self
-
-    @staticmethod
-    def _error(data: WindowData, where: np.ndarray, season: int) -> float:
-        """Mean squared error; infinite where fewer than half of the values had one a season before."""
-        total, count, all_of_them = 0.0, 0, 0
-        for series, row in where:
-            wanted = row + np.arange(data.horizon)
-            change = rows_at(data, int(series), wanted) - rows_at(
-                data, int(series), _known(row, data.horizon, season)
-            )
-            total += float(np.nansum(np.square(change)))
-            count += int((~np.isnan(change)).sum())
-            all_of_them += change.size
-        return total / count if count > all_of_them / 2 else np.inf
 
     def predict(self, data: WindowData, where: np.ndarray) -> np.ndarray:
         """[n, H, V] scaled, of windows (series, row) [n, 2]."""
@@ -94,37 +66,3 @@ def rows_at(data: WindowData, series: int, rows: np.ndarray) -> np.ndarray:
     found: np.ndarray = held[np.clip(rows - min(first, stop - 1), 0, len(held) - 1)]
     found[rows < 0] = np.nan
     return found
-
-
-def seasons(freq: str, season: int) -> tuple[int, int, int]:
-    """(season, a longer one, a year) in rows, 0 where there is none of that kind.
-
-    Those of the frequency, if `season` is one of them: a day, a week and a year of anything finer than a day, a week
-    and a year of days, a year of the rest; else `season` and what is longer than it. A year of days or finer rows is 52
-    weeks, so that days of the week agree.
-    """
-    natural = _natural(freq)
-    if season in natural:
-        return natural
-    return (
-        season,
-        natural[1] if natural[1] > season else 0,
-        natural[2] if natural[2] > season else 0,
-    )
-
-
-def _natural(freq: str) -> tuple[int, int, int]:
-    offset = to_offset(freq)
-    try:
-        rows = pd.Timedelta("1D") / pd.Timedelta(
-            offset
-        )  # of "D" too, which is no fixed time where clocks change
-    except (TypeError, ValueError):
-        unit = freq.lstrip("0123456789").split("-")[0].rstrip("SE")
-        return {"B": (5, 0, 260), "W": (52, 0, 0), "M": (12, 0, 0), "Q": (4, 0, 0)}.get(
-            unit, (1, 0, 0)
-        )
-    if rows != int(rows):
-        return 1, 0, 0
-    day = int(rows)
-    return (day, 7 * day, 364 * day) if day > 1 else (7, 0, 364)

@@ -1,4 +1,7 @@
-"""Limits that the settings give: the rows from data.since to data.until, and the bounds of values (data.bounds)."""
+"""Limits that the settings give: the rows from data.since to data.until, and the bounds of values (data.bounds).
+
+V variates.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from isoform.core.errors import UserError
+from isoform.core.config.keys import suggest
+from isoform.core.errors import UserError, join_names
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.panel import Panel
+
+_SHOWN = 10  # names in a sentence
 
 
 def between(panel: Panel, data: DataConfig) -> Panel:
@@ -49,6 +55,27 @@ def bounds_of(data: DataConfig, variates: Sequence[str]) -> tuple[np.ndarray, np
     usual = data.bounds.get("*", (-np.inf, np.inf))
     pairs_V2 = np.array([data.bounds.get(name, usual) for name in variates]).reshape(-1, 2)
     return pairs_V2[:, 0], pairs_V2[:, 1]
+
+
+def refuse_wrong_variates(data: DataConfig, variates: Sequence[str]) -> None:
+    """Checks the settings that go by variate, all of them, against the variates that the data have.
+
+    Raises UserError for a name that is none of them, and for bounds without a value between them.
+    """
+    by_variate = {"data.bounds": data.bounds}
+    for key, table in by_variate.items():
+        for name in table:
+            if name != "*" and name not in variates:
+                raise UserError(
+                    f"{key}: {name} is no variate of these data ({join_names(variates, _SHOWN)})"
+                    f"{suggest(name, variates)}"
+                )
+    for name, (low, high) in data.bounds.items():
+        if not low < high:
+            raise UserError(
+                f"data.bounds: {name} = [{low:g}, {high:g}] holds no range: write the smaller limit first, inf or -inf "
+                "where there is none"
+            )
 
 
 def _ends(key: str, text: str, panel: Panel) -> tuple[pd.Timestamp, pd.Timestamp]:

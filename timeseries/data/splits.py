@@ -14,6 +14,13 @@ from isoform.timeseries.data.calendar import stamps_of
 from isoform.timeseries.data.panel import Panel
 
 _MONTH = 30 * 24  # rows an hour long
+_OFFICIAL = (
+    "ett-hour",
+    "ett-minute",
+    "custom",
+    "solar",
+    "pems",
+)  # sources with borders of their own
 
 Borders = dict[str, tuple[int, int]]
 
@@ -33,7 +40,7 @@ def borders(
     """
     if data.source in ("ett-hour", "ett-minute"):
         return _ett_borders(data, rows)
-    if data.source not in ("custom", "solar", "pems"):
+    if data.source not in _OFFICIAL:
         val, test = _chosen_borders(data, rows, stamps, tz)
         return {"train": (0, val), "val": (val, test), "test": (test, rows)}
     if data.source == "pems":
@@ -120,17 +127,12 @@ def origins(
 
 
 def borders_of(data: DataConfig, panel: Panel) -> list[Borders]:
-    """The borders of every series of a panel.
+    """The borders of every series of a panel; with data.split = "date" at the same instants in all of them.
 
     Raises UserError where data.val_from or data.test_from leaves a split without a row in all of them.
     """
-    dated = data.val_from is not None or data.test_from is not None
-    found = []
-    for number, series in enumerate(panel):
-        rows = int(series.attrs["rows"])
-        found.append(
-            borders(data, rows, stamps_of(panel, number, 0, rows) if dated else None, panel.tz)
-        )
+    together = data.split == "date" and data.source not in _OFFICIAL
+    found = _by_date(data, panel) if together else _by_rows(data, panel)
     for key, split in (("val_from", "val"), ("test_from", "test")):
         if getattr(data, key) is not None and all(cut[split][0] >= cut[split][1] for cut in found):
             ends = [
@@ -142,6 +144,60 @@ def borders_of(data: DataConfig, panel: Panel) -> list[Borders]:
                 f"{min(end[0] for end in ends)} to {max(end[1] for end in ends)}"
             )
     return found
+
+
+def _by_rows(data: DataConfig, panel: Panel) -> list[Borders]:
+    dated = data.val_from is not None or data.test_from is not None
+    return [
+        borders(data, rows, stamps_of(panel, number, 0, rows) if dated else None, panel.tz)
+        for number, rows in enumerate(panel.rows)
+    ]
+
+
+def _by_date(data: DataConfig, panel: Panel) -> list[Borders]:
+    """The borders of all stamps together, as instants, in the rows of each series."""
+    times = [one["time"].values[:rows] for one, rows in zip(panel, panel.rows, strict=True)]
+    # On one grid, equal ends mean equal stamps: most panels have few different ones.
+    apart = {(time[0], time[-1], len(time)): time for time in times if len(time)}
+    joint = np.unique(np.concatenate([*apart.values()]))
+    cut = borders(data, len(joint), panel.local(pd.DatetimeIndex(joint)), panel.tz)
+    instants = np.append(joint, joint[-1] + np.timedelta64(1, "ns"))
+    found = []
+    for time in times:
+        val, test = (
+            int(np.searchsorted(time, instants[cut[split][0]])) for split in ("val", "test")
+        )
+        found.append({"train": (0, val), "val": (val, test), "test": (test, len(time))})
+    return found
+
+
+def overlap_of(panel: Panel, windows: Sequence[Mapping[str, range]], cuts: list[Borders]) -> str:
+    """A sentence where test windows of one series lie at times that train another; "" where none does.
+
+    `windows` and `cuts` are the origins and the borders of each series.
+    """
+
+    def moment(number: int, row: int) -> np.datetime64:
+        found: np.datetime64 = panel.series[number]["time"].values[row]
+        return found
+
+    trains = [n for n, one in enumerate(windows) if len(one["train"])]
+    tests = [n for n, one in enumerate(windows) if len(one["test"])]
+    if not trains or not tests:
+        return ""
+    late = max(trains, key=lambda n: moment(n, cuts[n]["train"][1] - 1))
+    until = moment(late, cuts[late]["train"][1] - 1)
+    begins = {n: moment(n, windows[n]["test"].start) for n in tests}
+    inside = [n for n, begin in begins.items() if begin <= until]
+    if not inside:
+        return ""
+    early = min(inside, key=lambda n: begins[n])
+    first, last = panel.local(pd.DatetimeIndex([begins[early], until]))
+    return (
+        f"test times of {len(inside):,} of {len(panel.series):,} series lie in the training times of others "
+        f"({panel.series[early].attrs['id']} is tested from {first} on, {panel.series[late].attrs['id']} trains until "
+        f'{last}): data.split = "date" cuts all of them at the same time'
+    )
 
 
 def window_counts(data: DataConfig, panel: Panel, context: int, horizon: int) -> dict[str, int]:

@@ -21,6 +21,7 @@ from isoform.core.errors import UserError
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.data import calendar, holidays
 from isoform.timeseries.data.fill import fill
+from isoform.timeseries.data.frequency import rows_a_season
 from isoform.timeseries.data.limits import bounds_of
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.rows import (
@@ -45,6 +46,7 @@ class WindowData:
     context, horizon        L and H
     variates, past, known, static, calendar_names
                             names along the last axis of what `batch` gives; holidays are the last of `known`
+    season                  rows a season, of MASE and the seasonal naive forecast
     on_disk                 windows are read from a store block by block (data.stream)
     cuts                    borders of each series' splits: the ones given, else those of `splits.borders_of`, whose
                             training rows the scale is fitted on in any case
@@ -87,6 +89,7 @@ class WindowData:
         self.reader = Reader(panel, columns, data.holidays)
         usual = borders_of(data, panel)
         self.cuts = usual if cuts is None else list(cuts)
+        self.season = rows_a_season(panel.freq, data.season)
         self.scaling = self.reader.scaling = self._fit(scaling, usual)
         self._fills = {kind: self.scaling.rest(kind, columns[kind]) for kind in STORED}
         span = self.context + self.horizon
@@ -108,7 +111,7 @@ class WindowData:
     @property
     def left_out(self) -> int:
         """Training windows that data.max_missing leaves out."""
-        return sum(len(cut["train"]) for cut in self._origins) - len(self._index["train"])
+        return sum(len(cut["train"]) for cut in self.origins) - len(self._index["train"])
 
     @property
     def has_missing(self) -> bool:
@@ -318,19 +321,17 @@ class WindowData:
         return fit_moments(self.reader, [], ())[1]
 
     @functools.cached_property
-    def _origins(self) -> list[dict[str, range]]:
+    def origins(self) -> list[dict[str, range]]:
         """Rows at which a window may begin, by series and split."""
         return [origins(self.config.data, cut, self.context, self.horizon) for cut in self.cuts]
 
     @functools.cached_property
     def _index(self) -> dict[str, Index]:
-        index = {split: Index([found[split] for found in self._origins]) for split in SPLITS}
+        index = {split: Index([found[split] for found in self.origins]) for split in SPLITS}
         if self.config.data.max_missing < 1 and self.has_missing:
-            kept = [
-                self._kept(number, found["train"]) for number, found in enumerate(self._origins)
-            ]
+            kept = [self._kept(number, found["train"]) for number, found in enumerate(self.origins)]
             if sum(map(len, kept)) < len(index["train"]):
-                index["train"] = Index([found["train"] for found in self._origins], kept)
+                index["train"] = Index([found["train"] for found in self.origins], kept)
         return index
 
     def _kept(self, series: int, rows: range) -> np.ndarray:

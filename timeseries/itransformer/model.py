@@ -15,7 +15,7 @@ from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.head import ForecastHead
 from isoform.timeseries.itransformer.tokeniser import VariateTokeniser
 from isoform.timeseries.normalise import Level, make_normalise
-from isoform.timeseries.sizes import Sizes
+from isoform.timeseries.sizes import Sizes, refuse_contradictions
 
 
 class ITransformer(nn.Module):
@@ -30,16 +30,7 @@ class ITransformer(nn.Module):
         super().__init__()
         m, t = config.model, config.tokeniser
         context, horizon = int(m.context), int(m.horizon)
-        if config.backbone.position != "none":
-            raise ValueError("variates are a set without positions: backbone.position must be none")
-        if t.origin and (t.calendar != "future" or not sizes.calendar):
-            raise ValueError(
-                'tokeniser.origin reads the calendar ahead: tokeniser.calendar must be "future"'
-            )
-        if t.identity and config.augment.variates < 1:
-            raise ValueError(
-                "tokeniser.identity has a vector for each variate: augment.variates must be 1"
-            )
+        refuse_contradictions(config, sizes)
         self.context, self.sizes = context, sizes
         self.normalise = make_normalise(m.normalise, sizes.variates)
         self.tokeniser = VariateTokeniser(

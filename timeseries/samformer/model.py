@@ -15,7 +15,7 @@ from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.head import ForecastHead
 from isoform.timeseries.normalise import Level, make_normalise
 from isoform.timeseries.samformer.tokeniser import LookbackTokeniser
-from isoform.timeseries.sizes import Sizes
+from isoform.timeseries.sizes import Sizes, refuse_contradictions
 
 # What makes a trunk SAMformer's; a setting that says otherwise is refused.
 FIXED = {"depth": 1, "proj": False, "channel": "none", "norm": "none", "final_norm": False}
@@ -59,20 +59,7 @@ class SAMformer(nn.Module):
     def __init__(self, config: TimeseriesApp, sizes: Sizes) -> None:
         super().__init__()
         self.context = int(config.model.context)
-        others = {
-            "data.past": sizes.past,
-            "data.known_future (and data.holidays)": sizes.known,
-            "data.static": sizes.static,
-            'tokeniser.calendar (set it to "none")': sizes.calendar,
-        }
-        for name, count in others.items():
-            if count:
-                raise ValueError(
-                    f"SAMformer forecasts from the targets alone and has no place for {name}: leave it out, or choose "
-                    'model.family = "itransformer"'
-                )
-        if config.backbone.position != "none":
-            raise ValueError("variates are a set without positions: backbone.position must be none")
+        refuse_contradictions(config, sizes)
         self.normalise = make_normalise(config.model.normalise, sizes.variates)
         self.tokeniser = LookbackTokeniser(config.tokeniser.dropout)
         self.backbone = Backbone(trunk_table(config.backbone, self.context), ordered=False)
