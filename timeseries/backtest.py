@@ -124,6 +124,8 @@ def backtest(
     )
     _refuse_settings(walk, horizon)
     theirs = {} if against is None else read_forecasts(against, panel)
+    if note := predictor.note_on_intervals():
+        warnings.warn(note, stacklevel=2)
     windows = predictor.windows(panel)
     found = _find_origins(predictor, panel, walk.step, start)
     each = (horizon - lead + 1) * len(panel.variates)
@@ -160,13 +162,11 @@ def _walk(
             fitted = int(part[0, 0]) // walk.refit * walk.refit
             _refit(predictor, windows, found.times[fitted])
         forecasts = predictor.run(windows, part[:, 1:], walk.levels)
-        usual = windows.to_units(naive.predict(windows, part[:, 1:]))
-        truth = _targets(panel, part, 0, predictor.horizon)
-        empty_nV = ~np.isfinite(_targets(panel, part, -predictor.context, 0)).any(1)
-        judged.add(part, forecasts, usual, truth, empty_nV)
-        mean_nHV = np.where(empty_nV[:, None], np.nan, forecasts.mean_nHV)
+        usual = windows.forecast_units(naive.predict(windows, part[:, 1:]))
+        truth = _truth(panel, part, predictor.horizon)
+        judged.add(part, forecasts, usual, truth, windows.without_past(part[:, 1:]))
         for name, one in theirs.items():
-            _compare(paired[name], one, part, mean_nHV, truth, walk.lead)
+            _compare(paired[name], one, part, forecasts.mean_nHV, truth, walk.lead)
 
 
 def _refuse_settings(walk: Settings, horizon: int) -> None:
@@ -253,8 +253,9 @@ def _find_origins(
         )
     unseen = [
         id
-        for id in ids
-        if start is None and known and id not in left_out and predictor.state.fitted_end(id) is None
+        for number, id in enumerate(ids)
+        if start is None and known and id not in left_out
+        if origin.fitted_end(panel, number, predictor.state) is None
     ]
     instants = np.array([panel.series[number].time.values[row] for number, row in numbered])
     times, at = np.unique(instants, return_inverse=True)
@@ -272,13 +273,12 @@ def _too_short(
         return (
             f"has {rows} of the {context} + {horizon} rows that a backtest looks back on and judges"
         )
-    id = ids_of(panel)[number]
-    fitted = predictor.state.fitted_end(id)
+    fitted = origin.fitted_end(panel, number, predictor.state)
     where = ""
     if start is not None:
         where = f" from {start} on"
     elif fitted is not None:
-        until = origin.text_of(panel, np.datetime64(fitted, "ns"))
+        until = origin.text_of(panel, fitted)
         where = f" behind {until}, up to where this run was trained and validated (--from STAMP judges earlier rows)"
     last = origin.text_of(panel, panel.series[number].time.values[rows - 1])
     return f"ends at {last}; a backtest needs {context} rows of look-back and then {horizon} rows{where}"
@@ -307,10 +307,10 @@ def _parts(
     return [origins[start:stop] for start, stop in zip(starts, stops, strict=True)]
 
 
-def _targets(panel: Panel, part: np.ndarray, first: int, stop: int) -> np.ndarray:
-    """[n, rows, V] in units, from `first` rows behind each window's first step until `stop` rows behind it."""
+def _truth(panel: Panel, part: np.ndarray, horizon: int) -> np.ndarray:
+    """[n, H, V] what came, in units."""
     values = []
     for _, series, row in part.tolist():
-        stored = panel.series[series]["target"].variable[row + first : row + stop]
+        stored = panel.series[series]["target"].variable[row : row + horizon]
         values.append(np.asarray(stored.values, np.float64))
     return np.stack(values)

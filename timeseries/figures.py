@@ -69,8 +69,8 @@ def _forecasts(task: TimeseriesTask, outputs: Mapping[str, np.ndarray]) -> Figur
         data,
         chosen,
         outputs["where"],
-        data.to_units(outputs["forecast"], axis=2),
-        None if quantiles is None else data.to_units(quantiles, axis=2),
+        data.forecast_units(outputs["forecast"], axis=2),
+        None if quantiles is None else data.forecast_units(quantiles, axis=2),
         [float(level) for level in levels],
     )
     return Figure(
@@ -117,8 +117,10 @@ def by_clock(
         name, ticks, field = "day of the week", list(_DAYS), "day_of_week"
     else:
         name, ticks, field = "month", [str(month) for month in range(1, 13)], "month"
-    error = np.abs(outputs["forecast"] - outputs["target"]).astype(np.float64)
-    seen = outputs.get("observed", np.ones(error.shape, bool))
+    error = np.abs(data.inside_bounds(outputs["forecast"], axis=2) - outputs["target"])
+    error = error.astype(np.float64)
+    seen = outputs.get("observed", np.ones(error.shape, bool)) & np.isfinite(error)
+    error = np.where(seen, error, 0)
     sums, counts = np.zeros((2, len(ticks)))
     steps = error.shape[1]
     for (number, row), one, there in zip(outputs["where"], error, seen, strict=True):

@@ -20,10 +20,8 @@ from isoform.core.errors import join_names
 from isoform.timeseries import losses
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.conformal import Calibration
-from isoform.timeseries.data.read import read_panel
-from isoform.timeseries.data.scaling import Scaling
 from isoform.timeseries.data.windows import WindowData
-from isoform.timeseries.inputs_for_run import read_for_eval
+from isoform.timeseries.judged import windows_to_judge
 from isoform.timeseries.metrics import ForecastAccumulator, seasonal_scale
 from isoform.timeseries.models import make_model
 from isoform.timeseries.sizes import INPUTS, Sizes
@@ -53,6 +51,9 @@ class TimeseriesTask(Task):
         self.monitor = "mse" if config.loss.kind == "mse" else "mae"
         self.season = windows.season
         self.calibration: Calibration | None = None  # of the best checkpoint, once it is known
+        self.which: Mapping[
+            str, str
+        ] = {}  # split -> its windows in words, of other data than the run's
 
     def sizes(self) -> dict[str, int]:
         """Windows of each split. See Task.sizes."""
@@ -191,6 +192,11 @@ class TimeseriesTask(Task):
         self.calibration = Calibration.of(found) if found else None
         return found
 
+    def judged(self, split: str) -> str:
+        """See Task.judged."""
+        which = self.which.get(split, f"the {split} split of {self.panel.name}")
+        return f"judged: {self.sizes()[split]:,} windows, {which}"
+
     def initial_weights(self, source: str) -> InitialWeights:
         """Whatever `isoform timeseries import` reads."""
         from isoform.timeseries.pretrained import initial_weights
@@ -268,12 +274,7 @@ class TimeseriesTask(Task):
         from isoform.timeseries.predictions import write
 
         path = folder / f"{stem}.nc"
-        write(
-            path,
-            self.data,
-            self.levels if self.calibration is None else self.calibration.levels,
-            outputs,
-        )
+        write(path, self.data, outputs)
         return [path]
 
     def figures(
@@ -292,11 +293,12 @@ def task_from_run(
     state: TimeseriesState,
     path: Path | None,
 ) -> TimeseriesTask:
-    """The task of a finished run on its own data or on those at `path`, by the same borders and the run's scale."""
-    panel = read_panel(config.data) if path is None else read_for_eval(path, config, state)
-    scaling = None if state.scaling is None else Scaling.of_record(state.scaling)
-    task = TimeseriesTask(config, WindowData(config, panel, scaling))
+    """The task of a finished run on its own data or on those at `path`, on the run's scale; see judged.py."""
+    found = windows_to_judge(config, state, path)
+    task = TimeseriesTask(found.config, found.windows)
+    task.which, task.notes = found.which, found.notes
+    task.season = state.season or task.season
     if state.calibration:
-        found = Calibration.of(state.calibration)
-        task.calibration = found.of_variates(state.variates, task.data.variates)
+        calibration = Calibration.of(state.calibration)
+        task.calibration = calibration.of_variates(state.variates, task.data.variates)
     return task
