@@ -195,9 +195,11 @@ def naive_error(task: TimeseriesTask) -> np.ndarray:
     for part in portions(data, np.arange(data.sizes()["test"])):
         batch = data.batch("test", part)
         where = batch["where"].numpy()
-        error = np.abs(naive.predict(data, where) - batch["target"].numpy())
+        usual = data.inside_bounds(naive.predict(data, where), axis=2)
+        counts = ~data.without_past(where)[:, None]
         if "observed" in batch:
-            error = np.where(batch["observed"].numpy(), error, 0)
+            counts = counts & batch["observed"].numpy()
+        error = np.where(counts, np.abs(usual - batch["target"].numpy()), 0)
         np.add.at(found, where[:, 0], error.sum((1, 2), dtype=np.float64))
     return found
 

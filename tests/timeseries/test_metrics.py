@@ -272,6 +272,7 @@ def test_every_series_by_itself(missing):
     y, f = (data.to_units(outputs[name].astype(float), axis=2) for name in ("target", "forecast"))
     low, high = (outputs["quantiles"][..., q] for q in (1, 3))
     seen = outputs.get("observed", np.ones(y.shape, bool))
+    seen = seen & ~data.without_past(outputs["where"])[:, None]
     inside = (low <= outputs["target"]) & (outputs["target"] <= high)
     for number in range(3):
         mine = outputs["where"][:, 0] == number
