@@ -225,6 +225,33 @@ def test_the_seasonal_naive_forecast_is_that_of_the_runs_season(
     assert found["skill_seasonal_naive"] == pytest.approx(want, rel=1e-4)
 
 
+def test_a_backtest_says_what_eval_says_of_the_same_windows(run: Path, file: Path) -> None:
+    """Inside data.bounds, which the forecasts and the values of the third variate reach."""
+    found = backtest(isoform.load(run), file, step=1)
+    ours, test = found.to_json()["metrics"], json.loads((run / "results.json").read_text())
+    eval_says = test["metrics"]["test"]
+    assert found.judged == eval_says["windows"]
+    for name in ("unit_mae[kWh]", "unit_mae[?]", "unit_rmse[kWh]", "mae", "coverage_80"):
+        assert ours[name] == pytest.approx(eval_says[name], rel=1e-4), name
+
+
+def test_tiny_values_keep_their_digits(tmp_path: Path, cli) -> None:
+    """A run doesn't know how large its values are: a million millionth of them gives the same digits."""
+    columns = {}
+    for name, size in (("usual", 1.0), ("tiny", 1e-12)):
+        (tmp_path / name).mkdir()
+        table = runs.frame()[["date", "north"]]
+        table["north"] *= size
+        data = {"bounds": {}, "drop": []}
+        made = runs.trained(tmp_path / name, table, data=data, train={"epochs": 1})
+        out = tmp_path / f"{name}.csv"
+        assert cli(made, made.parent / "series.csv", "--out", out)[0] == 0
+        columns[name] = pd.read_csv(out)
+    usual, tiny = columns["usual"], columns["tiny"]
+    for name in ("mean", "q0.1", "q0.9", "truth"):
+        np.testing.assert_allclose(tiny[name] * 1e12, usual[name], rtol=1e-3)
+
+
 # Against somebody else's ----------------------------------------------------------------------------------------------
 
 
