@@ -18,6 +18,7 @@ from isoform.core.report.drawing import INK, label, short, to_svg, to_table
 from isoform.timeseries import plots
 from isoform.timeseries.baselines.chunks import portions
 from isoform.timeseries.baselines.naive import SeasonalNaive
+from isoform.timeseries.data.frequency import offset_of
 from isoform.timeseries.sizes import INPUTS
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def by_clock(
     data: WindowData, outputs: Mapping[str, np.ndarray]
 ) -> tuple[str, list[str], np.ndarray]:
     """(what is told apart, its ticks, mean absolute scaled error): hours of a day, days of a week, or months."""
-    offset = pd.tseries.frequencies.to_offset(data.panel.freq)
+    offset = offset_of(data.panel.freq)
     unit = pd.tseries.offsets
     if isinstance(offset, unit.Tick) and not isinstance(offset, unit.Day):
         name, ticks, field = "hour of the day", [str(hour) for hour in range(24)], "hour"
