@@ -44,6 +44,7 @@ class Task(abc.ABC):
         True  # False: `sample` draws nothing, and gets None for its generator in training too
     )
     bf16_ok: bool = False  # True: precision "auto" may choose bf16 (classification trunks)
+    notes: Sequence[str] = ()  # what a person should know of other data than the run's
     trunk: tuple[str, ...] = (
         "backbone.",
         "tokeniser.",
@@ -103,6 +104,10 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Named metrics over a whole split, `monitor` among them; `outputs` are predict's, joined in sample order."""
+
+    def judged(self, split: str) -> str:
+        """One line that says which samples an evaluation of `split` judges; it goes to console and --json."""
+        return f"judged: {self.sizes()[split]:,} samples, split {split}"
 
     def accumulator(self, split: str) -> MetricAccumulator:
         """Where the predictions of one pass over `split` go: by default all are kept, and judged by `metrics`.

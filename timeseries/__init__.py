@@ -142,9 +142,10 @@ class Timeseries(Domain["TimeseriesApp", "TimeseriesState", "WindowData"]):
 def _forecast_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dir", metavar="RUN", help="run folder")
     parser.add_argument(
-        "file",
+        "files",
+        nargs="+",
         metavar="FILE",
-        help=".csv, .parquet, .nc or .zarr with the columns of the run's data",
+        help=".csv, .parquet, .nc or .zarr with the columns of the run's data; several are forecast one by one",
     )
     parser.add_argument(
         "--future", metavar="FILE", help="the known-future covariates over the horizon"
@@ -161,7 +162,12 @@ def _forecast_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: .1,.5,.9 where the run has intervals; '': none",
     )
     parser.add_argument(
-        "--out", metavar="FILE", help=".csv, .parquet, .nc or .zarr (default: csv on stdout)"
+        "--out",
+        metavar="FILE",
+        help=".csv, .parquet, .nc or .zarr (default: csv on stdout); of several files one table, or a folder",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="exit code 2 if any file fails, not only if all do"
     )
     parser.add_argument("--plot", metavar="FILE", help="a picture: .png, .svg or .pdf")
     parser.add_argument(
@@ -196,7 +202,9 @@ def _backtest_arguments(parser: argparse.ArgumentParser) -> None:
         help="first stamp to judge (default: the first unseen)",
     )
     parser.add_argument(
-        "--against", metavar="FILE", help="your own forecasts: stamp, variate, value (and origin)"
+        "--against",
+        metavar="FILE",
+        help="other forecasts: stamp, variate, value (and origin), or a table of Nixtla's, Prophet's or Darts'",
     )
     parser.add_argument("--out", metavar="FILE", help="every forecast as .csv or .parquet")
     parser.add_argument(

@@ -9,7 +9,8 @@ n. Windows of one series overlap and drift, so there it is a good approximation,
 
 A level at a step of a variate uses that step's and variate's residuals if at least 5 of them are expected beyond it
 (n min(q, 1 - q) >= 5); else those of all the variate's steps; if that is still too few, of all steps and variates,
-which are comparable because data are scaled. A missing target leaves no residual.
+which are comparable because data are scaled. A missing target leaves no residual. Intervals of fewer than 20 windows
+are called rough wherever they are shown (`Calibration.note`).
 
 n windows, H steps, V variates, Q levels, R levels of the model's own quantiles.
 """
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,11 +28,12 @@ from isoform.core.supervised.conformal import ROUNDING, residual_quantile
 
 LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 BEYOND = 5  # residuals that should lie beyond a level
+FEW = 20  # validation windows below which intervals are called rough
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What is added to a model's quantiles, or to its point forecast."""
+    """What is added to a model's quantiles, or to its point forecast; nothing where validation taught nothing."""
 
     levels: tuple[float, ...]  # ascending
     offsets_QHV: np.ndarray  # of scaled data
@@ -39,6 +41,7 @@ class Calibration:
     base: tuple[
         float, ...
     ]  # levels of the model's own quantiles; empty: the point forecast is calibrated
+    windows: int | None = None  # that taught it; 0: none, None: not known (an older run)
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Calibration:
@@ -46,25 +49,49 @@ class Calibration:
         levels, base = (
             tuple(float(level) for level in arrays[name]) for name in ("levels", "base")
         )
-        return cls(levels, arrays["offsets"], arrays["pooled"], base)
+        windows = int(arrays["windows"]) if "windows" in arrays else None
+        return cls(levels, arrays["offsets"], arrays["pooled"], base, windows)
+
+    @classmethod
+    def none(cls, levels: Sequence[float], steps: int) -> Calibration:
+        """A model's own quantiles of `levels` at H steps as they are, of any variates."""
+        shape = (len(levels), steps)
+        zero_QH0, zero_QH = np.zeros((*shape, 0), np.float32), np.zeros(shape, np.float32)
+        return cls(tuple(levels), zero_QH0, zero_QH, tuple(levels), 0)
+
+    @property
+    def note(self) -> str | None:
+        """What a person should know of the intervals before trusting them; None where nothing is wrong."""
+        if self.windows == 0:
+            return (
+                "this run has no calibration (no validation windows, stopped before its end, or calibration.npz is "
+                "gone): the quantiles are the model's own"
+            )
+        if self.windows is not None and self.windows < FEW:
+            return (
+                f"the intervals were calibrated on {self.windows} validation window"
+                f"{'' if self.windows == 1 else 's'}, fewer than {FEW}: take them as rough"
+            )
+        return None
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Plain arrays: "levels" [Q], "offsets" [Q, H, V], "pooled" [Q, H], "base" [R]."""
-        return {
+        """Plain arrays: "levels" [Q], "offsets" [Q, H, V], "pooled" [Q, H], "base" [R], "windows" []."""
+        found = {
             "levels": np.array(self.levels),
             "offsets": self.offsets_QHV,
             "pooled": self.pooled_QH,
             "base": np.array(self.base, dtype=np.float64),
         }
+        return found if self.windows is None else found | {"windows": np.array(self.windows)}
 
     def of_variates(self, known: Sequence[str], wanted: Sequence[str]) -> Calibration:
         """For other variates than those validated (`known`), by name; one it doesn't know gets the pooled offsets."""
-        place = {name: i for i, name in enumerate(known)}
+        place = {name: i for i, name in enumerate(known)} if self.offsets_QHV.shape[2] else {}
         columns = [
             self.offsets_QHV[:, :, place[name]] if name in place else self.pooled_QH
             for name in wanted
         ]
-        return Calibration(self.levels, np.stack(columns, 2), self.pooled_QH, self.base)
+        return replace(self, offsets_QHV=np.stack(columns, 2))
 
     def apply(
         self,
@@ -105,6 +132,9 @@ def fit(
     if target is None or not target.size or not outputs.get("observed", np.True_).any():
         return None
     truth = np.where(outputs["observed"], target, np.nan) if "observed" in outputs else target
+    windows = int(np.isfinite(truth - outputs["forecast"]).any((1, 2)).sum())
+    if not windows:
+        return None
     forecast, quantiles = outputs["forecast"], outputs.get("quantiles")
     base = tuple(base) if quantiles is not None else ()
     offsets, pooled = [], []
@@ -120,6 +150,7 @@ def fit(
         np.stack(offsets).astype(np.float32),
         np.stack(pooled).astype(np.float32),
         base,
+        windows,
     )
 
 
@@ -199,7 +230,7 @@ def _interpolated(found: np.ndarray, known: Sequence[float], wanted: Sequence[fl
     for i, level in enumerate(wanted):
         if not known[0] - 1e-9 <= level <= known[-1] + 1e-9:
             raise UserError(
-                f"quantile {level:g}: this run was calibrated from {known[0]:g} to {known[-1]:g}; ask for one between"
+                f"quantile {level:g}: this run's quantiles go from {known[0]:g} to {known[-1]:g}; ask for one between"
             )
         above = max(1, int(np.searchsorted(known, level - 1e-9)))
         result[..., i] = (

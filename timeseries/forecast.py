@@ -1,11 +1,12 @@
-"""`isoform timeseries forecast RUN FILE`: what follows a file, as a table or an array file and a picture."""
+"""`isoform timeseries forecast RUN FILE...`: what follows each file, as a table or an array file and a picture."""
 
 from __future__ import annotations
 
 import argparse
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,75 +20,154 @@ from isoform.core.domain import Speaker
 from isoform.core.errors import UserError
 from isoform.core.report import drawing
 from isoform.timeseries import plots
+from isoform.timeseries.data.panel import Panel
 
 FORMATS = (".csv", ".parquet", ".nc", ".zarr")
+TABLES = (".csv", ".parquet")  # those that hold the forecasts of several files
+
+
+@dataclass(frozen=True)
+class Made:
+    """The forecasts of one file."""
+
+    file: str
+    panel: Panel
+    found: xr.Dataset
+
+    def summary(self) -> dict[str, Any]:
+        """What they are, for --json."""
+        first, last = stamps_of(self.found)[[0, -1]]
+        return {
+            "series": self.found.sizes.get("id", 1),
+            "variates": self.found.sizes["variate"],
+            "horizon": int(self.found["step"].max()),
+            "from": text_of(first),
+            "until": text_of(last),
+        }
 
 
 def run_forecast(args: argparse.Namespace, console: Speaker) -> int:
-    """The command: reads, forecasts, then writes everything asked for, or nothing."""
+    """The command: reads, forecasts, then writes everything asked for, or nothing.
+
+    Of several files, those that can't be forecast are named, a sentence each, and the others written; the exit code is
+    2 if none is left (with --strict: if any failed).
+    """
     from isoform.timeseries import DOMAIN
 
-    if args.out is not None:
-        check_out(args.out)
-    if args.plot is not None:
-        drawing.kind_of(args.plot)
+    several = len(args.files) > 1
+    places = places_of(args.files, args.out, args.plot)
     levels = parse_levels(args.quantiles)
     predictor: Any = api.load_predictor(DOMAIN, args.run_dir, args.checkpoint)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always", UserWarning)
-        panel = predictor.read(args.file, known_elsewhere=args.future is not None)
-        found = predictor.forecast(
-            panel,
-            future=args.future,
-            start=args.start,
-            levels=levels,
+    predictor.wanted_levels(levels)  # what the run can't give is no file's fault
+    note = predictor.note_on_intervals(levels)
+    if note is not None:
+        console.warn(note)
+    made: list[Made] = []
+    failed: dict[str, str] = {}
+    said: dict[str, list[str]] = {}  # line -> files
+    for file in console.track(args.files, "forecasting") if several else args.files:
+        try:
+            one, lines = _forecast(predictor, file, args, levels)
+            made.append(one)
+        except UserError as error:
+            if not several:
+                raise
+            failed[file], lines = str(error), [str(error)]
+        for line in lines:
+            said.setdefault(line, []).append(file)
+    said.pop(note or "", None)
+    for line, files in said.items():
+        console.warn(_of_files(line, files) if several else line)
+    if not made:
+        raise UserError(
+            f"none of {len(args.files)} files could be forecast; mend those named above"
         )
-    for line in [*panel.findings.lines, *(str(one.message) for one in said)]:
-        console.warn(line)
-    pictures = {}
-    if args.plot is not None:
-        pictures[args.plot] = drawing.picture(
-            plots.draw(plots.curves(found, panel), panel.tz), args.plot
-        )
-    if args.out is not None:
-        write(found, args.out, pictures)
-    else:
-        writers.write_together(pictures)
-        if not console.json:
-            console.say(writers.csv_text(columns_of(found)).rstrip("\n"))
-    _report(found, args, console)
+    _write(made, places, args, console)
+    _report(made, failed, args, console)
+    if failed and args.strict:
+        raise UserError(f"{len(failed)} of {len(args.files)} files failed; mend those named above")
     return 0
 
 
-def _report(
-    found: xr.Dataset,
+def _forecast(
+    predictor: Any, file: str, args: argparse.Namespace, levels: tuple[float, ...] | None
+) -> tuple[Made, list[str]]:
+    """The forecasts of a file, and what a person should know of it."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        panel = predictor.read(file, known_elsewhere=args.future is not None)
+        found = predictor.forecast(panel, future=args.future, start=args.start, levels=levels)
+    lines = [*panel.findings.lines, *(str(one.message) for one in said)]
+    return Made(file, panel, found), list(dict.fromkeys(lines))
+
+
+def _of_files(line: str, files: Sequence[str]) -> str:
+    """A line with the files that it is about, unless it begins with its file's name."""
+    if line.startswith((files[0], Path(files[0]).name)):
+        return line
+    return f"{files[0]}{f' and {len(files) - 1:,} more' if len(files) > 1 else ''}: {line}"
+
+
+def _write(
+    made: Sequence[Made],
+    places: Mapping[str, Path] | None,
     args: argparse.Namespace,
     console: Speaker,
 ) -> None:
-    first, last = stamps_of(found)[[0, -1]]
-    horizon, variates = int(found["step"].max()), found.sizes["variate"]
-    series = found.sizes.get("id", 1)
-    console.result = {
-        "series": series,
-        "variates": variates,
-        "horizon": horizon,
-        "from": text_of(first),
-        "until": text_of(last),
-        "quantiles": [float(q) for q in found["quantile"].values] if "quantiles" in found else [],
-        "out": args.out,
-        "plot": args.plot,
-    }
-    if args.out is None and console.json:
-        console.result["rows"] = columns_of(found)
-    if args.out is not None:
-        many = f"{series} series x " if series > 1 else ""
-        console.say(
-            f"{many}{variates} variate(s) x {horizon} steps, {text_of(first)} to {text_of(last)}: {args.out}"
-        )
+    several = len(args.files) > 1
+    pictures: dict[str | Path, bytes] = {}
     if args.plot is not None:
-        shown = min(plots.MOST, series * variates)
-        of = f" (the first {shown} of {series * variates})" if shown < series * variates else ""
-        console.say(f"picture{of}: {args.plot}")
+        curves = plots.curves(made[0].found, made[0].panel)
+        pictures[args.plot] = drawing.picture(plots.draw(curves, made[0].panel.tz), args.plot)
+    if places is not None:
+        tables = {
+            places[one.file]: writers.csv_text(columns_of(one.found)).encode() for one in made
+        }
+        writers.write_together({**tables, **pictures})
+    elif args.out is not None and several:
+        writers.write_columns(table_of(made, texts=not args.out.endswith(".parquet")), args.out)
+    elif args.out is not None:
+        write(made[0].found, args.out, pictures)
+    else:
+        writers.write_together(pictures)
+        if not console.json:
+            table = table_of(made) if several else columns_of(made[0].found)
+            console.say(writers.csv_text(table).rstrip("\n"))
+
+
+def _report(
+    made: Sequence[Made], failed: Mapping[str, str], args: argparse.Namespace, console: Speaker
+) -> None:
+    several = len(args.files) > 1
+    found = made[0].found
+    levels = [float(q) for q in found["quantile"].values] if "quantiles" in found else []
+    asked = {"quantiles": levels, "out": args.out, "plot": args.plot}
+    if several:
+        each = {one.file: one.summary() for one in made} | {
+            file: {"error": why} for file, why in failed.items()
+        }
+        files = [{"file": file, **each[file]} for file in args.files]
+        console.result = {"files": files, "failed": len(failed), **asked}
+    else:
+        console.result = {**made[0].summary(), **asked}
+    if args.out is None and console.json:
+        console.result["rows"] = table_of(made) if several else columns_of(found)
+    if args.out is not None:
+        console.say(f"{_said(made, len(args.files))}: {args.out}")
+    if args.plot is not None:
+        count = made[0].summary()["series"] * made[0].summary()["variates"]
+        shown = min(plots.MOST, count)
+        console.say(
+            f"picture{f' (the first {shown} of {count})' if shown < count else ''}: {args.plot}"
+        )
+
+
+def _said(made: Sequence[Made], files: int) -> str:
+    one = made[0].summary()
+    if files > 1:
+        return f"{len(made)} of {files} files forecast, {one['horizon']} steps each"
+    many = f"{one['series']} series x " if one["series"] > 1 else ""
+    return f"{many}{one['variates']} variate(s) x {one['horizon']} steps, {one['from']} to {one['until']}"
 
 
 def parse_levels(text: str | None) -> tuple[float, ...] | None:
@@ -112,6 +192,39 @@ def check_out(path: str | Path) -> None:
     writers.format_of(path, FORMATS)
     if Path(path).suffix.lower() == ".zarr" and Path(path).exists():
         raise UserError(f"{path}: exists already; name another --out")
+
+
+def places_of(files: Sequence[str], out: str | None, plot: str | None) -> dict[str, Path] | None:
+    """{file: where its forecasts go} if `out` is a folder; None if it is a file, or there is none.
+
+    A folder is what exists as one, or ends in a slash. Raises UserError for an ending that isn't written, for what
+    several files can't share, and for two that would go to one place.
+    """
+    if plot is not None:
+        drawing.kind_of(plot)
+    if plot is not None and len(files) > 1:
+        raise UserError("--plot draws the forecasts of one file; name one, or leave --plot out")
+    if out is None:
+        if len(set(files)) < len(files):
+            raise UserError("a file is named twice; name each once")
+        return None
+    if not out.endswith("/") and not (Path(out).is_dir() and Path(out).suffix != ".zarr"):
+        check_out(out)
+        if len(files) > 1 and Path(out).suffix.lower() not in TABLES:
+            raise UserError(
+                f"{out}: the forecasts of several files go into one table, {' or '.join(TABLES)}, or into a "
+                f"folder: --out {Path(out).stem}/"
+            )
+        return None
+    places: dict[Path, str] = {}
+    for file in files:
+        place = Path(out) / f"{Path(file).name.split('.')[0]}.csv"
+        if place in places:
+            raise UserError(
+                f"{places[place]} and {file}: both would go to {place}; forecast them into two folders"
+            )
+        places[place] = file
+    return {file: place for place, file in places.items()}
 
 
 # ---------------------------------------------------------------------- forecasts as a table
@@ -164,6 +277,31 @@ def columns_of(found: xr.Dataset, *, texts: bool = True) -> dict[str, Any]:
     if not texts:
         columns["stamp"] = stamps[columns["stamp"]]
     return columns
+
+
+def table_of(made: Sequence[Made], *, texts: bool = True) -> dict[str, Any]:
+    """The tables of several files as one, the column `file` first; see `columns_of`.
+
+    Without `texts`, stamps of several zones are in UTC. Raises UserError where only some of them have a zone.
+    """
+    each = [columns_of(one.found, texts=texts) for one in made]
+    table: dict[str, Any] = {
+        "file": [one.file for one, part in zip(made, each, strict=True) for _ in part["variate"]]
+    }
+    for name in each[0]:
+        parts = [part[name] for part in each]
+        if texts or name != "stamp":
+            table[name] = [value for part in parts for value in part]
+            continue
+        zones = {str(part.tz) for part in parts}
+        if len(zones) > 1 and "None" in zones:
+            raise UserError(
+                "the stamps of some files have a zone and those of others none; --out a .csv or a folder"
+            )
+        if len(zones) > 1:
+            parts = [part.tz_convert("UTC") for part in parts]
+        table[name] = parts[0].append(parts[1:])
+    return table
 
 
 def _values(values: np.ndarray, texts: bool) -> Any:

@@ -67,13 +67,9 @@ def read_for_run(
     return _aligned(panel, config, state, known_elsewhere=known_elsewhere)
 
 
-def read_for_eval(path: Path, config: TimeseriesApp, state: TimeseriesState) -> Panel:
-    """Another file for `eval --data`, by the run's own settings of its source and borders.
-
-    The run's variates where they are all there, else those of the file. Raises UserError.
-    """
-    source = "file" if config.data.source == "pedestrians" else config.data.source
-    panel = read.read_panel(config.data.model_copy(update={"path": str(path), "source": source}))
+def read_benchmark(path: Path, config: TimeseriesApp, state: TimeseriesState) -> Panel:
+    """Another copy of a benchmark's file, by its own reader and official borders. Raises UserError."""
+    panel = read.read_panel(config.data.model_copy(update={"path": str(path)}))
     return _aligned(panel, config, state, any_variates=True)
 
 

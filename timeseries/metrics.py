@@ -13,7 +13,8 @@
     width_80        mean width of that interval, in the data's own units
 
 Every mean is over all values observed, whichever window, step and variate they belong to; a missing target never
-counts. A figure that nothing was observed for is NaN.
+counts, nor does a variate without any value in its look-back, which has no forecast. Forecasts are judged inside
+data.bounds, as they are given. A figure that nothing was observed for is NaN.
 
 Kilowatt hours and degrees have no mean. Where the variates are of several units, a figure in units (unit_mae,
 unit_rmse, crps, width_80) is given for each unit by itself, as unit_mae[kWh], and the one without a unit in its name is
@@ -111,13 +112,15 @@ class ForecastAccumulator(MetricAccumulator):
             }
             if self.calibration is not None:
                 part["quantiles"] = self.calibration.apply(part["forecast"], part.get("quantiles"))
+            part["empty"] = self.data.without_past(part["where"])  # [n, V]
             self._sum(part)
             self._keep(indices[start : start + size], part)
 
     def _sum(self, part: Mapping[str, np.ndarray]) -> None:
         """Differences in float32, as forecasts and targets are; everything that adds up in float64."""
         target, forecast = part["target"].astype(np.float32), part["forecast"].astype(np.float32)
-        seen = _seen(part)
+        forecast = self.data.inside_bounds(forecast)
+        seen = _judged(part)
         error = forecast - target
         if seen is not None:
             target, error = np.where(seen, target, 0), np.where(seen, error, 0)
@@ -140,7 +143,8 @@ class ForecastAccumulator(MetricAccumulator):
         )
         self._up("smape", absolute / np.where(size == 0, 1, size), 2 * self.std)
         if "quantiles" in part and self.levels:
-            self._sum_quantiles(part["quantiles"].astype(np.float32), target, seen, series)
+            quantiles = self.data.inside_bounds(part["quantiles"].astype(np.float32), axis=2)
+            self._sum_quantiles(quantiles, target, seen, series)
 
     def _sum_quantiles(
         self,
@@ -243,8 +247,9 @@ class ForecastAccumulator(MetricAccumulator):
         return {"windows": s["windows"][:, 0], "count": count.sum(1), **means}
 
     def outputs(self) -> dict[str, np.ndarray]:
-        """Some of the windows, evenly spread, and tables.
+        """Some of the windows, evenly spread, as the model gave them (before data.bounds), and tables.
 
+        A variate without any value in its look-back has NaN for a forecast.
         "where" [k, 2], "forecast", "target" [k, H, V] (scaled), "observed" [k, H, V] where a target is missing,
         "quantiles" [k, H, V, Q] and "levels" [Q]: at most `limit` bytes, but 8 windows in any case. "windows": how many
         were judged. "by_variate/NAME" [V] and "by_step/NAME" [H] for every metric and for "count", the values that it
@@ -285,6 +290,13 @@ class ForecastAccumulator(MetricAccumulator):
         }
         if "quantiles" in few and self.levels:
             kept["quantiles"] = few["quantiles"].astype(np.float32)
+        empty_n1V = few["empty"][:, None]
+        if empty_n1V.any():
+            kept["forecast"] = np.where(empty_n1V, np.float32(np.nan), kept["forecast"])
+        if empty_n1V.any() and "quantiles" in kept:
+            kept["quantiles"] = np.where(
+                empty_n1V[..., None], np.float32(np.nan), kept["quantiles"]
+            )
         for name, value in kept.items():
             self.kept.setdefault(name, []).append(value)
 
@@ -305,13 +317,27 @@ def _seen(part: Mapping[str, np.ndarray]) -> np.ndarray | None:
     return ~missing if missing.any() else None
 
 
+def _judged(part: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """[n, H, V] True where there is a target, and a look-back to forecast it from; None where all are there."""
+    seen, empty_n1V = _seen(part), part["empty"][:, None]
+    if not empty_n1V.any():
+        return seen
+    return np.broadcast_to(~empty_n1V, part["target"].shape) & (True if seen is None else seen)
+
+
 def seasonal_scale(data: WindowData, season: int) -> np.ndarray:
     """[S, V] mean |y(t) - y(t - season)| over the training rows, in the data's units: the denominators of MASE.
 
     Pairs with a missing value don't count; NaN where there is no pair. A series with no more training rows than a
-    season is compared with the row before. Reads the training rows through.
+    season is compared with the row before; one without any, of which all is judged, by all its rows. Reads the
+    training rows through.
     """
-    return np.stack([_scale_of(data, series, stop, season) for series, stop in training_rows(data)])
+    return np.stack(
+        [
+            _scale_of(data, series, stop or data.reader.rows[series], season)
+            for series, stop in training_rows(data)
+        ]
+    )
 
 
 def training_rows(data: WindowData) -> list[tuple[int, int]]:

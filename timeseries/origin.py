@@ -48,10 +48,26 @@ def first_judged(
     time = panel.series[number].time.values[: panel.rows[number]]
     if start is not None:
         return int(np.searchsorted(time, moment_of(start, panel)))
-    fitted = state.fitted_end(str(panel.series[number].attrs.get("id", "")))
-    if fitted is None:
-        return 0
-    return int(np.searchsorted(time, np.datetime64(fitted, "ns"), side="right"))
+    fitted = fitted_end(panel, number, state)
+    return 0 if fitted is None else int(np.searchsorted(time, fitted, side="right"))
+
+
+def fitted_end(panel: Panel, number: int, state: TimeseriesState) -> np.datetime64 | None:
+    """The last stamp of a series that training or validation saw; None for a series, or variates, new to the run."""
+    stamp = state.fitted_end(str(panel.series[number].attrs.get("id", "")))
+    new = bool(state.variates) and not set(panel.variates) & set(state.variates)
+    return None if stamp is None or new else np.datetime64(stamp, "ns")
+
+
+def fitted_elsewhere(panel: Panel, state: TimeseriesState) -> np.ndarray:
+    """[S] datetime64: the last stamp that training or validation saw of any other series; NaT where there is none."""
+    known = state.fitted_until if isinstance(state.fitted_until, dict) else {}
+    latest = sorted(known, key=lambda id: np.datetime64(known[id]))[-2:]
+    ids = [str(one.attrs.get("id", "")) for one in panel]
+    if len(latest) < 2:
+        return np.full(len(ids), np.datetime64("NaT", "ns"))
+    second, last = (np.datetime64(known[id], "ns") for id in latest)
+    return np.array([second if id == latest[-1] else last for id in ids])
 
 
 def _row_at(panel: Panel, number: int, rows: int, start: str | pd.Timestamp, who: str) -> int:

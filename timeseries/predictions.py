@@ -12,13 +12,11 @@ import xarray as xr
 from isoform.timeseries.data.windows import WindowData
 
 
-def write(
-    path: Path, data: WindowData, levels: tuple[float, ...], outputs: Mapping[str, np.ndarray]
-) -> None:
-    """Writes the windows that the evaluation kept: forecast, truth (NaN where missing) and quantiles.
+def write(path: Path, data: WindowData, outputs: Mapping[str, np.ndarray]) -> None:
+    """Writes the windows that the evaluation kept: forecast, truth (NaN where missing), quantiles, inside data.bounds.
 
-    Dimensions window, step, variate (and quantile); `origin` is the local stamp of a window's first forecast row and
-    `series` its id. Written whole or not at all.
+    Dimensions window, step, variate (and quantile); `origin` is the last stamp that a window knows, `series` its id.
+    Stamps are in UTC where the attribute `time_zone` is set. Written whole or not at all.
     """
     where = outputs["where"]
     truth = data.to_units(outputs["target"], axis=2)
@@ -26,29 +24,24 @@ def write(
         truth = np.where(outputs["observed"], truth, np.nan)
     dims = ("window", "step", "variate")
     found: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
-        "forecast": (dims, data.to_units(outputs["forecast"], axis=2).astype(np.float32)),
+        "forecast": (dims, data.forecast_units(outputs["forecast"], axis=2).astype(np.float32)),
         "truth": (dims, truth.astype(np.float32)),
     }
+    members = data.panel.series
     coords = {
-        "origin": (
-            "window",
-            [np.datetime64(data.stamps(int(s), int(r), int(r) + 1)[0], "s") for s, r in where],
-        ),
-        "series": (
-            "window",
-            np.array([str(data.panel.series[int(s)].attrs["id"]) for s, _ in where], dtype=str),
-        ),
+        "origin": ("window", [members[int(s)].time.values[int(r) - 1] for s, r in where]),
+        "series": ("window", np.array([str(members[int(s)].attrs["id"]) for s, _ in where], str)),
         "step": np.arange(1, data.horizon + 1),
         "variate": np.array(data.variates, dtype=str),
     }
     if "quantiles" in outputs:
-        found["quantiles"] = (
-            (*dims, "quantile"),
-            data.to_units(outputs["quantiles"], axis=2).astype(np.float32),
-        )
-        coords["quantile"] = np.array(levels)
+        quantiles = data.forecast_units(outputs["quantiles"], axis=2).astype(np.float32)
+        found["quantiles"] = ((*dims, "quantile"), quantiles)
+        coords["quantile"] = outputs["levels"]
     made = xr.Dataset(found, coords)
     made.attrs["windows_evaluated"] = int(outputs.get("windows", np.array(len(where))))
+    if data.panel.tz is not None:
+        made.attrs["time_zone"] = data.panel.tz
     part = path.with_name(f".{path.name}.part")
     try:
         made.to_netcdf(part, engine="h5netcdf")

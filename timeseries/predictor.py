@@ -22,7 +22,6 @@ from isoform.core.errors import UserError, join_names
 from isoform.timeseries import inputs_for_run, origin
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.conformal import Calibration
-from isoform.timeseries.data.limits import bounds_of
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.scaling import Scaling
 from isoform.timeseries.data.windows import WindowData
@@ -31,6 +30,8 @@ from isoform.timeseries.state import TimeseriesState
 
 LEVELS = (0.1, 0.5, 0.9)  # of the quantiles, where nobody asks for others
 DIGITS = 6  # that a forecast shows, counted from its variate's standard deviation
+OWN_DIGITS = 3  # that it shows at least, counted from its own size
+_MOST_DECIMALS = 300  # those of the smallest number with all its digits
 _TOKENS = 1 << 15  # of one batch: attention between them takes memory with their square
 
 
@@ -61,12 +62,7 @@ class TimeseriesPredictor(Predictor):
     def _calibration(self, arrays: Mapping[str, np.ndarray] | None) -> Calibration | None:
         if arrays:
             return Calibration.of(arrays)
-        if not self.own:
-            return None
-        shape = (len(self.own), self.horizon)  # the model's quantiles as they are
-        return Calibration(
-            self.own, np.zeros((*shape, 0), np.float32), np.zeros(shape, np.float32), self.own
-        )
+        return Calibration.none(self.own, self.horizon) if self.own else None
 
     # What comes in
 
@@ -112,6 +108,8 @@ class TimeseriesPredictor(Predictor):
         """
         panel = self.read(data, known_elsewhere=future is not None)
         wanted = self.wanted_levels(levels)
+        if note := self.note_on_intervals(levels):
+            warnings.warn(note, stacklevel=2)
         ahead = (
             None
             if future is None
@@ -172,6 +170,14 @@ class TimeseriesPredictor(Predictor):
             return tuple(level for level in LEVELS if low <= level <= high)
         return tuple(sorted(float(level) for level in levels))
 
+    def note_on_intervals(self, levels: Sequence[float] | None = None) -> str | None:
+        """Why there are no intervals, or what is wrong with them; None where all is well or none are wanted."""
+        if levels is not None and not len(levels):
+            return None
+        if self.calibration is None:
+            return "this run has neither quantiles nor a calibration of its errors: point forecasts alone"
+        return self.calibration.note
+
     def run(
         self, windows: WindowData, pairs: np.ndarray, levels: tuple[float, ...] = ()
     ) -> Forecasts:
@@ -196,19 +202,12 @@ class TimeseriesPredictor(Predictor):
     ) -> Forecasts:
         output = self._call(self.model, windows.at(pairs)).numpy()
         mean, own = output[..., 0], output[..., 1:] if self.own else None
-        low_V, high_V = bounds_of(self.config.data, windows.variates)
-        stored = windows.scaling.tables[
-            "target"
-        ]  # the deviations, whether they scale the data or not
-        spread_V = np.array([stored[name][1] for name in windows.variates])
-        decimals_V = np.clip(DIGITS - 1 - np.floor(np.log10(spread_V)), 0, 12).astype(int)
+        empty_nV = windows.without_past(pairs)
+        spread_V = windows.scaling.deviation("target", windows.variates)
 
         def finished(x: np.ndarray) -> np.ndarray:  # [n, H, V]
-            units = np.clip(windows.to_units(x), low_V, high_V)
-            for decimals in np.unique(decimals_V):
-                mine = decimals_V == decimals
-                units[..., mine] = np.round(units[..., mine], decimals)
-            return units
+            units = _rounded(windows.forecast_units(x), spread_V)
+            return np.where(empty_nV[:, None], np.nan, units)
 
         quantiles = None
         if levels:
@@ -237,13 +236,11 @@ class TimeseriesPredictor(Predictor):
         return self.windows(panel).scaling
 
     def _warn_of_empty(self, made: Forecasts, cut: Panel) -> None:
-        """What has no value in its look-back isn't forecast: the model would only return the training mean."""
         for i, series in enumerate(cut):
-            empty = ~np.isfinite(series.target.values[: self.context]).any(0)
+            empty = np.isnan(made.mean_nHV[i]).all(0) & ~np.isfinite(
+                series.target.values[: self.context]
+            ).any(0)
             if empty.any():
-                made.mean_nHV[i, :, empty] = np.nan
-                if made.quantiles_nHVQ is not None:
-                    made.quantiles_nHVQ[i, :, empty] = np.nan
                 names = [name for name, none in zip(cut.variates, empty, strict=True) if none]
                 shown = join_names(names, inputs_for_run.SHOWN)
                 who = f"{series.attrs.get('id')}: " if series.attrs.get("id") else ""
@@ -341,6 +338,23 @@ class TimeseriesPredictor(Predictor):
         ]
         coords = {"id": [str(one.attrs.get("id", "")) for one in panel], "variate": panel.variates}
         return xr.DataArray(torch.cat(parts).numpy(), coords, ("id", "variate", "feature"))
+
+
+def _rounded(units: np.ndarray, spread_V: np.ndarray) -> np.ndarray:
+    """[n, H, V] without digits that are noise of 32-bit arithmetic: DIGITS of the variate's standard deviation stay.
+
+    Whatever its size against that, a value keeps OWN_DIGITS of its own, so that nothing is rounded to 0.
+    """
+    with np.errstate(divide="ignore"):
+        own = OWN_DIGITS - 1 - np.floor(np.log10(np.abs(units)))
+    usual = DIGITS - 1 - np.floor(np.log10(spread_V))
+    decimals = np.maximum(np.where(np.isfinite(own), own, -_MOST_DECIMALS), usual)
+    decimals = np.minimum(decimals, _MOST_DECIMALS)
+    found = units.copy()
+    for count in np.unique(decimals).astype(int):
+        mine = decimals == count
+        found[mine] = np.round(units[mine], count)
+    return found
 
 
 def _listed(column: Any) -> list[Any]:

@@ -21,10 +21,9 @@ from isoform.core.errors import join_names
 from isoform.timeseries import losses
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.conformal import Calibration
-from isoform.timeseries.data.read import read_panel
-from isoform.timeseries.data.scaling import Scaling
+from isoform.timeseries.data.splits import origins
 from isoform.timeseries.data.windows import WindowData
-from isoform.timeseries.inputs_for_run import read_for_eval
+from isoform.timeseries.judged import windows_to_judge
 from isoform.timeseries.metrics import ForecastAccumulator, seasonal_scale
 from isoform.timeseries.models import make_model
 from isoform.timeseries.sizes import INPUTS, Sizes
@@ -54,6 +53,9 @@ class TimeseriesTask(Task):
         self.monitor = "mse" if config.loss.kind == "mse" else "mae"
         self.season = windows.season
         self.calibration: Calibration | None = None  # of the best checkpoint, once it is known
+        self.which: Mapping[
+            str, str
+        ] = {}  # split -> its windows in words, of other data than the run's
 
     def sizes(self) -> dict[str, int]:
         """Windows of each split. See Task.sizes."""
@@ -192,6 +194,11 @@ class TimeseriesTask(Task):
         self.calibration = Calibration.of(found) if found else None
         return found
 
+    def judged(self, split: str) -> str:
+        """See Task.judged."""
+        which = self.which.get(split, f"the {split} split of {self.panel.name}")
+        return f"judged: {self.sizes()[split]:,} windows, {which}"
+
     def initial_weights(self, source: str) -> InitialWeights:
         """Whatever `isoform timeseries import` reads."""
         from isoform.timeseries.pretrained import initial_weights
@@ -235,10 +242,15 @@ class TimeseriesTask(Task):
 
     @property
     def _fitted_until(self) -> dict[str, str]:
-        """By series, the last stamp that training or validation saw, on the panel's clock: a backtest starts behind."""
-        found = {}
-        for series, cut in zip(self.panel, self.data.cuts, strict=True):
-            if stop := max(cut["train"][1], cut["val"][1]):
+        """By series, the last stamp that training or validation saw, on the panel's clock: a backtest starts behind.
+
+        A series too short for any of their windows isn't there: of it they saw nothing.
+        """
+        found, data = {}, self.data
+        for series, cut in zip(self.panel, data.cuts, strict=True):
+            windows = origins(self.config.data, cut, data.context, data.horizon)
+            if windows["train"] or windows["val"]:
+                stop = max(cut["train"][1], cut["val"][1])
                 found[str(series.attrs["id"])] = str(series.time.values[stop - 1])
         return found
 
@@ -269,12 +281,7 @@ class TimeseriesTask(Task):
         from isoform.timeseries.predictions import write
 
         path = folder / f"{stem}.nc"
-        write(
-            path,
-            self.data,
-            self.levels if self.calibration is None else self.calibration.levels,
-            outputs,
-        )
+        write(path, self.data, outputs)
         return [path]
 
     def figures(
@@ -293,14 +300,14 @@ def task_from_run(
     state: TimeseriesState,
     path: Path | None,
 ) -> TimeseriesTask:
-    """The task of a finished run on its own data or on those at `path`, by the same borders and the run's scale."""
-    panel = read_panel(config.data) if path is None else read_for_eval(path, config, state)
+    """The task of a finished run on its own data or on those at `path`, on the run's scale; see judged.py."""
     if config.data.season is None:  # of a run from before seasons were settled with the rest
         data = config.data.model_copy(update={"season": state.season})
         config = config.model_copy(update={"data": data})
-    scaling = None if state.scaling is None else Scaling.of_record(state.scaling)
-    task = TimeseriesTask(config, WindowData(config, panel, scaling))
+    found = windows_to_judge(config, state, path)
+    task = TimeseriesTask(found.config, found.windows)
+    task.which, task.notes = found.which, found.notes
     if state.calibration:
-        found = Calibration.of(state.calibration)
-        task.calibration = found.of_variates(state.variates, task.data.variates)
+        calibration = Calibration.of(state.calibration)
+        task.calibration = calibration.of_variates(state.variates, task.data.variates)
     return task

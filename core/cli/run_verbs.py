@@ -22,6 +22,9 @@ def evaluate(context: Context) -> int:
     args, console = context.args, context.console
     options = {"split": args.split, "data": args.data, "checkpoint": args.checkpoint}
     each = [evaluate_run(context.domain, run, **options) for run in api.runs_in(args.run_dir)]
+    for note in each[0]["notes"]:
+        console.warn(note)
+    console.say(each[0]["judged"])
     if len(each) == 1:
         console.table(["metric", args.split], list(each[0]["metrics"].items()))
         console.result = each[0]

@@ -74,6 +74,8 @@ def evaluate_run(
         "split": split,
         "checkpoint": trained.step,
         "samples": task.sizes()[split],
+        "judged": task.judged(split),
+        "notes": list(task.notes),
         "metrics": metrics,
     }
 

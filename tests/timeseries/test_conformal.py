@@ -158,7 +158,7 @@ def test_levels_between_and_beside():
     np.testing.assert_allclose(found, [179, 139, 19, 59], rtol=1e-6)
     for level in (0.95, 0.05):
         with pytest.raises(
-            UserError, match=rf"quantile {level}: this run was calibrated from 0.1 to 0.9"
+            UserError, match=rf"quantile {level}: this run's quantiles go from 0.1 to 0.9"
         ):
             calibration.apply(forecast, levels=[level])
 

@@ -223,19 +223,22 @@ def test_predictions_are_in_the_data_s_units(run, sines):
             "south",
             "east",
         ]
-        origin = pd.Timestamp(found.origin.values[7])
-        truth = table.loc[origin:].iloc[:HORIZON]
+        origin = pd.Timestamp(found.origin.values[7])  # the last stamp known
+        truth = table.loc[origin:].iloc[1 : 1 + HORIZON]
         np.testing.assert_allclose(found.truth.values[7], truth, rtol=1e-5)
         assert (np.diff(found.quantiles.values, axis=-1) >= 0).all()
 
 
 def test_eval_on_other_variates_and_rows(run, tmp_path, capsys):
-    other = write_sines(tmp_path / "west.csv", names=("west", "south"), rows=251)
+    """Of variates that the run never saw every window is judged; own predictions stay as they are."""
+    other = write_sines(tmp_path / "west.csv", names=("west", "low"), rows=251)
     own = (run.folder / "predictions.nc").stat().st_mtime_ns
     argv = ["timeseries", "eval", str(run.folder), "--data", str(other), "--json"]
     assert main(argv, domains={"timeseries": lambda: DOMAIN}) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert found["metrics"]["windows"] == 50 - HORIZON + 1
+    assert found["metrics"]["windows"] == 251 - CONTEXT - HORIZON + 1
+    assert found["judged"].endswith("every one of west.csv, of which this run has seen nothing")
+    assert "2 of 2 variates are new to this run" in " ".join(found["notes"])
     assert (run.folder / "predictions.nc").stat().st_mtime_ns == own
     assert (run.folder / "predictions.west.nc").exists()
 

@@ -32,6 +32,10 @@ class Scaling:
         """[names] float64: what is divided by."""
         return self._column(kind, names, 1) if self.scale == "standard" else np.ones(len(names))
 
+    def deviation(self, kind: str, names: Sequence[str]) -> np.ndarray:
+        """[names] float64: the standard deviation, whether it scales the data or not."""
+        return self._column(kind, names, 1)
+
     def rest(self, kind: str, names: Sequence[str]) -> np.ndarray:
         """[names] float32: the training mean on the scale of `scaled`, for values that nothing else can fill."""
         means = self._column(kind, names, 0)

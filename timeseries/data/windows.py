@@ -20,6 +20,7 @@ from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.data import calendar, holidays
 from isoform.timeseries.data.fill import fill
 from isoform.timeseries.data.frequency import rows_a_season
+from isoform.timeseries.data.limits import bounds_of
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.rows import (
     STORED,
@@ -32,7 +33,7 @@ from isoform.timeseries.data.rows import (
     variable_of,
 )
 from isoform.timeseries.data.scaling import Moments, Scaling
-from isoform.timeseries.data.splits import Index, borders_of, origins
+from isoform.timeseries.data.splits import Borders, Index, borders_of, origins
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,15 +47,22 @@ class WindowData:
     context, horizon        L and H
     variates, past, known, static, calendar_names
                             names along the last axis of what `batch` gives; holidays are the last of `known`
-    cuts                    each series' borders, see `splits.borders_of`
     season                  rows a season, of MASE and the seasonal naive forecast
     on_disk                 windows are read from a store block by block (data.stream)
+    cuts                    borders of each series' splits: the ones given, else those of `splits.borders_of`, whose
+                            training rows the scale is fitted on in any case
 
-    Splits are those of `splits.borders`; no window is ever left out but training windows above data.max_missing.
+    No window is ever left out but training windows above data.max_missing.
     Raises UserError for covariates of one name, and for splits and calendars that make no sense.
     """
 
-    def __init__(self, config: TimeseriesApp, panel: Panel, scaling: Scaling | None = None) -> None:
+    def __init__(
+        self,
+        config: TimeseriesApp,
+        panel: Panel,
+        scaling: Scaling | None = None,
+        cuts: Sequence[Borders] | None = None,
+    ) -> None:
         data, model = config.data, config.model
         assert isinstance(model.context, int) and isinstance(model.horizon, int), (
             "settle the app first"
@@ -80,9 +88,10 @@ class WindowData:
             "calendar": self.calendar_names,
         }
         self.reader = Reader(panel, columns, data.holidays)
-        self.cuts = borders_of(data, panel)
+        usual = borders_of(data, panel)
+        self.cuts = usual if cuts is None else list(cuts)
         self.season = rows_a_season(panel.freq, data.season)
-        self.scaling = self.reader.scaling = self._fit(scaling)
+        self.scaling = self.reader.scaling = self._fit(scaling, usual)
         self._fills = {kind: self.scaling.rest(kind, columns[kind]) for kind in STORED}
         span = self.context + self.horizon
         self.rows = (
@@ -133,6 +142,44 @@ class WindowData:
             for of in (self.scaling.mean, self.scaling.std)
         )
         found: np.ndarray = np.asarray(x, np.float64) * std + mean
+        return found
+
+    def forecast_units(self, x: np.ndarray, axis: int = -1) -> np.ndarray:
+        """Scaled forecasts (or quantiles of them) in the data's units and inside data.bounds: see `to_units`."""
+        shape = [1] * np.ndim(x)
+        shape[axis] = len(self.variates)
+        low, high = (limit.reshape(shape) for limit in bounds_of(self.config.data, self.variates))
+        return np.clip(self.to_units(x, axis), low, high)
+
+    def inside_bounds(self, x: np.ndarray, axis: int = -1) -> np.ndarray:
+        """The same on the scaled axis: the forecasts [..., V, ...] themselves where data.bounds is empty."""
+        if not self.config.data.bounds:
+            return x
+        shape = [1] * np.ndim(x)
+        shape[axis] = len(self.variates)
+        mean, std = (of("target", self.variates) for of in (self.scaling.mean, self.scaling.std))
+        low, high = (
+            ((limit - mean) / std).astype(x.dtype).reshape(shape)
+            for limit in bounds_of(self.config.data, self.variates)
+        )
+        return np.clip(x, low, high)
+
+    def without_past(self, pairs: np.ndarray) -> np.ndarray:
+        """[n, V] True where a variate has no value in the look-back of a window (series, row) [n, 2].
+
+        Whatever a model says there comes of the training mean alone: it is no forecast.
+        """
+        found = np.zeros((len(pairs), len(self.variates)), bool)
+        if not self.has_missing:
+            return found
+        for series in np.unique(pairs[:, 0]):
+            mine = np.flatnonzero(pairs[:, 0] == series)
+            ends = pairs[mine, 1]
+            first = int(ends.min()) - self.context
+            rows = self.reader.stored(int(series), "target", first, int(ends.max()))
+            seen = np.zeros((len(rows) + 1, len(self.variates)), np.int64)
+            np.cumsum(np.isfinite(rows), axis=0, out=seen[1:])
+            found[mine] = seen[ends - first] == seen[ends - first - self.context]
         return found
 
     def spread_units(self) -> np.ndarray:
@@ -246,14 +293,14 @@ class WindowData:
 
     # Built once -------------------------------------------------------------------------------------------------------
 
-    def _fit(self, given: Scaling | None) -> Scaling:
+    def _fit(self, given: Scaling | None, cuts: Sequence[Borders]) -> Scaling:
         """The scale given, completed for the columns that it lacks; see the class."""
         base = Scaling({}, self.config.data.scale) if given is None else given
         tables: dict[str, dict[str, tuple[float, float]]] = {}
         kinds = [kind for kind in STORED if base.lacks(kind, self.reader.file_names(kind))]
         if kinds:
             # Rows that are all test data (a short file to forecast from) are better than none.
-            stops = [cut["train"][1] for cut in self.cuts]
+            stops = [cut["train"][1] for cut in cuts]
             if not any(stops):
                 stops = self.reader.rows
             moments, self._gaps = fit_moments(self.reader, stops, kinds)
