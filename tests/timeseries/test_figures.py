@@ -62,7 +62,7 @@ def test_error_by_the_hour_by_hand(hourly: Any) -> None:
     task, _, outputs, _ = hourly
     name, ticks, mean = figures.by_clock(task.data, outputs)
     assert name == "hour of the day" and len(ticks) == 24
-    error = np.abs(outputs["forecast"] - outputs["target"])
+    error = np.abs(task.data.inside_bounds(outputs["forecast"], axis=2) - outputs["target"])
     dates = runs.frame()["date"]
     at_five = [error[n, k] for n, (_, row) in enumerate(outputs["where"]) for k in range(HORIZON)
                if dates[row + k].hour == 5]  # fmt: skip
