@@ -128,7 +128,7 @@ def _write(
         curves = plots.curves(made[0].found, made[0].panel)
         pictures[args.plot] = drawing.picture(plots.draw(curves, made[0].panel.tz), args.plot)
     if places is not None:
-        tables = {
+        tables: dict[str | Path, bytes] = {
             places[one.file]: writers.csv_text(columns_of(one.found)).encode() for one in made
         }
         writers.write_together({**tables, **pictures})
