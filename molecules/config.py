@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from isoform.core.config.schema import AppConfig, Floats, Names, Table
+from isoform.core.config.schema import AppConfig, DecimalMark, Floats, Names, Table
 from isoform.core.supervised.config import LossConfig as LabelledLoss
 
 SOURCES = (
@@ -45,6 +45,10 @@ class DataConfig(Table):
     missing: Annotated[tuple[str | float, ...], Field(strict=False)] = Field(
         (),
         description="words and numbers of a table that stand for no value, beside the usual words",
+    )
+    decimal: DecimalMark = Field(
+        "auto",
+        description="the mark of a table's numbers; auto: each column tells its own, where it can",
     )
     weight: str | None = Field(
         None, description="a column of numbers: how much a row counts in training"

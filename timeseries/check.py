@@ -12,6 +12,7 @@ import pandas as pd
 from isoform.core.data.splits import SPLITS
 from isoform.core.domain import CheckReport
 from isoform.core.errors import UserError, join_names
+from isoform.core.report.band import Band, draw_band
 from isoform.core.report.check_page import Group, Picture, render_check_page
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.data.limits import bounds_of
@@ -31,12 +32,11 @@ from isoform.timeseries.prepare import prepare_panel
 LISTED = 20  # variates with a line of their own
 NAMED = 10  # of each kind of finding, in the text
 _STUCK = 0.02  # of a variate's rows: a longer run of equal values is named
-_SHADES = {"val": "#9ca0ab33", "test": "#9ca0ab66"}
+_SHADES = {"val": 0.2, "test": 0.4}  # of a picture's background
 _HEADING = "Values along time: training, validation (light), test (dark); a red mark where values are missing"
 _LEAKS = (
     "What is to be forecast can be read off elsewhere: a score on these data would be too good."
 )
-_LINE, _GAP = "#2f5bd0", "#c43a5e"
 
 
 def check(config: TimeseriesApp) -> CheckReport:
@@ -295,46 +295,21 @@ def _svg(
     picture: tuple[np.ndarray, np.ndarray, np.ndarray],
     cut: Mapping[str, tuple[int, int]],
 ) -> str:
-    """Least and most value along time, the splits behind it."""
-    from matplotlib.figure import Figure
-
-    from isoform.core.report.drawing import label, to_svg
-
-    low, high, missing = picture
+    """Least and most value along the rows, the splits behind them."""
     series = panel.series[number]
     rows = int(series.attrs["rows"])
-    local = panel.local(pd.DatetimeIndex(series["time"].values[:rows]))
-    place = np.minimum((np.arange(BINS) + 0.5) * rows / BINS, rows - 1).astype(int)
-    there = np.isfinite(low) & np.isfinite(high)
-    low, high = np.where(there, low, np.nan), np.where(there, high, np.nan)
-    figure = Figure(figsize=(4.2, 1.5))
-    figure.subplots_adjust(0.12, 0.16, 0.98, 0.96)
-    axes = figure.add_subplot()
-    for split, shade in _SHADES.items():
-        start, stop = cut.get(split, (0, 0))
-        if stop > start:
-            axes.axvspan(local[start], local[stop - 1], color=shade, lw=0)
-    axes.fill_between(local[place], low, high, color=_LINE, lw=0.6)
-    axes.plot(local[place], (low + high) / 2, color=_LINE, lw=0.8)
-    gone = local[place][missing > 0.5]
-    if len(gone) and there.any():
-        axes.plot(gone, np.full(len(gone), np.nanmin(low)), "|", color=_GAP, ms=6)
-    label(axes, "", "")
-    axes.locator_params(axis="y", nbins=4)
-    axes.tick_params(labelsize=7)
-    figure.autofmt_xdate(rotation=0, ha="center")
-    axes.xaxis.set_major_locator(_dates())
-    axes.xaxis.set_major_formatter(_short_dates(axes))
-    return to_svg(figure)
-
-
-def _dates() -> Any:
-    from matplotlib.dates import AutoDateLocator
-
-    return AutoDateLocator(minticks=3, maxticks=6)
-
-
-def _short_dates(axes: Any) -> Any:
-    from matplotlib.dates import ConciseDateFormatter
-
-    return ConciseDateFormatter(axes.xaxis.get_major_locator())
+    bins = np.arange(min(rows, BINS)) * BINS // min(rows, BINS)  # those with a row
+    low, high, missing = (values[bins] for values in picture)
+    places = (bins + 0.5) / BINS if rows >= BINS else np.arange(rows) / max(1, rows - 1)
+    shades = [
+        (cut[split][0] / rows, cut[split][1] / rows, opacity)
+        for split, opacity in _SHADES.items()
+        if cut and cut[split][1] > cut[split][0]
+    ]
+    ends = panel.local(pd.DatetimeIndex(series["time"].values[[0, rows // 2, rows - 1]]))
+    written = "%Y-%m-%d" if ends[-1] - ends[0] > pd.Timedelta("7D") else "%Y-%m-%d %H:%M"
+    first, middle, last = ends.strftime(written)
+    gaps = places[missing > 0.5].tolist()
+    return draw_band(
+        Band(places.tolist(), low.tolist(), high.tolist(), gaps, shades, (first, middle, last))
+    )

@@ -7,7 +7,15 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from isoform.core.config.schema import AppConfig, Floats, Names, Range, Sentinels, Table
+from isoform.core.config.schema import (
+    AppConfig,
+    DecimalMark,
+    Floats,
+    Names,
+    Range,
+    Sentinels,
+    Table,
+)
 
 Source = Literal["file", "pedestrians", "ett-hour", "ett-minute", "custom", "solar", "pems"]
 
@@ -24,8 +32,10 @@ class DataConfig(Table):
         None,
         description="the column of stamps, or several such as [year, month, day, hour]; found by name if unset",
     )
-    id: str | None = Field(
-        None, description="long format: the column that says which series a row belongs to"
+    id: Names | None = Field(
+        None,
+        description='long format: the column, or several such as ["store", "item"], that say which series a row '
+        "belongs to",
     )
     targets: Names | None = Field(
         None, description="columns to forecast; all numeric ones that have no other role"
@@ -45,9 +55,14 @@ class DataConfig(Table):
     tz: str | None = Field(
         None, description="IANA zone of stamps that carry none; daylight saving is resolved by it"
     )
-    aggregate: Literal["mean", "sum", "last"] = Field(
-        "mean",
-        description="rows of one step where data.freq is coarser than the file, and stamps that occur twice",
+    aggregate: Literal["mean", "sum", "last"] | None = Field(
+        None,
+        description="how all rows of one step become one value, where data.freq is coarser than the file or stamps "
+        "repeat: mean if unset, but rows of several series are then asked about",
+    )
+    doubles: Literal["keep", "drop"] = Field(
+        "keep",
+        description="rows of one stamp that are equal in every column of the file: each counts, or only the first",
     )
     panel: Literal["auto", "variates", "series"] = Field(
         "auto", description="ids of a long file: variates of one window, or series of their own; auto: variates where "
@@ -55,6 +70,10 @@ class DataConfig(Table):
     )  # fmt: skip
     missing: Sentinels = Field(
         (), description="words and numbers that stand for no value, beside the usual words"
+    )
+    decimal: DecimalMark = Field(
+        "auto",
+        description="the mark of a table's numbers; auto: each column tells its own, where it can",
     )
     fill: Literal["last", "linear"] = Field(
         "last", description="missing values of a look-back: the last value carried forward (at most model.context "
@@ -100,6 +119,11 @@ class DataConfig(Table):
     workers: int = Field(
         0, ge=0, description="loader processes; their number never changes a result"
     )
+
+    @property
+    def how(self) -> Literal["mean", "sum", "last"]:
+        """How rows of one step become one value."""
+        return self.aggregate or "mean"
 
 
 class AugmentConfig(Table):

@@ -16,6 +16,7 @@ from isoform.core.domain import Figure
 from isoform.core.inference.attention_maps import last_attention
 from isoform.core.report.drawing import INK, label, short, to_svg, to_table
 from isoform.timeseries import plots
+from isoform.timeseries.data.frequency import offset_of
 from isoform.timeseries.sizes import INPUTS
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def by_clock(
     data: WindowData, outputs: Mapping[str, np.ndarray]
 ) -> tuple[str, list[str], np.ndarray]:
     """(what is told apart, its ticks, mean absolute scaled error): hours of a day, days of a week, or months."""
-    offset = pd.tseries.frequencies.to_offset(data.panel.freq)
+    offset = offset_of(data.panel.freq)
     unit = pd.tseries.offsets
     if isinstance(offset, unit.Tick) and not isinstance(offset, unit.Day):
         name, ticks, field = "hour of the day", [str(hour) for hour in range(24)], "hour"

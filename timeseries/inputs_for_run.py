@@ -129,7 +129,9 @@ def _roles(source: Any, config: TimeseriesApp, state: TimeseriesState) -> DataCo
     variates = tuple(names_of(state, "target"))
     if data.id is None and variates:
         # By variable name where a variable has further axes than time: its columns have other names.
-        changes |= {"targets": data.targets or variates, "drop": ()}
+        # A run that left out columns of its own file has said how rows that they tell apart are joined.
+        joined = data.how if data.drop else data.aggregate
+        changes |= {"targets": data.targets or variates, "drop": (), "aggregate": joined}
     return data.model_copy(update=changes)
 
 

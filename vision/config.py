@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 
 from isoform.core.config.schema import (
     AppConfig,
+    DecimalMark,
     Floats,
     Names,
     Range,
@@ -120,6 +121,10 @@ class DataConfig(Table):
     )
     missing: Sentinels = Field(
         (), description="words and numbers that stand for no value, beside the usual words"
+    )
+    decimal: DecimalMark = Field(
+        "auto",
+        description="the mark of a table's numbers; auto: each column tells its own, where it can",
     )
     weight: str = Field("weight", description="the table's column of sample weights, if it has one")
     val_fraction: float = Field(

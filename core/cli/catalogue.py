@@ -36,12 +36,12 @@ def apps(context: Context) -> int:
         raise UserError(f"{args.domain}: unknown domain{hint}")
     rows = []
     for name, load in context.domains.items():
-        if args.domain in (None, name) and (names := config.app_names(name, args.apps)):
+        if args.domain not in (None, name):
+            continue
+        files = config.read_apps(args.apps, name)
+        if files.errors or files.tables(name):
             domain = load()
-            rows += [
-                _about(domain, config.resolve_app(app, domain=domain, apps_file=args.apps))
-                for app in names
-            ]
+            rows += [_about(domain, app) for app in config.resolve_every_app(files, domain)]
     if args.domain is not None and not rows:
         context.domains[args.domain]()  # says so where the domain isn't there at all
     columns = [

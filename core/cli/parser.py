@@ -76,12 +76,13 @@ def parse(
         )
     )
     _bench(_verb(commands, "bench", "the benchmarks, side by side with peers", _run_bench))
-    named = next((word for word in argv if not word.startswith("-")), None)
+    words = [word for word in argv if not word.startswith("-")]
+    named, verb = [*words, "", ""][:2]
     for name, load in domains.items():
         below = commands.add_parser(name, help=_summary(load))
         _globals(below, argparse.SUPPRESS)
         if name == named:  # the others' verbs can't be asked for, so they aren't built
-            _domain(below, load())
+            _domain(below, load(), verb)
     _globals(parser, False)
     args = parser.parse_args(argv)
     if args.version:
@@ -128,7 +129,8 @@ def _verb(
     return parser
 
 
-def _domain(parser: argparse.ArgumentParser, domain: AnyDomain) -> None:
+def _domain(parser: argparse.ArgumentParser, domain: AnyDomain, verb: str) -> None:
+    """The verbs of a domain; `verb` is the one that the command line names."""
     parser.description = domain.summary
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=_Parser, required=True)
     _check(
@@ -151,11 +153,13 @@ def _domain(parser: argparse.ArgumentParser, domain: AnyDomain) -> None:
     _predict(_verb(verbs, "predict", "one row an input, in input order", _run_predict))
     _embed(_verb(verbs, "embed", "features of a frozen trunk", _run_embed))
     _import(_verb(verbs, "import", "turn a foreign checkpoint into a run folder", _run_import))
-    _export(_verb(verbs, "export", "write a run's model in another format", _run_export), domain)
-    for name, verb in domain.verbs().items():
-        extra = verbs.add_parser(name, help=verb.help, description=verb.help)
-        verb.arguments(extra)
-        extra.set_defaults(run=lambda context, run=verb.run: run(context.args, context.console))
+    export = _verb(verbs, "export", "write a run's model in another format", _run_export)
+    if verb == "export":  # what writes the formats imports torch
+        _export(export, domain)
+    for name, own in domain.verbs().items():
+        extra = verbs.add_parser(name, help=own.help, description=own.help)
+        own.arguments(extra)
+        extra.set_defaults(run=lambda context, run=own.run: run(context.args, context.console))
         _globals(extra, argparse.SUPPRESS)
 
 
@@ -320,7 +324,7 @@ def _run_bench(context: Context) -> int:
 
 
 def _run_check(context: Context) -> int:
-    from isoform.core.cli.run_verbs import check
+    from isoform.core.cli.check import check
 
     return check(context)
 

@@ -1,4 +1,4 @@
-"""`isoform DOMAIN check | eval | predict | embed`: what is done with data and with finished runs."""
+"""`isoform DOMAIN eval | predict | embed`: what is done with finished runs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from isoform.core import api
-from isoform.core import config as configs
 from isoform.core.cli.context import Context
 from isoform.core.data import writers
 from isoform.core.domain import AnyDomain, Predictor, Speaker
@@ -18,42 +16,7 @@ from isoform.core.inference.run_model import evaluate_run
 from isoform.core.report.formatting import several
 from isoform.core.runs.results import summarise_seeds
 
-if TYPE_CHECKING:
-    from isoform.core.config import AppConfig
-
-
 CHUNK = 256  # inputs between two looks of a progress bar
-
-
-def check(context: Context) -> int:
-    """Says what was read, skipped and why; 2 where training would refuse these data, or a sample is in two splits."""
-    args, console, domain = context.args, context.console, context.domain
-    config = _checked_app(domain, args.target, args.apps, args.sets)
-    report = domain.check(config)
-    console.say(*report.lines)
-    console.result = {**report.data, "leakage": report.leakage}
-    if report.page is not None:
-        page = Path(args.page or f"runs/check-{Path(args.target).name}.html")
-        writers.write_atomically(page, report.page.encode())
-        console.say(f"samples: {page}")
-        console.result["page"] = str(page)
-    if report.refusal is not None:
-        raise UserError(report.refusal)
-    if report.leakage and not args.allow_leakage:
-        raise UserError(
-            f"{args.target}: a sample is in two splits (above); remove it, or accept it with --allow-leakage"
-        )
-    return 0
-
-
-def _checked_app(
-    domain: AnyDomain, target: str, apps_file: str | None, sets: list[str]
-) -> AppConfig:
-    """The app of that name, or else the one that a file or folder stands for, with `sets` over it."""
-    if target not in configs.app_names(domain.name, apps_file) and Path(target).exists():
-        return configs.override(domain.app_of_path(Path(target)), domain=domain, sets=sets)
-    app = target.removeprefix(f"{domain.name}/")
-    return configs.resolve_app(app, domain=domain, apps_file=apps_file, sets=sets)
 
 
 def evaluate(context: Context) -> int:

@@ -5,7 +5,7 @@ resolve.py          layers to one config        keys.py     dotted keys, did-you
 parameter_count.py  a trunk's size from its table alone     toml.py   reading and writing TOML
 """
 
-from isoform.core.config.layers import CLAIMS, get
+from isoform.core.config.layers import CLAIMS, get, read_apps
 from isoform.core.config.resolve import (
     ConfigError,
     Resolved,
@@ -18,6 +18,7 @@ from isoform.core.config.resolve import (
     override,
     plain,
     resolve_app,
+    resolve_every_app,
     resolve_layers,
     run_domain,
     unclaimed,
@@ -42,7 +43,9 @@ __all__ = [
     "load_run_config",
     "override",
     "plain",
+    "read_apps",
     "resolve_app",
+    "resolve_every_app",
     "resolve_layers",
     "run_domain",
     "unclaimed",

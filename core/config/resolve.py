@@ -20,6 +20,7 @@ import isoform.core.config.keys as keys
 import isoform.core.config.toml as toml
 from isoform.core.config.layers import (
     CLAIMS,
+    Apps,
     Layer,
     changes_measurement,
     get,
@@ -61,6 +62,21 @@ def app_names(domain: str, apps_file: str | Path | None = None) -> list[str]:
     if apps.errors:
         raise ConfigError(apps.errors)
     return names
+
+
+def resolve_every_app(apps: Apps, domain: AnyDomain) -> list[AppConfig]:
+    """Every app of a domain, in the order of the files, which are read already. Raises ConfigError."""
+    tables = apps.tables(domain.name)
+    errors = apps.errors
+    found = []
+    for app in tables:
+        layers = layers_of(app, tables, errors)
+        resolved, wrong = _validate(domain.schema(), domain.name, app, layers)
+        errors += wrong
+        found += [] if resolved is None else [resolved.config]
+    if errors:
+        raise ConfigError(errors)
+    return found
 
 
 def resolve_app(

@@ -23,6 +23,9 @@ Sentinels = Annotated[
     BeforeValidator(lambda v: (v,) if isinstance(v, str | float | int) else v),
 ]
 
+# The decimal mark of a table's numbers (data.decimal).
+DecimalMark = Literal["auto", ".", ","]
+
 # Norms by name, with the weights of a feature without and with `norm_bias`; their modules stand in core/norms.py.
 NORMS = {"layer": (1, 2), "layer_plain": (0, 0), "rms": (1, 1), "batch": (1, 2), "none": (0, 0)}
 # Gated channel mixers by name, with the activation of their gate.

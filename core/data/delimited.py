@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ _SPELLED = {"\t": "tab", ";": "semicolon", "|": "vertical bar", ",": "comma"}
 _LOOKED_AT = 100  # records, and
 _HEAD = 2**20  # characters, for the delimiter and the header
 _BLOCK = 2**20  # cells that are turned into columns at a time
+_DATED = re.compile(r"[0-9]{4}[-/][0-9]|[0-9]{1,2}\.[0-9]{1,2}\.[0-9]{2}")
 _POOLED = 0.5  # of a column's first cells are different: equal cells of the column are held once below that
 
 # What a domain may say of the first records of a table: True where the first holds values and not names.
@@ -139,10 +141,10 @@ def _preamble(text: str, delimiter: str | None) -> _Preamble:
     comments: list[str] = []
     place = lines = 0
     line, after = _line_at(text, 0)
-    if line[:4].lower() == "sep=" and len(line.strip()) <= 5:
-        told = line[4:5].strip("\r\n") or None
-        delimiter = delimiter or told
-        findings.append(Finding(f'the line "{line.strip()}" tells how cells are divided'))
+    bare = line.strip('\r\n "')
+    if bare[:4].lower() == "sep=" and len(bare.strip()) <= 5:
+        delimiter = delimiter or bare[4:5] or None
+        findings.append(Finding(f'the line "{bare.strip()}" tells how cells are divided'))
         place, lines = after, 1
     while place < len(text):
         line, after = _line_at(text, place)
@@ -245,11 +247,13 @@ def _commented_header(
 
 
 def _is_value(name: str) -> bool:
-    """True for a number or a stamp where a column's name should stand."""
+    """True for a number, with either decimal mark, or a stamp where a column's name should stand."""
+    if _DATED.match(name):
+        return True
     try:
-        float(name)
+        float(name.replace(",", ".", 1))
     except ValueError:
-        return name[:4].isdigit() and name[4:5] in ("-", "/") and name[5:6].isdigit()
+        return False
     return True
 
 

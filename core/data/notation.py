@@ -12,27 +12,35 @@ from typing import NamedTuple
 
 _LONGEST = 64  # characters of a number
 _BLANKS = " \u00a0\u2007\u2009\u202f"
-_MINUS = "\u2010\u2012\u2013\u2212\ufe63\uff0d-"  # the plain one last: in a class of a pattern it is itself there
+MINUS = "\u2010\u2012\u2013\u2212\ufe63\uff0d-"  # the plain one last: in a class of a pattern it is itself there
 _APOSTROPHES = "'\u2019"
-_CURRENCY = "$€£¥₹₽"
-_SIGN = rf"(?P<{{}}>[+{_MINUS}])?[{_BLANKS}]*"
+_CURRENCY = "$€£¥₹₽₩₺₪₴₫₱฿"
+_MONEY = (  # letters that stand in front of a number; any others there make a code of it
+    rf"(?:US|AU?|CA?|NZ|HK|R)?[{_CURRENCY}]"
+    r"|EUR|USD|GBP|CHF|JPY|CNY|RMB|INR|BRL|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|RUB|TRY|ZAR|MXN|KRW|SGD|HKD"
+    r"|S?Fr\.|kr\.?|Kč|zł|Rs\.?"
+)
+_LETTER = "A-Za-zµμΩ°\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f"
+_SIGN = rf"(?P<{{}}>[+{MINUS}])?[{_BLANKS}]*"
 _CELL = re.compile(
     r"(?P<bound><=|>=|=<|=>|<<|>>|<|>|≤|≥|~|≈)?\s*"
     + r"(?P<open>\()?\s*"
     + _SIGN.format("sign")
-    + rf"(?P<before>[{_CURRENCY}]|(?:EUR|USD|GBP|CHF)(?=[{_BLANKS}]))?[{_BLANKS}]*"
+    + rf"(?P<before>{_MONEY})?[{_BLANKS}]*"
     + _SIGN.format("inner")
     + rf"(?P<body>[.,]?[0-9](?:[0-9.,{_APOSTROPHES}{_BLANKS}]*[0-9])?[.,]?)"
     + r"(?P<exponent>[eE][-+]?[0-9]{1,3})?"
-    + rf"[{_BLANKS}]*(?P<unit>[%‰°{_CURRENCY}]|[A-Za-zµμΩ°][A-Za-zµμΩ°%/²³·]{{0,11}}[23]?)?"
+    + rf"(?P<behind>[{MINUS}])?"
+    + rf"[{_BLANKS}]*(?P<unit>[%‰°]|{_MONEY}|[{_LETTER}][{_LETTER}%/²³·]{{0,11}}[23]?\.?)?"
     + r"\s*(?P<close>\))?"
 )
-_GROUPS = re.compile(r"[0-9]{1,3}([.,][0-9]{3})+")
+_GROUPS = re.compile(r"[0-9]{1,3}([.,][0-9]{3})+|[0-9]{1,2}(,[0-9]{2})+,[0-9]{3}")
 _SIMPLE = re.compile(r"(-)?([0-9][0-9.,]{0,40})")
 # Like a number to the eye, though it isn't read as one; no date, clock or code.
 _LOOSE = re.compile(
-    rf"[<>≤≥~≈=(\s{_CURRENCY}+{_MINUS}]*(?![0-9]{{1,2}}\.[0-9]{{1,2}}\.[0-9])[0-9][0-9.,{_APOSTROPHES}{_BLANKS}]*"
-    r"(?:\s*(?:±|\+/-|\+-).*|\s*[A-Za-zµμΩ°%/²³·)]{1,12})?"
+    rf"[<>≤≥~≈=(\s+{MINUS}]*(?:{_MONEY})?[\s+{MINUS}]*(?![0-9]{{1,2}}\.[0-9]{{1,2}}\.[0-9])"
+    rf"[0-9][0-9.,{_APOSTROPHES}{_BLANKS}]*"
+    r"(?:\s*(?:±|\+/-|\+-).*|\s*[*x\u00d7\u00b7]\s*10\^?-?[0-9]+|\s*[^\s\d:]{1,12})?"
 )
 
 
@@ -87,7 +95,8 @@ def take_apart(cell: str) -> Parts | None:
     match = _CELL.fullmatch(cell) if len(cell) <= _LONGEST else None
     if match is None or bool(match["open"]) != bool(match["close"]):
         return None
-    if (match["sign"] and match["inner"]) or (match["before"] and match["unit"]):
+    signs = [match[name] for name in ("sign", "inner", "behind") if match[name]]
+    if len(signs) > 1 or (match["before"] and match["unit"]):
         return None
     body, grouped = match["body"], False
     for marks in (_BLANKS, _APOSTROPHES):
@@ -101,10 +110,9 @@ def take_apart(cell: str) -> Parts | None:
         if mark in body[len(whole) :] or not _is_grouped(whole.split(mark)):
             return None
         body, grouped = body.replace(mark, ""), True
-    sign = match["sign"] or match["inner"] or ""
     return Parts(
         body,
-        bool(match["open"]) or sign not in ("", "+"),
+        bool(match["open"]) or signs not in ([], ["+"]),
         match["bound"] or "",
         match["exponent"] or "",
         match["unit"] or match["before"] or "",
@@ -123,5 +131,5 @@ def decimal_evidence(cells: Iterable[str]) -> str:
 
 
 def looks_like_number(cell: str) -> bool:
-    """Whether a person would take a cell for a number, though it may not be read as one: 1 ± 0.1, 3 uM."""
+    """Whether a person would take a cell for a number, though it may not be read as one: 1 ± 0.1, 3 uM, 12.3*."""
     return len(cell) <= _LONGEST and _LOOSE.fullmatch(cell) is not None

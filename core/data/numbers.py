@@ -17,9 +17,10 @@ import numpy as np
 
 from isoform.core.data.findings import some
 from isoform.core.data.missing import CODES, MISSING
-from isoform.core.data.notation import Parts, looks_like_number, take_apart
+from isoform.core.data.notation import MINUS, Parts, looks_like_number, take_apart
 
 ENOUGH = 0.8  # of a column's cells are numbers: the others count as missing, and are named
+_MOST_UNITS = 6  # more of them in one column, and they are codes: 12A, 3C, 7F
 _OPEN_COMMA = re.compile(r"[-+]?[1-9][0-9]{0,2},[0-9]{3}")
 _POINTS = re.compile(r"[-+]?[1-9][0-9]{0,2}\.[0-9]{3}")  # 1.105: either mark
 
@@ -65,24 +66,34 @@ class Notation:
     others: Callable[[], str] = lambda: ""
 
 
-def read_numbers(cells: Sequence[str], notation: Notation | None = None) -> Numbers:
-    """The numbers of a column; see the module for the rules. What isn't plain (float takes it) is a finding."""
+def read_numbers(
+    cells: Sequence[str], notation: Notation | None = None, known: np.ndarray | None = None
+) -> Numbers:
+    """The numbers of a column; see the module for the rules. What isn't plain (float takes it) is a finding.
+
+    known   float64 [n], the cells that the source itself has as numbers, NaN elsewhere: their text says nothing
+    """
     notation = notation or Notation()
     numbers = Numbers(np.full(len(cells), math.nan))
-    if notation.decimal is None and _read_decimal_commas(cells, numbers, notation):
+    texts = cells
+    if known is not None:
+        texts = [cell if value != value else "" for cell, value in zip(cells, known, strict=True)]
+    elif notation.decimal is None and _read_decimal_commas(cells, numbers, notation):
         return numbers
-    odd = _read_plain(cells, numbers, notation)
-    if not odd and not _has_open_points(cells):
+    odd = _read_plain(texts, numbers, notation)
+    if known is not None:
+        numbers.values[:] = np.where(np.isnan(known), numbers.values, known)
+    if not odd and _is_settled(texts, notation):
         _leave_out(numbers, notation)
         _name_codes(numbers)
         return numbers
     parts = {cell: parsed for cell in odd if (parsed := take_apart(cell)) is not None}
-    decimal = notation.decimal or _decide(cells, parts, notation, numbers)
-    _read_odd(cells, odd, parts, decimal, numbers)
+    decimal = notation.decimal or _decide(texts, parts, notation, numbers)
+    units = _read_odd(cells, odd, parts, decimal, numbers)
     if decimal == ",":
-        _read_plain_again(cells, odd, numbers)
+        _read_plain_again(texts, odd, numbers)
     _leave_out(numbers, notation)
-    _say_problem(parts, numbers)
+    _say_problem(units, numbers)
     _name_codes(numbers)
     if numbers.problem or np.isfinite(numbers.values).sum() < len(
         numbers.unread
@@ -90,6 +101,24 @@ def read_numbers(cells: Sequence[str], notation: Notation | None = None) -> Numb
         numbers.findings.clear()
         numbers.unit = ""
     return numbers
+
+
+def plain_numbers(values: np.ndarray, notation: Notation) -> Numbers:
+    """A column whose cells are numbers already, float64 [n], NaN where there is none; `values` becomes the result's."""
+    numbers = Numbers(values)
+    for row in np.flatnonzero(np.isinf(values)).tolist():
+        numbers.infinite.append((row, str(values[row])))
+        values[row] = math.nan
+    _leave_out(numbers, notation)
+    _name_codes(numbers)
+    return numbers
+
+
+def _is_settled(cells: Sequence[str], notation: Notation) -> bool:
+    """Whether what float() takes is what is meant, whichever mark the others have."""
+    if notation.decimal is None:
+        return not _has_open_points(cells)
+    return notation.decimal == "." or not any("." in cell for cell in cells)
 
 
 def _read_decimal_commas(cells: Sequence[str], numbers: Numbers, notation: Notation) -> bool:
@@ -216,8 +245,10 @@ def _decide(
             else "nothing tells otherwise"
         )
     role = "the decimal mark" if decimal == mark else "a thousands mark"
-    doubt = "such as" if elsewhere else "either could be meant by"
-    numbers.findings.append(f"{_spelled(mark)} is read as {role}, {why} ({doubt} {open_[0]})")
+    shown = f"such as {open_[0]}"
+    if not elsewhere:
+        shown = f"either could be meant by {open_[0]}; data.decimal settles it"
+    numbers.findings.append(f"{_spelled(mark)} is read as {role}, {why} ({shown})")
     return decimal
 
 
@@ -240,8 +271,11 @@ def _read_odd(
     parts: dict[str, Parts],
     decimal: str,
     numbers: Numbers,
-) -> None:
-    """Fills in the cells that float() doesn't take, those of the column's usual unit; the others are unread."""
+) -> Counter[str]:
+    """Fills in the cells that float() doesn't take, those of the column's usual unit; the others are unread.
+
+    Returns how many cells have each unit, "" for none.
+    """
     plain = int(np.isfinite(numbers.values).sum())
     units = Counter({"": plain})
     for cell, parsed in parts.items():
@@ -274,6 +308,7 @@ def _read_odd(
     numbers.findings += [f"{what} ({cell})" for what, cell in kinds.items()]
     for entries in (numbers.unread, numbers.censored, numbers.infinite):
         entries.sort()
+    return +units
 
 
 def _note(cell: str, one: Parts, kinds: dict[str, str]) -> None:
@@ -282,6 +317,8 @@ def _note(cell: str, one: Parts, kinds: dict[str, str]) -> None:
         kinds.setdefault("blanks or apostrophes are thousands marks", cell)
     if "(" in cell:
         kinds.setdefault("numbers in parentheses are negative", cell)
+    elif one.negative and cell[-1] in MINUS:
+        kinds.setdefault("a dash behind a number is a minus", cell)
     elif one.negative and "-" not in cell:
         kinds.setdefault("a dash in front is a minus", cell)
 
@@ -299,7 +336,7 @@ def _read_plain_again(cells: Sequence[str], odd: dict[str, list[int]], numbers: 
     numbers.unread.sort()
 
 
-def _say_problem(parts: dict[str, Parts], numbers: Numbers) -> None:
+def _say_problem(units: Counter[str], numbers: Numbers) -> None:
     """Most cells look like numbers, and many of them can't be read as those of one column."""
     if numbers.numeric or not numbers.unread:
         return
@@ -307,7 +344,8 @@ def _say_problem(parts: dict[str, Parts], numbers: Numbers) -> None:
     read = int(np.isfinite(numbers.values).sum())
     if not alike or read + len(alike) < ENOUGH * (read + len(numbers.unread)):
         return
-    units = Counter(one.unit for one in parts.values())
+    if len(units) > _MOST_UNITS:
+        return
     examples = some([f'"{cell[:30]}"' for cell in dict.fromkeys(alike)], 3)
     if len(units) > 1:
         shown = ", ".join(unit or "none" for unit, _ in units.most_common(4))
@@ -315,7 +353,10 @@ def _say_problem(parts: dict[str, Parts], numbers: Numbers) -> None:
             f"its cells have several units ({shown}), such as {examples}; write all in one"
         )
     else:
-        numbers.problem = f"its cells look like numbers that can't be read, such as {examples}; write plain numbers"
+        numbers.problem = (
+            f"its cells look like numbers that can't be read, such as {examples}; write plain numbers, "
+            "or name the cells that stand for no value in data.missing"
+        )
 
 
 def _name_codes(numbers: Numbers) -> None:
@@ -330,7 +371,7 @@ def _name_codes(numbers: Numbers) -> None:
     low, high = float(rest.min()), float(rest.max())
     reach = max(high - low, abs(low), abs(high), 1e-9)
     for code in held:
-        if low - reach <= code <= high + reach:
+        if low - reach <= code <= high + reach and not code < 0 <= low:
             continue
         count = int((values == code).sum())
         numbers.findings.append(

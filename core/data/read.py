@@ -27,6 +27,7 @@ def read_table(
     source: str | Path | Any,
     *,
     missing: Iterable[str | float] = (),
+    decimal: str = "auto",
     limits: Limits = LIMITS,
     key: str = "data.path",
     delimiter: str | None = None,
@@ -36,6 +37,7 @@ def read_table(
     """The table of a file, of standard input ("-"), or of a pandas DataFrame.
 
     missing    words and numbers that stand for no value, beside the usual words (data.missing)
+    decimal    the mark of numbers that are text, "." or ","; "auto": each column tells its own (data.decimal)
     key        the setting that named the source, for messages
     delimiter  of a text; found in its body if None
     headless   (first records) -> True where the first holds values instead of names; columns are numbered then
@@ -43,16 +45,13 @@ def read_table(
 
     Raises UserError, one sentence, for what can't be read as a whole. Rows that don't fit are in `Table.ragged`.
     """
-    words = frozenset(
-        word.strip().lower() if isinstance(word, str) else float(word) for word in missing
-    )
     if not isinstance(source, str | Path):
         table = read_frame(source, limits)
     else:
         kind = kind or kind_of(source)
         raw = read_bytes(source, limits, key)
         table = table_of(raw, kind or _kind_of_content(raw), limits, delimiter, headless)
-    table.missing = words
+    table.settle(missing, decimal)
     return table
 
 

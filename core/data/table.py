@@ -11,7 +11,7 @@ import numpy as np
 from isoform.core.data.delimited import PackedText
 from isoform.core.data.findings import NAMED, Finding, merged, some
 from isoform.core.data.notation import decimal_evidence
-from isoform.core.data.numbers import Notation, Numbers, read_numbers
+from isoform.core.data.numbers import Notation, Numbers, plain_numbers, read_numbers
 from isoform.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Typed(Protocol):
         ...
 
     def numbers(self) -> np.ndarray:
-        """float64 [n], NaN where there is nothing."""
+        """float64 [n], NaN where there is nothing and, in a column that isn't `numeric`, where there is no number."""
         ...
 
     def series(self) -> pd.Series:
@@ -52,6 +52,8 @@ class Table:
               DataFrames, the row from 1; for a spreadsheet, its row
     ragged    place -> cells of a row that has another number of them than there are columns; elsewhere it is empty
     units     column -> unit, where the file gives one beside the names
+    missing   words and numbers that stand for no value (data.missing)
+    decimal   the mark that data.decimal sets, None where a column tells its own
     """
 
     origin: str
@@ -64,6 +66,7 @@ class Table:
     delimiter: str = ","
     sha256: str = ""
     missing: frozenset[str | float] = frozenset()
+    decimal: str | None = None
     said: list[Finding] = field(default_factory=list)
     _texts: dict[str, list[str]] = field(default_factory=dict, repr=False)
     _numbers: dict[str, Numbers] = field(default_factory=dict, repr=False)
@@ -95,6 +98,13 @@ class Table:
         word = "line" if self.kind == "csv" else "row"
         return [f"{word} {number}" for number in self.rows]
 
+    def settle(self, missing: Iterable[str | float] = (), decimal: str = "auto") -> None:
+        """Takes data.missing and data.decimal, before any column is read as numbers."""
+        self.missing = frozenset(
+            word.strip().lower() if isinstance(word, str) else float(word) for word in missing
+        )
+        self.decimal = None if decimal == "auto" else decimal
+
     def cells(self, name: str) -> list[str]:
         """A column as text without blanks around it, "" where there is nothing."""
         texts = self._texts.get(name)
@@ -118,14 +128,23 @@ class Table:
                 self.units.setdefault(name, numbers.unit)
         return self._numbers[name]
 
+    def say_bounds(self, name: str) -> None:
+        """Adds a finding where a column holds bounds such as ">10", for a domain that takes them as their numbers."""
+        found = self.numbers(name).censored
+        if found:
+            self.say(f"bounds count as their number: {self.shown(found)}", name)
+
     def _read_numbers(self, name: str) -> Numbers:
-        column = self.columns[name]
-        if not isinstance(column, PackedText) and column.numeric:
-            return _typed_numbers(column, self.missing)
         notation = Notation(
-            self.delimiter, self.missing, others=lambda: self._decimal_elsewhere(name)
+            self.delimiter, self.missing, self.decimal, lambda: self._decimal_elsewhere(name)
         )
-        return read_numbers(self.cells(name), notation)
+        typed = self.typed(name)
+        if typed is None:
+            return read_numbers(self.cells(name), notation)
+        known = np.array(typed.numbers(), np.float64)
+        if typed.numeric:
+            return plain_numbers(known, notation)
+        return read_numbers(self.cells(name), notation, known)
 
     def _decimal_elsewhere(self, name: str) -> str:
         """The decimal mark of all other columns of text that show one, "" where they differ."""
@@ -175,19 +194,3 @@ class Table:
         some_cells = [f"{cell[:40]!r} ({self.row_name(row)})" for row, cell in cells[: NAMED + 1]]
         more = f" and {len(cells) - NAMED:,} more" if len(cells) > NAMED else ""
         return ", ".join(some_cells[:NAMED]) + more
-
-
-def _typed_numbers(column: Typed, missing: frozenset[str | float]) -> Numbers:
-    values = np.array(column.numbers(), np.float64)
-    numbers = Numbers(values)
-    for row in np.flatnonzero(np.isinf(values)).tolist():
-        numbers.infinite.append((row, str(values[row])))
-        values[row] = np.nan
-    for code in [number for number in missing if not isinstance(number, str)]:
-        rows = np.flatnonzero(values == code)
-        values[rows] = np.nan
-        if len(rows):
-            numbers.findings.append(
-                f"{code:g} counts as missing (data.missing), {len(rows):,} cells"
-            )
-    return numbers

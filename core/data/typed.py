@@ -7,6 +7,8 @@ import math
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +44,8 @@ class ArrowColumn:
 
     def numbers(self) -> np.ndarray:
         """As `table.Typed`."""
+        if not self.numeric:
+            return np.full(len(self.array), np.nan)
         return np.asarray(self.array.to_pandas().to_numpy(np.float64, na_value=np.nan))
 
     def series(self) -> pd.Series:
@@ -75,7 +79,9 @@ class FrameColumn:
 
     def numbers(self) -> np.ndarray:
         """As `table.Typed`."""
-        return self.column.to_numpy(np.float64, na_value=np.nan)
+        if self.numeric:
+            return self.column.to_numpy(np.float64, na_value=np.nan)
+        return _numbers_among(self.column.tolist())
 
     def series(self) -> pd.Series:
         """As `table.Typed`."""
@@ -100,15 +106,21 @@ class SheetColumn:
 
     def numbers(self) -> np.ndarray:
         """As `table.Typed`."""
-        return np.array(
-            [math.nan if cell is None else float(cell) for cell in self.values], np.float64
-        )
+        return _numbers_among(self.values)
 
     def series(self) -> pd.Series:
         """As `table.Typed`."""
         import pandas as pd
 
         return pd.Series(self.values).infer_objects()
+
+
+def _numbers_among(cells: Sequence[Any]) -> np.ndarray:
+    """float64 [n], NaN where a cell is no number (text that looks like one is none)."""
+    return np.array(
+        [float(cell) if isinstance(cell, Real | Decimal) else math.nan for cell in cells],
+        np.float64,
+    )
 
 
 def _sheet_text(cell: Any) -> str:
@@ -259,8 +271,9 @@ def read_workbook(raw: Raw, limits: Limits, headless: Headless | None = None) ->
 
 
 def _records(sheet: Any, origin: str, limits: Limits) -> Iterator[tuple[int, list[Any]]]:
-    """(number, cells) of every row that has a cell."""
+    """(number, cells) of every row that has a cell, without rows that begin with # in front of the names."""
     count = 0
+    in_front = True
     for number, row in enumerate(sheet.iter_rows(values_only=True), 1):
         cells = [cell.strip() or None if isinstance(cell, str) else cell for cell in row]
         count += len(cells)
@@ -268,8 +281,15 @@ def _records(sheet: Any, origin: str, limits: Limits) -> Iterator[tuple[int, lis
             raise UserError(
                 f"{origin}: has more than {limits.cells:,} cells; leave out some columns"
             )
-        if any(cell is not None for cell in cells):
-            yield number, cells
+        if not any(cell is not None for cell in cells) or (in_front and _is_comment(cells)):
+            continue
+        in_front = False
+        yield number, cells
+
+
+def _is_comment(cells: Sequence[Any]) -> bool:
+    """Whether a row of a sheet holds nothing but a text that begins with #."""
+    return str(cells[0]).startswith("#") and _filled(cells) == 1
 
 
 def _sheet_table(

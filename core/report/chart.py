@@ -38,16 +38,16 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     step = power * next(m for m in (1, 2, 5, 10) if m * power >= least * (1 - 1e-9))
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
-    return [round(n * step, 12) for n in range(first, last + 1)]
+    return [float(f"{n * step:.12g}") for n in range(first, last + 1)]
 
 
 def chart(lines: Sequence[Line], *, title: str, log: bool = False, legend: bool = True) -> str:
     """The curves over optimiser steps; `log` for a logarithmic y axis (every y positive)."""
     xs = [value for line in lines for value in line.x]
     ys = [value for line in lines for value in line.y]
-    x_low, x_high = _padded(min(xs), max(xs), 0.0)
+    x_low, x_high = padded(min(xs), max(xs), 0.0)
     to = math.log10 if log else float
-    y_low, y_high = _padded(to(min(ys)), to(max(ys)), 0.06)
+    y_low, y_high = padded(to(min(ys)), to(max(ys)), 0.06)
 
     def across(value: float) -> float:
         return LEFT + (value - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
@@ -102,7 +102,8 @@ def chart(lines: Sequence[Line], *, title: str, log: bool = False, legend: bool 
     )
 
 
-def _padded(low: float, high: float, share: float) -> tuple[float, float]:
+def padded(low: float, high: float, share: float) -> tuple[float, float]:
+    """The two ends with `share` of their distance beyond each, and apart where they are equal."""
     room = (high - low) * share
     if high == low:
         room = abs(low) * 0.05 or 0.5

@@ -111,7 +111,8 @@ def _read_table(data: DataConfig, table: _Table) -> Labelled:
         "split_column": table.split or data.split_column,
     }
     licence = "unstated (MoleculeNet; MIT is its code)"
-    found = read_labelled(file_rows(path, data.missing), data.model_copy(update=update), licence)
+    rows = file_rows(path, data.missing, data.decimal)
+    found = read_labelled(rows, data.model_copy(update=update), licence)
     units = [table.unit if name == table.target else "" for name in found.target_names]
     return replace(found, units=units)
 

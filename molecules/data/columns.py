@@ -121,6 +121,10 @@ def _no_target(rows: MoleculeTable, name: str) -> str:
     if boolean_of(cells) is not None:
         return ""
     found = rows.table.numbers(name)
+    if found.problem:
+        raise UserError(
+            f'{rows.origin}: column "{name}": {found.problem}; data.targets names the columns to predict'
+        )
     if not found.numeric:
         return "text" if found.unread else "empty"
     read = found.values[np.isfinite(found.values)]

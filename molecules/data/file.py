@@ -38,17 +38,22 @@ def read_file(path: str | Path, data: DataConfig) -> Labelled:
     Column of SMILES, targets and task are found where they aren't set; what was found is in `findings`. With
     data.targets = () no labels are read. Raises UserError, one sentence.
     """
-    return read_labelled(file_rows(path, data.missing), data)
+    return read_labelled(file_rows(path, data.missing, data.decimal), data)
 
 
-def file_rows(path: str | Path, missing: Sequence[str | float] = ()) -> MoleculeTable:
-    """The cells of any file of molecules. Raises UserError."""
+def file_rows(
+    path: str | Path, missing: Sequence[str | float] = (), decimal: str = "auto"
+) -> MoleculeTable:
+    """The cells of any file of molecules, with data.missing and data.decimal taken. Raises UserError."""
     raw, kind = read_bytes_of(path)
     if kind == "sdf":
         from isoform.molecules.data.sdf import read_sdf
 
-        return read_sdf(raw, missing)
-    return read_cells(raw, kind, missing)
+        rows = read_sdf(raw)
+    else:
+        rows = read_cells(raw, kind)
+    rows.table.settle(missing, decimal)
+    return rows
 
 
 def read_labelled(

@@ -73,6 +73,11 @@ def _values_of(column: Numbers, data: DataConfig) -> np.ndarray:
 def _choose(
     rows: MoleculeTable, names: Sequence[str], columns: Sequence[Numbers], data: DataConfig
 ) -> str:
+    if data.classes is None and len(names) == 1 and columns[0].problem:
+        raise UserError(
+            f'{rows.origin}: column "{names[0]}": {columns[0].problem}, or set data.task = multiclass '
+            "if they are classes"
+        )
     if data.classes is not None or (
         len(names) == 1 and columns[0].unread and not columns[0].numeric
     ):

@@ -6,7 +6,7 @@ The text is cut into records here, so that one bad record costs itself alone, an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from isoform.core.data.read import read_table
@@ -21,7 +21,7 @@ _END = "M  END"
 SMILES, TITLE = "SMILES", "title"  # the columns that every SD file gets
 
 
-def read_sdf(raw: Raw, missing: Sequence[str | float] = ()) -> MoleculeTable:
+def read_sdf(raw: Raw) -> MoleculeTable:
     """The records of a .sdf (or a .mol, which is one) as rows: data items as columns, SMILES from the blocks.
 
     Names are the titles (the blocks' first lines) where every record has its own, else "record 7". A csv called
@@ -30,9 +30,6 @@ def read_sdf(raw: Raw, missing: Sequence[str | float] = ()) -> MoleculeTable:
     text, findings = decode(raw)
     rows = _collect(_records(lines_of(text)), raw)
     rows.table.said = findings
-    rows.table.missing = frozenset(
-        word.lower() if isinstance(word, str) else float(word) for word in missing
-    )
     if not len(rows):
         raise UserError(
             f"{raw.origin}: holds no molecules; the records of an SD file end in a line $$$$"

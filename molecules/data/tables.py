@@ -105,14 +105,11 @@ def _is_list(raw: Raw) -> bool:
     )
 
 
-def read_cells(raw: Raw, kind: str, missing: Sequence[str | float] = ()) -> MoleculeTable:
+def read_cells(raw: Raw, kind: str) -> MoleculeTable:
     """The cells of a table or a list of SMILES. Raises UserError where it can't be read as a whole."""
     if kind == "smi":
         return _read_list(raw)
     table = table_of(raw, kind, headless=lambda records: _holds_values(records[0]))
-    table.missing = frozenset(
-        word.strip().lower() if isinstance(word, str) else float(word) for word in missing
-    )
     errors = {row: table.why_ragged(row) for row in table.ragged}
     return MoleculeTable(table, table.row_names(), errors)
 

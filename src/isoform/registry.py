@@ -22,7 +22,7 @@ def domains() -> dict[str, Callable[[], AnyDomain]]:
         for found in pkgutil.iter_modules(isoform.__path__)
         if found.ispkg and found.name != "core"
     )
-    return {name: partial(domain, name) for name in names}
+    return {name: partial(_load, name) for name in names}
 
 
 def domain(name: str) -> AnyDomain:
@@ -32,6 +32,10 @@ def domain(name: str) -> AnyDomain:
 
         hint = suggest(name, domains()) or f"; there are {', '.join(domains())}"
         raise UserError(f"{name}: unknown domain{hint}")
+    return _load(name)
+
+
+def _load(name: str) -> AnyDomain:
     wired: AnyDomain | None = getattr(importlib.import_module(f"isoform.{name}"), "DOMAIN", None)
     if wired is None:
         raise UserError(f"{name}: not part of this release yet")

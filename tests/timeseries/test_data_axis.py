@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
-from isoform.timeseries.data.axis import bins, localise, make_axis, merge, taker
+from isoform.timeseries.data.axis import bins, differ, localise, make_axis, taker
 from isoform.timeseries.data.frequency import parse_freq
 from isoform.timeseries.data.panel import Findings
 from isoform.timeseries.data.stamps import parse_stamps
@@ -81,9 +81,13 @@ def test_a_regular_grid_is_found_again(freq, rows, random, how):
     axis, findings = axis_of(time[order])
     assert axis.freq == freq and axis.tz is None
     assert (axis.time == time).all() and axis.repeated == len(order) - len(kept)
+    times = np.bincount(order, minlength=rows)[:, None] if how == "sum" else 1
     expected = np.full((rows, 3), NAN)
-    expected[kept] = numbers[kept]
-    assert same(on_grid(axis, numbers[order], how), expected)
+    expected[kept] = (numbers * times)[kept]
+    assert np.allclose(
+        on_grid(axis, numbers[order], how), expected, rtol=1e-13, atol=0, equal_nan=True
+    )
+    assert how == "sum" or same(on_grid(axis, numbers[order], how), expected)
     assert not axis.differing.any()
     assert (order != sorted(order)) == any("sorted" in line for line in findings.lines)
 
@@ -115,7 +119,7 @@ def test_duplicates_by_hand():
     stamps = ["2024-01-01 00:00"] * 3 + ["2024-01-01 01:00"] * 2 + ["2024-01-01 02:00"] * 2
     values = [[1, NAN], [1, NAN], [4, 6], [7, 8], [7, 8], [NAN, 2], [3, NAN]]
     for how, expected in (
-        ("mean", [[2.5, 6], [7, 8], [3, 2]]), ("sum", [[5, 6], [7, 8], [3, 2]]), ("last", [[4, 6], [7, 8], [3, 2]]),
+        ("mean", [[2, 6], [7, 8], [3, 2]]), ("sum", [[6, 6], [14, 16], [3, 2]]), ("last", [[4, 6], [7, 8], [3, 2]]),
     ):  # fmt: skip
         axis, _ = axis_of(stamps)
         assert same(on_grid(axis, values, how), expected)
@@ -129,25 +133,45 @@ def test_duplicates_by_hand():
         max_size=17,
     )
 )
-def test_merging_is_what_a_dictionary_does(rows):
+def test_aggregating_is_what_a_dictionary_does(rows):
+    """Of instants (0 to 4) on steps of two instants each: all rows of a step, whatever they hold."""
     rows.sort(key=lambda row: row[0])
     labels = np.array([label for label, _ in rows])
     block = np.array([[value, 1 - value] for _, value in rows])
     first = np.append(np.flatnonzero(np.diff(labels, prepend=-1)), len(rows))
-    for how in ("mean", "sum", "last"):
-        merged, differ = merge(block, first, how)
-        for k, label in enumerate(dict.fromkeys(labels.tolist())):
-            distinct = list(
-                dict.fromkeys(repr(value + 0.0) for other, value in rows if other == label)
-            )
-            found = [float(text) for text in distinct if text != "nan"]
-            assert differ[k] == (len(distinct) > 1)
-            wanted = (
-                {"mean": np.mean, "sum": np.sum, "last": lambda x: x[-1]}[how](found)
-                if found
-                else NAN
-            )
-            assert same(merged[k, 0], wanted) or abs(merged[k, 0] - wanted) < 1e-12
+    instants = labels[first[:-1]]
+    for label, differs in zip(instants, differ(block, first), strict=True):
+        assert differs == (len({repr(v + 0.0) for other, v in rows if other == label}) > 1)
+    for how, rule in (("mean", np.mean), ("sum", np.sum), ("last", lambda x: x[-1])):
+        found = bins(block, instants // 2, 3, how, first=first)
+        for step in range(3):
+            held = [v for label, v in rows if label // 2 == step and not np.isnan(v)]
+            assert np.allclose(found[step, 0], rule(held) if held else NAN, equal_nan=True)
+
+
+@pytest.mark.parametrize("copies", [2, 3, 7])
+def test_the_mean_of_equal_rows_is_their_value_to_the_last_digit(copies):
+    stamps = np.repeat(pd.date_range("2024-01-01", periods=31, freq="h"), copies)
+    values = np.repeat(np.random.default_rng(0).normal(size=(31, 2)), copies, axis=0)
+    axis, _ = axis_of(stamps)
+    assert same(on_grid(axis, values), values[::copies]) and not axis.differing.any()
+
+
+def test_a_coarser_mean_weighs_every_row_alike():
+    """A mean of the hours' means would be 2: the first hour has three rows."""
+    stamps = pd.to_datetime(["2024-01-01 00:00"] * 3 + ["2024-01-01 01:00"] * 1)
+    axis, _ = axis_of(stamps, freq="D")
+    assert same(on_grid(axis, [[1], [1], [1], [3]])[:, 0], [1.5])
+
+
+def test_rows_taken_out_of_an_axis():
+    stamps = pd.to_datetime(["2024-01-01 00:00"] * 3 + ["2024-01-01 01:00"] * 2)
+    axis, _ = axis_of(stamps)
+    fewer = axis.without(np.array([False, True, False, False, True]))
+    assert fewer.repeated == 1 and fewer.order.tolist() == [0, 2, 3]
+    assert same(on_grid(fewer, [[1], [2], [4], [8], [16]], "sum")[:, 0], [5, 8])
+    none = fewer.without(np.array([False, True, False]))
+    assert none.repeated == 0 and same(on_grid(none, np.arange(5)[:, None])[:, 0], [0, 3])
 
 
 def test_infinite_sums_and_empty_bins():

@@ -192,8 +192,8 @@ def test_a_hidden_id_column_is_asked_for(tmp_path):
     path = frame(tmp_path / "l.csv", long())
     refused(
         'each stamp occurs 3 times, once for each "site"',
-        "set data.id = site",
-        "data.drop = site",
+        'set data.id = ["site"]',
+        'data.drop = ["site"] with data.aggregate = "sum"',
         path=path,
     )
     panel = read(path, drop="site")

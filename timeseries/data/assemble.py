@@ -22,7 +22,11 @@ from isoform.timeseries.data.columns import (
     numbers_of,
     say_left_out,
     time_by_content,
+    without_numbers_of_ids,
 )
+from isoform.timeseries.data.doubles import say_repeated, settle_doubles
+from isoform.timeseries.data.hidden_ids import settle_hidden_ids
+from isoform.timeseries.data.ids import number_series
 from isoform.timeseries.data.names import find_time
 from isoform.timeseries.data.panel import Findings, Panel
 from isoform.timeseries.data.stamps import Stamps, parse_stamps, unit_of
@@ -52,17 +56,20 @@ def panel_of(table: Table, data: DataConfig, findings: Findings, source: Source)
     roles = assign(table, data, time)
     if data.targets is None:
         roles = _without_calendar(table, roles, stamps)
-    say_left_out(table, findings)
-    roles = encode(table, roles, findings)
-    codes, ids = _ids(table, roles)
+    codes, ids = number_series(table, roles.id)
+    if codes is not None and data.targets is None:
+        roles = without_numbers_of_ids(table, roles, codes)
     axis = make_axis(stamps, data, findings, table.where, codes, table.numbers)
-    _refuse_hidden_ids(table, roles, stamps, axis)
+    roles = settle_hidden_ids(table, roles, data, axis, stamps, findings)
+    say_left_out(table, findings)
+    axis = settle_doubles(table, axis, {*roles.time, *roles.id}, data, findings)
+    roles = encode(table, roles, findings)
     values = numbers_of(table, roles.numeric, findings)
     if roles.targets and np.isnan(values[:, : len(roles.targets)]).all():
         raise UserError(
             f"{table.where}: no cell of the target columns holds a number; set data.targets"
         )
-    rows = _Rows(table, roles, axis, values, _static(table, roles, codes, ids), data.aggregate)
+    rows = _Rows(table, roles, axis, values, _static(table, roles, codes, ids), data.how)
     if codes is None:
         series = [_wide(rows)]
     elif _as_variates(axis, len(ids), data, findings):
@@ -71,7 +78,8 @@ def panel_of(table: Table, data: DataConfig, findings: Findings, source: Source)
         series = _series(rows, ids, findings)
     for finding in [] if table.source is None else table.source.findings:
         findings.say(str(finding))
-    report(axis, data, findings)
+    say_repeated(axis, data, findings, table.numbers)
+    say_gaps(axis, findings)
     return Panel(
         series=tuple(series),
         freq=axis.freq,
@@ -167,46 +175,6 @@ def _repeats(column: pd.Series, unit: str | None, clock: pd.DatetimeIndex) -> bo
         return False
     cells = column.to_numpy(dtype=np.float64, na_value=np.nan)
     return np.array_equal(cells, getattr(clock, unit).to_numpy(dtype=np.float64), equal_nan=True)
-
-
-def _ids(table: Table, roles: Roles) -> tuple[np.ndarray | None, list[str]]:
-    """(number of each row's id, ids in order): by value where all are whole numbers, by spelling otherwise."""
-    if roles.id is None:
-        return None, []
-    column = table.frame[roles.id]
-    texts = column.astype(str).str.strip()
-    empty = np.flatnonzero((column.isna() | (texts == "")).to_numpy())
-    if len(empty):
-        raise UserError(
-            f'{table.where} row {table.numbers[empty[0]]}: column "{roles.id}" (data.id) is empty; '
-            "every row needs the name of its series"
-        )
-    codes, found = pd.factorize(texts)
-    names = [str(name) for name in found]
-    whole = all(name.isascii() and name.isdigit() for name in names)
-    order = sorted(
-        range(len(names)), key=lambda i: (int(names[i]), names[i]) if whole else names[i]
-    )
-    rank = np.empty(len(names), np.int64)
-    rank[order] = np.arange(len(names))
-    return rank[codes], [names[i] for i in order]
-
-
-def _refuse_hidden_ids(table: Table, roles: Roles, stamps: Stamps, axis: Axis) -> None:
-    """A file whose stamps mostly repeat is long: its id column should be named, not averaged away."""
-    if roles.id is not None or 2 * axis.repeated <= len(axis.order):
-        return
-    used = {*roles.time, *roles.numeric, *roles.static, *roles.drop}
-    for name in (str(name) for name in table.frame):
-        column = table.frame[name]
-        if name in used or pd.api.types.is_float_dtype(column.dtype) or column.isna().any():
-            continue
-        if not pd.DataFrame({"time": stamps.time, "id": column.to_numpy()}).duplicated().any():
-            raise UserError(
-                f"{table.where}: each stamp occurs {len(axis.order) / len(axis.place):.3g} times, once for each "
-                f'"{name}"; '
-                f"set data.id = {name}, or data.drop = {name} to aggregate these rows"
-            )
 
 
 def _static(table: Table, roles: Roles, codes: np.ndarray | None, ids: Sequence[str]) -> np.ndarray:
@@ -397,23 +365,8 @@ def last_row(values: np.ndarray) -> int:
     return int(there[-1]) + 1 if len(there) else 0
 
 
-def report(axis: Axis, data: DataConfig, findings: Findings, unread: bool = False) -> None:
-    """What the axis found: duplicates and gaps, over all series. `unread`: the values are still on the disk."""
-    if axis.repeated:
-        conflicts = int(axis.differing.sum())
-        said = f"{axis.repeated:,} rows repeat a stamp"
-        if conflicts:
-            said += f"; at {conflicts:,} stamps the rows differ: aggregated ({data.aggregate})"
-        else:
-            said += (
-                ": equal ones count once, others are aggregated"
-                if unread
-                else ": they are equal and count once"
-            )
-        findings.say(said)
-    findings.data |= {"repeated_rows": axis.repeated}
-    if not unread:
-        findings.data["conflicting_stamps"] = int(axis.differing.sum())
+def say_gaps(axis: Axis, findings: Findings) -> None:
+    """How many steps have no row, over all series."""
     empty, longest, where = 0, 0, 0
     for low, high in zip(axis.bounds[:-1], axis.bounds[1:], strict=True):
         skips = np.diff(axis.place[low:high]) - 1

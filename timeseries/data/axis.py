@@ -14,7 +14,8 @@ The rules, each of which leaves a sentence in the Findings where it was used:
   follow; else data.freq is needed. A stamp between two steps goes to the nearer one.
 - Aggregation. Where data.freq is coarser than the file, the rows of one step become their mean, sum or last value,
   missing ones left aside; but a sum needs all rows of its step, else it would be too low and is missing.
-- Duplicates. Rows of the same stamp that are equal in every column count once; others are aggregated.
+- Repeated stamps. All rows of a stamp are aggregated, also those of equal values; `doubles` says which rows are whole
+  doubles, and what becomes of them.
 - Gaps. A step without a row is a row of missing values.
 - Unreadable stamps. Fewer than 1 %: these rows are left out and named; else the file is refused.
 """
@@ -22,7 +23,7 @@ The rules, each of which leaves a sentence in the Findings where it was used:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -30,21 +31,21 @@ import pandas as pd
 
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
+from isoform.timeseries.data.find_frequency import find_freq
 from isoform.timeseries.data.frequency import (
     DAY,
     HOUR,
-    Grid,
-    differences,
-    find_freq,
     fixed_step,
-    make_grid,
     parse_freq,
+    sessions_of,
     usual_length,
 )
+from isoform.timeseries.data.grid import Grid, differences, make_grid
 from isoform.timeseries.data.panel import Findings
 from isoform.timeseries.data.stamps import Stamps
 
 NAMED = 5  # rows that a finding names
+_GAPPY = 1.1  # steps a row: from here on, gaps may be the time between sessions
 _MOST_YEARS = 60  # that are compared with the changes of a clock
 # Whose clock changes are compared with missing and doubled hours, to suggest a zone.
 _LIKELY = (
@@ -93,11 +94,26 @@ class Axis:
         u0, u1 = low + np.searchsorted(self.place[low:high], [start, stop])
         base = self.first[u0]
         rows = self.order[base : self.first[u1]]
-        values, differ = merge(get(rows), self.first[u0 : u1 + 1] - base, how)
-        if len(self.differing):
-            self.differing[u0:u1] |= differ
+        values = get(rows)
+        place = self.place[u0:u1] - start
         needed = None if self.needed is None or how != "sum" else self.needed[start:stop]
-        return bins(values, self.place[u0:u1] - start, stop - start, how, needed)
+        if not self.repeated:
+            return bins(values, place, stop - start, how, needed)
+        first = self.first[u0 : u1 + 1] - base
+        self.differing[u0:u1] |= differ(values, first)
+        return bins(values, place, stop - start, how, needed, first)
+
+    def without(self, doubles: np.ndarray) -> Axis:
+        """The same without some rows, bool [kept rows] along `order`; none of them is the first of its instant."""
+        instants = np.repeat(np.arange(len(self.place)), np.diff(self.first))[~doubles]
+        repeated = len(instants) - len(self.place)
+        return replace(
+            self,
+            order=self.order[~doubles],
+            first=np.searchsorted(instants, np.arange(len(self.place) + 1)),
+            repeated=repeated,
+            differing=np.zeros(len(self.place) if repeated else 0, bool),
+        )
 
 
 def taker(values: np.ndarray) -> Get:
@@ -111,52 +127,69 @@ def taker(values: np.ndarray) -> Get:
     return get
 
 
-def merge(values: np.ndarray, first: np.ndarray, how: str) -> tuple[np.ndarray, np.ndarray]:
-    """(values [U, C] of U instants, bool [U] which of them had rows that differ) of rows [n, C] sorted by instant.
-
-    `first` [U + 1] says where each instant's rows begin. Equal rows count once; of those that differ, each column is
-    aggregated over what isn't missing.
-    """
+def differ(values: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """bool [U]: instants whose rows [n, C] aren't all equal; `first` [U + 1] says where each one's rows begin."""
     sizes = np.diff(first)
-    if len(values) == len(sizes):
-        return values, np.zeros(len(sizes), bool)
-    merged = values[first[:-1]].copy()
     several = sizes > 1
-    block = values[np.repeat(several, sizes)]
-    label = np.repeat(np.arange(several.sum()), sizes[several])
-    plain = np.where(np.isnan(block), np.nan, block + 0.0).astype(np.float64)  # one NaN, one zero
-    keys = np.ascontiguousarray(np.column_stack([label.astype(np.float64), plain]))
-    words = keys.view(np.dtype((np.void, keys.shape[1] * 8)))[:, 0]
-    keep = np.sort(np.unique(words, return_index=True)[1])
-    block, label = block[keep], label[keep]
-    starts = np.searchsorted(label, np.arange(several.sum()))
-    merged[several] = _reduce(block, starts, how)
-    differ = np.zeros(len(sizes), bool)
-    differ[several] = np.bincount(label, minlength=int(several.sum())) > 1
-    return merged, differ
+    differing = np.zeros(len(sizes), bool)
+    if several.any():
+        counts = sizes[several]
+        block = values[np.repeat(several, sizes)]
+        lead = np.repeat(values[first[:-1][several]], counts, axis=0)
+        equal = (block == lead) | (np.isnan(block) & np.isnan(lead))
+        starts = np.cumsum(counts) - counts
+        differing[several] = ~np.logical_and.reduceat(equal.all(1), starts)
+    return differing
 
 
 def bins(
-    values: np.ndarray, place: np.ndarray, rows: int, how: str, needed: np.ndarray | None = None
+    values: np.ndarray,
+    place: np.ndarray,
+    steps: int,
+    how: str,
+    needed: np.ndarray | None = None,
+    first: np.ndarray | None = None,
 ) -> np.ndarray:
-    """[rows, C] with values [U, C] at the ascending places [U]; those of one place are aggregated, others are NaN.
+    """[steps, C] with values [n, C] of instants at the ascending places [U]; all rows of a step are aggregated.
 
-    With `needed` [rows], a sum of fewer values, or of one that is missing, is missing.
+    `first` [U + 1] says where each instant's rows begin, None where each has one. A step without rows is NaN. With
+    `needed` [steps], a sum of fewer instants, or of one without a value, is missing.
     """
     starts = np.flatnonzero(np.diff(place, prepend=-1))
-    if len(starts) == rows == len(place) and needed is None:
+    if len(starts) == steps == len(values) and needed is None:
         return values
-    out = np.full((rows, *values.shape[1:]), np.nan, values.dtype)
-    if len(starts) < len(place):
-        sums = _reduce(values, starts, how)
-        if needed is not None:
-            sums[np.logical_or.reduceat(np.isnan(values), starts, axis=0)] = np.nan
-        values = sums
+    found = np.full((steps, *values.shape[1:]), np.nan, values.dtype)
+    if not len(starts):
+        return found
     at = place[starts]
-    out[at] = values
+    runs = starts if first is None else first[starts]
+    sums = _aggregate(values, runs, how)
+    if (
+        how == "mean" and first is not None
+    ):  # the mean of equal rows is their value to the last digit
+        sums = np.clip(sums, np.fmin.reduceat(values, runs), np.fmax.reduceat(values, runs))
     if needed is not None:
-        out[at[np.diff(starts, append=len(place)) < needed[at]]] = np.nan
-    return out
+        there = ~np.isnan(values)
+        if first is not None:
+            there = np.logical_or.reduceat(there, first[:-1], axis=0)
+        whole = np.logical_and.reduceat(there, starts, axis=0)
+        enough = np.diff(starts, append=len(place)) >= needed[at]
+        sums = np.where(whole & enough[:, None], sums, np.nan).astype(values.dtype)
+    found[at] = sums
+    return found
+
+
+def _aggregate(values: np.ndarray, runs: np.ndarray, how: str) -> np.ndarray:
+    """[runs, C]: each run of rows as one; `runs` says where they begin. A run of one row stays as it is."""
+    sizes = np.diff(runs, append=len(values))
+    several = sizes > 1
+    if not several.any():
+        return values
+    found = values[runs]
+    block = values if several.all() else values[np.repeat(several, sizes)]
+    starts = np.cumsum(sizes[several]) - sizes[several]
+    found[several] = _reduce(block, starts, how)
+    return found
 
 
 def _reduce(values: np.ndarray, starts: np.ndarray, how: str) -> np.ndarray:
@@ -243,10 +276,18 @@ def _sorted(
 
 
 def _say_grid(grid: Grid, instants: int, data: DataConfig, findings: Findings) -> None:
+    sessions = sessions_of(grid.freq)
+    if sessions is not None and data.freq is None:
+        step = grid.freq.partition("@")[0]
+        findings.say(
+            f"rows come in sessions, {grid.freq}: one follows the other, and the time between two is no gap; set "
+            f"data.freq = {step} for a grid without sessions",
+            sessions=grid.freq,
+        )
     if grid.coarse:
         findings.say(
-            f"rows of one {grid.freq} step are aggregated ({data.aggregate})",
-            aggregated=data.aggregate,
+            f"rows of one {grid.freq} step are aggregated ({data.how})",
+            aggregated=data.how,
         )
     elif grid.moved:
         findings.say(
@@ -362,13 +403,16 @@ def _grid(
         return make_grid(unique, steps, freq, 0, where), None
     wall = _wall(unique, tz)
     ahead = int(wall[0] - unique[0])
-    if tz == "UTC" or (freq is not None and usual_length(freq) <= HOUR):
+    if tz == "UTC" or (freq is not None and _is_short(freq)):
         return make_grid(unique, steps, freq, ahead, where), tz
     universal, problem = _try_grid(unique, steps, freq, ahead, where)
-    if universal is not None and _is_short(universal.freq):
+    short = universal is not None and _is_short(universal.freq)
+    if universal is not None and short and len(universal.time) < _GAPPY * len(unique):
         return universal, tz
     # Steps on the wall's clock may go back by an hour in autumn; only their most common length matters.
     local, _ = _try_grid(wall, differences(wall, owner), freq, 0, where)
+    if universal is not None and short and not (local is not None and _keeps(local, wall)):
+        return universal, tz
     if local is None and universal is None:
         assert problem is not None
         raise problem
@@ -380,6 +424,11 @@ def _grid(
         clock="wall",
     )
     return local, None
+
+
+def _keeps(local: Grid, wall: np.ndarray) -> bool:
+    """Whether sessions of the wall's clock explain the gaps of UTC: none lies in an hour that is shown twice."""
+    return "@" in local.freq and len(np.unique(wall)) == len(wall)
 
 
 def _try_grid(
@@ -422,6 +471,8 @@ def _needed(
         return None  # single events: their sum is what there is
     if fine is None:
         return None
+    if "@" in grid.freq:  # the night is in no step of a session
+        return np.full(len(grid.time), usual_length(grid.freq) // fine)
     edges = grid.edges()
     zone = data.tz or stamps.zone
     if tz is None and zone is not None:  # local days: 23 to 25 hours

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pandas.tseries import offsets
-from pandas.tseries.frequencies import to_offset
 
 from isoform.core.errors import UserError
-from isoform.timeseries.data.frequency import parse_freq
+from isoform.timeseries.data.frequency import offset_of, parse_freq, stamps_after
 from isoform.timeseries.data.panel import Panel
 
 # Mark -> (field of a DatetimeIndex, its smallest value, its range)
@@ -54,7 +53,7 @@ def names(spec: str, freq: str) -> tuple[str, ...]:
     if spec == "none":
         return ()
     try:
-        offset = to_offset(parse_freq(freq if spec == "auto" else spec))
+        offset = offset_of(parse_freq(freq if spec == "auto" else spec))
     except UserError:
         raise UserError(
             f'data.calendar = "{spec}" is no frequency; write one such as "h", "15min" or "D", or "auto" or "none"'
@@ -83,11 +82,7 @@ def stamps_of(
     time = panel.series[series]["time"].values
     found = pd.DatetimeIndex(time[start:stop])
     if stop > len(time):
-        last = pd.Timestamp(time[-1])
-        ahead = pd.date_range(last, periods=stop - len(time) + 1, freq=panel.freq)
-        ahead = ahead[ahead > last][
-            max(start - len(time), 0) : stop - len(time)
-        ]  # `last` may lie beside the grid
+        ahead = stamps_after(panel.freq, time[-1], stop - len(time))[max(start - len(time), 0) :]
         found = pd.DatetimeIndex(np.concatenate([found.values, ahead.values.astype(time.dtype)]))
     if aware and panel.tz is not None:
         return found.tz_localize("UTC").tz_convert(panel.tz)

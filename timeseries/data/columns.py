@@ -34,7 +34,7 @@ class Roles:
     """The columns of each role, in the order of the config or else of the file."""
 
     time: tuple[str, ...]
-    id: str | None
+    id: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     past: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ def time_by_content(table: Table) -> tuple[str, ...]:
     found = [
         name
         for name, kind in kinds.items()
-        if kind == "M" or (kind == "O" and _looks_dated(frame[name]))
+        if kind == "M" or (kind == "O" and looks_dated(frame[name]))
     ]
     if len(found) == 1:
         return (found[0],)
@@ -70,7 +70,8 @@ def time_by_content(table: Table) -> tuple[str, ...]:
     )
 
 
-def _looks_dated(column: pd.Series) -> bool:
+def looks_dated(column: pd.Series) -> bool:
+    """Whether the first cells of a column of text are dates."""
     head = [str(cell) for cell in column.dropna().head(20)]
     pattern = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}")
     return bool(head) and all(pattern.match(cell.strip()) for cell in head)
@@ -82,10 +83,9 @@ def assign(table: Table, data: DataConfig, time: tuple[str, ...]) -> Roles:
     Raises UserError for a name that there isn't, a column of two roles, a target that is no number, or no target.
     """
     columns, where = table.names, table.where
-    own: dict[str, list[str]] = {"time": list(time), "id": []}
-    if data.id is not None:
-        own["id"] = pick(data.id, columns, where, "data.id")
+    own: dict[str, list[str]] = {"time": list(time)}
     asked = {
+        "id": data.id or (),
         "past": data.past,
         "known": data.known_future,
         "static": data.static,
@@ -95,9 +95,8 @@ def assign(table: Table, data: DataConfig, time: tuple[str, ...]) -> Roles:
         asked["targets"] = data.targets
     for role, names in asked.items():
         key = _KEYS.get(role, f"data.{role}")
-        own[role] = [
-            column for name in names for column in pick(name, columns, where, key, table.groups)
-        ]
+        groups = table.groups if role != "id" else None
+        own[role] = [column for name in names for column in pick(name, columns, where, key, groups)]
     taken = _refuse_two_roles(own, where)
     rest = [column for column in columns if column not in taken]
     if data.targets is None:
@@ -109,10 +108,7 @@ def assign(table: Table, data: DataConfig, time: tuple[str, ...]) -> Roles:
             )
     else:
         table.left_out.extend((column, "has no role") for column in rest)
-    several = {
-        role: tuple(own[role]) for role in ("time", "targets", "past", "known", "static", "drop")
-    }
-    return Roles(id=own["id"][0] if own["id"] else None, **several)
+    return Roles(**{role: tuple(names) for role, names in own.items()})
 
 
 def _refuse_two_roles(own: dict[str, list[str]], where: str) -> dict[str, str]:
@@ -125,6 +121,27 @@ def _refuse_two_roles(own: dict[str, list[str]], where: str) -> dict[str, str]:
                     f'{where}: column "{column}" is named as {taken[column]} and as {role}; leave one out'
                 )
     return taken
+
+
+def without_numbers_of_ids(table: Table, roles: Roles, codes: np.ndarray) -> Roles:
+    """Leaves out whole numbers that name the series again: one value in all rows of a series, another in another.
+
+    codes   number of each row's series
+    """
+    leads = np.unique(codes, return_index=True)[1] if len(roles.targets) > 1 else codes[:0]
+    again = set()
+    for name in roles.targets if 1 < len(leads) < len(codes) // 2 else ():
+        cells = table.frame[name]
+        if kinds_of(cells.to_frame())[name] in "iu":
+            values = cells.to_numpy(np.float64, na_value=np.nan)
+            mine = values[leads]
+            if len(set(mine.tolist())) > 1 and (mine[codes] == values).all():
+                again.add(name)
+    kept = tuple(name for name in roles.targets if name not in again)
+    if not kept:
+        return roles
+    table.left_out.extend((name, "one number a series") for name in roles.targets if name in again)
+    return replace(roles, targets=kept)
 
 
 def say_left_out(table: Table, findings: Findings) -> None:

@@ -21,9 +21,10 @@ from xarray.core import indexing
 
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
-from isoform.timeseries.data.assemble import last_row, make_names, make_series, report
+from isoform.timeseries.data.assemble import last_row, make_names, make_series, say_gaps
 from isoform.timeseries.data.axis import Axis, make_axis
 from isoform.timeseries.data.columns import Roles, assign, say_left_out
+from isoform.timeseries.data.doubles import say_repeated
 from isoform.timeseries.data.names import unit_in
 from isoform.timeseries.data.panel import Findings, Panel
 from isoform.timeseries.data.source_file import check_size, file_digest
@@ -176,7 +177,11 @@ def read_streamed(
             [pd.Series(values, name=name) for name, values in stamps_only.items()], str(path)
         )
     axis = make_axis(stamps, data, findings, str(path))
-    target = StoreTarget(_chosen(kept, roles.targets), axis, data.aggregate)
+    if axis.repeated and data.doubles == "drop":
+        raise UserError(
+            f'{path}: data.doubles = "drop" compares whole rows, which stay on the disk; set data.stream = "memory"'
+        )
+    target = StoreTarget(_chosen(kept, roles.targets), axis, data.how)
     side = [_in_memory(kept, names, axis, data, path) for names in (roles.past, roles.known)]
     chunk = max(_chunk_rows(field.variable) for field, _ in target.fields)
     encoding = {"preferred_chunks": {"time": chunk}, "chunks": (chunk, target.shape[1])}
@@ -190,7 +195,8 @@ def read_streamed(
         f"{target.shape[0]:,} steps of {target.shape[1]:,} variates stay on the disk (data.stream)",
         streamed=True,
     )
-    report(axis, data, findings, unread=True)
+    say_repeated(axis, data, findings, None)
+    say_gaps(axis, findings)
     series = make_series(
         axis.time,
         variable,
@@ -238,7 +244,7 @@ def _in_memory(
     if not names:
         return np.zeros((len(axis.time), 0))
     check_size(path, 8 * len(axis.time) * len(names), "the size of its covariates")
-    how = "mean" if data.aggregate == "sum" else data.aggregate
+    how = "mean" if data.how == "sum" else data.how
     with readable(path):
         return np.asarray(
             StoreTarget(_chosen(fields, names), axis, how)._read((slice(None), slice(None)))

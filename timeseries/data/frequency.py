@@ -1,24 +1,24 @@
-"""The step between rows: found from the stamps, or as data.freq gives it, and the regular grid that it makes.
+"""What a frequency means: its text, how long its steps are, how many make a season, which stamps come next.
+
+A frequency is a pandas offset alias ("h", "15min", "D", "B", "W-SUN", "MS", "BQE-DEC", ...), or sessions
+("30min@09:30-16:00/B", see sessions.py). What is derived comes from the offset that pandas makes of the text.
 
 All times here are int64 nanoseconds of one clock (UTC, or the wall's), since 1970.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+import warnings
 
 import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
 from isoform.core.errors import UserError
+from isoform.timeseries.data.sessions import DAY, WEEK, Sessions, parse_sessions
 
-DAY = 86_400_000_000_000
 HOUR = DAY // 24
-# Rows a season by the unit of a frequency of days and more: a week of days, a year of the rest.
-_SEASONS = {"B": 5, "D": 7, "W": 52, "M": 12, "Q": 4, "Y": 1, "A": 1}
-MOST_EMPTY = 20  # steps a row: beyond it, some stamp is wrong
+_YEAR = DAY * 1461 // 4
 _SIZES = (
     ("D", DAY),
     ("h", HOUR),
@@ -28,40 +28,81 @@ _SIZES = (
     ("us", 10**3),
     ("ns", 1),
 )
-_OLD = {
-    "H": "h",
-    "T": "min",
-    "S": "s",
-    "L": "ms",
-    "U": "us",
-    "N": "ns",
-    "M": "ME",
-    "Q": "QE",
-    "A": "YE",
-    "Y": "YE",
-}
-_DAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
-_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+# As pandas wrote them once, and custom calendars, which are those of Monday to Friday where nothing else is said.
+_ALSO = {
+    "H": "h", "T": "min", "S": "s", "L": "ms", "U": "us", "N": "ns", "M": "ME", "Q": "QE", "A": "YE", "Y": "YE",
+    "AS": "YS", "BM": "BME", "BQ": "BQE", "BY": "BYE", "BA": "BYE", "BAS": "BYS", "SM": "SME", "C": "B", "CBM": "BME",
+    "CBME": "BME", "CBMS": "BMS", "BH": "bh", "CBH": "bh", "cbh": "bh",
+}  # fmt: skip
+_BUSINESS_HOURS = "09:00-16:00/B"  # bh: the hours that begin from 9 to 17
+_NO_STEP = (
+    'data.freq = "{text}": is no step; write h, 15min, D, B, W-SUN or MS, for example, or sessions such as '
+    "30min@09:30-16:00/B"
+)
 
 
 def parse_freq(text: str) -> str:
-    """A pandas offset alias as pandas writes it now: "H" -> "h", "W" -> "W-SUN". Raises UserError for no step."""
+    """A frequency as it is written here: "H" -> "h", "W" -> "W-SUN", "60min" -> "h". Raises UserError for no step."""
+    step, at, spans = text.partition("@")
+    offset = _offset(step)
+    length = None if offset is None else _fixed(offset)
+    if at and length is not None:
+        sessions = parse_sessions(length, spans.strip())
+        if sessions is not None:
+            return sessions_text(sessions)
+    if offset is None or at:
+        raise UserError(_NO_STEP.format(text=text))
+    if isinstance(offset, pd.offsets.BusinessHour):
+        return _business_hours(offset.n, text)
+    return str(offset.freqstr) if length is None else name_of(length)
+
+
+def _offset(text: str) -> pd.offsets.BaseOffset | None:
+    """The offset of an alias, also of an old one; None where it is no step forward."""
     number = text[: len(text) - len(text.lstrip("0123456789"))]
     name, dash, anchor = text[len(number) :].strip().partition("-")
     try:
-        offset = to_offset(number + _OLD.get(name, name) + dash + anchor)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that "d" will be "D" one day
+            offset = to_offset(number + _ALSO.get(name, name) + dash + anchor)
     except ValueError:
-        offset = None
-    if offset is None or offset.n <= 0:
+        return None
+    return offset if offset is not None and offset.n > 0 else None
+
+
+def _business_hours(hours: int, text: str) -> str:
+    if 8 % hours:
         raise UserError(
-            f'data.freq = "{text}": is no step; write h, 15min, D, B, W-SUN or MS, for example'
+            f'data.freq = "{text}": {hours} hours don\'t divide a business day of 8; write bh, 2bh or 4bh, or sessions '
+            "such as 30min@09:30-16:00/B"
         )
-    return str(offset.freqstr)
+    sessions = parse_sessions(hours * HOUR, _BUSINESS_HOURS)
+    assert sessions is not None
+    return sessions_text(sessions)
+
+
+def sessions_text(sessions: Sessions) -> str:
+    """The frequency of sessions: "30min@09:30-16:00/B"."""
+    return f"{name_of(sessions.step)}@{sessions.spans()}"
+
+
+def sessions_of(freq: str) -> Sessions | None:
+    """The sessions that a frequency stands for; None for an alias of pandas."""
+    step, at, spans = freq.partition("@")
+    return parse_sessions(fixed_step(step) or DAY, spans) if at else None
+
+
+def offset_of(freq: str) -> pd.offsets.BaseOffset:
+    """The offset from one row to the next; of sessions, from one row to the next of the same session."""
+    return to_offset(freq.partition("@")[0])
 
 
 def fixed_step(freq: str) -> int | None:
-    """Nanoseconds of a step that is always equally long; None for a calendar's (B, W-SUN, MS, ...)."""
-    offset = to_offset(freq)
+    """Nanoseconds of a step that is always equally long; None for a calendar's (B, W-SUN, MS, ...) and for sessions."""
+    return None if "@" in freq else _fixed(to_offset(freq))
+
+
+def _fixed(offset: pd.offsets.BaseOffset) -> int | None:
     if isinstance(offset, pd.offsets.Day):
         return int(offset.n) * DAY
     return int(offset.nanos) if isinstance(offset, pd.offsets.Tick) else None
@@ -69,20 +110,8 @@ def fixed_step(freq: str) -> int | None:
 
 def shorter_than_a_day(freq: str) -> bool:
     """Whether a row is; calendar frequencies (months, business days) are not."""
-    step = fixed_step(freq)
+    step = _fixed(offset_of(freq))
     return step is not None and step < DAY
-
-
-def rows_a_season(freq: str, given: int | None = None) -> int:
-    """`given` (data.season), else a day of anything finer than a day, a week of days, a year of the rest."""
-    if given is not None:
-        return given
-    step = fixed_step(freq)
-    if step is not None and step < DAY:
-        return max(1, round(DAY / step))
-    count = re.match(r"\d+", freq)
-    unit = re.sub(r"^[\d.]+", "", freq).upper()[:1]
-    return max(1, _SEASONS.get(unit, 1) // (int(count[0]) if count else 1))
 
 
 def name_of(step: int) -> str:
@@ -92,182 +121,60 @@ def name_of(step: int) -> str:
 
 
 def usual_length(freq: str) -> int:
-    """Nanoseconds of a step, on average over some years for a calendar's."""
-    fixed = fixed_step(freq)
+    """Nanoseconds of a step: on average for a calendar's, between rows of one session for sessions."""
+    offset = offset_of(freq)
+    fixed = _fixed(offset)
     if fixed is not None:
         return fixed
-    days = pd.date_range("2001-01-01", periods=25, freq=freq).as_unit("ns").asi8
-    return int((days[-1] - days[0]) // 24)
+    # Weekdays, months and leap years repeat after 28 years.
+    stamps = pd.date_range("2001-01-01", "2029-01-01", freq=offset).as_unit("ns").asi8
+    if len(stamps) < 2:
+        return int(offset.n) * _YEAR
+    return int((stamps[-1] - stamps[0]) // (len(stamps) - 1))
 
 
-@dataclass(frozen=True)
-class Grid:
-    """A regular grid of steps, and on which of them each instant falls.
-
-    time    the steps, ascending, naive
-    place   int64 [instants]: index into time
-    moved   how many instants lay between steps
-    coarse  True where several instants a step are the rule: data.freq is coarser than the file
-    """
-
-    freq: str
-    time: pd.DatetimeIndex
-    place: np.ndarray
-    moved: int
-    coarse: bool
-
-    def edges(self) -> pd.DatetimeIndex:
-        """Where each step begins, and where the last one ends."""
-        offset = to_offset(self.freq)
-        if fixed_step(self.freq) is not None or not _ends(self.freq):
-            return self.time.append(pd.DatetimeIndex([self.time[-1] + offset]))
-        return pd.DatetimeIndex([self.time[0] - offset]).append(self.time) + pd.Timedelta(days=1)
-
-
-def differences(clock: np.ndarray, series: np.ndarray) -> np.ndarray:
-    """Steps between one instant and the next of the same series; both arrays are sorted by series, then time."""
-    steps = np.diff(clock)
-    return steps[(np.diff(series) == 0) & (steps > 0)]
-
-
-def find_freq(clock: np.ndarray, steps: np.ndarray, where: str) -> str:
-    """The most common step of at least half of `steps`, or the calendar's that the instants follow.
-
-    Calendars are told by what is never there: no weekend (B), no day but the first or last of a month (MS, ME, QS-JAN,
-    YE-DEC, ...), no weekday but one (W-SUN). Raises UserError where fewer than half of the steps are equal or more
-    than a tenth of the instants lie between the steps.
-    """
-    if not len(steps):
-        raise UserError(
-            f"{where}: one stamp tells no frequency; give more rows or set data.freq, for example h"
-        )
-    if np.median(steps) > 26 * DAY and (named := _by_months(clock)) is not None:
-        return named
-    lengths, counts = np.unique(steps, return_counts=True)
-    best = int(lengths[np.argmax(counts)])  # the shortest of those that are equally common
-    share = counts.max() / len(steps)
-    off = np.mean((clock - _phase(clock, best)) % best != 0)
-    if share < 0.5 or off > 0.1:
-        how = (
-            f"covers {100 * share:.0f} % of them"
-            if share < 0.5
-            else f"misses {100 * off:.0f} % of the stamps"
-        )
-        raise UserError(
-            f"{where}: stamps are irregular (the most common step, {name_of(best)}, {how}); "
-            f"set data.freq, for example {name_of(best)}, and rows are aggregated to it"
-        )
-    if best % DAY == 0:
-        weekdays = (clock // DAY + 3) % 7
-        if best == DAY and (weekdays < 5).all() and (steps == 3 * DAY).any():
-            return "B"
-        if best == 7 * DAY and (weekdays == weekdays[0]).all() and (clock % DAY == 0).all():
-            return f"W-{_DAYS[int(weekdays[0])]}"
-    return name_of(best)
-
-
-def _by_months(clock: np.ndarray) -> str | None:
-    """MS, ME, QS-JAN, YE-DEC, ... where every instant lies on the first, the last or the same day of its month."""
-    days = pd.DatetimeIndex(clock.view("M8[ns]")).normalize()
-    if days.is_month_end.all() and not (days.day == 28).all():
-        side = "E"
-    elif (days.day == days.day[0]).all():
-        side = "S"  # the 15th of every month stands for the month
-    else:
-        return None
-    months = np.unique(days.year.to_numpy() * 12 + days.month.to_numpy() - 1)
-    apart, counts = np.unique(np.diff(months), return_counts=True)
-    best = int(apart[np.argmax(counts)])
-    month = _MONTHS[int(months[0] % 12)]
-    if best == 3:
-        return f"Q{side}-{month}"
-    if best == 12:
-        return f"Y{side}-{month}"
-    return f"M{side}" if best == 1 else f"{best}M{side}"
-
-
-def make_grid(
-    clock: np.ndarray, steps: np.ndarray, freq: str | None, offset: int, where: str
-) -> Grid:
-    """The grid from the first to the last instant.
-
-    Without `freq` it is found. An instant between two steps goes to the nearer one. Where freq is at least 1.5 times
-    the usual step, each instant belongs to the step that it lies in, and these begin at midnight, or at whole minutes
-    (`offset`: nanoseconds that the clock on the wall is ahead of `clock`); calendar steps named by their end (ME, QE,
-    YE, W) hold the days up to it. Raises UserError where freq is finer than the closest two instants, or the grid
-    would have more than 20 steps for every instant.
-    """
-    found = freq if freq is not None else find_freq(clock, steps, where)
-    length = usual_length(found)
-    coarse = False
-    if freq is not None and len(steps):
-        closest, usual = int(steps.min()), float(np.median(steps))
-        if length < closest * 0.67:
-            raise UserError(
-                f"{where}: rows are at least {_length(closest)} apart; data.freq = {freq} is finer, set "
-                f"{_length(closest)} or a coarser one"
-            )
-        coarse = length > 1.5 * usual
-    step = fixed_step(found)
-    if step is not None:
-        if coarse:
-            phase, half = -offset % step, 0
-        else:
-            phase, half = _phase(clock, step), step // 2
-        place = (clock - phase + half) // step
-        first, last = int(place.min()), int(place.max())
-        _refuse_sparse(last - first + 1, clock, found, where)
-        ticks = phase + step * np.arange(first, last + 1, dtype=np.int64)
-        time = pd.DatetimeIndex(ticks.view("M8[ns]"))
-        place = place - first
-    else:
-        offset_of = to_offset(found)
-        days = pd.DatetimeIndex(clock.view("M8[ns]")).normalize().as_unit("ns")
-        _refuse_sparse(int((clock.max() - clock.min()) // length) + 1, clock, found, where)
-        if _ends(found):
-            time = pd.date_range(
-                offset_of.rollforward(days.min()), offset_of.rollforward(days.max()), freq=offset_of
-            )
-            place = time.searchsorted(days, side="left")
-        else:
-            time = pd.date_range(offset_of.rollback(days.min()), days.max(), freq=offset_of)
-            place = time.searchsorted(days, side="right") - 1
-        time = time.as_unit("ns")
-    moved = int((time.asi8[place] != clock).sum())
-    return Grid(
-        found, pd.DatetimeIndex(time, freq=None), np.asarray(place, np.int64), moved, coarse
-    )
-
-
-def _ends(freq: str) -> bool:
-    """True for calendar steps that are named by their last day, as pandas resamples them."""
-    return freq.lstrip("0123456789").partition("-")[0] in (
-        "ME",
-        "QE",
-        "YE",
-        "W",
-        "BME",
-        "BQE",
-        "BYE",
-        "SME",
-        "CBME",
-    )
-
-
-def _phase(clock: np.ndarray, step: int) -> int:
-    """Where between two steps most instants lie."""
+def usual_phase(clock: np.ndarray, step: int) -> tuple[int, float]:
+    """(where between two steps most instants lie, how many of them do)."""
     rests, counts = np.unique(clock % step, return_counts=True)
-    return int(rests[np.argmax(counts)])
+    return int(rests[np.argmax(counts)]), float(counts.max() / len(clock))
 
 
-def _length(step: int) -> str:
-    return name_of(step) if step % 10**9 == 0 else f"{step / 1e9:g} s"
+def rows_a_season(freq: str, given: int | None = None) -> int:
+    """`given` (data.season), else a day of anything finer than a day, a week where whole rows make one, else a year.
+
+    Of sessions, the rows of a usual day, or those of a week where a day has one. 1 where no whole number of rows is
+    near a year, and for yearly rows.
+    """
+    return given if given is not None else natural_seasons(freq)[0]
 
 
-def _refuse_sparse(steps: int, clock: np.ndarray, freq: str, where: str) -> None:
-    if steps > max(10_000, MOST_EMPTY * len(clock)):
-        ends = pd.DatetimeIndex(np.array([clock.min(), clock.max()]).view("M8[ns]"))
-        raise UserError(
-            f"{where}: from {ends[0]} to {ends[1]} there are {steps:,} steps of {freq} for {len(clock):,} stamps; "
-            "correct the stamp that is far from the others, or set a coarser data.freq"
-        )
+def natural_seasons(freq: str) -> tuple[int, int, int]:
+    """(season, a longer one, a year) in rows, 0 where there is none of that kind.
+
+    A day, a week and a year of anything finer than a day, a week and a year of days, a year of the rest. A year of days
+    or finer rows is 52 weeks, so that days of the week agree.
+    """
+    sessions = sessions_of(freq)
+    if sessions is not None:
+        day, week = sessions.rows_a_day, len(sessions.slots)
+        return (day, week, 52 * week) if day > 1 else (week, 0, 52 * week)
+    length = usual_length(freq)
+    if shorter_than_a_day(freq):
+        day = max(1, round(DAY / length))
+        return (day, 7 * day, 364 * day) if day > 1 and DAY % length == 0 else (day, 0, 0)
+    week = round(WEEK / length)
+    if week > 1 and abs(WEEK / length - week) < 0.01:
+        return week, 0, 52 * week
+    year = max(1, round(_YEAR / length))
+    return (year if abs(_YEAR / length / year - 1) < 0.05 else 1), 0, 0
+
+
+def stamps_after(freq: str, last: np.datetime64, count: int) -> pd.DatetimeIndex:
+    """The `count` stamps behind `last`, which may itself lie beside the steps."""
+    sessions = sessions_of(freq)
+    if sessions is not None:
+        at = sessions.at_or_before(np.array([last], "M8[ns]").view(np.int64))
+        ahead = sessions.stamps(at + np.arange(1, count + 1))
+        return pd.DatetimeIndex(ahead.view("M8[ns]"))
+    found = pd.date_range(pd.Timestamp(last), periods=count + 1, freq=freq)
+    return found[found > pd.Timestamp(last)][:count]

@@ -60,7 +60,7 @@ def find_time(columns: Sequence[str], data: DataConfig, where: str) -> tuple[str
         *data.static,
         *data.drop,
         *(data.targets or ()),
-        data.id,
+        *(data.id or ()),
     }
     plain = next(
         (taken[name] for name in _TIMES if name in taken and taken[name] not in roles), None

@@ -18,7 +18,8 @@ from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.assemble import MOST_CELLS, make_names, make_series
 from isoform.timeseries.data.columns import numbers_of
-from isoform.timeseries.data.frequency import find_freq, fixed_step
+from isoform.timeseries.data.find_frequency import find_freq
+from isoform.timeseries.data.frequency import fixed_step
 from isoform.timeseries.data.names import pick
 from isoform.timeseries.data.panel import Findings, Panel
 from isoform.timeseries.data.source_file import check_size, file_digest

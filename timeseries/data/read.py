@@ -13,10 +13,7 @@ from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.assemble import Source, panel_of
 from isoform.timeseries.data.limits import between
-from isoform.timeseries.data.official import read_official
 from isoform.timeseries.data.panel import Findings, Panel
-from isoform.timeseries.data.pedestrians import read_pedestrians
-from isoform.timeseries.data.store import read_store
 from isoform.timeseries.data.table import read_columns
 
 _NETCDF = (".nc", ".nc4", ".cdf", ".netcdf")
@@ -35,8 +32,12 @@ def read_panel(data: DataConfig) -> Panel:
             )
         panel = read_file(data.path, data)
     elif data.source == "pedestrians":
+        from isoform.timeseries.data.pedestrians import read_pedestrians
+
         panel = read_pedestrians(data)
     else:
+        from isoform.timeseries.data.official import read_official
+
         panel = read_official(data)
     return between(panel, data)
 
@@ -57,6 +58,8 @@ def read_file(path: str | Path, data: DataConfig) -> Panel:
     kind = kind_of(path)
     findings.data |= {"file": path.name, "format": kind}
     if kind in ("netcdf", "zarr"):
+        from isoform.timeseries.data.store import read_store
+
         return read_store(path, data, findings, kind)
     if data.stream == "disk":
         findings.say(

@@ -8,36 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from pandas.tseries import offsets
-from pandas.tseries.frequencies import to_offset
 
-from isoform.timeseries.data.frequency import DAY, fixed_step, rows_a_season
+from isoform.timeseries.data.frequency import natural_seasons
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.splits import Borders
 
 FEWEST = 3  # seasons that training rows must hold
 BETTER = 0.95  # of a shorter season's error, at most, is that of a longer one that is chosen
-_WEEKS = 52  # a year of days or finer rows is whole weeks, so that days of the week agree
 _SERIES = 500  # that are judged at most, evenly spread
 _VALUES = 1 << 24  # of a series that are judged, unless a few seasons are more
 _SEASONS = 8  # the longest ones that are judged at least, where a series has them
 _BLOCK = 1 << 22  # values read at a time
-
-
-def natural_seasons(freq: str) -> tuple[int, int, int]:
-    """(season, a longer one, a year) in rows, 0 where there is none of that kind.
-
-    A day, a week and a year of anything finer than a day, a week and a year of days, a year of the rest.
-    """
-    usual, step = rows_a_season(freq), fixed_step(freq)
-    if step is not None and step < DAY and DAY % step == 0:
-        day = DAY // step
-        return day, 7 * day, 7 * _WEEKS * day
-    if step == DAY:
-        return usual, 0, usual * _WEEKS
-    if isinstance(to_offset(freq), offsets.BusinessDay | offsets.CustomBusinessDay):
-        return usual, 0, usual * _WEEKS
-    return usual, 0, 0
 
 
 def seasons(freq: str, season: int) -> tuple[int, int, int]:

@@ -49,8 +49,8 @@ def read_store(path: Path, data: DataConfig, findings: Findings, kind: str) -> P
         if data.time is None:
             findings.say(f"stamps: {', '.join(names)}", time=list(names))
         row = str(dataset[names[0]].dims[0])
-        by_dimension = data.id is not None and data.id in dataset.dims and data.id != row
-        fields = _fields(dataset, row, str(data.id) if by_dimension else None, set(names), path)
+        id_axes = tuple(name for name in data.id or () if name in dataset.dims and name != row)
+        fields = _fields(dataset, row, id_axes, set(names), path)
         if kind == "zarr":  # a folder has no order of its own
             fields.sort(key=lambda field: field.name)
         stream = (
@@ -66,13 +66,13 @@ def read_store(path: Path, data: DataConfig, findings: Findings, kind: str) -> P
             )
             findings.say(f"data.stream = disk: {why} into memory")
         fields = _wanted(fields, names, data)
-        count = dataset.sizes[data.id] if by_dimension else 1
-        # Along an id every step carries its stamp and its id as well.
+        count = math.prod(dataset.sizes[axis] for axis in id_axes)
+        # Along ids every step carries its stamp and its ids as well.
         check_size(
             path, sum(one.nbytes for one in fields) + 16 * count * dataset.sizes[row], "its content"
         )
         with readable(path):
-            table = _table(dataset, names, row, fields, data, by_dimension, path)
+            table = _table(dataset, names, row, fields, data, id_axes, path)
     digest = store_digest(path) if kind == "zarr" else file_digest(path)
     return panel_of(table, data, findings, Source(path.name, sha256=digest))
 
@@ -175,7 +175,7 @@ def _time_of(dataset: xr.Dataset, data: DataConfig, path: Path) -> tuple[str, ..
 
 
 def _fields(
-    dataset: xr.Dataset, row: str, id_axis: str | None, times: set[str], path: Path
+    dataset: xr.Dataset, row: str, id_axes: Sequence[str], times: set[str], path: Path
 ) -> list[Field]:
     """Every variable along time (or along the ids alone, or a single number) as columns with names of their own."""
     found: list[tuple[str, xr.Variable, tuple[str, ...]]] = []
@@ -185,9 +185,9 @@ def _fields(
         if name in times or index or (name in dataset.coords and row not in variable.dims):
             continue
         axes = [str(axis) for axis in variable.dims]
-        if row in axes or id_axis in axes or not axes:
-            rest = tuple(axis for axis in axes if axis not in (row, id_axis))
-            lead = [axis for axis in (row, id_axis) if axis in axes]
+        if row in axes or set(id_axes) & set(axes) or not axes:
+            rest = tuple(axis for axis in axes if axis not in (row, *id_axes))
+            lead = [axis for axis in (row, *id_axes) if axis in axes]
             found.append((name, variable.transpose(*lead, *rest) if axes else variable, rest))
     spread = [name for name, _, rest in found if rest]
     taken = {name for name, _, rest in found if not rest}
@@ -230,10 +230,11 @@ def _target_bytes(fields: Sequence[Field], data: DataConfig) -> int:
 
 
 def _wanted(fields: list[Field], times: Sequence[str], data: DataConfig) -> list[Field]:
-    """The variables that a setting names, where the targets are named; all of them else."""
-    if data.targets is None:
+    """The variables that a setting names, where the targets are named; all of them else, or to compare whole rows."""
+    if data.targets is None or data.doubles == "drop":
         return fields
-    named = {*data.targets, *data.past, *data.known_future, *data.static, data.id, *times}
+    ids = data.id or ()
+    named = {*data.targets, *data.past, *data.known_future, *data.static, *ids, *times}
     return [field for field in fields if field.name in named or named & set(field.columns)]
 
 
@@ -243,16 +244,17 @@ def _table(
     row: str,
     fields: Sequence[Field],
     data: DataConfig,
-    by_dimension: bool,
+    id_axes: Sequence[str],
     path: Path,
 ) -> Table:
-    """Everything in memory; along an id, the rows of a step behind one another."""
-    steps = dataset.sizes[row]
-    ids = _labels_of(dataset, str(data.id)) if by_dimension else [""]
-    count = len(ids)
+    """Everything in memory; along ids, the rows of a step behind one another."""
+    sizes = {axis: dataset.sizes[axis] for axis in (row, *id_axes)}
+    steps, total = sizes[row], math.prod(sizes.values())
+    count = total // steps if steps else 1
     parts = [pd.DataFrame({name: np.repeat(dataset[name].values, count) for name in times})]
-    if by_dimension:
-        parts.append(pd.DataFrame({str(data.id): np.tile(np.array(ids, object), steps)}))
+    if id_axes:
+        labels = np.array(list(product(*(_labels_of(dataset, axis) for axis in id_axes))), object)
+        parts.append(pd.DataFrame(np.tile(labels, (steps, 1)), columns=list(id_axes)))
     units: dict[str, str] = {}
     groups: dict[str, list[str]] = {}
     left_out: list[tuple[str, str]] = []
@@ -264,7 +266,7 @@ def _table(
             *data.known_future,
             *data.static,
             *(data.targets or ()),
-            data.id,
+            *(data.id or ()),
         )
         if not field.numeric and not (text and (named or axes == (row,))):
             left_out.append((field.name, f"{field.variable.dtype}"))
@@ -274,11 +276,11 @@ def _table(
         values = np.asarray(field.variable.values)
         if text:
             values = _as_text(values, field.name, path)
-        values = values.reshape(-1, len(field.columns))
-        if row not in axes:  # one value an id, or one altogether
-            values = np.tile(values, (steps if axes else steps * count, 1))
-        elif by_dimension and data.id not in axes:
-            values = np.repeat(values, count, axis=0)
+        whole = xr.Variable(axes, values).set_dims(
+            {**sizes, **dict(zip(axes, values.shape, strict=True))}
+        )
+        rest = [axis for axis in axes if axis not in sizes]
+        values = whole.transpose(*sizes, *rest).values.reshape(total, len(field.columns))
         parts.append(pd.DataFrame(values, columns=field.columns))
         units |= dict.fromkeys(field.columns, field.unit) if field.unit else {}
         if field.columns != [field.name]:

@@ -57,13 +57,18 @@ class Table:
         return str(self.frame[name].iloc[row])
 
     def read_text(self, name: str) -> Numbers:
-        """A column that isn't numbers alone as numbers, however they are written; a bound such as >10 is none."""
+        """A column that isn't numbers alone as numbers, however they are written; a bound such as >10 is its number.
+
+        Raises UserError for a column whose cells look like numbers, many of which can't be read.
+        """
         if self.source is not None and name in self.source.columns:
             found = self.source.numbers(name)
-            wrong = sorted(row for row, _ in (*found.unread, *found.censored))
-            values = found.values.copy()
-            values[wrong] = np.nan
-            return Numbers(values, wrong, len(found.infinite))
+            if found.problem:
+                raise UserError(
+                    f'{self.where}: column "{name}": {found.problem}; data.drop leaves the column out'
+                )
+            self.source.say_bounds(name)
+            return Numbers(found.values, [row for row, _ in found.unread], len(found.infinite))
         column = self.frame[name]
         values = np.asarray(
             pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
@@ -98,7 +103,12 @@ def read_columns(source: str | Path | Any, data: DataConfig) -> Table:
     if isinstance(source, str | Path) and str(source) != STDIN:
         path = Path(source)
         source_file.check_size(path, path.stat().st_size)
-    found = read_table(source, missing=data.missing, limits=Limits(bytes=source_file.MOST_BYTES))
+    found = read_table(
+        source,
+        missing=data.missing,
+        decimal=data.decimal,
+        limits=Limits(bytes=source_file.MOST_BYTES),
+    )
     found.fill_short_rows()
     found.refuse_ragged()
     where = "the DataFrame" if found.kind == "frame" else found.origin
@@ -107,7 +117,7 @@ def read_columns(source: str | Path | Any, data: DataConfig) -> Table:
     texts: list[str] = []
     if found.kind == "csv":  # the others say of which type their cells are
         texts += find_time(found.names, data, where)
-        if data.id is not None:
-            texts += pick(data.id, found.names, where, "data.id")
+        for name in data.id or ():
+            texts += pick(name, found.names, where, "data.id")
     frame = to_frame(found, texts).reset_index(drop=True)
     return Table(frame, where, np.asarray(found.rows), dict(found.units), source=found)

@@ -9,12 +9,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 from isoform.core.data.splits import SPLITS
 from isoform.core.errors import UserError
@@ -36,6 +34,9 @@ from isoform.timeseries.data.rows import (
 )
 from isoform.timeseries.data.scaling import Moments, Scaling
 from isoform.timeseries.data.splits import Borders, Index, borders_of, origins
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class WindowData:
@@ -262,6 +263,8 @@ class WindowData:
         return np.concatenate(parts)
 
     def _gather(self, series: np.ndarray, rows: np.ndarray, gaps: bool) -> dict[str, Tensor]:
+        import torch  # here, so that data are checked without it
+
         found: dict[str, np.ndarray] = self.rows.windows(self._parts, series, rows)
         for name in found.keys() - {"target", "calendar"}:
             kind = self._parts[name].kind

@@ -41,7 +41,7 @@ def read_image_table(data: DataConfig) -> Records:
             "data.table is not set: give the csv of path, label, --set data.table=FILE.csv"
         )
     path = Path(str(data.table or data.path)).expanduser()
-    table = read_table(path, missing=data.missing, key="data.table")
+    table = read_table(path, missing=data.missing, decimal=data.decimal, key="data.table")
     table.refuse_ragged()
     if not len(table):
         raise UserError(f"{path}: the table has a first line but no rows")
@@ -164,6 +164,7 @@ def _numbers(table: Table, data: DataConfig) -> Labels:
             table.say(
                 f"cells that are no numbers count as missing: {table.shown(found.unread)}", column
             )
+        table.say_bounds(column)
         _say_missing(table, column, int(np.isnan(found.values).sum()) - len(found.unread))
         columns.append(found.values)
     return Labels(list(np.stack(columns, 1)), list(data.labels))

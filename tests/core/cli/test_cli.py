@@ -754,3 +754,29 @@ sys.stderr.write(str(seconds))
         assert done.returncode == 0, done.stderr
         times.append(float(done.stderr))
     assert sorted(times)[1] < 0.2, times
+
+
+WITHOUT_MODELS = """
+import sys
+from isoform.__main__ import main
+sys.argv = ["isoform", *{argv!r}]
+try:
+    main()
+except SystemExit as stop:
+    assert stop.code == 0, stop.code
+heavy = {{"torch", "matplotlib", "sklearn", "lightgbm"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+@pytest.mark.parametrize("command", ["apps", "timeseries check", "timeseries train --help"])
+def test_what_needs_no_model_imports_no_library_of_models(command, place):
+    rows = [f"2024-03-{day:02},{day % 7 + 0.5 * (day % 3)}" for day in range(1, 32)]
+    Path("x.csv").write_text("date,load\n" + "\n".join(rows) + "\n")
+    argv = [*command.split(), *(["x.csv"] if command.endswith("check") else [])]
+    argv += ["--set", "model.context=5", "--set", "model.horizon=2"] if "x.csv" in argv else []
+    code = WITHOUT_MODELS.format(argv=argv)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    if "x.csv" in argv:
+        assert Path("runs/check-x.csv.html").read_text().count("<polyline") == 1
