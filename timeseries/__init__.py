@@ -202,7 +202,9 @@ def _backtest_arguments(parser: argparse.ArgumentParser) -> None:
         help="first stamp to judge (default: the first unseen)",
     )
     parser.add_argument(
-        "--against", metavar="FILE", help="your own forecasts: stamp, variate, value (and origin)"
+        "--against",
+        metavar="FILE",
+        help="other forecasts: stamp, variate, value (and origin), or a table of Nixtla's, Prophet's or Darts'",
     )
     parser.add_argument("--out", metavar="FILE", help="every forecast as .csv or .parquet")
     parser.add_argument(

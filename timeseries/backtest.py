@@ -9,7 +9,6 @@ import argparse
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from isoform.core import api
 from isoform.core.data import writers
 from isoform.core.domain import Speaker
 from isoform.core.errors import UserError
-from isoform.timeseries import comparison, inputs_for_run, origin
+from isoform.timeseries import comparison, inputs_for_run
 from isoform.timeseries.baselines.naive import SeasonalNaive
 from isoform.timeseries.comparison import PairedComparison
 from isoform.timeseries.data.panel import Panel
@@ -28,7 +27,8 @@ from isoform.timeseries.data.windows import WindowData
 from isoform.timeseries.external_forecasts import ExternalForecasts, read_forecasts
 from isoform.timeseries.predictor import TimeseriesPredictor
 from isoform.timeseries.refit import refitted
-from isoform.timeseries.scores import Backtest, Settings, ids_of
+from isoform.timeseries.rolling import Origins, find_origins
+from isoform.timeseries.scores import Backtest, Settings
 from isoform.timeseries.significance import lags_for
 
 SHOWN = 20  # variates, or series, in a table
@@ -127,12 +127,12 @@ def backtest(
     if note := predictor.note_on_intervals():
         warnings.warn(note, stacklevel=2)
     windows = predictor.windows(panel)
-    found = _find_origins(predictor, panel, walk.step, start)
+    found = find_origins(predictor, panel, walk.step, start)
     each = (horizon - lead + 1) * len(panel.variates)
     if keep and len(found.windows) * each > _MOST_ROWS:
         raise UserError(f"--out: more than {_MOST_ROWS:,} forecasts; choose a larger --step")
     units = inputs_for_run.units_of(panel, predictor.state)
-    judged = Backtest(panel, windows, walk, len(found.times), units, found.left_out, found.unseen)
+    judged = Backtest(panel, windows, walk, found, units)
     paired = {name: PairedComparison(len(found.times), windows.spread_units()) for name in theirs}
     run = predictor.model
     try:
@@ -214,81 +214,6 @@ def _compare(
             other_HV[counted],
             truth_nHV[i, counted],
         )
-
-
-@dataclass(frozen=True)
-class Origins:
-    """Where windows begin.
-
-    times     [T] instants that are forecast first      windows   [n, 3] number of the instant, series and row
-    left_out  id -> why none of its windows is judged   unseen    ids of series that the run never saw
-    """
-
-    times: np.ndarray
-    windows: np.ndarray
-    left_out: dict[str, str]
-    unseen: list[str]
-
-
-def _find_origins(
-    predictor: TimeseriesPredictor, panel: Panel, step: int, start: str | pd.Timestamp | None
-) -> Origins:
-    """Of every series by itself, in order of time: from `start` on, else behind what the run was fitted on of it."""
-    ids, known = ids_of(panel), predictor.state.fitted_until is not None
-    pairs, left_out = [], {}
-    for number, id in enumerate(ids):
-        rows = panel.rows[number]
-        first = origin.first_judged(panel, number, predictor.state, start)
-        at = np.arange(max(first, predictor.context), rows - predictor.horizon + 1, step)
-        pairs.append(np.stack([np.full(len(at), number), at], 1))
-        if not len(at):
-            left_out[id] = _too_short(predictor, panel, number, start)
-    numbered = np.concatenate(pairs)
-    if not len(numbered):
-        raise UserError(_no_origin(panel, left_out))
-    if start is None and not known:
-        warnings.warn(
-            "which rows this run was trained on isn't known: some of these may be among them",
-            stacklevel=3,
-        )
-    unseen = [
-        id
-        for number, id in enumerate(ids)
-        if start is None and known and id not in left_out
-        if origin.fitted_end(panel, number, predictor.state) is None
-    ]
-    instants = np.array([panel.series[number].time.values[row] for number, row in numbered])
-    times, at = np.unique(instants, return_inverse=True)
-    order = np.lexsort((numbered[:, 0], at))
-    windows = np.concatenate([at[:, None], numbered], 1)[order]
-    return Origins(times, windows, left_out, unseen)
-
-
-def _too_short(
-    predictor: TimeseriesPredictor, panel: Panel, number: int, start: str | pd.Timestamp | None
-) -> str:
-    """Why a series has no window."""
-    rows, context, horizon = panel.rows[number], predictor.context, predictor.horizon
-    if rows < context + horizon:
-        return (
-            f"has {rows} of the {context} + {horizon} rows that a backtest looks back on and judges"
-        )
-    fitted = origin.fitted_end(panel, number, predictor.state)
-    where = ""
-    if start is not None:
-        where = f" from {start} on"
-    elif fitted is not None:
-        until = origin.text_of(panel, fitted)
-        where = f" behind {until}, up to where this run was trained and validated (--from STAMP judges earlier rows)"
-    last = origin.text_of(panel, panel.series[number].time.values[rows - 1])
-    return f"ends at {last}; a backtest needs {context} rows of look-back and then {horizon} rows{where}"
-
-
-def _no_origin(panel: Panel, left_out: Mapping[str, str]) -> str:
-    id, why = next(iter(left_out.items()))
-    if len(panel.series) == 1:
-        return f"{panel.name}: {why}"
-    return f"{panel.name}: none of its {len(panel.series):,} series can be judged; {id}: {why}"
 
 
 def _parts(

@@ -16,6 +16,8 @@ from isoform.core.domain import Figure
 from isoform.core.inference.attention_maps import last_attention
 from isoform.core.report.drawing import INK, label, short, to_svg, to_table
 from isoform.timeseries import plots
+from isoform.timeseries.baselines.chunks import portions
+from isoform.timeseries.baselines.naive import SeasonalNaive
 from isoform.timeseries.data.frequency import offset_of
 from isoform.timeseries.sizes import INPUTS
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from isoform.timeseries.task import TimeseriesTask
 
 MOST_ROWS = 100  # in the table of variates
+MOST_SERIES = 20
+MOST_UNITS = 2  # in the table of series
 MOST_VARIATES = 40  # in the map
 _LOOKED = 64  # windows whose attention is averaged
 _BLUE = plots.SAID
@@ -37,6 +41,8 @@ def figures(
 ) -> list[Figure]:
     """Pictures of the test windows that were kept."""
     found = [_forecasts(task, outputs), _errors(task, outputs), _variates(task, outputs)]
+    if len(task.panel.series) > 1:
+        found.append(_series(task, outputs))
     if len(task.data.variates) > 1:
         found.append(_map(task.data, model))
     return found
@@ -148,10 +154,59 @@ def _variates(task: TimeseriesTask, outputs: Mapping[str, np.ndarray]) -> Figure
     more = (
         f", the {MOST_ROWS} worst of {len(data.variates)}" if len(data.variates) > MOST_ROWS else ""
     )
-    head = ["variate", "unit", *(name.partition("/")[2].replace("_", " ") for name in names)]
+    head = ["variate", "unit", *map(_label, names)]
     return Figure(
         f"Variates on test, the largest scaled error first{more}", html=to_table(head, rows)
     )
+
+
+def _series(task: TimeseriesTask, outputs: Mapping[str, np.ndarray]) -> Figure:
+    """Of a panel: every series by itself, those first that fall behind the seasonal naive forecast the most."""
+    ids = [str(one.attrs.get("id", "")) for one in task.panel]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ours_S = outputs["by_series/mae"] * outputs["by_series/count"]
+        skill_S = 1 - ours_S / naive_error(task)
+    skill_S[~np.isfinite(skill_S)] = np.nan
+    names = sorted(name for name in outputs if name.startswith("by_series/unit_mae"))[:MOST_UNITS]
+    coverage = sorted(name for name in outputs if name.startswith("by_series/coverage_"))
+    columns = {
+        **{_label(name): outputs[name] for name in names},
+        "skill over seasonal naive": skill_S,
+        **{_label(name): outputs[name] for name in coverage[-1:]},
+    }
+    windows_S = outputs["by_series/windows"].astype(int)
+    judged = np.flatnonzero(windows_S)
+    order = judged[np.argsort(skill_S[judged], kind="stable")]  # NaN comes last
+    rows = [
+        [ids[s], str(windows_S[s]), *(_number(float(value[s])) for value in columns.values())]
+        for s in order[:MOST_SERIES]
+    ]
+    more = f", the {MOST_SERIES} worst of {len(order)}" if len(order) > MOST_SERIES else ""
+    left = f" ({len(ids) - len(order)} have no test window)" if len(order) < len(ids) else ""
+    return Figure(
+        f"Series on test, the least skill first{more}{left}",
+        html=to_table(["series", "windows", *columns], rows),
+    )
+
+
+def naive_error(task: TimeseriesTask) -> np.ndarray:
+    """[S] absolute scaled error of the seasonal naive forecast, summed over the test windows of each series."""
+    data, naive = task.data, SeasonalNaive(task.season)
+    found = np.zeros(len(data.panel.series))
+    for part in portions(data, np.arange(data.sizes()["test"])):
+        batch = data.batch("test", part)
+        where = batch["where"].numpy()
+        usual = data.inside_bounds(naive.predict(data, where), axis=2)
+        counts = ~data.without_past(where)[:, None]
+        if "observed" in batch:
+            counts = counts & batch["observed"].numpy()
+        error = np.where(counts, np.abs(usual - batch["target"].numpy()), 0)
+        np.add.at(found, where[:, 0], error.sum((1, 2), dtype=np.float64))
+    return found
+
+
+def _label(name: str) -> str:
+    return name.partition("/")[2].replace("_", " ")
 
 
 def attention_of(data: WindowData, model: nn.Module, split: str) -> tuple[np.ndarray, float]:

@@ -59,6 +59,17 @@ def fitted_end(panel: Panel, number: int, state: TimeseriesState) -> np.datetime
     return None if stamp is None or new else np.datetime64(stamp, "ns")
 
 
+def fitted_elsewhere(panel: Panel, state: TimeseriesState) -> np.ndarray:
+    """[S] datetime64: the last stamp that training or validation saw of any other series; NaT where there is none."""
+    known = state.fitted_until if isinstance(state.fitted_until, dict) else {}
+    latest = sorted(known, key=lambda id: np.datetime64(known[id]))[-2:]
+    ids = [str(one.attrs.get("id", "")) for one in panel]
+    if len(latest) < 2:
+        return np.full(len(ids), np.datetime64("NaT", "ns"))
+    second, last = (np.datetime64(known[id], "ns") for id in latest)
+    return np.array([second if id == latest[-1] else last for id in ids])
+
+
 def _row_at(panel: Panel, number: int, rows: int, start: str | pd.Timestamp, who: str) -> int:
     moment = moment_of(start, panel)
     ahead = instants(stamps_of(panel, number, 0, rows + 1, aware=True))

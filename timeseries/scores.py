@@ -19,7 +19,9 @@ from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.windows import WindowData
 from isoform.timeseries.forecast import cells, texts_of
 from isoform.timeseries.metrics import groups_by_unit
+from isoform.timeseries.origin import text_of
 from isoform.timeseries.predictor import Forecasts
+from isoform.timeseries.rolling import Origins, ids_of
 
 GROUPS = 8  # of steps in the table by lead, where there are more steps than that
 _UNITS = 2  # figures in units have columns in a table of several variates where there are no more units than that
@@ -50,18 +52,13 @@ class Kept(NamedTuple):
 
 @dataclass
 class Backtest:
-    """Sums by step and variate and by series and variate, the comparisons, and the forecasts.
-
-    left_out   id -> why none of its windows is judged; `unseen` are the series that the run never saw
-    """
+    """Sums by step and variate and by series and variate, the comparisons, and the forecasts."""
 
     panel: Panel
     windows: WindowData
     settings: Settings
-    origins: int
+    walked: Origins
     units: Sequence[str]
-    left_out: Mapping[str, str] = field(default_factory=dict)
-    unseen: Sequence[str] = ()
     comparisons: dict[str, ComparisonResult] = field(default_factory=dict)
     judged: int = 0  # windows
     sums: dict[str, np.ndarray] = field(default_factory=dict)  # [H, V]
@@ -73,6 +70,11 @@ class Backtest:
         self.spread_V = self.windows.spread_units()
         self.windows_S = np.zeros(len(self.panel.series), np.int64)
         self.empty_V = np.zeros(variates, np.int64)  # windows without a value to look back on
+
+    @property
+    def origins(self) -> int:
+        """How many instants it was forecast from."""
+        return len(self.walked.times)
 
     # Adding up --------------------------------------------------------------------------------------------------------
 
@@ -227,15 +229,16 @@ class Backtest:
 
     def remarks(self) -> list[str]:
         """What is judged and what isn't, for a person."""
-        lines, many = [], len(self.panel.series)
-        if self.left_out:
-            reasons = [f"{id} ({why})" for id, why in self.left_out.items()]
+        lines, many, walked = [], len(self.panel.series), self.walked
+        if walked.left_out:
+            reasons = [f"{id} ({why})" for id, why in walked.left_out.items()]
             left = join_names(reasons, _NAMES)
             lines.append(f"{many - len(reasons):,} of {many:,} series judged; left out: {left}")
-        if self.unseen:
-            lines.append(
-                f"new to this run, so judged from their first possible row: {join_names(list(self.unseen), _NAMES)}"
-            )
+        if walked.unseen:
+            new = join_names(list(walked.unseen), _NAMES)
+            lines.append(f"new to this run, so judged from their first possible row: {new}")
+        if walked.overlapping:
+            lines.append(self._overlap())
         if self.empty_V.any():
             each = [
                 f"{name} in {count:,}"
@@ -249,6 +252,18 @@ class Backtest:
         if self.sums["count"].any() and not self.sums["usual"].any():
             lines.append("the seasonal naive forecast is without any error here: no skill over it")
         return lines
+
+    def _overlap(self) -> str:
+        count, clear = self.walked.overlapping, self.walked.clear_from
+        said = (
+            f"{count:,} of {self.judged:,} windows lie in times that this run was fitted on in other series, and may "
+            "know what moved them all"
+        )
+        if clear is None:
+            return said
+        behind = int((self.walked.times[self.walked.windows[:, 0]] >= clear).sum())
+        others = "the other " if behind + count == self.judged else ""
+        return f"{said}; --from {text_of(self.panel, clear)} judges {others}{behind:,}"
 
     def to_json(self) -> dict[str, Any]:
         """Every figure by name."""
@@ -269,8 +284,9 @@ class Backtest:
         if len(self.panel.series) > 1:
             found |= {
                 "by_series": self.figures_by_series(),
-                "left_out": dict(self.left_out),
-                "unseen": list(self.unseen),
+                "left_out": dict(self.walked.left_out),
+                "unseen": list(self.walked.unseen),
+                "overlapping": self.walked.overlapping,
             }
         return found
 
@@ -323,11 +339,6 @@ class Backtest:
 
 
 _IN_UNITS = ("absolute", "squared", "bias")
-
-
-def ids_of(panel: Panel) -> list[str]:
-    """Of its series."""
-    return [str(one.attrs.get("id", "")) for one in panel]
 
 
 def worst_first(figures: Mapping[str, float]) -> tuple[bool, float]:

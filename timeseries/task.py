@@ -20,6 +20,7 @@ from isoform.core.errors import join_names
 from isoform.timeseries import losses
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.conformal import Calibration
+from isoform.timeseries.data.splits import origins
 from isoform.timeseries.data.windows import WindowData
 from isoform.timeseries.judged import windows_to_judge
 from isoform.timeseries.metrics import ForecastAccumulator, seasonal_scale
@@ -240,10 +241,15 @@ class TimeseriesTask(Task):
 
     @property
     def _fitted_until(self) -> dict[str, str]:
-        """By series, the last stamp that training or validation saw, on the panel's clock: a backtest starts behind."""
-        found = {}
-        for series, cut in zip(self.panel, self.data.cuts, strict=True):
-            if stop := max(cut["train"][1], cut["val"][1]):
+        """By series, the last stamp that training or validation saw, on the panel's clock: a backtest starts behind.
+
+        A series too short for any of their windows isn't there: of it they saw nothing.
+        """
+        found, data = {}, self.data
+        for series, cut in zip(self.panel, data.cuts, strict=True):
+            windows = origins(self.config.data, cut, data.context, data.horizon)
+            if windows["train"] or windows["val"]:
+                stop = max(cut["train"][1], cut["val"][1])
                 found[str(series.attrs["id"])] = str(series.time.values[stop - 1])
         return found
 

@@ -185,6 +185,73 @@ def test_mistakes(run: Path, file: Path, tmp_path: Path, cli) -> None:
         assert code == 2 and want in err and len(err.splitlines()) <= 3, err
 
 
+def test_a_variate_without_a_look_back_is_not_forecast_and_does_not_count(
+    run: Path, tmp_path: Path, cli
+) -> None:
+    table, first = runs.frame(), FIRST + 2 - CONTEXT
+    table.loc[first : FIRST + 13, "south"] = np.nan  # a look-back and twelve rows
+    table.to_csv(tmp_path / "gap.csv", index=False)
+    found = backtest(isoform.load(run), tmp_path / "gap.csv", step=1, keep=True)
+    rows = pd.DataFrame(found.columns())
+    none = rows[rows["mean"].isna()]
+    assert set(none["variate"]) == {"south"} and none[["q0.1", "q0.9"]].isna().all(axis=None)
+    at = at_origins(none)
+    assert list(at) == list(range(FIRST + 2, FIRST + 15))
+    assert found.to_json()["without_look_back"] == {"north": 0, "south": 13, VARIATES[2]: 0}
+    south = rows[(rows["variate"] == "south") & rows["mean"].notna() & rows["truth"].notna()]
+    assert found.sums["count"][:, 1].sum() == len(south)
+    want = (south["mean"] - south["truth"].astype(float)).abs().mean()
+    assert found.to_json()["by_variate"]["south"]["unit_mae"] == pytest.approx(want)
+    code, _, err = cli(run, tmp_path / "gap.csv", "--step", 1)
+    assert code == 0
+    assert "no value in the 29 rows of look-back (south in 13 of 80 windows): there is no" in err
+
+
+@pytest.mark.parametrize("season", [5, 24])
+def test_the_seasonal_naive_forecast_is_that_of_the_runs_season(
+    run: Path, file: Path, every: pd.DataFrame, season: int
+) -> None:
+    model = isoform.load(run)
+    assert model.state.season == 24
+    model.state = model.state.model_copy(update={"season": season})
+    south = runs.frame()["south"]
+    mine = every[every["variate"] == "south"]
+    steps = np.arange(HORIZON)
+    rows = at_origins(every)[:, None] + steps
+    known = rows - season * (steps // season + 1)
+    naive = np.abs(south.to_numpy()[known] - south.to_numpy()[rows]).mean()
+    want = 1 - (mine["mean"] - mine["truth"].astype(float)).abs().mean() / naive
+    found = backtest(model, file, step=3).to_json()["by_variate"]["south"]
+    assert found["skill_seasonal_naive"] == pytest.approx(want, rel=1e-4)
+
+
+def test_a_backtest_says_what_eval_says_of_the_same_windows(run: Path, file: Path) -> None:
+    """Inside data.bounds, which the forecasts and the values of the third variate reach."""
+    found = backtest(isoform.load(run), file, step=1)
+    ours, test = found.to_json()["metrics"], json.loads((run / "results.json").read_text())
+    eval_says = test["metrics"]["test"]
+    assert found.judged == eval_says["windows"]
+    for name in ("unit_mae[kWh]", "unit_mae[?]", "unit_rmse[kWh]", "mae", "coverage_80"):
+        assert ours[name] == pytest.approx(eval_says[name], rel=1e-4), name
+
+
+def test_tiny_values_keep_their_digits(tmp_path: Path, cli) -> None:
+    """A run doesn't know how large its values are: a million millionth of them gives the same digits."""
+    columns = {}
+    for name, size in (("usual", 1.0), ("tiny", 1e-12)):
+        (tmp_path / name).mkdir()
+        table = runs.frame()[["date", "north"]]
+        table["north"] *= size
+        data = {"bounds": {}, "drop": []}
+        made = runs.trained(tmp_path / name, table, data=data, train={"epochs": 1})
+        out = tmp_path / f"{name}.csv"
+        assert cli(made, made.parent / "series.csv", "--out", out)[0] == 0
+        columns[name] = pd.read_csv(out)
+    usual, tiny = columns["usual"], columns["tiny"]
+    for name in ("mean", "q0.1", "q0.9", "truth"):
+        np.testing.assert_allclose(tiny[name] * 1e12, usual[name], rtol=1e-3)
+
+
 # Against somebody else's ----------------------------------------------------------------------------------------------
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -95,6 +97,39 @@ def test_correlation_by_hand(hourly: Any) -> None:
         "context"
     ].numpy()
     np.testing.assert_allclose(found, np.corrcoef(context.reshape(-1, 3).T), atol=1e-5)
+
+
+def test_series_of_a_panel_the_worst_first(tmp_path: Path) -> None:
+    parts = []
+    for k in range(23):
+        rows = 431 if k else 31  # the first is too short for a window
+        table = runs.frame(rows)[["date", "north"]].assign(shop=f"shop <{k}>")
+        table["north"] += np.random.default_rng(k).normal(0, k, rows)
+        parts.append(table)
+    pd.concat(parts).to_csv(tmp_path / "a.csv", index=False)
+    data = {"id": "shop", "panel": "series", "targets": ["north"], "drop": [], "bounds": {}}
+    task, _, outputs, found = drawn(
+        runs.app(tmp_path / "a.csv", data=data, head={"quantiles": [0.1, 0.5, 0.9]})
+    )
+    shown = found[3]
+    assert shown.caption == (
+        "Series on test, the least skill first, the 20 worst of 22 (1 have no test window)"
+    )
+    cells = re.findall("<t[dh]>(.*?)</t[dh]>", shown.html)
+    head, rows = cells[:5], [cells[i : i + 5] for i in range(5, len(cells), 5)]
+    assert head == ["series", "windows", "unit mae", "skill over seasonal naive", "coverage 80"]
+    assert len(rows) == 20 and all("&lt;" in row[0] for row in rows)
+    skills = [float(row[3]) for row in rows]
+    assert skills == sorted(skills)
+    number = int(rows[0][0].split("&lt;")[1].split("&gt;")[0])
+    column = task.panel.series[number].target.values[:, 0]
+    first = 431 - round(431 * 0.2)
+    steps = np.arange(first, 431 - HORIZON + 1)[:, None] + np.arange(HORIZON)
+    usual = np.abs(column[steps] - column[steps - 24]).mean()  # a day before
+    ours = outputs["by_series/unit_mae"][number]
+    assert task.season == 24 and int(rows[0][1]) == len(steps)
+    assert skills[0] == pytest.approx(1 - ours / usual, rel=1e-3)
+    assert float(rows[0][2]) == pytest.approx(ours, rel=1e-3)
 
 
 def test_one_variate_without_quantiles(tmp_path: Path) -> None:

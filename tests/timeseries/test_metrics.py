@@ -226,6 +226,69 @@ def test_a_series_shorter_than_a_season():
     assert seasonal_scale(data, 1000).tolist() == [[2.0]]
 
 
+def in_units(data, *units):
+    """The same data, with a unit for every variate."""
+    for one in data.panel.series:
+        one.coords["units"] = ("variate", list(units))
+    return data
+
+
+def test_variates_of_several_units_have_no_mean_in_units():
+    rng = np.random.default_rng(7)
+    data = in_units(window_data(rng.normal([3, -70, 5], [2, 31, 0.1], (ROWS, 3))), "kWh", "K", "")
+    batch = {name: value.numpy() for name, value in data.batch("test", range(18)).items()}
+    outputs = {name: batch[name] for name in ("target", "where")}
+    outputs["forecast"] = rng.normal(size=batch["target"].shape).astype(np.float32)
+    outputs["quantiles"] = np.stack([outputs["forecast"] - 1, outputs["forecast"] + 1], -1)
+    found = judged_by(data, outputs, levels=(0.1, 0.9))
+    metrics, tables = found.metrics(), found.outputs()
+    error = np.abs(outputs["forecast"] - outputs["target"]) * data.spread_units()
+    for v, end in enumerate(("[kWh]", "[K]", "[?]")):
+        assert metrics[f"unit_mae{end}"] == pytest.approx(error[..., v].mean(), rel=1e-5)
+        want = np.sqrt((error[..., v] ** 2).mean())
+        assert metrics[f"unit_rmse{end}"] == pytest.approx(want, rel=1e-5)
+        assert metrics[f"width_80{end}"] == pytest.approx(2 * data.spread_units()[v], rel=1e-5)
+        np.testing.assert_allclose(
+            tables[f"by_step/unit_mae{end}"], error[..., v].mean(0), rtol=1e-5
+        )
+        assert tables["by_variate/unit_mae"][v] == pytest.approx(metrics[f"unit_mae{end}"])
+    assert not {"unit_mae", "unit_rmse", "crps", "width_80"} & metrics.keys()
+    assert {"mse", "mae", "mase", "smape", "scaled_crps", "coverage_80"} <= metrics.keys()
+
+
+@pytest.mark.parametrize("units", [("", ""), ("kWh", "kWh"), ("kWh ", "kWh")])
+def test_variates_of_one_unit_or_of_none_that_is_known_keep_their_mean(units):
+    plain = judged_by(made(), outputs_of(made()))
+    data = in_units(made(), *units)
+    found = judged_by(data, outputs_of(data))
+    assert found.metrics() == plain.metrics() and "unit_mae" in found.metrics()
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+def test_every_series_by_itself(missing):
+    data = made(missing=missing, series=3)
+    outputs = outputs_of(data)
+    tables = judged_by(data, outputs).outputs()
+    y, f = (data.to_units(outputs[name].astype(float), axis=2) for name in ("target", "forecast"))
+    low, high = (outputs["quantiles"][..., q] for q in (1, 3))
+    seen = outputs.get("observed", np.ones(y.shape, bool))
+    seen = seen & ~data.without_past(outputs["where"])[:, None]
+    inside = (low <= outputs["target"]) & (outputs["target"] <= high)
+    for number in range(3):
+        mine = outputs["where"][:, 0] == number
+        assert tables["by_series/windows"][number] == mine.sum() > 0
+        here = seen[mine]
+        assert tables["by_series/count"][number] == here.sum()
+        want = abs(y - f)[mine][here].mean()
+        assert tables["by_series/unit_mae"][number] == pytest.approx(want)
+        assert tables["by_series/coverage_80"][number] == pytest.approx(inside[mine][here].mean())
+        alone = judged_by(data, {name: value[mine] for name, value in outputs.items()}).metrics()
+        for name in ("mae", "unit_mae", "mase", "coverage_90"):
+            assert tables[f"by_series/{name}"][number] == pytest.approx(alone[name])
+    one = made(missing=missing)
+    assert not [name for name in judged_by(one, outputs_of(one)).outputs() if "by_series" in name]
+
+
 def test_a_scale_can_be_given():
     data = made()
     outputs = outputs_of(data, levels=())
