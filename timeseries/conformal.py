@@ -93,6 +93,15 @@ class Calibration:
         ]
         return replace(self, offsets_QHV=np.stack(columns, 2))
 
+    def refuse_outside(self, levels: Sequence[float]) -> None:
+        """Raises UserError for a level beyond the outermost ones."""
+        low, high = self.levels[0], self.levels[-1]
+        for level in levels:
+            if not low - 1e-9 <= level <= high + 1e-9:
+                raise UserError(
+                    f"quantile {level:g}: this run's quantiles go from {low:g} to {high:g}; ask for one between"
+                )
+
     def apply(
         self,
         forecast_nHV: np.ndarray,
@@ -104,6 +113,7 @@ class Calibration:
         `levels`: others than its own are interpolated between theirs. Raises UserError for one that lies outside.
         """
         steps = forecast_nHV.shape[1]
+        self.refuse_outside(levels or ())
         found = np.empty((*forecast_nHV.shape, len(self.levels)), np.float32)
         for i, level in enumerate(self.levels):
             found[..., i] = (
@@ -228,10 +238,6 @@ def _uncross(found: np.ndarray, levels: Sequence[float]) -> None:
 def _interpolated(found: np.ndarray, known: Sequence[float], wanted: Sequence[float]) -> np.ndarray:
     result = np.empty((*found.shape[:-1], len(wanted)), np.float32)
     for i, level in enumerate(wanted):
-        if not known[0] - 1e-9 <= level <= known[-1] + 1e-9:
-            raise UserError(
-                f"quantile {level:g}: this run's quantiles go from {known[0]:g} to {known[-1]:g}; ask for one between"
-            )
         above = max(1, int(np.searchsorted(known, level - 1e-9)))
         result[..., i] = (
             found[..., 0] if above > len(known) - 1 else _between(found, known, above, level)

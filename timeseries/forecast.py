@@ -54,14 +54,30 @@ def run_forecast(args: argparse.Namespace, console: Speaker) -> int:
     """
     from isoform.timeseries import DOMAIN
 
-    several = len(args.files) > 1
     places = places_of(args.files, args.out, args.plot)
     levels = parse_levels(args.quantiles)
     predictor: Any = api.load_predictor(DOMAIN, args.run_dir, args.checkpoint)
     predictor.wanted_levels(levels)  # what the run can't give is no file's fault
-    note = predictor.note_on_intervals(levels)
-    if note is not None:
-        console.warn(note)
+    made, failed = _forecast_all(predictor, args, levels, console)
+    if not made:
+        raise UserError(
+            f"none of {len(args.files)} files could be forecast; mend those named above"
+        )
+    _write(made, places, args, console)
+    _report(made, failed, args, console)
+    if failed and args.strict:
+        raise UserError(f"{len(failed)} of {len(args.files)} files failed; mend those named above")
+    return 0
+
+
+def _forecast_all(
+    predictor: Any, args: argparse.Namespace, levels: tuple[float, ...] | None, console: Speaker
+) -> tuple[list[Made], dict[str, str]]:
+    """The forecasts of every file that has any, and {file: why not} of the others.
+
+    A line that holds of several files is said once. Raises UserError where the only file can't be forecast.
+    """
+    several = len(args.files) > 1
     made: list[Made] = []
     failed: dict[str, str] = {}
     said: dict[str, list[str]] = {}  # line -> files
@@ -75,18 +91,10 @@ def run_forecast(args: argparse.Namespace, console: Speaker) -> int:
             failed[file], lines = str(error), [str(error)]
         for line in lines:
             said.setdefault(line, []).append(file)
-    said.pop(note or "", None)
+    note = predictor.note_on_intervals(levels)
     for line, files in said.items():
-        console.warn(_of_files(line, files) if several else line)
-    if not made:
-        raise UserError(
-            f"none of {len(args.files)} files could be forecast; mend those named above"
-        )
-    _write(made, places, args, console)
-    _report(made, failed, args, console)
-    if failed and args.strict:
-        raise UserError(f"{len(failed)} of {len(args.files)} files failed; mend those named above")
-    return 0
+        console.warn(_of_files(line, files) if several and line != note else line)
+    return made, failed
 
 
 def _forecast(
@@ -120,7 +128,7 @@ def _write(
         curves = plots.curves(made[0].found, made[0].panel)
         pictures[args.plot] = drawing.picture(plots.draw(curves, made[0].panel.tz), args.plot)
     if places is not None:
-        tables = {
+        tables: dict[str | Path, bytes] = {
             places[one.file]: writers.csv_text(columns_of(one.found)).encode() for one in made
         }
         writers.write_together({**tables, **pictures})

@@ -346,9 +346,10 @@ def _find(name: str, have: Sequence[str]) -> int | None:
     """Where a covariate stands: by its name; without its id, if all ids share it; -1: a text that doesn't occur."""
     if name in have:
         return have.index(name)
-    _, slash, rest = name.partition("/")
-    if slash and rest in have:
-        return have.index(rest)
+    parts = name.split("/")  # an id of several columns has slashes of its own
+    for rest in ("/".join(parts[first:]) for first in range(1, len(parts))):
+        if rest in have:
+            return have.index(rest)
     base, equals, _ = name.rpartition("=")
     if equals and any(other.startswith(f"{base}=") for other in have):
         return -1

@@ -157,7 +157,7 @@ class TimeseriesPredictor(Predictor):
         return np.array([[i, self.context] for i in range(len(windows.panel.series))])
 
     def wanted_levels(self, levels: Sequence[float] | None) -> tuple[float, ...]:
-        """The quantile levels to give. Raises UserError where the run has no intervals and some are asked for."""
+        """The quantile levels to give. Raises UserError for one that the run can't give, or any where it has none."""
         if self.calibration is None:
             if levels:
                 raise UserError(
@@ -168,6 +168,7 @@ class TimeseriesPredictor(Predictor):
         if levels is None:
             low, high = self.calibration.levels[0] - 1e-9, self.calibration.levels[-1] + 1e-9
             return tuple(level for level in LEVELS if low <= level <= high)
+        self.calibration.refuse_outside(levels)
         return tuple(sorted(float(level) for level in levels))
 
     def note_on_intervals(self, levels: Sequence[float] | None = None) -> str | None:

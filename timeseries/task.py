@@ -53,9 +53,7 @@ class TimeseriesTask(Task):
         self.monitor = "mse" if config.loss.kind == "mse" else "mae"
         self.season = windows.season
         self.calibration: Calibration | None = None  # of the best checkpoint, once it is known
-        self.which: Mapping[
-            str, str
-        ] = {}  # split -> its windows in words, of other data than the run's
+        self.which: Mapping[str, str] = {}  # split -> its windows in words, of other data
 
     def sizes(self) -> dict[str, int]:
         """Windows of each split. See Task.sizes."""
@@ -192,6 +190,8 @@ class TimeseriesTask(Task):
 
         found = conformal.calibrate(outputs, self.levels)
         self.calibration = Calibration.of(found) if found else None
+        if self.calibration is not None and self.calibration.note is not None:
+            self.notes = (*self.notes, self.calibration.note)
         return found
 
     def judged(self, split: str) -> str:
@@ -307,7 +307,11 @@ def task_from_run(
     found = windows_to_judge(config, state, path)
     task = TimeseriesTask(found.config, found.windows)
     task.which, task.notes = found.which, found.notes
-    if state.calibration:
-        calibration = Calibration.of(state.calibration)
-        task.calibration = calibration.of_variates(state.variates, task.data.variates)
+    known = Calibration.of(state.calibration) if state.calibration else None
+    if known is not None:
+        task.calibration = known.of_variates(state.variates, task.data.variates)
+    elif task.levels:
+        known = Calibration.none(task.levels, task.data.horizon)
+    if known is not None and known.note is not None:
+        task.notes = (*task.notes, known.note)
     return task

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from isoform.core import api
 from isoform.core.cli.context import Context
 from isoform.core.data import writers
-from isoform.core.domain import AnyDomain, Predictor
+from isoform.core.domain import AnyDomain, Predictor, Speaker
 from isoform.core.errors import UserError
 from isoform.core.inference.run_model import evaluate_run
 from isoform.core.report.formatting import several
@@ -53,8 +55,9 @@ def predict(context: Context) -> int:
         )
     parts = [inputs[start : start + CHUNK] for start in range(0, len(inputs), CHUNK)]
     rows = []
-    for part in console.track(parts, "predicting"):
-        rows += predictor.predict(part)
+    with _saying(console):
+        for part in console.track(parts, "predicting"):
+            rows += predictor.predict(part)
     for row in rows:
         if row.get("error"):
             name, why = str(row["input"]), str(row["error"])
@@ -86,15 +89,22 @@ def embed(context: Context) -> int:
         raise UserError(
             f"{' '.join(args.inputs)}: holds nothing to embed; name files or folders of them"
         )
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always", UserWarning)
+    with _saying(console):  # an input that can't be read has no features
         features = predictor.embed(inputs)
-    for one in said:  # an input that can't be read has no features
-        console.warn(str(one.message))
     writers.write_features([str(one) for one in inputs], features, args.out)
     console.say(f"{features.shape[0]} inputs x {features.shape[1]} features: {args.out}")
     console.result = {"inputs": features.shape[0], "features": features.shape[1], "out": args.out}
     return 0
+
+
+@contextmanager
+def _saying(console: Speaker) -> Iterator[None]:
+    """Warnings of Python's as lines for a person, each once."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for line in dict.fromkeys(str(one.message) for one in said):
+        console.warn(line)
 
 
 def _any_predictor(domain: AnyDomain, source: str, checkpoint: str) -> Predictor:

@@ -103,6 +103,8 @@ def write_results(
         "baselines": baselines,
         "environment": results.environment(outcome.device),
     }
+    if outcome.task.notes:
+        results_json["notes"] = list(outcome.task.notes)
     outcome.run.write_json("results.json", results_json)
     return outcome.run.results()
 
