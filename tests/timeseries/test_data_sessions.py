@@ -78,12 +78,11 @@ def test_seasons_of_sessions(freq, season, week):
 
 
 @pytest.mark.parametrize(
-    ("freq", "days"),
-    [("30min@09:30-16:00/B", {}), ("5min@09:30-15:55/B", {}), (TOKYO, {}), (FOREX, {}), ("h@00:00-23:00/B", {}),
-     ("4h@08:00-20:00/D", {}), ("D@00:00/MON,TUE,WED,THU,SUN", {}), ("15min@06:00-13:45/MON,TUE,WED,THU,FRI,SAT", {}),
-     ("4h@08:00+12:00+18:00/D", {})],
+    "freq",
+    ["30min@09:30-16:00/B", "5min@09:30-15:55/B", TOKYO, FOREX, "h@00:00-23:00/B", "4h@08:00-20:00/D",
+     "D@00:00/MON,TUE,WED,THU,SUN", "15min@06:00-13:45/MON,TUE,WED,THU,FRI,SAT", "4h@08:00+12:00+18:00/D"],
 )  # fmt: skip
-def test_sessions_are_found_with_holidays(freq, days):
+def test_sessions_are_found_with_holidays(freq):
     time = opened(freq, 9)
     holiday = (time.normalize() == "2023-01-25") | (time.normalize() == "2023-02-13")
     early = (time.normalize() == "2023-01-18") & (time.hour > 12)
