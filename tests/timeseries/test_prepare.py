@@ -52,7 +52,7 @@ def assert_trains(made, config):
     """Windows in every split, each holding what it should, and nothing left to choose."""
     prepared = prepare_panel(config, made)
     model, sizes = prepared.config.model, prepared.data.sizes()
-    assert sizes["train"] >= min(sizes["train"], model.context) >= 1
+    assert sizes["train"] + prepared.data.left_out >= model.context and sizes["train"]
     assert set(sizes) == {"train", "val", "test"}
     assert 1 <= model.horizon <= made.most_rows // 10 and 2 <= model.context <= made.most_rows // 4
     assert prepared.config.data.season >= 1
