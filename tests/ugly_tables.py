@@ -218,11 +218,11 @@ UGLY = [
     ),
     one_column(
         "data.decimal is the comma", ["1.922", "1.105", "1.863", "2.048", "9.997", "12.350", "3.001"],
-        [1922, 1105, 1863, 2048, 9997, 12350, 3001], "", {"decimal": ","}, delimiter=";",
+        [1922, 1105, 1863, 2048, 9997, 12350, 3001], "divided by a semicolon", {"decimal": ","}, delimiter=";",
     ),
     one_column(
         "data.decimal is the point", ["1,922", "1,105", "863", "2,048", "9,997", "12,350", "3"],
-        [1922, 1105, 863, 2048, 9997, 12350, 3], "", {"decimal": "."}, delimiter=";",
+        [1922, 1105, 863, 2048, 9997, 12350, 3], "divided by a semicolon", {"decimal": "."}, delimiter=";",
     ),
     Ugly("data.decimal that doesn't fit", "t.csv", written(POINTS, delimiter=";"), refusal="can't be read",
          settings={"decimal": ","}, of_column=True),
