@@ -26,7 +26,7 @@ Lines = list[list[str]]
 @dataclass(frozen=True)
 class Ugly:
     """numbers   column -> values, None where missing        finding   part of a line that has to be said, "" for none
-    settings  of the domain's data table
+    settings  of the domain's data table        of_column  the refusal is of the column `load`, not of the file
     refusal   part of the one sentence that refuses the file, in place of everything else
     """
 
@@ -38,6 +38,7 @@ class Ugly:
     refusal: str = ""
     rows: int = ROWS
     settings: dict[str, object] = field(default_factory=dict)
+    of_column: bool = False
 
     def content(self, key: str = "name", keys: Sequence[str] = KEYS) -> bytes:
         """The bytes of the file, with a column of keys under the name `key`."""
@@ -73,7 +74,7 @@ def one_column(
 
 def refused(what: str, cells: Sequence[str], refusal: str, **options) -> Ugly:
     """A column whose cells look like numbers and can't be read as those of one column."""
-    return Ugly(what, "t.csv", written(cells, **options), refusal=refusal)
+    return Ugly(what, "t.csv", written(cells, **options), refusal=refusal, of_column=True)
 
 
 def two_columns(
@@ -217,14 +218,14 @@ UGLY = [
     ),
     one_column(
         "data.decimal is the comma", ["1.922", "1.105", "1.863", "2.048", "9.997", "12.350", "3.001"],
-        [1922, 1105, 1863, 2048, 9997, 12350, 3001], "", {"decimal": ","}, delimiter=";",
+        [1922, 1105, 1863, 2048, 9997, 12350, 3001], "divided by a semicolon", {"decimal": ","}, delimiter=";",
     ),
     one_column(
         "data.decimal is the point", ["1,922", "1,105", "863", "2,048", "9,997", "12,350", "3"],
-        [1922, 1105, 863, 2048, 9997, 12350, 3], "", {"decimal": "."}, delimiter=";",
+        [1922, 1105, 863, 2048, 9997, 12350, 3], "divided by a semicolon", {"decimal": "."}, delimiter=";",
     ),
     Ugly("data.decimal that doesn't fit", "t.csv", written(POINTS, delimiter=";"), refusal="can't be read",
-         settings={"decimal": ","}),
+         settings={"decimal": ","}, of_column=True),
     one_column("typographic apostrophes", [cell.replace("'", "\u2019") for cell in SWISS], THOUSANDS, "apostrophes"),
     one_column("no-break blanks", [cell.replace("'", "\u00a0") for cell in SWISS], THOUSANDS, "blanks or"),
     one_column("thin blanks", [cell.replace("'", "\u2009") for cell in SWISS], THOUSANDS, "blanks or"),
@@ -262,7 +263,7 @@ UGLY = [
     sheet("a code in a sheet", [1.5, -9999, 3.5, 4.5, 5, 6, 7], [1.5, -9999, 3.5, 4.5, 5, 6, 7],
         "data.missing = [-9999]"),
     parquet("text in parquet", GERMAN, THOUSANDS, "the comma is the decimal mark"),
-    parquet("text in parquet, named codes", ["1.5", "-9999", *POINTS[2:]], [1.5, None, *PLAIN[2:]], "",
+    parquet("text in parquet, named codes", ["1.5", "-9999", *POINTS[2:]], [1.5, None, *PLAIN[2:]], "counts as missing",
             {"missing": ("-9999",)}),
     parquet("a named code in parquet", [1.5, -9999.0, 3.5, 4.5, 5.0, 6.0, 7.0], [1.5, None, 3.5, 4.5, 5, 6, 7],
             "counts as missing", {"missing": (-9999,)}),

@@ -1,6 +1,6 @@
 """Data from outside, read once and in one way: a user's file gives the same cells and findings in every domain.
 
-    table = read_table(data.path, missing=data.missing)      read.py: csv, tsv, parquet, xlsx, gz, "-", a DataFrame
+    table = read_table(data.path, missing=data.missing, decimal=data.decimal)      csv, parquet, xlsx, "-", a DataFrame
     table.refuse_ragged()                                    or table.ragged: {row: cells} to skip and name them
     names = table.cells("smiles")                            text, "" where empty; table.names are the columns
     column = table.numbers("logP")                           float64 [n] in .values, NaN = missing; .unread, .censored
@@ -17,5 +17,5 @@ typed     parquet, spreadsheets, DataFrames                      writers    csv,
 table     Table, what all of these give                          missing    words and codes that mean "no value"
 notation  a cell of a number taken apart                         frame      a table as a pandas DataFrame
 findings  Finding, one line about what was chosen                splits     words, shares, whole groups
-embedded  files inside installed packages, by their SHA-256
+embedded  files inside installed packages, by their SHA-256      plain      large plain texts, by pyarrow
 """

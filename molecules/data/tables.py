@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from isoform.core.data.delimited import PackedText
+from isoform.core.data.delimited import PackedText, TextColumn
 from isoform.core.data.findings import Finding
 from isoform.core.data.read import table_of
 from isoform.core.data.table import Table, Typed
@@ -166,7 +166,7 @@ def _read_list(raw: Raw) -> MoleculeTable:
     return MoleculeTable(table, table.row_names(), smiles="smiles")
 
 
-def text_column(cells: Sequence[str]) -> PackedText | Typed:
+def text_column(cells: Sequence[str]) -> TextColumn | Typed:
     """A column of a `Table`."""
     return PackedText(["\0".join(cells)] if cells else [])
 

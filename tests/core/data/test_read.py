@@ -43,13 +43,17 @@ def refusal(act, *words):
 
 @pytest.mark.parametrize("ugly", UGLY, ids=lambda ugly: ugly.name)
 def test_ugly_tables(tmp_path, ugly):
-    if ugly.refusal:
+    if ugly.refusal and not ugly.of_column:
         refusal(lambda: read(tmp_path, ugly.content(), ugly.file), ugly.refusal, ugly.file)
         return
-    table = read(tmp_path, ugly.content(), ugly.file)
+    table = read(tmp_path, ugly.content(), ugly.file, **ugly.settings)
     assert table.cells("name") == KEYS[: ugly.rows] and not table.ragged
+    if ugly.refusal:
+        assert ugly.refusal in table.numbers("load").problem
+        return
     for name, expected in ugly.numbers.items():
         assert values(table, name) == expected and not table.numbers(name).unread
+        table.say_bounds(name)
     if ugly.finding:
         assert any(ugly.finding in line for line in said(table)), said(table)
     else:
