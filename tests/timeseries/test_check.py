@@ -238,3 +238,37 @@ def test_a_frame_with_a_change_of_the_clock_is_reported():
     assert "Europe/Berlin's clock: 2 rows in hours that it shows twice" in "\n".join(
         made.findings.lines
     )
+
+
+def test_a_target_that_leads_another_is_leakage(tmp_path):
+    x = noise(97)
+    path = frame(
+        tmp_path / "x.csv",
+        {"date": hours(97), "y": x[:, 0], "soon": [*x[1:, 0], NAN], "z": x[:, 1]},
+    )
+    found = report(path)
+    assert found.leakage and found.data["leaks"] == [{"target": "soon", "variate": "y", "lead": 1}]
+    assert "target soon is the target y 1 row ahead: leave it out (data.drop)" in found.lines
+    assert not report(path, drop=["soon"]).leakage
+
+
+def test_check_refuses_what_train_refuses_and_names_the_season(tmp_path):
+    from isoform.timeseries.prepare import prepare
+
+    path = frame(tmp_path / "x.csv", {"date": hours(97), "y": noise(97)[:, 0]})
+    found = report(path)
+    assert found.refusal is None and any(line.startswith("season") for line in found.lines)
+    long = app(89, 7, source="file", path=str(path))
+    with pytest.raises(UserError) as refused:
+        prepare(long)
+    assert check(long).refusal == str(refused.value)
+
+
+def test_few_rows_are_drawn_as_one_curve(tmp_path):
+    path = frame(tmp_path / "x.csv", {"date": hours(61), "y": noise(61)[:, 0]})
+    assert report(path).page.count("<polyline") == 1
+    gap = frame(
+        tmp_path / "y.csv",
+        {"date": hours(61), "y": [*noise(29)[:, 0], NAN, *noise(31)[:, 0]]},
+    )
+    assert report(gap).page.count("<polyline") == 2
