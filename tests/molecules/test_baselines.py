@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from isoform.core.baselines import QUIET, Fitting
-from isoform.core.errors import Preempted
+from isoform.core.baselines import QUIET, Fitting, chosen
+from isoform.core.errors import Preempted, UserError
 from isoform.molecules import baselines as B
-from isoform.molecules.config import MoleculesApp
+from isoform.molecules.config import MoleculesApp, MoleculesEval
 from isoform.molecules.data.dataset import read_data
 from isoform.molecules.metrics import score
 
@@ -222,3 +223,18 @@ def test_minutes_grow_with_what_is_learned(made):
     data = made["binary"]
     few, many = offered(data), offered(with_targets(data, np.tile(data.labels, 3)))
     assert all(a.minutes < b.minutes for a, b in zip(few[1:], many[1:], strict=True))
+
+
+@pytest.mark.parametrize("names", [(), ("random_forest",), ("logistic", "majority")])
+def test_baselines_are_chosen_by_name(made, names):
+    """Each is what it is in the whole table; names of other domains and of numbers are refused."""
+    data, whole = made["binary"], judged(made["binary"])
+    settings = MoleculesEval(baselines=names)
+    found = {one.name: one.fit(QUIET) for one in chosen(offered(data), settings)}
+    assert found == {name: whole[name] for name in whole if name in names}
+    with pytest.raises(ValidationError, match="did you mean random_forest"):
+        MoleculesEval(baselines=("random_forrest",))
+    with pytest.raises(
+        UserError, match="mean isn't for data of this kind; there are majority, logi"
+    ):
+        chosen(offered(data), MoleculesEval(baselines=("mean",)))

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
-from isoform.core.baselines import Fitting
+from isoform.core.baselines import QUIET, Fitting, chosen
 from isoform.core.errors import Preempted
 from isoform.timeseries.baselines import (
     LagBoosting,
@@ -14,7 +15,7 @@ from isoform.timeseries.baselines import (
     baselines,
     method,
 )
-from isoform.timeseries.config import BASELINES
+from isoform.timeseries.config import BASELINES, TimeseriesEval
 from isoform.timeseries.conformal import Calibration
 from isoform.timeseries.data.windows import WindowData
 from isoform.timeseries.metrics import ForecastAccumulator
@@ -353,3 +354,19 @@ def test_costs_follow_from_sizes_alone():
     assert first == other and tuple(first) == BASELINES
     assert all(0 < first[name] < longer[name] for name in BASELINES)
     assert first["lag_boosting"] > first["ets"] > first["last"]
+
+
+@pytest.mark.parametrize("names", [(), ("theta",), ("linear", "last")])
+def test_baselines_are_chosen_by_name(names):
+    """Each is what it is in the whole table; what is unknown is refused with all names."""
+    data = window_data(daily(300), context=11, horizon=5)
+
+    def accumulator(split):
+        return ForecastAccumulator(data, split)
+
+    wanted = TimeseriesEval(baselines=names)
+    found = {one.name: one.fit(QUIET) for one in chosen(baselines(data, accumulator, 24), wanted)}
+    assert found == fitted(data, accumulator, 24, names)
+    assert list(found) == [name for name in BASELINES if name in names]
+    with pytest.raises(ValidationError, match=r"did you mean seasonal_naive.*ets, theta, linear"):
+        TimeseriesEval(baselines=("seasonal_naiv",))

@@ -195,6 +195,6 @@ def test_they_are_for_short_data(monkeypatch):
 
 @pytest.mark.parametrize("name", ["ets", "theta"])
 def test_without_statsmodels_there_is_none(monkeypatch, name):
-    monkeypatch.setitem(sys.modules, "statsmodels.tsa.api", None)
+    monkeypatch.setitem(sys.modules, "statsmodels", None)
     with pytest.raises(ImportError, match="statsmodels"):
         method(name, SEASON).fit(window_data(series("season"), context=11, horizon=5))

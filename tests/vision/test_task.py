@@ -7,11 +7,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from isoform.core.baselines import QUIET
 from isoform.core.domain import TrainedModel
 from isoform.core.engine import loader
+from isoform.core.engine.baselines import fit_baselines
+from isoform.core.engine.progress import Display
 from isoform.core.engine.train import train
 from isoform.core.errors import UserError
 from isoform.core.runs.folder import RunFolder
@@ -443,6 +446,22 @@ def test_initial_weights_of_another_size(folder):
     assert {name: value.shape for name, value in adapted.items()} == {
         n: v.shape for n, v in model.state_dict().items()
     }
+
+
+@pytest.mark.parametrize("names", [(), ("knn",), ("knn", "majority")])
+def test_baselines_are_chosen_by_name(folder, names):
+    """Each is what it is in the whole table; names of other domains and of numbers are refused."""
+    task = task_of(folder_app(folder, eval={"baselines": names}))
+    found = fit_baselines(task, Display(False), lambda: False)
+    whole = fitted(task)
+    assert found == {name: whole[name] for name in whole if name in names}
+    with pytest.raises(ValidationError, match='no baseline is called "lag_boosting"'):
+        folder_app(folder, eval={"baselines": ["lag_boosting"]})
+    numbers = task_of(folder_app(folder, eval={"baselines": ["mean"]}))
+    with pytest.raises(
+        UserError, match="mean isn't for data of this kind; there are majority, logi"
+    ):
+        fit_baselines(numbers, Display(False), lambda: False)
 
 
 def test_a_run_from_hostile_folders_to_its_report(folder, tmp_path):

@@ -89,7 +89,7 @@ class Smoothing:
 
     def fit(self, data: WindowData) -> Smoothing:
         """Fits every variate of every series. Raises ImportError without statsmodels."""
-        import statsmodels.tsa.api  # noqa: F401 - here, so that a missing one isn't noticed column by column
+        import statsmodels  # noqa: F401 - its models are imported where they are fitted
 
         total = len(data.panel.series) * len(data.variates)
         for series, stop in training_rows(data):
