@@ -64,10 +64,11 @@ def panels(draw):
         )
         values[rng.random(values.shape) < 0.08] = np.nan
         part = pd.DataFrame({**one, "when": time[np.repeat(there, times)]})
-        part["load"], part["temp"] = 10 ** rng.integers(0, 5) * values[:, 0], values[:, 1]
+        part["load"] = (10 ** rng.integers(0, 5) * values[:, 0]).round(2)
+        part["temp"] = values[:, 1].round(2)
         parts += [part, part.sample(rng.integers(1, 5), random_state=1)]  # and whole rows twice
     rows = pd.concat(parts).sample(frac=1, random_state=int(rng.integers(1000)))
-    return Made(rows.round(2).reset_index(drop=True), ids, freq, zoned)
+    return Made(rows.reset_index(drop=True), ids, freq, zoned)
 
 
 def written(made: Made, texts: bool) -> pd.DataFrame:

@@ -39,13 +39,17 @@ _GAIN = 0.05  # share of the rows that a second column has to tell apart beyond 
 _COLUMNS = 64  # that are tried
 _MOST = 0.5  # share of the rows that a column tells apart
 _EVEN = 0.5  # variance of a column's counts a stamp, of what chance would make it
-_STRETCH = 5  # rows on average that a column holds one value
+_STRETCH = 5  # rows at least that a column holds one value
 _NO_IDS = ("repeats the stamps", "a running number", "an index", "empty")
 _CALLED = re.compile(
     r"(^|[_\s])(unique_?)?(id|ids|key|nr|no|nbr|num|number|code)$"
     r"|^(store|shop|branch|site|station|plant|sensor|meter|item|sku|product|series|region|customer)",
     re.IGNORECASE,
 )
+
+_CLOCK = re.compile(
+    r"[A-Z]{1,4}T|MES?Z|UTC|[+-]\d\d:?\d\d"
+)  # what a clock is set to: CET, EDT, +01:00
 
 
 @dataclass(frozen=True)
@@ -234,6 +238,8 @@ def _refuse_stretches(
     backwards = steps < 0 if (steps < 0).sum() <= (steps > 0).sum() else steps > 0
     back = np.flatnonzero(backwards) + 1
     for name, text in _without_role(table, roles, data):
+        if text and _CLOCK.fullmatch(str(table.frame[name].iloc[0])):
+            continue
         starts = _stretches(table.frame[name], readable, text)
         if starts is not None and len(back) and np.isin(back, starts).all():
             raise UserError(_stretched(table, name, readable, starts, "and time goes back there"))
@@ -256,7 +262,8 @@ def _stretches(column: pd.Series, rows: np.ndarray, text: bool) -> np.ndarray | 
         starts = np.flatnonzero(np.diff(codes)) + 1
         if not 0 < len(starts) == codes.max():
             return None
-    return starts if len(rows) >= _STRETCH * (len(starts) + 1) else None
+    shortest = np.diff(starts, prepend=0, append=len(rows)).min()
+    return starts if shortest >= _STRETCH else None
 
 
 def _is_calendar(column: pd.Series, stamps: Stamps, rows: np.ndarray, starts: np.ndarray) -> bool:
