@@ -18,6 +18,7 @@ from torch import nn
 from isoform.core import config as configs
 from isoform.core.config import AppConfig, Resolved, load_run_config, toml
 from isoform.core.config.keys import flatten
+from isoform.core.data.writers import usual_mode
 from isoform.core.domain import AnyDomain, Export, ImportedModel, Predictor, Prepared, TrainedModel
 from isoform.core.engine.evaluate import load_weights
 from isoform.core.engine.train import train as train_task
@@ -99,15 +100,16 @@ def train(
     *,
     resume: bool = False,
     progress: bool = True,
+    strict: bool = False,
     say: Say,
 ) -> Run:
-    """Trains one run; run_dir defaults to runs/APP-seedN.
+    """Trains one run; run_dir defaults to runs/APP-seedN. What was found in the data is said, whatever was left open.
 
     Raises UserError for a folder that holds a run, unless `resume`: then the run goes on with its own configuration,
-    and what the request sets must agree with it.
+    and what the request sets must agree with it; with `strict`, for data of which something couldn't be used.
     """
     path = Path(run_dir) if run_dir is not None else _default_folder(request)
-    return _train(request, path, _Shared(), resume=resume, progress=progress, say=say)
+    return _train(request, path, _Shared(strict, say), resume=resume, progress=progress)
 
 
 def train_seeds(
@@ -117,6 +119,7 @@ def train_seeds(
     *,
     resume: bool = False,
     progress: bool = True,
+    strict: bool = False,
     say: Say,
 ) -> Run:
     """Trains with seeds 1 to `seeds` into RUN/seed-K; RUN/results.json gets mean, standard deviation and values.
@@ -129,14 +132,12 @@ def train_seeds(
     group = RunFolder(path)
     if not resume:
         _refuse_run(group)
-    shared = _Shared()
+    shared = _Shared(strict, say)
     runs = []
     for seed in range(1, seeds + 1):
         one = replace(request, flags={**request.flags, "train.seed": seed})
         say(f"seed {seed} of {seeds}")
-        runs.append(
-            _train(one, path / f"seed-{seed}", shared, resume=resume, progress=progress, say=say)
-        )
+        runs.append(_train(one, path / f"seed-{seed}", shared, resume=resume, progress=progress))
     results = {
         "app": request.app,
         "domain": request.domain.name,
@@ -149,27 +150,38 @@ def train_seeds(
 
 @dataclass
 class _Shared:
-    """What the seeds of one training have in common: the data, and the baselines fitted to them."""
+    """What the seeds of one training have in common: the data, of which the notes are said once, and the baselines."""
 
+    strict: bool
+    say: Say
+    noted: bool = False
     prepared: Prepared[Any, Any] | None = None
     baselines: Mapping[str, Any] | None = None
 
     def prepare(self, domain: AnyDomain, config: AppConfig) -> Prepared[Any, Any]:
-        """The data of `config`, read the first time; the notes come with that time only."""
+        """The data of `config`, read the first time."""
         if self.prepared is None:
             self.prepared = domain.prepare(config)
             return self.prepared
         seeded = self.prepared.config.train.model_copy(update={"seed": config.train.seed})
         return replace(
-            self.prepared,
-            config=self.prepared.config.model_copy(update={"train": seeded}),
-            notes=(),
+            self.prepared, config=self.prepared.config.model_copy(update={"train": seeded})
         )
 
+    def tell(self, prepared: Prepared[Any, Any]) -> None:
+        """Says what was found and chosen, once. Raises UserError with `strict` where something of the data was lost."""
+        if self.strict and prepared.lost:
+            raise UserError(
+                "--strict, and not all of the data can be used:\n  "
+                + "\n  ".join(prepared.lost)
+                + "\nmend them, or train without --strict"
+            )
+        for note in () if self.noted else prepared.notes:
+            self.say(note)
+        self.noted = True
 
-def _train(
-    request: Request, path: Path, shared: _Shared, *, resume: bool, progress: bool, say: Say
-) -> Run:
+
+def _train(request: Request, path: Path, shared: _Shared, *, resume: bool, progress: bool) -> Run:
     reset_peak_memory()  # reading the data is a part of what this run takes
     domain, run = request.domain, RunFolder(path)
     if not resume:
@@ -178,13 +190,11 @@ def _train(
     if stored is not None:
         _refuse_other_settings(request, stored, shared)
     if stored is not None and run.results().get("status") == "finished":
-        say(f"{path}: this run is finished")
+        shared.say(f"{path}: this run is finished")
     else:
         prepared = shared.prepare(domain, request.resolve().config if stored is None else stored)
-        if stored is None:
-            for note in prepared.notes:
-                say(note)
-        else:
+        shared.tell(prepared)
+        if stored is not None:
             prepared = replace(prepared, config=stored)
         train_task(
             domain.task(prepared),
@@ -192,7 +202,7 @@ def _train(
             resume=resume,
             progress=progress,
             command=request.command(),
-            say=say,
+            say=shared.say,
             baselines=shared.baselines,
         )
     results = run.results()
@@ -398,6 +408,8 @@ def staged(out: str | Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=anchor, prefix=f".{final.name}.") as made:
             yield Path(made) / final.name
             final.parent.mkdir(parents=True, exist_ok=True)
+            for written in Path(made).rglob("*"):
+                usual_mode(written)  # safetensors' can't be read by others
             for written in Path(made).iterdir():
                 written.replace(final.parent / written.name)
     except OSError as error:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
+    from isoform.core.baselines import Baseline
     from isoform.core.config.schema import AppConfig
     from isoform.core.config.state import RunState
 
@@ -43,9 +44,7 @@ class Task(abc.ABC):
         True  # False: `sample` draws nothing, and gets None for its generator in training too
     )
     bf16_ok: bool = False  # True: precision "auto" may choose bf16 (classification trunks)
-    notes: Sequence[
-        str
-    ] = ()  # what a person should know of a result: console, results.json, report
+    notes: Sequence[str] = ()  # of a result, for a person: console, results.json, report
     trunk: tuple[str, ...] = (
         "backbone.",
         "tokeniser.",
@@ -142,9 +141,9 @@ class Task(abc.ABC):
         """Initial weights made to fit `model` (a position table of another grid is resized); unchanged by default."""
         return weights
 
-    def baselines(self) -> dict[str, dict[str, dict[str, float]]]:
-        """{NAME: {"val": metrics, "test": metrics}}, each fixed in code with its settings."""
-        return {}
+    def baselines(self) -> Sequence[Baseline]:
+        """Simple methods to judge beside the model; listing them costs nothing, each is fitted when asked to."""
+        return ()
 
     @abc.abstractmethod
     def inference_state(self) -> RunState:
@@ -263,12 +262,13 @@ class Prepared(Generic[AppT, DataT]):
     """An app whose data have been read, once: training, its seeds, evaluating, checking and explaining pass it along.
 
     `config` has nothing left open ("auto", number of classes, scales); `notes` are lines that say what was found in the
-    data and what was chosen.
+    data and what was chosen, and `lost` those of them about cells, rows and files that could not be used.
     """
 
     config: AppT
     notes: Sequence[str]
     data: DataT
+    lost: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

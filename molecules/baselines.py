@@ -16,6 +16,7 @@ n molecules, K targets, C classes, F features.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from isoform.core.baselines import QUIET, Baseline, Fitting
 from isoform.molecules.data.dataset import MoleculeData
 from isoform.molecules.data.descriptors import descriptors
 
@@ -47,44 +49,41 @@ class Sample(NamedTuple):
     y: np.ndarray
 
 
-Fit = Callable[[Sample, Sample | None, str, int], Predict]  # training, validation, kind, classes
+Fit = Callable[
+    [Sample, Sample | None, str, int, Fitting], Predict
+]  # training, validation, kind, classes
 
 
-def baselines(
-    data: MoleculeData, score: Score, say: Callable[[str], None] | None = None
-) -> dict[str, dict[str, dict[str, float]]]:
-    """{NAME: {"val": metrics, "test": metrics}} of the splits that there are; none without training molecules.
+def baselines(data: MoleculeData, score: Score) -> list[Baseline]:
+    """The methods, ready to be fitted and judged on the splits that there are; none without training molecules.
 
     `score` turns (guess, target), as metrics take it, into metrics; targets without any training label are left out.
-    `say` gets the sentences that a person should read, as warnings by default.
     """
-    say = say or _warn
     judged = [split for split in data.rows if split != "train"]
     if "train" not in data.rows or not judged:
-        return {}
-    name = "mean" if data.kind == "regression" else "majority"
-    constant = _constant(data)
-    found: dict[str, Metrics] = {name: {}}
-    for split in judged:
-        labels = _labels(data, data.rows[split])
-        found[name][split] = score(np.tile(constant, (len(labels), 1)), labels)
-    why = _why_constant_alone(data)
-    if why:
-        say(f"{name} is the only baseline: {why}")
+        return []
+
+    def constant(fitting: Fitting) -> Metrics:
+        guess, found = _constant(data), {}
+        for split in judged:
+            labels = _labels(data, data.rows[split])
+            found[split] = score(np.tile(guess, (len(labels), 1)), labels)
         return found
-    rows = _drawn(data, judged, say)
-    if not len(rows["train"]):
-        return found
-    for name, fit in _methods(data.kind).items():
-        try:
-            found[name] = _judge(data, fit, rows, score)
-        except (
-            ImportError,
-            OSError,
-        ) as error:  # OSError: a library of the system that LightGBM needs
-            say(
-                f"the baseline {name} was left out: {error}; pip install 'isoform[molecules]' brings what it takes"
-            )
+
+    rows, why = _drawn(data, judged), _why_constant_alone(data)
+    unsaid = _fewer(data, rows)
+
+    def learned(name: str, fit: Fit) -> Baseline:
+        def fitted(fitting: Fitting) -> Metrics:
+            while unsaid:  # by the first that is fitted
+                fitting.say(unsaid.pop(0))
+            return _judge(data, fit, rows, score, fitting)
+
+        return Baseline(name, fitted, _seconds(name, data, rows) / 60, why)
+
+    found = [Baseline("mean" if data.kind == "regression" else "majority", constant)]
+    if why or len(rows["train"]):
+        found += [learned(name, fit) for name, fit in _methods(data.kind).items()]
     return found
 
 
@@ -96,12 +95,27 @@ def _why_constant_alone(data: MoleculeData) -> str:
     return ""
 
 
-def _judge(data: MoleculeData, fit: Fit, rows: dict[str, np.ndarray], score: Score) -> Metrics:
-    features = describe if fit is boosting else fingerprints
-    x = features(data, rows)
+def _seconds(name: str, data: MoleculeData, rows: dict[str, np.ndarray]) -> float:
+    """Processor seconds, from the sizes alone: measured on one core of 2024, rounded up."""
+    n, every = len(rows["train"]), sum(map(len, rows.values()))
+    models = 1 if data.kind == "multiclass" else len(data.names)
+    if name == "logistic":
+        return models * n * 2e-4 + every * 2e-4
+    if name == "random_forest":
+        together = data.kind == "regression" and np.isfinite(data.labels[rows["train"]]).all()
+        trees = FOREST["n_estimators"] * (1 if together else models)
+        return trees * n * math.log2(n + 2) * 2e-5 + every * 2e-4
+    boosters = TREES * (len(data.names) if data.kind == "multiclass" else models)
+    return boosters * (0.01 + n * 1e-6) + every * 1e-2  # descriptors, unless they are kept
+
+
+def _judge(
+    data: MoleculeData, fit: Fit, rows: dict[str, np.ndarray], score: Score, fitting: Fitting
+) -> Metrics:
+    x = describe(data, rows) if fit is boosting else fingerprints(data, rows, fitting)
     samples = {split: Sample(x[split], _labels(data, at)) for split, at in rows.items()}
     train = samples.pop("train")
-    predict = fit(train, samples.get("val"), data.kind, len(data.names))
+    predict = fit(train, samples.get("val"), data.kind, len(data.names), fitting)
     return {split: score(predict(sample.x), sample.y) for split, sample in samples.items()}
 
 
@@ -110,22 +124,32 @@ def _methods(kind: str) -> dict[str, Fit]:
     return found | {"random_forest": random_forest, "descriptor_boosting": boosting}
 
 
-def _drawn(
-    data: MoleculeData, judged: Sequence[str], say: Callable[[str], None]
-) -> dict[str, np.ndarray]:
+def _drawn(data: MoleculeData, judged: Sequence[str]) -> dict[str, np.ndarray]:
     """Split -> the rows that are used: labelled ones in training, evenly spread ones where there are too many."""
-    train = data.rows["train"]
-    labels = data.labels[train]
-    known = labels >= 0 if data.kind == "multiclass" else np.isfinite(labels).any(1)
-    rows = {"train": train[known]}
-    for split in judged:
-        rows[split] = data.rows[split]
+    rows = {"train": _labelled(data)} | {split: data.rows[split] for split in judged}
     for split, at in rows.items():
         most = TRAIN_ROWS if split == "train" else JUDGED_ROWS
         if len(at) > most:
-            say(f"the baselines use {most:,} evenly spread molecules of the {len(at):,} in {split}")
             rows[split] = at[np.linspace(0, len(at) - 1, most).astype(int)]
     return rows
+
+
+def _labelled(data: MoleculeData) -> np.ndarray:
+    """Rows of the training molecules that have any label."""
+    train = data.rows["train"]
+    labels = data.labels[train]
+    known = labels >= 0 if data.kind == "multiclass" else np.isfinite(labels).any(1)
+    return np.asarray(train[known])
+
+
+def _fewer(data: MoleculeData, rows: dict[str, np.ndarray]) -> list[str]:
+    """A sentence for each split of which only a part is used."""
+    every = {split: len(data.rows[split]) for split in rows} | {"train": len(_labelled(data))}
+    return [
+        f"the baselines use {len(at):,} evenly spread molecules of the {every[split]:,} in {split}"
+        for split, at in rows.items()
+        if len(at) < every[split]
+    ]
 
 
 def _labels(data: MoleculeData, rows: np.ndarray) -> np.ndarray:
@@ -148,7 +172,9 @@ def _constant(data: MoleculeData) -> np.ndarray:
     return np.asarray((np.nansum(labels, 0) + 1) / (count + 2))
 
 
-def fingerprints(data: MoleculeData, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def fingerprints(
+    data: MoleculeData, rows: dict[str, np.ndarray], fitting: Fitting = QUIET
+) -> dict[str, np.ndarray]:
     """uint8 [n, 2048] Morgan bits of each split."""
     from rdkit.Chem import rdFingerprintGenerator
 
@@ -159,6 +185,8 @@ def fingerprints(data: MoleculeData, rows: dict[str, np.ndarray]) -> dict[str, n
     with quiet():
         for split, at in rows.items():
             for i, row in enumerate(at.tolist()):
+                if i % 1000 == 0:
+                    fitting.step(i, len(at), f"fingerprints of {split}")
                 mol = parse_smiles(data.molecules.smiles[row])
                 if not isinstance(mol, str):
                     found[split][i] = generator.GetFingerprintAsNumPy(mol)
@@ -174,7 +202,9 @@ def describe(data: MoleculeData, rows: dict[str, np.ndarray]) -> dict[str, np.nd
     return {split: values[np.searchsorted(used, at)] for split, at in rows.items()}
 
 
-def random_forest(train: Sample, val: Sample | None, kind: str, classes: int) -> Predict:
+def random_forest(
+    train: Sample, val: Sample | None, kind: str, classes: int, fitting: Fitting
+) -> Predict:
     """See the module."""
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
@@ -186,7 +216,7 @@ def random_forest(train: Sample, val: Sample | None, kind: str, classes: int) ->
     if kind == "regression" and train.y.shape[1] > 1 and np.isfinite(train.y).all():
         together = fit(*train)
         return lambda z: np.asarray(together.predict(z))
-    predict = _each(lambda k, x, y: fit(x, y), train, kind, classes)
+    predict = _each(lambda k, x, y: fit(x, y), train, kind, classes, fitting)
     if kind == "regression":
         return predict
     votes = FOREST["n_estimators"]
@@ -196,7 +226,9 @@ def random_forest(train: Sample, val: Sample | None, kind: str, classes: int) ->
     )  # a vote spread evenly: no label is impossible
 
 
-def logistic(train: Sample, val: Sample | None, kind: str, classes: int) -> Predict:
+def logistic(
+    train: Sample, val: Sample | None, kind: str, classes: int, fitting: Fitting
+) -> Predict:
     """See the module."""
     from scipy.sparse import csr_matrix
     from sklearn.exceptions import ConvergenceWarning
@@ -207,11 +239,14 @@ def logistic(train: Sample, val: Sample | None, kind: str, classes: int) -> Pred
             warnings.simplefilter("ignore", ConvergenceWarning)
             return LogisticRegression(**LOGISTIC).fit(x, y)
 
-    predict = _each(fit, Sample(csr_matrix(train.x, dtype=np.float64), train.y), kind, classes)
+    sparse = Sample(csr_matrix(train.x, dtype=np.float64), train.y)
+    predict = _each(fit, sparse, kind, classes, fitting)
     return lambda z: predict(csr_matrix(z, dtype=np.float64))
 
 
-def boosting(train: Sample, val: Sample | None, kind: str, classes: int) -> Predict:
+def boosting(
+    train: Sample, val: Sample | None, kind: str, classes: int, fitting: Fitting
+) -> Predict:
     """See the module."""
     import lightgbm
 
@@ -221,18 +256,22 @@ def boosting(train: Sample, val: Sample | None, kind: str, classes: int) -> Pred
     if kind == "multiclass":
         outputs = settings["num_class"] = classes
 
+    def after_a_tree(so_far: Any) -> None:
+        fitting.step(so_far.iteration + 1, so_far.end_iteration, "trees at most")
+
     def fit(k: int, x: np.ndarray, y: np.ndarray) -> Any:
         known = lightgbm.Dataset(x, y, params=settings)
         there = np.zeros(0, bool) if val is None else _there(val.y, k, kind)
         if val is None or not there.any():
-            return _Booster(lightgbm.train(settings, known, UNCHOSEN_TREES), outputs)
+            model = lightgbm.train(settings, known, UNCHOSEN_TREES, callbacks=[after_a_tree])
+            return _Booster(model, outputs)
         labels = _label(val.y, k, kind)
         held = lightgbm.Dataset(val.x[there], labels[there], reference=known)
-        stop = lightgbm.early_stopping(PATIENCE, verbose=False)
-        model = lightgbm.train(settings, known, TREES, valid_sets=[held], callbacks=[stop])
+        callbacks = [lightgbm.early_stopping(PATIENCE, verbose=False), after_a_tree]
+        model = lightgbm.train(settings, known, TREES, valid_sets=[held], callbacks=callbacks)
         return _Booster(model, outputs)
 
-    return _each(fit, train, kind, classes)
+    return _each(fit, train, kind, classes, fitting)
 
 
 class _Booster:
@@ -259,11 +298,17 @@ def _there(y: np.ndarray, k: int, kind: str) -> np.ndarray:
 
 
 def _each(
-    fit: Callable[[int, Any, np.ndarray], Any], train: Sample, kind: str, classes: int
+    fit: Callable[[int, Any, np.ndarray], Any],
+    train: Sample,
+    kind: str,
+    classes: int,
+    fitting: Fitting,
 ) -> Predict:
     """Fits a model a target on the molecules whose label is known; what predicts all of them."""
     models: list[Any] = []
-    for k in range(1 if kind == "multiclass" else train.y.shape[1]):
+    targets = 1 if kind == "multiclass" else train.y.shape[1]
+    for k in range(targets):
+        fitting.step(k, targets, "targets")
         there = _there(train.y, k, kind)
         known = _label(train.y, k, kind)[there]
         if len(known) and (kind == "regression" or (known != known[0]).any()):
@@ -290,7 +335,3 @@ def _share(known: np.ndarray, kind: str, classes: int) -> np.ndarray:
         counts = np.bincount(known, minlength=classes) + 1
         return np.asarray(counts / (len(known) + classes))
     return np.array([(known.sum() + 1) / (len(known) + 2)])
-
-
-def _warn(line: str) -> None:
-    warnings.warn(line, stacklevel=3)

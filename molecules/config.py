@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from isoform.core.config.schema import AppConfig, DecimalMark, Floats, Names, Table
+from isoform.core.config.schema import AppConfig, DecimalMark, EvalConfig, Floats, Names, Table
 from isoform.core.supervised.config import LossConfig as LabelledLoss
 
 SOURCES = (
@@ -197,6 +197,18 @@ class LossConfig(LabelledLoss):
     flag_size: float = Field(0.001, gt=0, description="length of such a step")
 
 
+class MoleculesEval(EvalConfig):
+    """Evaluation, with the domain's baselines; see baselines.py."""
+
+    known: ClassVar[tuple[str, ...]] = (
+        "mean",
+        "majority",
+        "logistic",
+        "random_forest",
+        "descriptor_boosting",
+    )
+
+
 class MoleculesApp(AppConfig):
     """An app of the molecules domain."""
 
@@ -220,3 +232,4 @@ class MoleculesApp(AppConfig):
     score: ScoreConfig = ScoreConfig()
     head: HeadConfig = HeadConfig()
     loss: LossConfig = LossConfig()
+    eval: MoleculesEval = MoleculesEval()

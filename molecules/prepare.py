@@ -13,7 +13,7 @@ from isoform.core.errors import UserError
 from isoform.core.supervised.config import resolve_loss_kind
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.data.collate import FIRST_ATOM_ID
-from isoform.molecules.data.dataset import MoleculeData, describe_data, read_data
+from isoform.molecules.data.dataset import MoleculeData, describe_data, describe_losses, read_data
 from isoform.molecules.data.graphs import COLUMN, GraphStore
 
 # (up to this many training molecules, dim, depth, heads, batch)
@@ -48,9 +48,9 @@ def resolve(config: MoleculesApp, data: MoleculeData) -> Prepared[MoleculesApp, 
         )
     check_ids(config, data.store)
     resolve_loss_kind(config.loss, data.kind)  # refuses one that doesn't fit
-    notes = describe_data(data)
+    notes, lost = describe_data(data), describe_losses(data)
     if is_resolved(config):
-        return Prepared(config, notes, data)
+        return Prepared(config, notes, data, lost)
     scale: dict[str, Any] = {}
     if data.kind == "regression":
         scale = {"target_mean": data.scaling.mean, "target_std": data.scaling.std}
@@ -60,7 +60,7 @@ def resolve(config: MoleculesApp, data: MoleculeData) -> Prepared[MoleculesApp, 
     if config.auto or config.train.epochs == "auto":
         config = _choose_epochs(config, data)
         notes.append(_describe_choice(config, data.sizes()["train"]))
-    return Prepared(config, notes, data)
+    return Prepared(config, notes, data, lost)
 
 
 def _describe_choice(config: MoleculesApp, molecules: int) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from isoform.core.baselines import Baseline
 from isoform.core.config.state import DataRecord
 from isoform.core.data import writers
 from isoform.core.domain import Figure, InitialWeights, Task
@@ -213,7 +214,7 @@ class MoleculesTask(Task):
 
         return initial_weights(source, self.config)
 
-    def baselines(self) -> dict[str, dict[str, dict[str, float]]]:
+    def baselines(self) -> Sequence[Baseline]:
         """See baselines.py."""
         from isoform.molecules.baselines import baselines
 

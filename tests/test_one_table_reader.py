@@ -27,7 +27,13 @@ def vision(ugly: Ugly, folder, columns) -> Read:
     path = folder / ugly.file
     path.write_bytes(ugly.content("path", IMAGES))
     records = read_image_table(
-        DataConfig(source="table", table=str(path), task="regression", labels=tuple(columns))
+        DataConfig(
+            source="table",
+            table=str(path),
+            task="regression",
+            labels=tuple(columns),
+            **ugly.settings,
+        )
     )
     targets = np.array(
         [[np.nan if cell is None else cell for cell in row] for row in records.labels], float
@@ -41,7 +47,9 @@ def timeseries(ugly: Ugly, folder, columns) -> Read:
 
     path = folder / ugly.file
     path.write_bytes(ugly.content("date", STAMPS))
-    panel = read_file(path, DataConfig(path=str(path), targets=tuple(columns), freq="h"))
+    panel = read_file(
+        path, DataConfig(path=str(path), targets=tuple(columns), freq="h", **ugly.settings)
+    )
     values = panel.first.target.values
     return {name: values[:, panel.variates.index(name)] for name in columns}, panel.findings.lines
 
@@ -52,7 +60,9 @@ def molecules(ugly: Ugly, folder, columns) -> Read:
 
     path = folder / ugly.file
     path.write_bytes(ugly.content("smiles", SMILES))
-    found = read_file(path, DataConfig(path=str(path), targets=tuple(columns), task="regression"))
+    found = read_file(
+        path, DataConfig(path=str(path), targets=tuple(columns), task="regression", **ugly.settings)
+    )
     return dict(zip(columns, found.targets.T, strict=True)), list(found.findings)
 
 
@@ -71,3 +81,25 @@ def test_every_domain_reads_an_ugly_table_alike(ugly: Ugly, read, tmp_path) -> N
             values[name], np.array([np.nan if v is None else v for v in expected])
         )
     assert not ugly.finding or any(ugly.finding in line for line in findings), findings
+
+
+@pytest.mark.parametrize(
+    "ugly", [one for one in UGLY if "t be read" in one.refusal], ids=lambda one: one.name
+)
+def test_no_other_column_is_taken_where_one_looks_like_numbers(ugly: Ugly, tmp_path) -> None:
+    """Also where nobody names the columns: it isn't left out, and nothing else predicted, without a word."""
+    from isoform.molecules.config import DataConfig as Molecules
+    from isoform.molecules.data.read import read_file as read_molecules
+    from isoform.timeseries.config import DataConfig as Series
+    from isoform.timeseries.data.read import read_file as read_series
+
+    for key, keys, read, config in (
+        ("date", STAMPS, read_series, Series),
+        ("smiles", SMILES, read_molecules, Molecules),
+    ):
+        lines = ugly.content(key, keys).decode().splitlines()
+        mark = ";" if ";" in lines[0] else ","
+        lines = [line + mark + more for line, more in zip(lines, ["good", *"8253641"], strict=True)]
+        (tmp_path / "t.csv").write_text("\n".join(lines))
+        with pytest.raises(UserError, match=r"load.*can't be read, such as"):
+            read(tmp_path / "t.csv", config(path=str(tmp_path / "t.csv"), **ugly.settings))

@@ -12,6 +12,10 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 ROWS = 7
 PLAIN = [1.5, -2.25, 3.0, 40.125, 5.0, 66.5, 0.75]
 KEYS = [f"k{i}" for i in range(ROWS)]
@@ -22,6 +26,7 @@ Lines = list[list[str]]
 @dataclass(frozen=True)
 class Ugly:
     """numbers   column -> values, None where missing        finding   part of a line that has to be said, "" for none
+    settings  of the domain's data table
     refusal   part of the one sentence that refuses the file, in place of everything else
     """
 
@@ -32,6 +37,7 @@ class Ugly:
     finding: str = ""
     refusal: str = ""
     rows: int = ROWS
+    settings: dict[str, object] = field(default_factory=dict)
 
     def content(self, key: str = "name", keys: Sequence[str] = KEYS) -> bytes:
         """The bytes of the file, with a column of keys under the name `key`."""
@@ -57,11 +63,71 @@ def written(
 
 
 def one_column(
-    what: str, cells: Sequence[str], values: Sequence[float | None], finding: str = "", **options
-) -> Ugly:
+    what: str, cells: Sequence[str], values: Sequence[float | None], finding: str = "",
+    settings: dict[str, object] | None = None, **options,
+) -> Ugly:  # fmt: skip
     column = options.get("name", "load")
     pack = written(cells, **options)
-    return Ugly(what, "t.csv", pack, {column: list(values)}, finding)
+    return Ugly(what, "t.csv", pack, {column: list(values)}, finding, settings=settings or {})
+
+
+def refused(what: str, cells: Sequence[str], refusal: str, **options) -> Ugly:
+    """A column whose cells look like numbers and can't be read as those of one column."""
+    return Ugly(what, "t.csv", written(cells, **options), refusal=refusal)
+
+
+def two_columns(
+    what: str, cells: Sequence[str], others: Sequence[str], values: Sequence[float],
+    other_values: Sequence[float], finding: str, delimiter: str = ";",
+) -> Ugly:  # fmt: skip
+    """A column beside another one, whose way of writing numbers says what the first's marks mean."""
+
+    def pack(key: str, keys: Sequence[str]) -> bytes:
+        rows = zip(keys, cells, others, strict=False)
+        lines = [(key, "load", "price"), *rows]
+        return "\n".join(map(delimiter.join, lines)).encode()
+
+    return Ugly(what, "t.csv", pack, {"load": list(values), "price": list(other_values)}, finding)
+
+
+def lines_in_front(what: str, front: str, lines: Sequence[str], finding: str) -> Ugly:
+    """A table whose names stand in a line that begins with #; KEY stands for the name of the keys."""
+
+    def pack(key: str, keys: Sequence[str]) -> bytes:
+        rows = [f"{one}{line}" for one, line in zip(keys, lines, strict=False)]
+        return (front.replace("KEY", key) + "\n".join(rows)).encode()
+
+    return Ugly(what, "t.csv", pack, {"load": PLAIN}, finding)
+
+
+def sheet(
+    what: str, cells: Sequence[object], values: Sequence[float | None], finding: str = "",
+    front: Sequence[str] = (), more: Sequence[str] = (),
+) -> Ugly:  # fmt: skip
+    """A spreadsheet of keys and one column; `more`: other sheets."""
+
+    def pack(key: str, keys: Sequence[str]) -> bytes:
+        book = openpyxl.Workbook()
+        for row in [*([line] for line in front), [key, "load"], *zip(keys, cells, strict=False)]:
+            book.active.append(list(row))
+        for title in more:
+            book.create_sheet(title).append(["nothing", "here"])
+        book.save(buffer := io.BytesIO())
+        return buffer.getvalue()
+
+    return Ugly(what, "t.xlsx", pack, {"load": list(values)}, finding)
+
+
+def parquet(
+    what: str, cells: Sequence[object], values: Sequence[float | None], finding: str = "",
+    settings: dict[str, object] | None = None,
+) -> Ugly:  # fmt: skip
+    def pack(key: str, keys: Sequence[str]) -> bytes:
+        table = pa.table({key: list(keys), "load": list(cells)})
+        pq.write_table(table, buffer := io.BytesIO())
+        return buffer.getvalue()
+
+    return Ugly(what, "t.parquet", pack, {"load": list(values)}, finding, settings=settings or {})
 
 
 def _wide(columns: int) -> Callable[[str, Sequence[str]], bytes]:
@@ -88,6 +154,8 @@ THOUSANDS = [1105.5, 12.25, 1234567.0, 998.0, 3000.0, 40000.75, 7.0]
 GERMAN = ["1.105,5", "12,25", "1.234.567", "998", "3.000", "40.000,75", "7"]
 SWISS = ["1'105.5", "12.25", "1'234'567", "998", "3'000", "40'000.75", "7"]
 ENGLISH = ['"1,105.5"', "12.25", '"1,234,567"', "998", '"3,000"', '"40,000.75"', "7"]
+PRICED = [1200.5, 12.25, 3.0, 40.5, 5.75, 66.0, 0.5]
+PRICES = [repr(value) for value in PRICED]
 FRENCH = [cell.replace(".", "\u202f") for cell in GERMAN]
 
 UGLY = [
@@ -120,6 +188,88 @@ UGLY = [
         "a code for missing", ["1.5", "-9999", "3.5", "-9999", "5.5", "6.5", "0.75"],
         [1.5, -9999, 3.5, -9999, 5.5, 6.5, 0.75], "data.missing = [-9999]",
     ),
+    one_column(
+        "a code for missing that is named", ["1.5", "-9999", "3.5", "-9999", "5.5", "6.5", "0.75"],
+        [1.5, None, 3.5, None, 5.5, 6.5, 0.75], "-9999 counts as missing (data.missing)", {"missing": (-9999,)},
+    ),
+    one_column(
+        "a code for missing below a river's flow", ["1500", "-999", "30", "999", "55", "65", "0"],
+        [1500, -999, 30, 999, 55, 65, 0], "data.missing = [-999]",
+    ),
+    # Marks of whole numbers alone: the cells of 1,000 and more are decided by the column, the file, or data.decimal.
+    one_column(
+        "german whole numbers", ["922", "1.105", "863", "2.048", "997", "12.350", "3"],
+        [922, 1105, 863, 2048, 997, 12350, 3], "the point is read as a thousands mark", delimiter=";",
+    ),
+    two_columns(
+        "german whole numbers from 1,000 on", ["1.922", "1.105", "1.863", "2.048", "9.997", "12.350", "3.001"],
+        [comma(value) for value in PLAIN], [1922, 1105, 1863, 2048, 9997, 12350, 3001], PLAIN,
+        "a thousands mark, as the other columns show",
+    ),
+    two_columns(
+        "three decimals beside whole thousands", ["1.922", "1.105", "1.863", "2.048", "9.997", "12.350", "3.001"],
+        POINTS, [1.922, 1.105, 1.863, 2.048, 9.997, 12.35, 3.001], PLAIN, "the decimal mark, as the other columns show",
+    ),
+    one_column(
+        "english whole numbers from 1,000 on", ['"1,922"', '"1,105"', '"1,863"', '"2,048"', '"9,997"',
+        '"12,350"', '"3,001"'],
+        [1922, 1105, 1863, 2048, 9997, 12350, 3001], "data.decimal settles it",
+    ),
+    one_column(
+        "data.decimal is the comma", ["1.922", "1.105", "1.863", "2.048", "9.997", "12.350", "3.001"],
+        [1922, 1105, 1863, 2048, 9997, 12350, 3001], "", {"decimal": ","}, delimiter=";",
+    ),
+    one_column(
+        "data.decimal is the point", ["1,922", "1,105", "863", "2,048", "9,997", "12,350", "3"],
+        [1922, 1105, 863, 2048, 9997, 12350, 3], "", {"decimal": "."}, delimiter=";",
+    ),
+    Ugly("data.decimal that doesn't fit", "t.csv", written(POINTS, delimiter=";"), refusal="can't be read",
+         settings={"decimal": ","}),
+    one_column("typographic apostrophes", [cell.replace("'", "\u2019") for cell in SWISS], THOUSANDS, "apostrophes"),
+    one_column("no-break blanks", [cell.replace("'", "\u00a0") for cell in SWISS], THOUSANDS, "blanks or"),
+    one_column("thin blanks", [cell.replace("'", "\u2009") for cell in SWISS], THOUSANDS, "blanks or"),
+    one_column("grouping by hundreds", ['"1,23,456.5"', "78", '"12,34,567"', "3", "4", "5", "6.25"],
+               [123456.5, 78, 1234567, 3, 4, 5, 6.25], "the comma is a thousands mark"),
+    *[
+        one_column(f"{unit} in front", [f"{unit}{cell}" for cell in PRICES], PRICED, f'unit "{unit.strip()}"')
+        for unit in ("$", "€ ", "£", "CHF", "EUR ", "US$", "R$ ", "kr ")
+    ],
+    *[
+        one_column(f"{unit} behind", [f"{comma(v)}{unit}" for v in PRICED], PRICED, f'unit "{unit.strip()}"',
+        delimiter=";")
+        for unit in (" €", "€", " CHF", " EUR", " zł", " Fr.")
+    ],
+    one_column("minus in front of the currency", [f"-${cell}" for cell in PRICES], [-v for v in PRICED], 'unit "$"'),
+    one_column("minus behind", [cell.lstrip("-") + "-" * ("-" in cell) for cell in POINTS], PLAIN, "behind a number"),
+    one_column("bounds", ["<1.5", "-2.25", "> 3.0", *POINTS[3:]], PLAIN, "count as their"),
+    refused("uncertainties", [f"{v} ± 0.1" for v in PLAIN], "look like numbers that can't be read"),
+    refused("flags behind numbers", [f"{v}*" if k % 2 else f"{v}" for k, v in enumerate(PLAIN)], '"-2.25*"'),
+    refused("several units", [f"{v} {'mg' if k % 2 else 'g'}" for k, v in enumerate(PLAIN)], "several units"),
+    refused("per cent and none", [f"{v} %" if k % 2 else f"{v}" for k, v in enumerate(PLAIN)], "several units"),
+    refused("powers of ten", [f"{v} x 10^3" for v in PLAIN], "look like numbers that can't be read"),
+    one_column("utf-16, big end first, without mark", POINTS, PLAIN, "UTF-16-BE without", encoding="utf-16-be"),
+    one_column("quoted sep line", COMMAS, PLAIN, "tells how cells are divided", delimiter=";", before='"sep=;"\n'),
+    one_column("delimiters at the lines' ends", [f"{cell}," for cell in POINTS], PLAIN),
+    one_column("quotes", [f'"{cell}"' for cell in POINTS], PLAIN),
+    lines_in_front("names in a comment", "# river\n# KEY;load\n", [f";{cell}" for cell in COMMAS],
+        "are named by a line"),
+    sheet("numbers of a sheet", PLAIN, PLAIN),
+    sheet("numbers as text", COMMAS, PLAIN, "the comma is the decimal mark"),
+    sheet("numbers beside numbers as text", [1.105, "2,5", 1.5, "1.234,5", 7, None, "0,25"],
+          [1.105, 2.5, 1.5, 1234.5, 7, None, 0.25], "a thousands mark"),
+    sheet("several sheets", PLAIN, PLAIN, "the first of 3 sheets is read", more=("two", "three")),
+    sheet("comments above a sheet's names", PLAIN, PLAIN, "passed over", front=["# station 4711", "# m3/s"]),
+    sheet("a code in a sheet", [1.5, -9999, 3.5, 4.5, 5, 6, 7], [1.5, -9999, 3.5, 4.5, 5, 6, 7],
+        "data.missing = [-9999]"),
+    parquet("text in parquet", GERMAN, THOUSANDS, "the comma is the decimal mark"),
+    parquet("text in parquet, named codes", ["1.5", "-9999", *POINTS[2:]], [1.5, None, *PLAIN[2:]], "",
+            {"missing": ("-9999",)}),
+    parquet("a named code in parquet", [1.5, -9999.0, 3.5, 4.5, 5.0, 6.0, 7.0], [1.5, None, 3.5, 4.5, 5, 6, 7],
+            "counts as missing", {"missing": (-9999,)}),
+    parquet("a named code of whole numbers", [1, -9999, 3, 4, 5, 6, 7], [1, None, 3, 4, 5, 6, 7],
+            "counts as missing", {"missing": (-9999,)}),
+    parquet("a code in parquet", [1.5, -9999.0, 3.5, 4.5, 5.0, 6.0, 7.0], [1.5, -9999, 3.5, 4.5, 5, 6, 7],
+        "data.missing"),
     Ugly("one row", "t.csv", written(POINTS), {"load": PLAIN[:1]}, rows=1),
     Ugly("5,000 columns", "t.csv", _wide(4999), {"c0": [0.5] * ROWS, "c4998": [4998.5] * ROWS}),
     Ugly(

@@ -15,6 +15,7 @@ from isoform.core.errors import UserError, join_names
 from isoform.core.report.band import Band, draw_band
 from isoform.core.report.check_page import Group, Picture, render_check_page
 from isoform.timeseries.config import TimeseriesApp
+from isoform.timeseries.data.leakage import find_leaks
 from isoform.timeseries.data.limits import bounds_of
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.read import read_panel
@@ -23,7 +24,6 @@ from isoform.timeseries.data.survey import (
     BINS,
     Survey,
     equal_variates,
-    leaking_covariates,
     repeated_windows,
     survey,
 )
@@ -42,8 +42,9 @@ _LEAKS = (
 def check(config: TimeseriesApp) -> CheckReport:
     """Reads the data of an app and reports on them: grid, zones, gaps, ranges, units, splits and windows.
 
-    Leakage is a covariate that is the target to be forecast, or test horizons (1 % of them) that stand word for word
-    among the training rows. Raises UserError where the data can't be read; what else stops a training is the refusal.
+    Leakage is a column that is a target to be forecast (data/leakage.py), or test horizons (1 % of them) that stand
+    word for word among the training rows. Raises UserError where the data can't be read; what else stops a training is
+    the refusal.
     """
     panel = read_panel(config.data)
     refusal, notes = None, list(panel.findings.lines)
@@ -57,9 +58,10 @@ def check(config: TimeseriesApp) -> CheckReport:
     data = _facts(panel, found) | {"findings": notes}
     cuts = _borders(config, panel)
     data |= _about_windows(config, panel, cuts)
-    leaks = leaking_covariates(panel, data.get("horizon", 1))
+    leaks = find_leaks(panel, data.get("horizon", 1))
     data["leaks"] = [
-        {"covariate": name, "variate": variate, "lead": lead} for name, variate, lead in leaks
+        {"target" if role == "target" else "covariate": name, "variate": variate, "lead": lead}
+        for role, name, variate, lead in leaks
     ]
     data["equal_variates"] = equal_variates(panel)
     lines = _lines(panel, found, data)
@@ -233,17 +235,22 @@ def _lines(panel: Panel, found: Survey, data: Mapping[str, Any]) -> list[str]:
             lines.append(
                 f"no window for {', '.join(absent)}: shorten model.context or model.horizon, or give more rows"
             )
-    for leak in data["leaks"]:
-        when = "in the same row" if not leak["lead"] else f"{leak['lead']} rows ahead"
-        lines.append(
-            f"covariate {leak['covariate']} is the target {leak['variate']} {when}: leave it out (data.drop)"
-        )
+    lines += [_leak(leak) for leak in data["leaks"]]
     if data.get("repeated_windows"):
         lines.append(
             f"{data['repeated_windows']:,} of {data['test_windows']:,} test horizons stand word for word in the "
             "training rows"
         )
     return lines
+
+
+def _leak(leak: Mapping[str, Any]) -> str:
+    role = "target" if "target" in leak else "covariate"
+    when = "in the same row"
+    if leak["lead"]:
+        when = f"{_count(abs(leak['lead']), 'row')} {'ahead' if leak['lead'] > 0 else 'before'}"
+    known = ", and known over the horizon" if leak["lead"] < 0 else ""
+    return f"{role} {leak[role]} is the target {leak['variate']} {when}{known}: leave it out (data.drop)"
 
 
 def _by_variate(variates: Mapping[str, Mapping[str, Any]], found: Survey) -> list[str]:

@@ -10,6 +10,7 @@ from pydantic import Field
 from isoform.core.config.schema import (
     AppConfig,
     DecimalMark,
+    EvalConfig,
     Floats,
     Names,
     Range,
@@ -17,6 +18,7 @@ from isoform.core.config.schema import (
     Table,
 )
 
+BASELINES = ("last", "seasonal_naive", "ets", "theta", "linear", "lag_boosting")
 Source = Literal["file", "pedestrians", "ett-hour", "ett-minute", "custom", "solar", "pems"]
 
 
@@ -50,8 +52,9 @@ class DataConfig(Table):
         None, description='country or country-region whose holidays are known: "DE", "NZ-AUK"'
     )
     freq: str | None = Field(
-        None, description='step between rows, such as "h", "15min", "D", "MS"; found if unset'
-    )
+        None, description='step between rows, such as "h", "15min", "D", "MS", or sessions such as '
+        '"30min@09:30-16:00/B"; found if unset',
+    )  # fmt: skip
     tz: str | None = Field(
         None, description="IANA zone of stamps that carry none; daylight saving is resolved by it"
     )
@@ -192,6 +195,12 @@ class HeadConfig(Table):
     )
 
 
+class TimeseriesEval(EvalConfig):
+    """Evaluation, with the domain's baselines; see baselines/."""
+
+    known: ClassVar[tuple[str, ...]] = BASELINES
+
+
 class TimeseriesApp(AppConfig):
     """An app of the time-series domain."""
 
@@ -207,3 +216,4 @@ class TimeseriesApp(AppConfig):
     tokeniser: TokeniserConfig = TokeniserConfig()
     head: HeadConfig = HeadConfig()
     loss: LossConfig = LossConfig()
+    eval: TimeseriesEval = TimeseriesEval()

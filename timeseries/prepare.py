@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from isoform.core.data.splits import SPLITS
@@ -56,7 +57,8 @@ def prepare_panel(config: TimeseriesApp, panel: Panel) -> Prepared[TimeseriesApp
         refuse_contradictions(windows.config, Sizes.of(windows))
     except ValueError as error:
         raise UserError(f"{panel.name}: {error}") from None
-    return Prepared(windows.config, [*panel.findings.lines, *_warned(windows), *chosen], windows)
+    notes = [*panel.findings.lines, *_warned(windows), *chosen]
+    return Prepared(windows.config, notes, windows, panel.findings.lost)
 
 
 def _origin_without_marks(config: TimeseriesApp, panel: Panel) -> bool:
@@ -151,16 +153,19 @@ def _choose_windows(config: TimeseriesApp, panel: Panel) -> TimeseriesApp:
     season = rows_a_season(panel.freq, config.data.season)
     horizon, context = model.horizon, model.context
     if horizon == "auto":
-        taken = context if isinstance(context, int) else 2
-        wanted = min(season if season > 1 else 7, rows // 10, held["train"] - taken)
-        # Validation and test shorten it to what they hold; far shorter ones go without windows.
-        fits = [count for count in (held["val"], held["test"]) if wanted <= 2 * count]
-        horizon = max(1, min(wanted, *fits)) if fits else max(1, wanted)
+        horizon = _horizon_of(season, rows, held, 2 if context == "auto" else context)
     if context == "auto":
         wanted = 7 * season if shorter_than_a_day(panel.freq) else 4 * max(season, horizon)
         spare = held["train"] - horizon
         context = max(2, min(wanted, _MOST_CONTEXT, rows // 4, (spare + 1) // 2))
     return _with(config, "model", context=context, horizon=horizon)
+
+
+def _horizon_of(season: int, rows: int, held: Mapping[str, int], context: int) -> int:
+    """Validation and test shorten it to what they hold, unless that is less than half: then they go without windows."""
+    wanted = min(season if season > 1 else 7, rows // 10, held["train"] - context)
+    fits = [held[split] for split in SPLITS[1:] if 2 * held[split] >= wanted]
+    return max(1, min([wanted, *fits]))
 
 
 def _wide_enough(data: DataConfig, rows: int, horizon: int) -> dict[str, float]:

@@ -8,7 +8,7 @@ mean, stays the run's, and so does the calibration of its intervals.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from isoform.core.baselines import Baseline
 from isoform.core.domain import Figure, InitialWeights
 from isoform.core.engine.train import train
 from isoform.core.runs.folder import RunFolder
@@ -38,9 +39,9 @@ class _Refit(TimeseriesTask):
         """The weights at hand."""
         return InitialWeights(self.weights, source, self.config.domain)
 
-    def baselines(self) -> dict[str, dict[str, dict[str, float]]]:
+    def baselines(self) -> Sequence[Baseline]:
         """None."""
-        return {}
+        return ()
 
     def figures(self, model: nn.Module, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
         """None."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from isoform.core.baselines import Baseline
 from isoform.core.config.state import DataRecord
 from isoform.core.domain import Figure, InitialWeights, Task
 from isoform.core.errors import join_names
@@ -204,7 +205,7 @@ class TimeseriesTask(Task):
 
         return initial_weights(source, self.config)
 
-    def baselines(self) -> dict[str, dict[str, dict[str, float]]]:
+    def baselines(self) -> Sequence[Baseline]:
         """See baselines/."""
         from isoform.timeseries.baselines import baselines
 
@@ -300,10 +301,12 @@ def task_from_run(
     path: Path | None,
 ) -> TimeseriesTask:
     """The task of a finished run on its own data or on those at `path`, on the run's scale; see judged.py."""
+    if config.data.season is None:  # of a run from before seasons were settled with the rest
+        data = config.data.model_copy(update={"season": state.season})
+        config = config.model_copy(update={"data": data})
     found = windows_to_judge(config, state, path)
     task = TimeseriesTask(found.config, found.windows)
     task.which, task.notes = found.which, found.notes
-    task.season = state.season or task.season
     known = Calibration.of(state.calibration) if state.calibration else None
     if known is not None:
         task.calibration = known.of_variates(state.variates, task.data.variates)

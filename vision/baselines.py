@@ -7,19 +7,20 @@
     knn        the 5 nearest training images by Euclidean distance of pixels
 
 Pixels are those of the model's images, shrunk to at most 32 x 32. At most 5,000 random training images are used, of
-those whose every target is known. The pixel methods are left out where more than 20,000 images would have to be decoded
-for them, or with more than 200 classes.
+those whose every target is known. The pixel methods are left out, and that is said, where more than 20,000 images would
+have to be decoded for them, or with more than 200 classes.
 
 N images, M training images, D pixels, K classes, labels or targets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 
+from isoform.core.baselines import Baseline, Fitting
 from isoform.vision.data.dataset import ImageData, shrink
 from isoform.vision.data.transforms import to_float
 from isoform.vision.linear_models import (
@@ -34,50 +35,92 @@ TRAIN_IMAGES, DECODED_IMAGES, MOST_CLASSES = 5000, 20_000, 200
 SIDE = 32
 NEIGHBOURS = 5
 LEAST_DEVIATION = 1e-3  # of a pixel, so that one that hardly changes isn't blown up
+SOLVER, SPEED = (
+    1e-7,
+    1e10,
+)  # seconds of 200 iterations a pixel, image and class; products of pixels a second
 ABSENT = 1e-9  # probability of a class without training images
 
 Score = Callable[[np.ndarray, np.ndarray], dict[str, float]]
 Metrics = dict[str, dict[str, float]]  # split -> metrics
 
 
-def baselines(data: ImageData, score: Score) -> dict[str, Metrics]:
-    """{name: {"val": metrics, "test": metrics}}.
+def baselines(data: ImageData, score: Score) -> list[Baseline]:
+    """The methods, ready to be fitted and judged on every split but training; none without training images.
 
     `score` turns (probabilities [N, K] or predictions, targets) into metrics.
     """
     kind = data.records.kind
-    if "train" not in data.rows:
-        return {}
-    train = data.complete_rows(data.rows["train"])
+    train = data.complete_rows(data.rows["train"]) if "train" in data.rows else np.zeros(0, int)
     if not len(train):
-        return {}
+        return []
     held_out = {split: rows for split, rows in data.rows.items() if split != "train"}
+    classes = len(data.classes)
+    pixels = _Pixels(data, np.random.default_rng(0).permutation(train)[:TRAIN_IMAGES], held_out)
 
-    def judge(method: Method, inputs: dict[str, np.ndarray]) -> Metrics:
+    def judge(method: Method, inputs: Mapping[str, np.ndarray]) -> Metrics:
         return {
             split: score(method(x), data.targets[held_out[split]]) for split, x in inputs.items()
         }
 
-    name = "mean" if kind == "regression" else "majority"
-    found = {name: judge(_fit_constant(data.targets[train], kind, len(data.classes)), held_out)}
-    decoded = 0
-    if data.held.resident is None:
-        decoded = sum(map(len, held_out.values())) + TRAIN_IMAGES
-    if decoded > DECODED_IMAGES or len(data.classes) > MOST_CLASSES:
-        return found
-    chosen = np.random.default_rng(0).permutation(train)[:TRAIN_IMAGES]
-    pixels = {split: _pixels(data, rows) for split, rows in held_out.items()}
-    x, y = _pixels(data, chosen), data.targets[chosen]
-    name = "linear" if kind == "regression" else "logistic"
-    found[name] = judge(_fit_linear(x, y, kind, len(data.classes)), pixels)
-    found["knn"] = judge(_fit_neighbours(x, y, kind, len(data.classes)), pixels)
-    return found
+    def constant(fitting: Fitting) -> Metrics:
+        return judge(_fit_constant(data.targets[train], kind, classes), held_out)
+
+    def linear(fitting: Fitting) -> Metrics:
+        x, y = pixels.train(fitting)
+        return judge(_fit_linear(x, y, kind, classes, fitting), pixels.held_out(fitting))
+
+    def neighbours(fitting: Fitting) -> Metrics:
+        x, y = pixels.train(fitting)
+        return judge(_fit_neighbours(x, y, kind, classes), pixels.held_out(fitting))
+
+    names = ("mean", "linear") if kind == "regression" else ("majority", "logistic")
+    why = pixels.why_not()
+    return [
+        Baseline(names[0], constant),
+        Baseline(names[1], linear, pixels.products * SOLVER * classes / 60, why),
+        Baseline("knn", neighbours, pixels.products * pixels.judged / SPEED / 60, why),
+    ]
 
 
-def _pixels(data: ImageData, rows: np.ndarray) -> np.ndarray:
-    """[N, D] float32."""
-    images = [shrink(to_float(data.fitted(int(row))), SIDE) for row in rows]
-    return torch.stack(images).flatten(1).numpy()
+class _Pixels:
+    """The images that the pixel methods share, read when the first of them asks."""
+
+    def __init__(
+        self, data: ImageData, chosen: np.ndarray, held_out: Mapping[str, np.ndarray]
+    ) -> None:
+        self.data, self.rows = data, {"train": chosen, **held_out}
+        self.judged = sum(map(len, held_out.values()))
+        height, width = (min(SIDE, side) for side in data.preprocess.size)
+        self.products = len(chosen) * height * width * data.preprocess.channels
+        self.read: dict[str, np.ndarray] = {}
+
+    def train(self, fitting: Fitting) -> tuple[np.ndarray, np.ndarray]:
+        """(Pixels, targets) to learn from."""
+        return self._of("train", fitting), self.data.targets[self.rows["train"]]
+
+    def held_out(self, fitting: Fitting) -> dict[str, np.ndarray]:
+        """Pixels of the splits to be judged."""
+        return {split: self._of(split, fitting) for split in self.rows if split != "train"}
+
+    def why_not(self) -> str:
+        """Why pixels aren't for these data; empty where they are."""
+        if len(self.data.classes) > MOST_CLASSES:
+            return f"pixels are compared for at most {MOST_CLASSES} classes"
+        if self.data.held.resident is None and self.judged + TRAIN_IMAGES > DECODED_IMAGES:
+            return f"more than {DECODED_IMAGES:,} images would have to be decoded for it"
+        return ""
+
+    def _of(self, split: str, fitting: Fitting) -> np.ndarray:
+        """[N, D] float32."""
+        if split not in self.read:
+            rows, images = self.rows[split], []
+            for number, row in enumerate(rows):
+                if number % 100 == 0:
+                    fitting.step(number, len(rows), f"{split} images")
+                images.append(shrink(to_float(self.data.fitted(int(row))), SIDE))
+            self.read[split] = torch.stack(images).flatten(1).numpy()
+        return self.read[split]
 
 
 def _fit_constant(target: np.ndarray, kind: str, classes: int) -> Method:
@@ -96,13 +139,14 @@ def _fit_linear(
     y: np.ndarray,
     kind: str,
     classes: int,
+    fitting: Fitting,
 ) -> Method:
     scale = fit_standardisation(x_MD, LEAST_DEVIATION)
     scaled = scale(x_MD)
     if kind == "regression":
         method = fit_numbers(scaled, y, alpha=100.0)
     elif kind == "multilabel":
-        labels = fit_labels(scaled, y, strength=0.01, iterations=200)
+        labels = fit_labels(scaled, y, strength=0.01, iterations=200, fitting=fitting)
         return lambda z: labels(scale(z)).astype(z.dtype)
     elif len(np.unique(y)) < 2:
         return _fit_constant(y, kind, classes)

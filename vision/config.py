@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 from isoform.core.config.schema import (
     AppConfig,
     DecimalMark,
+    EvalConfig,
     Floats,
     Names,
     Range,
@@ -179,6 +180,20 @@ class DataConfig(Table):
     )
 
 
+class VisionEval(EvalConfig):
+    """Evaluation, with the domain's baselines; see baselines.py."""
+
+    known: ClassVar[tuple[str, ...]] = (
+        "mean",
+        "majority",
+        "linear",
+        "logistic",
+        "knn",
+        "trunk_knn",
+        "trunk_linear",
+    )
+
+
 class VisionApp(AppConfig):
     """An app of the vision domain."""
 
@@ -202,6 +217,7 @@ class VisionApp(AppConfig):
     tokeniser: VitTokeniserConfig = VitTokeniserConfig()
     head: VitHeadConfig = VitHeadConfig()
     loss: LossConfig = LossConfig()
+    eval: VisionEval = VisionEval()
 
     @property
     def image_size(self) -> tuple[int, int]:

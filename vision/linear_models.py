@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from isoform.core.baselines import QUIET, Fitting
+
 Method = Callable[[np.ndarray], np.ndarray]  # [N, D] -> [N, K] probabilities or targets
 
 
@@ -45,10 +47,18 @@ def fit_classes(
     return predict
 
 
-def fit_labels(x_MD: np.ndarray, y_MK: np.ndarray, *, strength: float, iterations: int) -> Method:
+def fit_labels(
+    x_MD: np.ndarray,
+    y_MK: np.ndarray,
+    *,
+    strength: float,
+    iterations: int,
+    fitting: Fitting = QUIET,
+) -> Method:
     """Logistic regression of each label [M, K] by itself."""
-    methods = []
+    methods: list[Method] = []
     for y_M in y_MK.T.astype(np.int64):
+        fitting.step(len(methods), y_MK.shape[1], "labels")
         methods.append(fit_classes(x_MD, y_M, 2, strength=strength, iterations=iterations))
     return lambda z: np.stack([method(z)[:, 1] for method in methods], 1)
 

@@ -58,15 +58,17 @@ def prepare_records(config: VisionApp, records: Records) -> Prepared[VisionApp, 
         config, chosen = choose_model(config, records, len(splits.get("train", ())), start)
         notes += chosen
     data = ImageData(config, records, splits)
-    if not is_resolved(config):
-        config = _resolve(config, data)
-        notes += _describe(data)
-        if config.auto and config.train.init is None and len(records) < FEW_IMAGES:
-            notes.append(
-                f"{len(records)} images are few for a transformer from scratch: pretrained weights usually do better "
-                "(isoform vision import timm:NAME --out DIR, then train with --init DIR)"
-            )
-    return Prepared(config, notes, VisionData(data, imported))
+    resolved = is_resolved(config)
+    config = config if resolved else _resolve(config, data)
+    lost = _lost(data)
+    notes += [*_describe(data), *lost, *_unscored(data)]
+    few = config.auto and config.train.init is None and len(records) < FEW_IMAGES
+    if few and not resolved:
+        notes.append(
+            f"{len(records)} images are few for a transformer from scratch: pretrained weights usually do better "
+            "(isoform vision import timm:NAME --out DIR, then train with --init DIR)"
+        )
+    return Prepared(config, notes, VisionData(data, imported), lost)
 
 
 def _leaves_model_open(config: VisionApp) -> bool:
@@ -109,7 +111,12 @@ def _resolve(config: VisionApp, data: ImageData) -> VisionApp:
 def _describe(data: ImageData) -> list[str]:
     sizes = ", ".join(f"{len(rows)} {split}" for split, rows in data.rows.items())
     what = "targets" if data.records.kind == "regression" else "classes"
-    lines = [f"{data.records.origin}: {sizes}; {len(data.classes)} {what}", *data.records.findings]
+    return [f"{data.records.origin}: {sizes}; {len(data.classes)} {what}", *data.records.findings]
+
+
+def _lost(data: ImageData) -> list[str]:
+    """Images and other files that weren't read."""
+    lines = []
     if data.unreadable:
         name, why = next(iter(data.unreadable.items()))
         lines.append(f"{len(data.unreadable)} unreadable image(s) left out, such as {name}: {why}")
@@ -119,6 +126,12 @@ def _describe(data: ImageData) -> list[str]:
         lines.append(
             f"{len(skipped)} other file(s) left out, such as {name} ({why}); see isoform vision check"
         )
+    return lines
+
+
+def _unscored(data: ImageData) -> list[str]:
+    """Classes that a split lacks, without which some metrics can't be had."""
+    lines = []
     for split in ("val", "test"):
         if split in data.rows:
             absent = describe_unscored(data.targets[data.rows[split]], data.classes, split)

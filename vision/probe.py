@@ -10,6 +10,7 @@ N images, M training images, D features, K classes, labels or targets.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import (
     Callable,
     Iterable,
@@ -24,7 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from isoform.vision.baselines import TRAIN_IMAGES
+from isoform.core.baselines import Baseline, Fitting
+from isoform.vision.baselines import TRAIN_IMAGES, Metrics
 from isoform.vision.linear_models import (
     Method,
     fit_classes,
@@ -171,45 +173,65 @@ def fit(
     return Probe(predict, best, {"val": dict(tried[best]), **metrics})
 
 
-def of_trunk(task: VisionTask) -> dict[str, dict[str, dict[str, float]]]:
-    """Both probes of the trunk that `train.init` names, as baselines: {"trunk_knn": {"val": metrics, ...}, ...}.
+def of_trunk(task: VisionTask) -> list[Baseline]:
+    """Both probes of the trunk that `train.init` names, as baselines trunk_knn and trunk_linear.
 
-    At most 5,000 random training images are used, as for the other baselines; empty without training or validation
-    images.
+    At most 5,000 random training images are used, as for the other baselines; none without complete training and
+    validation images.
     """
-    from isoform.core.engine import warm_start
-
     rows = task.data.rows
     if not task.config.train.init or not {"train", "val"} <= rows.keys():
-        return {}
-    model = task.build()
-    warm_start.load_into(task, model, warm_start.initial_weights(task, task.config.train.init))
+        return []
     known = {split: task.data.complete_rows(members) for split, members in rows.items()}
     if not (len(known["train"]) and len(known["val"])):
-        return {}
+        return []
     chosen = {**rows, "train": np.random.default_rng(0).permutation(known["train"])[:TRAIN_IMAGES]}
-    x = {split: features(model, _batches(task, members)) for split, members in chosen.items()}
-    y = {split: task.data.targets[members] for split, members in chosen.items()}
+    x: dict[str, np.ndarray] = {}  # features, found when the first of the two asks
 
+    def fitted(method: str, fitting: Fitting) -> Metrics:
+        if not x:
+            x.update(_trunk_features(task, chosen, fitting))
+        return _judged(task, method, x, {s: task.data.targets[own] for s, own in chosen.items()})
+
+    return [
+        Baseline(f"trunk_{method}", functools.partial(fitted, method))
+        for method in ("knn", "linear")
+    ]
+
+
+def _trunk_features(
+    task: VisionTask, chosen: Mapping[str, np.ndarray], fitting: Fitting
+) -> dict[str, np.ndarray]:
+    from isoform.core.engine import warm_start
+
+    assert task.config.train.init is not None
+    model = task.build()
+    warm_start.load_into(task, model, warm_start.initial_weights(task, task.config.train.init))
+    found = {}
+    for split, members in chosen.items():
+        fitting.step(len(found), len(chosen), "splits")
+        found[split] = features(model, _batches(task, members))
+    return found
+
+
+def _judged(
+    task: VisionTask, method: str, x: Mapping[str, np.ndarray], y: Mapping[str, np.ndarray]
+) -> Metrics:
     def score(guess: np.ndarray, target: np.ndarray) -> Mapping[str, float]:
         if task.kind != "regression":
             guess = np.clip(guess, LEAST_PROBABILITY, 1.0)
         return task.score(guess, target)
 
-    found = {}
-    for method in ("knn", "linear"):
-        probe = fit(
-            method,
-            x,
-            y,
-            kind=task.kind,
-            classes=len(task.classes),
-            score=score,
-            monitor=task.monitor,
-            larger_is_better=task.monitor_mode == "max",
-        )
-        found[f"trunk_{method}"] = probe.metrics
-    return found
+    return fit(
+        method,
+        x,
+        y,
+        kind=task.kind,
+        classes=len(task.classes),
+        score=score,
+        monitor=task.monitor,
+        larger_is_better=task.monitor_mode == "max",
+    ).metrics
 
 
 def _batches(task: VisionTask, rows: np.ndarray) -> Iterator[Tensor]:

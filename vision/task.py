@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from isoform.core.baselines import Baseline
 from isoform.core.config.state import DataRecord
 from isoform.core.data import writers
 from isoform.core.domain import Figure, InitialWeights, Prepared, Task
@@ -169,13 +170,13 @@ class VisionTask(Task):
         """See initial.py."""
         return adapt_weights(weights, model)
 
-    def baselines(self) -> dict[str, dict[str, dict[str, float]]]:
+    def baselines(self) -> Sequence[Baseline]:
         """See baselines.py, and probe.py for those of the trunk that a training starts from."""
         found = baselines(self.data, self.score)
         if self.config.train.init:
             from isoform.vision.probe import of_trunk
 
-            found |= of_trunk(self)
+            found += of_trunk(self)
         return found
 
     def inference_state(self) -> VisionState:

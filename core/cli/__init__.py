@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from isoform.core.cli.console import Console
+from isoform.core.cli.console import Console, said_by
 from isoform.core.cli.context import Context
 from isoform.core.cli.parser import UsageError, parse
 from isoform.core.errors import Preempted, RunError, UserError
@@ -40,7 +40,8 @@ def main(
     debug = "--debug" in argv
     try:
         args = parse(argv, domains)
-        code = args.run(Context(args, domains, console))
+        with said_by(console):
+            code = args.run(Context(args, domains, console))
     except SystemExit as stop:  # argparse after --help
         return int(stop.code or 0)
     except (UserError, UsageError) as error:

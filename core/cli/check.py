@@ -34,7 +34,8 @@ def check(context: Context) -> int:
         raise UserError(report.refusal)
     if report.leakage and not args.allow_leakage:
         raise UserError(
-            f"{args.target}: a sample is in two splits (above); remove it, or accept it with --allow-leakage"
+            f"{args.target}: a sample is in two splits, or a column gives the answer away (above); "
+            "remove it, or accept it with --allow-leakage"
         )
     return 0
 

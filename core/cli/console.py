@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 SECONDS_BETWEEN_LINES = 30
@@ -77,6 +79,16 @@ class Console:
         if self.json:
             sys.stdout.write(to_json(self.result | {"exit": code}) + "\n")
             sys.stdout.flush()
+
+
+@contextmanager
+def said_by(console: Console) -> Iterator[None]:
+    """Warnings of isoform's code as lines of the console; those of libraries, which no user can mend, are dropped."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("default", category=UserWarning, module=r"isoform(\.|$)")
+        warnings.showwarning = lambda message, *_: console.warn(str(message))
+        yield
 
 
 def to_json(value: Any) -> str:

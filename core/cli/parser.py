@@ -235,6 +235,11 @@ def _train(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--freeze", choices=["trunk", "none"], help="trunk: only the head learns")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --run-dir")
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="exit 2 where cells, rows or files of the data can't be used",
+    )
     parser.add_argument("--epochs", type=int, metavar="N", help="passes over the training split")
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=int, metavar="N", help="of everything random")

@@ -28,6 +28,7 @@ def train(context: Context) -> int:
     options: dict[str, Any] = {
         "resume": args.resume,
         "progress": not console.json,
+        "strict": args.strict,
         "say": console.say,
     }
     try:

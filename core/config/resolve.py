@@ -326,8 +326,8 @@ def run_domain(run: str | Path) -> str:
 def load_run_config(run: str | Path, domain: AnyDomain) -> AppConfig:
     """The configuration of a run. Raises UserError where the folder isn't a run of this domain, or is damaged."""
     tree = _run_tree(Path(run))
-    if tree.get("domain") != domain.name:
-        other = tree.get("domain")
+    other = run_domain(run)
+    if other != domain.name:
         raise UserError(f"{run}: is a run of {other}, not of {domain.name}; use `isoform {other}`")
     config, wrong = _build(domain.schema(), tree)
     if config is None:

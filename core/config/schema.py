@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, field_validator
+
+from isoform.core.config.keys import suggest
+from isoform.core.errors import join_names
 
 # TOML has arrays, not tuples, and a frozen table should hold what cannot change.
 Floats = Annotated[tuple[float, ...], Strict(False)]
@@ -209,9 +212,33 @@ class TrainConfig(Table):
 
 
 class EvalConfig(Table):
-    """How the engine evaluates."""
+    """How the engine evaluates. A domain that has baselines subclasses it with their names."""
+
+    known: ClassVar[tuple[str, ...]] = ()  # names of the domain's baselines
 
     batch: int = Field(256, gt=0)
+    baselines: Names | None = Field(
+        None,
+        description="simple methods to fit and judge beside the model; [] for none, all that the data allow if unset",
+    )
+    baseline_minutes: float | None = Field(
+        None,
+        gt=0,
+        description="processor minutes of all baselines together, estimated beforehand from the sizes of the data; "
+        "those beyond are left out; 120 if unset",
+    )
+
+    @field_validator("baselines")
+    @classmethod
+    def _known(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for name in names or ():
+            if name not in cls.known:
+                there = join_names(cls.known, 20)
+                hint = suggest(name, cls.known)
+                raise ValueError(
+                    f'no baseline is called "{name}"{hint}; there are {there}; [] is none'
+                )
+        return names
 
 
 class AppConfig(Table):

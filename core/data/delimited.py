@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from isoform.core.data import plain
 from isoform.core.data.findings import NAMED, Finding, some
 from isoform.core.data.text import Limits, lines_of
 from isoform.core.errors import UserError
@@ -49,6 +50,9 @@ class PackedText:
         return list(map(pool.setdefault, texts, texts))
 
 
+TextColumn = PackedText | plain.ArrowText
+
+
 @dataclass
 class Cells:
     """Columns of text, each as long as `rows`.
@@ -57,8 +61,8 @@ class Cells:
     ragged   place -> the cells of a record that has another number of them than there are columns; the columns hold ""
     """
 
-    columns: dict[str, PackedText]
-    rows: list[int]
+    columns: dict[str, TextColumn]
+    rows: list[int] | range
     ragged: dict[int, list[str]] = field(default_factory=dict)
     delimiter: str = ","
     findings: list[Finding] = field(default_factory=list)
@@ -98,12 +102,11 @@ def _split(
             f"{origin}: the first line is empty; it names the columns, for example path,label"
         )
     chosen = preamble.delimiter or find_delimiter(body)
+    records = records_of(body, chosen, origin, preamble.lines)
     head = _head_records(body, chosen)
-    commented = _commented_header(preamble.comments, head, chosen)
-    first = preamble.lines
-    records = records_of(body, chosen, origin, first)
-    if commented is not None:
-        names = commented
+    names = _commented_header(preamble.comments, head, chosen)
+    named = False  # by the body's first line
+    if names is not None:
         findings.append(Finding(f"the columns of {name} are named by a line that begins with #"))
     elif head and headless is not None and headless(head):
         findings.append(
@@ -113,18 +116,25 @@ def _split(
         )
         names = [""] * len(head[0])
     else:
-        names = [cell.strip() for cell in next(records)[1]]
-        if all(_is_value(cell) for cell in names):
-            raise UserError(
-                f'{origin}: the first line holds values ("{body[:40].splitlines()[0]}") where it should name the '
-                "columns; add one"
-            )
+        names, named = _header(next(records)[1], body, origin), True
     names = name_columns(names, origin, findings, limits)
     if chosen != "," and not (chosen == "\t" and name.lower().endswith((".tsv", ".tab"))):
         findings.append(Finding(f"cells are divided by a {_SPELLED.get(chosen, repr(chosen))}"))
     parsed = Cells({}, [], {}, chosen, findings)
-    _fill(parsed, names, records, origin, limits)
+    if not _fill_plain(parsed, names, body, preamble.lines, named, limits):
+        _fill(parsed, names, records, origin, limits)
     return parsed
+
+
+def _header(record: Sequence[str], body: str, origin: str) -> list[str]:
+    """The names in the first record. Raises UserError where it holds values."""
+    names = [cell.strip() for cell in record]
+    if all(_is_value(cell) for cell in names):
+        raise UserError(
+            f'{origin}: the first line holds values ("{body[:40].splitlines()[0]}") where it should name the '
+            "columns; add one"
+        )
+    return names
 
 
 @dataclass(frozen=True)
@@ -153,12 +163,16 @@ def _preamble(text: str, delimiter: str | None) -> _Preamble:
         elif line.strip() or not comments:
             break
         place, lines = after, lines + 1
-    if comments:
-        count = f"{len(comments)} lines that begin" if len(comments) > 1 else "a line that begins"
-        findings.append(
-            Finding(f"{count} with # in front of the names: passed over ({comments[0][:60]})")
-        )
+    findings += passed_over(comments)
     return _Preamble(text[place:], lines, tuple(comments), delimiter, tuple(findings))
+
+
+def passed_over(comments: Sequence[str]) -> list[Finding]:
+    """Says that lines of comments stand in front of the names, where there are any."""
+    if not comments:
+        return []
+    count = f"{len(comments)} lines that begin" if len(comments) > 1 else "a line that begins"
+    return [Finding(f"{count} with # in front of the names: passed over ({comments[0][:60]})")]
 
 
 def _line_at(text: str, place: int) -> tuple[str, int]:
@@ -311,6 +325,27 @@ def records_of(
         raise UserError(f"{origin} line {line}: {error}; is a quotation mark missing?") from None
 
 
+def _fill_plain(
+    table: Cells, names: Sequence[str], body: str, before: int, named: bool, limits: Limits
+) -> bool:
+    """Takes a large plain text's columns from `plain`. False, and nothing done, where it is any other.
+
+    before   lines in front of the body        named   whether its first line holds the names
+    """
+    place = _line_at(body, 0)[1] if named else 0
+    if len(body) < plain.LARGE or table.delimiter not in DELIMITERS or '"' in body[:place]:
+        return False
+    columns = plain.split_plain(body[place:], names, table.delimiter)
+    if columns is None:
+        return False
+    rows = len(columns[names[0]])
+    if rows * len(names) > limits.cells:
+        return False
+    first = before + named + 1
+    table.columns, table.rows = dict(columns), range(first, first + rows)
+    return True
+
+
 def _fill(
     table: Cells,
     names: Sequence[str],
@@ -324,6 +359,7 @@ def _fill(
     height = max(1, _BLOCK // width)
     blank = [""] * width
     empty: list[int] = []
+    rows: list[int] = []
     while block := list(itertools.islice(records, height)):
         whole: list[list[str]] = []
         for line, cells in block:
@@ -333,13 +369,13 @@ def _fill(
                 empty.append(line)
                 continue
             if len(cells) != width:
-                table.ragged[len(table.rows)] = [cell.strip() for cell in cells]
+                table.ragged[len(rows)] = [cell.strip() for cell in cells]
                 cells = blank
-            table.rows.append(line)
+            rows.append(line)
             whole.append(cells)
         for column, part in zip(columns, zip(*whole, strict=True), strict=False):
             column.append("\0".join(map(str.strip, part)))
-        if len(table.rows) * width > limits.cells:
+        if len(rows) * width > limits.cells:
             most = limits.cells // max(1, width)
             raise UserError(
                 f"{origin}: has more than {most:,} rows of {width:,} columns; leave out some columns"
@@ -352,6 +388,7 @@ def _fill(
         )
         lines = ", ".join(map(str, empty[:NAMED])) + (", ..." if len(empty) > NAMED else "")
         table.findings.append(Finding(f"{count} left out (line {lines})", rows=tuple(empty)))
+    table.rows = rows
     table.columns = {name: PackedText(parts) for name, parts in zip(names, columns, strict=True)}
 
 

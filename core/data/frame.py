@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from isoform.core.data.missing import MISSING
-from isoform.core.data.table import Table
+from isoform.core.data.plain import ArrowText
+from isoform.core.data.table import Table, Typed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +32,7 @@ def to_frame(table: Table, text: Collection[str] = ()) -> pd.DataFrame:
     for name in table.names:
         typed = table.typed(name)
         if typed is not None and not (name in text and typed.numeric):
-            columns[name] = typed.series()
+            columns[name] = _typed_series(table, name, typed)
         elif name in text:
             columns[name] = _text([cell or None for cell in table.cells(name)])
         else:
@@ -50,9 +51,23 @@ def _text(cells: list[str | None]) -> pd.Series:
     )
 
 
+def _typed_series(table: Table, name: str, typed: Typed) -> pd.Series:
+    """The column with its own type, without the numbers that data.missing names."""
+    series = typed.series()
+    if not typed.numeric:
+        return series
+    table.numbers(name)  # which says what it finds
+    gone = series.isin([code for code in table.missing if not isinstance(code, str)])
+    return series.mask(gone) if gone.any() else series
+
+
 def _series(table: Table, name: str) -> pd.Series:
     import pandas as pd
 
+    text = table.columns[name]
+    if isinstance(text, ArrowText) and (column := table.numbers(name)).plain:
+        whole = _fit_integers(column.values) and not any(map(text.holds, ".eE"))
+        return pd.Series(column.values.astype(np.int64) if whole else column.values.copy())
     cells = table.cells(name)
     words = set(cells)
     if words and words <= {"True", "False"}:
@@ -74,7 +89,10 @@ def _series(table: Table, name: str) -> pd.Series:
 
 def _are_whole(words: Collection[str], values: np.ndarray) -> bool:
     """Whether a column's cells are whole numbers and written as such."""
-    if not len(values) or any("." in cell or "e" in cell.lower() for cell in words):
-        return False
+    written = any("." in cell or "e" in cell.lower() for cell in words)
+    return not written and _fit_integers(values)
+
+
+def _fit_integers(values: np.ndarray) -> bool:
     exact = np.isfinite(values) & (np.abs(values) < _WHOLE)
-    return bool((exact & (values == np.floor(values))).all())
+    return bool(len(values) and (exact & (values == np.floor(values))).all())

@@ -98,6 +98,8 @@ def take_apart(cell: str) -> Parts | None:
     signs = [match[name] for name in ("sign", "inner", "behind") if match[name]]
     if len(signs) > 1 or (match["before"] and match["unit"]):
         return None
+    if match["unit"] and match["body"][-1] in ".,":  # 3.png, 12. Jan
+        return None
     body, grouped = match["body"], False
     for marks in (_BLANKS, _APOSTROPHES):
         used = {mark for mark in body if mark in marks}

@@ -32,6 +32,7 @@ class Numbers:
     unread     (row, cell) of cells that are neither numbers nor missing
     censored   (row, cell) of bounds such as ">10" and "~3"; `values` holds the bound
     infinite   (row, cell); `values` holds NaN
+    plain      every cell of a text is known to be a finite number as float() takes it, or empty
     problem    why a column whose cells mostly look like numbers can't be read as one, else ""
     """
 
@@ -42,6 +43,7 @@ class Numbers:
     unit: str = ""
     findings: list[str] = field(default_factory=list)
     problem: str = ""
+    plain: bool = False
 
     @property
     def numeric(self) -> bool:
@@ -83,7 +85,7 @@ def read_numbers(
     odd = _read_plain(texts, numbers, notation)
     if known is not None:
         numbers.values[:] = np.where(np.isnan(known), numbers.values, known)
-    if not odd and _is_settled(texts, notation):
+    if not odd and is_settled(texts, notation):
         _leave_out(numbers, notation)
         _name_codes(numbers)
         return numbers
@@ -103,9 +105,12 @@ def read_numbers(
     return numbers
 
 
-def plain_numbers(values: np.ndarray, notation: Notation) -> Numbers:
-    """A column whose cells are numbers already, float64 [n], NaN where there is none; `values` becomes the result's."""
-    numbers = Numbers(values)
+def plain_numbers(values: np.ndarray, notation: Notation, written: bool = False) -> Numbers:
+    """A column whose cells are numbers already, float64 [n], NaN where there is none; `values` becomes the result's.
+
+    written   whether they are text, which says the same
+    """
+    numbers = Numbers(values, plain=written)
     for row in np.flatnonzero(np.isinf(values)).tolist():
         numbers.infinite.append((row, str(values[row])))
         values[row] = math.nan
@@ -114,7 +119,7 @@ def plain_numbers(values: np.ndarray, notation: Notation) -> Numbers:
     return numbers
 
 
-def _is_settled(cells: Sequence[str], notation: Notation) -> bool:
+def is_settled(cells: Iterable[str], notation: Notation) -> bool:
     """Whether what float() takes is what is meant, whichever mark the others have."""
     if notation.decimal is None:
         return not _has_open_points(cells)

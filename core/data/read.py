@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from isoform.core.data.delimited import Headless, PackedText, split_cells
+from isoform.core.data.delimited import Headless, TextColumn, split_cells
 from isoform.core.data.table import Table, Typed
 from isoform.core.data.text import LIMITS, STDIN, Limits, Raw, decode, read_bytes
 from isoform.core.data.typed import read_frame, read_parquet, read_workbook
@@ -66,7 +66,7 @@ def table_of(
     if kind == "csv":
         text, findings = decode(raw)
         cells = split_cells(text, raw.origin, raw.name, limits, delimiter, headless)
-        columns: dict[str, PackedText | Typed] = dict(cells.columns)
+        columns: dict[str, TextColumn | Typed] = dict(cells.columns)
         table = Table(
             raw.origin,
             raw.name,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from isoform.core.data.delimited import PackedText
+from isoform.core.data.delimited import TextColumn
 from isoform.core.data.findings import NAMED, Finding, merged, some
 from isoform.core.data.notation import decimal_evidence
-from isoform.core.data.numbers import Notation, Numbers, plain_numbers, read_numbers
+from isoform.core.data.numbers import Notation, Numbers, is_settled, plain_numbers, read_numbers
+from isoform.core.data.plain import ArrowText
 from isoform.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,7 +62,7 @@ class Table:
     origin: str
     name: str
     kind: str
-    columns: dict[str, PackedText | Typed]
+    columns: dict[str, TextColumn | Typed]
     rows: Sequence[int] | np.ndarray
     ragged: dict[int, list[str]] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
@@ -100,9 +103,8 @@ class Table:
 
     def settle(self, missing: Iterable[str | float] = (), decimal: str = "auto") -> None:
         """Takes data.missing and data.decimal, before any column is read as numbers."""
-        self.missing = frozenset(
-            word.strip().lower() if isinstance(word, str) else float(word) for word in missing
-        )
+        words = [word.strip().lower() if isinstance(word, str) else float(word) for word in missing]
+        self.missing = frozenset([*words, *itertools.chain.from_iterable(map(_number, words))])
         self.decimal = None if decimal == "auto" else decimal
 
     def cells(self, name: str) -> list[str]:
@@ -117,7 +119,7 @@ class Table:
     def typed(self, name: str) -> Typed | None:
         """The column as its source has it, None where that is text alone."""
         column = self.columns[name]
-        return None if isinstance(column, PackedText) else column
+        return None if isinstance(column, TextColumn) else column
 
     def numbers(self, name: str) -> Numbers:
         """A column as numbers, with the cells that are none; the way it is written is added to the findings."""
@@ -138,6 +140,11 @@ class Table:
         notation = Notation(
             self.delimiter, self.missing, self.decimal, lambda: self._decimal_elsewhere(name)
         )
+        column = self.columns[name]
+        if isinstance(column, ArrowText):
+            values = column.numbers()
+            if values is not None and (not column.holds(".") or is_settled(column, notation)):
+                return plain_numbers(values, notation, written=True)
         typed = self.typed(name)
         if typed is None:
             return read_numbers(self.cells(name), notation)
@@ -150,7 +157,7 @@ class Table:
         """The decimal mark of all other columns of text that show one, "" where they differ."""
         for other, column in self.columns.items():
             if other not in self._elsewhere:
-                telling = isinstance(column, PackedText)
+                telling = isinstance(column, TextColumn)
                 self._elsewhere[other] = (
                     decimal_evidence(self.cells(other)[:_TELLING]) if telling else ""
                 )
@@ -194,3 +201,12 @@ class Table:
         some_cells = [f"{cell[:40]!r} ({self.row_name(row)})" for row, cell in cells[: NAMED + 1]]
         more = f" and {len(cells) - NAMED:,} more" if len(cells) > NAMED else ""
         return ", ".join(some_cells[:NAMED]) + more
+
+
+def _number(word: str | float) -> list[float]:
+    """The number that a word of data.missing spells, if it does: "-9999" stands for -9999.0 too."""
+    try:
+        number = float(word)
+    except ValueError:
+        return []
+    return [number] if math.isfinite(number) else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from isoform.core.data.delimited import Headless, name_columns
+from isoform.core.data.delimited import Headless, name_columns, passed_over
 from isoform.core.data.findings import Finding, some
 from isoform.core.data.table import Table
 from isoform.core.data.text import Limits, Raw
@@ -271,9 +272,8 @@ def read_workbook(raw: Raw, limits: Limits, headless: Headless | None = None) ->
 
 
 def _records(sheet: Any, origin: str, limits: Limits) -> Iterator[tuple[int, list[Any]]]:
-    """(number, cells) of every row that has a cell, without rows that begin with # in front of the names."""
+    """(number, cells) of every row that has a cell."""
     count = 0
-    in_front = True
     for number, row in enumerate(sheet.iter_rows(values_only=True), 1):
         cells = [cell.strip() or None if isinstance(cell, str) else cell for cell in row]
         count += len(cells)
@@ -281,15 +281,15 @@ def _records(sheet: Any, origin: str, limits: Limits) -> Iterator[tuple[int, lis
             raise UserError(
                 f"{origin}: has more than {limits.cells:,} cells; leave out some columns"
             )
-        if not any(cell is not None for cell in cells) or (in_front and _is_comment(cells)):
-            continue
-        in_front = False
-        yield number, cells
+        if any(cell is not None for cell in cells):
+            yield number, cells
 
 
-def _is_comment(cells: Sequence[Any]) -> bool:
-    """Whether a row of a sheet holds nothing but a text that begins with #."""
-    return str(cells[0]).startswith("#") and _filled(cells) == 1
+def _comments(records: Sequence[tuple[int, list[Any]]]) -> list[str]:
+    """The first rows of a sheet that hold nothing but a text that begins with #."""
+    rows = (cells for _, cells in records)
+    alone = (str(cells[0]) if _filled(cells) == 1 else "" for cells in rows)
+    return list(itertools.takewhile(lambda text: text.startswith("#"), alone))
 
 
 def _sheet_table(
@@ -299,6 +299,9 @@ def _sheet_table(
     limits: Limits,
     headless: Headless | None,
 ) -> Table:
+    comments = _comments(records)
+    records = records[len(comments) :]
+    findings += passed_over(comments)
     if not records:
         raise UserError(
             f"{raw.origin}: the first line is empty; it names the columns, for example path,label"

@@ -111,7 +111,7 @@ def write_together(contents: Mapping[str | Path, bytes]) -> None:
             new[path] = Path(made)
             with os.fdopen(handle, "wb") as stream:
                 stream.write(content)
-            new[path].chmod(0o666 & ~_umask())
+            usual_mode(new[path])
         for path, whole in new.items():
             whole.replace(path)
     except OSError as error:
@@ -123,10 +123,11 @@ def write_together(contents: Mapping[str | Path, bytes]) -> None:
             part.unlink(missing_ok=True)
 
 
-def _umask() -> int:
+def usual_mode(path: Path) -> None:
+    """Gives a file or folder the mode that the umask gives new ones; temporary ones can't be read by others."""
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
 def parquet_bytes(columns: Columns) -> bytes:

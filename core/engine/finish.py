@@ -14,7 +14,9 @@ from isoform.core.config import dump_toml
 from isoform.core.config.keys import flatten
 from isoform.core.config.schema import AppConfig
 from isoform.core.domain import Task
+from isoform.core.engine.baselines import fit_baselines
 from isoform.core.engine.evaluate import evaluate, load_weights
+from isoform.core.engine.progress import Display
 from isoform.core.errors import UserError
 from isoform.core.report import page
 from isoform.core.runs import checkpoint as checkpoints
@@ -37,7 +39,7 @@ class Outcome:
     device: torch.device
     seconds: Callable[[], float]  # of work so far
     stopping: Callable[[], bool]
-    say: Callable[[str], None]
+    show: Display
 
     def evaluate(self, split: str) -> tuple[dict[str, float], dict[str, Any]]:
         """Metrics and outputs of the model on a split."""
@@ -112,7 +114,7 @@ def finish(
 ) -> dict[str, Any]:
     """Evaluates the best checkpoint once on test and writes everything a finished run has; returns results.json.
 
-    `baselines` are fitted here unless they are handed in.
+    `baselines` are fitted here unless they are handed in. Raises Preempted where a signal came before all were.
     """
     task, run, best = outcome.task, outcome.run, outcome.best_step
     load_weights(outcome.model, run.load_weights(best), f"{run.path} (step {best})")
@@ -126,7 +128,7 @@ def finish(
     if sizes.get("test"):
         metrics["test"], outputs = outcome.evaluate("test")
         task.write_predictions(run.path, "test", outputs)
-    beside = task.baselines() if baselines is None else baselines
+    beside = fit_baselines(task, outcome.show, outcome.stopping) if baselines is None else baselines
     results_json = write_results(outcome, "finished", metrics, beside)
     kind = "ema.safetensors" if outcome.averaged else "model.safetensors"
     digest = checkpoints.manifest(checkpoints.place(run.checkpoints, best))[kind][1]
@@ -141,10 +143,12 @@ def finish(
     page.write_report([run.path])
     split = "test" if "test" in metrics else "val"
     if metrics:
-        outcome.say(f"{split} (best checkpoint, step {best}): {_shown(metrics[split])}")
+        outcome.show.say(f"{split} (best checkpoint, step {best}): {_shown(metrics[split])}")
     for name in results.beaten_by(results_json):
         theirs = beside[name][split][task.monitor]
-        outcome.say(f"warning: the baseline {name} is better: {split} {task.monitor} {theirs:.4g}")
+        outcome.show.say(
+            f"warning: the baseline {name} is better: {split} {task.monitor} {theirs:.4g}"
+        )
     return results_json
 
 

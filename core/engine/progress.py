@@ -12,6 +12,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from isoform.core.report.formatting import clock
 
+_REDRAWS, _LINES = 0.2, 10.0  # seconds between drawings of the bar, and between lines in a pipe
+
 
 def short(metrics: Mapping[str, float], most: int = 4) -> str:
     """The first few metrics on one line."""
@@ -62,6 +64,23 @@ class Display:
             return self._say(text)
         (self.bar.console if self.bar is not None else self.console).print(text, markup=False)
 
+    def progress(self, text: str) -> None:
+        """One line on how far the run is, unless progress is switched off."""
+        if self.enabled:
+            self.say(text)
+
+    def now(self, text: str) -> None:
+        """What is being done: beside the bar at most five times a second, in a pipe every ten seconds."""
+        moment = time.monotonic()
+        if moment - self._drawn < (_LINES if self.bar is None else _REDRAWS):
+            return
+        self._drawn = moment
+        if self.bar is None or self.task is None:
+            self.progress(text)
+        else:
+            self.bar.update(self.task, description=text, note="")
+            self.bar.refresh()
+
     def begin(self, total: int, done: int) -> None:
         """The training loop starts at step `done` of about `total`."""
         self._total, self._since, self._start = total, done, time.monotonic()
@@ -73,7 +92,7 @@ class Display:
         if self.bar is None or self.task is None:
             return
         now = time.monotonic()
-        if now - self._drawn > 0.2:
+        if now - self._drawn > _REDRAWS:
             self._drawn = now
             self.bar.update(self.task, completed=step, description=f"epoch {epoch}/{epochs}")
             self.bar.refresh()

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from isoform.core.baselines import chosen
 from isoform.core.domain import Batch, Task
 from isoform.core.engine import distributed, finish, loader, optim, precision, warm_start
 from isoform.core.engine.determinism import reproducible, seed_forward
@@ -109,6 +110,9 @@ class Loop:
             raise UserError(f"train.epochs = {config.epochs!r} was not settled; give a number")
         if config.seed < 0:
             raise UserError(f"train.seed = {config.seed} must not be negative")
+        chosen(
+            task.baselines(), task.config.eval
+        )  # a name that isn't offered is refused before the first step
         if not task.sizes().get("train"):
             raise UserError("there is no training sample; look at the data with `isoform check`")
         self.epochs = config.epochs
@@ -439,5 +443,5 @@ class Loop:
             device=self.device,
             seconds=self.tick,
             stopping=lambda: self.stop.requested,
-            say=self.show.say,
+            show=self.show,
         )

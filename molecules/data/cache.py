@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from isoform.core.data.writers import usual_mode
 from isoform.core.errors import UserError
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.graphs import HOPS, GraphStore, build_store, select
@@ -137,7 +138,7 @@ def save(stored: Stored, folder: Path) -> None:
             "skipped": stored.skipped,
         }
         (part / "about.json").write_text(json.dumps(about))
-        part.chmod(0o755)
+        usual_mode(part)
         if folder.exists():
             shutil.rmtree(folder, ignore_errors=True)
         part.replace(folder)

@@ -200,10 +200,16 @@ def describe_data(data: MoleculeData) -> list[str]:
     molecules = data.molecules
     sizes = ", ".join(f"{count:,} {split}" for split, count in data.sizes().items())
     what = "classes" if data.kind == "multiclass" else "targets"
-    lines = [
+    return [
         f"{molecules.origin}: {sizes}; {len(data.names)} {what} ({data.kind})",
         *molecules.findings,
+        *describe_losses(data),
     ]
+
+
+def describe_losses(data: MoleculeData) -> list[str]:
+    """What was left out, by reason."""
+    lines = []
     reasons = Counter(why for _, why in data.skipped)
     for why, count in reasons.most_common(NAMED):
         some = [name for name, reason in data.skipped if reason == why][:NAMED]

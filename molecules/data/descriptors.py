@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from isoform.core.data.writers import usual_mode
 from isoform.core.errors import UserError
 from isoform.molecules.data.cache import cache_folder, processors
 from isoform.molecules.data.processes import Processes, answer, live
@@ -184,7 +185,7 @@ def _save(values: np.ndarray, path: Path) -> None:
         with os.fdopen(number, "wb") as file:
             np.save(file, values)
             os.fsync(file.fileno())
-        Path(part).chmod(0o644)
+        usual_mode(Path(part))
         Path(part).replace(path)
     except OSError:
         Path(part).unlink(missing_ok=True)

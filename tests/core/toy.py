@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from isoform.core.baselines import Baseline
 from isoform.core.config.schema import AppConfig, EvalConfig, Table, TrainConfig
 from isoform.core.config.state import RunState
 from isoform.core.domain import Domain, Figure, Prepared, Task
@@ -104,7 +105,10 @@ class ToyTask(Task):
         return {"loss": float(functional.cross_entropy(logits, target)), "top1": float(top1)}
 
     def baselines(self):
-        return {"majority": {split: {"top1": 0.4} for split in ("val", "test")}}
+        return [Baseline("majority", self.fit_majority)]
+
+    def fit_majority(self, fitting):
+        return {split: {"top1": 0.4} for split in ("val", "test")}
 
     def inference_state(self):
         return ToyState(classes=tuple(self.names))

@@ -58,7 +58,7 @@ class Plain(MoleculesTask):
     """Without the comparisons and pictures that a finished run has."""
 
     def baselines(self):
-        return {}
+        return ()
 
     def figures(self, model, outputs):
         return []

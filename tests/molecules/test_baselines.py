@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from isoform.core.baselines import QUIET, Fitting
+from isoform.core.errors import Preempted
 from isoform.molecules import baselines as B
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.data.dataset import read_data
@@ -64,8 +66,13 @@ def label_of(kind, text):
     )
 
 
-def judged(data, say=None):
-    return B.baselines(data, lambda guess, target: score(data, guess, target), say or pytest.fail)
+def offered(data):
+    return B.baselines(data, lambda guess, target: score(data, guess, target))
+
+
+def judged(data):
+    fitting = Fitting(say=pytest.fail)
+    return {one.name: one.fit(fitting) for one in offered(data) if not one.left_out}
 
 
 def with_targets(data, targets):
@@ -124,7 +131,7 @@ def test_targets_that_lack_no_label_share_a_forest(made, monkeypatch):
     label = data.labels[:, 0]
     monkeypatch.setattr(B, "_each", lambda *_: pytest.fail("a forest a target"))
     both = B.Sample(np.eye(len(label), dtype=np.uint8), np.stack([label, -label, 2 * label], 1))
-    guess = B.random_forest(both, None, "regression", 3)(both.x)
+    guess = B.random_forest(both, None, "regression", 3, QUIET)(both.x)
     assert guess.shape == both.y.shape
     np.testing.assert_allclose(guess[:, 1:], guess[:, :1] * [-1, 2])
 
@@ -150,8 +157,11 @@ def test_large_data_are_thinned_and_it_is_said(made, monkeypatch):
     monkeypatch.setattr(B, "TRAIN_ROWS", 17)
     monkeypatch.setattr(B, "JUDGED_ROWS", 7)
     data, said = made["regression"], []
-    rows = B._drawn(data, ["val", "test"], said.append)
-    assert [len(rows[split]) for split in ("train", "val", "test")] == [17, 7, 7] and len(said) == 3
+    rows = B._drawn(data, ["val", "test"])
+    assert [len(rows[split]) for split in ("train", "val", "test")] == [17, 7, 7]
+    for one in offered(data):
+        one.fit(Fitting(said.append))
+    assert len(said) == 3  # once, not once a baseline
     for split, at in rows.items():
         assert (
             len(set(at)) == len(at)
@@ -162,17 +172,18 @@ def test_large_data_are_thinned_and_it_is_said(made, monkeypatch):
 
 
 def test_graphs_without_smiles_and_many_targets_have_constants_alone(made, monkeypatch):
-    data, said = made["regression"], []
+    data = made["regression"]
     bare = replace(
         data,
         molecules=replace(
             data.molecules, smiles=[""] * len(data.molecules), graphs=data.store.graphs
         ),
     )
-    assert set(judged(bare, said.append)) == {"mean"} and "without SMILES" in said.pop()
+    assert set(judged(bare)) == {"mean"}
+    assert {one.left_out for one in offered(bare)[1:]} == {"the molecules come without SMILES"}
     monkeypatch.setattr(B, "MOST_TARGETS", 2)
     many = with_targets(made["binary"], np.tile(made["binary"].labels, 3))
-    assert set(judged(many, said.append)) == {"majority"} and "more than 2 targets" in said.pop()
+    assert set(judged(many)) == {"majority"} and "more than 2 targets" in offered(many)[1].left_out
 
 
 def test_without_a_split_to_judge_or_to_learn_from_there_is_none(made):
@@ -186,8 +197,28 @@ def test_without_a_split_to_judge_or_to_learn_from_there_is_none(made):
     ) == {"test"}
 
 
-def test_a_library_that_is_missing_is_said(made, monkeypatch):
+def test_a_library_that_is_missing_concerns_one_baseline(made, monkeypatch):
     monkeypatch.setitem(sys.modules, "lightgbm", None)
-    said = []
-    assert set(judged(made["regression"], said.append)) == {"mean", "random_forest"}
-    assert "descriptor_boosting was left out" in said[0] and "isoform[molecules]" in said[0]
+    boosting = offered(made["regression"])[-1]
+    with pytest.raises(ImportError, match="lightgbm"):
+        boosting.fit(QUIET)
+
+
+@pytest.mark.parametrize(("name", "what"), [
+    ("random_forest", "targets"), ("logistic", "targets"), ("descriptor_boosting", "trees"),
+])  # fmt: skip
+def test_a_long_fit_stops_where_it_is_told_to(made, name, what):
+    """Between the targets' models, and between trees."""
+    data, shown = made["binary"], []
+    fitting = Fitting(show=shown.append, stopping=lambda: any(what in line for line in shown))
+    several = with_targets(data, np.tile(data.labels, 3))
+    one = next(one for one in offered(several) if one.name == name)
+    with pytest.raises(Preempted):
+        one.fit(fitting)
+    assert sum(what in line for line in shown) == 1
+
+
+def test_minutes_grow_with_what_is_learned(made):
+    data = made["binary"]
+    few, many = offered(data), offered(with_targets(data, np.tile(data.labels, 3)))
+    assert all(a.minutes < b.minutes for a, b in zip(few[1:], many[1:], strict=True))

@@ -21,7 +21,7 @@ METRIC = {"bbbp": "loss", "bace": "loss", "molhiv": "loss"}
 
 @pytest.mark.parametrize("app", APPS)
 def test_a_benchmark_trains_on_its_official_layout(app, tmp_path, monkeypatch):
-    monkeypatch.setattr(MoleculesTask, "baselines", lambda self: {})
+    monkeypatch.setattr(MoleculesTask, "baselines", lambda self: ())
     monkeypatch.setattr(MoleculesTask, "figures", lambda *_: [])
     few = lambda self, split, size, rng, own=MoleculesTask.batches: own(self, split, 7, rng)[:2]  # noqa: E731
     monkeypatch.setattr(MoleculesTask, "batches", few)

@@ -72,7 +72,7 @@ def test_a_training_reads_its_table_once(tmp_path, monkeypatch):
         return really(path, *missing)
 
     monkeypatch.setattr(file, "file_rows", counted)
-    monkeypatch.setattr(MoleculesTask, "baselines", lambda self: {})
+    monkeypatch.setattr(MoleculesTask, "baselines", lambda self: ())
     monkeypatch.setattr(MoleculesTask, "figures", lambda self, model, outputs: [])
     sets = [
         f"data.path={path}",

@@ -192,7 +192,7 @@ def test_an_imported_model_has_no_molecules_to_be_judged_on(tmp_path):
 def test_the_command_line_trains_the_tiny_app_and_resumes_nothing_finished(
     tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(MoleculesTask, "baselines", lambda self: {})
+    monkeypatch.setattr(MoleculesTask, "baselines", lambda self: ())
     command = ["molecules", "train", "graphormer-own", "--set", f"data.path={table(tmp_path / 'm.csv')}", "--set",
                "data.targets=label", "--epochs", "1", "--run-dir", str(tmp_path / "run")]  # fmt: skip
     domains = {"molecules": lambda: DOMAIN}

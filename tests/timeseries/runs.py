@@ -51,7 +51,7 @@ class Plain(TimeseriesTask):
     """Without the comparisons and pictures that a finished run has."""
 
     def baselines(self):
-        return {}
+        return ()
 
     def figures(self, model, outputs):
         return []

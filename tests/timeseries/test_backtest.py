@@ -15,14 +15,17 @@ from isoform.core.cli import main
 from isoform.core.errors import UserError
 from isoform.timeseries import DOMAIN
 from isoform.timeseries.backtest import backtest
+from isoform.timeseries.baselines import baselines
 from isoform.timeseries.comparison import ComparisonResult
 from isoform.timeseries.refit import recipe
 from isoform.timeseries.scores import Backtest
 from isoform.timeseries.significance import diebold_mariano, lags_for
+from isoform.timeseries.task import TimeseriesTask
 
 from . import runs
 from .runs import CONTEXT, HORIZON, VARIATES
 
+CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "timeseries"
 ROWS, FIRST = (
     431,
     345,
@@ -223,6 +226,31 @@ def test_the_seasonal_naive_forecast_is_that_of_the_runs_season(
     want = 1 - (mine["mean"] - mine["truth"].astype(float)).abs().mean() / naive
     found = backtest(model, file, step=3).to_json()["by_variate"]["south"]
     assert found["skill_seasonal_naive"] == pytest.approx(want, rel=1e-4)
+
+
+def test_a_week_of_six_hours_is_the_season_of_report_and_backtest(tmp_path: Path) -> None:
+    path = CASES / "S5_weekly_pattern_6h.csv"
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    table = pd.read_csv(path)
+    (name,) = set(table) - {"date"}
+    config = {"data": {"drop": [], "bounds": {}}, "model": {"context": 56, "horizon": 4}}
+    folder = runs.trained(tmp_path, table, **config, train={"epochs": 1})
+    model = isoform.load(folder)
+    assert model.state.season == 28
+    found = backtest(model, path, step=1, keep=True)
+    rows = pd.DataFrame(found.columns())
+    first = len(table) - round(0.2 * len(table))
+    steps = np.arange(first, len(table) - 4 + 1)[:, None] + np.arange(4)
+    value = table[name].to_numpy()
+    naive = np.abs(value[steps - 28] - value[steps]).mean()
+    assert naive == pytest.approx(2.31, abs=0.005)
+    ours = (rows["mean"] - rows["truth"].astype(float)).abs().mean()
+    assert found.figures()["skill_seasonal_naive"] == pytest.approx(1 - ours / naive, rel=1e-4)
+    data = DOMAIN.prepare(runs.app(path, **config)).data
+    task = TimeseriesTask(runs.app(path, **config), data)
+    report = baselines(data, task.accumulator, task.season, names=["seasonal_naive"])
+    assert report["seasonal_naive"]["test"]["unit_mae"] == pytest.approx(naive, rel=1e-5)
 
 
 def test_a_backtest_says_what_eval_says_of_the_same_windows(run: Path, file: Path) -> None:

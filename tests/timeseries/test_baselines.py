@@ -1,12 +1,20 @@
 """Baselines by hand and against formulas; none of them sees what lies behind the origin."""
 
-import sys
-
 import numpy as np
 import pytest
 import torch
 
-from isoform.timeseries.baselines import NAMES, LagBoosting, Last, Linear, SeasonalNaive, baselines
+from isoform.core.baselines import Fitting
+from isoform.core.errors import Preempted
+from isoform.timeseries.baselines import (
+    LagBoosting,
+    Last,
+    Linear,
+    SeasonalNaive,
+    baselines,
+    method,
+)
+from isoform.timeseries.config import BASELINES
 from isoform.timeseries.conformal import Calibration
 from isoform.timeseries.data.windows import WindowData
 from isoform.timeseries.metrics import ForecastAccumulator
@@ -61,10 +69,10 @@ def test_seasonal_naive_falls_back_on_the_last_value():
 def test_series_keep_apart():
     data = window_data(steps(), steps() + 500)
     where = np.array([[1, 50], [0, 20], [1, 21]])
-    for method in (Last(), SeasonalNaive(3)):
-        both = method.predict(data, where)
+    for one in (Last(), SeasonalNaive(3)):
+        both = one.predict(data, where)
         for i, pair in enumerate(where):
-            assert np.array_equal(both[i], method.predict(data, pair[None])[0])
+            assert np.array_equal(both[i], one.predict(data, pair[None])[0])
     assert np.allclose(units(data, Last().predict(data, where))[:, 0, 0], [549, 19, 520])
 
 
@@ -222,7 +230,7 @@ def test_few_windows_are_enough(small):
 def test_rows_and_windows_are_bounded_and_it_says_so(small, monkeypatch):
     said = []
     data = window_data(daily(), context=11, horizon=5)
-    method = LagBoosting(24, said.append).fit(data)
+    method = LagBoosting(24, Fitting(said.append)).fit(data)
     assert said == [
         f"lag_boosting learns from 3000 values, drawn evenly from {data.sizes()['train'] * 5 * 2}"
     ]
@@ -239,32 +247,33 @@ def test_rows_and_windows_are_bounded_and_it_says_so(small, monkeypatch):
 # ---------------------------------------------------------------------- all of them
 
 
-@pytest.mark.parametrize("name", NAMES)
+def fitted(data, accumulator, season, names=BASELINES):
+    offered = baselines(data, accumulator, season)
+    return {one.name: one.fit(Fitting()) for one in offered if one.name in names}
+
+
+@pytest.mark.parametrize("name", BASELINES)
 def test_nothing_behind_the_origin_is_seen(small, name):
     """Other values from the origin on, the same forecast; other values before it, another one."""
     values, row = daily(500), 450
-    make = {"last": Last, "seasonal_naive": lambda: SeasonalNaive(24), "linear": Linear,
-            "lag_boosting": lambda: LagBoosting(24)}[name]  # fmt: skip
     data = window_data(values, context=11, horizon=5)
-    method, where = make().fit(data), np.array([[0, row]])
-    before = method.predict(data, where)
+    made, where = method(name, 24).fit(data), np.array([[0, row]])
+    before = made.predict(data, where)
     for first, same in ((row, True), (row - 170, False)):
         changed = values.copy()
         changed[first:] = 100 - 3 * changed[first:]
         other = WindowData(app(11, 5), panel(changed), data.scaling)
-        assert np.array_equal(method.predict(other, where), before) == same
+        assert np.array_equal(made.predict(other, where), before) == same
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BASELINES)
 def test_the_order_of_windows_is_kept(small, name):
     data = window_data(daily(400), daily(300, 5), context=11, horizon=5)
-    made = {"last": Last, "seasonal_naive": lambda: SeasonalNaive(24), "linear": Linear,
-            "lag_boosting": lambda: LagBoosting(24)}  # fmt: skip
-    method = made[name]().fit(data)
+    made = method(name, 24).fit(data)
     where = np.array([[1, 290], [0, 350], [0, 300], [1, 280], [0, 13]])
-    found = method.predict(data, where)
+    found = made.predict(data, where)
     assert found.shape == (5, 5, 2) and found.dtype == np.float32
-    alone = np.concatenate([method.predict(data, pair[None]) for pair in where])
+    alone = np.concatenate([made.predict(data, pair[None]) for pair in where])
     np.testing.assert_allclose(found, alone, atol=1e-6)
 
 
@@ -273,13 +282,8 @@ def test_the_table_of_baselines(small, missing):
     values = daily()
     values[np.random.default_rng(5).random(values.shape) < missing] = np.nan
     data = window_data(values, context=11, horizon=5)
-    found = baselines(
-        data,
-        lambda split: ForecastAccumulator(data, split, (0.1, 0.5, 0.9), 24),
-        24,
-        say=lambda line: None,
-    )
-    assert tuple(found) == NAMES
+    found = fitted(data, lambda split: ForecastAccumulator(data, split, (0.1, 0.5, 0.9), 24), 24)
+    assert tuple(found) == BASELINES
     for metrics in found.values():
         assert (
             metrics.keys() == {"val", "test"} and metrics["test"]["windows"] == data.sizes()["test"]
@@ -304,7 +308,7 @@ def test_intervals_are_a_baselines_own():
             data, split, (0.1, 0.9), 24, calibration=model if split == "test" else None
         )
 
-    found = baselines(data, accumulator, 24, names=("last",))["last"]
+    found = fitted(data, accumulator, 24, names=("last",))["last"]
     assert {"coverage_80", "coverage_90"} < found["test"].keys() and not {"coverage_80"} & found[
         "val"
     ].keys()
@@ -314,26 +318,38 @@ def test_intervals_are_a_baselines_own():
 def test_without_validation(small):
     data = window_data(daily(400), context=11, horizon=5, val_fraction=0.001, test_fraction=0.2)
     assert "val" not in data.sizes()
-    found = baselines(
-        data, lambda split: ForecastAccumulator(data, split), 24, say=lambda line: None
+    found = fitted(data, lambda split: ForecastAccumulator(data, split), 24)
+    assert tuple(found) == BASELINES and all(
+        metrics.keys() == {"test"} for metrics in found.values()
     )
-    assert tuple(found) == NAMES and all(metrics.keys() == {"test"} for metrics in found.values())
 
 
 def test_without_training_windows():
     data = window_data(daily(40), context=30, horizon=5)
     assert "train" not in data.sizes()
-    assert baselines(data, lambda split: ForecastAccumulator(data, split), 24) == {}
+    assert baselines(data, lambda split: ForecastAccumulator(data, split), 24) == []
 
 
-def test_lightgbm_that_is_missing_is_said(monkeypatch):
-    monkeypatch.setitem(sys.modules, "lightgbm", None)
-    data = window_data(daily(200))
-    with pytest.warns(
-        UserWarning,
-        match=r"lag_boosting was left out: .*lightgbm.*pip install 'isoform\[timeseries\]'",
-    ):
-        found = baselines(
-            data, lambda split: ForecastAccumulator(data, split), 24, names=("last", "lag_boosting")
-        )
-    assert tuple(found) == ("last",)
+@pytest.mark.parametrize(("name", "what"), [("lag_boosting", "trees"), ("ets", "variates")])
+def test_a_long_fit_stops_where_it_is_told_to(small, name, what):
+    """At the third step that it shows, not at its end."""
+    shown = []
+    fitting = Fitting(show=shown.append, stopping=lambda: len(shown) == 2)
+    data = window_data(daily(400, variates=5), context=11, horizon=5)
+    with pytest.raises(Preempted, match="--resume"):
+        method(name, 24, fitting).fit(data)
+    assert len(shown) == 2 and all(line.startswith(what) for line in shown)
+
+
+def test_costs_follow_from_sizes_alone():
+    """More rows, more minutes; other values of the same sizes, the same."""
+
+    def minutes(values):
+        data = window_data(values, context=11, horizon=5)
+        offered = baselines(data, lambda split: ForecastAccumulator(data, split), 24)
+        return {one.name: one.minutes for one in offered}
+
+    first, other, longer = minutes(daily(300)), minutes(daily(300, seed=5)), minutes(daily(900))
+    assert first == other and tuple(first) == BASELINES
+    assert all(0 < first[name] < longer[name] for name in BASELINES)
+    assert first["lag_boosting"] > first["ets"] > first["last"]

@@ -62,7 +62,7 @@ def source_of(app: str) -> str:
 
 @pytest.mark.parametrize("app", APPS)
 def test_a_benchmark_trains_on_its_official_layout(app, files, tmp_path, monkeypatch):
-    monkeypatch.setattr(baselines, "baselines", lambda *_: {})
+    monkeypatch.setattr(baselines, "baselines", lambda *_: ())
     monkeypatch.setattr(TimeseriesTask, "figures", lambda *_: [])
     few = lambda self, split, size, rng, own=TimeseriesTask.batches: own(self, split, 8, rng)[:2]  # noqa: E731
     monkeypatch.setattr(TimeseriesTask, "batches", few)

@@ -8,8 +8,9 @@ import pytest
 
 from isoform.core.errors import UserError
 from isoform.timeseries.check import app_of_path, check
+from isoform.timeseries.data.leakage import find_leaks
 from isoform.timeseries.data.read import read_frame
-from isoform.timeseries.data.survey import blocks, leaking_covariates, repeated_windows, survey
+from isoform.timeseries.data.survey import blocks, repeated_windows, survey
 
 from .files import frame, hours, real
 from .panels import app, panel, series, walk, with_gaps
@@ -105,7 +106,7 @@ def test_a_covariate_that_is_the_target_leaks(tmp_path):
 
 def test_noise_does_not_leak():
     made = panel(series(walk(211, 3), known=walk(217, 2, seed=1), past=walk(211, 2, seed=2)))
-    assert leaking_covariates(made, 24) == []
+    assert find_leaks(made, 24) == []
 
 
 def test_test_rows_that_were_copied_from_training_leak(tmp_path):

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
-from isoform.timeseries.data.axis import bins, differ, localise, make_axis, taker
+from isoform.timeseries.data.aggregate import bins, differ
+from isoform.timeseries.data.axis import localise, make_axis, taker
 from isoform.timeseries.data.frequency import parse_freq
 from isoform.timeseries.data.panel import Findings
 from isoform.timeseries.data.stamps import parse_stamps

@@ -78,6 +78,16 @@ def test_the_ends_of_each_range():
         assert (low, high) == pytest.approx(wanted.get(name, (-0.5, 0.5)), abs=1e-6), name
 
 
+@pytest.mark.parametrize("freq", ["YS", "YE-JUN", "BYE-DEC", "2YS", "h"])
+def test_no_marks_are_a_table_without_columns(freq):
+    """Of yearly data, where nothing differs from row to row, and wherever data.calendar is none."""
+    made = panel(series(walk(5, 2), freq=freq), freq=freq)
+    ahead = stamps_of(made, 0, 3, 9)
+    assert names("auto" if freq != "h" else "none", freq) == () == names("none", freq)
+    assert marks(ahead, ()).shape == (6, 0)
+    assert list(ahead) == list(pd.date_range("2024-01-01", periods=9, freq=freq)[3:])
+
+
 # Local clocks --------------------------------------------------------------------------------------------------------
 
 

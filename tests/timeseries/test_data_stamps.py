@@ -7,6 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isoform.core.errors import UserError
+from isoform.timeseries.config import DataConfig
+from isoform.timeseries.data.axis import make_axis
+from isoform.timeseries.data.panel import Findings
 from isoform.timeseries.data.stamps import parse_stamps, unit_of
 
 MOMENT = "2024-02-29T13:05:00"
@@ -171,3 +174,79 @@ def test_any_cells_give_instants_or_one_sentence(cells):
     else:
         assert found.time.dtype == "M8[ns]" and len(found.time) == len(cells)
         assert isinstance(found.show(0), str)
+
+
+# Periods, zones by name, spreadsheets ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "day"),
+    [("2019M07", "2019-07-01"), ("2019-M07", "2019-07-01"), ("2019m7", "2019-07-01"), ("07/2019", "2019-07-01"),
+     ("7-2019", "2019-07-01"), ("2019/07", "2019-07-01"), ("2019-07", "2019-07-01"),
+     ("Jul-19", "2019-07-01"), ("Jul 2019", "2019-07-01"), ("July 2019", "2019-07-01"), ("2019 Jul", "2019-07-01"),
+     ("Mar-85", "1985-03-01"), ("2019Q3", "2019-07-01"), ("2019-Q3", "2019-07-01"), ("Q3 2019", "2019-07-01"),
+     ("Q3-2019", "2019-07-01"), ("3Q2019", "2019-07-01"), ("2019:Q3", "2019-07-01"), ("2019-S2", "2019-07-01"),
+     ("2019H2", "2019-07-01"), ("2019-W27", "2019-07-01"), ("2019W27", "2019-07-01"), ("2019-W27-4", "2019-07-04"),
+     ("2020-W53", "2020-12-28"), ("2021-W01", "2021-01-04"), ("1987", "1987-01-01"), ("31.12.99", "1999-12-31")],
+)  # fmt: skip
+def test_a_period_is_its_first_instant(text, day):
+    assert one(text) == (f"{day}T00:00:00", False)
+
+
+@pytest.mark.parametrize(
+    "text", ["2019M13", "13/2019", "2019-W54", "2021-W53", "2019-W00", "2019Q5", "Q0 2019", "2019S3", "Foo-19"]
+)  # fmt: skip
+def test_periods_that_there_are_not_are_missing(text):
+    assert np.isnat(parse([text, "2024-01-01 00:00"]).time[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "utc"),
+    [("2023-07-01 13:00 CEST", "2023-07-01T11:00:00"), ("01.12.2023 13:00 MEZ", "2023-12-01T12:00:00"),
+     ("2023-07-01T13:00:00 MESZ", "2023-07-01T11:00:00"), ("2023-12-01 13:00:30 EET", "2023-12-01T11:00:30"),
+     ("2023-07-01 13:00 EEST", "2023-07-01T10:00:00"), ("2023-12-01 13:00 WET", "2023-12-01T13:00:00"),
+     ("1 Jul 2023 13:00 WEST", "2023-07-01T12:00:00"), ("2023-12-01 13:00 GMT", "2023-12-01T13:00:00")],
+)  # fmt: skip
+def test_short_names_of_european_zones_are_offsets(text, utc):
+    assert one(text) == (utc, True)
+
+
+def test_a_zones_short_names_tell_the_zone():
+    utc = pd.date_range("2023-10-28 20:00", periods=31, freq="h", tz="UTC")
+    texts = utc.tz_convert("Europe/Berlin").strftime("%Y-%m-%d %H:%M %Z")
+    found = parse(texts)
+    assert (found.time == utc.tz_localize(None).to_numpy()).all() and found.zone == "Europe/Berlin"
+    summer = pd.date_range("2023-07-01", periods=5, freq="h").strftime("%Y-%m-%d %H:%M CET")
+    assert parse(summer).zone == "Etc/GMT-1"  # a clock that never changes
+    athens = pd.date_range("2023-07-01", periods=5, freq="h").strftime("%Y-%m-%d %H:%M EEST")
+    assert parse(athens).zone == "Europe/Athens"
+
+
+@pytest.mark.parametrize("name", ["EST", "IST", "CST", "BST", "XYZ"])
+def test_other_short_names_are_named_and_not_guessed(name):
+    stamps = parse([f"2023-07-{day:02d} 13:00 {name}" for day in range(1, 8)])
+    assert np.isnat(stamps.time).all()
+    with pytest.raises(
+        UserError, match=rf'row 1 \(.*{name}"\).*{name} stands for several zones'
+    ) as caught:
+        make_axis(stamps, DataConfig(), Findings(), "f.csv")
+    assert "2024-01-31 13:00-05:00" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_cannot_be_read_says_how_to_write_it():
+    with pytest.raises(UserError, match=r'row 1 \("week 3 of 2020"\).*weeks as 2024-W05'):
+        make_axis(parse(["week 3 of 2020"] * 5), DataConfig(), Findings(), "f.csv")
+
+
+@given(
+    st.sampled_from(["h", "15min", "D", "min", "7s"]),
+    st.integers(5, 8),
+    st.datetimes(pd.Timestamp("1971-01-01"), pd.Timestamp("2099-12-01")),
+)
+def test_days_of_a_spreadsheet_are_read_to_the_second(freq, digits, start):
+    time = pd.date_range(pd.Timestamp(start).floor("min"), periods=29, freq=freq).as_unit("ns")
+    serial = ((time - pd.Timestamp("1899-12-30")) / pd.Timedelta("1D")).to_numpy()
+    found = parse(np.round(serial, digits))
+    assert (found.time == time.to_numpy()).all() and not found.zoned
+    assert "days since 1900, as spreadsheets count" in found.note
+    assert parse([str(number) for number in np.round(serial, digits)]).note == found.note

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,8 @@ def test_series_of_a_panel_the_worst_first(tmp_path: Path) -> None:
     assert len(rows) == 20 and all("&lt;" in row[0] for row in rows)
     skills = [float(row[3]) for row in rows]
     assert skills == sorted(skills)
-    number = int(rows[0][0].split("&lt;")[1].split("&gt;")[0])
+    ids = [one.attrs["id"] for one in task.panel]
+    number = ids.index(html.unescape(rows[0][0]))
     column = task.panel.series[number].target.values[:, 0]
     first = 431 - round(431 * 0.2)
     steps = np.arange(first, 431 - HORIZON + 1)[:, None] + np.arange(HORIZON)

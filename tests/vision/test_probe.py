@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from isoform.core.baselines import QUIET
 from isoform.core.config import resolve_app
 from isoform.core.config.schema import BackboneConfig
 from isoform.vision import DOMAIN, probe
@@ -115,11 +116,11 @@ def test_the_trunk_of_init_is_a_baseline(tmp_path: Path) -> None:
     )
     task: Any = DOMAIN.task(DOMAIN.prepare(config))
     task.data.rows = {split: rows[:: len(rows) // 80] for split, rows in task.data.rows.items()}
-    found = probe.of_trunk(task)
+    found = {one.name: one.fit(QUIET) for one in probe.of_trunk(task)}
     assert found.keys() == {"trunk_knn", "trunk_linear"}
     for metrics in found.values():
         assert metrics.keys() == {"val", "test"} and 0.2 < metrics["test"]["top1"] < 1.0
     task.config = task.config.model_copy(
         update={"train": task.config.train.model_copy(update={"init": None})}
     )
-    assert probe.of_trunk(task) == {}
+    assert probe.of_trunk(task) == []

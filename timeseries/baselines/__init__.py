@@ -2,6 +2,7 @@
 
     last            the last value of the look-back
     seasonal_naive  the value a season before; the season is that of the data, which MASE counts by too
+    ets, theta      exponential smoothing of each variate by itself, for short data (statsmodels)
     linear          ridge regression from look-back to horizon
     lag_boosting    LightGBM on lags and calendar
 
@@ -11,27 +12,29 @@ of the same levels, calibrated on their own validation windows.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 
+from isoform.core.baselines import QUIET, Baseline, Fitting
 from isoform.timeseries import conformal
+from isoform.timeseries.baselines import cost, smoothing
 from isoform.timeseries.baselines.boosting import LagBoosting
 from isoform.timeseries.baselines.chunks import portions
 from isoform.timeseries.baselines.linear import Linear
 from isoform.timeseries.baselines.naive import Last, SeasonalNaive
+from isoform.timeseries.baselines.smoothing import Smoothing
+from isoform.timeseries.config import BASELINES
 
 if TYPE_CHECKING:
     from isoform.timeseries.data.windows import WindowData
     from isoform.timeseries.metrics import ForecastAccumulator
 
-NAMES = ("last", "seasonal_naive", "linear", "lag_boosting")
 Metrics = dict[str, dict[str, float]]
 
 
-class Baseline(Protocol):
+class Method(Protocol):
     """A method that forecasts windows."""
 
     def fit(self, data: WindowData) -> Self:
@@ -41,46 +44,44 @@ class Baseline(Protocol):
         """[n, H, V] scaled forecasts of windows (series, row of the first step) [n, 2]."""
 
 
-def baselines(
-    data: WindowData,
-    accumulator: Callable[[str], ForecastAccumulator],
-    season: int,
-    *,
-    names: Iterable[str] = NAMES,
-    say: Callable[[str], None] | None = None,
-) -> dict[str, Metrics]:
-    """{NAME: {"val": metrics, "test": metrics}} of the splits that there are; none without training windows.
-
-    `accumulator` makes an empty one for a split, `season` is the data's in rows, and `say` gets the sentences that a
-    person should read, as warnings by default.
-    """
-    say = say or _warn
-    if not data.sizes().get("train"):
-        return {}
-    methods: dict[str, Callable[[], Baseline]] = {
+def method(name: str, season: int, fitting: Fitting = QUIET) -> Method:
+    """A method by name, not yet fitted; `season` is the data's in rows."""
+    made: dict[str, Callable[[], Method]] = {
         "last": Last,
         "seasonal_naive": lambda: SeasonalNaive(season),
+        "ets": lambda: Smoothing(smoothing.fit_ets, season, fitting),
+        "theta": lambda: Smoothing(smoothing.fit_theta, season, fitting),
         "linear": Linear,
-        "lag_boosting": lambda: LagBoosting(season, say),
+        "lag_boosting": lambda: LagBoosting(season, fitting),
     }
-    found = {}
-    for name in names:
-        try:
-            method = methods[name]().fit(data)
-        except (
-            ImportError,
-            OSError,
-        ) as error:  # OSError: a library of the system that LightGBM needs
-            say(
-                f"the baseline {name} was left out: {error}; pip install 'isoform[timeseries]' brings LightGBM"
-            )
-            continue
-        found[name] = judge(method, data, accumulator)
-    return found
+    return made[name]()
+
+
+def baselines(
+    data: WindowData, accumulator: Callable[[str], ForecastAccumulator], season: int
+) -> list[Baseline]:
+    """The methods, ready to be fitted and judged; none without training windows.
+
+    `accumulator` makes an empty one for a split, `season` is the data's in rows.
+    """
+    if not data.sizes().get("train"):
+        return []
+
+    def offered(name: str) -> Baseline:
+        def fit(fitting: Fitting) -> Metrics:
+            return judge(method(name, season, fitting).fit(data), data, accumulator, fitting)
+
+        many = smoothing.why_not(data) if name in ("ets", "theta") else ""
+        return Baseline(name, fit, cost.minutes(name, data), many)
+
+    return [offered(name) for name in BASELINES]
 
 
 def judge(
-    method: Baseline, data: WindowData, accumulator: Callable[[str], ForecastAccumulator]
+    method: Method,
+    data: WindowData,
+    accumulator: Callable[[str], ForecastAccumulator],
+    fitting: Fitting = QUIET,
 ) -> Metrics:
     """A fitted method's metrics on validation and test."""
     found: Metrics = {}
@@ -93,7 +94,9 @@ def judge(
         sums.calibration = calibration  # the model's, if there was one, is not a baseline's
         every = np.arange(data.sizes()[split])
         windows = method.windows(data, split) if isinstance(method, LagBoosting) else every
+        done = 0
         for part in portions(data, windows):
+            fitting.step(done, len(windows), f"{split} windows")
             batch = data.batch(split, part)
             outputs: dict[str, np.ndarray] = {
                 name: batch[name].numpy()
@@ -102,23 +105,21 @@ def judge(
             }
             outputs["forecast"] = method.predict(data, outputs["where"])
             sums.add(part, outputs)
+            done += len(part)
         found[split] = sums.metrics()
         if split == "val" and levels:
             calibration = conformal.fit(sums.outputs(), levels=levels)
     return found
 
 
-def _warn(line: str) -> None:
-    warnings.warn(line, stacklevel=3)
-
-
 __all__ = [
-    "NAMES",
-    "Baseline",
     "LagBoosting",
     "Last",
     "Linear",
+    "Method",
     "SeasonalNaive",
+    "Smoothing",
     "baselines",
     "judge",
+    "method",
 ]

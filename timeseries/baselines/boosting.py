@@ -12,12 +12,12 @@ n windows, H steps, V variates; a row of its table is one value to forecast.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from isoform.core.baselines import QUIET, Fitting
 from isoform.timeseries.baselines.chunks import spread
 from isoform.timeseries.baselines.lags import Lags
 from isoform.timeseries.baselines.table import tables
@@ -44,12 +44,12 @@ _AT_ONCE = 400_000  # rows of the table
 class LagBoosting:
     """See the module.
 
-    Trained on at most 1,000,000 values, drawn evenly from all windows, steps and variates. `say` gets a sentence where
+    Trained on at most 1,000,000 values, drawn evenly from all windows, steps and variates. `fitting` is told where
     there were more, or where not every window can be forecast in a reasonable time.
     """
 
-    def __init__(self, season: int, say: Callable[[str], None] = lambda line: None) -> None:
-        self.season, self.say = season, say
+    def __init__(self, season: int, fitting: Fitting = QUIET) -> None:
+        self.season, self.fitting = season, fitting
         self.model: Any = None
         self.lags = Lags(season, 0, 0, 1)
         self.start = 0  # the column that the trees start from
@@ -82,18 +82,26 @@ class LagBoosting:
         del x  # the binned copy takes a quarter of it
         if len(y_val):
             val = lightgbm.Dataset(x_val, y_val - _start(x_val, self.start), reference=train)
-            stop = lightgbm.early_stopping(PATIENCE, verbose=False)
-            self.model = lightgbm.train(settings, train, TREES, valid_sets=[val], callbacks=[stop])
+            early = lightgbm.early_stopping(PATIENCE, verbose=False)
+            self.model = lightgbm.train(
+                settings, train, TREES, valid_sets=[val], callbacks=[early, self._after_a_tree]
+            )
         else:
-            self.model = lightgbm.train(settings, train, UNCHOSEN_TREES)
+            self.model = lightgbm.train(
+                settings, train, UNCHOSEN_TREES, callbacks=[self._after_a_tree]
+            )
         return self
+
+    def _after_a_tree(self, so_far: Any) -> None:
+        """LightGBM's callback: shows how far it is, and stops it where the training was told to stop."""
+        self.fitting.step(so_far.iteration + 1, so_far.end_iteration, "trees at most")
 
     def windows(self, data: WindowData, split: str) -> np.ndarray:
         """The windows that it is to be judged by: all, or evenly spread ones of at most 8,000,000 values."""
         size = data.sizes()[split]
         found = spread(size, max(8, PREDICTED // (data.horizon * len(data.variates))))
         if len(found) < size:
-            self.say(
+            self.fitting.say(
                 f"lag_boosting is judged on {len(found)} evenly spread windows of the {size} of {split}"
             )
         return found
@@ -106,6 +114,7 @@ class LagBoosting:
             size = max(1, _AT_ONCE // (data.horizon * len(table.variates)))
             for start in range(0, len(chosen), size):
                 part = chosen[start : start + size]
+                self.fitting.step(start, len(chosen), "windows")
                 grid = np.meshgrid(where[part, 1], step_H, table.variates, indexing="ij")
                 x = table.columns(*(axis.reshape(-1) for axis in grid))
                 values = _start(x, self.start) + self.model.predict(
@@ -128,7 +137,9 @@ class LagBoosting:
             places = np.arange(most) + np.random.default_rng(0).random(most)
             drawn = np.minimum((places * (total / most)).astype(np.int64), total - 1)
             if split == "train":
-                self.say(f"lag_boosting learns from {most} values, drawn evenly from {total}")
+                self.fitting.say(
+                    f"lag_boosting learns from {most} values, drawn evenly from {total}"
+                )
         else:
             drawn = np.arange(total)
         number, rest = np.divmod(drawn, horizon * variates)

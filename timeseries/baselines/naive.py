@@ -44,7 +44,7 @@ class SeasonalNaive:
         found = np.empty((len(where), data.horizon, len(data.variates)), np.float32)
         for series in np.unique(where[:, 0]):
             mine = where[:, 0] == series
-            rows_nH = _known(where[mine, 1][:, None], data.horizon, self.season)
+            rows_nH = last_known(where[mine, 1][:, None], data.horizon, self.season)
             found[mine] = rows_at(data, int(series), rows_nH)
         gaps = np.isnan(found)
         if gaps.any():
@@ -52,7 +52,7 @@ class SeasonalNaive:
         return found
 
 
-def _known(row: np.ndarray, horizon: int, season: int) -> np.ndarray:
+def last_known(row: np.ndarray, horizon: int, season: int) -> np.ndarray:
     """For every step from `row` on, the newest row before `row` that lies whole seasons before the step."""
     step = np.arange(horizon)
     return row + step - season * (step // season + 1)

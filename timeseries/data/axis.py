@@ -11,7 +11,10 @@ The rules, each of which leaves a sentence in the Findings where it was used:
 - Clock. Steps of up to an hour count in UTC. Longer ones (6 h, days, months) count on the wall's clock where the stamps
   follow that one: a day is a local day of 23 to 25 hours, and the panel then needs no zone.
 - Frequency. The most common step, if at least half of all steps are that long, or the calendar's that the stamps
-  follow; else data.freq is needed. A stamp between two steps goes to the nearer one.
+  follow; else data.freq is needed. A stamp between two steps goes to the nearer one. Stamps that all lie a little off
+  whole hours, minutes, ... belong to these.
+- Sessions. Where rows come at some hours of the week only (trading hours), the next row is the next step, and the time
+  between is no gap. They count on the wall's clock.
 - Aggregation. Where data.freq is coarser than the file, the rows of one step become their mean, sum or last value,
   missing ones left aside; but a sum needs all rows of its step, else it would be too low and is missing.
 - Repeated stamps. All rows of a stamp are aggregated, also those of equal values; `doubles` says which rows are whole
@@ -31,17 +34,19 @@ import pandas as pd
 
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
+from isoform.timeseries.data.aggregate import bins, differ
 from isoform.timeseries.data.find_frequency import find_freq
 from isoform.timeseries.data.frequency import (
     DAY,
     HOUR,
     fixed_step,
     parse_freq,
-    sessions_of,
+    shorter_than_a_day,
     usual_length,
 )
 from isoform.timeseries.data.grid import Grid, differences, make_grid
 from isoform.timeseries.data.panel import Findings
+from isoform.timeseries.data.periods import how_to_write
 from isoform.timeseries.data.stamps import Stamps
 
 NAMED = 5  # rows that a finding names
@@ -127,87 +132,6 @@ def taker(values: np.ndarray) -> Get:
     return get
 
 
-def differ(values: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """bool [U]: instants whose rows [n, C] aren't all equal; `first` [U + 1] says where each one's rows begin."""
-    sizes = np.diff(first)
-    several = sizes > 1
-    differing = np.zeros(len(sizes), bool)
-    if several.any():
-        counts = sizes[several]
-        block = values[np.repeat(several, sizes)]
-        lead = np.repeat(values[first[:-1][several]], counts, axis=0)
-        equal = (block == lead) | (np.isnan(block) & np.isnan(lead))
-        starts = np.cumsum(counts) - counts
-        differing[several] = ~np.logical_and.reduceat(equal.all(1), starts)
-    return differing
-
-
-def bins(
-    values: np.ndarray,
-    place: np.ndarray,
-    steps: int,
-    how: str,
-    needed: np.ndarray | None = None,
-    first: np.ndarray | None = None,
-) -> np.ndarray:
-    """[steps, C] with values [n, C] of instants at the ascending places [U]; all rows of a step are aggregated.
-
-    `first` [U + 1] says where each instant's rows begin, None where each has one. A step without rows is NaN. With
-    `needed` [steps], a sum of fewer instants, or of one without a value, is missing.
-    """
-    starts = np.flatnonzero(np.diff(place, prepend=-1))
-    if len(starts) == steps == len(values) and needed is None:
-        return values
-    found = np.full((steps, *values.shape[1:]), np.nan, values.dtype)
-    if not len(starts):
-        return found
-    at = place[starts]
-    runs = starts if first is None else first[starts]
-    sums = _aggregate(values, runs, how)
-    if (
-        how == "mean" and first is not None
-    ):  # the mean of equal rows is their value to the last digit
-        sums = np.clip(sums, np.fmin.reduceat(values, runs), np.fmax.reduceat(values, runs))
-    if needed is not None:
-        there = ~np.isnan(values)
-        if first is not None:
-            there = np.logical_or.reduceat(there, first[:-1], axis=0)
-        whole = np.logical_and.reduceat(there, starts, axis=0)
-        enough = np.diff(starts, append=len(place)) >= needed[at]
-        sums = np.where(whole & enough[:, None], sums, np.nan).astype(values.dtype)
-    found[at] = sums
-    return found
-
-
-def _aggregate(values: np.ndarray, runs: np.ndarray, how: str) -> np.ndarray:
-    """[runs, C]: each run of rows as one; `runs` says where they begin. A run of one row stays as it is."""
-    sizes = np.diff(runs, append=len(values))
-    several = sizes > 1
-    if not several.any():
-        return values
-    found = values[runs]
-    block = values if several.all() else values[np.repeat(several, sizes)]
-    starts = np.cumsum(sizes[several]) - sizes[several]
-    found[several] = _reduce(block, starts, how)
-    return found
-
-
-def _reduce(values: np.ndarray, starts: np.ndarray, how: str) -> np.ndarray:
-    """Mean, sum or last of each run of rows, over what isn't NaN; NaN where all is."""
-    there = ~np.isnan(values)
-    if how == "last":
-        rows = np.where(there, np.arange(len(values))[:, None], -1)
-        last = np.maximum.reduceat(rows, starts, axis=0)
-        return np.where(
-            last < 0, np.nan, np.take_along_axis(values, np.maximum(last, 0), axis=0)
-        ).astype(values.dtype)
-    total = np.add.reduceat(np.where(there, values, 0).astype(np.float64), starts, axis=0)
-    count = np.add.reduceat(there.astype(np.int64), starts, axis=0)
-    if how == "mean":
-        total = total / np.maximum(count, 1)
-    return np.where(count == 0, np.nan, total).astype(values.dtype)
-
-
 def make_axis(
     stamps: Stamps,
     data: DataConfig,
@@ -225,6 +149,8 @@ def make_axis(
     where = f"{where} {stamps.source}"
     codes = np.zeros(len(stamps.time), np.int64) if series is None else series
     _refuse_unreadable(stamps, findings, where, numbers)
+    if stamps.note:
+        findings.say(stamps.note)
     time, tz, kept = _zoned(stamps, data, codes, findings, where)
     if not kept.any():
         raise UserError(
@@ -276,13 +202,16 @@ def _sorted(
 
 
 def _say_grid(grid: Grid, instants: int, data: DataConfig, findings: Findings) -> None:
-    sessions = sessions_of(grid.freq)
-    if sessions is not None and data.freq is None:
-        step = grid.freq.partition("@")[0]
+    if "@" in grid.freq and data.freq is None:
         findings.say(
             f"rows come in sessions, {grid.freq}: one follows the other, and the time between two is no gap; set "
-            f"data.freq = {step} for a grid without sessions",
+            "data.freq where it is one",
             sessions=grid.freq,
+        )
+    elif shorter_than_a_day(grid.freq) and len(grid.time) > 1.5 * len(np.unique(grid.place)):
+        findings.say(
+            f"more than a third of the steps of {grid.freq} have no row; where rows come in sessions, set data.freq "
+            f"to these, for example {grid.freq}@09:00-17:00/B"
         )
     if grid.coarse:
         findings.say(
@@ -304,14 +233,14 @@ def _refuse_unreadable(
         return
     called = np.arange(1, len(stamps.time) + 1) if numbers is None else numbers
     shown = [f'row {called[row]} ("{_short(stamps.show(row))}")' for row in bad[:NAMED].tolist()]
+    hint = how_to_write(stamps.show(int(bad[0])))
     if len(bad) == len(stamps.time):
         raise UserError(
-            f"{where}: no cell is a stamp ({shown[0]}); name the column of stamps in data.time"
+            f"{where}: no cell is a stamp ({shown[0]}); name the column of stamps in data.time, or {hint}"
         )
     if len(bad) * 100 >= len(stamps.time):
         raise UserError(
-            f"{where}: {len(bad):,} of {len(stamps.time):,} stamps can't be read, the first in {shown[0]}; "
-            "write stamps as 2024-01-31 13:00"
+            f"{where}: {len(bad):,} of {len(stamps.time):,} stamps can't be read, the first in {shown[0]}; {hint}"
         )
     more = f" and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
     findings.say(

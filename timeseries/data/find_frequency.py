@@ -129,9 +129,8 @@ def _side(days: np.ndarray, steps: np.ndarray) -> str | None:
         return "E"
     if same:
         return "S"
-    lengths, counts = np.unique(steps, return_counts=True)
-    if lengths[np.argmax(counts)] % WEEK == 0 and counts.max() >= 0.9 * len(steps):
-        return None  # every four weeks
+    if len(steps) > 3 and np.unique(steps, return_counts=True)[1].max() >= 0.9 * len(steps):
+        return None  # every four weeks, or every 30 days
     shares = {
         "E": np.mean(days == last),
         "S": np.mean(days == first),

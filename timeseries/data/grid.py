@@ -200,7 +200,7 @@ def _length(step: int) -> str:
 
 
 def _refuse_sparse(clock: np.ndarray, freq: str, where: str) -> None:
-    steps = int((clock.max() - clock.min()) // usual_length(freq)) + 1
+    steps = (int(clock.max()) - int(clock.min())) // usual_length(freq) + 1
     if steps > max(10_000, MOST_EMPTY * len(clock)):
         ends = pd.DatetimeIndex(np.array([clock.min(), clock.max()]).view("M8[ns]"))
         raise UserError(

@@ -21,18 +21,27 @@ from dataclasses import dataclass, field
 import pandas as pd
 import xarray as xr
 
+# Figures of what couldn't be used: cells that are no number or infinite, rows whose stamp isn't one or never was.
+LOSSES = ("unreadable_cells", "infinite", "unreadable_stamps", "skipped_hours")
+
 
 @dataclass
 class Findings:
-    """What reading a file found and did about it: sentences for a person, and the same as JSON."""
+    """What reading a file found and did about it: sentences for a person, and the same as JSON.
+
+    lost   those sentences that tell of cells and rows that couldn't be used
+    """
 
     lines: list[str] = field(default_factory=list)
     data: dict[str, object] = field(default_factory=dict)
+    lost: list[str] = field(default_factory=list)
 
     def say(self, line: str, **data: object) -> None:
         """Adds one sentence and its figures."""
         self.lines.append(line)
         self.data |= data
+        if any(data.get(name) for name in LOSSES):
+            self.lost.append(line)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ BETTER = 0.95  # of a shorter season's error, at most, is that of a longer one t
 _SERIES = 500  # that are judged at most, evenly spread
 _VALUES = 1 << 24  # of a series that are judged, unless a few seasons are more
 _SEASONS = 8  # the longest ones that are judged at least, where a series has them
-_BLOCK = 1 << 22  # values read at a time
+_BLOCK = 1 << 20  # values read at a time
 
 
 def seasons(freq: str, season: int) -> tuple[int, int, int]:

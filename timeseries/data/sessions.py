@@ -43,9 +43,11 @@ class Sessions:
 
     @property
     def rows_a_day(self) -> int:
-        """Of a usual day that has any."""
-        counts = np.bincount(np.array(self.slots) // DAY)
-        return int(np.argmax(np.bincount(counts[counts > 0])))
+        """From one slot to that of the same time on the next day, as most of them have it; 1 where none has."""
+        slots = np.array([*self.slots, *(slot + WEEK for slot in self.slots)])
+        later = np.searchsorted(slots, slots[: len(self.slots)] + DAY)
+        ahead = (later - np.arange(len(later)))[slots[later] == slots[: len(later)] + DAY]
+        return int(np.argmax(np.bincount(ahead))) if len(ahead) else 1
 
     def at_or_before(self, clock: np.ndarray) -> np.ndarray:
         """The number of the last slot that isn't later than each instant."""
@@ -121,7 +123,7 @@ def find_sessions(clock: np.ndarray, step: int, phase: int) -> Sessions | None:
     """
     if step > DAY or WEEK % step or WEEK // step > _MOST_SLOTS:
         return None
-    if clock.max() - clock.min() < _LEAST_WEEKS * WEEK - DAY:
+    if int(clock.max()) - int(clock.min()) < _LEAST_WEEKS * WEEK - DAY:
         return None
     a_week = WEEK // step
     since = np.unique((clock - phase + step // 2) // step) + (phase - _MONDAY) // step

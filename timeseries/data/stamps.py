@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from isoform.core.errors import UserError
+from isoform.timeseries.data import periods
 
 NAT = np.datetime64("NaT", "ns")
 UNITS = ("year", "month", "day", "hour", "minute", "second")
@@ -27,7 +28,6 @@ _PARTS = re.compile(
 _OFFSET = re.compile(
     r"[T ]\d{1,2}(?::?\d{2}){0,2}(?:[.,]\d+)?\s*(?:Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$"
 )
-_QUARTER = re.compile(r"(\d{4})[- ]?Q([1-4])")
 _WORDY = re.compile(r"(?=.*\d{4})(?=.*[A-Za-z]{3})[\w ,:./+-]{6,40}")  # 3 Jan 2024 13:00
 _CLOCK = re.compile(
     r"(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,]\d+)?)?\s*([AaPp])?(?:\.?[Mm]\.?)?(?:\s*[-\u2013].*)?"
@@ -35,6 +35,7 @@ _CLOCK = re.compile(
 _LONGEST = 64  # characters of a stamp
 # Digits alone: (how many, smallest, largest) of a date written without separators, and how to take it apart.
 _COMPACT = {6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+_SERIAL = (25569, 73415)  # a spreadsheet's 1 January of 1970 and of 2101
 # Since 1970: (smallest, largest, nanoseconds) of seconds, milliseconds, microseconds and nanoseconds.
 _EPOCHS = ((1e8, 1e11, 10**9), (1e11, 1e14, 10**6), (1e14, 1e17, 10**3), (1e17, 9.2e18, 1))
 
@@ -47,6 +48,7 @@ class Stamps:
     zone    the IANA zone that the file itself names (a parquet column has one), or None
     show    row -> what the file says there, for messages
     source  "column date", for messages
+    note    how the cells were understood, where that isn't plain; "" else
     """
 
     time: np.ndarray
@@ -54,6 +56,7 @@ class Stamps:
     show: Callable[[int], str]
     source: str
     zone: str | None = None
+    note: str = ""
 
 
 def unit_of(name: str) -> str | None:
@@ -65,8 +68,10 @@ def parse_stamps(columns: Sequence[pd.Series], where: str) -> Stamps:
     """One column of stamps, a date and a clock, or year, month, day, hour, minute, second.
 
     Text may be ISO 8601 with or without offset, numbers joined by - / or . with the day or the month first (whichever
-    fits every row), with AM or PM, 24:00, quarters (2024Q1) or months by name; digits alone are 20240131, 202401311300
-    or seconds, milliseconds, ... since 1970 (UTC). A clock is 13:00, an hour 0 to 24, 1300 or a span 6:00-6:59, which
+    fits every row), with AM or PM, 24:00, months by name, or periods, which stand for their first instant: weeks
+    (2024-W05), months (2024M01, 01/2024), quarters (2024Q1, Q1 2024); with a short name of a European zone (CET) or
+    without. Digits alone are 20240131, 202401311300, seconds, milliseconds, ... since 1970 (UTC), or a spreadsheet's
+    days since 1900 with the time as a fraction. A clock is 13:00, an hour 0 to 24, 1300 or a span 6:00-6:59, which
     counts from its start. Raises UserError where day and month can't be told apart, some stamps have offsets and
     others don't, or numbers are no stamps.
     """
@@ -79,7 +84,7 @@ def parse_stamps(columns: Sequence[pd.Series], where: str) -> Stamps:
         )
 
     if len(columns) == 1 or not _is_component(columns[0]):
-        time, zoned, zone = _instants(columns[0], f"{where} {source}")
+        time, zoned, zone, note = _instants(columns[0], f"{where} {source}")
         for place, column in enumerate(columns[1:], 3):
             time = time + _clock(
                 column, unit_of(str(column.name)) or (UNITS[place] if place < 6 else "second")
@@ -88,8 +93,9 @@ def parse_stamps(columns: Sequence[pd.Series], where: str) -> Stamps:
         units = [unit_of(str(column.name)) for column in columns]
         if None in units or len(set(units)) < len(units):
             units = list(UNITS[: len(columns)])  # data.time gives them in this order
-        time, zoned, zone = _components(dict(zip(units, columns, strict=False))), False, None
-    return Stamps(time, zoned, show, source, zone)
+        time = _components(dict(zip(units, columns, strict=False)))
+        zoned, zone, note = False, None, ""
+    return Stamps(time, zoned, show, source, zone, note)
 
 
 def _is_component(column: pd.Series) -> bool:
@@ -111,21 +117,22 @@ def _numbers(column: pd.Series) -> np.ndarray | None:
     return None if filled or np.isnan(numbers).all() else numbers
 
 
-def _instants(column: pd.Series, where: str) -> tuple[np.ndarray, bool, str | None]:
-    """(datetime64[ns], zoned, zone) of one column."""
+def _instants(column: pd.Series, where: str) -> tuple[np.ndarray, bool, str | None, str]:
+    """(datetime64[ns], zoned, zone, note) of one column."""
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         zone = getattr(column.dtype, "tz", None)
         if zone is None:
-            return _within(column.to_numpy()), False, None
+            return _within(column.to_numpy()), False, None, ""
         named = str(zone) if "/" in str(zone) else None  # an offset such as +01:00 is no zone
-        return _within(column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()), True, named
+        return _within(column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()), True, named, ""
     numbers = _numbers(column)
     if numbers is not None:
-        return *_from_numbers(numbers, where), None
+        time, zoned, note = _from_numbers(numbers, where)
+        return time, zoned, None, note
     # A long file repeats its stamps for every series: each text is parsed once.
     codes, unique = pd.factorize(column)
     texts = [str(text).strip() for text in unique]
-    time, offsets = _from_texts(texts, where)
+    time, offsets, zone = _from_zoned_texts(texts, where)
     mixed = offsets.any() and not offsets[~np.isnat(time)].all()
     if mixed:
         without = texts[int(np.flatnonzero(~offsets & ~np.isnat(time))[0])]
@@ -133,25 +140,59 @@ def _instants(column: pd.Series, where: str) -> tuple[np.ndarray, bool, str | No
             f'{where}: "{without}" has no offset from UTC where others have one; write all stamps the same way'
         )
     time = np.append(time, NAT)  # code -1: an empty cell
-    return time[codes], bool(offsets.any()), None
+    return time[codes], bool(offsets.any()), zone, ""
 
 
-def _from_numbers(numbers: np.ndarray, where: str) -> tuple[np.ndarray, bool]:
+def _from_zoned_texts(
+    texts: Sequence[str], where: str
+) -> tuple[np.ndarray, np.ndarray, str | None]:
+    """(datetime64[ns], True where the text had an offset or the short name of a zone, the zone of those names)."""
+    parts = [periods.without_zone(text) for text in texts]
+    time, offsets = _from_texts([text for text, _ in parts], where)
+    named = [place for place, (_, name) in enumerate(parts) if name and not np.isnat(time[place])]
+    if not named:
+        return time, offsets, None
+    names = [name for _, name in (parts[place] for place in named) if name]
+    time[named] -= np.array([periods.hours_ahead(name) for name in names], "m8[h]")
+    offsets[named] = True
+    return time, offsets, periods.zone_of(time[named], names)
+
+
+def _from_numbers(numbers: np.ndarray, where: str) -> tuple[np.ndarray, bool, str]:
     filled = numbers[~np.isnan(numbers)]
     whole = bool((filled == np.floor(filled)).all())
     low, high = float(filled.min()), float(filled.max())
     if whole and low >= 1600 and high <= 2261:  # years
-        return _components({"year": pd.Series(numbers)}), False
+        return _components({"year": pd.Series(numbers)}), False, ""
+    time = np.full(len(numbers), NAT)
+    there = ~np.isnan(numbers)
     compact = _from_compact(filled) if whole else None
-    since_1970 = None if compact is not None else _from_epoch(filled)
-    found = compact if compact is not None else since_1970
-    if found is None:
+    if compact is not None:
+        time[there] = compact
+        return time, False, ""
+    if _SERIAL[0] <= low and high < _SERIAL[1]:
+        time[there] = _from_serial(filled)
+        first = str(time[there][0].astype("M8[s]")).replace("T", " ")
+        return (
+            time,
+            False,
+            f"stamps are days since 1900, as spreadsheets count: {filled[0]:.10g} is {first}",
+        )
+    since_1970 = _from_epoch(filled)
+    if since_1970 is None:
         raise UserError(
             f"{where}: holds numbers from {low:g} to {high:g}, which are no stamps; name another column in data.time"
         )
-    time = np.full(len(numbers), NAT)
-    time[~np.isnan(numbers)] = found
-    return time, since_1970 is not None
+    time[there] = since_1970
+    return time, True, ""
+
+
+def _from_serial(days: np.ndarray) -> np.ndarray:
+    """Days since 1900 as spreadsheets count them: to the minute, or to the second where they lie between minutes."""
+    seconds = (days - _SERIAL[0]) * 86400
+    minutes = np.round(seconds / 60) * 60
+    near = minutes if (np.abs(seconds - minutes) < 5).all() else np.round(seconds)
+    return near.astype(np.int64).astype("M8[s]").astype("M8[ns]")
 
 
 def _from_compact(whole: np.ndarray) -> np.ndarray | None:
@@ -194,10 +235,9 @@ def _from_texts(texts: Sequence[str], where: str) -> tuple[np.ndarray, np.ndarra
     if matches:
         time[list(matches)] = _from_parts(list(matches.values()), where)
     for place in rest:
-        quarter = _QUARTER.fullmatch(texts[place]) if np.isnat(time[place]) else None
-        if quarter is not None:
-            month = 3 * int(quarter[2]) - 2
-            time[place] = np.datetime64(f"{quarter[1]}-{month:02d}-01", "ns")
+        start = periods.start_of(texts[place]) if np.isnat(time[place]) else None
+        if start is not None:
+            time[place] = start
     wordy = [place for place in rest if np.isnat(time[place]) and _WORDY.fullmatch(texts[place])]
     if wordy:
         time[wordy] = _parse([texts[place] for place in wordy], "mixed")
@@ -223,7 +263,8 @@ def _from_parts(found: list[re.Match[str]], where: str) -> np.ndarray:
     first, second, third = part(1), part(3), part(4)
     year_first = np.array([len(match[1]) == 4 for match in found])
     day_first = _is_day_first(found, ~year_first, first, second, where)
-    late = np.where(~year_first & (third < 100), third + 2000, third)
+    century = np.where(third > 68, 1900, 2000)  # as POSIX reads two digits
+    late = np.where(~year_first & (third < 100), third + century, third)
     month, day = (second, first) if day_first else (first, second)
     year = np.where(year_first, first, late)
     month = np.where(year_first, second, month)

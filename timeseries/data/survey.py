@@ -1,4 +1,4 @@
-"""Statistics of a panel's targets in one pass over blocks of rows, and signs of leakage. Nothing is held but a block.
+"""Statistics of a panel's targets in one pass over blocks of rows, and what stands in them twice.
 
 V variates, n rows.
 """
@@ -12,14 +12,10 @@ import numpy as np
 import xarray as xr
 
 from isoform.timeseries.data.panel import Panel
-from isoform.timeseries.data.rows import variable_of
 
 BLOCK_CELLS = 2**22  # of a block: 32 MiB as float64
 BINS = 360  # of a picture, along time
 MOST_PICTURES = 24
-_LEAK_ROWS, _LEAK_VARIATES = 20_000, 200  # looked at, the last and the first ones
-_LEAK_LEADS = 48
-_SAME = 1 - 1e-9  # correlation of two columns that say the same
 
 
 @dataclass
@@ -187,56 +183,6 @@ def equal_variates(panel: Panel) -> list[list[str]]:
             if len(same) > 1:
                 found.append([panel.variates[v] for v in same])
     return found
-
-
-def leaking_covariates(panel: Panel, horizon: int) -> list[tuple[str, str, int]]:
-    """(covariate, variate, lead): covariates that say what is to be forecast, up to a factor and a shift.
-
-    A known-future one that is a target (lead 0), or any that is a target `lead` rows later; the first such lead.
-    """
-    rows = panel.rows[0]
-    start = max(0, rows - _LEAK_ROWS)
-    target = np.asarray(
-        panel.first.variables["target"][start:rows, :_LEAK_VARIATES].values, np.float64
-    )
-    found: dict[tuple[str, str], int] = {}
-    for kind, first_lead in (("known", 0), ("past", 1)):
-        names = panel.names(kind)
-        variable = variable_of(panel.first, kind) if names else None
-        if variable is None:
-            continue
-        values = np.asarray(variable[start:rows].values, np.float64)
-        last_lead = min(horizon, _LEAK_LEADS, len(target) - 11)
-        for lead in range(first_lead, last_lead + 1):
-            for k, v in _equal_columns(values[: len(values) - lead], target[lead:]):
-                found.setdefault((names[k], panel.variates[v]), lead)
-    return [(name, variate, lead) for (name, variate), lead in found.items()]
-
-
-def _equal_columns(a: np.ndarray, b: np.ndarray) -> list[tuple[int, int]]:
-    """(column of a, column of b) that say the same, on the rows where both are there."""
-    found = []
-    for k, v in np.argwhere(np.abs(_correlation(a, b)) > 0.99).tolist():
-        both = ~np.isnan(a[:, k]) & ~np.isnan(b[:, v])
-        if both.sum() <= 10:
-            continue
-        correlation = _correlation(a[both, k : k + 1], b[both, v : v + 1])
-        if abs(correlation[0, 0]) > _SAME:
-            found.append((k, v))
-    return found
-
-
-def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """[columns of a, columns of b]; 0 where one doesn't vary. Missing values count as the mean."""
-
-    def scaled(x: np.ndarray) -> np.ndarray:
-        there = ~np.isnan(x)
-        count = np.maximum(there.sum(0), 1)
-        x = np.where(there, x - np.where(there, x, 0).sum(0) / count, 0)
-        size = np.sqrt((x**2).sum(0))
-        return np.where(size > 0, x / np.where(size > 0, size, 1), 0)
-
-    return scaled(a).T @ scaled(b)
 
 
 def repeated_windows(

@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -93,9 +94,9 @@ class Task(toy.ToyTask):
         made.append(config)
         super().__init__(config)
 
-    def baselines(self):
+    def fit_majority(self, fitting):
         fitted.append(self.config.train.seed)
-        return super().baselines()
+        return super().fit_majority(fitting)
 
 
 class Toys(toy.Toy):
@@ -758,6 +759,7 @@ sys.stderr.write(str(seconds))
 
 WITHOUT_MODELS = """
 import sys
+import warnings
 from isoform.__main__ import main
 sys.argv = ["isoform", *{argv!r}]
 try:
@@ -780,3 +782,75 @@ def test_what_needs_no_model_imports_no_library_of_models(command, place):
     assert done.returncode == 0, done.stderr
     if "x.csv" in argv:
         assert Path("runs/check-x.csv.html").read_text().count("<polyline") == 1
+
+
+# What was found, lost and warned of -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def losing(monkeypatch):
+    """The toy finds something in its data, whatever was left open, and lost a part of them."""
+    found = ["47 points", "row 3 is no point"]
+    monkeypatch.setattr(
+        Toys, "prepare", lambda self, config: Prepared(config, found, None, lost=found[1:])
+    )
+    return found
+
+
+def test_what_was_found_is_said_always_and_once(cli, losing):
+    _, out, _ = cli("toys", "train", "mlp", "--run-dir", "a")
+    assert out.splitlines()[:2] == losing
+    _, out, _ = cli("toys", "train", "mlp", "--seeds", "3", "--run-dir", "b")
+    assert out.count("47 points") == out.count("row 3 is no point") == 1
+
+
+def test_a_resumed_run_says_what_was_found(cli, losing, monkeypatch):
+    def stop(*_, **__):
+        raise Preempted("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Task, "metrics", stop)
+        assert cli("toys", "train", "mlp", "--run-dir", "a")[0] == 75
+    code, out, _ = cli("toys", "train", "mlp", "--run-dir", "a", "--resume")
+    assert code == 0 and out.count("47 points") == 1
+
+
+@pytest.mark.parametrize("seeds", [[], ["--seeds", "2"]])
+def test_strict_stops_where_data_were_lost(cli, losing, seeds, place):
+    command = ["toys", "train", "mlp", "--run-dir", "a", *seeds]
+    lines = mistake(cli(*command, "--strict"), "row 3 is no point", "--strict")
+    assert "47 points" not in lines and list(place.iterdir()) == []
+    losing[:] = ["47 points"]
+    assert cli(*command)[0] == 0
+
+
+def test_strict_passes_where_nothing_was_lost(cli):
+    assert cli("toys", "train", "mlp", "--run-dir", "a", "--strict")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("category", "module", "line"),
+    [
+        (UserWarning, "isoform.toys.data", "left out: point 3\n"),
+        (UserWarning, "pandas.core", ""),
+        (FutureWarning, "isoform.toys.data", ""),
+        (RuntimeWarning, "numpy", ""),
+        (UserWarning, "isoformlike", ""),
+    ],
+)
+def test_warnings_are_lines_and_those_of_libraries_none(cli, monkeypatch, category, module, line):
+    def warn(self, config):
+        warnings.warn_explicit("left out: point 3", category, "data.py", 7, module=module)
+        return CheckReport(["47 points"], {})
+
+    monkeypatch.setattr(Toys, "check", warn)
+    code, out, err = cli("toys", "check", "mlp")
+    assert (code, out, err) == (0, "47 points\n", line)
+
+
+def test_a_run_that_names_no_domain(cli, trained, tmp_path):
+    (tmp_path / "run").mkdir()
+    text = (trained / "config.toml").read_text().replace('domain = "toys"', "")
+    (tmp_path / "run" / "config.toml").write_text(text)
+    _, _, err = cli("toys", "eval", tmp_path / "run")
+    assert "names no domain" in err and "None" not in err

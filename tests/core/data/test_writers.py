@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from isoform.core.api import staged
 from isoform.core.data import writers
 from isoform.core.errors import UserError
 
@@ -62,3 +65,25 @@ def test_several_files_or_none(tmp_path: Path) -> None:
         tmp_path / "a" / "b.svg"
     ).read_bytes() == b"two"
     assert not list(tmp_path.rglob(".*"))
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o002])
+def test_every_written_file_has_the_mode_of_the_umask(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        for ending in ("csv", "jsonl", "parquet"):
+            writers.write_columns({"a": [1, 2]}, tmp_path / f"a.{ending}")
+        for ending in ("npz", "parquet"):
+            writers.write_features(["x"], np.zeros((1, 3)), tmp_path / f"f.{ending}")
+        writers.write_together({tmp_path / "b" / "x.nc": b"1", tmp_path / "y.xlsx": b"2"})
+        with staged(tmp_path / "model.safetensors") as out:
+            save_file({"w": np.zeros(3, np.float32)}, out)
+        with staged(tmp_path / "folder") as out:
+            out.mkdir()
+            save_file({"w": np.zeros(3, np.float32)}, out / "model.safetensors")
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) == 9
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~mask}
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o777 & ~mask

@@ -10,6 +10,7 @@ import torch
 import toy
 from torch import nn
 
+from isoform.core.baselines import Baseline
 from isoform.core.domain import InitialWeights
 from isoform.core.engine import distributed, precision, progress, warm_start
 from isoform.core.engine.train import train
@@ -355,7 +356,11 @@ def test_seeds_are_summarised():
 def test_a_better_baseline_is_named(tmp_path, capsys):
     class Beaten(toy.ToyTask):
         def baselines(self):
-            return {"oracle": {"test": {"top1": 1.0}}, "worse": {"test": {"top1": 0.0}}}
+            values = {"oracle": 1.0, "worse": 0.0}
+            return [
+                Baseline(name, lambda _, value=value: {"test": {"top1": value}})
+                for name, value in values.items()
+            ]
 
     run_in(tmp_path, "run", Beaten(toy.app(epochs=1)))
     assert (
