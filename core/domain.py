@@ -44,9 +44,7 @@ class Task(abc.ABC):
         True  # False: `sample` draws nothing, and gets None for its generator in training too
     )
     bf16_ok: bool = False  # True: precision "auto" may choose bf16 (classification trunks)
-    notes: Sequence[
-        str
-    ] = ()  # what a person should know of a result: console, results.json, report
+    notes: Sequence[str] = ()  # of a result, for a person: console, results.json, report
     trunk: tuple[str, ...] = (
         "backbone.",
         "tokeniser.",
