@@ -267,7 +267,10 @@ def boosting(
             return _Booster(model, outputs)
         labels = _label(val.y, k, kind)
         held = lightgbm.Dataset(val.x[there], labels[there], reference=known)
-        callbacks = [lightgbm.early_stopping(PATIENCE, verbose=False), after_a_tree]
+        callbacks: list[Callable[..., Any]] = [
+            lightgbm.early_stopping(PATIENCE, verbose=False),
+            after_a_tree,
+        ]
         model = lightgbm.train(settings, known, TREES, valid_sets=[held], callbacks=callbacks)
         return _Booster(model, outputs)
 

@@ -207,7 +207,7 @@ def _trunk_features(
     assert task.config.train.init is not None
     model = task.build()
     warm_start.load_into(task, model, warm_start.initial_weights(task, task.config.train.init))
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for split, members in chosen.items():
         fitting.step(len(found), len(chosen), "splits")
         found[split] = features(model, _batches(task, members))
