@@ -14,6 +14,7 @@ from isoform.core.config.schema import BackboneConfig
 from isoform.core.errors import UserError
 from isoform.core.pretrained.settings import differences, refuse_unsupported, widths_of
 from isoform.molecules.config import MoleculesApp
+from isoform.molecules.graphormer.collator_ids import to_collator
 from isoform.molecules.graphormer.layout import LAYOUTS, layout_of
 from isoform.molecules.graphormer.model import TRUNK
 from isoform.molecules.graphormer.official import ACTIVATIONS, official_config
@@ -93,13 +94,15 @@ def write_transformers(
 ) -> None:
     """config.json and model.safetensors, as GraphormerForGraphClassification.from_pretrained reads them.
 
-    Raises UserError as `export_official`.
+    With the ids that transformers' own collator makes; see collator_ids.py. Raises UserError as `export_official`.
     """
-    official = export_official(config, weights, state, "transformers")
+    own = export_official(config, weights, state, "transformers")
     original = state.source.config if state is not None and state.source else None
+    settings = official_config(config, original)
+    official, settings = to_collator(own, settings, config.tokeniser.hf_compat)
     made = Path(folder)
     made.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(official_config(config, original), indent=2, sort_keys=True) + "\n"
+    text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
     (made / "config.json").write_text(text, encoding="utf-8")
     save_file(
         {n: t.contiguous() for n, t in official.items()},

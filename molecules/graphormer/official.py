@@ -9,6 +9,7 @@ from isoform.core.config.schema import BackboneConfig
 from isoform.core.errors import UserError
 from isoform.core.pretrained.settings import switch, table
 from isoform.molecules.config import HeadConfig, MoleculesApp, ScoreConfig, TokeniserConfig
+from isoform.molecules.graphormer.collator_ids import KEY as HF_COMPAT
 from isoform.molecules.graphormer.model import SCORE, TRUNK
 
 # What fairseq's command line and the first versions of the transformers class call the same.
@@ -111,6 +112,8 @@ def graphormer_settings(official: Mapping[str, Any]) -> MoleculesApp:
         b["order"] = "pre" if switch(rest.pop("pre_layernorm"), "pre_layernorm") else "post"
     if "encoder_normalize_before" in rest:
         t["norm"] = switch(rest.pop("encoder_normalize_before"), "encoder_normalize_before")
+    if HF_COMPAT in rest:
+        t["hf_compat"] = switch(rest.pop(HF_COMPAT), HF_COMPAT)
     if "bias" in rest:
         b["qkv_bias"] = b["proj_bias"] = switch(rest.pop("bias"), "bias")
     if "activation_fn" in rest:

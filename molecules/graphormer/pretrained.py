@@ -31,6 +31,7 @@ from isoform.molecules.config import (
     ScoreConfig,
     TokeniserConfig,
 )
+from isoform.molecules.graphormer.collator_ids import from_collator
 from isoform.molecules.graphormer.export_official import export_official
 from isoform.molecules.graphormer.layout import (
     ENCODER,
@@ -68,7 +69,7 @@ def import_checkpoint(
              data.task, data.targets and data.classes say what the outputs are, else regression targets without names
     Raises UserError for whatever can't be read, recognised or honoured.
     """
-    found = read_source(source)
+    found = from_collator(read_source(source), settings_of(config, "tokeniser").get("hf_compat"))
     model_type = found.config.get("model_type")
     if found.folder is not None and model_type != "graphormer":
         raise UserError(

@@ -23,6 +23,7 @@ from isoform.core.pretrained.checkpoint_file import read_checkpoint
 from isoform.molecules import DOMAIN
 from isoform.molecules.config import ModelConfig, MoleculesApp
 from isoform.molecules.export import graph_inputs
+from isoform.molecules.graphormer.collator_ids import TABLE
 from isoform.molecules.graphormer.pretrained import import_checkpoint
 from isoform.molecules.state import MoleculesState
 
@@ -157,6 +158,7 @@ def test_import_predict_embed_and_export_from_the_command_line(layout: str, tmp_
         back, first = (
             load_file(path / "model.safetensors") for path in (tmp_path / "back", source)
         )
+        assert import_checkpoint(tmp_path / "back").config.tokeniser.hf_compat is False
     assert_same_bits(back, first)
 
 
@@ -181,19 +183,33 @@ def test_outputs_are_what_an_import_is_told(tmp_path: Path) -> None:
 
 def test_ids_of_transformers_collator_on_request(tmp_path: Path) -> None:
     source, model = made(tmp_path, "transformers")
-    for value, options in (("false", {}), ("true", {"hf_compat": True})):
-        out = tmp_path / value
-        command = [
-            "molecules",
-            "import",
-            str(source),
-            "--set",
-            f"tokeniser.hf_compat={value}",
-            "--out",
-            str(out),
-        ]
-        assert main(command) == 0
+    settings = json.loads((source / "config.json").read_text())
+    del settings["isoform_hf_compat"]  # as somebody else's folder
+    (source / "config.json").write_text(json.dumps(settings))
+    for value, later in (("true", 0), ("false", 1)):
+        out, back = tmp_path / value, tmp_path / f"back-{value}"
+        sets = ["--set", f"tokeniser.hf_compat={value}"]
+        assert main(["molecules", "import", str(source), *sets, "--out", str(out)]) == 0
+        batch = batch_of("CCO")
+        if later:  # ids one lower find the row in front of an atom's
+            batch["atoms"] = batch["atoms"] - 1
         with torch.no_grad():
-            want = model(batch_of("CCO", **options))[0].tolist()
+            want = model(batch)[0].tolist()
         row = isoform.load(out).predict(["CCO"])[0]
         assert [row[f"prediction {k}"] for k in (1, 2, 3)] == pytest.approx(want, abs=1e-4)
+        export(out, "transformers", back)
+        assert import_checkpoint(back).config.tokeniser.hf_compat is (value == "true")
+        tables = [load_file(f / "model.safetensors")[TABLE] for f in (source, back)]
+        assert len(tables[1]) == len(tables[0]) + later  # nothing to shift where nothing differs
+        again = isoform.load(
+            api.write_imported(
+                import_checkpoint(back), DOMAIN, "x", tmp_path / f"again-{value}"
+            ).folder
+        )
+        assert again.predict(["CCO"])[0] == row
+
+
+def test_ids_that_contradict_config_json_are_refused(tmp_path: Path) -> None:
+    source, _ = made(tmp_path, "transformers")
+    sets = ["--set", "tokeniser.hf_compat=true"]
+    assert main(["molecules", "import", str(source), *sets, "--out", str(tmp_path / "run")]) == 2

@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from isoform.molecules.config import HeadConfig
+from isoform.molecules.data.featurise import featurise_many
 from isoform.molecules.graphormer.export_official import export_official, write_transformers
 from isoform.molecules.graphormer.pretrained import import_checkpoint
 from isoform.molecules.models import build_model
 
-from .batches import MIXED, QM9, batch_of
+from .batches import MIXED, QM9, app, batch_of, graphormer
 
 try:
     from transformers.models.deprecated.graphormer.configuration_graphormer import GraphormerConfig
@@ -98,10 +100,54 @@ def test_slim_on_50_molecules(tmp_path: Path, changes: dict, compat: bool) -> No
             official[name], grad, atol=3e-5 * max(1.0, float(grad.abs().max())), rtol=0
         )
 
-    # What we write, they read.
-    write_transformers(tmp_path / "ours", found.config, found.weights, found.state)
+    # What we write, they read, with the ids of their collator.
+    config = found.config.model_copy(
+        update={"tokeniser": found.config.tokeniser.model_copy(update={"hf_compat": compat})}
+    )
+    write_transformers(tmp_path / "ours", config, found.weights, found.state)
     again, told = GraphormerForGraphClassification.from_pretrained(
         tmp_path / "ours", output_loading_info=True
     )
     assert not told["missing_keys"] and not told["unexpected_keys"] and not told["mismatched_keys"]
+    batch = batch_of(*MIXED, hf_compat=True)
     assert torch.equal(again.eval()(**inputs(batch)).logits, want)
+
+
+@pytest.mark.parametrize("compat", [False, True], ids=["", "compat"])
+def test_their_own_collator_gives_our_numbers(tmp_path: Path, compat: bool) -> None:
+    """SMILES to prediction through their whole pipeline: graphs of OGB's features, collator, model."""
+    collating = pytest.importorskip(
+        "transformers.models.deprecated.graphormer.collating_graphormer",
+        reason="their collator needs Cython below 3.1 and a compiler",
+        exc_type=ImportError,
+    )
+    ours = graphormer(spread=0.3, tokeniser__hf_compat=compat)
+    config = app("graphormer", ours.backbone.config, tokeniser__hf_compat=compat).model_copy(
+        update={"head": HeadConfig(outputs=3)}
+    )
+    write_transformers(tmp_path / "ours", config, ours.state_dict())
+    theirs = GraphormerForGraphClassification.from_pretrained(tmp_path / "ours").eval()
+    collator = collating.GraphormerDataCollator(
+        spatial_pos_max=theirs.config.spatial_pos_max, on_the_fly_processing=True
+    )
+    molecules = MIXED + QM9[3:7]
+    graphs = featurise_many(molecules).graphs
+    given = []
+    for i in range(len(molecules)):
+        atoms = slice(*graphs.atom_offsets[i : i + 2])
+        bonds = slice(*graphs.bond_offsets[i : i + 2])
+        given.append(
+            {
+                "node_feat": graphs.atoms[atoms],
+                "num_nodes": atoms.stop - atoms.start,
+                "edge_index": graphs.ends[bonds].T,
+                "edge_attr": graphs.bonds[bonds],
+                "labels": [0.0],
+            }
+        )
+    batch = collator(given)
+    del batch["labels"]
+    with torch.no_grad():
+        got, want = theirs(**batch).logits, ours(batch_of(*molecules, hf_compat=compat))
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=0)
+    assert want.std() > 1e-3
