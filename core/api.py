@@ -33,6 +33,7 @@ from isoform.core.inference.run_model import (
 )
 from isoform.core.runs import checkpoint as checkpoints
 from isoform.core.runs.checkpoint import Checkpoint
+from isoform.core.runs.exported import as_run, is_exported
 from isoform.core.runs.folder import RunFolder
 from isoform.core.runs.results import reset_peak_memory, summarise_seeds
 
@@ -274,11 +275,14 @@ def _refuse_other_settings(request: Request, stored: AppConfig, shared: _Shared)
 def load_predictor(
     domain: AnyDomain, run_dir: str | Path, checkpoint: str | int = "best", engine: str = "eager"
 ) -> Predictor:
-    """The model of a run, to predict and embed with; see inference/engines.py for the engines.
+    """The model of a run, or of a file that `export` made of one, to predict and embed with.
 
-    Raises UserError where the folder isn't a run or is damaged, and for an engine that can't serve it.
+    See inference/engines.py for the engines. Raises UserError where the folder isn't a run or is damaged, and for an
+    engine that can't serve it.
     """
-    trained = with_engine(domain, load_trained(domain, run_dir, checkpoint), engine)
+    with as_run(run_dir) as folder:
+        trained = load_trained(domain, folder, checkpoint)
+    trained = with_engine(domain, trained, engine)
     return PredictorInPrecision(domain.predictor(trained), trained.precision)
 
 
@@ -321,13 +325,31 @@ def import_weights(
     sets: Sequence[str] = (),
     layout: str | None = None,
 ) -> ImportedModel[Any, Any]:
-    """A foreign checkpoint in isoform's layout, under the settings of an app and of `sets`."""
+    """A foreign checkpoint in isoform's layout, under the settings of an app and of `sets`; or isoform's own export."""
+    if is_exported(source):
+        return _import_own(domain, source, {"--app": app, "--set": sets, "--layout": layout})
     config = None
     if app is not None:
         config = configs.resolve_app(app, domain=domain, apps_file=apps_file, sets=sets)
     elif sets:
         config = configs.bare(domain=domain, sets=sets)
     return domain.import_weights(source, layout, config)
+
+
+def _import_own(
+    domain: AnyDomain, source: str, given: Mapping[str, Any]
+) -> ImportedModel[Any, Any]:
+    for option, value in given.items():
+        if value:
+            raise UserError(
+                f"{source}: an export of isoform holds its own settings; leave {option} out"
+            )
+    with as_run(source) as folder:
+        trained = load_trained(domain, folder)
+    licence, precision = trained.licence or "unknown", trained.precision
+    return ImportedModel(
+        trained.config, trained.weights(), trained.state, "isoform", (), licence, precision
+    )
 
 
 def build_imported(domain: AnyDomain, imported: ImportedModel[Any, Any], source: str) -> nn.Module:
@@ -340,9 +362,10 @@ def build_imported(domain: AnyDomain, imported: ImportedModel[Any, Any], source:
 def foreign_predictor(domain: AnyDomain, imported: ImportedModel[Any, Any]) -> Predictor:
     """The model of an imported checkpoint, to predict and embed with."""
     model = build_imported(domain, imported, "the imported checkpoint")
-    return domain.predictor(
+    predictor = domain.predictor(
         TrainedModel(imported.config, imported.state, model, Path(imported.layout), 0)
     )
+    return PredictorInPrecision(predictor, imported.precision)
 
 
 def write_imported(
@@ -356,7 +379,7 @@ def write_imported(
         "domain": domain.name,
         "status": "imported",
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "precision": "fp32",
+        "precision": imported.precision,
         "source": name,
         "layout": imported.layout,
         "licence": imported.licence,
@@ -370,6 +393,7 @@ def write_imported(
         run.write_text("config.toml", configs.dump_toml(configs.unclaimed(imported.config)))
         run.write_json("task.json", state.to_json())
         run.write_json("results.json", results)
+        run.write_arrays("calibration.npz", state.calibration or {})
         run.write_text("card.md", _card(imported, name))
         weights = Checkpoint(imported.weights, None, {}, {"place": {"step": 0, "best_step": 0}})
         checkpoints.write(run.checkpoints, 0, weights)

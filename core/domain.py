@@ -281,6 +281,7 @@ class ImportedModel(Generic[AppT, StateT]):
     layout: str
     notes: Sequence[str] = ()
     licence: str = "unknown"
+    precision: str = "fp32"  # to compute in
 
 
 @dataclass(frozen=True)

@@ -256,7 +256,9 @@ def _eval(parser: argparse.ArgumentParser) -> None:
 
 
 def _predict(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_dir", metavar="RUN", help="run folder")
+    parser.add_argument(
+        "run_dir", metavar="RUN", help="run folder, or its exported bundle or .safetensors"
+    )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files or folders")
     parser.add_argument(
         "--out", metavar="FILE", help=".csv, .jsonl or .parquet (default: csv on stdout)"
@@ -274,7 +276,9 @@ def _predict(parser: argparse.ArgumentParser) -> None:
 
 def _embed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "source", metavar="RUN|timm:NAME|FILE", help="run folder, or what `import` reads"
+        "source",
+        metavar="RUN|timm:NAME|FILE",
+        help="run folder, an export of it, or what `import` reads",
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files or folders")
     parser.add_argument("--out", required=True, metavar="FILE", help=".npz or .parquet")
@@ -283,7 +287,9 @@ def _embed(parser: argparse.ArgumentParser) -> None:
 
 def _import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "source", metavar="SOURCE", help="timm:NAME, hf:OWNER/NAME[@REV], or a checkpoint file"
+        "source",
+        metavar="SOURCE",
+        help="timm:NAME, hf:OWNER/NAME[@REV], a checkpoint file, or an export of isoform",
     )
     parser.add_argument("--app", help="the app whose settings say what the checkpoint doesn't")
     _settings(parser)

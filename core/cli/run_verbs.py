@@ -14,6 +14,7 @@ from isoform.core.domain import AnyDomain, Predictor, Speaker
 from isoform.core.errors import UserError
 from isoform.core.inference.run_model import evaluate_run
 from isoform.core.report.formatting import several
+from isoform.core.runs.exported import is_exported
 from isoform.core.runs.results import summarise_seeds
 
 CHUNK = 256  # inputs between two looks of a progress bar
@@ -108,7 +109,7 @@ def _saying(console: Speaker) -> Iterator[None]:
 
 
 def _any_predictor(domain: AnyDomain, source: str, checkpoint: str) -> Predictor:
-    """The predictor of a run folder, or of whatever else `import` reads."""
-    if Path(source).is_dir() and (Path(source) / "config.toml").is_file():
+    """The predictor of a run folder or of an export of one, or of whatever else `import` reads."""
+    if (Path(source) / "config.toml").is_file() or is_exported(source):
         return api.load_predictor(domain, source, checkpoint)
     return api.foreign_predictor(domain, api.import_weights(domain, source))

@@ -1,6 +1,6 @@
 """A run's model in other formats: what every domain's `isoform DOMAIN export RUN --format ... --out PATH` shares.
 
-    safetensors  our names and, as the one metadata entry, the configuration and task.json
+    safetensors  our names and, as the one metadata entry, the configuration, task.json and calibration
     onnx         one .onnx file, any batch size, checked against the model with onnxruntime
     openvino     PATH.xml beside PATH.bin, float32
     bundle       a zip of the smallest run folder that predicts elsewhere
@@ -28,16 +28,10 @@ from isoform.core.config import dump_toml
 from isoform.core.domain import AnyDomain, Export, Graph, TrainedModel
 from isoform.core.errors import UserError
 from isoform.core.runs import checkpoint as checkpoints
+from isoform.core.runs.exported import BUNDLED, METADATA, json_of
 from isoform.core.runs.folder import RunFolder
 
 TOLERANCE = 1e-4  # of the largest output, between our model and another engine's
-BUNDLED = (
-    "config.toml",
-    "task.json",
-    "calibration.npz",
-    "results.json",
-    "card.md",
-)  # those that the run has
 
 
 def base_formats(domain: AnyDomain) -> dict[str, Export]:
@@ -60,9 +54,16 @@ def warn_of_licence(trained: TrainedModel[Any, Any]) -> None:
 
 
 def write_safetensors(trained: TrainedModel[Any, Any], out: Path) -> None:
-    """Our names, with configuration and task.json as JSON in the metadata entry "isoform"."""
-    about = json.dumps({"config": dump_toml(trained.config), "task": trained.state.to_json()})
-    save_file(trained.weights(), out, metadata={"isoform": about})
+    """Our names, with all else that predicting takes as JSON in the metadata entry "isoform"."""
+    about = {
+        "config": dump_toml(trained.config),
+        "task": trained.state.to_json(),
+        "precision": trained.precision,
+        "step": trained.step,
+    }
+    if trained.state.calibration:
+        about["calibration"] = json_of(trained.state.calibration)
+    save_file(trained.weights(), out, metadata={METADATA: json.dumps(about)})
 
 
 def write_bundle(trained: TrainedModel[Any, Any], out: Path) -> None:

@@ -99,16 +99,35 @@ def _explained(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: not a checkpoint that can be read, or damaged: {why}") from error
 
 
-def _read_safetensors(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def safetensors_metadata(path: Path) -> dict[str, str]:
+    """The texts beside the tensors of a .safetensors; empty for any other file, and for one that is damaged."""
+    try:
+        with path.open("rb") as file:
+            if file.read(9)[8:] != b"{":
+                return {}
+        metadata = _safetensors_header(path).get("__metadata__", {})
+    except (OSError, ValueError, Refused):
+        return {}
+    return metadata if isinstance(metadata, dict) else {}
 
+
+def _safetensors_header(path: Path) -> dict[str, Any]:
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > min(HEADER_LIMIT, max(size - 8, 0)):
             raise Refused(f"its header claims {length} bytes in a file of {size}")
-        json.loads(file.read(length))
+        header = json.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise Refused("its header is no object")
+    return header
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    _safetensors_header(path)
     try:
         return dict(load_file(path))
     except SafetensorError as error:
@@ -235,4 +254,4 @@ def _read_npz(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> 
     return arrays
 
 
-__all__ = ["read_checkpoint", "read_plain_pickle", "read_tree"]
+__all__ = ["read_checkpoint", "read_plain_pickle", "read_tree", "safetensors_metadata"]

@@ -33,8 +33,9 @@ def load(
     *,
     engine: Literal["eager", "packed", "openvino"] = "eager",
 ) -> Predictor:
-    """The trained model of a run folder: `.predict(inputs)` and `.embed(inputs)`.
+    """The trained model of a run folder, or of an export of it: `.predict(inputs)` and `.embed(inputs)`.
 
+    run          also the file that `export --format bundle` or `safetensors` wrote
     checkpoint   "best", "last" or a step; its averaged weights where it has them
     engine       "eager": as it was trained; "packed": a faster copy for a CPU, equal but for rounding; "openvino":
                  compiled by OpenVINO, predictions only
@@ -43,9 +44,11 @@ def load(
     """
     from isoform.core.api import load_predictor
     from isoform.core.config import run_domain
+    from isoform.core.runs.exported import as_run
     from isoform.registry import domain
 
-    return load_predictor(domain(run_domain(run)), run, checkpoint, engine)
+    with as_run(run) as folder:
+        return load_predictor(domain(run_domain(folder)), folder, checkpoint, engine)
 
 
 def train(

@@ -26,6 +26,7 @@ from isoform.molecules.export import graph_inputs
 from isoform.molecules.graphormer.collator_ids import TABLE
 from isoform.molecules.graphormer.pretrained import import_checkpoint
 from isoform.molecules.state import MoleculesState
+from own_exports import assert_exports_come_back
 
 from .batches import MIXED, batch_of
 from .runs import trained
@@ -213,3 +214,39 @@ def test_ids_that_contradict_config_json_are_refused(tmp_path: Path) -> None:
     source, _ = made(tmp_path, "transformers")
     sets = ["--set", "tokeniser.hf_compat=true"]
     assert main(["molecules", "import", str(source), *sets, "--out", str(tmp_path / "run")]) == 2
+
+
+def test_own_exports_come_back(run: Path, tmp_path: Path) -> None:
+    assert_exports_come_back(DOMAIN, run, list(MIXED), tmp_path)
+    assert "low 0.9" in isoform.load(tmp_path / "run.safetensors").predict(["CCO"])[0]
+
+
+def test_an_export_holds_its_own_settings(run: Path, tmp_path: Path) -> None:
+    export(run, "bundle", tmp_path / "a.zip")
+    words = ["molecules", "import", str(tmp_path / "a.zip"), "--out", str(tmp_path / "b")]
+    assert main([*words, "--layout", "fairseq"]) == main([*words, "--set", "head.outputs=1"]) == 2
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.9])
+@pytest.mark.parametrize("kind", ["bundle", "safetensors"])
+def test_a_damaged_export_is_one_sentence(
+    run: Path, tmp_path: Path, kind: str, keep: float
+) -> None:
+    export(run, kind, tmp_path / "a")
+    whole = (tmp_path / "a").read_bytes()
+    (tmp_path / "a").write_bytes(whole[: int(keep * len(whole))])
+    with pytest.raises(UserError, match="a"):
+        isoform.load(tmp_path / "a")
+
+
+def test_a_bundle_writes_nothing_elsewhere_and_not_too_much(run: Path, tmp_path: Path) -> None:
+    export(run, "bundle", tmp_path / "a.zip")
+    with zipfile.ZipFile(tmp_path / "a.zip", "a") as archive:
+        archive.writestr("../outside", "x")
+        archive.writestr("checkpoints/../../outside", "x")
+    assert isoform.load(tmp_path / "a.zip").predict(["CCO"])[0]["error"] == ""
+    with zipfile.ZipFile(tmp_path / "b.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.toml", b"#" * (65 << 20))
+    with pytest.raises(UserError, match=f"claim to hold {65 << 20}"):
+        isoform.load(tmp_path / "b.zip")

@@ -23,6 +23,7 @@ from isoform.core.inference.run_model import load_model
 from isoform.timeseries import DOMAIN
 from isoform.timeseries.pretrained import import_checkpoint
 from isoform.timeseries.state import TimeseriesState
+from own_exports import assert_exports_come_back
 
 from . import runs
 from .runs import CONTEXT, HORIZON, VARIATES
@@ -145,3 +146,9 @@ def test_a_bundle_forecasts_with_intervals_elsewhere(run: Path, tmp_path: Path) 
 
 def test_formats_of_the_domain_are_these() -> None:
     assert set(api.formats_of(DOMAIN)) == {"safetensors", "bundle", "onnx", "openvino", "official"}
+
+
+def test_own_exports_come_back(run: Path, tmp_path: Path) -> None:
+    runs.frame(61).to_csv(tmp_path / "later.csv", index=False)
+    assert_exports_come_back(DOMAIN, run, [str(tmp_path / "later.csv")], tmp_path)
+    assert isoform.load(tmp_path / "run.safetensors").wanted_levels(None) == (0.1, 0.5, 0.9)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -20,6 +21,7 @@ from isoform.core.errors import UserError
 from isoform.core.inference.run_model import load_model
 from isoform.vision import DOMAIN
 from isoform.vision.state import Preprocessing, VisionState
+from own_exports import assert_exports_come_back
 
 SETS = [
     "backbone.dim=48", "backbone.depth=2", "backbone.heads=3", "tokeniser.image=[20, 28]", "tokeniser.patch=4",
@@ -152,3 +154,13 @@ def test_a_missing_checkpoint_is_one_sentence(run: Path, tmp_path: Path) -> None
     with pytest.raises(UserError, match="no checkpoint 7"):
         export(DOMAIN, run, "bundle", tmp_path / "a.zip", checkpoint="7")
     assert not (tmp_path / "a.zip").exists()
+
+
+@pytest.mark.filterwarnings("ignore:the weights started from")
+def test_own_exports_come_back(run: Path, tmp_path: Path) -> None:
+    images = []
+    for k in range(3):
+        pixels = np.random.default_rng(k).integers(0, 256, (23, 31), np.uint8)
+        images.append(str(tmp_path / f"{k}.png"))
+        Image.fromarray(pixels).save(images[-1])
+    assert_exports_come_back(DOMAIN, run, images, tmp_path)

@@ -1,0 +1,134 @@
+"""isoform's own exports read back: a bundle, or a .safetensors with its settings, as the folder of a run."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from isoform.core.errors import UserError
+from isoform.core.pretrained.checkpoint_file import (
+    EXPANSION_LIMIT,
+    read_checkpoint,
+    safetensors_metadata,
+)
+from isoform.core.runs import checkpoint as checkpoints
+from isoform.core.runs.checkpoint import Checkpoint
+from isoform.core.runs.folder import RunFolder
+
+METADATA = "isoform"  # the entry of a .safetensors that holds everything beside the weights
+# Of a run folder what a bundle has, where the run has it.
+BUNDLED = ("config.toml", "task.json", "calibration.npz", "results.json", "card.md")
+_CHECKPOINT = re.compile(r"checkpoints/step-\d{7,}/[a-z]+\.(safetensors|json)")
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a file was written by `export --format bundle` or `safetensors`."""
+    return bool(_kind(Path(path)))
+
+
+@contextmanager
+def as_run(path: str | Path) -> Iterator[Path]:
+    """The folder of a run: `path` itself, or one that holds what an exported file does, and is gone afterwards.
+
+    Raises UserError for an exported file that is damaged or claims to be larger than it can be.
+    """
+    path = Path(path)
+    kind = _kind(path)
+    if not kind:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made) / "run"
+        folder.mkdir()
+        try:
+            (_unpack if kind == "bundle" else _unfold)(path, folder)
+            yield folder
+        except UserError as error:  # a reader knows the file, and not the folder
+            raise UserError(str(error).replace(str(folder), str(path))) from error
+
+
+def _kind(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    if METADATA in safetensors_metadata(path):
+        return "safetensors"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return ""
+    return "bundle" if "config.toml" in names else ""
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    """A bundle's files, by the names that it may have and no others."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [one for one in archive.infolist() if _belongs(one.filename)]
+            whole = sum(one.file_size for one in members)
+            if whole > EXPANSION_LIMIT and whole > 50 * path.stat().st_size:
+                raise UserError(f"{path}: its {path.stat().st_size} bytes claim to hold {whole}")
+            for one in members:
+                archive.extract(one, folder)
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError) as error:
+        raise UserError(f"{path}: is damaged ({error}); export it again") from error
+
+
+def _belongs(name: str) -> bool:
+    return name in BUNDLED or bool(_CHECKPOINT.fullmatch(name))
+
+
+def _unfold(path: Path, folder: Path) -> None:
+    """What the metadata of a .safetensors tell as files, its tensors as the one checkpoint."""
+    try:
+        about = json.loads(safetensors_metadata(path)[METADATA])
+        texts = {"config.toml": about["config"], "task.json": json.dumps(about["task"])}
+        results = {"precision": str(about.get("precision", "fp32")), "metrics": {}, "baselines": {}}
+        arrays = arrays_of(about.get("calibration", {}))
+        step = int(about.get("step", 0))
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path}: its metadata entry {METADATA!r} can't be read ({error}); export it again"
+        ) from error
+    run = RunFolder(folder)
+    run.write_json("results.json", results)
+    run.write_arrays("calibration.npz", arrays)
+    state = {"place": {"step": step, "best_step": step}}
+    checkpoints.write(run.checkpoints, step, Checkpoint(read_checkpoint(path), None, {}, state))
+
+
+def json_of(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Arrays of plain numbers as JSON, NaN as null; see `arrays_of`."""
+    return {
+        name: {
+            "dtype": array.dtype.str,
+            "shape": list(array.shape),
+            "values": [None if value != value else value for value in array.ravel().tolist()],
+        }
+        for name, array in arrays.items()
+    }
+
+
+def arrays_of(told: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """What `json_of` was given, bit for bit. Raises ValueError, KeyError or TypeError for anything else."""
+    found = {}
+    for name, one in told.items():
+        dtype = np.dtype(str(one["dtype"]))
+        if dtype.kind not in "biuf":
+            raise ValueError(f"{name} is not of plain numbers")
+        values = [np.nan if value is None else value for value in one["values"]]
+        found[name] = np.array(values, dtype).reshape([int(size) for size in one["shape"]])
+    return found
+
+
+__all__ = ["BUNDLED", "METADATA", "arrays_of", "as_run", "is_exported", "json_of"]

@@ -1,0 +1,42 @@
+"""A run's own exports, read back by everything that reads a run: for the tests of every domain."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import isoform
+from isoform.core import api, cli
+from isoform.core.domain import AnyDomain
+
+
+def assert_exports_come_back(
+    domain: AnyDomain, run: Path, inputs: Sequence[Any], folder: Path
+) -> None:
+    """Bundle and .safetensors predict and embed as the run does, by themselves and imported; others may read them."""
+    want = isoform.load(run)
+    rows, features = want.predict(inputs), want.embed(inputs)
+    assert not any(row["error"] for row in rows)
+    umask = os.umask(0o022)
+    os.umask(umask)
+    for kind, name in (("bundle", "run.zip"), ("safetensors", "run.safetensors")):
+        out = folder / name
+        api.export(domain, run, kind, out)
+        assert stat.S_IMODE(out.stat().st_mode) == 0o666 & ~umask, kind
+        imported = folder / f"imported-{kind}"
+        words = [domain.name, "import", str(out), "--out", str(imported)]
+        assert cli.main(words, domains={domain.name: lambda: domain}) == 0
+        for again in (out, imported):
+            found = isoform.load(again)
+            assert found.predict(inputs) == rows, (kind, again.name)
+            np.testing.assert_array_equal(found.embed(inputs), features)
+        words = [domain.name, "embed", str(out), *map(str, inputs), "--out", f"{out}.npz"]
+        assert cli.main(words, domains={domain.name: lambda: domain}) == 0
+        arrays = np.load(f"{out}.npz", allow_pickle=False)
+        (matrix,) = (arrays[key] for key in arrays.files if arrays[key].ndim == 2)
+        np.testing.assert_array_equal(matrix, features)
