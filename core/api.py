@@ -28,13 +28,14 @@ from isoform.core.inference.export import base_formats, warn_of_licence
 from isoform.core.inference.run_model import (
     Features,
     PredictorInPrecision,
+    evaluate_together,
     load_model,
     load_trained,
 )
 from isoform.core.runs import checkpoint as checkpoints
 from isoform.core.runs.checkpoint import Checkpoint
 from isoform.core.runs.exported import as_run, is_exported
-from isoform.core.runs.folder import RunFolder
+from isoform.core.runs.folder import RunFolder, runs_in
 from isoform.core.runs.results import reset_peak_memory, summarise_seeds
 
 Say = Callable[[str], None]
@@ -125,7 +126,8 @@ def train_seeds(
 ) -> Run:
     """Trains with seeds 1 to `seeds` into RUN/seed-K; RUN/results.json gets mean, standard deviation and values.
 
-    The data are read and the baselines fitted once for all seeds.
+    The data are read and the baselines fitted once for all seeds. Of several, the ensemble is calibrated and judged too
+    ("ensemble" in results.json): RUN is then a run to predict with.
     """
     if seeds < 1:
         raise UserError(f"--seeds {seeds}: should be at least 1")
@@ -139,11 +141,13 @@ def train_seeds(
         one = replace(request, flags={**request.flags, "train.seed": seed})
         say(f"seed {seed} of {seeds}")
         runs.append(_train(one, path / f"seed-{seed}", shared, resume=resume, progress=progress))
+    together = _judge_together(request.domain, group, shared) if seeds > 1 else None
     results = {
         "app": request.app,
         "domain": request.domain.name,
         "runs": [run.folder.name for run in runs],
         **summarise_seeds([run.results for run in runs]),
+        **({"ensemble": together} if together else {}),
     }
     group.write_json("results.json", results)
     return Run(path, results, request.domain)
@@ -211,18 +215,15 @@ def _train(request: Request, path: Path, shared: _Shared, *, resume: bool, progr
     return Run(path, results, domain)
 
 
-def runs_in(folder: str | Path) -> list[Path]:
-    """The run itself, or the runs of a group that `train_seeds` made, by seed."""
-    folder = Path(folder)
-    seeds = sorted(
-        folder.glob("seed-*/config.toml"),
-        key=lambda path: (len(path.parent.name), path.parent.name),
-    )
-    return (
-        [path.parent for path in seeds]
-        if seeds and not (folder / "config.toml").exists()
-        else [folder]
-    )
+def _judge_together(
+    domain: AnyDomain, group: RunFolder, shared: _Shared
+) -> dict[str, dict[str, float]]:
+    """Metrics of the seeds' average; those of before where nothing was trained since."""
+    before = group.results().get("ensemble")
+    if before and shared.prepared is None:
+        return dict(before)
+    config = load_run_config(runs_in(group.path)[0], domain)
+    return evaluate_together(domain, group, shared.prepare(domain, config))
 
 
 def _default_folder(request: Request) -> Path:
@@ -275,7 +276,7 @@ def _refuse_other_settings(request: Request, stored: AppConfig, shared: _Shared)
 def load_predictor(
     domain: AnyDomain, run_dir: str | Path, checkpoint: str | int = "best", engine: str = "eager"
 ) -> Predictor:
-    """The model of a run, or of a file that `export` made of one, to predict and embed with.
+    """The model of a run, of a group of seeds together, or of an exported file, to predict and embed with.
 
     See inference/engines.py for the engines. Raises UserError where the folder isn't a run or is damaged, and for an
     engine that can't serve it.
@@ -412,6 +413,10 @@ def export(
 
     Warns of a NonCommercial licence of the weights that the run started from. Raises UserError where `out` is taken.
     """
+    if len(runs_in(run_dir)) > 1:
+        raise UserError(
+            f"{run_dir}: holds several seeds; export one of them, such as {run_dir}/seed-1"
+        )
     trained = load_trained(domain, run_dir, checkpoint)
     warn_of_licence(trained)
     with staged(out) as path:

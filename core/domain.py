@@ -9,7 +9,7 @@ import abc
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from isoform.core.errors import UserError
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from isoform.core.config.schema import AppConfig
     from isoform.core.config.state import RunState
 
+# Of a model: numbers, logits of classes of which one is true, or logits of labels, each true or not.
+Outputs = Literal["numbers", "classes", "labels"]
 Batch = Any  # a pytree of tensors whose first axis is the sample, as Task.collate makes it
 AppT = TypeVar("AppT", bound="AppConfig")  # the closed tables of a domain's apps
 StateT = TypeVar("StateT", bound="RunState")  # its task.json
@@ -422,6 +424,10 @@ class Domain(abc.ABC, Generic[AppT, StateT, DataT]):
     @abc.abstractmethod
     def predictor(self, trained: TrainedModel[AppT, StateT]) -> Predictor:
         """A trained model on inputs from outside."""
+
+    def outputs(self, config: AppT, state: StateT) -> Outputs:
+        """What the model's outputs are, for the average of several models; numbers by default."""
+        return "numbers"
 
     def expand_inputs(self, inputs: Sequence[str]) -> list[Any]:
         """Inputs of the command line as inputs of the predictor (folders, lists of names); as they are by default."""

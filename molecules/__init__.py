@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         Export,
         Graph,
         ImportedModel,
+        Outputs,
         Predictor,
         Prepared,
         Task,
@@ -81,6 +82,12 @@ class Molecules(Domain["MoleculesApp", "MoleculesState", "MoleculeData"]):
         from isoform.molecules.task import task_from_run
 
         return task_from_run(config, state, data)
+
+    def outputs(self, config: MoleculesApp, state: MoleculesState) -> Outputs:
+        """Of classes and labels their logits."""
+        if state.kind == "multiclass":
+            return "classes"
+        return "labels" if state.kind in ("binary", "multilabel") else "numbers"
 
     def predictor(self, trained: TrainedModel[MoleculesApp, MoleculesState]) -> Predictor:
         """See predictor.py."""

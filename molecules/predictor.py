@@ -28,6 +28,7 @@ from isoform.molecules.data.graphs import OGB_BONDS, build_store
 from isoform.molecules.data.inputs import Named, expand_inputs
 from isoform.molecules.data.parsing import canonical, parse
 from isoform.molecules.data.standardise import Standardiser
+from isoform.molecules.familiar import word_of
 from isoform.molecules.nearest import NearestMolecule
 from isoform.molecules.state import MoleculesState
 
@@ -53,7 +54,8 @@ class MoleculePredictor(SupervisedPredictor):
     """Predictions and features of one model.
 
     An input is a SMILES, an RDKit molecule, a Structure, or a file of many molecules. Rows hold input, smiles,
-    prediction, ..., uncertainty, nearest, similarity, error; nearest is the training molecule most similar.
+    prediction, ..., uncertainty, nearest, similarity, domain, error; nearest is the training molecule most similar, and
+    domain says whether it is similar enough (familiar.py).
     The model's state may lack any row: then outputs are regression targets called by number, unscaled and without
     intervals. Raises UserError for a model that was trained on graphs that no SMILES becomes.
     """
@@ -77,6 +79,7 @@ class MoleculePredictor(SupervisedPredictor):
         self.normaliser = (
             Normaliser.from_json(state.descriptors.model_dump()) if state.descriptors else None
         )
+        self.familiar = state.familiar
         self.nearest = NearestMolecule(list(state.training or ()))
         self.clean = Standardiser(trained.config.data)
 
@@ -115,13 +118,13 @@ class MoleculePredictor(SupervisedPredictor):
 
     def make_rows(self, output: np.ndarray, batch: Batch) -> list[dict[str, Any]]:
         """SMILES, prediction with its uncertainty, and the nearest training molecule."""
-        rows = rows_of(
-            self.kind, self._names(output.shape[1]), self._guess(output), self.calibration
-        )
-        return [
+        names = self._names(output.shape[1])
+        rows = rows_of(self.kind, names, self.guess(output), self.calibration, self.spread())
+        found = [
             {"smiles": smiles, **row, **self.nearest.find(smiles)}
             for smiles, row in zip(batch.smiles, rows, strict=True)
         ]
+        return [{**row, **word_of(row, self.familiar)} for row in found]
 
     def _read(self, place: int, one: Named) -> Readable | str:
         """The molecule, or why there is none."""
@@ -173,7 +176,8 @@ class MoleculePredictor(SupervisedPredictor):
             raise UserError(f"the model has {outputs} outputs and task.json names {len(names)}")
         return names
 
-    def _guess(self, output_nK: np.ndarray) -> np.ndarray:
+    def guess(self, output_nK: np.ndarray) -> np.ndarray:
+        """Numbers in the targets' units, or probabilities."""
         if self.kind == "multiclass":
             return softmax(output_nK)
         if self.kind == "binary":

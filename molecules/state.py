@@ -59,6 +59,10 @@ class MoleculesState(RunState):
     training: Names | None = Field(
         None, description="SMILES of training molecules, to name the nearest one"
     )
+    familiar: float | None = Field(
+        None,
+        description="similarity to the nearest training molecule from which on it is like them",
+    )
     descriptors: DescriptorState | None = None
     source: SourceState | None = None
 

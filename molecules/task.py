@@ -28,6 +28,7 @@ from isoform.core.supervised.class_weights import (
 )
 from isoform.core.supervised.config import resolve_loss_kind
 from isoform.core.supervised.conformal import Calibration, calibrate
+from isoform.core.supervised.ensemble import spread_of
 from isoform.core.supervised.losses import class_loss, label_loss
 from isoform.core.supervised.metrics import (
     sigmoid,
@@ -35,6 +36,7 @@ from isoform.core.supervised.metrics import (
 )
 from isoform.core.supervised.rows import rows_of
 from isoform.core.supervised.scaling import TargetScaling
+from isoform.molecules import familiar
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.data.buckets import batches
 from isoform.molecules.data.collate import collate, flip_signs
@@ -174,12 +176,24 @@ class MoleculesTask(Task):
         )
 
     def predict(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """{"prediction" [B, K] in the targets' units, or "logits" [B, K]; "target"; "atoms" [B]}."""
+        """{"prediction" [B, K] in the targets' units, or "logits" [B, K]; "target"; "atoms" [B]}.
+
+        Of an ensemble also "spread" [B, K], of the members' predictions or probabilities.
+        """
         output: Tensor = model(batch).float()
         found = {"target": batch["target"], "atoms": batch["valid"].sum(1)}
+        key, value = "logits", output
         if self.kind == "regression":
-            return {"prediction": self.scaling.unscale(output), **found}
-        return {"logits": output, **found}
+            key, value = "prediction", self.scaling.unscale(output)
+        apart = spread_of(model, lambda one: self.guess({key: self._in_units(one)}))
+        if apart is not None:
+            found["spread"] = torch.from_numpy(apart)
+        return {key: value, **found}
+
+    def _in_units(self, output: np.ndarray) -> np.ndarray:
+        if self.kind != "regression":
+            return output
+        return self.scaling.unscale(torch.from_numpy(output)).numpy()
 
     def probability(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """[N, K] probabilities of classes (that sum to 1) or of labels."""
@@ -199,12 +213,14 @@ class MoleculesTask(Task):
         """See core/supervised/metrics.py; on test, how many labels the intervals hold, too."""
         found = self.score(self.guess(outputs), outputs["target"])
         if self.calibration is not None and split == "test":
-            found |= self.calibration.coverage(self.guess(outputs), outputs["target"])
+            guess, apart = self.guess(outputs), outputs.get("spread")
+            found |= self.calibration.coverage(guess, outputs["target"], spread=apart)
         return found
 
     def calibrate(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Conformal intervals or sets from the validation molecules; see core/supervised/conformal.py."""
-        found = calibrate(self.kind, self.guess(outputs), outputs["target"])
+        guess, apart = self.guess(outputs), outputs.get("spread")
+        found = calibrate(self.kind, guess, outputs["target"], apart)
         self.calibration = Calibration.of(found) if found else None
         return found
 
@@ -230,6 +246,7 @@ class MoleculesTask(Task):
             scaling=ScalingState(mean=self.scaling.mean, std=self.scaling.std),
             kinds=data.store.kinds.tolist(),
             training=tuple(self._training_smiles()),
+            familiar=self._familiar,
             descriptors=None
             if normaliser is None
             else DescriptorState.model_validate(normaliser.to_json()),
@@ -249,6 +266,10 @@ class MoleculesTask(Task):
         some = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_TRAINING)).astype(int)]
         texts = self.data.molecules.keys or self.data.molecules.smiles
         return [texts[row] for row in some.tolist()]
+
+    @functools.cached_property
+    def _familiar(self) -> float | None:
+        return familiar.floor_of(self._training_smiles())
 
     @functools.cached_property
     def _origin(self) -> str:
@@ -282,7 +303,8 @@ class MoleculesTask(Task):
         self, folder: Path, split: str, outputs: Mapping[str, np.ndarray], stem: str = "predictions"
     ) -> list[Path]:
         """STEM.csv: input (its name), smiles, target, prediction, ..."""
-        made = rows_of(self.kind, self.data.names, self.guess(outputs), self.calibration)
+        guess, apart = self.guess(outputs), outputs.get("spread")
+        made = rows_of(self.kind, self.data.names, guess, self.calibration, apart)
         molecules, target = self.data.molecules, outputs["target"]
         rows = []
         for i, (at, row) in enumerate(zip(self.data.rows[split].tolist(), made, strict=True)):

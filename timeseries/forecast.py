@@ -258,7 +258,7 @@ def texts_of(stamps: pd.DatetimeIndex) -> list[str]:
 
 
 def columns_of(found: xr.Dataset, *, texts: bool = True) -> dict[str, Any]:
-    """id, stamp, variate, mean, q0.1, ...: one row an id, stamp and variate, in this order.
+    """id, stamp, variate, mean, (of an ensemble) spread, q0.1, ...: one row an id, stamp and variate, in this order.
 
     `stamp` as text, or as pandas' stamps with their zone. A value that could not be forecast is None (NaN without
     `texts`).
@@ -278,6 +278,8 @@ def columns_of(found: xr.Dataset, *, texts: bool = True) -> dict[str, Any]:
         "variate": np.tile(variates, len(i)),
         "mean": _values(many["mean"].values[i, t].ravel(), texts),
     }
+    if "spread" in many:
+        columns["spread"] = _values(many["spread"].values[i, t].ravel(), texts)
     if "quantiles" in many:
         values = many["quantiles"].values[i, t]
         for k, level in enumerate(many["quantile"].values):

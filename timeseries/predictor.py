@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from isoform.core.domain import Predictor
 from isoform.core.errors import UserError, join_names
+from isoform.core.supervised.ensemble import spread_of
 from isoform.timeseries import inputs_for_run, origin
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.conformal import Calibration
@@ -42,6 +43,9 @@ class Forecasts:
     mean_nHV: np.ndarray  # float64; NaN for a variate without a value in its look-back
     quantiles_nHVQ: np.ndarray | None
     levels: tuple[float, ...] = ()
+    spread_nHV: np.ndarray | None = (
+        None  # of an ensemble's members: the standard deviation of their forecasts
+    )
 
 
 class TimeseriesPredictor(Predictor):
@@ -101,10 +105,11 @@ class TimeseriesPredictor(Predictor):
         start   first stamp to forecast, local where it has no offset; rows of targets from there on aren't looked at
         levels  of the quantiles, (.1, .5, .9) if None and the run has intervals; () for none
 
-        A Dataset with `mean` (id, time, variate) and, with levels, `quantiles` (id, time, variate, quantile), in the
-        units of the data and inside the run's bounds; `id` is there where the data have ids. Stamps are in UTC where
-        the attribute `time_zone` is set. `step` (time, or id and time) counts from 1 and is 0 where a series has no
-        forecast. A variate without any value in its look-back is NaN, and named in a warning. Raises UserError.
+        A Dataset with `mean` (id, time, variate), of an ensemble `spread` (the same, the standard deviation of its
+        members' forecasts) and, with levels, `quantiles` (id, time, variate, quantile), in the units of the data and
+        inside the run's bounds; `id` is there where the data have ids. Stamps are in UTC where the attribute
+        `time_zone` is set. `step` (time, or id and time) counts from 1 and is 0 where a series has no forecast. A
+        variate without any value in its look-back is NaN, and named in a warning. Raises UserError.
         """
         panel = self.read(data, known_elsewhere=future is not None)
         wanted = self.wanted_levels(levels)
@@ -189,10 +194,12 @@ class TimeseriesPredictor(Predictor):
             for i in range(0, len(pairs), size)
         ]
         quantiles = [part.quantiles_nHVQ for part in parts if part.quantiles_nHVQ is not None]
+        spread = [part.spread_nHV for part in parts if part.spread_nHV is not None]
         return Forecasts(
             np.concatenate([part.mean_nHV for part in parts]),
             np.concatenate(quantiles) if quantiles else None,
             levels,
+            np.concatenate(spread) if spread else None,
         )
 
     def _batch(self, windows: WindowData) -> int:
@@ -216,7 +223,8 @@ class TimeseriesPredictor(Predictor):
             fitted = self.calibration.of_variates(self.state.variates, windows.variates)
             made = fitted.apply(mean, own, levels)
             quantiles = np.stack([finished(made[..., q]) for q in range(len(levels))], -1)
-        return Forecasts(finished(mean), quantiles, levels)
+        spread = spread_of(self.model, lambda one: finished(one[..., 0]))
+        return Forecasts(finished(mean), quantiles, levels, spread)
 
     def _call(self, function: Any, batch: Mapping[str, Tensor]) -> Tensor:
         device = next(self.model.parameters()).device
@@ -256,11 +264,14 @@ class TimeseriesPredictor(Predictor):
         time = np.unique(np.concatenate(instants))
         step = np.zeros((len(instants), len(time)), np.int64)
         mean = np.full((*step.shape, len(panel.variates)), np.nan)
+        spread = np.full_like(mean, np.nan)
         quantiles = np.full((*mean.shape, len(made.levels)), np.nan)
         for i, mine in enumerate(instants):
             at = np.searchsorted(time, mine)
             step[i, at] = np.arange(1, len(mine) + 1)
             mean[i, at] = made.mean_nHV[i]
+            if made.spread_nHV is not None:
+                spread[i, at] = made.spread_nHV[i]
             if made.quantiles_nHVQ is not None:
                 quantiles[i, at] = made.quantiles_nHVQ[i]
         ids = [str(series.attrs.get("id", "")) for series in panel]
@@ -278,6 +289,8 @@ class TimeseriesPredictor(Predictor):
         if made.levels:
             arrays["quantiles"] = ((*dims, "quantile"), quantiles)
             coords["quantile"] = list(made.levels)
+        if made.spread_nHV is not None:
+            arrays["spread"] = (dims, spread)
         attrs = {"title": f"forecast of {panel.name} by {self.config.app}", "freq": panel.freq}
         if panel.tz is not None:
             attrs["time_zone"] = panel.tz

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         Export,
         Graph,
         ImportedModel,
+        Outputs,
         Predictor,
         Prepared,
         TrainedModel,
@@ -80,6 +81,12 @@ class Vision(Domain["VisionApp", "VisionState", "VisionData"]):
         from isoform.vision.task import task_from_run
 
         return task_from_run(config, data)
+
+    def outputs(self, config: VisionApp, state: VisionState) -> Outputs:
+        """Of classes and labels their logits."""
+        if state.kind == "multiclass":
+            return "classes"
+        return "labels" if state.kind in ("binary", "multilabel") else "numbers"
 
     def predictor(self, trained: TrainedModel[VisionApp, VisionState]) -> Predictor:
         """See predictor.py."""

@@ -67,15 +67,14 @@ class VisionPredictor(SupervisedPredictor):
             raise UserError(
                 f"the model has {output.shape[1]} outputs and task.json names {len(names)} classes"
             )
+        return rows_of(state.kind, names, self.guess(output), spread=self.spread())
+
+    def guess(self, output: np.ndarray) -> np.ndarray:
+        """See SupervisedPredictor.guess."""
+        state = self.state
         if state.kind == "regression":
-            return rows_of(
-                state.kind,
-                names,
-                output * np.asarray(state.target_std) + np.asarray(state.target_mean),
-            )
-        return rows_of(
-            state.kind, names, softmax(output) if state.kind == "multiclass" else sigmoid(output)
-        )
+            return output * np.asarray(state.target_std) + np.asarray(state.target_mean)
+        return softmax(output) if state.kind == "multiclass" else sigmoid(output)
 
 
 def expand_inputs(inputs: Sequence[str]) -> list[str]:

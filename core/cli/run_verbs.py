@@ -32,14 +32,21 @@ def evaluate(context: Context) -> int:
         console.table(["metric", args.split], list(each[0]["metrics"].items()))
         console.result = each[0]
         return 0
+    together = evaluate_run(context.domain, args.run_dir, **options)["metrics"]
     summary = summarise_seeds([{"metrics": {"test": one["metrics"]}} for one in each])["metrics"][
         "test"
     ]
     rows = [
-        [name, one["mean"], one["std"], several(one["values"])] for name, one in summary.items()
+        [name, one["mean"], one["std"], several(one["values"]), together.get(name)]
+        for name, one in summary.items()
     ]
-    console.table(["metric", f"{args.split} mean", "std", "values"], rows)
-    console.result = {**each[0], "checkpoint": args.checkpoint, "metrics": summary}
+    console.table(["metric", f"{args.split} mean", "std", "values", "ensemble"], rows)
+    console.result = {
+        **each[0],
+        "checkpoint": args.checkpoint,
+        "metrics": summary,
+        "ensemble": together,
+    }
     return 0
 
 

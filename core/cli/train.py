@@ -41,7 +41,7 @@ def train(context: Context) -> int:
     if args.seeds is None:
         _show(context, run.metrics, run.results.get("baselines", {}))
     else:
-        _show_seeds(context, run.metrics)
+        _show_seeds(context, run.metrics, run.results.get("ensemble", {}))
     console.say(
         f"run folder: {run.folder}",
         f"isoform report {shlex.quote(str(run.folder))}  # its page again",
@@ -61,9 +61,12 @@ def _show(context: Context, metrics: Mapping[str, Any], baselines: Mapping[str, 
         context.console.table([split, *mine], rows)
 
 
-def _show_seeds(context: Context, metrics: Mapping[str, Any]) -> None:
+def _show_seeds(
+    context: Context, metrics: Mapping[str, Any], ensemble: Mapping[str, Mapping[str, float]]
+) -> None:
     rows = []
     for split, spreads in metrics.items():
         for name, spread in spreads.items():
-            rows.append([split, name, spread["mean"], spread["std"], several(spread["values"])])
-    context.console.table(["split", "metric", "mean", "std", "values"], rows)
+            each = [spread["mean"], spread["std"], several(spread["values"])]
+            rows.append([split, name, *each, ensemble.get(split, {}).get(name)])
+    context.console.table(["split", "metric", "mean", "std", "values", "ensemble"], rows)

@@ -314,8 +314,11 @@ def dump_toml(config: AppConfig, *, threads: int | None = None) -> str:
 
 
 def run_domain(run: str | Path) -> str:
-    """Name of the domain whose run a folder holds. Raises UserError where the folder isn't a run."""
-    name = _run_tree(Path(run)).get("domain")
+    """Name of the domain whose run, or group of seeds, a folder holds. Raises UserError where it holds none."""
+    first = Path(run) / "config.toml"
+    if not first.is_file():
+        first = min(Path(run).glob("seed-*/config.toml"), default=first)
+    name = _run_tree(first.parent).get("domain")
     if not isinstance(name, str):
         raise UserError(
             f"{run}/config.toml: names no domain; name a folder that `isoform DOMAIN train` wrote"

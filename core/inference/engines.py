@@ -19,6 +19,7 @@ from isoform.core.domain import AnyDomain, Graph, TrainedModel
 from isoform.core.errors import UserError
 from isoform.core.inference.export import onnx_file
 from isoform.core.inference.optimise import Precision, optimise
+from isoform.core.supervised.ensemble import Ensemble
 
 Engine = Literal["eager", "packed", "openvino"]
 ENGINES: tuple[Engine, ...] = ("eager", "packed", "openvino")
@@ -31,6 +32,13 @@ def with_engine(
 
     Raises UserError for an engine that isn't known or installed, and for a model that has no fixed graph (openvino).
     """
+    if isinstance(trained.model, Ensemble):
+        members = [
+            with_engine(domain, replace(trained, model=member), engine)
+            for member in trained.model.members
+        ]
+        model = Ensemble([member.model for member in members], trained.model.outputs)
+        return replace(trained, model=model, precision=members[0].precision)
     precision = cast(Precision, trained.precision)
     match engine:
         case "eager":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from inspect import ismethod
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from isoform.core.config import load_run_config
-from isoform.core.domain import AnyDomain, Predictor, TrainedModel
+from isoform.core.domain import AnyDomain, Predictor, Prepared, TrainedModel
 from isoform.core.engine import distributed, precision
 from isoform.core.engine.evaluate import evaluate, load_weights
-from isoform.core.runs.folder import RunFolder
+from isoform.core.errors import UserError
+from isoform.core.runs.folder import RunFolder, runs_in
+from isoform.core.supervised.ensemble import Ensemble
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,8 +30,26 @@ def load_trained(
 ) -> TrainedModel[Any, Any]:
     """A run's model in evaluation mode, built without its data; the averaged weights where the run has them.
 
-    Raises UserError for a folder that isn't a run of this domain or is damaged, and for an unknown checkpoint.
+    Of a group of seeds, all of them as one `Ensemble`. Raises UserError for a folder that isn't a run of this domain or
+    is damaged, and for an unknown checkpoint.
     """
+    runs = runs_in(run_dir)
+    if len(runs) == 1 and runs[0] == Path(run_dir):
+        return _load_one(domain, runs[0], checkpoint)
+    members = [_load_one(domain, run, checkpoint) for run in runs]
+    first = members[0]
+    for other in members[1:]:
+        if other.state.to_json() != first.state.to_json():
+            raise UserError(
+                f"{other.folder} and {first.folder} learned from different data: predict with each by itself"
+            )
+    state = first.state.model_copy(update={"calibration": RunFolder(run_dir).calibration()})
+    outputs = domain.outputs(first.config, first.state)
+    model = Ensemble([member.model for member in members], outputs).eval()
+    return replace(first, state=state, model=model, folder=Path(run_dir))
+
+
+def _load_one(domain: AnyDomain, run_dir: Path, checkpoint: str | int) -> TrainedModel[Any, Any]:
     run = RunFolder(run_dir)
     config = load_run_config(run.path, domain)
     state = run.state(domain.state_schema())
@@ -42,6 +63,25 @@ def load_trained(
 def load_model(domain: AnyDomain, run_dir: str | Path, checkpoint: str | int = "best") -> nn.Module:
     """The model alone; see `load_trained`."""
     return load_trained(domain, run_dir, checkpoint).model
+
+
+def evaluate_together(
+    domain: AnyDomain, group: RunFolder, prepared: Prepared[Any, Any]
+) -> dict[str, dict[str, float]]:
+    """Metrics of a group's ensemble on validation and test; writes its calibration.npz and predictions.* there."""
+    trained = load_trained(domain, group.path)
+    task = domain.task(replace(prepared, config=trained.config))
+    model = trained.model.to(distributed.this_process().device)
+    metrics = {}
+    for split in ("val", "test"):
+        if not task.sizes().get(split):
+            continue
+        metrics[split], outputs = evaluate(task, model, split, precision_name=trained.precision)
+        if split == "val":
+            group.write_arrays("calibration.npz", task.calibrate(outputs))
+        else:
+            task.write_predictions(group.path, split, outputs)
+    return metrics
 
 
 def evaluate_run(

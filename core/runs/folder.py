@@ -42,6 +42,17 @@ def _close_inherited_locks() -> None:
 os.register_at_fork(after_in_child=_close_inherited_locks)
 
 
+def runs_in(folder: str | Path) -> list[Path]:
+    """The run itself, or the runs of a group that `--seeds` made, by seed."""
+    folder = Path(folder)
+    seeds = sorted(
+        folder.glob("seed-*/config.toml"),
+        key=lambda path: (len(path.parent.name), path.parent.name),
+    )
+    group = seeds and not (folder / "config.toml").exists()
+    return [path.parent for path in seeds] if group else [folder]
+
+
 class RunFolder:
     """The folder of one run; nothing is created before something is written."""
 
@@ -168,12 +179,15 @@ class RunFolder:
             raise UserError(
                 f"{path}: {row}: {first['msg']}; it was written by another version, or changed"
             ) from None
-        if not (self.path / "calibration.npz").exists():
-            return state
-        arrays = read_checkpoint(self.path / "calibration.npz")
-        return state.model_copy(
-            update={"calibration": {name: array.numpy() for name, array in arrays.items()}}
-        )
+        arrays = self.calibration()
+        return state if arrays is None else state.model_copy(update={"calibration": arrays})
+
+    def calibration(self) -> dict[str, np.ndarray] | None:
+        """The arrays of calibration.npz; None without one. Raises UserError where it is damaged."""
+        path = self.path / "calibration.npz"
+        if not path.exists():
+            return None
+        return {name: array.numpy() for name, array in read_checkpoint(path).items()}
 
     def precision(self) -> str:
         """The precision that the stored metrics were measured in."""

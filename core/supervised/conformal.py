@@ -5,6 +5,9 @@ a label, the bound of a level q is the ceil((n + 1) q)-th smallest score: of a r
 classes 1 minus the probability of the true one. If validation and what comes are exchangeable, the truth lies within
 with probability at least q; samples of another kind than the training's are not exchangeable with it.
 
+Of an ensemble, residuals are divided by its members' spread plus a number, epsilon, the median spread on validation
+(normalised conformal prediction, Papadopoulos et al. 2002): intervals are wide where the members disagree.
+
 n samples, K targets, C classes, R levels.
 """
 
@@ -74,16 +77,18 @@ class Calibration:
     """What `calibrate` learned, of regression, labels or classes; see `arrays` of it there."""
 
     levels: tuple[float, ...]
-    radius_RK: np.ndarray | None = None  # of regression, in the targets' units
+    radius_RK: np.ndarray | None = (
+        None  # of regression, in the targets' units, or with epsilon in spreads
+    )
     label_RK: np.ndarray | None = None  # of labels
     class_R: np.ndarray | None = None  # of classes
+    epsilon_K: np.ndarray | None = None  # of an ensemble's regression: what is added to a spread
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Calibration:
         """From what `calibrate` gave: RunState.calibration."""
-        bounds = {
-            name: arrays[name] for name in ("radius_RK", "label_RK", "class_R") if name in arrays
-        }
+        known = ("radius_RK", "label_RK", "class_R", "epsilon_K")
+        bounds = {name: arrays[name] for name in known if name in arrays}
         return cls(tuple(float(level) for level in arrays["levels"]), **bounds)
 
     def bound(self, level: float = SHOWN) -> np.ndarray | None:
@@ -94,6 +99,18 @@ class Calibration:
             array for array in (self.radius_RK, self.label_RK, self.class_R) if array is not None
         )
         return np.atleast_1d(bounds[self.levels.index(level)])
+
+    def radius(
+        self, guess: np.ndarray, spread: np.ndarray | None = None, level: float = SHOWN
+    ) -> np.ndarray | None:
+        """[n, K] half the width of each interval, by the members' `spread` [n, K] where that scales them; NaN: none."""
+        bound = self.bound(level)
+        if bound is None or self.radius_RK is None:
+            return None
+        if self.epsilon_K is None:
+            return np.broadcast_to(bound, guess.shape)
+        assert spread is not None, "intervals of an ensemble need its members' spread"
+        return np.asarray(bound * (spread + self.epsilon_K))
 
     def sets(self, guess: np.ndarray, level: float = SHOWN) -> np.ndarray | None:
         """Which classes belong to each set: [n, C] of classes, [n, K, 2] of labels' 0 and 1; None for regression.
@@ -113,18 +130,22 @@ class Calibration:
         return np.asarray(fits | best)
 
     def coverage(
-        self, guess: np.ndarray, target: np.ndarray, level: float = SHOWN
+        self,
+        guess: np.ndarray,
+        target: np.ndarray,
+        level: float = SHOWN,
+        spread: np.ndarray | None = None,
     ) -> dict[str, float]:
         """{"coverage 0.9": share of known labels within, and "width 0.9" of one target's interval, or "set size 0.9"}.
 
         Arguments as `calibrate` takes them. Empty where nothing can be said.
         """
-        bound = self.bound(level)
-        if bound is None:
-            return {}
+        radius = self.radius(guess, spread, level)
+        if radius is not None:
+            return _interval_coverage(radius, guess, target, level)
         sets = self.sets(guess, level)
         if sets is None:
-            return _interval_coverage(bound, guess, target, level)
+            return {}
         known = target >= 0  # False for NaN
         if not known.any():
             return {}
@@ -138,31 +159,39 @@ class Calibration:
 
 
 def _interval_coverage(
-    radius_K: np.ndarray, guess: np.ndarray, target: np.ndarray, level: float
+    radius_nK: np.ndarray, guess: np.ndarray, target: np.ndarray, level: float
 ) -> dict[str, float]:
-    known = np.isfinite(target) & np.isfinite(radius_K)
+    known = np.isfinite(target) & np.isfinite(radius_nK)
     if not known.any():
         return {}
-    inside = np.abs(target - guess) <= radius_K
+    inside = np.abs(target - guess) <= radius_nK
     metrics = {f"coverage {level:g}": float(inside[known].mean())}
-    if len(radius_K) == 1:
-        metrics[f"width {level:g}"] = 2 * float(radius_K[0])
+    if radius_nK.shape[1] == 1:
+        same = bool((radius_nK == radius_nK[0]).all())  # a mean would add rounding
+        metrics[f"width {level:g}"] = 2 * float(radius_nK[0, 0] if same else radius_nK.mean())
     return metrics
 
 
-def calibrate(kind: str, guess: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
+def calibrate(
+    kind: str, guess: np.ndarray, target: np.ndarray, spread: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """The arrays of a `Calibration`: "levels" [R] and what bounds hold of them.
 
     kind    regression ("radius_RK"), multiclass ("class_R"), or binary or multilabel ("label_RK")
     guess   [n, K] predictions in the targets' units, or probabilities [n, K] or [n, C]
     target  [n, K], NaN = missing; of multiclass [n] class numbers, -1 = missing
+    spread  [n, K] of an ensemble's members, by which a regression's intervals are scaled ("epsilon_K")
 
     A target with too few labels for a level has NaN there; a level that no target has is left out. Empty without any.
     """
     guess = guess.astype(np.float64)
     if kind == "regression":
-        levels, bounds_RK = _bounds(np.abs(target - guess), target, LEVELS)
-        bounds = {"radius_RK": bounds_RK}
+        residual, bounds = np.abs(target - guess), {}
+        if spread is not None:
+            median_K = np.median(spread, 0).astype(np.float64)
+            bounds["epsilon_K"] = np.where(median_K > 0, median_K, 1.0)
+            residual = residual / (spread + bounds["epsilon_K"])
+        levels, bounds["radius_RK"] = _bounds(residual, target, LEVELS)
     elif kind == "multiclass":
         samples = np.arange(len(target))
         score_n1 = 1 - guess[samples, np.maximum(target, 0)][:, None]

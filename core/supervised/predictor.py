@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from isoform.core.domain import Predictor
 from isoform.core.errors import UserError
+from isoform.core.supervised.ensemble import spread_of
 from isoform.core.supervised.rows import name_of_input
 
 
@@ -38,6 +39,14 @@ class SupervisedPredictor(Predictor):
     @abc.abstractmethod
     def make_rows(self, output: np.ndarray, batch: Any) -> list[dict[str, Any]]:
         """A row (rows.py) for each item of a batch, from the model's float32 outputs [n, K]."""
+
+    def guess(self, output: np.ndarray) -> np.ndarray:
+        """[n, K] numbers in the targets' units, or probabilities, from float32 outputs; these by default."""
+        return output
+
+    def spread(self) -> np.ndarray | None:
+        """[n, K] how far an ensemble's members are apart over the batch that was run last; None of a model alone."""
+        return spread_of(self.model, self.guess)
 
     def items_of(self, inputs: Sequence[Any]) -> Sequence[Any]:
         """The items that the inputs hold, one row each: by default each input is one."""

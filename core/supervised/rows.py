@@ -25,6 +25,7 @@ def rows_of(
     names: Sequence[str],
     guess: np.ndarray,
     calibration: Calibration | None = None,
+    spread: np.ndarray | None = None,
 ) -> list[Row]:
     """Rows of `guess`, [n, K] numbers or probabilities or [n, C] probabilities, as metrics take it.
 
@@ -34,16 +35,40 @@ def rows_of(
     multiclass   prediction, probability, `p CLASS` of up to 20 classes, `set 0.9`, uncertainty (entropy, 1 = all alike)
 
     With several targets every column of the first two has the target's name behind it. Without calibration there are no
-    intervals and no sets.
+    intervals and no sets. `spread`, of guess's shape, is that of an ensemble's members: the last column.
     """
+    if spread is not None:
+        rows = _rows_of(kind, names, guess, calibration, spread)
+        cells = zip(rows, guess, spread, strict=True)
+        return [{**row, **_spread_cells(kind, names, g, s)} for row, g, s in cells]
+    return _rows_of(kind, names, guess, calibration, None)
+
+
+def _rows_of(
+    kind: str,
+    names: Sequence[str],
+    guess: np.ndarray,
+    calibration: Calibration | None,
+    spread: np.ndarray | None,
+) -> list[Row]:
     if kind == "multilabel":
         return [_label_set_row(names, p_K) for p_K in guess]
     if kind == "regression":
-        radius_K = None if calibration is None else calibration.bound()
-        return [_interval_row(names, values_K, radius_K) for values_K in guess]
+        radius = None if calibration is None else calibration.radius(guess, spread)
+        rows = range(len(guess))
+        return [_interval_row(names, guess[i], None if radius is None else radius[i]) for i in rows]
     sets = None if calibration is None else calibration.sets(guess)
     make_row = _class_row if kind == "multiclass" else _binary_row
     return [make_row(names, p, None if sets is None else sets[i]) for i, p in enumerate(guess)]
+
+
+def _spread_cells(kind: str, names: Sequence[str], guess: np.ndarray, spread: np.ndarray) -> Row:
+    """Of the numbers or the probabilities; of several classes, of the probability of the one that is predicted."""
+    if kind == "multiclass":
+        return {"spread": float(spread[int(guess.argmax())])}
+    if kind == "multilabel" and len(names) > SHOWN_CLASSES:
+        return {}
+    return _side_by_side(names, [{"spread": float(value)} for value in spread])
 
 
 def _interval_row(names: Sequence[str], values_K: np.ndarray, radius_K: np.ndarray | None) -> Row:

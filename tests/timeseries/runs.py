@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from isoform.core.engine.train import train
+from isoform.core.inference.run_model import evaluate_together
 from isoform.core.runs.folder import RunFolder
 from isoform.timeseries import DOMAIN
 from isoform.timeseries.config import TimeseriesApp
@@ -70,3 +71,16 @@ def trained(folder: Path, table: pd.DataFrame | None = None, **tables: dict[str,
         say=lambda line: None,
     )
     return folder / "run"
+
+
+def group(folder: Path, seeds: int = 2, **tables: dict[str, Any]) -> Path:
+    """The folder of a group of seeds on `frame`, calibrated and judged as `--seeds` does."""
+    frame().to_csv(folder / "series.csv", index=False)
+    prepared = DOMAIN.prepare(app(folder / "series.csv", **tables))
+    for seed in range(1, seeds + 1):
+        settings = prepared.config.train.model_copy(update={"seed": seed})
+        config = prepared.config.model_copy(update={"train": settings})
+        run = RunFolder(folder / "group" / f"seed-{seed}")
+        train(Plain(config, prepared.data), run, progress=False, say=lambda line: None)
+    evaluate_together(DOMAIN, RunFolder(folder / "group"), prepared)
+    return folder / "group"

@@ -569,3 +569,19 @@ def test_predict_and_embed_take_files(plain: Path, tmp_path: Path, cli) -> None:
     np.testing.assert_allclose(
         features.mean(("id", "variate")), isoform.load(plain).embed([runs.frame()])[0], rtol=1e-6
     )
+
+
+def test_seeds_together_forecast_their_mean(tmp_path: Path, cli) -> None:
+    folder = runs.group(tmp_path, train={"epochs": 1})
+    file = saved(runs.frame(97), tmp_path / "later.csv")
+    each = [isoform.load(folder / f"seed-{seed}").forecast(file) for seed in (1, 2)]
+    found = isoform.load(folder).forecast(file)
+    pair = np.stack([one["mean"].values for one in each])
+    np.testing.assert_allclose(found["mean"], pair.mean(0), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found["spread"], pair.std(0, ddof=1), rtol=1e-3, atol=1e-4)
+    assert (found["spread"] > 0).any() and found["spread"].dims == found["mean"].dims
+    assert list(found["quantile"].values) == [0.1, 0.5, 0.9]  # calibrated on its own errors
+    code, _, _ = cli("forecast", folder, file, "--out", tmp_path / "next.csv")
+    table = pd.read_csv(tmp_path / "next.csv")
+    assert code == 0 and list(table)[3:6] == ["mean", "spread", "q0.1"]
+    assert cli("eval", folder, "--json")[0] == 0

@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+import isoform
 from isoform.core.api import export, formats_of, write_imported
 from isoform.core.config import bare
 from isoform.core.domain import ImportedModel
@@ -32,17 +33,21 @@ SETS = [
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with random weights, their licence NonCommercial."""
+    return made(tmp_path_factory.mktemp("runs") / "run")
+
+
+def made(out: Path, seed: int = 0) -> Path:
+    """A run folder with the random weights of a seed."""
     config: Any = bare(domain=DOMAIN, sets=SETS)
     state = VisionState(
         classes=tuple("abcde"),
         preprocessing=Preprocessing(size=(20, 28), channels=1, mean=(0.1,), std=(0.2,)),
     )
     model = DOMAIN.build_from_run(config, state)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     weights = {name: 0.2 * torch.randn_like(tensor) for name, tensor in model.state_dict().items()}
     data = config.data.model_copy(update={"mean": (0.1,), "std": (0.2,)})
     config = config.model_copy(update={"data": data})
-    out = tmp_path_factory.mktemp("runs") / "run"
     write_imported(
         ImportedModel(config, weights, state, "none", (), "CC-BY-NC-4.0"), DOMAIN, "made", out
     )
@@ -164,3 +169,16 @@ def test_own_exports_come_back(run: Path, tmp_path: Path) -> None:
         images.append(str(tmp_path / f"{k}.png"))
         Image.fromarray(pixels).save(images[-1])
     assert_exports_come_back(DOMAIN, run, images, tmp_path)
+
+
+def test_seeds_together_predict_their_mean(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        made(tmp_path / "group" / f"seed-{seed}", seed)
+    image = np.random.default_rng(0).integers(0, 256, (23, 31), np.uint8)
+    each = [isoform.load(tmp_path / "group" / f"seed-{k}").predict([image])[0] for k in (1, 2, 3)]
+    row = isoform.load(tmp_path / "group").predict([image])[0]
+    for name in "abcde":
+        pair = np.array([one[f"p {name}"] for one in each])
+        assert row[f"p {name}"] == pytest.approx(pair.mean(), abs=2e-6)
+        if name == row["prediction"]:
+            assert row["spread"] == pytest.approx(pair.std(ddof=1), abs=3e-6)

@@ -445,6 +445,7 @@ def test_several_seeds_give_mean_and_spread(cli):
     assert len(prepared) == 1 and [config.train.seed for config in made] == [
         1,
         2,
+        1,  # to judge the ensemble
     ]  # the data are read once
     assert fitted == [1]  # and the baselines fitted once
     found = last(out)
@@ -465,9 +466,29 @@ def test_several_seeds_give_mean_and_spread(cli):
     assert cli("report", "g")[0] == 0
     assert last(cli("toys", "eval", "g", "--json")[1])["metrics"]["loss"] == summary
     mistake(
-        cli("toys", "predict", "g", "1"),
-        "g: holds several seeds; name one of them, such as g/seed-1",
+        cli("toys", "export", "g", "--format", "text", "--out", "x"),
+        "g: holds several seeds; export one of them, such as g/seed-1",
     )
+
+
+def test_seeds_together_are_a_run_to_predict_with(cli):
+    command = ["toys", "train", "mlp", "--seeds", "3", "--run-dir", "g", "--epochs", "1", "--json"]
+    assert cli(*command)[0] == 0
+    rows = [
+        last(cli("toys", "predict", f"g{seed}", "3", "--json")[1])["rows"][0]["logits"]
+        for seed in ("/seed-1", "/seed-2", "/seed-3", "")
+    ]
+    np.testing.assert_allclose(rows[3], np.mean(rows[:3], 0), rtol=1e-5)
+    found = json.loads(Path("g/results.json").read_text())["ensemble"]
+    assert set(found) == {"val", "test"}
+    assert last(cli("toys", "eval", "g", "--json")[1])["ensemble"] == pytest.approx(found["test"])
+    assert "ensemble" in cli("toys", "eval", "g")[1]
+    assert json.loads(Path("g/predictions.json").read_text())
+    assert cli(*command, "--resume")[0] == 0
+    assert json.loads(Path("g/results.json").read_text())["ensemble"] == found
+    state = Path("g/seed-2/task.json")
+    state.write_text(state.read_text().replace("class 0", "klass 0"))
+    assert "learned from different data" in cli("toys", "predict", "g", "3")[2]
 
 
 # Predict and embed ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,71 @@
+"""The seeds of a group as one run: predictions, intervals by their spread, evaluating, embedding."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import isoform
+from isoform.core import cli
+from isoform.core.inference.run_model import evaluate_run
+from isoform.core.runs.folder import RunFolder
+from isoform.molecules import DOMAIN
+
+from .batches import MIXED
+from .runs import group
+
+
+@pytest.mark.parametrize("task", ["regression", "binary", "multiclass"])
+def test_members_mean_and_spread(task: str, tmp_path: Path) -> None:
+    folder = group(tmp_path, task)
+    texts = [*MIXED, "no molecule"]
+    each = [isoform.load(folder / f"seed-{seed}").predict(texts) for seed in (1, 2)]
+    rows = isoform.load(folder).predict(texts)
+    assert rows[-1]["error"] and rows[-1]["spread"] is None
+    column = {"regression": "prediction", "binary": "probability", "multiclass": "p few"}[task]
+    for one, two, row in list(zip(*each, rows, strict=True))[:-1]:
+        pair = np.array([one[column], two[column]])
+        assert row[column] == pytest.approx(pair.mean(), abs=2e-6)
+        if task == "multiclass":
+            chosen = f"p {row['prediction']}"
+            pair = np.array([one[chosen], two[chosen]])
+        assert row["spread"] == pytest.approx(pair.std(ddof=1), abs=3e-6)
+    assert len({row["spread"] for row in rows[:-1]}) > 1
+    if task == "regression":
+        arrays = RunFolder(folder).calibration()
+        place = list(arrays["levels"]).index(0.9)
+        radius, epsilon = arrays["radius_RK"][place, 0], arrays["epsilon_K"][0]
+        for row in rows[:-1]:
+            want = radius * (row["spread"] + epsilon)
+            assert row["high 0.9"] - row["prediction"] == pytest.approx(want, rel=1e-4)
+    wide = isoform.load(folder).embed(list(MIXED))
+    assert wide.shape == (len(MIXED), 2 * isoform.load(folder / "seed-1").embed(["C"]).shape[1])
+
+
+def test_evaluating_and_exporting_a_group(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = group(tmp_path)
+    found = evaluate_run(DOMAIN, folder)
+    rows = list(csv.DictReader((folder / "predictions.csv").open()))
+    guess, truth, high, spread = (
+        np.array([float(row[name]) for row in rows])
+        for name in ("prediction", "target", "high 0.9", "spread")
+    )
+    assert found["metrics"]["rmse"] == pytest.approx(np.sqrt(np.mean((guess - truth) ** 2)))
+    inside = np.abs(guess - truth) <= high - guess + 1e-9
+    assert found["metrics"]["coverage 0.9"] == pytest.approx(inside.mean())
+    assert (
+        found["metrics"]["width 0.9"] == pytest.approx(2 * (high - guess).mean()) and spread.std()
+    )
+
+    words = ["molecules", "predict", str(folder), *MIXED, "--out", str(tmp_path / "p.csv")]
+    domains = {"molecules": lambda: DOMAIN}
+    for engine in ("eager", "packed"):
+        assert cli.main([*words, "--engine", engine], domains=domains) == 0
+        header = next(csv.reader((tmp_path / "p.csv").open()))
+        assert header.index("spread") == header.index("uncertainty") + 1
+    words = ["molecules", "export", str(folder), "--format", "bundle", "--out", str(tmp_path / "x")]
+    assert cli.main(words, domains=domains) == 2
+    assert "export one of them" in capsys.readouterr().err
