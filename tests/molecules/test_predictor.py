@@ -70,7 +70,8 @@ def test_predictions_are_those_of_evaluation(run: Path, predictor) -> None:
     """And so the molecules are cleaned, featurised and scaled as in training."""
     stored = list(csv.DictReader((run / "predictions.csv").open()))
     rows = predictor.predict([row["smiles"] for row in stored])
-    assert set(rows[0]) == {*(stored[0].keys() - {"target"}), "nearest", "similarity", "error"}
+    extra = {"nearest", "similarity", "domain", "error"}
+    assert set(rows[0]) == {*(stored[0].keys() - {"target"}), *extra}
     for ours, theirs in zip(rows, stored, strict=True):
         for name in ("prediction", "low 0.9", "high 0.9"):
             if name in theirs:
