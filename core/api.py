@@ -22,7 +22,7 @@ from isoform.core.data.writers import usual_mode
 from isoform.core.domain import AnyDomain, Export, ImportedModel, Predictor, Prepared, TrainedModel
 from isoform.core.engine.evaluate import load_weights
 from isoform.core.engine.train import train as train_task
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.core.inference.engines import with_engine
 from isoform.core.inference.export import base_formats, warn_of_licence
 from isoform.core.inference.run_model import (
@@ -35,7 +35,7 @@ from isoform.core.inference.run_model import (
 from isoform.core.runs import checkpoint as checkpoints
 from isoform.core.runs.checkpoint import Checkpoint
 from isoform.core.runs.exported import as_run, is_exported
-from isoform.core.runs.folder import RunFolder, runs_in
+from isoform.core.runs.folder import BASELINES, RunFolder, runs_in
 from isoform.core.runs.results import reset_peak_memory, summarise_seeds
 
 Say = Callable[[str], None]
@@ -285,6 +285,22 @@ def load_predictor(
         trained = load_trained(domain, folder, checkpoint)
     trained = with_engine(domain, trained, engine)
     return PredictorInPrecision(domain.predictor(trained), trained.precision)
+
+
+def load_baseline(
+    domain: AnyDomain, run_dir: str | Path, name: str, checkpoint: str | int = "best"
+) -> Predictor:
+    """A baseline that was stored with a run, or with the first of a group of seeds, to predict with.
+
+    Raises UserError where there is none of that name.
+    """
+    first = runs_in(run_dir)[0]
+    trained = load_trained(domain, first, checkpoint)
+    known = RunFolder(first).stored_baselines()
+    if name not in known:
+        has = f"it has {join_names(known)}" if known else "it has none"
+        raise UserError(f"{run_dir}: stored no baseline {name!r}; {has}")
+    return domain.baseline(trained, first / BASELINES, name)
 
 
 def prepare(resolved: Resolved, domain: AnyDomain) -> tuple[Resolved, Prepared[Any, Any]]:

@@ -21,10 +21,16 @@ def _nothing(*_: object) -> None:
 
 @dataclass(frozen=True)
 class Fitting:
-    """What a fit in progress speaks to: `say` gets sentences that a person should read, `show` how far it is."""
+    """What a fit in progress speaks to.
+
+    say    gets sentences that a person should read
+    show   gets how far it is
+    keep   gets name and text of each file that a fitted method is stored as, NAME.json first or last among them
+    """
 
     say: Callable[[str], None] = _nothing
     show: Callable[[str], None] = _nothing
+    keep: Callable[[str, str], None] = _nothing
     stopping: Callable[[], bool] = lambda: False
 
     def step(self, done: int, total: int, what: str) -> None:

@@ -425,6 +425,10 @@ class Domain(abc.ABC, Generic[AppT, StateT, DataT]):
     def predictor(self, trained: TrainedModel[AppT, StateT]) -> Predictor:
         """A trained model on inputs from outside."""
 
+    def baseline(self, trained: TrainedModel[AppT, StateT], folder: Path, name: str) -> Predictor:
+        """A baseline that a run of this domain stored in `folder`, as a predictor in the model's place."""
+        raise UserError(f"{self.name}: baselines of this domain are not stored; leave --with out")
+
     def outputs(self, config: AppT, state: StateT) -> Outputs:
         """What the model's outputs are, for the average of several models; numbers by default."""
         return "numbers"

@@ -83,6 +83,14 @@ class Molecules(Domain["MoleculesApp", "MoleculesState", "MoleculeData"]):
 
         return task_from_run(config, state, data)
 
+    def baseline(
+        self, trained: TrainedModel[MoleculesApp, MoleculesState], folder: Path, name: str
+    ) -> Predictor:
+        """See stored_baselines.py."""
+        from isoform.molecules.stored_baselines import BaselinePredictor, read
+
+        return BaselinePredictor(trained, read(folder, name, trained.state))
+
     def outputs(self, config: MoleculesApp, state: MoleculesState) -> Outputs:
         """Of classes and labels their logits."""
         if state.kind == "multiclass":

@@ -16,15 +16,18 @@ n molecules, K targets, C classes, F features.
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from isoform.core.baselines import QUIET, Baseline, Fitting
+from isoform.core.runs.boosters import text_of
 from isoform.molecules.data.dataset import MoleculeData
 from isoform.molecules.data.descriptors import descriptors
 
@@ -63,8 +66,12 @@ def baselines(data: MoleculeData, score: Score) -> list[Baseline]:
     if "train" not in data.rows or not judged:
         return []
 
+    name = "mean" if data.kind == "regression" else "majority"
+
     def constant(fitting: Fitting) -> Metrics:
         guess, found = _constant(data), {}
+        each = [guess] if data.kind == "multiclass" else [np.array([one]) for one in guess]
+        keep(name, PerTarget(each, data.kind, len(data.names)), fitting)
         for split in judged:
             labels = _labels(data, data.rows[split])
             found[split] = score(np.tile(guess, (len(labels), 1)), labels)
@@ -81,7 +88,7 @@ def baselines(data: MoleculeData, score: Score) -> list[Baseline]:
 
         return Baseline(name, fitted, _seconds(name, data, rows) / 60, why)
 
-    found = [Baseline("mean" if data.kind == "regression" else "majority", constant)]
+    found = [Baseline(name, constant)]
     if why or len(rows["train"]):
         found += [learned(name, fit) for name, fit in _methods(data.kind).items()]
     return found
@@ -264,7 +271,7 @@ def boosting(
         there = np.zeros(0, bool) if val is None else _there(val.y, k, kind)
         if val is None or not there.any():
             model = lightgbm.train(settings, known, UNCHOSEN_TREES, callbacks=[after_a_tree])
-            return _Booster(model, outputs)
+            return Booster(model, outputs)
         labels = _label(val.y, k, kind)
         held = lightgbm.Dataset(val.x[there], labels[there], reference=known)
         callbacks: list[Callable[..., Any]] = [
@@ -272,23 +279,50 @@ def boosting(
             after_a_tree,
         ]
         model = lightgbm.train(settings, known, TREES, valid_sets=[held], callbacks=callbacks)
-        return _Booster(model, outputs)
+        return Booster(model, outputs)
 
-    return _each(fit, train, kind, classes, fitting)
+    fitted = _each(fit, train, kind, classes, fitting)
+    keep("descriptor_boosting", fitted, fitting)
+    return fitted
 
 
-class _Booster:
+class Booster:
     """A LightGBM with scikit-learn's names."""
 
     def __init__(self, model: Any, classes: int):
         self.model, self.classes_ = model, np.arange(classes)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
+        """[n] numbers or probabilities of 1, or [n, C] probabilities."""
         return np.asarray(self.model.predict(x))
 
     def predict_proba(self, x: np.ndarray) -> np.ndarray:
+        """[n, C] probabilities, of a binary target [n, 2]."""
         p = self.predict(x)
         return np.stack([1 - p, p], 1) if p.ndim == 1 else p
+
+
+@dataclass(frozen=True)
+class PerTarget:
+    """A fitted model for each target (one for all classes), or the constant that stands for it."""
+
+    models: list[Any]
+    kind: str
+    classes: int
+
+    def __call__(self, z: Any) -> np.ndarray:
+        """Features [n, F] -> [n, K] numbers or probabilities, or [n, C] probabilities."""
+        return np.concatenate([self._predict(model, z) for model in self.models], 1)
+
+    def _predict(self, model: Any, z: Any) -> np.ndarray:
+        if isinstance(model, np.ndarray):
+            return np.tile(model, (z.shape[0], 1))
+        if self.kind == "regression":
+            return np.asarray(model.predict(z))[:, None]
+        columns = self.classes if self.kind == "multiclass" else 2
+        probability = np.full((z.shape[0], columns), 1e-9)
+        probability[:, np.asarray(model.classes_, int)] = model.predict_proba(z)
+        return probability if self.kind == "multiclass" else probability[:, 1:]
 
 
 def _label(y: np.ndarray, k: int, kind: str) -> np.ndarray:
@@ -306,8 +340,8 @@ def _each(
     kind: str,
     classes: int,
     fitting: Fitting,
-) -> Predict:
-    """Fits a model a target on the molecules whose label is known; what predicts all of them."""
+) -> PerTarget:
+    """Fits a model a target on the molecules whose label is known."""
     models: list[Any] = []
     targets = 1 if kind == "multiclass" else train.y.shape[1]
     for k in range(targets):
@@ -318,18 +352,21 @@ def _each(
             models.append(fit(k, train.x[there], known))
         else:
             models.append(_share(known, kind, classes))
+    return PerTarget(models, kind, classes)
 
-    def predict_target(model: Any, z: Any) -> np.ndarray:
+
+def keep(name: str, fitted: PerTarget, fitting: Fitting) -> None:
+    """Hands the files of a fitted baseline to `fitting`; stored_baselines.py reads them."""
+    targets: list[dict[str, Any]] = []
+    for k, model in enumerate(fitted.models):
         if isinstance(model, np.ndarray):
-            return np.tile(model, (z.shape[0], 1))
-        if kind == "regression":
-            return np.asarray(model.predict(z))[:, None]
-        columns = classes if kind == "multiclass" else 2
-        probability = np.full((z.shape[0], columns), 1e-9)
-        probability[:, np.asarray(model.classes_, int)] = model.predict_proba(z)
-        return probability if kind == "multiclass" else probability[:, 1:]
-
-    return lambda z: np.concatenate([predict_target(model, z) for model in models], 1)
+            targets.append({"constant": model.tolist()})
+            continue
+        file = f"{name}.txt" if len(fitted.models) == 1 else f"{name}-{k + 1}.txt"
+        fitting.keep(file, text_of(model.model))
+        targets.append({"file": file})
+    about = {"kind": fitted.kind, "classes": fitted.classes, "targets": targets}
+    fitting.keep(f"{name}.json", json.dumps(about, indent=1) + "\n")
 
 
 def _share(known: np.ndarray, kind: str, classes: int) -> np.ndarray:

@@ -265,6 +265,12 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--strict", action="store_true", help="exit 2 if any input failed")
     parser.add_argument(
+        "--with",
+        dest="baseline",
+        metavar="NAME",
+        help="a baseline that the run stored, in its model's place, such as descriptor_boosting",
+    )
+    parser.add_argument(
         "--engine",
         default="eager",
         choices=["eager", "packed", "openvino"],

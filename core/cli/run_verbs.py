@@ -55,7 +55,10 @@ def predict(context: Context) -> int:
     args, console = context.args, context.console
     if args.out is not None:
         writers.format_of(args.out, writers.ROWS)
-    predictor = api.load_predictor(context.domain, args.run_dir, args.checkpoint, args.engine)
+    if args.baseline is None:
+        predictor = api.load_predictor(context.domain, args.run_dir, args.checkpoint, args.engine)
+    else:
+        predictor = api.load_baseline(context.domain, args.run_dir, args.baseline, args.checkpoint)
     inputs = context.domain.expand_inputs(args.inputs)
     if not inputs:
         raise UserError(

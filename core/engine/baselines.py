@@ -9,10 +9,15 @@ from isoform.core.baselines import Baseline, Fitting, Metrics, chosen
 from isoform.core.domain import Task
 from isoform.core.engine.progress import Display
 from isoform.core.errors import Preempted
+from isoform.core.runs.folder import BASELINES, RunFolder
 
 
-def fit_baselines(task: Task, show: Display, stopping: Callable[[], bool]) -> dict[str, Metrics]:
+def fit_baselines(
+    task: Task, show: Display, stopping: Callable[[], bool], run: RunFolder | None = None
+) -> dict[str, Metrics]:
     """{NAME: {"val": metrics, "test": metrics}} of the chosen baselines; says which were left out, and why.
+
+    Those that can be stored are, in the run's folder `baselines`, to predict with.
 
     Raises Preempted as soon as `stopping()` is true, and UserError as `chosen` does.
     """
@@ -26,7 +31,8 @@ def fit_baselines(task: Task, show: Display, stopping: Callable[[], bool]) -> di
         if stopping():
             raise Preempted("stopped before all baselines were fitted; go on with --resume")
         try:
-            found[one.name] = _fitted(one, f"baseline {number}/{len(ready)}", show, stopping)
+            place = f"baseline {number}/{len(ready)}"
+            found[one.name] = _fitted(one, place, show, stopping, _keeper(run))
         except (ImportError, OSError) as error:  # OSError: a library of the system, for LightGBM
             hint = f"pip install 'isoform[{task.config.domain}]' brings what it takes"
             missing[one.name] = f"{error}; {hint}"
@@ -38,7 +44,22 @@ def fit_baselines(task: Task, show: Display, stopping: Callable[[], bool]) -> di
     return found
 
 
-def _fitted(one: Baseline, place: str, show: Display, stopping: Callable[[], bool]) -> Metrics:
+def _keeper(run: RunFolder | None) -> Callable[[str, str], None]:
+    def keep(name: str, text: str) -> None:
+        if run is not None:
+            (run.path / BASELINES).mkdir(exist_ok=True)
+            RunFolder(run.path / BASELINES).write_text(name, text)
+
+    return keep
+
+
+def _fitted(
+    one: Baseline,
+    place: str,
+    show: Display,
+    stopping: Callable[[], bool],
+    keep: Callable[[str, str], None],
+) -> Metrics:
     started = time.monotonic()
 
     def seconds() -> str:
@@ -48,6 +69,7 @@ def _fitted(one: Baseline, place: str, show: Display, stopping: Callable[[], boo
     fitting = Fitting(
         say=show.say,
         show=lambda text: show.now(f"{place}  {one.name}  {text}  {seconds()}"),
+        keep=keep,
         stopping=stopping,
     )
     found = one.fit(fitting)

@@ -103,6 +103,8 @@ def write_results(
         "baselines": baselines,
         "environment": results.environment(outcome.device),
     }
+    if stored := outcome.run.stored_baselines():
+        results_json["stored_baselines"] = stored
     if outcome.task.notes:
         results_json["notes"] = list(outcome.task.notes)
     outcome.run.write_json("results.json", results_json)
@@ -128,7 +130,9 @@ def finish(
     if sizes.get("test"):
         metrics["test"], outputs = outcome.evaluate("test")
         task.write_predictions(run.path, "test", outputs)
-    beside = fit_baselines(task, outcome.show, outcome.stopping) if baselines is None else baselines
+    beside = baselines
+    if beside is None:
+        beside = fit_baselines(task, outcome.show, outcome.stopping, run)
     results_json = write_results(outcome, "finished", metrics, beside)
     kind = "ema.safetensors" if outcome.averaged else "model.safetensors"
     digest = checkpoints.manifest(checkpoints.place(run.checkpoints, best))[kind][1]
@@ -146,8 +150,9 @@ def finish(
         outcome.show.say(f"{split} (best checkpoint, step {best}): {_shown(metrics[split])}")
     for name in results.beaten_by(results_json):
         theirs = beside[name][split][task.monitor]
+        hint = f"; predict with it: --with {name}" if name in run.stored_baselines() else ""
         outcome.show.say(
-            f"warning: the baseline {name} is better: {split} {task.monitor} {theirs:.4g}"
+            f"warning: the baseline {name} is better: {split} {task.monitor} {theirs:.4g}{hint}"
         )
     return results_json
 

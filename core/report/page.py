@@ -113,12 +113,16 @@ def render(runs: Sequence[Shown]) -> str:
     )
 
 
-def verdict_of(headline: Headline) -> str:
-    """Which is better, model or best baseline, as a sentence; "" where there is no baseline."""
+def verdict_of(headline: Headline, stored: Sequence[str] = ()) -> str:
+    """Which is better, model or best baseline, as a sentence; "" where there is no baseline.
+
+    Of a better one that the run stored also how to predict with it.
+    """
+    use = f" Predict with it: --with {headline.baseline}." if headline.baseline in stored else ""
     return {
         "better": "The model is better than every baseline.",
         "equal": f"The baseline {headline.baseline} is as good as the model.",
-        "worse": f"The baseline {headline.baseline} is better than the model.",
+        "worse": f"The baseline {headline.baseline} is better than the model.{use}",
         "alone": "",
     }[headline.verdict]
 

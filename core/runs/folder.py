@@ -1,7 +1,7 @@
 """A run folder: its layout, its lock, and writing that never leaves half a file.
 
-config.toml  metrics.jsonl  results.json  task.json  calibration.npz  figures.json  checkpoints/  report.html  card.md
-predictions.*
+config.toml  metrics.jsonl  results.json  task.json  calibration.npz  figures.json  checkpoints/  baselines/
+report.html  card.md  predictions.*
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from isoform.core.pretrained.checkpoint_file import read_checkpoint
 from isoform.core.runs import checkpoint as checkpoints
 
 StateT = TypeVar("StateT", bound=RunState)
+BASELINES = "baselines"  # the folder of those that a run stores
 _LOCK = ".lock"
 _CONTENT = ("config.toml", "metrics.jsonl", "results.json", "checkpoints")
 _locks: set[int] = set()
@@ -188,6 +189,10 @@ class RunFolder:
         if not path.exists():
             return None
         return {name: array.numpy() for name, array in read_checkpoint(path).items()}
+
+    def stored_baselines(self) -> list[str]:
+        """Names of the fitted baselines that the run can predict with."""
+        return sorted(file.stem for file in (self.path / BASELINES).glob("*.json"))
 
     def precision(self) -> str:
         """The precision that the stored metrics were measured in."""

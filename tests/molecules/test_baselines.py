@@ -1,7 +1,9 @@
 """Baselines of each kind of label: better than a constant, blind to missing labels."""
 
 import csv
+import json
 import math
+import shutil
 import sys
 from dataclasses import replace
 
@@ -9,13 +11,20 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from isoform.core import api
 from isoform.core.baselines import QUIET, Fitting, chosen
+from isoform.core.cli import main
+from isoform.core.engine.train import train
 from isoform.core.errors import Preempted, UserError
+from isoform.core.runs.folder import RunFolder
+from isoform.molecules import DOMAIN
 from isoform.molecules import baselines as B
 from isoform.molecules.config import MoleculesApp, MoleculesEval
 from isoform.molecules.data.dataset import read_data
 from isoform.molecules.metrics import score
+from isoform.molecules.task import MoleculesTask
 
+from . import runs
 from .batches import QM9
 from .smiles import MOLECULES
 
@@ -23,6 +32,15 @@ pytest.importorskip("sklearn")
 pytest.importorskip("lightgbm")
 TEXTS = list(dict.fromkeys([*QM9, *MOLECULES[:20]]))
 BETTER = {"regression": ("mae", -1), "binary": ("roc_auc", 1), "multiclass": ("top1", 1)}
+
+CONSTANT = {"regression": "mean", "binary": "majority", "multiclass": "majority"}
+
+
+class WithBaselines(MoleculesTask):
+    """Without the pictures that a finished run has."""
+
+    def figures(self, model, outputs):
+        return []
 
 
 @pytest.fixture(autouse=True)
@@ -238,3 +256,67 @@ def test_baselines_are_chosen_by_name(made, names):
         UserError, match="mean isn't for data of this kind; there are majority, logi"
     ):
         chosen(offered(data), MoleculesEval(baselines=("mean",)))
+
+
+# What a run stores ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=list(BETTER))
+def stored(request, tmp_path_factory):
+    """(kind, folder) of a small run that was trained with its baselines."""
+    folder = tmp_path_factory.mktemp(request.param)
+    path = runs.table(folder / "molecules.csv", request.param)
+    settings = {"eval": {"baselines": ["descriptor_boosting", CONSTANT[request.param]]}}
+    task = runs.task_of(runs.app(path, train={"epochs": 1}, **settings), WithBaselines)
+    train(task, RunFolder(folder / "run"), progress=False, say=lambda line: None)
+    return request.param, folder / "run", task
+
+
+def test_a_stored_baseline_predicts_as_it_was_judged(stored):
+    kind, run, task = stored
+    results = json.loads((run / "results.json").read_text())
+    names = ["descriptor_boosting", CONSTANT[kind]]
+    assert results["stored_baselines"] == sorted(names)
+    rows = task.data.rows["test"]
+    texts = [task.data.molecules.smiles[row] for row in rows]
+    for name in names:
+        made = api.load_baseline(DOMAIN, run, name).predict([*texts, "no molecule"])
+        assert made[-1]["error"] and "low 0.9" not in made[0] and "set 0.9" not in made[0]
+        columns = {
+            "regression": ["prediction"],
+            "binary": ["probability"],
+            "multiclass": [f"p {name}" for name in task.data.names],
+        }[kind]
+        guess = np.array([[row[column] for column in columns] for row in made[:-1]])
+        for metric, value in task.score(guess, task.data.labels[rows]).items():
+            assert value == pytest.approx(results["baselines"][name]["test"][metric], abs=2e-5)
+
+
+def test_baselines_from_the_command_line(stored, tmp_path, capsys):
+    _, run, _ = stored
+    domains = {"molecules": lambda: DOMAIN}
+    words = ["molecules", "predict", str(run), "CCO", "c1ccccc1", "--out", str(tmp_path / "p.csv")]
+    assert main([*words, "--with", "descriptor_boosting"], domains=domains) == 0
+    assert "2 of 2 predicted" in capsys.readouterr().out
+    assert main([*words, "--with", "random_forest"], domains=domains) == 2
+    said = capsys.readouterr().err
+    assert "stored no baseline 'random_forest'; it has descriptor_boosting, m" in said
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"kind": "other"},
+        {"targets": []},
+        {"targets": [{"file": "../../results.json"}]},
+        {"targets": [{"constant": [1, 2, 3, 4, 5]}]},
+        {"targets": [{"file": "descriptor_boosting.json"}]},
+    ],
+)
+def test_a_damaged_baseline_is_one_sentence(stored, tmp_path, broken):
+    copy = tmp_path / "run"
+    shutil.copytree(stored[1], copy)
+    path = copy / "baselines" / "descriptor_boosting.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | broken))
+    with pytest.raises(UserError, match="descriptor_boosting"):
+        api.load_baseline(DOMAIN, copy, "descriptor_boosting")
