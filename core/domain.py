@@ -258,6 +258,10 @@ class Predictor(abc.ABC):
     def embed(self, inputs: Sequence[Any]) -> np.ndarray:
         """[inputs, features] of the frozen trunk."""
 
+    def draw(self, rows: Sequence[Mapping[str, Any]]) -> str:
+        """A page (HTML) of the inputs as pictures of what their parts contribute, from what `predict` gave of them."""
+        raise UserError("--draw: predictions of this domain are not drawn; leave it out")
+
 
 @dataclass(frozen=True)
 class Prepared(Generic[AppT, DataT]):

@@ -34,6 +34,7 @@ from isoform.molecules.data.descriptors import descriptors
 TRAIN_ROWS, JUDGED_ROWS, MOST_TARGETS = 20_000, 20_000, 50
 RADIUS, BITS = 2, 2048
 FOREST: dict[str, Any] = {"n_estimators": 200, "max_features": 0.2, "random_state": 0}
+TREES_AT_ONCE = 10  # of a forest, between two looks whether to stop
 LOGISTIC: dict[str, Any] = {"C": 0.1, "max_iter": 200}
 BOOSTING: dict[str, Any] = {
     "learning_rate": 0.05, "num_leaves": 15, "min_data_in_leaf": 10, "lambda_l2": 1.0, "feature_fraction": 0.6,
@@ -119,7 +120,7 @@ def _seconds(name: str, data: MoleculeData, rows: dict[str, np.ndarray]) -> floa
 def _judge(
     data: MoleculeData, fit: Fit, rows: dict[str, np.ndarray], score: Score, fitting: Fitting
 ) -> Metrics:
-    x = describe(data, rows) if fit is boosting else fingerprints(data, rows, fitting)
+    x = describe(data, rows, fitting) if fit is boosting else fingerprints(data, rows, fitting)
     samples = {split: Sample(x[split], _labels(data, at)) for split, at in rows.items()}
     train = samples.pop("train")
     predict = fit(train, samples.get("val"), data.kind, len(data.names), fitting)
@@ -200,11 +201,15 @@ def fingerprints(
     return found
 
 
-def describe(data: MoleculeData, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def describe(
+    data: MoleculeData, rows: dict[str, np.ndarray], fitting: Fitting = QUIET
+) -> dict[str, np.ndarray]:
     """float32 [n, F] descriptors of each split, NaN where there is none."""
     used = np.unique(np.concatenate(list(rows.values())))
     values = descriptors(
-        [data.molecules.smiles[row] for row in used.tolist()], data.config.data.cache
+        [data.molecules.smiles[row] for row in used.tolist()],
+        data.config.data.cache,
+        step=lambda done, total: fitting.step(done, total, "molecules described"),
     )
     return {split: values[np.searchsorted(used, at)] for split, at in rows.items()}
 
@@ -218,7 +223,13 @@ def random_forest(
     forest = RandomForestRegressor if kind == "regression" else RandomForestClassifier
 
     def fit(x: np.ndarray, y: np.ndarray) -> Any:
-        return forest(**FOREST, n_jobs=torch.get_num_threads()).fit(x, y)
+        """Some trees after the others, which are those that would grow at once."""
+        grown = forest(**FOREST, n_jobs=torch.get_num_threads(), warm_start=True)
+        total = FOREST["n_estimators"]
+        for start in range(0, total, TREES_AT_ONCE):
+            fitting.step(start, total, "trees")
+            grown.set_params(n_estimators=min(start + TREES_AT_ONCE, total)).fit(x, y)
+        return grown
 
     if kind == "regression" and train.y.shape[1] > 1 and np.isfinite(train.y).all():
         together = fit(*train)

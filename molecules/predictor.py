@@ -5,7 +5,7 @@ n molecules, K targets or classes, D features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,7 +69,7 @@ class MoleculePredictor(SupervisedPredictor):
                 f"this model reads graphs whose bonds have {len(state.kinds[0])} features of the data set's own, and "
                 "SMILES don't give them; judge it with eval"
             )
-        self.config, self.model = trained.config, trained.model.eval()
+        self.config, self.state, self.model = trained.config, state, trained.model.eval()
         self.kind = state.kind or "regression"
         self.names = list(state.names or ())
         self.scaling = (
@@ -125,6 +125,12 @@ class MoleculePredictor(SupervisedPredictor):
             for smiles, row in zip(batch.smiles, rows, strict=True)
         ]
         return [{**row, **word_of(row, self.familiar)} for row in found]
+
+    def draw(self, rows: Sequence[Mapping[str, Any]]) -> str:
+        """See draw_inputs.py."""
+        from isoform.molecules.draw_inputs import page_of
+
+        return page_of(self, rows)
 
     def _read(self, place: int, one: Named) -> Readable | str:
         """The molecule, or why there is none."""

@@ -265,6 +265,9 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--strict", action="store_true", help="exit 2 if any input failed")
     parser.add_argument(
+        "--draw", metavar="FILE.html", help="a page of the inputs, coloured by what contributes"
+    )
+    parser.add_argument(
         "--with",
         dest="baseline",
         metavar="NAME",

@@ -55,6 +55,8 @@ def predict(context: Context) -> int:
     args, console = context.args, context.console
     if args.out is not None:
         writers.format_of(args.out, writers.ROWS)
+    if args.draw is not None and not args.draw.lower().endswith((".html", ".htm")):
+        raise UserError(f"--draw {args.draw}: is a page; name it FILE.html")
     if args.baseline is None:
         predictor = api.load_predictor(context.domain, args.run_dir, args.checkpoint, args.engine)
     else:
@@ -73,6 +75,9 @@ def predict(context: Context) -> int:
         if row.get("error"):
             name, why = str(row["input"]), str(row["error"])
             console.warn(why if why.startswith(name) else f"{name}: {why}")
+    if args.draw is not None:
+        writers.write_together({args.draw: predictor.draw(rows).encode()})
+        console.say(f"drawn: {args.draw}")
     failed = sum(bool(row.get("error")) for row in rows)
     console.result = {"inputs": len(rows), "failed": failed}
     if args.out is not None:

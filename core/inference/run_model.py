@@ -20,7 +20,7 @@ from isoform.core.runs.folder import RunFolder, runs_in
 from isoform.core.supervised.ensemble import Ensemble
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
 
@@ -147,6 +147,10 @@ class PredictorInPrecision(Predictor):
     def embed(self, inputs: Sequence[Any]) -> np.ndarray:
         """See Predictor.embed."""
         return self._in_precision(self.inner.embed)(inputs)
+
+    def draw(self, rows: Sequence[Mapping[str, Any]]) -> str:
+        """See Predictor.draw."""
+        return self._in_precision(self.inner.draw)(rows)
 
     def __getattr__(self, name: str) -> Any:
         """What else a domain's predictor offers, such as `forecast`; its methods in the same number format."""

@@ -76,13 +76,19 @@ _MOST = float(np.finfo(np.float32).max)
 
 
 def descriptors(
-    smiles: Sequence[str], cache: str | None = None, *, workers: int | None = None
+    smiles: Sequence[str],
+    cache: str | None = None,
+    *,
+    workers: int | None = None,
+    step: Callable[[int, int], None] = lambda done, total: None,
 ) -> np.ndarray:
     """float32 [n, F] by NAMES; NaN where RDKit can't compute one, a whole row where it can't read the molecule.
 
     cache      the folder where many are kept, as data.cache: the user's usual one if None
     workers    processes; by the number of molecules and processors if None. In them, what crashes or hangs RDKit costs
                its own molecule alone
+
+    step       called with how many molecules of how many are done; what it raises stops the work
 
     Raises UserError where `cache` can't be written.
     """
@@ -93,7 +99,12 @@ def descriptors(
     if workers is None:
         workers = processors() if len(smiles) >= MANY else 0
     chunks = [list(smiles[start : start + CHUNK]) for start in range(0, len(smiles), CHUNK)]
-    values = np.concatenate([np.zeros((0, len(NAMES)), np.float32), *_computed(chunks, workers)])
+    parts, done = [np.zeros((0, len(NAMES)), np.float32)], 0
+    for part in _computed(chunks, workers):
+        parts.append(part)
+        done += len(part)
+        step(done, len(smiles))
+    values = np.concatenate(parts)
     if keeps:
         try:
             _save(values, path)

@@ -20,6 +20,7 @@ from isoform.core.runs.folder import RunFolder
 from isoform.molecules import DOMAIN
 from isoform.molecules import baselines as B
 from isoform.molecules.config import MoleculesApp, MoleculesEval
+from isoform.molecules.data import descriptors
 from isoform.molecules.data.dataset import read_data
 from isoform.molecules.metrics import score
 from isoform.molecules.task import MoleculesTask
@@ -235,6 +236,29 @@ def test_a_long_fit_stops_where_it_is_told_to(made, name, what):
     with pytest.raises(Preempted):
         one.fit(fitting)
     assert sum(what in line for line in shown) == 1
+
+
+@pytest.mark.parametrize(("name", "what"), [
+    ("random_forest", "trees"), ("descriptor_boosting", "molecules described"),
+])  # fmt: skip
+def test_a_forest_and_descriptors_stop_halfway(made, name, what, monkeypatch, tmp_path):
+    monkeypatch.setattr(B, "TREES_AT_ONCE", 3)
+    monkeypatch.setattr(descriptors, "CHUNK", 13)
+    data, shown = made["regression"], []
+    settings = data.config.data.model_copy(update={"cache": str(tmp_path)})
+    data = replace(data, config=data.config.model_copy(update={"data": settings}))
+    fitting = Fitting(show=shown.append, stopping=lambda: sum(what in one for one in shown) == 2)
+    one = next(one for one in offered(data) if one.name == name)
+    with pytest.raises(Preempted):
+        one.fit(fitting)
+    assert [one for one in shown if what in one][-1] in ("trees 3/11", "molecules described 26/67")
+
+
+def test_a_forest_that_grows_in_portions_is_the_same(made, monkeypatch):
+    monkeypatch.setattr(B, "TREES_AT_ONCE", 4)
+    portions = judged(made["binary"])["random_forest"]
+    monkeypatch.setattr(B, "TREES_AT_ONCE", 11)
+    assert judged(made["binary"])["random_forest"] == portions
 
 
 def test_minutes_grow_with_what_is_learned(made):

@@ -1,0 +1,67 @@
+"""One's own molecules as a page, coloured by what their atoms contribute."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import isoform
+from isoform.core import cli
+from isoform.core.errors import UserError
+from isoform.molecules import DOMAIN, draw_inputs
+
+from .batches import MIXED
+from .runs import group, trained
+
+
+def main(*words: object) -> int:
+    return cli.main(["molecules", *map(str, words)], domains={"molecules": lambda: DOMAIN})
+
+
+@pytest.mark.parametrize("task", ["regression", "binary", "multiclass"])
+def test_every_input_that_can_be_read_is_drawn(task: str, tmp_path: Path) -> None:
+    run, page = trained(tmp_path, task), tmp_path / "page.html"
+    assert main("predict", run, *MIXED, "<no> molecule", "--draw", page) == 0
+    text = page.read_text()
+    assert text.count("<g transform=") == len(MIXED) and "Orange atoms raise" in text
+    assert "<no>" not in text and "<script" not in text
+    assert len(set(re.findall(r"fill=\"#[0-9a-fA-F]{6}\"", text))) > 10
+    assert {"inside", "outside"} & set(re.findall(r"inside|outside", text))
+
+
+def test_contributions_sum_to_what_is_predicted(tmp_path: Path, monkeypatch) -> None:
+    """Less what is predicted where every atom is the average one; of an ensemble for its mean."""
+    predictor = isoform.load(group(tmp_path)).inner
+    cells: list = []
+    monkeypatch.setattr(draw_inputs, "sheet", lambda given, *_: cells.extend(given) or "")
+    rows = predictor.predict(list(MIXED))
+    draw_inputs.page_of(predictor, rows)
+    training = list(predictor.state.training)
+    known = [batch for _, batch in draw_inputs._batches(predictor, training)]
+    for places, batch in draw_inputs._batches(predictor, [row["smiles"] for row in rows]):
+        start = np.zeros(len(places))
+        for member in predictor.model.members:
+            away = draw_inputs.average_atom(member, known)
+            vectors = member.tokeniser.atoms(batch)
+            with torch.no_grad():
+                output = member({**batch, "perturb": (away - vectors) * batch["valid"][..., None]})
+            start += predictor.guess(output.numpy())[:, 0] / 2
+        for place, from_ in zip(places, start, strict=True):
+            assert len(cells[place].atoms) == cells[place].mol.GetNumAtoms()
+            moved = rows[place]["prediction"] - from_
+            assert cells[place].atoms.sum() == pytest.approx(moved, abs=2e-3)
+
+
+def test_what_cant_be_drawn_is_said(tmp_path: Path) -> None:
+    run = trained(tmp_path)
+    assert main("predict", run, "CCO", "--draw", tmp_path / "page.png") == 2
+    assert main("predict", run, "CCO", "--engine", "packed", "--draw", tmp_path / "a.html") in (
+        0,
+        2,
+    )
+    with pytest.raises(UserError, match="none of the inputs"):
+        isoform.load(run).draw([{"input": "x", "error": "no molecule"}])
