@@ -94,6 +94,14 @@ class Timeseries(Domain["TimeseriesApp", "TimeseriesState", "WindowData"]):
 
         return TimeseriesPredictor(trained.config, trained.state, trained.model)
 
+    def baseline(
+        self, trained: TrainedModel[TimeseriesApp, TimeseriesState], folder: Path, name: str
+    ) -> TimeseriesPredictor:
+        """See stored_baselines.py."""
+        from isoform.timeseries.stored_baselines import BaselinePredictor, read
+
+        return BaselinePredictor(trained, *read(folder, name, int(trained.config.model.horizon)))
+
     def graph(self, trained: TrainedModel[TimeseriesApp, TimeseriesState]) -> Graph:
         """See export.py."""
         from isoform.timeseries.export import graph
@@ -170,6 +178,12 @@ def _forecast_arguments(parser: argparse.ArgumentParser) -> None:
         "--strict", action="store_true", help="exit code 2 if any file fails, not only if all do"
     )
     parser.add_argument("--plot", metavar="FILE", help="a picture: .png, .svg or .pdf")
+    parser.add_argument(
+        "--with",
+        dest="baseline",
+        metavar="NAME",
+        help="a baseline that the run stored, in its model's place, such as lag_boosting",
+    )
     parser.add_argument(
         "--checkpoint", default="best", metavar="best|last|STEP", help="default: best"
     )

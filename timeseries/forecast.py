@@ -56,7 +56,11 @@ def run_forecast(args: argparse.Namespace, console: Speaker) -> int:
 
     places = places_of(args.files, args.out, args.plot)
     levels = parse_levels(args.quantiles)
-    predictor: Any = api.load_predictor(DOMAIN, args.run_dir, args.checkpoint)
+    predictor: Any = (
+        api.load_predictor(DOMAIN, args.run_dir, args.checkpoint)
+        if args.baseline is None
+        else api.load_baseline(DOMAIN, args.run_dir, args.baseline, args.checkpoint)
+    )
     predictor.wanted_levels(levels)  # what the run can't give is no file's fault
     made, failed = _forecast_all(predictor, args, levels, console)
     if not made:

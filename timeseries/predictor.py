@@ -59,6 +59,9 @@ class TimeseriesPredictor(Predictor):
         self.config, self.state = config, state
         self.model = model.eval()
         self.context, self.horizon = int(config.model.context), int(config.model.horizon)
+        self.back = (
+            self.context
+        )  # rows before a forecast that are handed to it, where there are so many
         self.scaling = None if state.scaling is None else Scaling.of_record(state.scaling)
         self.own = tuple(sorted(config.head.quantiles))  # levels that the model itself forecasts
         self.calibration = self._calibration(state.calibration)
@@ -122,9 +125,10 @@ class TimeseriesPredictor(Predictor):
         )
         panel, windows = self._look_back(panel, start, ahead)
         for i in range(len(panel.series)):
-            if windows.missing_future(i, self.context):
-                origin.refuse_short_future(windows.panel, i, self.context, asked=ahead is not None)
-                names = join_names(windows.missing_future(i, self.context), inputs_for_run.SHOWN)
+            row = _origin(windows.panel)
+            if windows.missing_future(i, row):
+                origin.refuse_short_future(windows.panel, i, row, asked=ahead is not None)
+                names = join_names(windows.missing_future(i, row), inputs_for_run.SHOWN)
                 warnings.warn(
                     f"gaps of {names} in the horizon are filled like those of a look-back",
                     stacklevel=2,
@@ -154,12 +158,14 @@ class TimeseriesPredictor(Predictor):
             warnings.warn(f"left out: {failed[0]}{more}", stacklevel=3)
         scale = self._scale_of(panel)
         known = inputs_for_run.names_of(self.state, "known")
-        cut = origin.cut(panel, origins, self.context, self.horizon, known, ahead)
+        back = min(self.back, *(row for _, row in origins))
+        cut = origin.cut(panel, origins, back, self.horizon, known, ahead)
         kept = replace(panel, series=tuple(panel.series[i] for i, _ in origins))
         return kept, WindowData(inputs_for_run.settings(self.config), cut, scale)
 
     def _pairs(self, windows: WindowData) -> np.ndarray:
-        return np.array([[i, self.context] for i in range(len(windows.panel.series))])
+        row = _origin(windows.panel)
+        return np.array([[i, row] for i in range(len(windows.panel.series))])
 
     def wanted_levels(self, levels: Sequence[float] | None) -> tuple[float, ...]:
         """The quantile levels to give. Raises UserError for one that the run can't give, or any where it has none."""
@@ -208,8 +214,7 @@ class TimeseriesPredictor(Predictor):
     def _run_batch(
         self, windows: WindowData, pairs: np.ndarray, levels: tuple[float, ...]
     ) -> Forecasts:
-        output = self._call(self.model, windows.at(pairs)).numpy()
-        mean, own = output[..., 0], output[..., 1:] if self.own else None
+        mean, own = self._outputs(windows, pairs)
         empty_nV = windows.without_past(pairs)
         spread_V = windows.scaling.deviation("target", windows.variates)
 
@@ -225,6 +230,13 @@ class TimeseriesPredictor(Predictor):
             quantiles = np.stack([finished(made[..., q]) for q in range(len(levels))], -1)
         spread = spread_of(self.model, lambda one: finished(one[..., 0]))
         return Forecasts(finished(mean), quantiles, levels, spread)
+
+    def _outputs(
+        self, windows: WindowData, pairs: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Scaled point forecasts [n, H, V], and the model's own quantiles [n, H, V, Q] where it has them."""
+        output = self._call(self.model, windows.at(pairs)).numpy()
+        return output[..., 0], output[..., 1:] if self.own else None
 
     def _call(self, function: Any, batch: Mapping[str, Tensor]) -> Tensor:
         device = next(self.model.parameters()).device
@@ -247,7 +259,7 @@ class TimeseriesPredictor(Predictor):
     def _warn_of_empty(self, made: Forecasts, cut: Panel) -> None:
         for i, series in enumerate(cut):
             empty = np.isnan(made.mean_nHV[i]).all(0) & ~np.isfinite(
-                series.target.values[: self.context]
+                series.target.values[_origin(cut) - self.context : _origin(cut)]
             ).any(0)
             if empty.any():
                 names = [name for name, none in zip(cut.variates, empty, strict=True) if none]
@@ -260,7 +272,7 @@ class TimeseriesPredictor(Predictor):
 
     def _dataset(self, cut: Panel, made: Forecasts, panel: Panel) -> xr.Dataset:
         """Forecasts on the stamps that any series has; where one of them has none, `step` is 0 and the rest NaN."""
-        instants = [one.time.values[self.context :] for one in cut]
+        instants = [one.time.values[_origin(cut) :] for one in cut]
         time = np.unique(np.concatenate(instants))
         step = np.zeros((len(instants), len(time)), np.int64)
         mean = np.full((*step.shape, len(panel.variates)), np.nan)
@@ -352,6 +364,11 @@ class TimeseriesPredictor(Predictor):
         ]
         coords = {"id": [str(one.attrs.get("id", "")) for one in panel], "variate": panel.variates}
         return xr.DataArray(torch.cat(parts).numpy(), coords, ("id", "variate", "feature"))
+
+
+def _origin(cut: Panel) -> int:
+    """The row of a cut (origin.cut) that the forecast starts with, the same in every series."""
+    return int(cut.series[0].attrs["rows"])
 
 
 def _rounded(units: np.ndarray, spread_V: np.ndarray) -> np.ndarray:

@@ -11,11 +11,16 @@ import pytest
 import xarray as xr
 
 import isoform
+from isoform.core import api
 from isoform.core.cli import main
+from isoform.core.engine.train import train
 from isoform.core.errors import UserError
 from isoform.core.report import drawing
+from isoform.core.runs.folder import RunFolder
 from isoform.timeseries import DOMAIN, inputs_for_run, plots
+from isoform.timeseries.baselines import method
 from isoform.timeseries.forecast import columns_of, parse_levels, write
+from isoform.timeseries.task import TimeseriesTask
 
 from . import panels, runs
 from .runs import CONTEXT, HORIZON, VARIATES
@@ -585,3 +590,39 @@ def test_seeds_together_forecast_their_mean(tmp_path: Path, cli) -> None:
     table = pd.read_csv(tmp_path / "next.csv")
     assert code == 0 and list(table)[3:6] == ["mean", "spread", "q0.1"]
     assert cli("eval", folder, "--json")[0] == 0
+
+
+class WithBaselines(TimeseriesTask):
+    """Without the pictures that a finished run has."""
+
+    def figures(self, model, outputs):
+        return []
+
+
+def test_forecasting_with_a_stored_baseline(tmp_path: Path, cli) -> None:
+    """What the baseline forecast of the run's last test window, from the rows before it alone."""
+    pytest.importorskip("lightgbm")
+    frame = runs.frame()
+    names = ["last", "seasonal_naive", "lag_boosting"]
+    config = runs.app(
+        saved(frame, tmp_path / "series.csv"), train={"epochs": 1}, eval={"baselines": names}
+    )
+    prepared = DOMAIN.prepare(config)
+    task, folder = WithBaselines(prepared.config, prepared.data), tmp_path / "run"
+    train(task, RunFolder(folder), progress=False, say=lambda line: None)
+    results = json.loads((folder / "results.json").read_text())
+    assert results["stored_baselines"] == sorted(names)
+    file = saved(frame[:-HORIZON], tmp_path / "before.csv")
+    for name in names:
+        found = api.load_baseline(DOMAIN, folder, name).forecast(file, levels=())
+        fitted = method(name, task.season).fit(task.data)
+        where = np.array([[0, len(frame) - HORIZON]])
+        want = task.data.forecast_units(fitted.predict(task.data, where))[0]
+        np.testing.assert_allclose(found["mean"], want, rtol=1e-3, atol=1e-3)
+    code, out, err = cli("forecast", folder, file, "--with", "lag_boosting")
+    assert code == 0 and "no intervals" in err and out.startswith("id,stamp,variate,mean\n")
+    assert cli("forecast", folder, file, "--with", "linear")[0] == 2
+    assert cli("forecast", folder, file, "--with", "last", "--quantiles", ".1")[0] == 2
+    about = folder / "baselines" / "lag_boosting.json"
+    about.write_text(about.read_text().replace('"season": 24', '"season": -24'))
+    assert "is damaged" in cli("forecast", folder, file, "--with", "lag_boosting")[2]

@@ -12,6 +12,7 @@ of the same levels, calibrated on their own validation windows.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -69,6 +70,8 @@ def baselines(
 
     def offered(name: str) -> Baseline:
         def fit(fitting: Fitting) -> Metrics:
+            if name in ("last", "seasonal_naive"):
+                fitting.keep(f"{name}.json", json.dumps({"season": season}) + "\n")
             return judge(method(name, season, fitting).fit(data), data, accumulator, fitting)
 
         many = smoothing.why_not(data) if name in ("ets", "theta") else ""

@@ -12,12 +12,14 @@ n windows, H steps, V variates; a row of its table is one value to forecast.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from isoform.core.baselines import QUIET, Fitting
+from isoform.core.runs.boosters import text_of
 from isoform.timeseries.baselines.chunks import spread
 from isoform.timeseries.baselines.lags import Lags
 from isoform.timeseries.baselines.table import tables
@@ -90,7 +92,16 @@ class LagBoosting:
             self.model = lightgbm.train(
                 settings, train, UNCHOSEN_TREES, callbacks=[self._after_a_tree]
             )
+        if len(data.panel.series) == 1:  # of several, a column is the series' number in these data
+            self._keep()
         return self
+
+    def _keep(self) -> None:
+        lags = self.lags
+        about = {"season": lags.season, "long": lags.long, "year": lags.year, "start": self.start}
+        about["columns"] = self.model.num_feature()
+        self.fitting.keep("lag_boosting.txt", text_of(self.model))
+        self.fitting.keep("lag_boosting.json", json.dumps(about, indent=1) + "\n")
 
     def _after_a_tree(self, so_far: Any) -> None:
         """LightGBM's callback: shows how far it is, and stops it where the training was told to stop."""
