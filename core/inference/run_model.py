@@ -34,7 +34,7 @@ def load_trained(
     is damaged, and for an unknown checkpoint.
     """
     runs = runs_in(run_dir)
-    if len(runs) == 1 and runs[0] == Path(run_dir):
+    if len(runs) == 1:
         return _load_one(domain, runs[0], checkpoint)
     members = [_load_one(domain, run, checkpoint) for run in runs]
     first = members[0]
