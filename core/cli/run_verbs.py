@@ -55,12 +55,7 @@ def predict(context: Context) -> int:
     args, console = context.args, context.console
     if args.out is not None:
         writers.format_of(args.out, writers.ROWS)
-    if args.draw is not None and not args.draw.lower().endswith((".html", ".htm")):
-        raise UserError(f"--draw {args.draw}: is a page; name it FILE.html")
-    if args.baseline is None:
-        predictor = api.load_predictor(context.domain, args.run_dir, args.checkpoint, args.engine)
-    else:
-        predictor = api.load_baseline(context.domain, args.run_dir, args.baseline, args.checkpoint)
+    predictor = _chosen_predictor(context)
     inputs = context.domain.expand_inputs(args.inputs)
     if not inputs:
         raise UserError(
@@ -75,11 +70,12 @@ def predict(context: Context) -> int:
         if row.get("error"):
             name, why = str(row["input"]), str(row["error"])
             console.warn(why if why.startswith(name) else f"{name}: {why}")
-    if args.draw is not None:
-        writers.write_together({args.draw: predictor.draw(rows).encode()})
-        console.say(f"drawn: {args.draw}")
+    page = None if args.draw is None else predictor.draw(rows)
     failed = sum(bool(row.get("error")) for row in rows)
     console.result = {"inputs": len(rows), "failed": failed}
+    if page is not None:
+        writers.write_together({args.draw: page.encode()})
+        console.say(f"drawn: {args.draw}")
     if args.out is not None:
         writers.write_rows(rows, args.out)
         console.say(f"{len(rows) - failed} of {len(rows)} predicted: {args.out}")
@@ -93,6 +89,16 @@ def predict(context: Context) -> int:
             f"{failed} of {len(rows)} inputs failed; mend or leave out those named above"
         )
     return 0
+
+
+def _chosen_predictor(context: Context) -> Predictor:
+    """The run's model, or with --with a baseline that the run stored."""
+    args = context.args
+    if args.draw is not None and not args.draw.lower().endswith((".html", ".htm")):
+        raise UserError(f"--draw {args.draw}: is a page; name it FILE.html")
+    if args.baseline is None:
+        return api.load_predictor(context.domain, args.run_dir, args.checkpoint, args.engine)
+    return api.load_baseline(context.domain, args.run_dir, args.baseline, args.checkpoint)
 
 
 def embed(context: Context) -> int:

@@ -59,9 +59,7 @@ def test_contributions_sum_to_what_is_predicted(tmp_path: Path, monkeypatch) -> 
 def test_what_cant_be_drawn_is_said(tmp_path: Path) -> None:
     run = trained(tmp_path)
     assert main("predict", run, "CCO", "--draw", tmp_path / "page.png") == 2
-    assert main("predict", run, "CCO", "--engine", "packed", "--draw", tmp_path / "a.html") in (
-        0,
-        2,
-    )
+    words = ("predict", run, "CCO", "--draw", tmp_path / "a.html")
+    assert main(*words, "--engine", "packed") == 2 and not (tmp_path / "a.html").exists()
     with pytest.raises(UserError, match="none of the inputs"):
         isoform.load(run).draw([{"input": "x", "error": "no molecule"}])
