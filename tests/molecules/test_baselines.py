@@ -251,7 +251,8 @@ def test_a_forest_and_descriptors_stop_halfway(made, name, what, monkeypatch, tm
     one = next(one for one in offered(data) if one.name == name)
     with pytest.raises(Preempted):
         one.fit(fitting)
-    assert [one for one in shown if what in one][-1] in ("trees 3/11", "molecules described 26/67")
+    last = [one for one in shown if what in one][-1]
+    assert last.startswith(("trees 3/", "molecules described 26/"))
 
 
 def test_a_forest_that_grows_in_portions_is_the_same(made, monkeypatch):
