@@ -21,7 +21,7 @@ from isoform.core.runs.boosters import read_booster
 from isoform.core.runs.folder import RunFolder
 from isoform.molecules.baselines import Booster, PerTarget
 from isoform.molecules.config import MoleculesApp
-from isoform.molecules.data.descriptors import NAMES
+from isoform.molecules.data.descriptors import NAMES, Normaliser
 from isoform.molecules.predictor import MoleculePredictor
 from isoform.molecules.state import MoleculesState
 
@@ -63,7 +63,8 @@ class BaselinePredictor(MoleculePredictor):
     ) -> None:
         super().__init__(trained)
         self.model, self.calibration = _OfDescriptors(fitted), None
-        self.normaliser = _AsTheyAre()  # trees know what is missing
+        raw = np.zeros(len(NAMES))
+        self.normaliser = _AsTheyAre(raw, raw, raw, raw)  # trees know what is missing
 
     def guess(self, output_nK: np.ndarray) -> np.ndarray:
         """The outputs are numbers and probabilities already."""
@@ -74,7 +75,7 @@ class BaselinePredictor(MoleculePredictor):
         raise UserError("a baseline has no features to embed with; leave --with out")
 
 
-class _AsTheyAre:
+class _AsTheyAre(Normaliser):
     def __call__(self, values: np.ndarray) -> np.ndarray:
         return values
 
