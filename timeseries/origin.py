@@ -41,14 +41,28 @@ def origin_of(panel: Panel, number: int, start: str | pd.Timestamp | None, conte
 def first_judged(
     panel: Panel, number: int, state: TimeseriesState, start: str | pd.Timestamp | None = None
 ) -> int:
-    """The first row of a series that may be judged: at or behind `start`, else behind all that the run was fitted on.
+    """The first row of a series that may be judged: at or behind `start`, else behind what the run was fitted on.
 
-    That is 0 for a series that the run never saw.
+    That is what it was fitted on of any series, as something that moved all of them may be known from another; of this
+    series alone where the other rule would leave less than half of its rows. 0 for a series that the run never saw.
     """
     time = panel.series[number].time.values[: panel.rows[number]]
     if start is not None:
         return int(np.searchsorted(time, moment_of(start, panel)))
+    first = first_of_its_own(panel, number, state)
+    if not first:
+        return 0
+    elsewhere = fitted_elsewhere(panel, state)[number]
+    if np.isnat(elsewhere):
+        return first
+    behind = max(first, int(np.searchsorted(time, elsewhere, side="right")))
+    return behind if 2 * (len(time) - behind) >= len(time) - first else first
+
+
+def first_of_its_own(panel: Panel, number: int, state: TimeseriesState) -> int:
+    """The first row of a series behind what the run was fitted on of it alone; 0 where that is nothing."""
     fitted = fitted_end(panel, number, state)
+    time = panel.series[number].time.values[: panel.rows[number]]
     return 0 if fitted is None else int(np.searchsorted(time, fitted, side="right"))
 
 
