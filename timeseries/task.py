@@ -259,7 +259,9 @@ class TimeseriesTask(Task):
     @property
     def _seasonal_scale(self) -> dict[str, list[float | None]]:
         ids = (str(series.attrs["id"]) for series in self.panel)
-        each = ([None if x != x else x for x in scale_V] for scale_V in self._mase_scale_SV.tolist())
+        each = (
+            [None if x != x else x for x in scale_V] for scale_V in self._mase_scale_SV.tolist()
+        )
         return dict(zip(ids, each, strict=True))
 
     def card(self) -> dict[str, str]:

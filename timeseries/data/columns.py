@@ -79,7 +79,9 @@ def looks_dated(column: pd.Series) -> bool:
     pattern = re.compile(
         r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|\d{4}-(0[1-9]|1[0-2])$"
     )
-    return bool(head) and all(pattern.match(cell) or periods.start_of(cell) is not None for cell in head)
+    return bool(head) and all(
+        pattern.match(cell) or periods.start_of(cell) is not None for cell in head
+    )
 
 
 def assign(table: Table, data: DataConfig, time: tuple[str, ...]) -> Roles:
