@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from isoform.core.report.drawing import INK, label, short
+from isoform.timeseries.data.clock import instants
 from isoform.timeseries.data.panel import Panel
 
 if TYPE_CHECKING:
@@ -99,9 +100,7 @@ def window_curves(
         low = max(0, row - HISTORY * horizon)
         held = windows.reader.stored(number, "target", low, row + horizon)[:, v]
         stamps = windows.stamps(number, low, row + horizon, aware=True)
-        time = np.asarray(
-            (stamps if stamps.tz is None else stamps.tz_convert("UTC").tz_localize(None)).values
-        )
+        time = instants(stamps)
         who = str(windows.panel.series[number].attrs.get("id", ""))
         name = short(windows.variates[v], 40)
         found.append(
