@@ -18,8 +18,9 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 WEEK = 7 * DAY
 FIRST_YEAR, LAST_YEAR = 1, 9999
+FIRST, LAST = np.datetime64("0001-01-01", UNIT), np.datetime64("9999-12-31T23:59:59.999999", UNIT)
+# Of stamps with a zone, which another clock may show a day earlier or later.
 FIRST_ZONED, LAST_ZONED = np.datetime64("0001-01-02", UNIT), np.datetime64("9999-12-30", UNIT)
-_FIRST, _END = np.datetime64("0001-01-01", UNIT), np.datetime64("10000-01-01", UNIT)
 
 
 def clock_of(stamps: pd.DatetimeIndex) -> np.ndarray:
@@ -42,5 +43,5 @@ def within(time: np.ndarray) -> np.ndarray:
     """datetime64 of any unit as datetime64[us]; NaT for other years than 1 to 9999."""
     if time.dtype == np.dtype("M8[ns]"):  # never outside
         return time.astype(STAMP)
-    good = (time >= _FIRST.astype(time.dtype)) & (time < _END.astype(time.dtype))
+    good = (time >= FIRST.astype(time.dtype)) & (time <= LAST.astype(time.dtype))
     return time.astype(STAMP) if good.all() else np.where(good, time, NAT).astype(STAMP)
