@@ -22,6 +22,7 @@ import pandas as pd
 
 from isoform.core.errors import UserError, join_names
 from isoform.timeseries.config import DataConfig
+from isoform.timeseries.data.clock import NAT, instants
 from isoform.timeseries.data.ids import JOINT
 from isoform.timeseries.data.names import find_time
 from isoform.timeseries.data.panel import Panel
@@ -182,7 +183,7 @@ def _place(
     if origin is not None:
         issued = _instants_of(table, panel, long, [origin])
         # Of an hour that the clock shows twice, a repeated origin doesn't say which: such a forecast is left out.
-        sure = np.where(issued.first == issued.second, issued.first, np.datetime64("NaT", "ns"))
+        sure = np.where(issued.first == issued.second, issued.first, NAT)
         origins = _rows_of(panel, long.series, sure)
         keys.append(issued.first)
     forecast = pd.factorize(pd.MultiIndex.from_arrays(keys))[0]
@@ -304,7 +305,7 @@ def _lacks_names(table: Table, panel: Panel) -> str:
 
 def _instants_of(table: Table, panel: Panel, long: _Long, columns: Sequence[str]) -> _Instants:
     """On the panel's clock."""
-    stamps = parse_stamps([table.frame[name] for name in columns], table.where)
+    stamps = parse_stamps([table.frame[name] for name in columns], table.where, named=True)
     if stamps.zoned and panel.tz is None:
         raise UserError(
             f"{table.where}: its stamps have an offset and those of {panel.name} have none"
@@ -319,7 +320,7 @@ def _instants_of(table: Table, panel: Panel, long: _Long, columns: Sequence[str]
 def _in_utc(wall: pd.DatetimeIndex, zone: str, *, summer: bool) -> np.ndarray:
     """Of an hour that the clock shows twice, the one before (summer) or after it was set back."""
     local = wall.tz_localize(zone, ambiguous=np.full(len(wall), summer), nonexistent="NaT")
-    return local.tz_convert("UTC").tz_localize(None).to_numpy().astype("M8[ns]")
+    return instants(local)
 
 
 def _choose_instants(

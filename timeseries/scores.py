@@ -15,6 +15,7 @@ import pandas as pd
 from isoform.core.errors import join_names
 from isoform.timeseries import plots
 from isoform.timeseries.comparison import ComparisonResult
+from isoform.timeseries.data.clock import STAMP
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.windows import WindowData
 from isoform.timeseries.forecast import cells, texts_of
@@ -333,7 +334,7 @@ class Backtest:
         rows: np.ndarray,
         texts: bool,
     ) -> Any:
-        instants = np.empty(len(rows), "datetime64[ns]")
+        instants = np.empty(len(rows), STAMP)
         for number in np.unique(series):
             mine = series == number
             instants[mine] = self.panel.series[number].time.values[rows[mine]]

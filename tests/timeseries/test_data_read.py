@@ -49,7 +49,7 @@ def test_a_plain_file(plain):
     assert same(values(panel), wide()) and (values(panel).index == hours(29)).all()
     assert panel.first.attrs == {"id": "", "rows": 29} and len(panel.sha256) == 64
     assert (
-        panel.first["time"].dtype == "datetime64[ns]"
+        panel.first["time"].dtype == "datetime64[us]"
         and panel.names("past") == panel.names("known") == []
     )
     assert panel.findings.lines == ["stamps: column date"]
@@ -376,7 +376,7 @@ def test_parquet_types(tmp_path):
     panel = read(tmp_path / "p.parquet")
     assert (
         panel.tz == "Europe/Berlin"
-        and str(panel.first["time"].values[0]) == "2023-12-31T23:00:00.000000000"
+        and str(panel.first["time"].values[0]) == "2023-12-31T23:00:00.000000"
     )
     assert (
         panel.variates == ["f32", "bool", "money", "small"]
