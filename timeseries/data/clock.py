@@ -6,10 +6,12 @@ stamp in nanoseconds becomes the microsecond that it lies in.
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import pandas as pd
 
-UNIT = "us"
+UNIT: Final = "us"
 STAMP = f"M8[{UNIT}]"  # numpy's name of the type
 NAT = np.datetime64("NaT", UNIT)
 SECOND = 10**6
