@@ -191,6 +191,11 @@ class HeadConfig(Table):
 class LossConfig(LabelledLoss):
     """What training minimises; missing labels count nothing, and a regression's loss is l1 if nothing is set."""
 
+    graph_alone: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the same loss without descriptors beside it, so that the graph counts too",
+    )
     flag_steps: int = Field(
         0, ge=0, description="FLAG: ascent steps on the atoms' features (Kong et al. 2022); 0: off"
     )

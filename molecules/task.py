@@ -144,23 +144,33 @@ class MoleculesTask(Task):
         return flip_signs(batch, rng) if "laplacian" in batch else batch
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See core/supervised/losses.py; missing labels count nothing."""
-        output: Tensor = model(batch).float()
+        """See core/supervised/losses.py; missing labels count nothing. With loss.graph_alone the graph's own beside it.
+
+        Descriptors that say nothing are 0, a training molecule's mean; the trunk reads each graph once for both.
+        """
+        weight = self.config.loss.graph_alone
+        if not weight or self.described is None:
+            return {"loss": self._loss(model(batch).float(), batch)}
+        given = batch["descriptors"]
+        read = {**batch, "descriptors": torch.stack([given, torch.zeros_like(given)])}
+        both, alone = (self._loss(output, batch) for output in model(read).float())
+        return {"loss": both + weight * alone, "both": both, "graph_alone": alone}
+
+    def _loss(self, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Of outputs [B, K]."""
         weight, smoothing = batch.get("weight"), self.config.loss.label_smoothing
         if self.kind == "regression":
-            return {"loss": label_loss(self.loss_kind, output, batch["scaled"], weight)}
+            return label_loss(self.loss_kind, output, batch["scaled"], weight)
         target = batch["target"]
         if self.kind == "multiclass":
             if self.weights is not None:
                 weight = combine_weights(
                     weight, weights_of_classes(target, self.weights.to(output))
                 )
-            return {"loss": class_loss(self.loss_kind, output, target, weight, smoothing=smoothing)}
+            return class_loss(self.loss_kind, output, target, weight, smoothing=smoothing)
         if self.weights is not None:
             weight = combine_weights(weight, weights_of_labels(target, self.weights.to(output)))
-        return {
-            "loss": label_loss(self.loss_kind, output, target.float(), weight, smoothing=smoothing)
-        }
+        return label_loss(self.loss_kind, output, target.float(), weight, smoothing=smoothing)
 
     def passes(self, model: nn.Module, batch: dict[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
         """One loss, or FLAG's several over perturbed atoms."""
