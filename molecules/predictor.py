@@ -26,7 +26,7 @@ from isoform.molecules.data.descriptors import Normaliser, compute
 from isoform.molecules.data.featurise import featurise_many
 from isoform.molecules.data.graphs import OGB_BONDS, build_store
 from isoform.molecules.data.inputs import Named, expand_inputs
-from isoform.molecules.data.parsing import canonical, parse
+from isoform.molecules.data.parsing import canonical
 from isoform.molecules.data.standardise import Standardiser
 from isoform.molecules.nearest import NearestMolecule
 from isoform.molecules.state import MoleculesState
@@ -127,10 +127,10 @@ class MoleculePredictor(SupervisedPredictor):
         if one.error:
             return one.error
         data = self.config.data
-        mol = parse(one.smiles, one.block, data.max_atoms)
+        mol = self.clean.read(one.smiles, one.block)
         if isinstance(mol, str):
             return mol
-        smiles = canonical(self.clean(mol))
+        smiles = canonical(mol)
         if self.clean.steps or data.canonical:
             return Readable(place, smiles, smiles)
         return Readable(place, smiles, one.block or one.smiles)

@@ -65,7 +65,11 @@ def resolve(config: MoleculesApp, data: MoleculeData) -> Prepared[MoleculesApp, 
 
 def _describe_choice(config: MoleculesApp, molecules: int) -> str:
     b, t = config.backbone, config.train
-    stops = f", stopped after {t.patience} without a better validation" if t.patience else ""
+    stops = (
+        f", stopped after {count(t.patience, 'epoch')} without a better validation"
+        if t.patience
+        else ""
+    )
     return (
         f"{count(molecules, 'training molecule')}: {count(b.depth, 'block')} of {b.dim} features, "
         f"{count(int(t.epochs), 'epoch')} in batches of {t.batch}{stops}"

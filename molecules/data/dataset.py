@@ -24,7 +24,7 @@ from typing import Any, cast
 import numpy as np
 
 from isoform.core.data.splits import SPLITS
-from isoform.core.errors import UserError, join_names
+from isoform.core.errors import UserError, count, join_names
 from isoform.core.supervised.scaling import TargetScaling
 from isoform.molecules.config import DataConfig, Kind, MoleculesApp
 from isoform.molecules.data.cache import graph_store
@@ -233,9 +233,11 @@ def describe_data(data: MoleculeData) -> list[str]:
     """What was read, in sentences: splits, targets, findings, and what was left out by reason."""
     molecules = data.molecules
     sizes = ", ".join(f"{count:,} {split}" for split, count in data.sizes().items())
-    what = "classes" if data.kind == "multiclass" else "targets"
+    what = count(
+        len(data.names), *(("class", "classes") if data.kind == "multiclass" else ("target",))
+    )
     return [
-        f"{molecules.origin}: {sizes}; {len(data.names)} {what} ({data.kind})",
+        f"{molecules.origin}: {sizes}; {what} ({data.kind})",
         *molecules.findings,
         *describe_losses(data),
     ]
@@ -245,12 +247,12 @@ def describe_losses(data: MoleculeData) -> list[str]:
     """What was left out, by reason."""
     lines = []
     reasons = Counter(why for _, why in data.skipped)
-    for why, count in reasons.most_common(NAMED):
+    for why, number in reasons.most_common(NAMED):
         some = [name for name, reason in data.skipped if reason == why][:NAMED]
         lines.append(
-            f"{count:,} left out, {', '.join(some)}{', ...' if count > len(some) else ''}: {why}"
+            f"{number:,} left out, {', '.join(some)}{', ...' if number > len(some) else ''}: {why}"
         )
     if len(reasons) > NAMED:
-        more = sum(reasons.values()) - sum(count for _, count in reasons.most_common(NAMED))
+        more = sum(reasons.values()) - sum(number for _, number in reasons.most_common(NAMED))
         lines.append(f"{more:,} more left out for other reasons; see isoform molecules check")
     return lines

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from isoform.core.errors import UserError, join_names
+from isoform.core.errors import UserError, count, join_names
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.labelled import Labelled, take
 
@@ -140,8 +140,10 @@ def describe(molecules: Labelled, found: Sequence[Repeated], rule: str) -> list[
         return []
     rows = sum(len(one.rows) for one in found)
     words = _RULE[rule]
+    have = "has" if len(found) == 1 else "have"
     lines = [
-        f"{len(found)} molecules have several rows, {rows} in all: {words.get(molecules.task, words.get('', ''))} "
+        f"{count(len(found), 'molecule')} {have} several rows, {rows} in all: "
+        f"{words.get(molecules.task, words.get('', ''))} "
         f"(data.duplicates = {rule})"
     ]
     differing = [one for one in found if one.differing]

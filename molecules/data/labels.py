@@ -20,7 +20,10 @@ from isoform.molecules.data.tables import MoleculeTable
 MOST_CLASSES = 1000
 # data.censored -> what becomes of several, or of one.
 _RULES = {
-    "value": ("count as their bound", "counts as its bound"),
+    "value": (
+        "count as their bound, in training and in metrics",
+        "counts as its bound, in training and in metrics",
+    ),
     "drop": ("count as missing (data.censored = drop)", "counts as missing (data.censored = drop)"),
     "loss": (
         "are bounds: in training a prediction beyond them costs nothing, and no metric holds them "

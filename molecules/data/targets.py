@@ -37,7 +37,7 @@ _NUMBERS = frozenset(
 )
 # A word of a name that says that the column is measured or computed.
 _MEASURED = frozenset([
-    "ic", "ec", "ki", "kd", "ac", "ld", "lc", "gi", "pic", "pki", "log", "logp", "logs", "logd", "sol",
+    "ic", "ec", "ki", "kd", "ac", "ld", "lc", "gi", "pic", "pki", "ka", "ph", "log", "logp", "logs", "logd", "sol",
     "solubility", "perm", "permeability", "activity", "value", "label", "target", "y", "nm", "um", "mm", "mg",
     "ug", "ml", "kg", "kcal", "kj", "ev", "ppm", "pct", "percent", "temp", "temperature", "melting", "boiling",
     "mp", "bp", "weight", "mass", "score", "inhibition", "response", "potency", "clearance", "affinity", "half",
@@ -149,8 +149,8 @@ def _is_identifier(rows: MoleculeTable, name: str, values: np.ndarray) -> bool:
     read = values[np.isfinite(values)]
     if (read != np.round(read)).any() or (read < 0).any():
         return False
-    words = words_of(name)
-    if not words or words[-1] in _IDENTIFIERS or _JOINED.fullmatch(words[-1]):
+    words = [word for word in words_of(name) if not word.isdigit()] or [""]
+    if words[-1] in _IDENTIFIERS or _JOINED.fullmatch(words[-1]):
         return True
     if words[0] == "unnamed" or words[:2] == ["index", "level"]:  # what pandas calls its index
         return True
