@@ -44,7 +44,7 @@ def test_everything_that_is_odd_is_counted_and_named(path):
     }  # the one without a label is in none
     skipped = {one["row"]: one["reason"] for one in found["skipped"]}
     assert skipped == {
-        "line 13": "has 2 cells where there are 4 columns", "line 4": "is no SMILES",
+        "line 13": "has 2 cells where there are 4 columns", "line 4": "is no SMILES: unclosed ring",
         "line 3": "is the same molecule as line 2",
     }  # fmt: skip
     assert found["duplicates"] == [["line 2", "line 3"]] == found["conflicting_labels"]
