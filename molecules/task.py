@@ -339,7 +339,7 @@ def _keeps(output: Tensor, scaled: Tensor, bound: Tensor) -> Tensor:
 
 def _relations(names: Sequence[str], bounds_K: np.ndarray) -> dict[str, str]:
     """The cells "relation" of one target, or "relation NAME" of several: the truth is = the target, or < or > it."""
-    signs = ["=<>"[sign] for sign in bounds_K.tolist()]
+    signs = [{0: "=", 1: ">", -1: "<"}[sign] for sign in bounds_K.tolist()]
     if len(names) == 1:
         return {"relation": signs[0]}
     return {f"relation {name}": sign for name, sign in zip(names, signs, strict=True)}

@@ -182,6 +182,8 @@ def build_data(
                 f"{molecules.origin}: none of its molecules is left to train on; see isoform molecules check"
             )
         scaling = _scaling(config.data, molecules, rows["train"])
+    elif any(scaling.log):
+        learned_as_log(molecules, config.data)  # refuses labels without a logarithm
     return MoleculeData(
         config, molecules, found.store, rows, [*molecules.skipped, *left_out], scaling
     )
