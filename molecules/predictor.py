@@ -26,7 +26,7 @@ from isoform.molecules.data.descriptors import Normaliser, compute
 from isoform.molecules.data.featurise import featurise_many
 from isoform.molecules.data.graphs import OGB_BONDS, build_store
 from isoform.molecules.data.inputs import Named, expand_inputs
-from isoform.molecules.data.parsing import canonical, parse
+from isoform.molecules.data.parsing import canonical
 from isoform.molecules.data.standardise import Standardiser
 from isoform.molecules.nearest import NearestMolecule
 from isoform.molecules.state import MoleculesState
@@ -71,7 +71,7 @@ class MoleculePredictor(SupervisedPredictor):
         self.kind = state.kind or "regression"
         self.names = list(state.names or ())
         self.scaling = (
-            TargetScaling(state.scaling.mean, state.scaling.std) if state.scaling else None
+            TargetScaling.from_json(state.scaling.model_dump()) if state.scaling else None
         )
         self.calibration = Calibration.of(state.calibration) if state.calibration else None
         self.normaliser = (
@@ -115,9 +115,8 @@ class MoleculePredictor(SupervisedPredictor):
 
     def make_rows(self, output: np.ndarray, batch: Batch) -> list[dict[str, Any]]:
         """SMILES, prediction with its uncertainty, and the nearest training molecule."""
-        rows = rows_of(
-            self.kind, self._names(output.shape[1]), self._guess(output), self.calibration
-        )
+        names, log = self._names(output.shape[1]), self.scaling.log if self.scaling else ()
+        rows = rows_of(self.kind, names, self._guess(output), self.calibration, log)
         return [
             {"smiles": smiles, **row, **self.nearest.find(smiles)}
             for smiles, row in zip(batch.smiles, rows, strict=True)
@@ -128,10 +127,10 @@ class MoleculePredictor(SupervisedPredictor):
         if one.error:
             return one.error
         data = self.config.data
-        mol = parse(one.smiles, one.block, data.max_atoms)
+        mol = self.clean.read(one.smiles, one.block)
         if isinstance(mol, str):
             return mol
-        smiles = canonical(self.clean(mol))
+        smiles = canonical(mol)
         if self.clean.steps or data.canonical:
             return Readable(place, smiles, smiles)
         return Readable(place, smiles, one.block or one.smiles)

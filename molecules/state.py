@@ -19,10 +19,11 @@ Shape = Annotated[tuple[int, ...], Field(strict=False)]
 
 
 class ScalingState(Table):
-    """Of each target in training."""
+    """Of each target in training, or of its decimal logarithm where `log` says so."""
 
     mean: Floats
     std: Floats
+    log: Annotated[tuple[bool, ...], Field(strict=False)] = ()
 
 
 class DescriptorState(Table):

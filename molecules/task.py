@@ -28,7 +28,7 @@ from isoform.core.supervised.class_weights import (
 )
 from isoform.core.supervised.config import resolve_loss_kind
 from isoform.core.supervised.conformal import Calibration, calibrate
-from isoform.core.supervised.losses import class_loss, label_loss
+from isoform.core.supervised.losses import class_loss, keeps_bound, label_loss
 from isoform.core.supervised.metrics import (
     sigmoid,
     softmax,
@@ -72,9 +72,9 @@ class MoleculesTask(Task):
         self.monitor, self.monitor_mode = self._monitor()
 
     def _monitor(self) -> tuple[str, str]:
-        """One target by its own error, several by their scaled one; of classes, what their benchmarks are judged by."""
+        """One target by its own error, several or a logarithm by the scaled one; of classes, what benchmarks go by."""
         if self.kind == "regression":
-            if len(self.data.names) > 1:
+            if len(self.data.names) > 1 or any(self.scaling.log):
                 return "loss", "min"
             return ("rmse" if self.loss_kind == "mse" else "mae"), "min"
         if self.kind == "multiclass":
@@ -121,17 +121,20 @@ class MoleculesTask(Task):
     def collate(self, samples: Sequence[int]) -> dict[str, Tensor]:
         """What the model reads (data/collate.py), "descriptors" [B, F], and the labels.
 
-        "target"  [B, K] float64 in the data's units, NaN = missing; or [B] int64 classes, -1 = missing
-        "scaled"  [B, K] float32 what a regression learns
+        "target"  [B, K] float64 in the data's units, NaN = missing or a bound; or [B] int64 classes, -1 = missing
+        "scaled"  [B, K] float32 what a regression learns, its bounds among it
+        "bound"   [B, K] int8 where there are any, see label_loss
         "weight"  [B] where molecules have weights
         """
         rows = np.asarray(samples, np.int64)
         hf_compat = self.config.tokeniser.hf_compat
         gt = self.config.model.family == "gt"
         batch = collate(self.data.store, rows, hf_compat=hf_compat, compact=True, bonds=gt)
-        batch["target"] = torch.from_numpy(self.data.labels[rows])
+        batch["target"] = torch.from_numpy(self.data.judged[rows])
         if self.kind == "regression":
-            batch["scaled"] = self.scaling.scale(batch["target"]).float()
+            batch["scaled"] = self.scaling.scale(torch.from_numpy(self.data.labels[rows])).float()
+        if self.data.molecules.bounds is not None:
+            batch["bound"] = torch.from_numpy(self.data.molecules.bounds[rows])
         if self.described is not None:
             batch["descriptors"] = self.described[torch.from_numpy(rows)]
         if self.data.molecules.weight is not None:
@@ -160,7 +163,8 @@ class MoleculesTask(Task):
         """Of outputs [B, K]."""
         weight, smoothing = batch.get("weight"), self.config.loss.label_smoothing
         if self.kind == "regression":
-            return label_loss(self.loss_kind, output, batch["scaled"], weight)
+            scaled, bound = batch["scaled"], batch.get("bound")
+            return label_loss(self.loss_kind, output, scaled, weight, bound_BK=bound)
         target = batch["target"]
         if self.kind == "multiclass":
             if self.weights is not None:
@@ -184,9 +188,14 @@ class MoleculesTask(Task):
         )
 
     def predict(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """{"prediction" [B, K] in the targets' units, or "logits" [B, K]; "target"; "atoms" [B]}."""
+        """{"prediction" [B, K] in the targets' units, or "logits" [B, K]; "target"; "atoms" [B]; "keeps" [B, K]}.
+
+        "keeps" is 1 where the label is a bound that the prediction keeps, 0 where it doesn't, NaN where it is no bound.
+        """
         output: Tensor = model(batch).float()
         found = {"target": batch["target"], "atoms": batch["valid"].sum(1)}
+        if "bound" in batch:
+            found["keeps"] = _keeps(output, batch["scaled"], batch["bound"])
         if self.kind == "regression":
             return {"prediction": self.scaling.unscale(output), **found}
         return {"logits": output, **found}
@@ -208,13 +217,23 @@ class MoleculesTask(Task):
     def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         """See core/supervised/metrics.py; on test, how many labels the intervals hold, too."""
         found = self.score(self.guess(outputs), outputs["target"])
+        if "keeps" in outputs and np.isfinite(outputs["keeps"]).any():
+            found["bounds_kept"] = float(np.nanmean(outputs["keeps"]))
         if self.calibration is not None and split == "test":
-            found |= self.calibration.coverage(self.guess(outputs), outputs["target"])
+            guess, target = self._learned(outputs)
+            found |= self.calibration.coverage(guess, target)
         return found
+
+    def _learned(self, outputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """(guess, target), of regression as they are learned: intervals are of logarithms where these are."""
+        guess, target = self.guess(outputs), outputs["target"]
+        if self.kind != "regression":
+            return guess, target
+        return self.scaling.learned(guess), self.scaling.learned(target)
 
     def calibrate(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Conformal intervals or sets from the validation molecules; see core/supervised/conformal.py."""
-        found = calibrate(self.kind, self.guess(outputs), outputs["target"])
+        found = calibrate(self.kind, *self._learned(outputs))
         self.calibration = Calibration.of(found) if found else None
         return found
 
@@ -237,7 +256,7 @@ class MoleculesTask(Task):
             kind=data.kind,
             names=data.names,
             units=data.units,
-            scaling=ScalingState(mean=self.scaling.mean, std=self.scaling.std),
+            scaling=ScalingState.model_validate(self.scaling.to_json()),
             kinds=data.store.kinds.tolist(),
             training=tuple(self._training_smiles()),
             descriptors=None
@@ -292,8 +311,9 @@ class MoleculesTask(Task):
         self, folder: Path, split: str, outputs: Mapping[str, np.ndarray], stem: str = "predictions"
     ) -> list[Path]:
         """STEM.csv: input (its name), smiles, target, prediction, ..."""
-        made = rows_of(self.kind, self.data.names, self.guess(outputs), self.calibration)
-        molecules, target = self.data.molecules, outputs["target"]
+        log = self.scaling.log
+        made = rows_of(self.kind, self.data.names, self.guess(outputs), self.calibration, log)
+        molecules, target = self.data.molecules, self.data.labels[self.data.rows[split]]
         rows = []
         for i, (at, row) in enumerate(zip(self.data.rows[split].tolist(), made, strict=True)):
             known: dict[str, Any] = {"input": molecules.names[at]}
@@ -307,6 +327,8 @@ class MoleculesTask(Task):
                 known |= {
                     f"target {name}": _cell(target[i, k]) for k, name in enumerate(self.data.names)
                 }
+            if molecules.bounds is not None:
+                known |= _relations(self.data.names, molecules.bounds[at])
             rows.append({**known, **row})
         path = folder / f"{stem}.csv"
         writers.write_rows(rows, path)
@@ -319,6 +341,20 @@ class MoleculesTask(Task):
         return figures(self, model, outputs)
 
 
+def _keeps(output: Tensor, scaled: Tensor, bound: Tensor) -> Tensor:
+    """float32 [B, K], see `MoleculesTask.predict`."""
+    kept = keeps_bound(output, scaled, bound).float()
+    return torch.where((bound == 0) | scaled.isnan(), torch.nan, kept)
+
+
+def _relations(names: Sequence[str], bounds_K: np.ndarray) -> dict[str, str]:
+    """The cells "relation" of one target, or "relation NAME" of several: the truth is = the target, or < or > it."""
+    signs = [{0: "=", 1: ">", -1: "<"}[sign] for sign in bounds_K.tolist()]
+    if len(names) == 1:
+        return {"relation": signs[0]}
+    return {f"relation {name}": sign for name, sign in zip(names, signs, strict=True)}
+
+
 def _cell(value: float) -> float | str:
     return float(value) if np.isfinite(value) else ""
 
@@ -329,7 +365,7 @@ def task_from_run(config: MoleculesApp, state: MoleculesState, path: Path | None
         raise UserError(
             "an imported model has no molecules of its own; evaluate what was trained, or use predict"
         )
-    scaling = TargetScaling(state.scaling.mean, state.scaling.std)
+    scaling = TargetScaling.from_json(state.scaling.model_dump())
     data = other_data(config, path, state.kind, state.names, state.bond_kinds(), scaling)
     check_ids(data.config, data.store)
     normaliser = (

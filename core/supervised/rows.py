@@ -25,6 +25,7 @@ def rows_of(
     names: Sequence[str],
     guess: np.ndarray,
     calibration: Calibration | None = None,
+    log: Sequence[bool] = (),
 ) -> list[Row]:
     """Rows of `guess`, [n, K] numbers or probabilities or [n, C] probabilities, as metrics take it.
 
@@ -34,27 +35,33 @@ def rows_of(
     multiclass   prediction, probability, `p CLASS` of up to 20 classes, `set 0.9`, uncertainty (entropy, 1 = all alike)
 
     With several targets every column of the first two has the target's name behind it. Without calibration there are no
-    intervals and no sets.
+    intervals and no sets. `log` tells the numbers whose interval is one of their decimal logarithm: low and high are
+    the prediction divided and multiplied by 10 to the radius.
     """
     if kind == "multilabel":
         return [_label_set_row(names, p_K) for p_K in guess]
     if kind == "regression":
         radius_K = None if calibration is None else calibration.bound()
-        return [_interval_row(names, values_K, radius_K) for values_K in guess]
+        return [_interval_row(names, values_K, radius_K, log) for values_K in guess]
     sets = None if calibration is None else calibration.sets(guess)
     make_row = _class_row if kind == "multiclass" else _binary_row
     return [make_row(names, p, None if sets is None else sets[i]) for i, p in enumerate(guess)]
 
 
-def _interval_row(names: Sequence[str], values_K: np.ndarray, radius_K: np.ndarray | None) -> Row:
+def _interval_row(
+    names: Sequence[str], values_K: np.ndarray, radius_K: np.ndarray | None, log: Sequence[bool]
+) -> Row:
     cells: list[Row] = []
     for k in range(len(names)):
         value = float(values_K[k])
         own: Row = {"prediction": value}
         radius = math.nan if radius_K is None else float(radius_K[k])
         if math.isfinite(radius):
-            own[f"low {SHOWN:g}"] = value - radius
-            own[f"high {SHOWN:g}"] = value + radius
+            low, high = value - radius, value + radius
+            if any(log) and log[k]:
+                low, high = value / 10**radius, value * 10**radius
+                radius = (high - low) / 2
+            own[f"low {SHOWN:g}"], own[f"high {SHOWN:g}"] = low, high
             own["uncertainty"] = radius
         cells.append(own)
     return _side_by_side(names, cells)

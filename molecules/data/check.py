@@ -12,7 +12,7 @@ from rdkit import Chem
 from rdkit.Chem.MolStandardize import rdMolStandardize
 
 from isoform.core.domain import CheckReport
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, count
 from isoform.molecules.config import DataConfig, MoleculesApp
 from isoform.molecules.data.check_page import draw_page
 from isoform.molecules.data.dataset import make_data
@@ -232,7 +232,7 @@ def _lines(
 ) -> list[str]:
     shares = ", ".join(f"{n} {split}" for split, n in report["splits"].items())
     lines = [
-        f"{report['origin']}: {report['rows']} rows, {report['molecules']} molecules"
+        f"{report['origin']}: {count(report['rows'], 'row')}, {count(report['molecules'], 'molecule')}"
         + (f" ({shares})" if shares else "")
     ]
     lines += [f"no splits: {unsplit}"] if unsplit else []

@@ -12,6 +12,7 @@ from isoform.molecules.data.duplicates import merge, refuse_leaks
 from isoform.molecules.data.labelled import Labelled, take
 from isoform.molecules.data.splits import split_rows
 from isoform.molecules.data.standardise import standardise
+from isoform.molecules.data.targets import describe_left_out
 
 
 def clean_and_split(molecules: Labelled, data: DataConfig) -> Labelled:
@@ -27,8 +28,10 @@ def clean(molecules: Labelled, data: DataConfig) -> Labelled:
     featuriser to find what is no molecule. Raises UserError where there is nothing to learn.
     """
     if not molecules.targets.shape[1]:
+        reasons = "; ".join(describe_left_out(molecules.unlearned))
         raise UserError(
-            f"{molecules.origin}: no column of labels to learn; name it with data.targets"
+            f"{molecules.origin}: no column of labels to learn{f' ({reasons})' if reasons else ''}; name it with "
+            "data.targets"
         )
     molecules = drop_unlabelled(molecules)
     if parsing_asked(data) and molecules.graphs is None:

@@ -24,7 +24,7 @@ from typing import Any, cast
 import numpy as np
 
 from isoform.core.data.splits import SPLITS
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, count, join_names
 from isoform.core.supervised.scaling import TargetScaling
 from isoform.molecules.config import DataConfig, Kind, MoleculesApp
 from isoform.molecules.data.cache import graph_store
@@ -77,6 +77,12 @@ class MoleculeData:
     def targets(self, split: str) -> np.ndarray:
         """float64 [N, K] in the data's units, NaN = missing; of classes [N] int64 numbers, -1 = missing."""
         return self.labels[self.rows[split]]
+
+    @functools.cached_property
+    def judged(self) -> np.ndarray:
+        """`labels` that predictions are compared with: bounds (data.censored = loss) are missing."""
+        bounds = self.molecules.bounds
+        return self.labels if bounds is None else np.where(bounds == 0, self.labels, np.nan)
 
     @functools.cached_property
     def labels(self) -> np.ndarray:
@@ -176,6 +182,8 @@ def build_data(
                 f"{molecules.origin}: none of its molecules is left to train on; see isoform molecules check"
             )
         scaling = _scaling(config.data, molecules, rows["train"])
+    elif any(scaling.log):
+        learned_as_log(molecules, config.data)  # refuses labels without a logarithm
     return MoleculeData(
         config, molecules, found.store, rows, [*molecules.skipped, *left_out], scaling
     )
@@ -183,25 +191,55 @@ def build_data(
 
 def _scaling(data: DataConfig, molecules: Labelled, train: np.ndarray) -> TargetScaling:
     targets = molecules.targets.shape[1]
+    log = learned_as_log(molecules, data)
     if molecules.task != "regression" or data.scale == "none":
-        return TargetScaling.identity(targets)
-    fitted = TargetScaling.fit(molecules.targets[train])
+        return replace(TargetScaling.identity(targets), log=log)
+    fitted = TargetScaling.fit(molecules.targets[train], log)
     mean, std = data.target_mean or fitted.mean, data.target_std or fitted.std
     for key, values in (("target_mean", mean), ("target_std", std)):
         if len(values) != targets:
             raise UserError(
                 f"data.{key} holds {len(values)} numbers and there are {targets} targets"
             )
-    return TargetScaling(tuple(mean), tuple(std))
+    return TargetScaling(tuple(mean), tuple(std), log)
+
+
+def learned_as_log(molecules: Labelled, data: DataConfig) -> tuple[bool, ...]:
+    """Whether each target is learned as its logarithm, by data.transform; () where none is. Raises UserError."""
+    wanted = data.transform
+    if "log10" not in wanted:
+        return ()
+    if molecules.task != "regression":
+        raise UserError(
+            f"data.transform = log10 is one of numbers, and data.task is {molecules.task}; unset it"
+        )
+    names = molecules.target_names
+    log = tuple(one == "log10" for one in (wanted * len(names) if len(wanted) == 1 else wanted))
+    if len(log) != len(names):
+        raise UserError(
+            f"data.transform names {len(log)} and there are {len(names)} targets ({join_names(names)}); "
+            "name one for all, or one each"
+        )
+    wrong = np.argwhere((molecules.targets <= 0) & np.array(log))
+    if len(wrong):
+        row, k = wrong[0].tolist()
+        raise UserError(
+            f'{molecules.origin}: "{names[k]}" is {molecules.targets[row, k]:g} ({molecules.names[row]}), and so are '
+            f"{len(wrong) - 1:,} others 0 or less, where data.transform = log10 takes numbers above 0; name a word for "
+            "no value in data.missing, or leave such rows out"
+        )
+    return log
 
 
 def describe_data(data: MoleculeData) -> list[str]:
     """What was read, in sentences: splits, targets, findings, and what was left out by reason."""
     molecules = data.molecules
     sizes = ", ".join(f"{count:,} {split}" for split, count in data.sizes().items())
-    what = "classes" if data.kind == "multiclass" else "targets"
+    what = count(
+        len(data.names), *(("class", "classes") if data.kind == "multiclass" else ("target",))
+    )
     return [
-        f"{molecules.origin}: {sizes}; {len(data.names)} {what} ({data.kind})",
+        f"{molecules.origin}: {sizes}; {what} ({data.kind})",
         *molecules.findings,
         *describe_losses(data),
     ]
@@ -211,12 +249,12 @@ def describe_losses(data: MoleculeData) -> list[str]:
     """What was left out, by reason."""
     lines = []
     reasons = Counter(why for _, why in data.skipped)
-    for why, count in reasons.most_common(NAMED):
+    for why, number in reasons.most_common(NAMED):
         some = [name for name, reason in data.skipped if reason == why][:NAMED]
         lines.append(
-            f"{count:,} left out, {', '.join(some)}{', ...' if count > len(some) else ''}: {why}"
+            f"{number:,} left out, {', '.join(some)}{', ...' if number > len(some) else ''}: {why}"
         )
     if len(reasons) > NAMED:
-        more = sum(reasons.values()) - sum(count for _, count in reasons.most_common(NAMED))
+        more = sum(reasons.values()) - sum(number for _, number in reasons.most_common(NAMED))
         lines.append(f"{more:,} more left out for other reasons; see isoform molecules check")
     return lines

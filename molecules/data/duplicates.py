@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from isoform.core.errors import UserError, join_names
+from isoform.core.errors import UserError, count, join_names
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.labelled import Labelled, take
 
@@ -73,6 +73,7 @@ def merge(molecules: Labelled, data: DataConfig) -> Labelled:
     if data.duplicates == "keep":
         return replace(molecules, findings=findings)
     targets = molecules.targets.copy()
+    bounds = None if molecules.bounds is None else molecules.bounds.copy()
     stays = np.ones(len(molecules), bool)
     skipped = list(molecules.skipped)
     for one in found:
@@ -86,7 +87,11 @@ def merge(molecules: Labelled, data: DataConfig) -> Labelled:
             )
         elif data.duplicates != "first":
             labels = molecules.targets[list(one.rows)]
-            targets[first] = _mean(labels, molecules.task)
+            if molecules.bounds is None or bounds is None:
+                targets[first] = _mean(labels, molecules.task)
+            else:
+                signs = molecules.bounds[list(one.rows)]
+                targets[first], bounds[first] = _merge_bounds(labels, signs)
             if np.isfinite(labels).any() and not np.isfinite(targets[first]).any():
                 stays[first] = False
                 skipped.append((molecules.names[first], "its labels contradict each other"))
@@ -95,7 +100,22 @@ def merge(molecules: Labelled, data: DataConfig) -> Labelled:
         raise UserError(
             f"{molecules.origin}: no molecule is left; set data.duplicates to mean, first or keep"
         )
-    return replace(take(molecules, rows, targets=targets[rows]), skipped=skipped, findings=findings)
+    labels_of = {"targets": targets[rows], "bounds": None if bounds is None else bounds[rows]}
+    return replace(take(molecules, rows, **labels_of), skipped=skipped, findings=findings)
+
+
+def _merge_bounds(labels_nK: np.ndarray, signs_nK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """([K] label, [K] bound): the mean of exact labels; without any the tightest bound, or between two their mean."""
+    exact = _mean(np.where(signs_nK == 0, labels_nK, np.nan), "regression")
+    least = np.where(signs_nK > 0, labels_nK, -np.inf).max(0)  # the truth is at least that
+    most = np.where(signs_nK < 0, labels_nK, np.inf).min(0)
+    both = np.isfinite(least) & np.isfinite(most)
+    with np.errstate(invalid="ignore"):
+        bound = np.where(both, (least + most) / 2, np.where(np.isfinite(least), least, most))
+    bound = np.where(np.isfinite(bound), bound, np.nan)
+    sign = np.where(both, 0, np.where(np.isfinite(least), 1, np.where(np.isfinite(most), -1, 0)))
+    known = np.isfinite(exact)
+    return np.where(known, exact, bound), np.where(known, 0, sign).astype(np.int8)
 
 
 def _mean(targets_nK: np.ndarray, task: str) -> np.ndarray:
@@ -120,8 +140,10 @@ def describe(molecules: Labelled, found: Sequence[Repeated], rule: str) -> list[
         return []
     rows = sum(len(one.rows) for one in found)
     words = _RULE[rule]
+    have = "has" if len(found) == 1 else "have"
     lines = [
-        f"{len(found)} molecules have several rows, {rows} in all: {words.get(molecules.task, words.get('', ''))} "
+        f"{count(len(found), 'molecule')} {have} several rows, {rows} in all: "
+        f"{words.get(molecules.task, words.get('', ''))} "
         f"(data.duplicates = {rule})"
     ]
     differing = [one for one in found if one.differing]

@@ -14,13 +14,13 @@ from isoform.molecules.data.columns import (
     find_groups,
     find_smiles,
     find_split,
-    find_targets,
     find_weights,
     pick,
 )
 from isoform.molecules.data.labelled import Labelled, take
 from isoform.molecules.data.labels import read_labels
 from isoform.molecules.data.tables import MoleculeTable, read_bytes_of, read_cells
+from isoform.molecules.data.targets import find_targets
 
 
 class Structure(NamedTuple):
@@ -66,7 +66,7 @@ def read_labelled(
         raise UserError(f"{rows.origin}: holds no molecule that can be read{example}")
     smiles = find_smiles(rows, data)
     names = _names(rows, data)
-    targets = find_targets(rows, data, smiles)
+    targets, left_out = find_targets(rows, data, smiles)
     labels = read_labels(rows, targets, data)
     split, groups, weight = (
         find_split(rows, data),
@@ -77,7 +77,9 @@ def read_labelled(
         smiles=rows.cells(smiles),
         names=names,
         targets=labels.targets,
+        bounds=labels.bounds,
         target_names=targets,
+        unlearned=left_out,
         units=[rows.table.units.get(name, "") for name in targets],
         split=split,
         groups=groups,

@@ -37,6 +37,7 @@ def take(molecules: Labelled, rows: np.ndarray, **changes: Any) -> Labelled:
         "smiles": some(molecules.smiles),
         "names": some(molecules.names),
         "targets": molecules.targets[rows],
+        "bounds": None if molecules.bounds is None else molecules.bounds[rows],
         "split": None if molecules.split is None else molecules.split[rows],
         "weight": None if molecules.weight is None else molecules.weight[rows],
         "graphs": None if molecules.graphs is None else select(molecules.graphs, rows),

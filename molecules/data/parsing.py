@@ -22,6 +22,8 @@ _ODD = re.compile("[^ -~]")
 _CLOSURE = re.compile(
     r"\[[^\]]*\]|%\(\d+\)|%\d\d|\d"
 )  # an atom in brackets, or one end of a ring closure
+_REASON = re.compile(r"SMILES Parse Error: (.*?) (?:while parsing|for input)\b")
+_PLACE = re.compile(r"around position (\d+)")
 _MAPPED = re.compile(r":\d+\]")
 # What a molecule file can do wrong inside RDKit; Boost turns C++ exceptions into these.
 _ERRORS = (
@@ -217,7 +219,21 @@ def _why_not(raw: Chem.Mol | None, text: str) -> str:
         return "is no SMILES: its parentheses don't match"
     if text.count("[") != text.count("]"):
         return "is no SMILES: its brackets don't match"
-    return "is no SMILES"
+    reason = _reason_of_log(text) if text else ""
+    return f"is no SMILES: {reason}" if reason else "is no SMILES"
+
+
+def _reason_of_log(text: str) -> str:
+    """What RDKit itself says of a SMILES that it can't parse, with the character; "" where it says nothing."""
+    if not hasattr(rdBase, "CaptureErrorLog"):  # of RDKit before 2025.9
+        return ""
+    with rdBase.CaptureErrorLog() as log:
+        Chem.MolFromSmiles(text, _RAW)
+    said = _REASON.search(log.messages)
+    if not said:
+        return ""
+    place = _PLACE.search(log.messages)
+    return said[1].strip() + (f" at character {place[1]}" if place else "")
 
 
 def _said(error: BaseException) -> str:

@@ -6,22 +6,24 @@ n molecules.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 from rdkit import Chem
 from rdkit.Chem.MolStandardize import rdMolStandardize
 
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, count, join_names
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.labelled import Labelled, take
-from isoform.molecules.data.parsing import canonical, parse, quiet
+from isoform.molecules.data.parsing import MOST_ATOMS, canonical, parse, quiet
 
 _DID = {
-    "fragment": "reduced to their largest fragment (data.fragment)",
+    "fragment": "reduced to the largest fragment (data.fragment)",
     "neutralise": "neutralised (data.neutralise)",
-    "tautomer": "turned into their canonical tautomer (data.tautomer)",
+    "tautomer": "turned into the canonical tautomer (data.tautomer)",
 }
+LARGE = 8  # heavy atoms of a fragment that is hardly a counter-ion or a solvent
 
 
 class Standardiser:
@@ -31,12 +33,15 @@ class Standardiser:
     neutralise  charges that hydrogens can undo; a quaternary nitrogen keeps its own
     tautomer    RDKit's canonical tautomer among at most 1,000; takes 10 to 100 ms, for a peptide seconds
 
-    `changed` counts the molecules that each of them changed, `failed` those that RDKit gave up on.
+    `changed` counts the molecules that each of them changed, `failed` those that RDKit gave up on, and `cut` the
+    fragments that were cut off, by canonical SMILES.
     """
 
     def __init__(self, data: DataConfig) -> None:
         self.changed: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
+        self.cut: Counter[str] = Counter()
+        self.max_atoms = data.max_atoms
         self.steps = []
         if data.fragment:
             self.steps.append(
@@ -61,16 +66,56 @@ class Standardiser:
                 continue
             if canonical(cleaned) != canonical(mol):
                 self.changed[name] += 1
+                if name == "fragment":
+                    self.cut += _fragments(mol) - _fragments(cleaned)
                 mol = cleaned
         return mol
 
+    def read(self, smiles: str, block: str | None = None) -> Chem.Mol | str:
+        """The cleaned molecule of a mol block or SMILES, or why there is none; data.max_atoms is of what stays."""
+        cuts = any(name == "fragment" for name, _ in self.steps)
+        mol = parse(smiles, block, max(MOST_ATOMS, self.max_atoms) if cuts else self.max_atoms)
+        if isinstance(mol, str):
+            return mol
+        mol = self(mol)
+        atoms = mol.GetNumAtoms()
+        return f"has {atoms} atoms, more than {self.max_atoms}" if atoms > self.max_atoms else mol
+
     def findings(self) -> list[str]:
         """What was done, in sentences; one for every switch that is on, 0 included."""
-        lines = [f"{self.changed[name]} molecules were {_DID[name]}" for name, _ in self.steps]
-        return lines + [
-            f"{count} molecules could not be {_DID[name]} and stay as they were"
-            for name, count in self.failed.items()
-        ]
+        lines = []
+        for name, _ in self.steps:
+            were = "was" if self.changed[name] == 1 else "were"
+            lines.append(f"{count(self.changed[name], 'molecule')} {were} {_DID[name]}")
+        lines += self._describe_cut()
+        for name, number in self.failed.items():
+            stay = "stays as it was" if number == 1 else "stay as they were"
+            lines.append(f"{count(number, 'molecule')} could not be {_DID[name]} and {stay}")
+        return lines
+
+    def _describe_cut(self) -> list[str]:
+        """The fragments that were cut off, and apart from them those that are as large as a molecule."""
+        large = {text: n for text, n in self.cut.items() if _heavy_atoms(text) >= LARGE}
+        small = {text: n for text, n in self.cut.most_common() if text not in large}
+        lines = [f"cut off: {_counted(small)}"] if small else []
+        if large:
+            lines.append(
+                f"cut off, and of {LARGE} atoms or more, as in co-crystals and mixtures: {_counted(large)}"
+            )
+        return lines
+
+
+def _fragments(mol: Chem.Mol) -> Counter[str]:
+    return Counter(map(canonical, Chem.GetMolFrags(mol, asMols=True, sanitizeFrags=False)))
+
+
+def _heavy_atoms(smiles: str) -> int:
+    mol = parse(smiles)
+    return 0 if isinstance(mol, str) else int(mol.GetNumHeavyAtoms())
+
+
+def _counted(found: Mapping[str, int]) -> str:
+    return join_names([f"{text[:60]} ({n:,})" for text, n in found.items()])
 
 
 def standardise(molecules: Labelled, data: DataConfig) -> Labelled:
@@ -90,14 +135,12 @@ def standardise(molecules: Labelled, data: DataConfig) -> Labelled:
     clean = Standardiser(data)
     kept, keys, skipped = [], [], []
     for row, text in enumerate(molecules.smiles):
-        mol = parse(
-            text, molecules.blocks[row] if molecules.blocks is not None else None, data.max_atoms
-        )
+        mol = clean.read(text, molecules.blocks[row] if molecules.blocks is not None else None)
         if isinstance(mol, str):
             skipped.append((molecules.names[row], mol))
             continue
         kept.append(row)
-        keys.append(canonical(clean(mol)))
+        keys.append(canonical(mol))
     if not kept:
         name, why = skipped[0] if skipped else ("it", "is empty")
         raise UserError(f"{molecules.origin}: holds no molecule ({name}: {why})")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from isoform.core.data.delimited import PackedText, TextColumn
-from isoform.core.data.findings import Finding
+from isoform.core.data.findings import Finding, some
 from isoform.core.data.read import table_of
 from isoform.core.data.table import Table, Typed
 from isoform.core.data.text import Raw, decode, lines_of, read_bytes
@@ -143,11 +143,11 @@ def plain_name(name: str) -> str:
 
 
 def _read_list(raw: Raw) -> MoleculeTable:
-    """One molecule a line: SMILES, then a name. Lines that begin with # are comments."""
+    """One molecule a line: SMILES, a name, and columns behind it. Lines that begin with # are comments."""
     text, findings = decode(raw)
     numbers: list[int] = []
     smiles: list[str] = []
-    labels: list[str] = []
+    behind: list[str] = []
     for number, line in enumerate(lines_of(text), 1):
         line = line.strip()
         if not line or line.startswith("#"):
@@ -160,8 +160,13 @@ def _read_list(raw: Raw) -> MoleculeTable:
             continue
         numbers.append(number)
         smiles.append(first)
-        labels.append(_name_behind(rest))
+        behind.append(_behind(rest))
+    labels, more = _split_names(behind)
     columns = {"smiles": text_column(smiles), "name": text_column(labels)}
+    columns |= {f"column {k}": text_column(cells) for k, cells in enumerate(more, 3)}
+    if more:
+        said = some([f'"column {k}"' for k in range(3, 3 + len(more))])
+        findings.append(Finding(f"what stands behind the names are columns: {said}"))
     table = Table(raw.origin, raw.name, "csv", columns, numbers, sha256=raw.sha256, said=findings)
     return MoleculeTable(table, table.row_names(), smiles="smiles")
 
@@ -171,9 +176,29 @@ def text_column(cells: Sequence[str]) -> TextColumn | Typed:
     return PackedText(["\0".join(cells)] if cells else [])
 
 
-def _name_behind(rest: str) -> str:
-    """The name behind a SMILES; a CXSMILES extension may stand before it."""
+def _split_names(behind: list[str]) -> tuple[list[str], list[list[str]]]:
+    """(names, columns) of what stands behind the SMILES, divided by tabs, or by blanks, which names hold too.
+
+    Behind a tab any column counts that most lines fill; behind a blank only numbers do, if every line has as many.
+    """
+    tabs = any("\t" in one for one in behind)
+    cells = [one.split("\t") if tabs else one.split() for one in behind]
+    width = max(map(len, cells), default=0)
+    if not tabs and (any(len(one) != width for one in cells) or not _are_numbers(cells)):
+        return behind, []
+    cells = [[*map(str.strip, one), *[""] * (width - len(one))] for one in cells]
+    columns = [list(column) for column in zip(*cells, strict=True)] or [[]]
+    return columns[0], [one for one in columns[1:] if 2 * sum(map(bool, one)) > len(one)]
+
+
+def _are_numbers(cells: Sequence[Sequence[str]]) -> bool:
+    """Whether all but the first cell of every line are numbers, and there are some."""
+    return all(len(one) > 1 and all(map(_is_number, one[1:])) for one in cells)
+
+
+def _behind(rest: str) -> str:
+    """What stands behind a SMILES; a CXSMILES extension may stand before it."""
     rest = rest.strip()
     if rest.startswith("|") and "|" in rest[1:]:
         rest = rest[rest.index("|", 1) + 1 :].strip()
-    return rest.partition("\t")[0]
+    return rest

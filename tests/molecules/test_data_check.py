@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from isoform.core.cli import main
 from isoform.molecules import DOMAIN
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.data.check import check
@@ -44,7 +45,7 @@ def test_everything_that_is_odd_is_counted_and_named(path):
     }  # the one without a label is in none
     skipped = {one["row"]: one["reason"] for one in found["skipped"]}
     assert skipped == {
-        "line 13": "has 2 cells where there are 4 columns", "line 4": "is no SMILES",
+        "line 13": "has 2 cells where there are 4 columns", "line 4": "is no SMILES: unclosed ring",
         "line 3": "is the same molecule as line 2",
     }  # fmt: skip
     assert found["duplicates"] == [["line 2", "line 3"]] == found["conflicting_labels"]
@@ -171,3 +172,23 @@ def test_sd_files_keep_their_stereo_chemistry(tmp_path):
         "near_duplicates"
     ] == [["m0", "m1"]]
     assert canonical(parse_smiles(pair[0])) != canonical(parse_smiles(pair[1]))
+
+
+def test_a_file_takes_settings_and_ends_with_2_where_nothing_can_be_learned(tmp_path, capsys):
+    path = write(
+        tmp_path / "a.csv",
+        "smiles,a,b\n" + "\n".join(f"{'C' * k}O,4,{k / 7}" for k in range(1, 18)),
+    )
+
+    def run(*words):
+        argv = ["molecules", "check", str(path), "--page", str(tmp_path / "p.html"), *words]
+        return main(argv, domains={"molecules": lambda: DOMAIN}), *capsys.readouterr()
+
+    code, out, _ = run("--set", "data.targets=b,a")
+    assert code == 0 and out.index("target b:") < out.index("target a:")
+    code, out, err = run("--set", "data.label=b")
+    assert code == 2 and "not to be predicted (the same in every row): a" in out
+    assert (
+        err
+        == "a.csv: no column of labels to learn (the same in every row: a); name it with data.targets\n"
+    )

@@ -94,3 +94,10 @@ def test_names_of_inputs() -> None:
         Path("b") / "c.png"
     )
     assert name_of_input(np.zeros(2), 3) == "ndarray 3"
+
+
+def test_an_interval_of_a_logarithm_is_a_factor() -> None:
+    calibration = Calibration((0.9,), radius_RK=np.array([[2.0, 3.0]]))
+    row = rows_of("regression", ["a", "b"], np.array([[50.0, 5.0]]), calibration, (True, False))[0]
+    assert (row["low 0.9 a"], row["high 0.9 a"]) == (0.5, 5000) and row["uncertainty a"] == 2499.75
+    assert (row["low 0.9 b"], row["high 0.9 b"], row["uncertainty b"]) == (2, 8, 3)
