@@ -102,12 +102,7 @@ class MoleculeData:
 
 def read_data(config: MoleculesApp) -> MoleculeData:
     """The data of an app. Raises UserError for data that are missing or hold nothing to learn."""
-    return make_data(config, read_molecules(config.data))
-
-
-def make_data(config: MoleculesApp, molecules: Labelled) -> MoleculeData:
-    """The data of an app from what was read; see `read_data`."""
-    return build_data(config, clean_and_split(molecules, config.data))
+    return build_data(config, clean_and_split(read_molecules(config.data), config.data))
 
 
 def other_data(

@@ -19,11 +19,13 @@ class Labelled(Molecules):
     task     "regression", "binary" (every target 0 or 1) or "multiclass" (one target: the number of a class)
     classes  of a multi-class target, in the order of their numbers
     keys     canonical SMILES of each molecule, where they were worked out
+    inchis   InChIKey of each molecule beside its key, "" where there is none
     """
 
     task: str = "regression"
     classes: Sequence[str] = ()
     keys: Sequence[str] | None = None
+    inchis: Sequence[str] | None = None
 
 
 def take(molecules: Labelled, rows: np.ndarray, **changes: Any) -> Labelled:
@@ -42,6 +44,7 @@ def take(molecules: Labelled, rows: np.ndarray, **changes: Any) -> Labelled:
         "graphs": None if molecules.graphs is None else select(molecules.graphs, rows),
         "blocks": some(molecules.blocks),
         "keys": some(molecules.keys),
+        "inchis": some(molecules.inchis),
         "groups": some(molecules.groups),
     }
     return replace(molecules, **(fields | changes))
