@@ -46,8 +46,9 @@ class _Seen:
 def check(config: MoleculesApp) -> CheckReport:
     """Reads the data of an app and reports on them; what would stop a training is the report's refusal.
 
-    Leakage is one molecule (canonical SMILES or InChIKey) in two splits, unless data.allow_leakage; molecules that differ
-    in salt, charge, isotopes or stereo chemistry alone are reported beside it. Raises UserError where there are no data to read.
+    Leakage is one molecule (canonical SMILES or InChIKey) in two splits, unless data.allow_leakage; molecules that
+    differ in salt, charge, isotopes or stereo chemistry alone are reported beside it. Raises UserError where there are
+    no data to read.
     """
     data = config.data
     read = read_molecules(data)

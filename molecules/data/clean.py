@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.duplicates import merge, refuse_leaks
-from isoform.molecules.data.labelled import Labelled, take
+from isoform.molecules.data.labelled import Labelled, keep_targets, take
 from isoform.molecules.data.splits import describe_shares, split_rows
 from isoform.molecules.data.standardise import describe_stereo_groups, standardise
 
@@ -60,6 +60,18 @@ def assign_splits(molecules: Labelled, data: DataConfig) -> Labelled:
         split[rows] = name
     findings = [*molecules.findings, *describe_shares(splits, data)]
     return replace(molecules, split=split, findings=findings)
+
+
+def leave_out_unlearnt(molecules: Labelled, train: np.ndarray) -> Labelled:
+    """Without the targets of which no training molecule (rows `train`) has a label: nothing can be learned of them."""
+    known = np.isfinite(molecules.targets[train]).any(0)
+    if known.all():
+        return molecules
+    gone = [f'"{molecules.target_names[k]}"' for k in np.flatnonzero(~known).tolist()]
+    what = f"target{'s' * (len(gone) > 1)} {join_names(gone)}"
+    said = f"no training molecule has a label of the {what}: left out, not learned, predicted or scored"
+    found = keep_targets(molecules, np.flatnonzero(known))
+    return replace(found, findings=[*found.findings, said])
 
 
 def parsing_asked(data: DataConfig) -> bool:

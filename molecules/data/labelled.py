@@ -28,6 +28,25 @@ class Labelled(Molecules):
     inchis: Sequence[str] | None = None
 
 
+def keep_targets(molecules: Labelled, columns: np.ndarray) -> Labelled:
+    """The molecules with some of their targets (int [m], ascending); those that have no label left are in no split."""
+    targets = molecules.targets[:, columns]
+    split, skipped = molecules.split, list(molecules.skipped)
+    lost = np.isfinite(molecules.targets).any(1) & ~np.isfinite(targets).any(1)
+    if split is not None and lost.any():
+        rows = np.flatnonzero(lost & (split != ""))
+        split = np.where(lost, "", split)
+        skipped += [(molecules.names[row], "has labels of no learned target") for row in rows]
+    return replace(
+        molecules,
+        targets=targets,
+        target_names=[molecules.target_names[k] for k in columns.tolist()],
+        units=[molecules.units[k] for k in columns.tolist()],
+        split=split,
+        skipped=skipped,
+    )
+
+
 def take(molecules: Labelled, rows: np.ndarray, **changes: Any) -> Labelled:
     """The molecules `rows` (int [m], in this order), with fields replaced by `changes` (of m rows already)."""
     rows = np.asarray(rows, np.int64)
