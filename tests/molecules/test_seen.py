@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
 from rdkit import Chem
 
 from isoform.core import api
-from isoform.core.cli import main as cli_main
+from isoform.core.cli import main
 from isoform.core.engine.train import train
+from isoform.core.inference.run_model import evaluate_run
 from isoform.core.runs.folder import RunFolder
 from isoform.molecules import DOMAIN
-from isoform.molecules.data.parsing import canonical, parse_smiles
+from isoform.molecules.data.parsing import parse_smiles
 
-from .runs import TEXTS, Plain, app, table, task_of
+from .runs import Plain, app, table, task_of
+
+DOMAINS = {"molecules": lambda: DOMAIN}
 
 
 def respelled(text):
@@ -100,8 +104,6 @@ def test_test_molecules_of_the_starting_run_are_counted_and_left_out(first, tmp_
 
 
 def api_eval(run, data=None):
-    from isoform.core.inference.run_model import evaluate_run
-
     return evaluate_run(DOMAIN, run, data=data)
 
 
@@ -128,10 +130,13 @@ def test_predict_and_eval_say_it_on_the_command_line(first, capsys):
     task = task_of(app(folder / "molecules.csv"))
     texts = [task.data.molecules.smiles[row] for row in task.data.rows["train"][:3]]
     inputs = [*map(respelled, texts), "CCCCCCCCCCCCCC", "no molecule"]
-    assert cli_main(["molecules", "predict", str(folder / "run"), *inputs]) == 0
+    assert main(["molecules", "predict", str(folder / "run"), *inputs], domains=DOMAINS) == 0
     assert "3 of 4 molecules are among those that the run was trained on" in capsys.readouterr().err
     data = str(folder / "molecules.csv")
-    assert cli_main(["molecules", "eval", str(folder / "run"), "--data", data, "--json"]) == 0
+    assert (
+        main(["molecules", "eval", str(folder / "run"), "--data", data, "--json"], domains=DOMAINS)
+        == 0
+    )
     found = capsys.readouterr()
     assert "that the run was trained on: mae" in found.err
     assert json.loads(found.out)["unseen"]["known"] > 40
@@ -155,12 +160,9 @@ def test_digests_know_other_spellings_and_tautomers(tmp_path):
 
 def test_a_run_without_a_record_says_nothing(first, tmp_path):
     folder, _ = first
-    import shutil
-
     shutil.copytree(folder / "run", tmp_path / "run")
     (tmp_path / "run" / "seen.npz").unlink()
     assert RunFolder(tmp_path / "run").seen() is None
     result = api_eval(tmp_path / "run", folder / "molecules.csv")
     assert result["unseen"] is None
-    assert len(TEXTS) == 67 and canonical(parse_smiles("OCC")) == "CCO"
     assert api.load_predictor(DOMAIN, tmp_path / "run").remarks([{"smiles": "CCO"}]) == []
