@@ -44,6 +44,7 @@ class Task(abc.ABC):
         True  # False: `sample` draws nothing, and gets None for its generator in training too
     )
     bf16_ok: bool = False  # True: precision "auto" may choose bf16 (classification trunks)
+    items: str = "samples"  # what they are called in a sentence
     notes: Sequence[str] = ()  # of a result, for a person: console, results.json, report
     trunk: tuple[str, ...] = (
         "backbone.",
@@ -115,6 +116,13 @@ class Task(abc.ABC):
         A domain whose predictions of a whole split don't fit into memory returns one that sums as they come by.
         """
         return CollectAll(self, split)
+
+    def digests(self, split: str) -> np.ndarray | None:
+        """uint64 [N, D] of a split's samples, of which one is known again by any (core/data/digests.py); None: never.
+
+        A task that gives them has `metrics` of outputs whose first axis is the sample.
+        """
+        return None
 
     def calibrate(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What the best checkpoint's outputs on validation teach about its uncertainty; nothing by default.
@@ -234,6 +242,9 @@ class InitialWeights:
     source: str  # a name to show, never a path of this machine
     domain: str = ""
     licence: str = "unknown"
+    seen: np.ndarray | None = field(
+        default=None, compare=False
+    )  # digests of what it was trained on
 
 
 @dataclass(frozen=True)
@@ -255,6 +266,10 @@ class Predictor(abc.ABC):
     @abc.abstractmethod
     def embed(self, inputs: Sequence[Any]) -> np.ndarray:
         """[inputs, features] of the frozen trunk."""
+
+    def remarks(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """What a person should know of the rows that `predict` made, in sentences; nothing by default."""
+        return []
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ n molecules, K targets or classes, D features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from isoform.core.data.digests import digests_of
 from isoform.core.domain import TrainedModel
 from isoform.core.errors import UserError
 from isoform.core.supervised.conformal import Calibration
@@ -78,6 +79,7 @@ class MoleculePredictor(SupervisedPredictor):
             Normaliser.from_json(state.descriptors.model_dump()) if state.descriptors else None
         )
         self.nearest = NearestMolecule(list(state.training or ()))
+        self.seen = state.seen
         self.clean = Standardiser(trained.config.data)
 
     def items_of(self, inputs: Sequence[Any]) -> Sequence[Named]:
@@ -120,6 +122,19 @@ class MoleculePredictor(SupervisedPredictor):
         return [
             {"smiles": smiles, **row, **self.nearest.find(smiles)}
             for smiles, row in zip(batch.smiles, rows, strict=True)
+        ]
+
+    def remarks(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """How many of the molecules the model was trained on, by their canonical SMILES."""
+        texts = [str(row["smiles"]) for row in rows if row.get("smiles") and not row.get("error")]
+        if self.seen is None or not texts:
+            return []
+        known = int(np.isin(digests_of(texts), self.seen).sum())
+        if not known:
+            return []
+        return [
+            f"{known:,} of {len(texts):,} molecules are among those that the run was trained on: their predictions say "
+            "nothing about how good others are"
         ]
 
     def _read(self, place: int, one: Named) -> Readable | str:

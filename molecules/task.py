@@ -38,8 +38,9 @@ from isoform.core.supervised.scaling import TargetScaling
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.data.buckets import batches
 from isoform.molecules.data.collate import collate, flip_signs
-from isoform.molecules.data.dataset import MoleculeData, other_data
+from isoform.molecules.data.dataset import MoleculeData, describe_unscored, other_data
 from isoform.molecules.data.descriptors import Normaliser
+from isoform.molecules.data.digests import molecule_digests
 from isoform.molecules.losses import flag
 from isoform.molecules.metrics import score
 from isoform.molecules.models import make_model
@@ -54,6 +55,7 @@ MOST_TRAINING = (
 class MoleculesTask(Task):
     """One molecules app with its data."""
 
+    items = "molecules"
     augments = False  # what is random (signs of eigenvectors, FLAG) is drawn a batch at a time
 
     config: MoleculesApp
@@ -70,6 +72,7 @@ class MoleculesTask(Task):
         self.loss_kind = resolve_loss_kind(config.loss, self.kind, default="l1")
         self.weights = self._label_weights() if config.data.class_weights == "balanced" else None
         self.monitor, self.monitor_mode = self._monitor()
+        self.notes = describe_unscored(data)
 
     def _monitor(self) -> tuple[str, str]:
         """One target by its own error, several or a logarithm by the scaled one; of classes, what benchmarks go by."""
@@ -230,6 +233,11 @@ class MoleculesTask(Task):
         if self.kind != "regression":
             return guess, target
         return self.scaling.learned(guess), self.scaling.learned(target)
+
+    def digests(self, split: str) -> np.ndarray | None:
+        """See Task.digests and data/digests.py."""
+        data = self.data
+        return molecule_digests(data.molecules, data.rows[split], self.config.data)
 
     def calibrate(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Conformal intervals or sets from the validation molecules; see core/supervised/conformal.py."""

@@ -12,7 +12,7 @@ from typing import Any
 from isoform.core.domain import Prepared
 from isoform.core.errors import UserError
 from isoform.core.supervised.config import resolve_loss_kind
-from isoform.core.supervised.metrics import describe_unscored
+from isoform.core.supervised.metrics import describe_gaps
 from isoform.core.supervised.scaling import TargetScaling
 from isoform.vision.choose_model import choose_model, read_start, update
 from isoform.vision.config import VisionApp
@@ -134,6 +134,7 @@ def _unscored(data: ImageData) -> list[str]:
     lines = []
     for split in ("val", "test"):
         if split in data.rows:
-            absent = describe_unscored(data.targets[data.rows[split]], data.classes, split)
-            lines += [absent] if absent else []
+            target = data.targets[data.rows[split]]
+            yes_no = data.records.kind == "multilabel"
+            lines += describe_gaps(target, data.classes, split, yes_no=yes_no)
     return lines

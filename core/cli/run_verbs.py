@@ -62,6 +62,8 @@ def predict(context: Context) -> int:
         if row.get("error"):
             name, why = str(row["input"]), str(row["error"])
             console.warn(why if why.startswith(name) else f"{name}: {why}")
+    for line in predictor.remarks(rows):
+        console.warn(line)
     failed = sum(bool(row.get("error")) for row in rows)
     console.result = {"inputs": len(rows), "failed": failed}
     if args.out is not None:

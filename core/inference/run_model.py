@@ -14,10 +14,11 @@ from isoform.core.config import load_run_config
 from isoform.core.domain import AnyDomain, Predictor, TrainedModel
 from isoform.core.engine import distributed, precision
 from isoform.core.engine.evaluate import evaluate, load_weights
+from isoform.core.engine.seen import describe_unseen, judge_unseen
 from isoform.core.runs.folder import RunFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
 
@@ -68,6 +69,9 @@ def evaluate_run(
     task.write_predictions(
         trained.folder, split, outputs, stem if data is None else f"{stem}.{Path(data).stem}"
     )
+    known = trained.state.seen if data is not None or split == "test" else None
+    unseen = judge_unseen(task, split, outputs, known)
+    told = [] if unseen is None else [describe_unseen(task, unseen, "the run")]
     return {
         "app": trained.config.app,
         "domain": domain.name,
@@ -75,8 +79,9 @@ def evaluate_run(
         "checkpoint": trained.step,
         "samples": task.sizes()[split],
         "judged": task.judged(split),
-        "notes": list(task.notes),
+        "notes": [*task.notes, *told],
         "metrics": metrics,
+        "unseen": None if unseen is None else unseen.to_json(),
     }
 
 
@@ -107,6 +112,10 @@ class PredictorInPrecision(Predictor):
     def embed(self, inputs: Sequence[Any]) -> np.ndarray:
         """See Predictor.embed."""
         return self._in_precision(self.inner.embed)(inputs)
+
+    def remarks(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """See Predictor.remarks."""
+        return self.inner.remarks(rows)
 
     def __getattr__(self, name: str) -> Any:
         """What else a domain's predictor offers, such as `forecast`; its methods in the same number format."""

@@ -25,13 +25,14 @@ import numpy as np
 
 from isoform.core.data.splits import SPLITS
 from isoform.core.errors import UserError, count, join_names
+from isoform.core.supervised.metrics import describe_gaps
 from isoform.core.supervised.scaling import TargetScaling
 from isoform.molecules.config import DataConfig, Kind, MoleculesApp
 from isoform.molecules.data.cache import graph_store
-from isoform.molecules.data.clean import clean, clean_and_split
+from isoform.molecules.data.clean import clean, clean_and_split, leave_out_unlearnt
 from isoform.molecules.data.descriptors import descriptors
 from isoform.molecules.data.graphs import GraphStore
-from isoform.molecules.data.labelled import Labelled, take
+from isoform.molecules.data.labelled import Labelled, keep_targets, take
 from isoform.molecules.data.read import read_molecules
 
 NAMED = 5  # molecules that are left out, in a line for a person
@@ -108,12 +109,7 @@ class MoleculeData:
 
 def read_data(config: MoleculesApp) -> MoleculeData:
     """The data of an app. Raises UserError for data that are missing or hold nothing to learn."""
-    return make_data(config, read_molecules(config.data))
-
-
-def make_data(config: MoleculesApp, molecules: Labelled) -> MoleculeData:
-    """The data of an app from what was read; see `read_data`."""
-    return build_data(config, clean_and_split(molecules, config.data))
+    return build_data(config, clean_and_split(read_molecules(config.data), config.data))
 
 
 def other_data(
@@ -130,13 +126,21 @@ def other_data(
     kinds                  int16 [kinds + 1, Fb] of bonds, as the run was trained with
     """
     if path is None:
-        return build_data(
-            config, clean_and_split(read_molecules(config.data), config.data), kinds, scaling
-        )
+        own = clean_and_split(read_molecules(config.data), config.data)
+        return build_data(config, _learned(own, names), kinds, scaling)
     data = _elsewhere(config.data, Path(path), kind, names)
     molecules = clean(read_molecules(data), data)
     whole = replace(molecules, split=np.full(len(molecules), "test", dtype=object))
-    return build_data(config.model_copy(update={"data": data}), whole, kinds, scaling)
+    changed = config.model_copy(update={"data": data})
+    return build_data(changed, _learned(whole, names), kinds, scaling)
+
+
+def _learned(molecules: Labelled, names: Sequence[str]) -> Labelled:
+    """With those targets alone that a run has, where its data hold more: it left out what had no training label."""
+    columns = [k for k, name in enumerate(molecules.target_names) if name in names]
+    if molecules.task == "multiclass" or not 0 < len(columns) < len(molecules.target_names):
+        return molecules
+    return keep_targets(molecules, np.array(columns))
 
 
 def _elsewhere(data: DataConfig, path: Path, kind: str, names: Sequence[str]) -> DataConfig:
@@ -175,15 +179,18 @@ def build_data(
     if len(found.kept) < len(molecules):
         molecules = take(molecules, found.kept)
     split = np.asarray(molecules.split)
-    rows = {name: at for name in SPLITS if len(at := np.flatnonzero(split == name))}
     if scaling is None:
-        if "train" not in rows:
+        train = np.flatnonzero(split == "train")
+        if not len(train):
             raise UserError(
                 f"{molecules.origin}: none of its molecules is left to train on; see isoform molecules check"
             )
-        scaling = _scaling(config.data, molecules, rows["train"])
+        molecules = leave_out_unlearnt(molecules, train)
+        split = np.asarray(molecules.split)
+        scaling = _scaling(config.data, molecules, train)
     elif any(scaling.log):
         learned_as_log(molecules, config.data)  # refuses labels without a logarithm
+    rows = {name: at for name in SPLITS if len(at := np.flatnonzero(split == name))}
     return MoleculeData(
         config, molecules, found.store, rows, [*molecules.skipped, *left_out], scaling
     )
@@ -231,6 +238,17 @@ def learned_as_log(molecules: Labelled, data: DataConfig) -> tuple[bool, ...]:
     return log
 
 
+def describe_unscored(data: MoleculeData) -> list[str]:
+    """Of which targets or classes validation and test can't give every metric, in sentences."""
+    lines = []
+    for split in data.rows:
+        if split != "train":
+            lines += describe_gaps(
+                data.targets(split), data.names, split, yes_no=data.kind == "binary"
+            )
+    return lines
+
+
 def describe_data(data: MoleculeData) -> list[str]:
     """What was read, in sentences: splits, targets, findings, and what was left out by reason."""
     molecules = data.molecules
@@ -241,6 +259,7 @@ def describe_data(data: MoleculeData) -> list[str]:
     return [
         f"{molecules.origin}: {sizes}; {what} ({data.kind})",
         *molecules.findings,
+        *describe_unscored(data),
         *describe_losses(data),
     ]
 

@@ -1,6 +1,7 @@
 """Rows of one molecule: merged by rule where they are in one split, reported where they are in two.
 
-n molecules, K targets. Molecules are equal where their canonical SMILES are, stereo chemistry and charges included.
+n molecules, K targets. Molecules are equal where their canonical SMILES are, stereo chemistry and charges included, or
+their InChIKeys: it unites tautomers with mobile hydrogens, and spellings that RDKit's canonical form leaves apart.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from isoform.core.data.splits import join_groups, number_texts
 from isoform.core.errors import UserError, count, join_names
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.labelled import Labelled, take
@@ -32,14 +34,20 @@ class Repeated:
     differing: tuple[int, ...]
 
 
+def identities(molecules: Labelled) -> np.ndarray:
+    """int64 [n]: equal numbers where rows are one molecule; where there are no keys, where they are one text."""
+    texts = molecules.keys if molecules.keys is not None else molecules.smiles
+    return join_groups(number_texts(texts), molecules.inchis)
+
+
 def repeated(molecules: Labelled) -> list[Repeated]:
     """Every molecule with several rows in one split, in the order of its first row; none where there are no keys."""
     if molecules.keys is None:
         return []
-    places: dict[tuple[str, str], list[int]] = {}
+    places: dict[tuple[int, str], list[int]] = {}
     split = molecules.split if molecules.split is not None else [""] * len(molecules)
-    for row, (key, part) in enumerate(zip(molecules.keys, split, strict=True)):
-        places.setdefault((key, part), []).append(row)
+    for row, (number, part) in enumerate(zip(identities(molecules).tolist(), split, strict=True)):
+        places.setdefault((number, part), []).append(row)
     found = []
     for rows in places.values():
         if len(rows) > 1:
@@ -140,11 +148,10 @@ def describe(molecules: Labelled, found: Sequence[Repeated], rule: str) -> list[
         return []
     rows = sum(len(one.rows) for one in found)
     words = _RULE[rule]
-    have = "has" if len(found) == 1 else "have"
     lines = [
-        f"{count(len(found), 'molecule')} {have} several rows, {rows} in all: "
-        f"{words.get(molecules.task, words.get('', ''))} "
-        f"(data.duplicates = {rule})"
+        f"{_have(len(found), 'molecule')} several rows, {rows} in all: {words.get(molecules.task, words.get('', ''))} "
+        f"(data.duplicates = {rule})",
+        *_spelled_otherwise(molecules, found),
     ]
     differing = [one for one in found if one.differing]
     if not differing:
@@ -164,17 +171,37 @@ def describe(molecules: Labelled, found: Sequence[Repeated], rule: str) -> list[
             f'"{molecules.target_names[most]}" {low[most]:.6g} to {high[most]:.6g} ({places})'
         )
     shown = join_names(examples, _NAMED, "; ")
-    return [*lines, f"{len(differing)} of them have different labels: {shown}"]
+    return [*lines, f"{_have(len(differing))} different labels: {shown}"]
+
+
+def _have(number: int, what: str = "") -> str:
+    noun = count(number, what) if what else f"{number} of them"
+    return f"{noun} {'has' if number == 1 else 'have'}"
+
+
+def _spelled_otherwise(molecules: Labelled, found: Sequence[Repeated]) -> list[str]:
+    """How many molecules the InChIKey alone finds in several rows, as a sentence."""
+    keys = molecules.keys
+    assert keys is not None
+    apart = [one for one in found if len({keys[row] for row in one.rows}) > 1]
+    if not apart:
+        return []
+    some = [" = ".join(molecules.names[row] for row in one.rows[:4]) for one in apart]
+    return [
+        f"{_have(len(apart))} several canonical SMILES and one InChIKey, as tautomers do: "
+        f"{join_names(some, _NAMED, '; ')}"
+    ]
 
 
 def leaks(molecules: Labelled, splits: Mapping[str, np.ndarray]) -> list[list[tuple[str, int]]]:
     """[(split, row), ...] of every molecule that is in several splits; none where there are no keys."""
     if molecules.keys is None:
         return []
-    places: dict[str, list[tuple[str, int]]] = {}
+    places: dict[int, list[tuple[str, int]]] = {}
+    numbers = identities(molecules)
     for split, rows in splits.items():
         for row in rows.tolist():
-            places.setdefault(molecules.keys[row], []).append((split, row))
+            places.setdefault(int(numbers[row]), []).append((split, row))
     return [found for found in places.values() if len({split for split, _ in found}) > 1]
 
 
@@ -185,8 +212,10 @@ def refuse_leaks(molecules: Labelled, splits: Mapping[str, np.ndarray]) -> None:
         split, row = found[0][0]
         other, there = next((s, r) for s, r in found[0] if s != split)
         assert molecules.keys is not None
+        key, spelled = molecules.keys[row], molecules.keys[there]
+        as_ = "" if key == spelled else f", as {spelled[:80]}, of the same InChIKey"
         raise UserError(
-            f"{molecules.origin}: {molecules.keys[row][:80]} is in {split} ({molecules.names[row]}) and in {other} "
-            f"({molecules.names[there]}), and so are {len(found) - 1} other molecules in two splits: mend the "
+            f"{molecules.origin}: {key[:80]} is in {split} ({molecules.names[row]}) and in {other} "
+            f"({molecules.names[there]}{as_}), and so are {len(found) - 1} other molecules in two splits: mend the "
             "splits, or set data.allow_leakage = true"
         )

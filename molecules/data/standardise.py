@@ -6,7 +6,7 @@ n molecules.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +16,16 @@ from rdkit.Chem.MolStandardize import rdMolStandardize
 from isoform.core.errors import UserError, count, join_names
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.labelled import Labelled, take
-from isoform.molecules.data.parsing import MOST_ATOMS, canonical, parse, quiet
+from isoform.molecules.data.parsing import (
+    MOST_ATOMS,
+    canonical,
+    has_stereo_groups,
+    inchikey,
+    parse,
+    quiet,
+)
 
+NAMED = 5  # molecules in a sentence
 _DID = {
     "fragment": "reduced to the largest fragment (data.fragment)",
     "neutralise": "neutralised (data.neutralise)",
@@ -119,7 +127,7 @@ def _counted(found: Mapping[str, int]) -> str:
 
 
 def standardise(molecules: Labelled, data: DataConfig) -> Labelled:
-    """Every molecule parsed, cleaned and given its `keys` (canonical SMILES); those that are none go to `skipped`.
+    """Every molecule parsed, cleaned and given its `keys` and `inchis`; those that are none go to `skipped`.
 
     Where a cleaning switch or data.canonical is on, `smiles` become canonical and blocks are dropped, since they would
     no longer be the same molecule. Graphs without SMILES come back as they are, and so without keys.
@@ -133,7 +141,7 @@ def standardise(molecules: Labelled, data: DataConfig) -> Labelled:
             )
         return molecules
     clean = Standardiser(data)
-    kept, keys, skipped = [], [], []
+    kept, keys, inchis, skipped = [], [], [], []
     for row, text in enumerate(molecules.smiles):
         mol = clean.read(text, molecules.blocks[row] if molecules.blocks is not None else None)
         if isinstance(mol, str):
@@ -141,10 +149,11 @@ def standardise(molecules: Labelled, data: DataConfig) -> Labelled:
             continue
         kept.append(row)
         keys.append(canonical(mol))
+        inchis.append(inchikey(mol, keys[-1]))
     if not kept:
         name, why = skipped[0] if skipped else ("it", "is empty")
         raise UserError(f"{molecules.origin}: holds no molecule ({name}: {why})")
-    found = take(molecules, np.array(kept), keys=keys)
+    found = take(molecules, np.array(kept), keys=keys, inchis=inchis)
     found = replace(
         found,
         skipped=[*molecules.skipped, *skipped],
@@ -153,3 +162,23 @@ def standardise(molecules: Labelled, data: DataConfig) -> Labelled:
     if clean.steps or data.canonical:
         found = replace(found, smiles=keys, blocks=None)
     return found
+
+
+def describe_stereo_groups(molecules: Labelled) -> list[str]:
+    """How many molecules carry stereo groups, which are dropped, as a sentence; nothing where none does."""
+    if molecules.graphs is not None:
+        return []
+    blocks: Sequence[str | None] = molecules.blocks or [None] * len(molecules)
+    marked = [
+        name
+        for name, smiles, block in zip(molecules.names, molecules.smiles, blocks, strict=True)
+        if has_stereo_groups(smiles, block)
+    ]
+    if not marked:
+        return []
+    many = len(marked) > 1
+    return [
+        f"{len(marked)} {'molecules are' if many else 'molecule is'} marked as a racemate or by relative stereo "
+        f"chemistry ({join_names(marked, NAMED)}), which is dropped: {'each counts' if many else 'it counts'} as the "
+        "one stereoisomer that is drawn"
+    ]
