@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import abc
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from isoform.core.errors import UserError
+from isoform.core.inputs import list_inputs
 
 if TYPE_CHECKING:
     import argparse
@@ -257,15 +258,29 @@ class Figure:
 
 
 class Predictor(abc.ABC):
-    """A trained model on inputs from outside: what `isoform.load(RUN)` gives."""
+    """A trained model on inputs from outside, one or several in a list: what `isoform.load(RUN)` gives."""
+
+    speaker: Speaker | None = None  # where notes on the inputs and progress go
 
     @abc.abstractmethod
-    def predict(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
-        """One row an input, in input order: input, prediction..., probability..., uncertainty, error."""
+    def predict(self, inputs: Any) -> list[dict[str, Any]]:
+        """One row an item, in input order: the input's own columns, input, prediction, ..., error."""
 
     @abc.abstractmethod
-    def embed(self, inputs: Sequence[Any]) -> np.ndarray:
-        """[inputs, features] of the frozen trunk."""
+    def embed(self, inputs: Any) -> np.ndarray:
+        """[items, features] of the frozen trunk."""
+
+    def expand(self, inputs: Any) -> Sequence[Any]:
+        """The items that the inputs hold, a row each, which `predict` and `embed` take as they are."""
+        return list_inputs(inputs)
+
+    def cells_of(self, item: Any) -> Mapping[str, Any]:
+        """What stands beside an item in its file, by column: its identifiers and all else that is there."""
+        return {}
+
+    def track(self, parts: Sequence[Any], doing: str) -> Iterable[Any]:
+        """The parts of some long work, with their progress shown where there is a speaker."""
+        return parts if self.speaker is None else self.speaker.track(parts, doing)
 
     def remarks(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """What a person should know of the rows that `predict` made, in sentences; nothing by default."""

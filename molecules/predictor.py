@@ -15,6 +15,7 @@ from torch import Tensor
 from isoform.core.data.digests import digests_of
 from isoform.core.domain import TrainedModel
 from isoform.core.errors import UserError
+from isoform.core.inputs import list_inputs
 from isoform.core.supervised.conformal import Calibration
 from isoform.core.supervised.metrics import sigmoid, softmax
 from isoform.core.supervised.predictor import SupervisedPredictor
@@ -82,9 +83,14 @@ class MoleculePredictor(SupervisedPredictor):
         self.seen = state.seen
         self.clean = Standardiser(trained.config.data)
 
-    def items_of(self, inputs: Sequence[Any]) -> Sequence[Named]:
-        """The molecules of all inputs; a file holds many."""
-        return expand_inputs(inputs)
+    def expand(self, inputs: Any) -> Sequence[Named]:
+        """The molecules of all inputs; a file or DataFrame holds many, and is read as the run's own file was."""
+        say = None if self.speaker is None else self.speaker.warn
+        return expand_inputs(list_inputs(inputs), self.config.data, say)
+
+    def cells_of(self, item: Named) -> Mapping[str, str]:
+        """What stands in a molecule's row of its file."""
+        return item.cells or {}
 
     def name_of(self, item: Named, number: int) -> str:
         """Where a molecule comes from, or its text."""
