@@ -31,6 +31,12 @@ class SupervisedPredictor(Predictor):
     ) -> Iterator[tuple[list[int], Any]]:
         """(places [n] in `items`, batch) of the items that can be read; why another can't goes into `errors`."""
 
+    def feature_batches(
+        self, items: Sequence[Any], errors: dict[int, str]
+    ) -> Iterator[tuple[list[int], Any]]:
+        """`batches` of what the model's `features` reads, where that is less than the whole model reads."""
+        return self.batches(items, errors)
+
     @abc.abstractmethod
     def run(self, function: Any, batch: Any) -> Tensor:
         """[n, ...] what `function`, the model or its `features`, makes of a batch; called without gradients."""
@@ -80,7 +86,7 @@ class SupervisedPredictor(Predictor):
         features_ND: np.ndarray | None = None
         errors: dict[int, str] = {}
         function: Any = self.model.features
-        for places, batch in self.batches(items, errors):
+        for places, batch in self.feature_batches(items, errors):
             output_nD = self._output(function, batch)
             if features_ND is None:
                 shape = (len(items), output_nD.shape[1])

@@ -115,13 +115,19 @@ def _computed(chunks: Sequence[Sequence[str]], workers: int) -> Iterator[np.ndar
 
 def compute(smiles: Sequence[str]) -> np.ndarray:
     """float32 [n, F] of a few molecules, in this process."""
-    from isoform.molecules.data.parsing import parse_smiles, quiet
+    from isoform.molecules.data.parsing import parse_smiles
 
-    values = np.full((len(smiles), len(NAMES)), np.nan)
+    return compute_of([parse_smiles(text) for text in smiles])
+
+
+def compute_of(mols: Sequence[Any]) -> np.ndarray:
+    """float32 [n, F] of RDKit's molecules; NaN where there stands a text instead, why one can't be read."""
+    from isoform.molecules.data.parsing import quiet
+
+    values = np.full((len(mols), len(NAMES)), np.nan)
     functions = _functions()
     with quiet():
-        for row, text in enumerate(smiles):
-            mol = parse_smiles(text)
+        for row, mol in enumerate(mols):
             if isinstance(mol, str):
                 continue
             values[row] = [
