@@ -62,8 +62,9 @@ class NearestMolecule:
 def _most_alike(one_P: np.ndarray, bytes_PM: np.ndarray, counts_M: np.ndarray) -> tuple[float, int]:
     """The highest coefficient and whose it is. Only bytes with a bit are read: a molecule has few."""
     some = np.flatnonzero(one_P)
-    common_M = _ones(bytes_PM[some] & one_P[some, None]).sum(0, dtype=np.uint16)
     count = int(_ONES[one_P].sum(dtype=np.int64))
+    narrow = np.uint8 if count < 256 else np.uint16  # that no more can be in common than it has
+    common_M = _ones(bytes_PM[some] & one_P[some, None]).sum(0, dtype=narrow)
     alike_M = common_M / np.maximum(counts_M + count - common_M, 1)
     place = int(alike_M.argmax())
     return float(alike_M[place]), place
