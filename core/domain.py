@@ -6,8 +6,9 @@ Both are handed to core and never looked up by it, so core stays ignorant of wha
 from __future__ import annotations
 
 import abc
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -246,15 +247,48 @@ class Figure:
 
 
 class Predictor(abc.ABC):
-    """A trained model on inputs from outside: what `isoform.load(RUN)` gives."""
+    """A trained model on inputs from outside: what `isoform.load(RUN)` gives.
+
+    Inputs are as `list_inputs` takes them: one, or several in a list.
+    """
+
+    speaker: Speaker | None = None  # where notes on the inputs and progress go
 
     @abc.abstractmethod
-    def predict(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
-        """One row an input, in input order: input, prediction..., probability..., uncertainty, error."""
+    def predict(self, inputs: Any) -> list[dict[str, Any]]:
+        """One row an item, in input order: the input's own columns, input, prediction, ..., error."""
 
     @abc.abstractmethod
-    def embed(self, inputs: Sequence[Any]) -> np.ndarray:
-        """[inputs, features] of the frozen trunk."""
+    def embed(self, inputs: Any) -> np.ndarray:
+        """[items, features] of the frozen trunk."""
+
+    def expand(self, inputs: Any) -> Sequence[Any]:
+        """The items that the inputs hold, a row each, which `predict` and `embed` take as they are."""
+        return list_inputs(inputs)
+
+    def cells_of(self, item: Any) -> Mapping[str, Any]:
+        """What stands beside an item in its file, by column: its identifiers and all else that is there."""
+        return {}
+
+    def track(self, parts: Sequence[Any], doing: str) -> Iterable[Any]:
+        """The parts of some long work, with their progress shown where there is a speaker."""
+        return parts if self.speaker is None else self.speaker.track(parts, doing)
+
+
+def list_inputs(inputs: Any) -> list[Any]:
+    """The inputs of `predict` and `embed` as a list: a text, a path, bytes, a table or any single object is one input.
+
+    A table is what has columns, such as a DataFrame. Raises UserError for a dictionary or a set, which have no order
+    that rows could follow.
+    """
+    if isinstance(inputs, Mapping | set | frozenset) and not hasattr(inputs, "columns"):
+        raise UserError(
+            f"a {type(inputs).__name__} is no list of inputs; give one input, or a list of them"
+        )
+    single = isinstance(inputs, str | bytes | bytearray | os.PathLike)
+    if single or hasattr(inputs, "columns") or not hasattr(inputs, "__iter__"):
+        return [inputs]
+    return list(inputs)
 
 
 @dataclass(frozen=True)

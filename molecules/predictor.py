@@ -5,14 +5,14 @@ n molecules, K targets or classes, D features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from isoform.core.domain import TrainedModel
+from isoform.core.domain import TrainedModel, list_inputs
 from isoform.core.errors import UserError
 from isoform.core.supervised.conformal import Calibration
 from isoform.core.supervised.metrics import sigmoid, softmax
@@ -70,9 +70,14 @@ class MoleculePredictor(SupervisedPredictor):
             state.training or (), from_text(state.fingerprints) if state.fingerprints else None
         )
 
-    def items_of(self, inputs: Sequence[Any]) -> Sequence[Named]:
-        """The molecules of all inputs; a file holds many."""
-        return expand_inputs(inputs)
+    def expand(self, inputs: Any) -> Sequence[Named]:
+        """The molecules of all inputs; a file or DataFrame holds many, and is read as the run's own file was."""
+        say = None if self.speaker is None else self.speaker.warn
+        return expand_inputs(list_inputs(inputs), self.config.data, say)
+
+    def cells_of(self, item: Named) -> Mapping[str, str]:
+        """What stands in a molecule's row of its file."""
+        return item.cells or {}
 
     def name_of(self, item: Named, number: int) -> str:
         """Where a molecule comes from, or its text."""

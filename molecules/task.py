@@ -18,7 +18,7 @@ from isoform.core.baselines import Baseline
 from isoform.core.config.state import DataRecord
 from isoform.core.data import writers
 from isoform.core.domain import Figure, InitialWeights, Task
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.core.supervised.class_weights import (
     balanced_class_weights,
     balanced_label_weights,
@@ -332,4 +332,7 @@ def task_from_run(config: MoleculesApp, state: MoleculesState, path: Path | None
     task = MoleculesTask(data.config, data, normaliser)
     if state.calibration:
         task.calibration = Calibration.of(state.calibration)
+    if path is not None:
+        labels = f"labels are in the column {join_names(data.molecules.target_names, 12)}"
+        task.notes = [f"{path}: {line}" for line in (*data.molecules.findings, labels)]
     return task

@@ -17,7 +17,7 @@ from isoform.core.engine.evaluate import evaluate, load_weights
 from isoform.core.runs.folder import RunFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
 
@@ -100,13 +100,24 @@ class PredictorInPrecision(Predictor):
         self.inner = inner
         self.precision_name = precision_name
 
-    def predict(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
+    def predict(self, inputs: Any) -> list[dict[str, Any]]:
         """See Predictor.predict."""
+        self.inner.speaker = self.speaker
         return self._in_precision(self.inner.predict)(inputs)
 
-    def embed(self, inputs: Sequence[Any]) -> np.ndarray:
+    def embed(self, inputs: Any) -> np.ndarray:
         """See Predictor.embed."""
+        self.inner.speaker = self.speaker
         return self._in_precision(self.inner.embed)(inputs)
+
+    def expand(self, inputs: Any) -> Sequence[Any]:
+        """See Predictor.expand."""
+        self.inner.speaker = self.speaker
+        return self.inner.expand(inputs)
+
+    def cells_of(self, item: Any) -> Mapping[str, Any]:
+        """See Predictor.cells_of."""
+        return self.inner.cells_of(item)
 
     def __getattr__(self, name: str) -> Any:
         """What else a domain's predictor offers, such as `forecast`; its methods in the same number format."""

@@ -1,4 +1,4 @@
-"""Predictions as rows of a table, one a sample and without its input: what predict and predictions.* hold.
+"""Predictions as rows of a table, one a sample: what predict and predictions.* hold.
 
 n samples, K targets or labels, C classes.
 """
@@ -6,7 +6,7 @@ n samples, K targets or labels, C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,24 @@ from isoform.core.supervised.conformal import SHOWN, Calibration
 Row = dict[str, Any]
 
 SHOWN_CLASSES = 20  # with more, a table of predictions has no column for each class's probability
-DECIMALS = 6  # of probabilities
+
+
+def put_in_front(given: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> list[Row]:
+    """Rows with what their items' files say of them in front, column for column; `given` is empty for other items.
+
+    A column that is called as one of the rows' own gets " (input)" behind its name.
+    """
+    ours = {name for row in rows for name in row}
+    names: dict[str, str] = {}
+    for column in dict.fromkeys(column for cells in given for column in cells):
+        name = column
+        while name in ours or name in names.values():
+            name += " (input)"
+        names[column] = name
+    return [
+        {**{name: cells.get(column) for column, name in names.items()}, **row}
+        for cells, row in zip(given, rows, strict=True)
+    ]
 
 
 def rows_of(
@@ -64,7 +81,7 @@ def _binary_row(names: Sequence[str], p_K: np.ndarray, sets_K2: np.ndarray | Non
     cells: list[Row] = []
     for k in range(len(names)):
         p = float(p_K[k])
-        own: Row = {"prediction": int(p >= 0.5), "probability": round(p, DECIMALS)}
+        own: Row = {"prediction": int(p >= 0.5), "probability": _plain(p_K[k])}
         if sets_K2 is not None:
             own[f"set {SHOWN:g}"] = _join_members(("0", "1"), sets_K2[k])
         own["uncertainty"] = entropy(np.array([1 - p, p]))
@@ -86,7 +103,7 @@ def _label_set_row(names: Sequence[str], p_K: np.ndarray) -> Row:
     chosen = np.flatnonzero(p_K >= 0.5).tolist()
     return {
         "prediction": "|".join(names[k] for k in chosen),
-        "probability": "|".join(f"{p_K[k]:.4f}" for k in chosen),
+        "probability": "|".join(str(_plain(p_K[k])) for k in chosen),
         **_each_probability(names, p_K),
     }
 
@@ -94,7 +111,7 @@ def _label_set_row(names: Sequence[str], p_K: np.ndarray) -> Row:
 def _class_row(names: Sequence[str], p_C: np.ndarray, set_C: np.ndarray | None) -> Row:
     best = int(p_C.argmax())
     row: Row = {"prediction": names[best]}
-    row["probability"] = round(float(p_C[best]), DECIMALS)
+    row["probability"] = _plain(p_C[best])
     row |= _each_probability(names, p_C)
     if set_C is not None:
         row[f"set {SHOWN:g}"] = _join_members(names, set_C)
@@ -105,9 +122,12 @@ def _class_row(names: Sequence[str], p_C: np.ndarray, set_C: np.ndarray | None) 
 def _each_probability(names: Sequence[str], p: np.ndarray) -> Row:
     if len(names) > SHOWN_CLASSES:
         return {}
-    return {
-        f"p {name}": round(float(value), DECIMALS) for name, value in zip(names, p, strict=True)
-    }
+    return {f"p {name}": _plain(value) for name, value in zip(names, p, strict=True)}
+
+
+def _plain(value: Any) -> float:
+    """A number of numpy's with all its digits and no others: 0.1 of 32 bits stays 0.1. Rounding would make ties."""
+    return float(str(value))
 
 
 def _join_members(names: Sequence[str], belongs: np.ndarray) -> str:
@@ -118,8 +138,7 @@ def entropy(p_C: np.ndarray) -> float:
     """Of probabilities that sum to 1, in units of its maximum: 0 = certain, 1 = all alike."""
     log_p_C = np.log(np.maximum(p_C, 1e-12))
     most = np.log(max(len(p_C), 2))
-    share = float(-(p_C * log_p_C).sum() / most)
-    return round(abs(share), DECIMALS)
+    return min(1.0, abs(float(-(p_C * log_p_C).sum() / most)))
 
 
 def name_of_input(value: Any, number: int) -> str:

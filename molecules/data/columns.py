@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from isoform.core.data.missing import MISSING
 from isoform.core.data.splits import read_splits
 from isoform.core.errors import UserError, join_names
 from isoform.molecules.config import DataConfig
-from isoform.molecules.data.parsing import looks_like_smiles
+from isoform.molecules.data.cells import first_word, is_inchi, looks_like_molecule
 from isoform.molecules.data.tables import SMILES_NAMES, MoleculeTable, is_smiles_name, plain_name
 
 # Two words that a column may hold instead of 0 and 1.
@@ -42,17 +43,22 @@ def find_smiles(rows: MoleculeTable, data: DataConfig) -> str:
     if rows.smiles is not None:
         return rows.smiles
     if data.smiles is not None:
-        return pick(data.smiles, rows.columns, rows.origin, "data.smiles")
+        column = pick(data.smiles, rows.columns, rows.origin, "data.smiles")
+        rows.say(f'SMILES are in the column "{column}" (data.smiles)')
+        return column
     named = [name for wanted in SMILES_NAMES for name in rows.columns if plain_name(name) == wanted]
     named += [name for name in rows.columns if is_smiles_name(name) and name not in named]
-    shares = {name: _share(rows.cells(name)) for name in named}
+    shares = {name: _share(map(first_word, rows.cells(name))) for name in named}
     good = [name for name in named if shares[name] >= 0.5]
     if good:
         others = f" (also there: {', '.join(good[1:4])})" if len(good) > 1 else ""
         rows.say(f'SMILES are in the column "{good[0]}", by its name{others}')
         return good[0]
     shares |= {name: _share(rows.cells(name)) for name in rows.columns if name not in shares}
-    lengths = {name: sum(map(len, rows.cells(name)[:_LOOKED_AT])) for name in rows.columns}
+    lengths = {  # of two columns that fit, a name is the shorter and InChI second to SMILES
+        name: sum(len(cell) for cell in rows.cells(name)[:_LOOKED_AT] if not is_inchi(cell))
+        for name in rows.columns
+    }
     best = max(shares, key=lambda name: (round(shares[name], 1), lengths[name]), default="")
     if not best or shares[best] < 0.5:
         sure = [name for name in named if "smiles" in plain_name(name)]
@@ -67,10 +73,10 @@ def find_smiles(rows: MoleculeTable, data: DataConfig) -> str:
     return best
 
 
-def _share(cells: Sequence[str]) -> float:
-    """Which part of a column's first cells are SMILES."""
-    seen = [cell for cell in cells[: 4 * _LOOKED_AT] if cell][:_LOOKED_AT]
-    return sum(map(looks_like_smiles, seen)) / len(seen) if seen else 0.0
+def _share(cells: Iterable[str]) -> float:
+    """Which part of a column's first cells are SMILES or InChI."""
+    seen = [cell for cell in itertools.islice(cells, 4 * _LOOKED_AT) if cell][:_LOOKED_AT]
+    return sum(map(looks_like_molecule, seen)) / len(seen) if seen else 0.0
 
 
 def find_targets(rows: MoleculeTable, data: DataConfig, smiles: str) -> list[str]:

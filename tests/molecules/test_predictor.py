@@ -114,9 +114,9 @@ def test_files_name_their_lines(tmp_path: Path) -> None:
     with Chem.SDWriter(str(tmp_path / "c.sdf")) as writer:
         writer.write(Chem.MolFromSmiles("c1ccccc1"))
     a, b, c = (str(tmp_path / name) for name in ("a.smi", "b.csv.gz", "c.sdf"))
-    found = expand_inputs(
-        [a, "CC", b, f"{b}:other", c, str(tmp_path / "none.smi"), str(tmp_path), f"{b}:colour"]
-    )
+    (tmp_path / "empty").mkdir()
+    none, empty = str(tmp_path / "none.smi"), str(tmp_path / "empty")
+    found = expand_inputs([a, "CC", b, f"{b}:other", c, none, empty, f"{b}:colour"])
     assert [str(one) for one in found[:4]] == [f"{a} line 2", f"{a} line 3", f"{a} line 4", "CC"]
     assert [one.smiles for one in found[4:9]] == ["CCC", "CCCC", "CO", "CN", "c1ccccc1"] and found[
         8

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from isoform.core.domain import list_inputs
 from isoform.core.errors import UserError
 from isoform.core.supervised.predictor import SupervisedPredictor
 from isoform.core.supervised.rows import rows_of
@@ -34,8 +35,8 @@ class Numbers(SupervisedPredictor):
     def __init__(self, size: int) -> None:
         self.model, self.size = Doubling().eval(), size
 
-    def items_of(self, inputs):
-        return [part for one in inputs for part in str(one).split("+")]
+    def expand(self, inputs):
+        return [part for one in list_inputs(inputs) for part in str(one).split("+")]
 
     def batches(self, items, errors):
         good = []
