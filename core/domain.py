@@ -6,13 +6,13 @@ Both are handed to core and never looked up by it, so core stays ignorant of wha
 from __future__ import annotations
 
 import abc
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from isoform.core.errors import UserError
+from isoform.core.inputs import list_inputs
 
 if TYPE_CHECKING:
     import argparse
@@ -247,10 +247,7 @@ class Figure:
 
 
 class Predictor(abc.ABC):
-    """A trained model on inputs from outside: what `isoform.load(RUN)` gives.
-
-    Inputs are as `list_inputs` takes them: one, or several in a list.
-    """
+    """A trained model on inputs from outside, one or several in a list: what `isoform.load(RUN)` gives."""
 
     speaker: Speaker | None = None  # where notes on the inputs and progress go
 
@@ -273,22 +270,6 @@ class Predictor(abc.ABC):
     def track(self, parts: Sequence[Any], doing: str) -> Iterable[Any]:
         """The parts of some long work, with their progress shown where there is a speaker."""
         return parts if self.speaker is None else self.speaker.track(parts, doing)
-
-
-def list_inputs(inputs: Any) -> list[Any]:
-    """The inputs of `predict` and `embed` as a list: a text, a path, bytes, a table or any single object is one input.
-
-    A table is what has columns, such as a DataFrame. Raises UserError for a dictionary or a set, which have no order
-    that rows could follow.
-    """
-    if isinstance(inputs, Mapping | set | frozenset) and not hasattr(inputs, "columns"):
-        raise UserError(
-            f"a {type(inputs).__name__} is no list of inputs; give one input, or a list of them"
-        )
-    single = isinstance(inputs, str | bytes | bytearray | os.PathLike)
-    if single or hasattr(inputs, "columns") or not hasattr(inputs, "__iter__"):
-        return [inputs]
-    return list(inputs)
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,7 @@ def _table(source: Any, data: DataConfig) -> Table | None:
         return read_columns(source, data)
     if (
         data.source != "file"
+        or not isinstance(source, str | Path)
         or not Path(source).is_file()
         or read.kind_of(Path(source)) == "netcdf"
     ):

@@ -5,6 +5,7 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from pydantic import ValidationError
@@ -167,6 +168,10 @@ def test_predictions_from_files_equal_those_of_the_task(folder, tmp_path):
     )
     with pytest.raises(UserError, match="no such file"):
         predictor.embed(["none.png"])
+    assert predictor.predict(str(files[0])) == predictor.predict([files[0]])
+    np.testing.assert_array_equal(predictor.embed(files[0].read_bytes()), features[:1])
+    (row,) = predictor.predict(pd.DataFrame({"path": [str(files[0])]}))
+    assert "not DataFrame" in row["error"]
 
 
 def test_inputs_of_the_command_line(folder, tmp_path):

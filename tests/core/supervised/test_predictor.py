@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from isoform.core.domain import list_inputs
 from isoform.core.errors import UserError
-from isoform.core.supervised.predictor import SupervisedPredictor
+from isoform.core.inference.run_model import PredictorInPrecision
+from isoform.core.inputs import list_inputs
+from isoform.core.supervised.predictor import PART, SupervisedPredictor
 from isoform.core.supervised.rows import rows_of
 
 
@@ -97,3 +98,27 @@ def test_gradients_are_off() -> None:
     )
     predictor.predict(["1"])
     assert seen == [False]
+
+
+class Listener:
+    """A speaker that remembers."""
+
+    def __init__(self) -> None:
+        self.tracked: list[tuple[int, str]] = []
+
+    def track(self, parts, doing):
+        self.tracked.append((len(parts), doing))
+        return iter(parts)
+
+
+@pytest.mark.parametrize("count", [1, PART - 1, PART + 3])
+def test_parts_are_tracked_and_change_nothing(count: int) -> None:
+    predictor, listener = PredictorInPrecision(Numbers(7), "fp32"), Listener()
+    texts = [str(k) if k % 5 else "x" for k in range(count)] + ["2"]
+    rows, features = predictor.predict(texts), predictor.inner.embed(["2"])
+    predictor.speaker = listener
+    assert predictor.predict(texts) == rows and len(rows) == count + 1
+    assert [bool(row["error"]) for row in rows] == [not k % 5 for k in range(count)] + [False]
+    np.testing.assert_array_equal(predictor.embed("2"), features)
+    parts = -(-(count + 1) // PART)
+    assert listener.tracked == [(parts, "predicting"), (1, "embedding")]

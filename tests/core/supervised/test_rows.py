@@ -6,9 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from isoform.core.supervised.conformal import Calibration
-from isoform.core.supervised.rows import SHOWN_CLASSES, entropy, name_of_input, rows_of
+from isoform.core.supervised.metrics import sigmoid
+from isoform.core.supervised.rows import (
+    SHOWN_CLASSES,
+    entropy,
+    name_of_input,
+    put_in_front,
+    rows_of,
+)
 
 
 def test_numbers() -> None:
@@ -95,3 +104,31 @@ def test_names_of_inputs() -> None:
         Path("b") / "c.png"
     )
     assert name_of_input(np.zeros(2), 3) == "ndarray 3"
+
+
+def test_columns_of_the_input_stand_in_front_and_are_renamed_where_they_clash() -> None:
+    given = [{"id": "a", "p": "9", "p (input)": "8"}, {}, {"note": "n"}]
+    rows = [{"input": name, "p": 0.5, "error": ""} for name in "xyz"]
+    made = put_in_front(given, rows)
+    names = ["id", "p (input)", "p (input) (input)", "note", "input", "p", "error"]
+    assert [list(row) for row in made] == [names] * 3
+    assert list(made[0].values()) == ["a", "9", "8", None, "x", 0.5, ""]
+    assert made[1]["id"] is None and made[2]["note"] == "n"
+    assert put_in_front([{}, {}, {}], rows) == rows and put_in_front([], []) == []
+
+
+@given(st.lists(st.floats(-30, 30, width=32), min_size=2, max_size=7, unique=True))
+def test_no_two_probabilities_become_one(logits: list[float]) -> None:
+    """Nor does a small one become 0."""
+    p = sigmoid(np.array(logits, np.float32)[:, None])
+    shown = [row["probability"] for row in rows_of("binary", ["a"], p)]
+    assert shown == p[:, 0].tolist() and 0 not in shown
+    small = rows_of("binary", ["a"], p.astype(np.float32))
+    assert [np.float32(row["probability"]) for row in small] == p.astype(np.float32)[:, 0].tolist()
+    classes = rows_of("multiclass", ["a", "b"], np.concatenate([p, 1 - p], 1))
+    assert [row["p a"] for row in classes] == shown
+
+
+def test_numbers_of_32_bits_have_no_digits_beyond_their_own() -> None:
+    (row,) = rows_of("multilabel", ["a", "b"], np.array([[0.7, 1e-9]], np.float32))
+    assert (row["p a"], row["p b"], row["probability"]) == (0.7, 1e-9, "0.7")
