@@ -58,7 +58,10 @@ class MoleculesState(RunState):
         None, description="features of each kind of bond in training; kind 0 is no bond"
     )
     training: Names | None = Field(
-        None, description="SMILES of training molecules, to name the nearest one"
+        None, description="SMILES of the training molecules, to name the nearest one"
+    )
+    fingerprints: str | None = Field(
+        None, description="of the training molecules; see nearest.to_text"
     )
     descriptors: DescriptorState | None = None
     source: SourceState | None = None

@@ -47,10 +47,6 @@ from isoform.molecules.models import make_model
 from isoform.molecules.prepare import check_ids
 from isoform.molecules.state import DescriptorState, MoleculesState, ScalingState
 
-MOST_TRAINING = (
-    20_000  # training molecules that a run remembers, for the nearest one of a prediction
-)
-
 
 class MoleculesTask(Task):
     """One molecules app with its data."""
@@ -266,7 +262,8 @@ class MoleculesTask(Task):
             units=data.units,
             scaling=ScalingState.model_validate(self.scaling.to_json()),
             kinds=data.store.kinds.tolist(),
-            training=tuple(self._training_smiles()),
+            training=self._training,
+            fingerprints=self._fingerprints,
             descriptors=None
             if normaliser is None
             else DescriptorState.model_validate(normaliser.to_json()),
@@ -279,13 +276,20 @@ class MoleculesTask(Task):
             ),
         )
 
-    def _training_smiles(self) -> list[str]:
+    @functools.cached_property
+    def _training(self) -> tuple[str, ...]:
+        """SMILES of the training molecules; none where they come as graphs."""
         if not self.data.has_smiles or "train" not in self.data.rows:
-            return []
-        rows = self.data.rows["train"]
-        some = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_TRAINING)).astype(int)]
+            return ()
         texts = self.data.molecules.keys or self.data.molecules.smiles
-        return [texts[row] for row in some.tolist()]
+        return tuple(texts[row] for row in self.data.rows["train"].tolist())
+
+    @functools.cached_property
+    def _fingerprints(self) -> str | None:
+        """Theirs, for the nearest one of a prediction."""
+        from isoform.molecules.nearest import fingerprints_of, to_text
+
+        return to_text(fingerprints_of(self._training)) if self._training else None
 
     @functools.cached_property
     def _origin(self) -> str:

@@ -19,8 +19,6 @@ from isoform.core.errors import UserError
 from isoform.core.inputs import list_inputs
 from isoform.core.supervised.rows import name_of_input, put_in_front
 
-PART = 1024  # items between two looks of a progress bar
-
 
 class SupervisedPredictor(Predictor):
     """Batches the items that can be read and keeps the place of those that can't. A domain reads and names them."""
@@ -33,6 +31,12 @@ class SupervisedPredictor(Predictor):
         self, items: Sequence[Any], errors: dict[int, str]
     ) -> Iterator[tuple[list[int], Any]]:
         """(places [n] in `items`, batch) of the items that can be read; why another can't goes into `errors`."""
+
+    def feature_batches(
+        self, items: Sequence[Any], errors: dict[int, str]
+    ) -> Iterator[tuple[list[int], Any]]:
+        """`batches` of what the model's `features` reads, where that is less than the whole model reads."""
+        return self.batches(items, errors)
 
     @abc.abstractmethod
     def run(self, function: Any, batch: Any) -> Tensor:
@@ -63,7 +67,8 @@ class SupervisedPredictor(Predictor):
         items = self.expand(inputs)
         rows: list[dict[str, Any]] = [{} for _ in items]
         errors: dict[int, str] = {}
-        for places, output_nK, batch in self._outputs(self.model, items, errors, "predicting"):
+        batches = self.batches(items, errors)
+        for places, output_nK, batch in self._outputs(self.model, batches, items, "predicting"):
             for place, row in zip(places, self.make_rows(output_nK, batch), strict=True):
                 rows[place] = row
         columns = dict.fromkeys(column for row in rows for column in row)
@@ -82,7 +87,8 @@ class SupervisedPredictor(Predictor):
         features_ND: np.ndarray | None = None
         errors: dict[int, str] = {}
         function: Any = self.model.features
-        for places, output_nD, _ in self._outputs(function, items, errors, "embedding"):
+        batches = self.feature_batches(items, errors)
+        for places, output_nD, _ in self._outputs(function, batches, items, "embedding"):
             if features_ND is None:
                 shape = (len(items), output_nD.shape[1])
                 features_ND = np.full(shape, np.nan, np.float32)
@@ -98,16 +104,22 @@ class SupervisedPredictor(Predictor):
         return features_ND
 
     def _outputs(
-        self, function: Any, items: Sequence[Any], errors: dict[int, str], doing: str
+        self,
+        function: Any,
+        batches: Iterator[tuple[list[int], Any]],
+        items: Sequence[Any],
+        doing: str,
     ) -> Iterator[tuple[list[int], np.ndarray, Any]]:
-        """(places, float32 outputs, batch) of all items that can be read, with progress; see `batches`."""
-        for start in self.track(range(0, len(items), PART), doing):
-            wrong: dict[int, str] = {}
-            for places, batch in self.batches(items[start : start + PART], wrong):
-                with torch.no_grad():
-                    output = self.run(function, batch).float().cpu().numpy()
-                yield [start + place for place in places], output, batch
-            errors |= {start + place: why for place, why in wrong.items()}
+        """(places, float32 outputs, batch) of every batch, with the progress among all items."""
+        passed = iter(self.track(items, doing))
+        for places, batch in batches:
+            with torch.no_grad():
+                output = self.run(function, batch).float().cpu().numpy()
+            yield places, output, batch
+            for _ in zip(places, passed, strict=False):
+                pass
+        for _ in passed:  # those that can't be read
+            pass
 
     @property
     def device(self) -> torch.device:
