@@ -67,9 +67,9 @@ class MoleculePredictor(SupervisedPredictor):
         self.normaliser = (
             Normaliser.from_json(state.descriptors.model_dump()) if state.descriptors else None
         )
-        self.nearest = NearestMolecule(
-            state.training or (), from_text(state.fingerprints) if state.fingerprints else None
-        )
+        training = state.training or ()
+        kept = from_text(state.fingerprints, len(training)) if state.fingerprints else None
+        self.nearest = NearestMolecule(training, kept)
 
     def expand(self, inputs: Any) -> Sequence[Named]:
         """The molecules of all inputs; a file or DataFrame holds many, and is read as the run's own file was."""
