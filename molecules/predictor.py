@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isoform.core.data.inputs import list_inputs
 from isoform.core.domain import TrainedModel
 from isoform.core.errors import UserError
-from isoform.core.inputs import list_inputs
 from isoform.core.supervised.conformal import Calibration
 from isoform.core.supervised.metrics import sigmoid, softmax
 from isoform.core.supervised.predictor import SupervisedPredictor
