@@ -164,9 +164,10 @@ def arranged(mol: Mol, text: str, options: Options) -> Mol | str:
     """The molecule that was parsed from `text` with atoms as `options` says, or why there is none."""
     try:
         if options.canonical and (again := canonical_smiles(mol)) != text:
-            mol = parse_smiles(again, options.max_atoms)
-            if isinstance(mol, str):
-                return f"has a canonical SMILES that {mol}"
+            found = parse_smiles(again, options.max_atoms)
+            if isinstance(found, str):
+                return f"has a canonical SMILES that {found}"
+            mol = found
         if options.explicit_h:
             mol = Chem.AddHs(mol)
     except (ValueError, RuntimeError) as error:
