@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from isoform.core.errors import UserError
-from isoform.core.inputs import list_inputs
 
 if TYPE_CHECKING:
     import argparse
@@ -272,7 +271,7 @@ class Predictor(abc.ABC):
 
     def expand(self, inputs: Any) -> Sequence[Any]:
         """The items that the inputs hold, a row each, which `predict` and `embed` take as they are."""
-        return list_inputs(inputs)
+        return inputs if isinstance(inputs, list) else [inputs]
 
     def cells_of(self, item: Any) -> Mapping[str, Any]:
         """What stands beside an item in its file, by column: its identifiers and all else that is there."""

@@ -14,6 +14,7 @@ import numpy as np
 from rdkit import Chem
 from rdkit.Chem import rdFingerprintGenerator
 
+from isoform.core.errors import UserError
 from isoform.molecules.data.parsing import parse_smiles
 
 RADIUS, BITS = 2, 2048
@@ -96,10 +97,12 @@ def to_text(fingerprints: np.ndarray) -> str:
     return base64.b64encode(zlib.compress(fingerprints.tobytes(), 9)).decode()
 
 
-def from_text(text: str) -> np.ndarray:
-    """See `to_text`. Raises ValueError for a text that it didn't write."""
+def from_text(text: str, count: int) -> np.ndarray:
+    """uint8 [count, P]; see `to_text`. Raises UserError where the text isn't what was written of so many."""
     try:
         packed = zlib.decompress(base64.b64decode(text, validate=True))
-    except zlib.error as error:
-        raise ValueError(f"no fingerprints ({error})") from error
-    return np.frombuffer(packed, np.uint8).reshape(-1, PACKED)
+        return np.frombuffer(packed, np.uint8).reshape(count, PACKED)
+    except (zlib.error, ValueError) as error:
+        raise UserError(
+            f"task.json: fingerprints: not those of {count} molecules ({error}); the file was changed"
+        ) from None

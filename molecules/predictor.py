@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from isoform.core.data.digests import digests_of
+from isoform.core.data.inputs import list_inputs
 from isoform.core.domain import TrainedModel
 from isoform.core.errors import UserError
-from isoform.core.inputs import list_inputs
 from isoform.core.supervised.conformal import Calibration
 from isoform.core.supervised.metrics import sigmoid, softmax
 from isoform.core.supervised.predictor import SupervisedPredictor
@@ -68,9 +68,9 @@ class MoleculePredictor(SupervisedPredictor):
         self.normaliser = (
             Normaliser.from_json(state.descriptors.model_dump()) if state.descriptors else None
         )
-        self.nearest = NearestMolecule(
-            state.training or (), from_text(state.fingerprints) if state.fingerprints else None
-        )
+        training = state.training or ()
+        kept = from_text(state.fingerprints, len(training)) if state.fingerprints else None
+        self.nearest = NearestMolecule(training, kept)
         self.seen = state.seen
 
     def expand(self, inputs: Any) -> Sequence[Named]:

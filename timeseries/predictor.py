@@ -17,9 +17,9 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from isoform.core.data.inputs import list_inputs
 from isoform.core.domain import Predictor
 from isoform.core.errors import UserError, join_names
-from isoform.core.inputs import list_inputs
 from isoform.timeseries import inputs_for_run, origin
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.conformal import Calibration

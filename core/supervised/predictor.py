@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from isoform.core.data.inputs import list_inputs
 from isoform.core.domain import Predictor
 from isoform.core.errors import UserError
-from isoform.core.inputs import list_inputs
 from isoform.core.supervised.rows import name_of_input, put_in_front
 
 

@@ -19,7 +19,7 @@ from rdkit import Chem
 from rdkit.Chem import MolSurf, rdFingerprintGenerator, rdPartialCharges
 from rdkit.Chem import rdMolDescriptors as rd
 from rdkit.Chem.EState import EState, EState_VSA
-from rdkit.ML.InfoTheory.entropy import InfoEntropy  # type: ignore[attr-defined]
+from rdkit.ML.InfoTheory.rdInfoTheory import InfoEntropy
 
 CUTOFF = 100  # distances of an atom that BertzCT compares
 FAR = 1e6  # more than any distance within one piece of a molecule

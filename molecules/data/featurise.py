@@ -164,10 +164,10 @@ def arranged(mol: Mol, text: str, options: Options) -> Mol | str:
     """The molecule that was parsed from `text` with atoms as `options` says, or why there is none."""
     try:
         if options.canonical and (again := canonical_smiles(mol)) != text:
-            read = parse_smiles(again, options.max_atoms)
-            if isinstance(read, str):
-                return f"has a canonical SMILES that {read}"
-            mol = read
+            found = parse_smiles(again, options.max_atoms)
+            if isinstance(found, str):
+                return f"has a canonical SMILES that {found}"
+            mol = found
         if options.explicit_h:
             mol = Chem.AddHs(mol)
     except (ValueError, RuntimeError) as error:

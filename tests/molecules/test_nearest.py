@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator
 
+from isoform.core.errors import UserError
 from isoform.molecules import nearest as N
 from isoform.molecules.nearest import (
     PACKED,
@@ -52,10 +53,10 @@ def test_without_training_molecules_there_is_none() -> None:
 @given(st.lists(st.binary(min_size=PACKED, max_size=PACKED), max_size=5))
 def test_fingerprints_survive_being_text(rows: list[bytes]) -> None:
     prints = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, PACKED)
-    np.testing.assert_array_equal(from_text(to_text(prints)), prints)
+    np.testing.assert_array_equal(from_text(to_text(prints), len(rows)), prints)
 
 
-def test_another_text_is_refused() -> None:
-    for text in ("é", "AAAA"):
-        with pytest.raises(ValueError):
-            from_text(text)
+@pytest.mark.parametrize("text", ["é", "AAAA", to_text(fingerprints_of(["C"]))])
+def test_another_text_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"task\.json: fingerprints: not those of 2 molecules"):
+        from_text(text, 2)

@@ -20,6 +20,7 @@ from isoform.core.errors import UserError
 from isoform.core.inference.run_model import load_model, load_trained
 from isoform.molecules import DOMAIN
 from isoform.molecules.data.inputs import Named, expand_inputs
+from isoform.molecules.nearest import fingerprints_of, from_text
 from isoform.molecules.predictor import MoleculePredictor
 
 from .batches import batch_of
@@ -105,6 +106,18 @@ def test_the_nearest_training_molecule(run: Path, predictor) -> None:
             made.GetFingerprint(Chem.MolFromSmiles(row["smiles"])), prints
         )
         assert row["similarity"] == pytest.approx(max(alike), abs=1e-4)
+
+
+def test_a_run_keeps_the_fingerprints_of_all_it_was_trained_on(run: Path) -> None:
+    state = load_trained(DOMAIN, run).state
+    kept = from_text(state.fingerprints, len(state.training))
+    np.testing.assert_array_equal(kept, fingerprints_of(state.training))
+    assert len(kept) == state.data.sizes["train"]
+    rows = MoleculePredictor(load_trained(DOMAIN, run)).predict(["CCO"])
+    older = replace(
+        load_trained(DOMAIN, run), state=state.model_copy(update={"fingerprints": None})
+    )
+    assert MoleculePredictor(older).predict(["CCO"]) == rows
 
 
 def test_files_name_their_lines(tmp_path: Path) -> None:

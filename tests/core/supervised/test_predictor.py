@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from isoform.core.data.inputs import list_inputs
 from isoform.core.errors import UserError
 from isoform.core.inference.run_model import PredictorInPrecision
-from isoform.core.inputs import list_inputs
 from isoform.core.supervised.predictor import SupervisedPredictor
 from isoform.core.supervised.rows import rows_of
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isoform.core.data.inputs import list_inputs
 from isoform.core.errors import UserError
-from isoform.core.inputs import list_inputs
 
 FRAME = pd.DataFrame({"smiles": ["C", "CC"], "y": [1, 2]})
 
