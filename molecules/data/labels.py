@@ -14,7 +14,7 @@ from isoform.core.data.numbers import Numbers
 from isoform.core.errors import UserError, count
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.columns import boolean_of, shown
-from isoform.molecules.data.qualifiers import direction_of, qualify
+from isoform.molecules.data.qualifiers import direction_of, name_unused, qualify
 from isoform.molecules.data.tables import MoleculeTable
 
 MOST_CLASSES = 1000
@@ -55,6 +55,7 @@ def read_labels(rows: MoleculeTable, names: Sequence[str], data: DataConfig) -> 
             data.classes or (),
         )
     columns = [_read_column(rows, name, names, data) for name in names]
+    name_unused(rows, names)
     task = data.task if data.task != "auto" else _choose(rows, names, columns, data)
     if task == "multiclass":
         return _classes(rows, names, data)

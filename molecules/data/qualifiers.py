@@ -29,6 +29,23 @@ _ROLES = {
     "units": frozenset({"unit", "units", "uom"}),
     "kinds": frozenset({"type"}),
 }
+# Kinds of measurements, in capitals: what tells ChEMBL's standard_type from any other column of types.
+_KINDS = frozenset(
+    [
+        "IC50",
+        "EC50",
+        "AC50",
+        "CC50",
+        "GI50",
+        "LD50",
+        "LC50",
+        "KI",
+        "KD",
+        "KM",
+        "POTENCY",
+        "INHIBITION",
+    ]
+)
 _MORE = frozenset(
     {"value", "values", "relation", "qualifier", "operator", "modifier", "prefix", "sign"}
 )
@@ -64,7 +81,7 @@ def qualify(rows: MoleculeTable, target: str, targets: Sequence[str], found: Num
         if _belongs(rows, name, target, targets):
             if is_relation(rows.cells(name)):
                 found = _with_bounds(rows, name, target, found)
-            elif _has_role(name, "units"):
+            elif _is_qualifier(rows, name):
                 found = _in_one_unit(rows, name, target, found)
             elif _has_role(name, "kinds"):
                 _name_kinds(rows, name, target, found)
@@ -86,13 +103,30 @@ def _stem(name: str) -> tuple[str, ...]:
 
 
 def _belongs(rows: MoleculeTable, name: str, target: str, targets: Sequence[str]) -> bool:
-    if not (is_relation(rows.cells(name)) or _has_role(name, "units") or _has_role(name, "kinds")):
+    """Whether a column qualifies a target: by the rest of its name, or as the only target that there is."""
+    if not (_is_qualifier(rows, name) or _has_role(name, "kinds")):
         return False
     stem = _stem(name)
     if stem and stem == _stem(target):
         return True
     numbers = [other for other in rows.columns if other != name and "value" in words_of(other)]
     return len(targets) == 1 and not any(stem == _stem(other) for other in numbers)
+
+
+def _is_qualifier(rows: MoleculeTable, name: str) -> bool:
+    if is_relation(rows.cells(name)):
+        return True
+    return _has_role(name, "units") and not rows.table.numbers(name).numeric
+
+
+def name_unused(rows: MoleculeTable, targets: Sequence[str]) -> None:
+    """Adds a finding for every column of relations or units that belongs to no target."""
+    for name in rows.columns:
+        belongs = any(_belongs(rows, name, target, targets) for target in targets)
+        if name not in targets and _is_qualifier(rows, name) and not belongs:
+            rows.say(
+                f'the column "{name}" is not used: by its name it belongs to none of the targets'
+            )
 
 
 def _with_bounds(rows: MoleculeTable, name: str, target: str, found: Numbers) -> Numbers:
@@ -145,7 +179,7 @@ def _conversions(name: str, usual: str, counts: Counter[str]) -> str:
 def _name_kinds(rows: MoleculeTable, name: str, target: str, found: Numbers) -> None:
     cells = rows.cells(name)
     counts = Counter(cells[row] for row in np.flatnonzero(np.isfinite(found.values)).tolist())
-    if 1 < len(counts) <= 20:
+    if len(counts) > 1 and {kind.upper() for kind in counts} & _KINDS:
         shown = ", ".join(f"{kind or 'none'} {number}" for kind, number in counts.most_common(6))
         rows.say(
             f'"{target}" holds different quantities by the column "{name}" ({shown}); a model takes them for one'
