@@ -25,6 +25,8 @@ SIGNS = {
     "<": -1, "<=": -1, "=<": -1, "<<": -1, "≤": -1,
 }  # fmt: skip
 _EXACT = ("=", "==")
+_OR_NOTHING = frozenset(["", *SIGNS])
+_FIRST = 50  # cells that tell most columns
 _ROLES = {
     "units": frozenset({"unit", "units", "uom"}),
     "kinds": frozenset({"type"}),
@@ -61,6 +63,8 @@ def words_of(name: str) -> list[str]:
 
 def is_relation(cells: Sequence[str]) -> bool:
     """Whether a column holds relations alone; ChEMBL puts them into quotes."""
+    if any(_bare(cell) not in _OR_NOTHING for cell in cells[:_FIRST]):
+        return False
     different = {_bare(cell) for cell in set(cells)} - {""}
     return bool(different) and different <= SIGNS.keys()
 
@@ -71,19 +75,40 @@ def direction_of(cell: str) -> int:
     return next((sign for mark, sign in SIGNS.items() if sign and mark in head), 0)
 
 
-def qualify(rows: MoleculeTable, target: str, targets: Sequence[str], found: Numbers) -> Numbers:
+def find_qualifiers(rows: MoleculeTable, targets: Sequence[str]) -> list[str]:
+    """The columns, in order, that may say how others are meant; one that belongs to no target is a finding."""
+    found = []
+    for name in rows.columns:
+        sure = name not in targets and _is_qualifier(rows, name)
+        if sure or (name not in targets and _has_role(name, "kinds")):
+            found.append(name)
+        if sure and not any(_belongs(rows, name, target, targets) for target in targets):
+            rows.say(
+                f'the column "{name}" is not used: by its name it belongs to none of the targets'
+            )
+    return found
+
+
+def qualify(
+    rows: MoleculeTable,
+    target: str,
+    targets: Sequence[str],
+    qualifiers: Sequence[str],
+    found: Numbers,
+) -> Numbers:
     """A target's numbers in one unit and with the bounds that columns beside it give; what was used is a finding.
+
+    qualifiers   as `find_qualifiers` gives them
 
     Raises UserError for several units that can't be turned into one.
     """
-    others = [name for name in rows.columns if name not in targets]
-    for name in others:
+    for name in qualifiers:
         if _belongs(rows, name, target, targets):
             if is_relation(rows.cells(name)):
                 found = _with_bounds(rows, name, target, found)
-            elif _is_qualifier(rows, name):
+            elif _has_role(name, "units"):
                 found = _in_one_unit(rows, name, target, found)
-            elif _has_role(name, "kinds"):
+            else:
                 _name_kinds(rows, name, target, found)
     return found
 
@@ -104,8 +129,6 @@ def _stem(name: str) -> tuple[str, ...]:
 
 def _belongs(rows: MoleculeTable, name: str, target: str, targets: Sequence[str]) -> bool:
     """Whether a column qualifies a target: by the rest of its name, or as the only target that there is."""
-    if not (_is_qualifier(rows, name) or _has_role(name, "kinds")):
-        return False
     stem = _stem(name)
     if stem and stem == _stem(target):
         return True
@@ -117,16 +140,6 @@ def _is_qualifier(rows: MoleculeTable, name: str) -> bool:
     if is_relation(rows.cells(name)):
         return True
     return _has_role(name, "units") and not rows.table.numbers(name).numeric
-
-
-def name_unused(rows: MoleculeTable, targets: Sequence[str]) -> None:
-    """Adds a finding for every column of relations or units that belongs to no target."""
-    for name in rows.columns:
-        belongs = any(_belongs(rows, name, target, targets) for target in targets)
-        if name not in targets and _is_qualifier(rows, name) and not belongs:
-            rows.say(
-                f'the column "{name}" is not used: by its name it belongs to none of the targets'
-            )
 
 
 def _with_bounds(rows: MoleculeTable, name: str, target: str, found: Numbers) -> Numbers:
