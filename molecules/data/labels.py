@@ -14,7 +14,7 @@ from isoform.core.data.numbers import Numbers
 from isoform.core.errors import UserError, count
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.columns import boolean_of, shown
-from isoform.molecules.data.qualifiers import direction_of, qualify
+from isoform.molecules.data.qualifiers import direction_of, find_qualifiers, qualify
 from isoform.molecules.data.tables import MoleculeTable
 
 MOST_CLASSES = 1000
@@ -54,7 +54,8 @@ def read_labels(rows: MoleculeTable, names: Sequence[str], data: DataConfig) -> 
             "regression" if data.task == "auto" else data.task,
             data.classes or (),
         )
-    columns = [_read_column(rows, name, names, data) for name in names]
+    beside = find_qualifiers(rows, names)
+    columns = [_read_column(rows, name, names, beside, data) for name in names]
     task = data.task if data.task != "auto" else _choose(rows, names, columns, data)
     if task == "multiclass":
         return _classes(rows, names, data)
@@ -67,7 +68,13 @@ def read_labels(rows: MoleculeTable, names: Sequence[str], data: DataConfig) -> 
     return Labels(targets, task, (), _bounds_of(columns) if data.censored == "loss" else None)
 
 
-def _read_column(rows: MoleculeTable, name: str, names: Sequence[str], data: DataConfig) -> Numbers:
+def _read_column(
+    rows: MoleculeTable,
+    name: str,
+    names: Sequence[str],
+    beside: Sequence[str],
+    data: DataConfig,
+) -> Numbers:
     """A target's numbers, as columns beside it qualify them; words such as yes and no are 1 and 0."""
     words = boolean_of(rows.cells(name)) if data.task in ("auto", "binary") else None
     if words is not None:
@@ -75,7 +82,7 @@ def _read_column(rows: MoleculeTable, name: str, names: Sequence[str], data: Dat
         return Numbers(words)
     found = rows.table.numbers(name)
     found = replace(found, unread=sorted([*found.unread, *found.infinite]))
-    return qualify(rows, name, names, found) if found.numeric else found
+    return qualify(rows, name, names, beside, found) if found.numeric else found
 
 
 def _bounds_of(columns: Sequence[Numbers]) -> np.ndarray | None:

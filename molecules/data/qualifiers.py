@@ -25,10 +25,29 @@ SIGNS = {
     "<": -1, "<=": -1, "=<": -1, "<<": -1, "≤": -1,
 }  # fmt: skip
 _EXACT = ("=", "==")
+_OR_NOTHING = frozenset(["", *SIGNS])
+_FIRST = 50  # cells that tell most columns
 _ROLES = {
     "units": frozenset({"unit", "units", "uom"}),
     "kinds": frozenset({"type"}),
 }
+# Kinds of measurements, in capitals: what tells ChEMBL's standard_type from any other column of types.
+_KINDS = frozenset(
+    [
+        "IC50",
+        "EC50",
+        "AC50",
+        "CC50",
+        "GI50",
+        "LD50",
+        "LC50",
+        "KI",
+        "KD",
+        "KM",
+        "POTENCY",
+        "INHIBITION",
+    ]
+)
 _MORE = frozenset(
     {"value", "values", "relation", "qualifier", "operator", "modifier", "prefix", "sign"}
 )
@@ -44,6 +63,8 @@ def words_of(name: str) -> list[str]:
 
 def is_relation(cells: Sequence[str]) -> bool:
     """Whether a column holds relations alone; ChEMBL puts them into quotes."""
+    if any(_bare(cell) not in _OR_NOTHING for cell in cells[:_FIRST]):
+        return False
     different = {_bare(cell) for cell in set(cells)} - {""}
     return bool(different) and different <= SIGNS.keys()
 
@@ -54,19 +75,40 @@ def direction_of(cell: str) -> int:
     return next((sign for mark, sign in SIGNS.items() if sign and mark in head), 0)
 
 
-def qualify(rows: MoleculeTable, target: str, targets: Sequence[str], found: Numbers) -> Numbers:
+def find_qualifiers(rows: MoleculeTable, targets: Sequence[str]) -> list[str]:
+    """The columns, in order, that may say how others are meant; one that belongs to no target is a finding."""
+    found = []
+    for name in rows.columns:
+        sure = name not in targets and _is_qualifier(rows, name)
+        if sure or (name not in targets and _has_role(name, "kinds")):
+            found.append(name)
+        if sure and not any(_belongs(rows, name, target, targets) for target in targets):
+            rows.say(
+                f'the column "{name}" is not used: by its name it belongs to none of the targets'
+            )
+    return found
+
+
+def qualify(
+    rows: MoleculeTable,
+    target: str,
+    targets: Sequence[str],
+    qualifiers: Sequence[str],
+    found: Numbers,
+) -> Numbers:
     """A target's numbers in one unit and with the bounds that columns beside it give; what was used is a finding.
+
+    qualifiers   as `find_qualifiers` gives them
 
     Raises UserError for several units that can't be turned into one.
     """
-    others = [name for name in rows.columns if name not in targets]
-    for name in others:
+    for name in qualifiers:
         if _belongs(rows, name, target, targets):
             if is_relation(rows.cells(name)):
                 found = _with_bounds(rows, name, target, found)
             elif _has_role(name, "units"):
                 found = _in_one_unit(rows, name, target, found)
-            elif _has_role(name, "kinds"):
+            else:
                 _name_kinds(rows, name, target, found)
     return found
 
@@ -86,13 +128,18 @@ def _stem(name: str) -> tuple[str, ...]:
 
 
 def _belongs(rows: MoleculeTable, name: str, target: str, targets: Sequence[str]) -> bool:
-    if not (is_relation(rows.cells(name)) or _has_role(name, "units") or _has_role(name, "kinds")):
-        return False
+    """Whether a column qualifies a target: by the rest of its name, or as the only target that there is."""
     stem = _stem(name)
     if stem and stem == _stem(target):
         return True
     numbers = [other for other in rows.columns if other != name and "value" in words_of(other)]
     return len(targets) == 1 and not any(stem == _stem(other) for other in numbers)
+
+
+def _is_qualifier(rows: MoleculeTable, name: str) -> bool:
+    if is_relation(rows.cells(name)):
+        return True
+    return _has_role(name, "units") and not rows.table.numbers(name).numeric
 
 
 def _with_bounds(rows: MoleculeTable, name: str, target: str, found: Numbers) -> Numbers:
@@ -145,7 +192,7 @@ def _conversions(name: str, usual: str, counts: Counter[str]) -> str:
 def _name_kinds(rows: MoleculeTable, name: str, target: str, found: Numbers) -> None:
     cells = rows.cells(name)
     counts = Counter(cells[row] for row in np.flatnonzero(np.isfinite(found.values)).tolist())
-    if 1 < len(counts) <= 20:
+    if len(counts) > 1 and {kind.upper() for kind in counts} & _KINDS:
         shown = ", ".join(f"{kind or 'none'} {number}" for kind, number in counts.most_common(6))
         rows.say(
             f'"{target}" holds different quantities by the column "{name}" ({shown}); a model takes them for one'

@@ -6,7 +6,9 @@ cells tell an identifier from a property, the user is asked, with the list.
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -170,13 +172,21 @@ def _ask(rows: MoleculeTable, chosen: list[str]) -> None:
         hold, them = ("holds", "it") if len(doubtful) == 1 else ("hold", "them")
         raise UserError(
             f"{rows.origin}: {shown} {hold} another whole number in every row, as identifiers do; name the columns to "
-            f"predict: --set data.targets={','.join(sure)} without {them}, or --set data.targets={','.join(chosen)}"
+            f"predict: {_setting(sure)} without {them}, or {_setting(chosen)}"
         )
     if len(doubtful) == 1:
         rows.say(
             f'"{doubtful[0]}" holds another whole number in every row; if it is an identifier, name others with '
             "data.targets"
         )
+
+
+def _setting(names: Sequence[str]) -> str:
+    """As a shell takes it; a name that holds a comma needs TOML's brackets, and so do all then."""
+    value = ",".join(names)
+    if any("," in name for name in names):
+        value = json.dumps(list(names), ensure_ascii=False)
+    return f"--set {shlex.quote(f'data.targets={value}')}"
 
 
 def _might_be_identifier(rows: MoleculeTable, name: str) -> bool:

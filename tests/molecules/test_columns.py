@@ -85,6 +85,8 @@ def test_in_doubt_it_is_asked_with_the_list(tmp_path):
     said = refusal(lambda: read_file(path, data()))
     assert '"code" holds another whole number in every row, as identifiers do' in said
     assert "--set data.targets=pIC50 without it, or --set data.targets=code,pIC50" in said
+    path = table(tmp_path, "smiles,code,p I", SPREAD, Y)
+    assert "--set 'data.targets=p I' without it" in refusal(lambda: read_file(path, data()))
     alone = read_file(table(tmp_path, "smiles,code", SPREAD), data())
     assert list(alone.target_names) == ["code"] and any(
         "if it is an identifier" in f for f in alone.findings
@@ -208,6 +210,17 @@ def test_qualifiers_go_by_the_rest_of_the_name(tmp_path):
     ]
     alone = read_file(path, data(censored="loss", targets=("a_value",)))
     assert alone.bounds is None, "they belong to b_value, which isn't predicted"
+    assert any('the column "b_relation" is not used' in line for line in alone.findings)
+
+
+def test_what_belongs_to_no_target_is_named_and_numbers_are_no_units(tmp_path):
+    units = ["nM"] * ROWS
+    path = table(tmp_path, "smiles,ki,ic50,units", Y, Y[::-1], units)
+    found = read_file(path, data())
+    assert list(found.units) == ["", ""]
+    assert any('the column "units" is not used' in line for line in found.findings)
+    counts = table(tmp_path, "smiles,y,n_units", Y, [k % 3 for k in range(ROWS)])
+    assert read_file(counts, data(targets=("y",))).targets[:, 0].tolist() == Y
 
 
 def test_bounds_in_cells_have_a_direction():

@@ -75,7 +75,7 @@ def test_what_is_no_molecule_is_named_and_the_other_fields_follow():
         ("line 6", "has 12 atoms, more than 11"),
     ]  # fmt: skip
     assert list(found.findings) == ["earlier"]
-    assert "t.csv: holds no molecule (line 2: is no SMILES)" in refusal(
+    assert "t.csv: holds no molecule (line 2: is no SMILES: unclosed ring)" in refusal(
         standardise, table("C1CC", "x"), data()
     )
 
