@@ -1,4 +1,4 @@
-"""Images that a run was trained on are known again in other data, whatever their files are called."""
+"""What images can't honestly be judged on: those a run was trained on, and values that training lacks."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import pytest
 
 from isoform.core.cli import main
 from isoform.core.engine.train import train
+from isoform.core.errors import UserError
 from isoform.core.inference.run_model import evaluate_run
 from isoform.core.runs.folder import RunFolder
 from isoform.vision import DOMAIN
 
-from .pictures import app, class_folders, picture
+from .pictures import app, class_folders, picture, table
 from .pictures import task as task_of
 
 
@@ -73,3 +74,16 @@ def test_predict_says_how_many_images_are_known(first, capsys):
     domains = {"vision": lambda: DOMAIN}
     assert main(["vision", "predict", str(root / "run"), *paths], domains=domains) == 0
     assert "3 of 5 images are among those that the run was trained on" in capsys.readouterr().err
+
+
+def test_a_target_that_no_training_image_has_a_value_of_is_refused(tmp_path):
+    split = ["train"] * 11 + ["val"] * 3 + ["test"] * 5
+    rows = []
+    for k, part in enumerate(split):
+        picture(k).save(tmp_path / f"{k}.png")
+        rows.append([f"{k}.png", part, 0.5 * k, "" if part == "train" else 0.25 * k])
+    path = table(tmp_path / "t.csv", ["path", "split", "x", "y"], rows)
+    config = app(data={"table": str(path), "task": "regression", "labels": ["x", "y"]})
+    with pytest.raises(UserError, match="no training image has a value of y; leave it out of data"):
+        task_of(config)
+    assert task_of(app(data={"table": str(path), "task": "regression", "labels": ["x"]})).sizes()
