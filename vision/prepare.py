@@ -100,7 +100,7 @@ def _refuse_unlearnt(data: ImageData) -> None:
     if missing.any():
         names = [name for name, gone in zip(data.classes, missing, strict=True) if gone]
         raise UserError(
-            f"{data.records.origin}: no training image has a value of {join_names(names)}; leave it out of data.labels, "
+            f"{data.records.origin}: no training image has a value of {join_names(names)}; leave it out of data.labels "
             "or mend the split"
         )
 
