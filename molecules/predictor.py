@@ -18,7 +18,7 @@ from isoform.core.domain import TrainedModel
 from isoform.core.errors import UserError
 from isoform.core.supervised.conformal import Calibration
 from isoform.core.supervised.metrics import sigmoid, softmax
-from isoform.core.supervised.predictor import SupervisedPredictor
+from isoform.core.supervised.predictor import SupervisedPredictor, describe_seen_inputs
 from isoform.core.supervised.rows import rows_of
 from isoform.core.supervised.scaling import TargetScaling
 from isoform.molecules.config import MoleculesApp
@@ -126,12 +126,7 @@ class MoleculePredictor(SupervisedPredictor):
         if self.seen is None or not texts:
             return []
         known = int(np.isin(digests_of(texts), self.seen).sum())
-        if not known:
-            return []
-        return [
-            f"{known:,} of {len(texts):,} molecules are among those that the run was trained on: their predictions say "
-            "nothing about how good others are"
-        ]
+        return [describe_seen_inputs(known, len(texts), "molecules")] if known else []
 
     def _screened(
         self, items: Sequence[Named], errors: dict[int, str], wanted: Wanted

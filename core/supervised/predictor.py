@@ -125,3 +125,11 @@ class SupervisedPredictor(Predictor):
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.model.parameters()).device
+
+
+def describe_seen_inputs(known: int, count: int, items: str) -> str:
+    """How many inputs a run was trained on, as a sentence."""
+    return (
+        f"{known:,} of {count:,} {items} are among those that the run was trained on: their predictions say nothing "
+        "about how good those of others are"
+    )

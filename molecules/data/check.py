@@ -96,7 +96,8 @@ def _as_trained(config: MoleculesApp, read: Labelled) -> tuple[Labelled, Labelle
     """
     data = config.data.model_copy(update={"allow_leakage": True})
     accepting = config.model_copy(update={"data": data})
-    parsed = merged = None
+    parsed: Labelled | None = None
+    merged: Labelled | None = None
     refusal = None
     try:
         parsed = compare(read, data)

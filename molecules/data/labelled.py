@@ -34,7 +34,7 @@ def keep_targets(molecules: Labelled, columns: np.ndarray) -> Labelled:
     split, skipped = molecules.split, list(molecules.skipped)
     lost = np.isfinite(molecules.targets).any(1) & ~np.isfinite(targets).any(1)
     if split is not None and lost.any():
-        rows = np.flatnonzero(lost & (split != ""))
+        rows = np.flatnonzero(lost & (split != "")).tolist()
         split = np.where(lost, "", split)
         skipped += [(molecules.names[row], "has labels of no learned target") for row in rows.tolist()]
     return replace(

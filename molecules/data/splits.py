@@ -61,7 +61,7 @@ def describe_shares(splits: Rows, data: DataConfig) -> list[str]:
         return []
     given = {split: len(splits.get(split, ())) for split in SPLITS}
     n = sum(given.values())
-    asked = {"train": 0, **_wanted(n, data)}
+    asked = _wanted(n, data)
     asked["train"] = n - sum(asked.values())
     far = any(abs(given[split] - asked[split]) > max(1, FAR * n) for split in SPLITS)
     empty = data.test_fraction > 0 and not given["test"]
