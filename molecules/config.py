@@ -47,7 +47,7 @@ class DataConfig(Table):
     )
     root: str | None = Field(None, description="folder of a benchmark's files")
     path: str | None = Field(None, description="the file")
-    smiles: str | None = Field(None, description="the column of SMILES; found if unset")
+    smiles: str | None = Field(None, description="the column of SMILES or InChI; found if unset")
     targets: Names | None = Field(
         None, description="the columns to predict; all numeric ones that are left if unset"
     )

@@ -43,8 +43,9 @@ class Batch(NamedTuple):
 class MoleculePredictor(SupervisedPredictor):
     """Predictions and features of one model.
 
-    An input is a SMILES, an RDKit molecule, a Structure, or a file of many molecules. Rows hold input, smiles,
-    prediction, ..., uncertainty, nearest, similarity, error; nearest is the training molecule most similar.
+    An input is a SMILES or InChI, an RDKit molecule, a Structure, or a file, folder or DataFrame of many molecules.
+    Rows hold the file's own columns, input, smiles, prediction, ..., uncertainty, nearest, similarity, error; nearest
+    is the training molecule most similar.
     The model's state may lack any row: then outputs are regression targets called by number, unscaled and without
     intervals. Raises UserError for a model that was trained on graphs that no SMILES becomes.
     """

@@ -36,7 +36,9 @@ def keep_targets(molecules: Labelled, columns: np.ndarray) -> Labelled:
     if split is not None and lost.any():
         rows = np.flatnonzero(lost & (split != "")).tolist()
         split = np.where(lost, "", split)
-        skipped += [(molecules.names[row], "has labels of no learned target") for row in rows.tolist()]
+        skipped += [
+            (molecules.names[row], "has labels of no learned target") for row in rows.tolist()
+        ]
     return replace(
         molecules,
         targets=targets,

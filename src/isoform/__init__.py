@@ -35,6 +35,8 @@ def load(
 ) -> Predictor:
     """The trained model of a run folder: `.predict(inputs)` and `.embed(inputs)`.
 
+    A text, a path or a DataFrame is one input; several come as a list.
+
     checkpoint   "best", "last" or a step; its averaged weights where it has them
     engine       "eager": as it was trained; "packed": a faster copy for a CPU, equal but for rounding; "openvino":
                  compiled by OpenVINO, predictions only
