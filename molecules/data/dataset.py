@@ -185,20 +185,24 @@ def build_data(
             raise UserError(
                 f"{molecules.origin}: none of its molecules is left to train on; see isoform molecules check"
             )
+        log = dict(
+            zip(molecules.target_names, learned_as_log(molecules, config.data), strict=False)
+        )
         molecules = leave_out_unlearnt(molecules, train)
         split = np.asarray(molecules.split)
-        scaling = _scaling(config.data, molecules, train)
-    elif any(scaling.log):
-        learned_as_log(molecules, config.data)  # refuses labels without a logarithm
+        kept = tuple(log[name] for name in molecules.target_names) if log else ()
+        scaling = _scaling(config.data, molecules, train, kept)
+    refuse_without_logarithm(molecules, scaling.log)
     rows = {name: at for name in SPLITS if len(at := np.flatnonzero(split == name))}
     return MoleculeData(
         config, molecules, found.store, rows, [*molecules.skipped, *left_out], scaling
     )
 
 
-def _scaling(data: DataConfig, molecules: Labelled, train: np.ndarray) -> TargetScaling:
+def _scaling(
+    data: DataConfig, molecules: Labelled, train: np.ndarray, log: tuple[bool, ...]
+) -> TargetScaling:
     targets = molecules.targets.shape[1]
-    log = learned_as_log(molecules, data)
     if molecules.task != "regression" or data.scale == "none":
         return replace(TargetScaling.identity(targets), log=log)
     fitted = TargetScaling.fit(molecules.targets[train], log)
@@ -227,6 +231,14 @@ def learned_as_log(molecules: Labelled, data: DataConfig) -> tuple[bool, ...]:
             f"data.transform names {len(log)} and there are {len(names)} targets ({join_names(names)}); "
             "name one for all, or one each"
         )
+    return log
+
+
+def refuse_without_logarithm(molecules: Labelled, log: Sequence[bool]) -> None:
+    """Raises UserError for a label of 0 or less of a target that is learned as its logarithm; `log` as above."""
+    if not any(log):
+        return
+    names = molecules.target_names
     wrong = np.argwhere((molecules.targets <= 0) & np.array(log))
     if len(wrong):
         row, k = wrong[0].tolist()
@@ -235,7 +247,6 @@ def learned_as_log(molecules: Labelled, data: DataConfig) -> tuple[bool, ...]:
             f"{len(wrong) - 1:,} others 0 or less, where data.transform = log10 takes numbers above 0; name a word for "
             "no value in data.missing, or leave such rows out"
         )
-    return log
 
 
 def describe_unscored(data: MoleculeData) -> list[str]:

@@ -36,12 +36,11 @@ def keep_targets(molecules: Labelled, columns: np.ndarray) -> Labelled:
     if split is not None and lost.any():
         rows = np.flatnonzero(lost & (split != "")).tolist()
         split = np.where(lost, "", split)
-        skipped += [
-            (molecules.names[row], "has labels of no learned target") for row in rows.tolist()
-        ]
+        skipped += [(molecules.names[row], "has labels of no learned target") for row in rows]
     return replace(
         molecules,
         targets=targets,
+        bounds=None if molecules.bounds is None else molecules.bounds[:, columns],
         target_names=[molecules.target_names[k] for k in columns.tolist()],
         units=[molecules.units[k] for k in columns.tolist()],
         split=split,
