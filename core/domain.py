@@ -6,7 +6,6 @@ Both are handed to core and never looked up by it, so core stays ignorant of wha
 from __future__ import annotations
 
 import abc
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
@@ -132,10 +131,6 @@ class Task(abc.ABC):
         """
         return {}
 
-    def parameter_groups(self, model: nn.Module) -> Mapping[str, int]:
-        """Depth of each parameter for layer-wise learning-rate decay: 0 = input side; default from names `blocks.N`."""
-        return depth_from_names(model)
-
     def initial_weights(self, source: str) -> InitialWeights | None:
         """Foreign weights that `train.init` names; None (the default) for a run folder or a file in isoform's names.
 
@@ -218,20 +213,6 @@ class CollectAll(MetricAccumulator):
             self.indices = [self.indices[i] for i in order]
             self.parts = {name: [value] for name, value in self.joined.items()}  # one copy, not two
         return self.joined
-
-
-_BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
-_INPUT = re.compile(
-    r"(?:^|\.)tokeniser\.|(?:^|[._])(?:token|tokens|pos|position|positions|embed)(?:[._]|$)"
-)
-
-
-def depth_from_names(model: nn.Module) -> dict[str, int]:
-    """Depth of every parameter: 0 the tokeniser, tokens and positions, N + 1 `blocks.N`, one more for what follows."""
-    names = [name for name, _ in model.named_parameters()]
-    blocks = {name: int(match[1]) + 1 for name in names if (match := _BLOCK.search(name))}
-    last = max(blocks.values(), default=0) + 1
-    return {name: blocks.get(name, 0 if _INPUT.search(name) else last) for name in names}
 
 
 @dataclass(frozen=True)

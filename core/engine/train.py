@@ -125,9 +125,7 @@ class Loop:
         if config.freeze == "trunk":
             self._freeze(task.trunk)
         self.ema = optim.Ema(self.model, config.ema) if config.ema else None
-        self.optimizer = optim.build_optimizer(
-            self.model, config, task.parameter_groups(self.model)
-        )
+        self.optimizer = optim.build_optimizer(self.model, config)
         self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.sam = Sam(self.trained, config.sam) if config.sam else None
         self.state = TrainState()
