@@ -22,7 +22,7 @@ class Named(nn.Module):
         self.head = nn.Linear(5, 2)
 
 
-def test_optim.depth_from_names():
+def test_depth_from_names():
     found = optim.depth_from_names(Named())
     assert found == {
         "tokeniser.class_token": 0, "tokeniser.position": 0, "tokeniser.project.weight": 0, "tokeniser.project.bias": 0,
