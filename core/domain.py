@@ -6,8 +6,7 @@ Both are handed to core and never looked up by it, so core stays ignorant of wha
 from __future__ import annotations
 
 import abc
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
@@ -42,15 +41,12 @@ class Task(abc.ABC):
     config: AppConfig
     monitor: str = "loss"  # the validation metric that selects the best checkpoint
     monitor_mode: str = "min"  # "min" or "max"
-    augments: bool = (
-        True  # False: `sample` draws nothing, and gets None for its generator in training too
-    )
+    augments: bool = True  # False: `sample` draws nothing, and gets no generator in training too
     bf16_ok: bool = False  # True: precision "auto" may choose bf16 (classification trunks)
+    items: str = "samples"  # what they are called in a sentence
     notes: Sequence[str] = ()  # of a result, for a person: console, results.json, report
-    trunk: tuple[str, ...] = (
-        "backbone.",
-        "tokeniser.",
-    )  # name prefixes: what `--freeze trunk` holds, `--init` fills
+    # Name prefixes: what `--freeze trunk` holds and `--init` fills.
+    trunk: tuple[str, ...] = ("backbone.", "tokeniser.")
 
     @abc.abstractmethod
     def sizes(self) -> Mapping[str, int]:
@@ -118,17 +114,19 @@ class Task(abc.ABC):
         """
         return CollectAll(self, split)
 
+    def digests(self, split: str) -> np.ndarray | None:
+        """uint64 [N, D] of a split's samples, of which one is known again by any (core/data/digests.py); None: never.
+
+        A task that gives them has `metrics` of outputs whose first axis is the sample.
+        """
+        return None
+
     def calibrate(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What the best checkpoint's outputs on validation teach about its uncertainty; nothing by default.
 
-        A task that overrides it is asked once, at the end of training and before the test split is evaluated. The
-        arrays, of plain numbers, are written to the run's calibration.npz, and come back as RunState.calibration.
+        Asked once, before test is evaluated. Its arrays, of plain numbers, come back as RunState.calibration.
         """
         return {}
-
-    def parameter_groups(self, model: nn.Module) -> Mapping[str, int]:
-        """Depth of each parameter for layer-wise learning-rate decay: 0 = input side; default from names `blocks.N`."""
-        return depth_from_names(model)
 
     def initial_weights(self, source: str) -> InitialWeights | None:
         """Foreign weights that `train.init` names; None (the default) for a run folder or a file in isoform's names.
@@ -214,20 +212,6 @@ class CollectAll(MetricAccumulator):
         return self.joined
 
 
-_BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
-_INPUT = re.compile(
-    r"(?:^|\.)tokeniser\.|(?:^|[._])(?:token|tokens|pos|position|positions|embed)(?:[._]|$)"
-)
-
-
-def depth_from_names(model: nn.Module) -> dict[str, int]:
-    """Depth of every parameter: 0 the tokeniser, tokens and positions, N + 1 `blocks.N`, one more for what follows."""
-    names = [name for name, _ in model.named_parameters()]
-    blocks = {name: int(match[1]) + 1 for name in names if (match := _BLOCK.search(name))}
-    last = max(blocks.values(), default=0) + 1
-    return {name: blocks.get(name, 0 if _INPUT.search(name) else last) for name in names}
-
-
 @dataclass(frozen=True)
 class InitialWeights:
     """Weights to start from, in isoform's names. `domain`: whose they are ("" unknown); `licence` goes to card.md."""
@@ -236,6 +220,7 @@ class InitialWeights:
     source: str  # a name to show, never a path of this machine
     domain: str = ""
     licence: str = "unknown"
+    seen: np.ndarray | None = field(default=None, compare=False)  # digests of what it learned from
 
 
 @dataclass(frozen=True)
@@ -248,15 +233,33 @@ class Figure:
 
 
 class Predictor(abc.ABC):
-    """A trained model on inputs from outside: what `isoform.load(RUN)` gives."""
+    """A trained model on inputs from outside, one or several in a list: what `isoform.load(RUN)` gives."""
+
+    speaker: Speaker | None = None  # where notes on the inputs and progress go
 
     @abc.abstractmethod
-    def predict(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
-        """One row an input, in input order: input, prediction..., probability..., uncertainty, error."""
+    def predict(self, inputs: Any) -> list[dict[str, Any]]:
+        """One row an item, in input order: the input's own columns, input, prediction, ..., error."""
 
     @abc.abstractmethod
-    def embed(self, inputs: Sequence[Any]) -> np.ndarray:
-        """[inputs, features] of the frozen trunk."""
+    def embed(self, inputs: Any) -> np.ndarray:
+        """[items, features] of the frozen trunk."""
+
+    def expand(self, inputs: Any) -> Sequence[Any]:
+        """The items that the inputs hold, a row each, which `predict` and `embed` take as they are."""
+        return inputs if isinstance(inputs, list) else [inputs]
+
+    def cells_of(self, item: Any) -> Mapping[str, Any]:
+        """What stands beside an item in its file, by column: its identifiers and all else that is there."""
+        return {}
+
+    def track(self, parts: Sequence[Any], doing: str) -> Iterable[Any]:
+        """The parts of some long work, with their progress shown where there is a speaker."""
+        return parts if self.speaker is None else self.speaker.track(parts, doing)
+
+    def remarks(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """What a person should know of the rows that `predict` made, in sentences; nothing by default."""
+        return []
 
     def draw(self, rows: Sequence[Mapping[str, Any]]) -> str:
         """A page (HTML) of the inputs as pictures of what their parts contribute, from what `predict` gave of them."""
@@ -374,8 +377,7 @@ class Verb:
 
 
 BASE_FORMATS = ("bundle", "onnx", "openvino", "safetensors")  # that core writes for every domain
-# Writes a trained model to a path in one format.
-Export = Callable[[TrainedModel[Any, Any], "Path"], None]
+Export = Callable[[TrainedModel[Any, Any], "Path"], None]  # writes a model in one format to a path
 
 
 class Domain(abc.ABC, Generic[AppT, StateT, DataT]):
@@ -481,9 +483,7 @@ class Domain(abc.ABC, Generic[AppT, StateT, DataT]):
     def features(self, model: nn.Module, layers: Sequence[int] | None = None) -> nn.Module | None:
         """The trunk of a model alone, with maps after the blocks `layers`; None: what `model.features` gives."""
         if layers is not None:
-            raise UserError(
-                f"{self.name}: features come from behind the whole trunk; leave layers out"
-            )
+            raise UserError(f"{self.name}: features come from behind the trunk; leave layers out")
         return None
 
     # What the command line adds ------------------------------------------------------------------------------------

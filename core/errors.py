@@ -24,3 +24,8 @@ def join_names(names: Iterable[object], most: int = 6, separator: str = ", ") ->
     if not listed:
         return "nothing"
     return separator.join(listed[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def count(number: int, thing: str, things: str = "") -> str:
+    """ "1 molecule", "1,200 molecules"; `things` where the plural isn't made with an s."""
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"

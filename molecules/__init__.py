@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from isoform.core.domain import Domain
@@ -102,12 +102,6 @@ class Molecules(Domain["MoleculesApp", "MoleculesState", "MoleculeData"]):
         from isoform.molecules.predictor import MoleculePredictor
 
         return MoleculePredictor(trained)
-
-    def expand_inputs(self, inputs: Sequence[str]) -> list[Any]:
-        """Files as the molecules in them."""
-        from isoform.molecules.data.inputs import expand_inputs
-
-        return list(expand_inputs(inputs))
 
     def graph(self, trained: TrainedModel[MoleculesApp, MoleculesState]) -> Graph:
         """See export.py."""

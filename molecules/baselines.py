@@ -73,8 +73,9 @@ def baselines(data: MoleculeData, score: Score) -> list[Baseline]:
         guess, found = _constant(data), {}
         each = [guess] if data.kind == "multiclass" else [np.array([one]) for one in guess]
         keep(name, PerTarget(each, data.kind, len(data.names)), fitting)
+        guess = data.scaling.in_units(guess)
         for split in judged:
-            labels = _labels(data, data.rows[split])
+            labels = _labels(data, data.rows[split], data.judged)
             found[split] = score(np.tile(guess, (len(labels), 1)), labels)
         return found
 
@@ -120,11 +121,19 @@ def _seconds(name: str, data: MoleculeData, rows: dict[str, np.ndarray]) -> floa
 def _judge(
     data: MoleculeData, fit: Fit, rows: dict[str, np.ndarray], score: Score, fitting: Fitting
 ) -> Metrics:
+    """Metrics of the splits; a target that is learned as its logarithm is fitted so, bounds count as their number."""
     x = describe(data, rows, fitting) if fit is boosting else fingerprints(data, rows, fitting)
-    samples = {split: Sample(x[split], _labels(data, at)) for split, at in rows.items()}
+    scaling = data.scaling
+    samples = {
+        split: Sample(x[split], scaling.learned(_labels(data, at, data.labels)))
+        for split, at in rows.items()
+    }
     train = samples.pop("train")
     predict = fit(train, samples.get("val"), data.kind, len(data.names), fitting)
-    return {split: score(predict(sample.x), sample.y) for split, sample in samples.items()}
+    return {
+        split: score(scaling.in_units(predict(sample.x)), _labels(data, rows[split], data.judged))
+        for split, sample in samples.items()
+    }
 
 
 def _methods(kind: str) -> dict[str, Fit]:
@@ -160,23 +169,23 @@ def _fewer(data: MoleculeData, rows: dict[str, np.ndarray]) -> list[str]:
     ]
 
 
-def _labels(data: MoleculeData, rows: np.ndarray) -> np.ndarray:
+def _labels(data: MoleculeData, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Labels of these molecules; missing throughout for a target without training labels, of which nothing is known."""
-    found = data.labels[rows]
+    found = labels[rows]
     if data.kind == "multiclass":
         return found
     return np.where(np.isfinite(data.targets("train")).any(0), found, np.nan)
 
 
 def _constant(data: MoleculeData) -> np.ndarray:
-    """[K] means, or shares of each label or class, one more of each than there are, so that none is impossible."""
+    """[K] means of what is learned, or shares of each label or class, with one more of each: none is impossible."""
     labels = data.targets("train")
     if data.kind == "multiclass":
         counts = np.bincount(labels[labels >= 0], minlength=len(data.names)) + 1
         return np.asarray(counts / counts.sum())
     count = np.isfinite(labels).sum(0)
     if data.kind == "regression":
-        return np.asarray(np.nansum(labels, 0) / np.maximum(count, 1))
+        return np.asarray(np.nansum(data.scaling.learned(labels), 0) / np.maximum(count, 1))
     return np.asarray((np.nansum(labels, 0) + 1) / (count + 2))
 
 

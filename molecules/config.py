@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from isoform.core.config.schema import AppConfig, DecimalMark, EvalConfig, Floats, Names, Table
+from isoform.core.config.schema import (
+    AppConfig,
+    DecimalMark,
+    EvalConfig,
+    Floats,
+    Names,
+    Sentinels,
+    Table,
+)
 from isoform.core.supervised.config import LossConfig as LabelledLoss
 
 SOURCES = (
@@ -16,6 +24,11 @@ SOURCES = (
 
 
 Kind = Literal["regression", "binary", "multiclass"]
+Transforms = Annotated[
+    tuple[Literal["none", "log10"], ...],
+    Field(strict=False),
+    BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
+]
 
 
 def _known_source(value: str) -> str:
@@ -34,7 +47,7 @@ class DataConfig(Table):
     )
     root: str | None = Field(None, description="folder of a benchmark's files")
     path: str | None = Field(None, description="the file")
-    smiles: str | None = Field(None, description="the column of SMILES; found if unset")
+    smiles: str | None = Field(None, description="the column of SMILES or InChI; found if unset")
     targets: Names | None = Field(
         None, description="the columns to predict; all numeric ones that are left if unset"
     )
@@ -42,7 +55,7 @@ class DataConfig(Table):
     group: str | None = Field(
         None, description="a column: rows with the same entry (a series, a patent) share a split"
     )
-    missing: Annotated[tuple[str | float, ...], Field(strict=False)] = Field(
+    missing: Sentinels = Field(
         (),
         description="words and numbers of a table that stand for no value, beside the usual words",
     )
@@ -91,8 +104,14 @@ class DataConfig(Table):
         "mean",
         description="several rows of one molecule: their mean (majority of classes), the first, none or all",
     )
-    censored: Literal["value", "drop"] = Field(
-        "value", description="'>10' counts as 10, or as no label"
+    censored: Literal["value", "drop", "loss"] = Field(
+        "value",
+        description="'>10' counts as 10, as no label, or as a bound (regression): a prediction above it costs nothing",
+    )
+    transform: Transforms = Field(
+        ("none",),
+        description="what is learned of each target (one for all, or one each), none or log10: its decimal logarithm; "
+        "predictions are in the data's units again",
     )
     max_atoms: int = Field(256, gt=0, description="larger molecules are left out and named")
     scale: Literal["auto", "standard", "none"] = Field(
@@ -191,6 +210,11 @@ class HeadConfig(Table):
 class LossConfig(LabelledLoss):
     """What training minimises; missing labels count nothing, and a regression's loss is l1 if nothing is set."""
 
+    graph_alone: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the same loss without descriptors beside it, so that the graph counts too",
+    )
     flag_steps: int = Field(
         0, ge=0, description="FLAG: ascent steps on the atoms' features (Kong et al. 2022); 0: off"
     )

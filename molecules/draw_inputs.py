@@ -19,6 +19,7 @@ from isoform.core.supervised.ensemble import Ensemble
 from isoform.molecules.attribution import average_atom, contributions, log_odds
 from isoform.molecules.cases import AVERAGED
 from isoform.molecules.data.featurise import Options, molecule_of
+from isoform.molecules.data.file import Structure
 from isoform.molecules.drawings import MOST_DRAWN, Cell, scale_of, sheet
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def _batches(
     predictor: MoleculePredictor, smiles: Sequence[str]
 ) -> list[tuple[list[int], dict[str, Tensor]]]:
     errors: dict[int, str] = {}
-    found = predictor.batches(predictor.items_of(smiles), errors)
+    items = predictor.expand([Structure(text, text) for text in smiles])  # none is taken for a file
+    found = predictor.batches(items, errors)
     return [(places, to_device(batch.tensors, predictor.device)) for places, batch in found]
 
 
@@ -105,7 +107,7 @@ def _words(predictor: MoleculePredictor, row: Mapping[str, Any]) -> tuple[str, .
     else:
         said = f"{row['prediction']} {row['probability']:.1%}"
     like = f"similarity {row['similarity']:.2f}" if "similarity" in row else ""
-    domain = f", {row['domain']}" if row.get("domain") else ""
+    domain = "" if predictor.familiar is None else f", {row['domain']}"
     return str(row["input"]), said, f"{like}{domain}"
 
 

@@ -64,10 +64,14 @@ def with_outputs(trained: Trained) -> MoleculesApp:
 def warn_of_scale(trained: Trained) -> None:
     """A warning where predictions are the outputs times a scale that the format has no place for."""
     scaling = trained.state.scaling
-    if scaling is None or not (any(scaling.mean) or any(std != 1 for std in scaling.std)):
+    if scaling is None or not (
+        any(scaling.log) or any(scaling.mean) or any(std != 1 for std in scaling.std)
+    ):
         return
+    log = scaling.log or (False,) * len(scaling.mean)
     some = ", ".join(
-        f"{m:g} + {s:g} * output" for m, s in zip(scaling.mean[:3], scaling.std[:3], strict=True)
+        f"10 ** ({m:g} + {s:g} * output)" if logarithm else f"{m:g} + {s:g} * output"
+        for m, s, logarithm in zip(scaling.mean[:3], scaling.std[:3], log[:3], strict=True)
     )
     more = ", ..." if len(scaling.mean) > 3 else ""
     warnings.warn(

@@ -142,7 +142,8 @@ def _coverage(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> str
     if task.calibration is None:
         return ""
     shown = []
-    for name, value in task.calibration.coverage(guess, target).items():
+    learned = task.scaling.learned  # what intervals are of
+    for name, value in task.calibration.coverage(learned(guess), learned(target)).items():
         words = name.split()
         if words[0] == "coverage" and len(words) == 2:
             shown.append(f"{value:.1%} for {float(words[1]):.0%}")

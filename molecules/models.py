@@ -33,10 +33,6 @@ def build_model(
             "head.outputs = 0 leaves the number of outputs to data, and there are none"
         )
     if config.model.family == "gt":
-        if descriptors:
-            raise ValueError(
-                'head.descriptors = true is known to model.family = "graphormer" alone'
-            )
         return GraphTransformer(config, outputs)
     return Graphormer(config, outputs, spare, descriptors)
 

@@ -12,50 +12,42 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isoform.core.data.digests import digests_of
+from isoform.core.data.inputs import list_inputs
 from isoform.core.domain import TrainedModel
 from isoform.core.errors import UserError
 from isoform.core.supervised.conformal import Calibration
+from isoform.core.supervised.ensemble import spread_of
 from isoform.core.supervised.metrics import sigmoid, softmax
-from isoform.core.supervised.predictor import SupervisedPredictor
+from isoform.core.supervised.predictor import SupervisedPredictor, describe_seen_inputs
 from isoform.core.supervised.rows import rows_of
 from isoform.core.supervised.scaling import TargetScaling
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.data.buckets import batches
 from isoform.molecules.data.collate import collate
-from isoform.molecules.data.descriptors import Normaliser, compute
-from isoform.molecules.data.featurise import featurise_many
+from isoform.molecules.data.descriptors import Normaliser
 from isoform.molecules.data.graphs import OGB_BONDS, build_store
 from isoform.molecules.data.inputs import Named, expand_inputs
-from isoform.molecules.data.parsing import canonical, parse
-from isoform.molecules.data.standardise import Standardiser
+from isoform.molecules.data.screen import Screened, Wanted, screen
 from isoform.molecules.familiar import word_of
-from isoform.molecules.nearest import NearestMolecule
+from isoform.molecules.nearest import NearestMolecule, from_text
 from isoform.molecules.state import MoleculesState
-
-CHUNK = 1024  # molecules that are graphs in memory at one time
-
-
-class Readable(NamedTuple):
-    """A molecule that can be read: place among the inputs, canonical SMILES, and the text that becomes the graph."""
-
-    place: int
-    smiles: str
-    text: str
 
 
 class Batch(NamedTuple):
-    """What the model reads, and the canonical SMILES of each molecule."""
+    """What the model reads, and the canonical SMILES and the fingerprint of each molecule."""
 
     tensors: dict[str, Tensor]
     smiles: list[str]
+    fingerprints: np.ndarray
 
 
 class MoleculePredictor(SupervisedPredictor):
     """Predictions and features of one model.
 
-    An input is a SMILES, an RDKit molecule, a Structure, or a file of many molecules. Rows hold input, smiles,
-    prediction, ..., uncertainty, nearest, similarity, domain, error; nearest is the training molecule most similar, and
-    domain says whether it is similar enough (familiar.py).
+    An input is a SMILES or InChI, an RDKit molecule, a Structure, or a file, folder or DataFrame of many molecules.
+    Rows hold the file's own columns, input, smiles, prediction, ..., uncertainty, nearest, similarity, domain, error;
+    nearest is the training molecule most similar, and domain says whether it is similar enough (familiar.py).
     The model's state may lack any row: then outputs are regression targets called by number, unscaled and without
     intervals. Raises UserError for a model that was trained on graphs that no SMILES becomes.
     """
@@ -73,19 +65,25 @@ class MoleculePredictor(SupervisedPredictor):
         self.kind = state.kind or "regression"
         self.names = list(state.names or ())
         self.scaling = (
-            TargetScaling(state.scaling.mean, state.scaling.std) if state.scaling else None
+            TargetScaling.from_json(state.scaling.model_dump()) if state.scaling else None
         )
         self.calibration = Calibration.of(state.calibration) if state.calibration else None
         self.normaliser = (
             Normaliser.from_json(state.descriptors.model_dump()) if state.descriptors else None
         )
-        self.familiar = state.familiar
-        self.nearest = NearestMolecule(list(state.training or ()))
-        self.clean = Standardiser(trained.config.data)
+        training = state.training or ()
+        kept = from_text(state.fingerprints, len(training)) if state.fingerprints else None
+        self.nearest = NearestMolecule(training, kept)
+        self.familiar, self.seen = state.familiar, state.seen
 
-    def items_of(self, inputs: Sequence[Any]) -> Sequence[Named]:
-        """The molecules of all inputs; a file holds many."""
-        return expand_inputs(inputs)
+    def expand(self, inputs: Any) -> Sequence[Named]:
+        """The molecules of all inputs; a file or DataFrame holds many, and is read as the run's own file was."""
+        say = None if self.speaker is None else self.speaker.warn
+        return expand_inputs(list_inputs(inputs), self.config.data, say)
+
+    def cells_of(self, item: Named) -> Mapping[str, str]:
+        """What stands in a molecule's row of its file."""
+        return item.cells or {}
 
     def name_of(self, item: Named, number: int) -> str:
         """Where a molecule comes from, or its text."""
@@ -98,16 +96,15 @@ class MoleculePredictor(SupervisedPredictor):
     def batches(
         self, items: Sequence[Named], errors: dict[int, str]
     ) -> Iterator[tuple[list[int], Batch]]:
-        """Molecules of like size together."""
-        for start in range(0, len(items), CHUNK):
-            readable = []
-            for place in range(start, min(start + CHUNK, len(items))):
-                found = self._read(place, items[place])
-                if isinstance(found, str):
-                    errors[place] = found
-                else:
-                    readable.append(found)
-            yield from self._batches(readable, errors)
+        """Molecules of like size together, with their descriptors where the head reads them."""
+        wanted = Wanted(self.config.data, self.normaliser is not None, fingerprints=True)
+        return self._screened(items, errors, wanted)
+
+    def feature_batches(
+        self, items: Sequence[Named], errors: dict[int, str]
+    ) -> Iterator[tuple[list[int], Batch]]:
+        """The graphs alone: descriptors come in behind the features."""
+        return self._screened(items, errors, Wanted(self.config.data))
 
     def run(self, function: Any, batch: Batch) -> Tensor:
         """[n, K] or [n, D]."""
@@ -118,11 +115,13 @@ class MoleculePredictor(SupervisedPredictor):
 
     def make_rows(self, output: np.ndarray, batch: Batch) -> list[dict[str, Any]]:
         """SMILES, prediction with its uncertainty, and the nearest training molecule."""
-        names = self._names(output.shape[1])
-        rows = rows_of(self.kind, names, self.guess(output), self.calibration, self.spread())
+        names, log = self._names(output.shape[1]), self.scaling.log if self.scaling else ()
+        guess, apart = self.guess(output), self.spread()
+        rows = rows_of(self.kind, names, guess, self.calibration, log=log, spread=apart)
+        nearest = self.nearest.find(batch.fingerprints)
         found = [
-            {"smiles": smiles, **row, **self.nearest.find(smiles)}
-            for smiles, row in zip(batch.smiles, rows, strict=True)
+            {"smiles": smiles, **row, **near}
+            for smiles, row, near in zip(batch.smiles, rows, nearest, strict=True)
         ]
         return [{**row, **word_of(row, self.familiar)} for row in found]
 
@@ -132,49 +131,43 @@ class MoleculePredictor(SupervisedPredictor):
 
         return page_of(self, rows)
 
-    def _read(self, place: int, one: Named) -> Readable | str:
-        """The molecule, or why there is none."""
-        if one.error:
-            return one.error
-        data = self.config.data
-        mol = parse(one.smiles, one.block, data.max_atoms)
-        if isinstance(mol, str):
-            return mol
-        smiles = canonical(self.clean(mol))
-        if self.clean.steps or data.canonical:
-            return Readable(place, smiles, smiles)
-        return Readable(place, smiles, one.block or one.smiles)
+    def remarks(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """How many of the molecules the model was trained on, by their canonical SMILES."""
+        texts = [str(row["smiles"]) for row in rows if row.get("smiles") and not row.get("error")]
+        if self.seen is None or not texts:
+            return []
+        known = int(np.isin(digests_of(texts), self.seen).sum())
+        return [describe_seen_inputs(known, len(texts), "molecules")] if known else []
 
-    def _batches(
-        self, readable: list[Readable], errors: dict[int, str]
+    def _screened(
+        self, items: Sequence[Named], errors: dict[int, str], wanted: Wanted
     ) -> Iterator[tuple[list[int], Batch]]:
-        data, t, gt = self.config.data, self.config.tokeniser, self.config.model.family == "gt"
-        found = featurise_many(
-            [one.text for one in readable],
-            chirality=data.chirality,
-            canonical=data.canonical,
-            explicit_h=data.hydrogens,
-            max_atoms=data.max_atoms,
-        )
-        for k, why in found.skipped:
-            errors[readable[k].place] = why
+        errors |= {place: one.error for place, one in enumerate(items) if one.error}
+        left = [place for place in range(len(items)) if place not in errors]
+        texts = [(items[place].smiles, items[place].block) for place in left]
+        start = 0
+        for found in screen(texts, wanted):
+            places = left[start : start + found.asked]
+            start += found.asked
+            errors |= {places[number]: why for number, why in found.skipped}
+            for part, batch in self._batches(found, wanted):
+                yield [places[number] for number in found.kept[part].tolist()], batch
+
+    def _batches(self, found: Screened, wanted: Wanted) -> Iterator[tuple[list[int], Batch]]:
+        """Batches, each with the molecules of `found` that are in it."""
         if not len(found.kept):
             return
+        t, gt = self.config.tokeniser, self.config.model.family == "gt"
         # The model knows a bond by its features, so kinds may be numbered otherwise than in training.
         hops = 1 if gt else self.config.score.hops
         store = build_store(found.graphs, hops=hops, laplacian=t.laplacian)
         for part in batches(store.sizes, self.config.eval.batch, None):
-            chosen = [readable[k] for k in found.kept[part].tolist()]
             tensors = collate(store, part, hf_compat=t.hf_compat, compact=True, bonds=gt)
-            if self.normaliser is not None:
-                tensors["descriptors"] = self._descriptors(chosen, self.normaliser)
-            yield [one.place for one in chosen], Batch(tensors, [one.smiles for one in chosen])
-
-    def _descriptors(self, chosen: Sequence[Readable], normaliser: Normaliser) -> Tensor:
-        texts = [
-            one.smiles if "\n" in one.text else one.text for one in chosen
-        ]  # of a mol block its SMILES
-        return torch.from_numpy(normaliser(compute(texts)))
+            if self.normaliser is not None and wanted.descriptors:
+                values = self.normaliser(found.descriptors[part])
+                tensors["descriptors"] = torch.from_numpy(values)
+            smiles = [found.smiles[k] for k in part]
+            yield part, Batch(tensors, smiles, found.fingerprints[part])
 
     def _names(self, outputs: int) -> list[str]:
         names = self.names or [str(k) for k in range(1, outputs + 1)]
@@ -193,3 +186,8 @@ class MoleculePredictor(SupervisedPredictor):
             if self.scaling is None
             else self.scaling.unscale(torch.from_numpy(output_nK)).numpy()
         )
+
+    def spread(self) -> np.ndarray | None:
+        """See SupervisedPredictor.spread; of logarithms where these are learned, as the intervals are."""
+        learned = (lambda numbers: numbers) if self.scaling is None else self.scaling.learned
+        return spread_of(self.model, lambda output: learned(self.guess(output)))

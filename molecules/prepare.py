@@ -9,7 +9,7 @@ import numpy as np
 
 from isoform.core.config.schema import Table
 from isoform.core.domain import Prepared
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, count
 from isoform.core.supervised.config import resolve_loss_kind
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.data.collate import FIRST_ATOM_ID
@@ -65,9 +65,14 @@ def resolve(config: MoleculesApp, data: MoleculeData) -> Prepared[MoleculesApp, 
 
 def _describe_choice(config: MoleculesApp, molecules: int) -> str:
     b, t = config.backbone, config.train
+    stops = (
+        f", stopped after {count(t.patience, 'epoch')} without a better validation"
+        if t.patience
+        else ""
+    )
     return (
-        f"{molecules:,} training molecules: {b.depth} blocks of {b.dim} features, {t.epochs} epochs in batches of "
-        f"{t.batch}, stopped after {t.patience} without a better validation"
+        f"{count(molecules, 'training molecule')}: {count(b.depth, 'block')} of {b.dim} features, "
+        f"{count(int(t.epochs), 'epoch')} in batches of {t.batch}{stops}"
     )
 
 

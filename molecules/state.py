@@ -19,10 +19,11 @@ Shape = Annotated[tuple[int, ...], Field(strict=False)]
 
 
 class ScalingState(Table):
-    """Of each target in training."""
+    """Of each target in training, or of its decimal logarithm where `log` says so."""
 
     mean: Floats
     std: Floats
+    log: Annotated[tuple[bool, ...], Field(strict=False)] = ()
 
 
 class DescriptorState(Table):
@@ -57,7 +58,10 @@ class MoleculesState(RunState):
         None, description="features of each kind of bond in training; kind 0 is no bond"
     )
     training: Names | None = Field(
-        None, description="SMILES of training molecules, to name the nearest one"
+        None, description="SMILES of the training molecules, to name the nearest one"
+    )
+    fingerprints: str | None = Field(
+        None, description="of the training molecules; see nearest.to_text"
     )
     familiar: float | None = Field(
         None,

@@ -67,8 +67,8 @@ class BaselinePredictor(MoleculePredictor):
         self.normaliser = _AsTheyAre(raw, raw, raw, raw)  # trees know what is missing
 
     def guess(self, output_nK: np.ndarray) -> np.ndarray:
-        """The outputs are numbers and probabilities already."""
-        return output_nK
+        """The outputs are numbers as they are learned, unscaled, and probabilities."""
+        return output_nK if self.scaling is None else self.scaling.in_units(output_nK)
 
     def embed(self, inputs: Any) -> np.ndarray:
         """Raises UserError: trees have no features in front of a head."""
@@ -89,7 +89,7 @@ class _OfDescriptors(nn.Module):
         self.device_mark = nn.Parameter(torch.empty(0), requires_grad=False)
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """[n, K] numbers in the targets' units, or probabilities."""
+        """[n, K] numbers as targets are learned (of some their logarithm), or probabilities."""
         return torch.from_numpy(self.fitted(batch["descriptors"].cpu().numpy()))
 
 

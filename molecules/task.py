@@ -18,7 +18,7 @@ from isoform.core.baselines import Baseline
 from isoform.core.config.state import DataRecord
 from isoform.core.data import writers
 from isoform.core.domain import Figure, InitialWeights, Task
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.core.supervised.class_weights import (
     balanced_class_weights,
     balanced_label_weights,
@@ -29,7 +29,7 @@ from isoform.core.supervised.class_weights import (
 from isoform.core.supervised.config import resolve_loss_kind
 from isoform.core.supervised.conformal import Calibration, calibrate
 from isoform.core.supervised.ensemble import spread_of
-from isoform.core.supervised.losses import class_loss, label_loss
+from isoform.core.supervised.losses import class_loss, keeps_bound, label_loss
 from isoform.core.supervised.metrics import (
     sigmoid,
     softmax,
@@ -40,22 +40,20 @@ from isoform.molecules import familiar
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.data.buckets import batches
 from isoform.molecules.data.collate import collate, flip_signs
-from isoform.molecules.data.dataset import MoleculeData, other_data
+from isoform.molecules.data.dataset import MoleculeData, describe_unscored, other_data
 from isoform.molecules.data.descriptors import Normaliser
+from isoform.molecules.data.digests import molecule_digests
 from isoform.molecules.losses import flag
 from isoform.molecules.metrics import score
 from isoform.molecules.models import make_model
 from isoform.molecules.prepare import check_ids
 from isoform.molecules.state import DescriptorState, MoleculesState, ScalingState
 
-MOST_TRAINING = (
-    20_000  # training molecules that a run remembers, for the nearest one of a prediction
-)
-
 
 class MoleculesTask(Task):
     """One molecules app with its data."""
 
+    items = "molecules"
     augments = False  # what is random (signs of eigenvectors, FLAG) is drawn a batch at a time
 
     config: MoleculesApp
@@ -72,11 +70,12 @@ class MoleculesTask(Task):
         self.loss_kind = resolve_loss_kind(config.loss, self.kind, default="l1")
         self.weights = self._label_weights() if config.data.class_weights == "balanced" else None
         self.monitor, self.monitor_mode = self._monitor()
+        self.notes = describe_unscored(data)
 
     def _monitor(self) -> tuple[str, str]:
-        """One target by its own error, several by their scaled one; of classes, what their benchmarks are judged by."""
+        """One target by its own error, several or a logarithm by the scaled one; of classes, what benchmarks go by."""
         if self.kind == "regression":
-            if len(self.data.names) > 1:
+            if len(self.data.names) > 1 or any(self.scaling.log):
                 return "loss", "min"
             return ("rmse" if self.loss_kind == "mse" else "mae"), "min"
         if self.kind == "multiclass":
@@ -123,17 +122,20 @@ class MoleculesTask(Task):
     def collate(self, samples: Sequence[int]) -> dict[str, Tensor]:
         """What the model reads (data/collate.py), "descriptors" [B, F], and the labels.
 
-        "target"  [B, K] float64 in the data's units, NaN = missing; or [B] int64 classes, -1 = missing
-        "scaled"  [B, K] float32 what a regression learns
+        "target"  [B, K] float64 in the data's units, NaN = missing or a bound; or [B] int64 classes, -1 = missing
+        "scaled"  [B, K] float32 what a regression learns, its bounds among it
+        "bound"   [B, K] int8 where there are any, see label_loss
         "weight"  [B] where molecules have weights
         """
         rows = np.asarray(samples, np.int64)
         hf_compat = self.config.tokeniser.hf_compat
         gt = self.config.model.family == "gt"
         batch = collate(self.data.store, rows, hf_compat=hf_compat, compact=True, bonds=gt)
-        batch["target"] = torch.from_numpy(self.data.labels[rows])
+        batch["target"] = torch.from_numpy(self.data.judged[rows])
         if self.kind == "regression":
-            batch["scaled"] = self.scaling.scale(batch["target"]).float()
+            batch["scaled"] = self.scaling.scale(torch.from_numpy(self.data.labels[rows])).float()
+        if self.data.molecules.bounds is not None:
+            batch["bound"] = torch.from_numpy(self.data.molecules.bounds[rows])
         if self.described is not None:
             batch["descriptors"] = self.described[torch.from_numpy(rows)]
         if self.data.molecules.weight is not None:
@@ -146,23 +148,34 @@ class MoleculesTask(Task):
         return flip_signs(batch, rng) if "laplacian" in batch else batch
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See core/supervised/losses.py; missing labels count nothing."""
-        output: Tensor = model(batch).float()
+        """See core/supervised/losses.py; missing labels count nothing. With loss.graph_alone the graph's own beside it.
+
+        Descriptors that say nothing are 0, a training molecule's mean; the trunk reads each graph once for both.
+        """
+        weight = self.config.loss.graph_alone
+        if not weight or self.described is None:
+            return {"loss": self._loss(model(batch).float(), batch)}
+        given = batch["descriptors"]
+        read = {**batch, "descriptors": torch.stack([given, torch.zeros_like(given)])}
+        both, alone = (self._loss(output, batch) for output in model(read).float())
+        return {"loss": both + weight * alone, "both": both, "graph_alone": alone}
+
+    def _loss(self, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Of outputs [B, K]."""
         weight, smoothing = batch.get("weight"), self.config.loss.label_smoothing
         if self.kind == "regression":
-            return {"loss": label_loss(self.loss_kind, output, batch["scaled"], weight)}
+            scaled, bound = batch["scaled"], batch.get("bound")
+            return label_loss(self.loss_kind, output, scaled, weight, bound_BK=bound)
         target = batch["target"]
         if self.kind == "multiclass":
             if self.weights is not None:
                 weight = combine_weights(
                     weight, weights_of_classes(target, self.weights.to(output))
                 )
-            return {"loss": class_loss(self.loss_kind, output, target, weight, smoothing=smoothing)}
+            return class_loss(self.loss_kind, output, target, weight, smoothing=smoothing)
         if self.weights is not None:
             weight = combine_weights(weight, weights_of_labels(target, self.weights.to(output)))
-        return {
-            "loss": label_loss(self.loss_kind, output, target.float(), weight, smoothing=smoothing)
-        }
+        return label_loss(self.loss_kind, output, target.float(), weight, smoothing=smoothing)
 
     def passes(self, model: nn.Module, batch: dict[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
         """One loss, or FLAG's several over perturbed atoms."""
@@ -176,24 +189,28 @@ class MoleculesTask(Task):
         )
 
     def predict(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """{"prediction" [B, K] in the targets' units, or "logits" [B, K]; "target"; "atoms" [B]}.
+        """{"prediction" [B, K] in the targets' units, or "logits" [B, K]; "target"; "atoms" [B]; "keeps" [B, K]}.
 
-        Of an ensemble also "spread" [B, K], of the members' predictions or probabilities.
+        "keeps" is 1 where the label is a bound that the prediction keeps, 0 where it doesn't, NaN where it is no bound.
+        Of an ensemble also "spread" [B, K], of the members' predictions as they are learned, or of their probabilities.
         """
         output: Tensor = model(batch).float()
         found = {"target": batch["target"], "atoms": batch["valid"].sum(1)}
+        if "bound" in batch:
+            found["keeps"] = _keeps(output, batch["scaled"], batch["bound"])
         key, value = "logits", output
         if self.kind == "regression":
             key, value = "prediction", self.scaling.unscale(output)
-        apart = spread_of(model, lambda one: self.guess({key: self._in_units(one)}))
+        apart = spread_of(model, self._as_learned)
         if apart is not None:
             found["spread"] = torch.from_numpy(apart)
         return {key: value, **found}
 
-    def _in_units(self, output: np.ndarray) -> np.ndarray:
+    def _as_learned(self, output: np.ndarray) -> np.ndarray:
+        """What intervals and spreads are of, from outputs [B, K]: numbers or logarithms, or probabilities."""
         if self.kind != "regression":
-            return output
-        return self.scaling.unscale(torch.from_numpy(output)).numpy()
+            return self.probability({"logits": output})
+        return self.scaling.learned(self.scaling.unscale(torch.from_numpy(output)).numpy())
 
     def probability(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """[N, K] probabilities of classes (that sum to 1) or of labels."""
@@ -212,15 +229,28 @@ class MoleculesTask(Task):
     def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         """See core/supervised/metrics.py; on test, how many labels the intervals hold, too."""
         found = self.score(self.guess(outputs), outputs["target"])
+        if "keeps" in outputs and np.isfinite(outputs["keeps"]).any():
+            found["bounds_kept"] = float(np.nanmean(outputs["keeps"]))
         if self.calibration is not None and split == "test":
-            guess, apart = self.guess(outputs), outputs.get("spread")
-            found |= self.calibration.coverage(guess, outputs["target"], spread=apart)
+            guess, target = self._learned(outputs)
+            found |= self.calibration.coverage(guess, target, spread=outputs.get("spread"))
         return found
+
+    def _learned(self, outputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """(guess, target), of regression as they are learned: intervals are of logarithms where these are."""
+        guess, target = self.guess(outputs), outputs["target"]
+        if self.kind != "regression":
+            return guess, target
+        return self.scaling.learned(guess), self.scaling.learned(target)
+
+    def digests(self, split: str) -> np.ndarray | None:
+        """See Task.digests and data/digests.py."""
+        data = self.data
+        return molecule_digests(data.molecules, data.rows[split], self.config.data)
 
     def calibrate(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Conformal intervals or sets from the validation molecules; see core/supervised/conformal.py."""
-        guess, apart = self.guess(outputs), outputs.get("spread")
-        found = calibrate(self.kind, guess, outputs["target"], apart)
+        found = calibrate(self.kind, *self._learned(outputs), outputs.get("spread"))
         self.calibration = Calibration.of(found) if found else None
         return found
 
@@ -243,9 +273,10 @@ class MoleculesTask(Task):
             kind=data.kind,
             names=data.names,
             units=data.units,
-            scaling=ScalingState(mean=self.scaling.mean, std=self.scaling.std),
+            scaling=ScalingState.model_validate(self.scaling.to_json()),
             kinds=data.store.kinds.tolist(),
-            training=tuple(self._training_smiles()),
+            training=self._training,
+            fingerprints=self._fingerprints,
             familiar=self._familiar,
             descriptors=None
             if normaliser is None
@@ -259,17 +290,24 @@ class MoleculesTask(Task):
             ),
         )
 
-    def _training_smiles(self) -> list[str]:
+    @functools.cached_property
+    def _training(self) -> tuple[str, ...]:
+        """SMILES of the training molecules; none where they come as graphs."""
         if not self.data.has_smiles or "train" not in self.data.rows:
-            return []
-        rows = self.data.rows["train"]
-        some = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_TRAINING)).astype(int)]
+            return ()
         texts = self.data.molecules.keys or self.data.molecules.smiles
-        return [texts[row] for row in some.tolist()]
+        return tuple(texts[row] for row in self.data.rows["train"].tolist())
+
+    @functools.cached_property
+    def _fingerprints(self) -> str | None:
+        """Theirs, for the nearest one of a prediction."""
+        from isoform.molecules.nearest import fingerprints_of, to_text
+
+        return to_text(fingerprints_of(self._training)) if self._training else None
 
     @functools.cached_property
     def _familiar(self) -> float | None:
-        return familiar.floor_of(self._training_smiles())
+        return familiar.floor_of(self._training)
 
     @functools.cached_property
     def _origin(self) -> str:
@@ -303,9 +341,9 @@ class MoleculesTask(Task):
         self, folder: Path, split: str, outputs: Mapping[str, np.ndarray], stem: str = "predictions"
     ) -> list[Path]:
         """STEM.csv: input (its name), smiles, target, prediction, ..."""
-        guess, apart = self.guess(outputs), outputs.get("spread")
-        made = rows_of(self.kind, self.data.names, guess, self.calibration, apart)
-        molecules, target = self.data.molecules, outputs["target"]
+        guess, log, apart = self.guess(outputs), self.scaling.log, outputs.get("spread")
+        made = rows_of(self.kind, self.data.names, guess, self.calibration, log=log, spread=apart)
+        molecules, target = self.data.molecules, self.data.labels[self.data.rows[split]]
         rows = []
         for i, (at, row) in enumerate(zip(self.data.rows[split].tolist(), made, strict=True)):
             known: dict[str, Any] = {"input": molecules.names[at]}
@@ -319,6 +357,8 @@ class MoleculesTask(Task):
                 known |= {
                     f"target {name}": _cell(target[i, k]) for k, name in enumerate(self.data.names)
                 }
+            if molecules.bounds is not None:
+                known |= _relations(self.data.names, molecules.bounds[at])
             rows.append({**known, **row})
         path = folder / f"{stem}.csv"
         writers.write_rows(rows, path)
@@ -331,6 +371,20 @@ class MoleculesTask(Task):
         return figures(self, model, outputs)
 
 
+def _keeps(output: Tensor, scaled: Tensor, bound: Tensor) -> Tensor:
+    """float32 [B, K], see `MoleculesTask.predict`."""
+    kept = keeps_bound(output, scaled, bound).float()
+    return torch.where((bound == 0) | scaled.isnan(), torch.nan, kept)
+
+
+def _relations(names: Sequence[str], bounds_K: np.ndarray) -> dict[str, str]:
+    """The cells "relation" of one target, or "relation NAME" of several: the truth is = the target, or < or > it."""
+    signs = [{0: "=", 1: ">", -1: "<"}[sign] for sign in bounds_K.tolist()]
+    if len(names) == 1:
+        return {"relation": signs[0]}
+    return {f"relation {name}": sign for name, sign in zip(names, signs, strict=True)}
+
+
 def _cell(value: float) -> float | str:
     return float(value) if np.isfinite(value) else ""
 
@@ -341,7 +395,7 @@ def task_from_run(config: MoleculesApp, state: MoleculesState, path: Path | None
         raise UserError(
             "an imported model has no molecules of its own; evaluate what was trained, or use predict"
         )
-    scaling = TargetScaling(state.scaling.mean, state.scaling.std)
+    scaling = TargetScaling.from_json(state.scaling.model_dump())
     data = other_data(config, path, state.kind, state.names, state.bond_kinds(), scaling)
     check_ids(data.config, data.store)
     normaliser = (
@@ -350,4 +404,7 @@ def task_from_run(config: MoleculesApp, state: MoleculesState, path: Path | None
     task = MoleculesTask(data.config, data, normaliser)
     if state.calibration:
         task.calibration = Calibration.of(state.calibration)
+    if path is not None:
+        labels = f"labels are in the column {join_names(data.molecules.target_names, 12)}"
+        task.notes = [f"{path}: {line}" for line in (*data.molecules.findings, labels)]
     return task

@@ -123,7 +123,9 @@ def backtest(
         horizon if step is None else step, lead, refit, predictor.wanted_levels(None), keep
     )
     _refuse_settings(walk, horizon)
-    theirs = {} if against is None else read_forecasts(against, panel)
+    theirs = (
+        {} if against is None else read_forecasts(against, panel, predictor.config.data.id or ())
+    )
     if note := predictor.note_on_intervals():
         warnings.warn(note, stacklevel=2)
     windows = predictor.windows(panel)

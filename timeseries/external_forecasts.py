@@ -1,6 +1,7 @@
 """Somebody else's forecasts of the same stamps, in the forms that people and libraries write them in.
 
-    stamp, variate, value               one a line; with id where there are several series, and origin where it is known
+    stamp, variate, value               one a line; with id (or the run's own columns of ids) where there are several
+                                        series, and origin where it is known
     stamp, north, south                 wide: a column a variate, or a series
     unique_id, ds, cutoff, y, AutoETS   Nixtla's: a column a model (and its MODEL-lo-80, MODEL-hi-80), y is the truth
     ds, yhat, yhat_lower, yhat_upper    Prophet's
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +22,8 @@ import pandas as pd
 
 from isoform.core.errors import UserError, join_names
 from isoform.timeseries.config import DataConfig
+from isoform.timeseries.data.clock import NAT, instants
+from isoform.timeseries.data.ids import JOINT
 from isoform.timeseries.data.names import find_time
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.read import kind_of
@@ -39,14 +43,17 @@ _BOUND = re.compile(r"-(lo|hi|ql?)-?[\d.]+$|_(lower|upper)$")  # of an interval:
 _SHOWN = 8  # columns in a sentence
 
 
-def read_forecasts(path: str | Path, panel: Panel) -> dict[str, ExternalForecasts]:
+def read_forecasts(
+    path: str | Path, panel: Panel, ids: Sequence[str] = ()
+) -> dict[str, ExternalForecasts]:
     """{name of a model, or of the file where it doesn't say: its forecasts}, in the file's order.
 
+    `ids` are the columns that name the panel's series in a file of its own, which this one may have too.
     `origin` is the last stamp that a forecast knew; a forecast without one is compared with each of ours of that stamp.
     Raises UserError for a file without the columns of any form, or of which nothing meets the panel's stamps and names.
     """
     path = Path(path)
-    table = _table(path)
+    table = _with_one_name(_table(path), panel, ids)
     origin = _named(table, _ORIGIN)
     time = find_time(
         [name for name in table.names if name != origin], DataConfig(path=str(path)), table.where
@@ -128,6 +135,23 @@ def _table(path: Path) -> Table:
     return read_columns(path, DataConfig(path=str(path)))
 
 
+def _with_one_name(table: Table, panel: Panel, ids: Sequence[str]) -> Table:
+    """The table with a column id, or variate where ids are variates, in place of its columns of ids, if it has them."""
+    if not ids or not set(ids) <= set(table.names):
+        return table
+    named = [JOINT.join(cells) for cells in zip(*(_texts(table, one) for one in ids), strict=True)]
+    kept, column = table.frame.drop(columns=list(ids)), _named(table, _VARIATE)
+    if len(panel.series) > 1:
+        kept["id"] = named
+    else:
+        more = named if column is None else _texts(table, column)
+        kept["variate"] = [
+            one if one in panel.variates else f"{one}{JOINT}{other}"
+            for one, other in zip(named, more, strict=True)
+        ]
+    return replace(read_columns(kept, DataConfig()), where=table.where)
+
+
 def _meeting(
     path: Path,
     name: str,
@@ -159,7 +183,7 @@ def _place(
     if origin is not None:
         issued = _instants_of(table, panel, long, [origin])
         # Of an hour that the clock shows twice, a repeated origin doesn't say which: such a forecast is left out.
-        sure = np.where(issued.first == issued.second, issued.first, np.datetime64("NaT", "ns"))
+        sure = np.where(issued.first == issued.second, issued.first, NAT)
         origins = _rows_of(panel, long.series, sure)
         keys.append(issued.first)
     forecast = pd.factorize(pd.MultiIndex.from_arrays(keys))[0]
@@ -281,7 +305,7 @@ def _lacks_names(table: Table, panel: Panel) -> str:
 
 def _instants_of(table: Table, panel: Panel, long: _Long, columns: Sequence[str]) -> _Instants:
     """On the panel's clock."""
-    stamps = parse_stamps([table.frame[name] for name in columns], table.where)
+    stamps = parse_stamps([table.frame[name] for name in columns], table.where, named=True)
     if stamps.zoned and panel.tz is None:
         raise UserError(
             f"{table.where}: its stamps have an offset and those of {panel.name} have none"
@@ -296,7 +320,7 @@ def _instants_of(table: Table, panel: Panel, long: _Long, columns: Sequence[str]
 def _in_utc(wall: pd.DatetimeIndex, zone: str, *, summer: bool) -> np.ndarray:
     """Of an hour that the clock shows twice, the one before (summer) or after it was set back."""
     local = wall.tz_localize(zone, ambiguous=np.full(len(wall), summer), nonexistent="NaT")
-    return local.tz_convert("UTC").tz_localize(None).to_numpy().astype("M8[ns]")
+    return instants(local)
 
 
 def _choose_instants(

@@ -15,6 +15,7 @@ import xarray as xr
 from isoform.core.errors import UserError, join_names
 from isoform.timeseries.config import DataConfig, TimeseriesApp
 from isoform.timeseries.data import assemble, holidays, read
+from isoform.timeseries.data.ids import number_series, prefixes, spread
 from isoform.timeseries.data.panel import Findings, Panel
 from isoform.timeseries.data.rows import variable_of
 from isoform.timeseries.data.table import Table, read_columns
@@ -26,6 +27,7 @@ COVARIATES = tuple(_KEYS)
 # What the run's settings say of its own file alone.
 _FREE = {"source": "file", "val_from": None, "test_from": None, "since": None, "until": None}
 SHOWN = 5  # names in a sentence
+_TABULAR = (str, Path, pd.DataFrame)
 
 
 def settings(config: TimeseriesApp) -> TimeseriesApp:
@@ -76,8 +78,8 @@ def read_benchmark(path: Path, config: TimeseriesApp, state: TimeseriesState) ->
 def read_future(source: Any, config: TimeseriesApp, state: TimeseriesState, panel: Panel) -> Panel:
     """The known-future covariates of a file or DataFrame, on the frequency and in the zone of `panel`, no targets.
 
-    Of a run with ids the file may have them too, or one value for all. Raises UserError for a missing column, or where
-    the run has no such covariates.
+    Of a run with ids the file may have them too, or some of their columns (its rows hold of every series that shares
+    these), or one value for all. Raises UserError for a missing column, or where the run has no such covariates.
     """
     if not names_of(state, "known"):
         raise UserError(
@@ -95,21 +97,61 @@ def read_future(source: Any, config: TimeseriesApp, state: TimeseriesState, pane
             "tz": panel.tz or config.data.tz,
             "holidays": None,
             "stream": "memory",
+            "panel": state.panel or config.data.panel,
             "path": str(source) if isinstance(source, (str, Path)) else None,
         }
     )
-    try:
-        found = _read(source, own)
-    except UserError:
-        if own.id is None:
-            raise
-        found = _read(source, own.model_copy(update={"id": None}))  # weather has no ids of shops
+    found = _read_known(source, own, panel, names_of(state, "known"))
     if (found.tz is None) != (panel.tz is None):
         with_zone, without = (found, panel) if panel.tz is None else (panel, found)
         raise UserError(
             f"{without.name}: its stamps have no offset and those of {with_zone.name} have one; write both alike"
         )
     return found
+
+
+def _read_known(source: Any, data: DataConfig, panel: Panel, known: Sequence[str]) -> Panel:
+    """A file of known-future covariates with all, some or none of the id columns: weather has no ids of shops."""
+    ids, without = data.id or (), data.model_copy(update={"id": None})
+    table = _table(source, without) if ids and isinstance(source, _TABULAR) else None
+    if table is None:
+        try:
+            return _read(source, data)
+        except UserError:
+            if not ids:
+                raise
+            return _read(source, without)
+    have = tuple(name for name in ids if name in table.names)
+    if not have:
+        return _read(source, without, table)
+    some = data.model_copy(update={"id": have})
+    table = _table(source, some)  # cells of ids are text: 007 is no 7
+    assert table is not None
+    found = _read(source, some, table)
+    named = [str(one.attrs.get("id") or "") for one in panel]
+    named = panel.variates if named == [""] else named
+    if len(have) < len(ids):
+        rows = spread(table.frame, ids, named)
+        if rows.empty:
+            raise UserError(
+                f"{_called(source)}: no series of {panel.name} has its {' and '.join(have)}; give those of the data"
+            )
+        table, some = read_columns(rows, data), data
+        found = _read(source, data, table)
+    _refuse_absent_ids(_called(source), number_series(table, some.id or ())[1], panel, known)
+    return found
+
+
+def _refuse_absent_ids(where: str, ids: Sequence[str], panel: Panel, known: Sequence[str]) -> None:
+    """Raises UserError where ids that are variates have covariates of their own, and the file none of their rows."""
+    variates = {part for name in panel.variates for part in prefixes(name)}
+    absent = [
+        name for name in known if (mine := variates & {*prefixes(name)}) and not mine & {*ids}
+    ]
+    if absent:
+        raise UserError(
+            f"{where}: has no rows for {join_names(absent, SHOWN)}, which this run reads; add them"
+        )
 
 
 def _roles(source: Any, config: TimeseriesApp, state: TimeseriesState) -> DataConfig:
@@ -154,6 +196,7 @@ def _table(source: Any, data: DataConfig) -> Table | None:
         return read_columns(source, data)
     if (
         data.source != "file"
+        or not isinstance(source, str | Path)
         or not Path(source).is_file()
         or read.kind_of(Path(source)) == "netcdf"
     ):

@@ -36,6 +36,7 @@ from isoform.timeseries.conformal import Calibration
 
 if TYPE_CHECKING:
     from isoform.timeseries.data.windows import WindowData
+    from isoform.timeseries.state import TimeseriesState
 
 KEPT = 64 << 20  # bytes of windows that outputs() holds at most
 FEWEST = 8  # windows that it holds even where they are larger than that
@@ -325,19 +326,25 @@ def _judged(part: Mapping[str, np.ndarray]) -> np.ndarray | None:
     return np.broadcast_to(~empty_n1V, part["target"].shape) & (True if seen is None else seen)
 
 
-def seasonal_scale(data: WindowData, season: int) -> np.ndarray:
+def seasonal_scale(
+    data: WindowData, season: int, state: TimeseriesState | None = None
+) -> np.ndarray:
     """[S, V] mean |y(t) - y(t - season)| over the training rows, in the data's units: the denominators of MASE.
 
-    Pairs with a missing value don't count; NaN where there is no pair. A series with no more training rows than a
-    season is compared with the row before; one without any, of which all is judged, by all its rows. Reads the
-    training rows through.
+    Of a series and variate that a run with this `state` was trained on, the run's own, so that a forecast has one
+    MASE whatever file it is judged by; else they are read through. Pairs with a missing value don't count; NaN where
+    there is no pair. A series with no more training rows than a season is compared with the row before; one without
+    any, of which all is judged, by all its rows.
     """
-    return np.stack(
-        [
-            _scale_of(data, series, stop or data.reader.rows[series], season)
-            for series, stop in training_rows(data)
-        ]
-    )
+    found = np.full((len(data.panel.series), len(data.variates)), np.nan)
+    for series, stop in training_rows(data):
+        name = str(data.panel.series[series].attrs.get("id", ""))
+        known = {} if state is None else state.scale_of(name)
+        if not known.keys() >= set(data.variates):
+            found[series] = _scale_of(data, series, stop or data.reader.rows[series], season)
+        for place, variate in enumerate(data.variates):
+            found[series, place] = known.get(variate, found[series, place])
+    return found
 
 
 def training_rows(data: WindowData) -> list[tuple[int, int]]:

@@ -14,6 +14,7 @@ import xarray as xr
 
 from isoform.core.errors import UserError, join_names
 from isoform.timeseries.data.calendar import stamps_of
+from isoform.timeseries.data.clock import NAT, UNIT, instants
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.rows import variable_of
 from isoform.timeseries.inputs_for_run import SHOWN, columns_of, dataset
@@ -41,14 +42,28 @@ def origin_of(panel: Panel, number: int, start: str | pd.Timestamp | None, conte
 def first_judged(
     panel: Panel, number: int, state: TimeseriesState, start: str | pd.Timestamp | None = None
 ) -> int:
-    """The first row of a series that may be judged: at or behind `start`, else behind all that the run was fitted on.
+    """The first row of a series that may be judged: at or behind `start`, else behind what the run was fitted on.
 
-    That is 0 for a series that the run never saw.
+    That is what it was fitted on of any series, as something that moved all of them may be known from another; of this
+    series alone where the other rule would leave less than half of its rows. 0 for a series that the run never saw.
     """
     time = panel.series[number].time.values[: panel.rows[number]]
     if start is not None:
         return int(np.searchsorted(time, moment_of(start, panel)))
+    first = first_of_its_own(panel, number, state)
+    if not first:
+        return 0
+    elsewhere = fitted_elsewhere(panel, state)[number]
+    if np.isnat(elsewhere):
+        return first
+    behind = max(first, int(np.searchsorted(time, elsewhere, side="right")))
+    return behind if 2 * (len(time) - behind) >= len(time) - first else first
+
+
+def first_of_its_own(panel: Panel, number: int, state: TimeseriesState) -> int:
+    """The first row of a series behind what the run was fitted on of it alone; 0 where that is nothing."""
     fitted = fitted_end(panel, number, state)
+    time = panel.series[number].time.values[: panel.rows[number]]
     return 0 if fitted is None else int(np.searchsorted(time, fitted, side="right"))
 
 
@@ -56,17 +71,17 @@ def fitted_end(panel: Panel, number: int, state: TimeseriesState) -> np.datetime
     """The last stamp of a series that training or validation saw; None for a series, or variates, new to the run."""
     stamp = state.fitted_end(str(panel.series[number].attrs.get("id", "")))
     new = bool(state.variates) and not set(panel.variates) & set(state.variates)
-    return None if stamp is None or new else np.datetime64(stamp, "ns")
+    return None if stamp is None or new else np.datetime64(stamp, UNIT)
 
 
 def fitted_elsewhere(panel: Panel, state: TimeseriesState) -> np.ndarray:
     """[S] datetime64: the last stamp that training or validation saw of any other series; NaT where there is none."""
     known = state.fitted_until if isinstance(state.fitted_until, dict) else {}
-    latest = sorted(known, key=lambda id: np.datetime64(known[id]))[-2:]
+    latest = sorted(known, key=lambda id: np.datetime64(known[id], UNIT))[-2:]
     ids = [str(one.attrs.get("id", "")) for one in panel]
     if len(latest) < 2:
-        return np.full(len(ids), np.datetime64("NaT", "ns"))
-    second, last = (np.datetime64(known[id], "ns") for id in latest)
+        return np.full(len(ids), NAT)
+    second, last = (np.datetime64(known[id], UNIT) for id in latest)
     return np.array([second if id == latest[-1] else last for id in ids])
 
 
@@ -101,7 +116,7 @@ def moment_of(stamp: str | pd.Timestamp, panel: Panel) -> np.datetime64:
             raise UserError(
                 f"--from {stamp}: the stamps of {panel.name} have no offset; leave it out here too"
             )
-        return np.datetime64(moment.as_unit("ns").asm8)
+        return np.datetime64(moment.as_unit(UNIT).asm8)
     if moment.tzinfo is None:
         try:
             moment = moment.tz_localize(panel.tz, ambiguous=True)
@@ -109,13 +124,7 @@ def moment_of(stamp: str | pd.Timestamp, panel: Panel) -> np.datetime64:
             raise UserError(
                 f"--from {stamp}: the clock of {panel.tz} skips that time; name another"
             ) from None
-    return np.datetime64(moment.tz_convert("UTC").tz_localize(None).as_unit("ns").asm8)
-
-
-def instants(stamps: pd.DatetimeIndex) -> np.ndarray:
-    """datetime64[ns], in UTC where the stamps have a zone."""
-    plain = stamps if stamps.tz is None else stamps.tz_convert("UTC").tz_localize(None)
-    return np.asarray(plain.as_unit("ns").values)
+    return np.datetime64(moment.tz_convert("UTC").tz_localize(None).as_unit(UNIT).asm8)
 
 
 def text_of(panel: Panel, instant: np.datetime64) -> str:

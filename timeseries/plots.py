@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from isoform.core.report.drawing import INK, label, short
+from isoform.timeseries.data.clock import FIRST, LAST_ZONED, instants
 from isoform.timeseries.data.panel import Panel
 
 if TYPE_CHECKING:
@@ -99,9 +100,7 @@ def window_curves(
         low = max(0, row - HISTORY * horizon)
         held = windows.reader.stored(number, "target", low, row + horizon)[:, v]
         stamps = windows.stamps(number, low, row + horizon, aware=True)
-        time = np.asarray(
-            (stamps if stamps.tz is None else stamps.tz_convert("UTC").tz_localize(None)).values
-        )
+        time = instants(stamps)
         who = str(windows.panel.series[number].attrs.get("id", ""))
         name = short(windows.variates[v], 40)
         found.append(
@@ -154,7 +153,7 @@ def draw(found: Sequence[Curve], tz: str | None = None, columns: int = 2, onto: 
 
 
 def _draw_one(axes: Axes, curve: Curve, tz: str | None) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 
     locator = AutoDateLocator(tz=tz, maxticks=7)
     axes.xaxis.set_major_locator(locator)
@@ -187,5 +186,6 @@ def _draw_one(axes: Axes, curve: Curve, tz: str | None) -> None:
     axes.tick_params(labelsize=8)
     axes.xaxis.get_offset_text().set(fontsize=8, color=INK)
     axes.margins(x=0.01)
+    axes.set_xlim(*np.clip(axes.get_xlim(), *date2num([FIRST, LAST_ZONED])))
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

@@ -17,6 +17,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from isoform.core.data.inputs import list_inputs
 from isoform.core.domain import Predictor
 from isoform.core.errors import UserError, join_names
 from isoform.core.supervised.ensemble import spread_of
@@ -311,7 +312,12 @@ class TimeseriesPredictor(Predictor):
 
     # What every domain has
 
-    def predict(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
+    def expand(self, inputs: Any) -> Sequence[Any]:
+        """See Predictor.expand; whatever holds stamps is one input."""
+        one = isinstance(inputs, pd.Series | xr.Dataset | xr.DataArray | Panel)
+        return [inputs] if one else list_inputs(inputs)
+
+    def predict(self, inputs: Any) -> list[dict[str, Any]]:
         """One row a stamp and variate that follows each input: input, id, stamp, variate, mean, q0.1, ..., error.
 
         An input that can't be forecast has one row, its reason in `error`.
@@ -319,7 +325,7 @@ class TimeseriesPredictor(Predictor):
         from isoform.timeseries.forecast import columns_of
 
         rows: list[dict[str, Any]] = []
-        for i, one in enumerate(inputs):
+        for i, one in enumerate(self.track(self.expand(inputs), "predicting")):
             name = str(one) if isinstance(one, (str, Path)) else f"{type(one).__name__} {i}"
             try:
                 columns = columns_of(self.forecast(one))
@@ -333,14 +339,15 @@ class TimeseriesPredictor(Predictor):
             ]
         return rows
 
-    def embed(self, inputs: Sequence[Any]) -> np.ndarray:
+    def embed(self, inputs: Any) -> np.ndarray:
         """[N, D] float32: the trunk's features of each input's last rows, mean over variates (and series).
 
         NaN for an input that can't be read, which is named in a warning. Raises UserError where none can.
         """
         found: dict[int, np.ndarray] = {}
         failed: list[str] = []
-        for i, one in enumerate(inputs):
+        items = self.expand(inputs)
+        for i, one in enumerate(self.track(items, "embedding")):
             try:
                 found[i] = self.features(one).mean(("id", "variate")).values
             except UserError as error:
@@ -349,7 +356,7 @@ class TimeseriesPredictor(Predictor):
             raise UserError(failed[0] if failed else "there is no input to embed")
         for line in failed:
             warnings.warn(line, stacklevel=2)
-        features = np.full((len(inputs), len(next(iter(found.values())))), np.nan, np.float32)
+        features = np.full((len(items), len(next(iter(found.values())))), np.nan, np.float32)
         for i, value in found.items():
             features[i] = value
         return features

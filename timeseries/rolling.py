@@ -24,7 +24,10 @@ class Origins:
 
     times        [T] instants that are forecast first      windows   [n, 3] number of the instant, series and row
     left_out     id -> why none of its windows is judged   unseen    ids of series that the run never saw
-    overlapping  windows in times that the run was fitted on of another series
+    held_back    windows behind what the run was fitted on of their series that aren't judged, for it was fitted on
+                 another one then
+    held_from    the first instant that these forecast, None where there are none
+    overlapping  windows in such times that are judged all the same (see origin.first_judged)
     clear_from   the first instant forecast behind all those times, None where there is none
     """
 
@@ -32,6 +35,8 @@ class Origins:
     windows: np.ndarray
     left_out: dict[str, str]
     unseen: list[str]
+    held_back: int
+    held_from: np.datetime64 | None
     overlapping: int
     clear_from: np.datetime64 | None
 
@@ -39,16 +44,21 @@ class Origins:
 def find_origins(
     predictor: TimeseriesPredictor, panel: Panel, step: int, start: str | pd.Timestamp | None
 ) -> Origins:
-    """Of every series by itself, in order of time: from `start` on, else behind what the run was fitted on of it.
+    """Of every series by itself, in order of time: from `start` on, else behind what the run was fitted on.
 
     Raises UserError where there is none.
     """
     ids, known = ids_of(panel), predictor.state.fitted_until is not None
-    pairs, left_out = [], {}
+    pairs, left_out, held = [], {}, []
     for number, id in enumerate(ids):
         rows = panel.rows[number]
         first = origin.first_judged(panel, number, predictor.state, start)
-        at = np.arange(max(first, predictor.context), rows - predictor.horizon + 1, step)
+        stop = rows - predictor.horizon + 1
+        at = np.arange(max(first, predictor.context), stop, step)
+        own = origin.first_of_its_own(panel, number, predictor.state)
+        if start is None and own < first:
+            before = np.arange(max(own, predictor.context), min(first, stop), step)
+            held += list(panel.series[number].time.values[before])
         pairs.append(np.stack([np.full(len(at), number), at], 1))
         if not len(at):
             left_out[id] = _too_short(predictor, panel, number, start)
@@ -78,6 +88,8 @@ def find_origins(
         windows,
         left_out,
         unseen,
+        len(held),
+        min(held, default=None),
         int(inside.sum()),
         behind[0] if len(behind) else None,
     )

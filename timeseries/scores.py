@@ -15,6 +15,7 @@ import pandas as pd
 from isoform.core.errors import join_names
 from isoform.timeseries import plots
 from isoform.timeseries.comparison import ComparisonResult
+from isoform.timeseries.data.clock import STAMP
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.windows import WindowData
 from isoform.timeseries.forecast import cells, texts_of
@@ -237,6 +238,11 @@ class Backtest:
         if walked.unseen:
             new = join_names(list(walked.unseen), _NAMES)
             lines.append(f"new to this run, so judged from their first possible row: {new}")
+        if walked.held_from is not None:
+            lines.append(
+                f"{walked.held_back:,} windows in times that this run was fitted on in other series are left out: it "
+                f"may know what moved them all; --from {text_of(self.panel, walked.held_from)} judges all from there on"
+            )
         if walked.overlapping:
             lines.append(self._overlap())
         if self.empty_V.any():
@@ -286,6 +292,7 @@ class Backtest:
                 "by_series": self.figures_by_series(),
                 "left_out": dict(self.walked.left_out),
                 "unseen": list(self.walked.unseen),
+                "held_back": self.walked.held_back,
                 "overlapping": self.walked.overlapping,
             }
         return found
@@ -327,7 +334,7 @@ class Backtest:
         rows: np.ndarray,
         texts: bool,
     ) -> Any:
-        instants = np.empty(len(rows), "datetime64[ns]")
+        instants = np.empty(len(rows), STAMP)
         for number in np.unique(series):
             mine = series == number
             instants[mine] = self.panel.series[number].time.values[rows[mine]]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import TypeVar
+
 from pydantic import Field
 
 from isoform.core.config.schema import Table
 from isoform.core.config.state import RunState
 
 Moments = dict[str, tuple[float, float]]
+T = TypeVar("T")
 
 
 class ScalingRecord(Table):
@@ -49,6 +54,10 @@ class TimeseriesState(RunState):
         None,
         description="last stamp that training or validation saw, by id; older runs: of all series",
     )
+    seasonal_scale: dict[str, list[float | None]] | None = Field(
+        None,
+        description="denominators of MASE by id and variate, in the data's units; null: the training rows have none",
+    )
     context: int | None = None
     horizon: int | None = None
     bounds: dict[str, tuple[float | None, float | None]] | None = Field(
@@ -67,6 +76,17 @@ class TimeseriesState(RunState):
         """
         if not isinstance(self.fitted_until, dict):
             return self.fitted_until
-        if list(self.fitted_until) == [""]:
-            return self.fitted_until[""]
-        return self.fitted_until.get(series)
+        return _of_series(self.fitted_until, series)
+
+    def scale_of(self, series: str) -> dict[str, float]:
+        """The run's denominators of MASE by variate, of a series by its id; empty for one that is new to the run."""
+        found = _of_series(self.seasonal_scale or {}, series)
+        if found is None:
+            return {}
+        values = (math.nan if value is None else value for value in found)
+        return dict(zip(self.variates, values, strict=True))
+
+
+def _of_series(known: Mapping[str, T], series: str) -> T | None:
+    """What a run knows of a series by its id; a run of one series without an id, of whatever goes by another."""
+    return known[""] if list(known) == [""] else known.get(series)

@@ -54,6 +54,7 @@ class TimeseriesTask(Task):
         self.season = windows.season
         self.calibration: Calibration | None = None  # of the best checkpoint, once it is known
         self.which: Mapping[str, str] = {}  # split -> its windows in words, of other data
+        self.run_state: TimeseriesState | None = None  # of the run that is evaluated
 
     def sizes(self) -> dict[str, int]:
         """Windows of each split. See Task.sizes."""
@@ -172,7 +173,7 @@ class TimeseriesTask(Task):
 
     @functools.cached_property
     def _mase_scale_SV(self) -> np.ndarray:
-        return seasonal_scale(self.data, self.season)
+        return seasonal_scale(self.data, self.season, self.run_state)
 
     def metrics(
         self,
@@ -227,6 +228,7 @@ class TimeseriesTask(Task):
             levels=list(self.levels),
             panel="series" if len(panel.series) > 1 else "variates",
             fitted_until=self._fitted_until,
+            seasonal_scale=self._seasonal_scale,
             context=data.context,
             horizon=data.horizon,
             bounds=dict(self.config.data.bounds),
@@ -253,6 +255,14 @@ class TimeseriesTask(Task):
                 stop = max(cut["train"][1], cut["val"][1])
                 found[str(series.attrs["id"])] = str(series.time.values[stop - 1])
         return found
+
+    @property
+    def _seasonal_scale(self) -> dict[str, list[float | None]]:
+        ids = (str(series.attrs["id"]) for series in self.panel)
+        each = (
+            [None if x != x else x for x in scale_V] for scale_V in self._mase_scale_SV.tolist()
+        )
+        return dict(zip(ids, each, strict=True))
 
     def card(self) -> dict[str, str]:
         """See Task.card."""
@@ -306,7 +316,7 @@ def task_from_run(
         config = config.model_copy(update={"data": data})
     found = windows_to_judge(config, state, path)
     task = TimeseriesTask(found.config, found.windows)
-    task.which, task.notes = found.which, found.notes
+    task.which, task.notes, task.run_state = found.which, found.notes, state
     known = Calibration.of(state.calibration) if state.calibration else None
     if known is not None:
         task.calibration = known.of_variates(state.variates, task.data.variates)

@@ -5,17 +5,18 @@ N inputs, n images of a batch, C channels, H x W pixels, K classes, labels or ta
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from isoform.core.data.digests import digests_of
 from isoform.core.domain import TrainedModel
 from isoform.core.errors import UserError
 from isoform.core.supervised.metrics import sigmoid, softmax
-from isoform.core.supervised.predictor import SupervisedPredictor
+from isoform.core.supervised.predictor import SupervisedPredictor, describe_seen_inputs
 from isoform.core.supervised.rows import rows_of
 from isoform.vision.config import VisionApp
 from isoform.vision.data.folders import list_images
@@ -58,6 +59,15 @@ class VisionPredictor(SupervisedPredictor):
         """See SupervisedPredictor.run."""
         output: Tensor = function(batch.to(self.device))
         return output
+
+    def remarks(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """How many of the image files the model was trained on, by their bytes."""
+        paths = [Path(str(row["input"])) for row in rows if not row.get("error")]
+        files = [path for path in paths if path.is_file()]
+        if self.state.seen is None or not files:
+            return []
+        known = int(np.isin(digests_of(path.read_bytes() for path in files), self.state.seen).sum())
+        return [describe_seen_inputs(known, len(files), "images")] if known else []
 
     def make_rows(self, output: np.ndarray, batch: Tensor) -> list[dict[str, Any]]:
         """See core/supervised/rows.py."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from isoform.core.domain import Prepared
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.core.supervised.config import resolve_loss_kind
-from isoform.core.supervised.metrics import describe_unscored
+from isoform.core.supervised.metrics import describe_gaps
 from isoform.core.supervised.scaling import TargetScaling
 from isoform.vision.choose_model import choose_model, read_start, update
 from isoform.vision.config import VisionApp
@@ -59,7 +61,9 @@ def prepare_records(config: VisionApp, records: Records) -> Prepared[VisionApp, 
         notes += chosen
     data = ImageData(config, records, splits)
     resolved = is_resolved(config)
-    config = config if resolved else _resolve(config, data)
+    if not resolved:
+        _refuse_unlearnt(data)
+        config = _resolve(config, data)
     lost = _lost(data)
     notes += [*_describe(data), *lost, *_unscored(data)]
     few = config.auto and config.train.init is None and len(records) < FEW_IMAGES
@@ -86,6 +90,19 @@ def is_resolved(config: VisionApp) -> bool:
     if config.data.task == "regression" and (data.target_mean is None or data.target_std is None):
         return False
     return config.head.outputs == len(data.classes)
+
+
+def _refuse_unlearnt(data: ImageData) -> None:
+    """Raises UserError for a label or target of which no training image has a value: nothing could be learned of it."""
+    if data.records.kind == "multiclass" or "train" not in data.rows:
+        return
+    missing = np.isnan(data.targets[data.rows["train"]]).all(0)
+    if missing.any():
+        names = [name for name, gone in zip(data.classes, missing, strict=True) if gone]
+        raise UserError(
+            f"{data.records.origin}: no training image has a value of {join_names(names)}; leave it out of data.labels "
+            "or mend the split"
+        )
 
 
 def _resolve(config: VisionApp, data: ImageData) -> VisionApp:
@@ -134,6 +151,7 @@ def _unscored(data: ImageData) -> list[str]:
     lines = []
     for split in ("val", "test"):
         if split in data.rows:
-            absent = describe_unscored(data.targets[data.rows[split]], data.classes, split)
-            lines += [absent] if absent else []
+            target = data.targets[data.rows[split]]
+            yes_no = data.records.kind == "multilabel"
+            lines += describe_gaps(target, data.classes, split, yes_no=yes_no)
     return lines

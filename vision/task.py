@@ -40,6 +40,7 @@ from isoform.vision.state import VisionState
 class VisionTask(Task):
     """One vision app with its data."""
 
+    items = "images"
     config: VisionApp
 
     def __init__(self, prepared: Prepared[VisionApp, VisionData]) -> None:
@@ -159,6 +160,10 @@ class VisionTask(Task):
     def score(self, guess: np.ndarray, target: np.ndarray) -> dict[str, float]:
         """Metrics of a guess [N, K]; see metrics.py."""
         return score(self.kind, guess, target, self.classes, self.scaling.std)
+
+    def digests(self, split: str) -> np.ndarray | None:
+        """See Task.digests and ImageData.digests."""
+        return self.data.digests(split)
 
     def initial_weights(self, source: str) -> InitialWeights:
         """See initial.py; a checkpoint is opened once for the model, its training and its baselines."""

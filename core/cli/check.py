@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +21,8 @@ _NAME = re.compile(r"[\w-]+")  # anything else is a path, and apps.toml needn't 
 def check(context: Context) -> int:
     """Says what was read, skipped and why; 2 where training would refuse these data, or a sample is in two splits."""
     args, console, domain = context.args, context.console, context.domain
-    with _seldom_collecting():
-        config = _checked_app(domain, args.target, args.apps, args.sets)
-        report = domain.check(config)
+    config = _checked_app(domain, args.target, args.apps, args.sets)
+    report = domain.check(config)
     console.say(*report.lines)
     console.result = {**report.data, "leakage": report.leakage}
     if report.page is not None:
@@ -42,17 +38,6 @@ def check(context: Context) -> int:
             "remove it, or accept it with --allow-leakage"
         )
     return 0
-
-
-@contextmanager
-def _seldom_collecting() -> Iterator[None]:
-    """Libraries that load make a million objects and no garbage; to look for it again and again takes a tenth of it."""
-    usual = gc.get_threshold()
-    gc.set_threshold(100_000, 50, 1000)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*usual)
 
 
 def _checked_app(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from isoform.core import api
 from isoform.core.cli.context import Context
@@ -16,8 +17,7 @@ from isoform.core.inference.run_model import evaluate_run
 from isoform.core.report.formatting import several
 from isoform.core.runs.exported import is_exported
 from isoform.core.runs.results import summarise_seeds
-
-CHUNK = 256  # inputs between two looks of a progress bar
+from isoform.core.supervised.rows import put_in_front
 
 
 def evaluate(context: Context) -> int:
@@ -56,21 +56,21 @@ def predict(context: Context) -> int:
     if args.out is not None:
         writers.format_of(args.out, writers.ROWS)
     predictor = _chosen_predictor(context)
-    inputs = context.domain.expand_inputs(args.inputs)
-    if not inputs:
+    predictor.speaker = console
+    items = predictor.expand(context.domain.expand_inputs(args.inputs))
+    if not items:
         raise UserError(
             f"{' '.join(args.inputs)}: holds nothing that can be predicted on; name files or folders of them"
         )
-    parts = [inputs[start : start + CHUNK] for start in range(0, len(inputs), CHUNK)]
-    rows = []
     with _saying(console):
-        for part in console.track(parts, "predicting"):
-            rows += predictor.predict(part)
+        rows = predictor.predict(items)
     for row in rows:
         if row.get("error"):
             name, why = str(row["input"]), str(row["error"])
             console.warn(why if why.startswith(name) else f"{name}: {why}")
     page = None if args.draw is None else predictor.draw(rows)
+    for line in predictor.remarks(rows):
+        console.warn(line)
     failed = sum(bool(row.get("error")) for row in rows)
     console.result = {"inputs": len(rows), "failed": failed}
     if page is not None:
@@ -106,17 +106,26 @@ def embed(context: Context) -> int:
     args, console = context.args, context.console
     writers.format_of(args.out, writers.ARRAYS)
     predictor = _any_predictor(context.domain, args.source, args.checkpoint)
-    inputs = context.domain.expand_inputs(args.inputs)
-    if not inputs:
+    predictor.speaker = console
+    items = predictor.expand(context.domain.expand_inputs(args.inputs))
+    if not items:
         raise UserError(
             f"{' '.join(args.inputs)}: holds nothing to embed; name files or folders of them"
         )
     with _saying(console):  # an input that can't be read has no features
-        features = predictor.embed(inputs)
-    writers.write_features([str(one) for one in inputs], features, args.out)
+        features = predictor.embed(items)
+    names = [str(item) for item in items]
+    writers.write_features(names, features, args.out, _given(predictor, items))
     console.say(f"{features.shape[0]} inputs x {features.shape[1]} features: {args.out}")
     console.result = {"inputs": features.shape[0], "features": features.shape[1], "out": args.out}
     return 0
+
+
+def _given(predictor: Predictor, items: Sequence[Any]) -> dict[str, list[str]]:
+    """The columns of the items' own files, named beside "input" and "features"."""
+    ours = {"input": "", "features": ""}
+    rows = put_in_front([predictor.cells_of(item) for item in items], [ours] * len(items))
+    return {name: [row[name] or "" for row in rows] for name in rows[0] if name not in ours}
 
 
 @contextmanager

@@ -18,6 +18,8 @@ _FLAGS = {
     "seed": "train.seed",
 }
 
+_WIDE = 10  # metrics in a line
+
 
 def train(context: Context) -> int:
     """Trains an app (with one seed, or several) and shows its metrics beside the baselines."""
@@ -57,7 +59,12 @@ def _show(context: Context, metrics: Mapping[str, Any], baselines: Mapping[str, 
     for name, splits in baselines.items():
         theirs = splits.get(split, {})
         rows.append([name, *map(theirs.get, mine)])
-    if mine:
+    if len(mine) > _WIDE:  # several targets, each with metrics of its own: one a line
+        context.console.table(
+            [split, *(str(row[0]) for row in rows)],
+            [[metric, *(row[k] for row in rows)] for k, metric in enumerate(mine, 1)],
+        )
+    elif mine:
         context.console.table([split, *mine], rows)
 
 

@@ -89,8 +89,16 @@ def unsettable(field: FieldInfo) -> bool:
 
 
 def from_text(field: FieldInfo | None, text: str) -> Any:
-    """A value of the command line: a TOML literal if it's one of the field's type, else the text as it stands."""
+    """A value of the command line: a TOML literal if it's one of the field's type, else the text as it stands.
+
+    A list needs no brackets: a,b is ["a", "b"]. A name that holds a comma does: ["a,b"], or "a,b" in its quotes.
+    """
     read, value = toml.literal(text)
+    if field is not None and not read and "," in text:
+        words = [part.strip() for part in text.split(",") if part.strip()]
+        for items in ([toml.literal(word)[1] for word in words], words):
+            if accepts(field, items):
+                return items
     if field is None or not read:
         return value
     return text if not accepts(field, value) and accepts(field, text) else value

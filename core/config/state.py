@@ -36,6 +36,9 @@ class RunState(Table):
     calibration: SkipValidation[Mapping[str, np.ndarray]] | None = Field(
         None, exclude=True, description="the arrays of calibration.npz, which lies beside task.json"
     )
+    seen: SkipValidation[np.ndarray] | None = Field(
+        None, exclude=True, description="digests of the samples it was trained on, of seen.npz"
+    )
 
     def to_json(self) -> dict[str, Any]:
         """The rows that are set, as JSON."""

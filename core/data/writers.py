@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import io
+import itertools
 import json
 import math
 import os
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from isoform.core.data.notation import take_apart
 from isoform.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 Rows = Sequence[Mapping[str, Any]]
 Columns = Mapping[str, Any]  # name -> list, numpy array or, for parquet, whatever pyarrow takes
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell begins with that a spreadsheet computes
 ROWS = (".csv", ".jsonl", ".parquet")
 ARRAYS = (".npz", ".parquet")
 
@@ -41,17 +44,25 @@ def format_of(path: str | Path, known: Sequence[str]) -> str:
 
 
 def columns_of(rows: Rows) -> dict[str, list[Any]]:
-    """One row an input as columns: `input` first, `error` last, the others as they first appear, None where missing."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    middle = [name for name in names if name not in ("input", "error")]
-    return {name: [_json(row.get(name)) for row in rows] for name in ("input", *middle, "error")}
+    """One row an input as columns: `error` last, the others as they first appear, None where missing.
+
+    The first is `input`, but for columns of the input's own file, which the first row has in front of it.
+    """
+    given = itertools.takewhile(lambda name: name != "input", rows[0] if rows else ())
+    names = dict.fromkeys([*given, "input", *(name for row in rows for name in row)])
+    names.pop("error", None)
+    return {name: [_json(row.get(name)) for row in rows] for name in (*names, "error")}
 
 
 def csv_text(columns: Columns) -> str:
-    """Columns as csv; a list becomes JSON in its cell, None an empty cell."""
+    """Columns as csv; a list becomes JSON in its cell, None an empty cell.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe in front: one that begins with = + - @, a tab
+    or a return and is neither a number nor a sign alone. Numbers stay as they are.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
+    writer.writerow(map(_cell, columns))
     writer.writerows(zip(*(map(_cell, _json(column)) for column in columns.values()), strict=True))
     return text.getvalue()
 
@@ -76,18 +87,29 @@ def write_columns(columns: Columns, path: str | Path) -> None:
         write_atomically(path, parquet_bytes(columns))
 
 
-def write_features(inputs: Sequence[str], features: np.ndarray, path: str | Path) -> None:
-    """Writes features [inputs, F] and the names of their inputs in the format that the file's ending names."""
+def write_features(
+    inputs: Sequence[str],
+    features: np.ndarray,
+    path: str | Path,
+    given: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Writes features [inputs, F] and the names of their inputs in the format that the file's ending names.
+
+    given   columns of the inputs' own file: in front, of an .npz as the array "column NAME"
+    """
     import numpy as np
 
+    given = given or {}
     if format_of(path, ARRAYS) == ".npz":
         buffer = io.BytesIO()
-        np.savez(buffer, inputs=np.array(inputs, dtype=np.str_), features=features)
+        beside: dict[str, Any] = {
+            f"column {name}": np.array(cells, np.str_) for name, cells in given.items()
+        }
+        np.savez(buffer, inputs=np.array(inputs, dtype=np.str_), features=features, **beside)
         write_atomically(path, buffer.getvalue())
     else:
-        write_atomically(
-            path, parquet_bytes({"input": list(inputs), "features": features.tolist()})
-        )
+        columns = {**given, "input": list(inputs), "features": features.tolist()}
+        write_atomically(path, parquet_bytes(columns))
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
@@ -166,6 +188,13 @@ def _cell(value: Any) -> Any:
     value = _json(value)
     if value is None:
         return ""
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(_FORMULA) and not _is_plain(value) else value
     return (
         json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple | dict) else value
     )
+
+
+def _is_plain(text: str) -> bool:
+    """True for a sign alone and for a number with a sign, of either decimal mark."""
+    return text in ("+", "-") or (text[0] in "+-" and take_apart(text) is not None)

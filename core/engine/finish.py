@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -14,6 +15,7 @@ from isoform.core.config import dump_toml
 from isoform.core.config.keys import flatten
 from isoform.core.config.schema import AppConfig
 from isoform.core.domain import Task
+from isoform.core.engine import seen
 from isoform.core.engine.baselines import fit_baselines
 from isoform.core.engine.evaluate import evaluate, load_weights
 from isoform.core.engine.progress import Display
@@ -53,14 +55,28 @@ class Outcome:
         )
 
 
-def write_start(run: RunFolder, task: Task, command: str, initial: str) -> None:
-    """config.toml and task.json, before the first step."""
+def write_start(
+    run: RunFolder, task: Task, command: str, initial: str, before: np.ndarray | None = None
+) -> list[str]:
+    """config.toml, task.json and seen.npz, before the first step; says how much of test is known already.
+
+    `before`: digests of what the initial weights were trained on.
+    """
     text = dump_toml(task.config, threads=torch.get_num_threads())
     run.write_text("config.toml", f"# {' '.join(command.split())}\n{text}")
     state = task.inference_state()
     if initial:
         state = state.model_copy(update={"initial": initial})
     run.write_json("task.json", state.to_json())
+    digests = seen.gather(task, before)
+    run.write_seen(digests)
+    if not task.sizes().get("test"):
+        return []
+    return seen.describe_known(task, "test", seen.find_known(task, "test", digests), _who(initial))
+
+
+def _who(initial: str) -> str:
+    return "the starting run" if initial else "it"
 
 
 def refuse_changes(run: RunFolder, config: AppConfig) -> None:
@@ -86,6 +102,7 @@ def write_results(
     status: str,
     metrics: Mapping[str, Mapping[str, float]],
     baselines: Mapping[str, Any],
+    unseen: seen.Unseen | None = None,
 ) -> dict[str, Any]:
     """results.json."""
     config = outcome.task.config
@@ -105,6 +122,8 @@ def write_results(
     }
     if stored := outcome.run.stored_baselines():
         results_json["stored_baselines"] = stored
+    if unseen is not None:
+        results_json["unseen"] = unseen.to_json()
     if outcome.task.notes:
         results_json["notes"] = list(outcome.task.notes)
     outcome.run.write_json("results.json", results_json)
@@ -126,14 +145,15 @@ def finish(
     )
     if sizes.get("val"):
         _calibrate(outcome)
-    outputs = None
+    outputs = unseen = None
     if sizes.get("test"):
         metrics["test"], outputs = outcome.evaluate("test")
         task.write_predictions(run.path, "test", outputs)
+        unseen = seen.judge_unseen(task, "test", outputs, run.seen())
     beside = baselines
     if beside is None:
         beside = fit_baselines(task, outcome.show, outcome.stopping, run)
-    results_json = write_results(outcome, "finished", metrics, beside)
+    results_json = write_results(outcome, "finished", metrics, beside, unseen)
     kind = "ema.safetensors" if outcome.averaged else "model.safetensors"
     digest = checkpoints.manifest(checkpoints.place(run.checkpoints, best))[kind][1]
     card = results.card(
@@ -148,6 +168,8 @@ def finish(
     split = "test" if "test" in metrics else "val"
     if metrics:
         outcome.show.say(f"{split} (best checkpoint, step {best}): {_shown(metrics[split])}")
+    if unseen is not None:
+        outcome.show.say(seen.describe_unseen(task, unseen, _who(outcome.initial)))
     for name in results.beaten_by(results_json):
         theirs = beside[name][split][task.monitor]
         hint = f"; predict with it: --with {name}" if name in run.stored_baselines() else ""

@@ -20,15 +20,30 @@ def decays(name: str, parameter: Tensor) -> bool:
     return parameter.ndim > 1 and not _POSITION_OR_TOKEN & set(re.split(r"[._]", name))
 
 
+_BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
+_INPUT = re.compile(
+    r"(?:^|\.)tokeniser\.|(?:^|[._])(?:token|tokens|pos|position|positions|embed)(?:[._]|$)"
+)
+
+
+def depth_from_names(model: nn.Module) -> dict[str, int]:
+    """Depth of every parameter: 0 the tokeniser, tokens and positions, N + 1 `blocks.N`, one more for what follows."""
+    names = [name for name, _ in model.named_parameters()]
+    blocks = {name: int(match[1]) + 1 for name in names if (match := _BLOCK.search(name))}
+    last = max(blocks.values(), default=0) + 1
+    return {name: blocks.get(name, 0 if _INPUT.search(name) else last) for name in names}
+
+
 def build_optimizer(
-    model: nn.Module, config: TrainConfig, depths: Mapping[str, int]
+    model: nn.Module, config: TrainConfig, depths: Mapping[str, int] | None = None
 ) -> torch.optim.Optimizer:
     """AdamW, Adam or SGD over the parameters that want gradients.
 
     AdamW shrinks weights apart from the gradient's step (Loshchilov & Hutter 2019); Adam and SGD add the decay to the
     gradient. One group for each depth and kind (decaying or not); `group["scale"]` is its factor on the learning rate,
-    layer_decay ** (deepest - depth) (Clark et al. 2020; Bao et al. 2022).
+    layer_decay ** (deepest - depth) (Clark et al. 2020; Bao et al. 2022); depths by the parameters' names if None.
     """
+    depths = depth_from_names(model) if depths is None else depths
     top = max(depths.values(), default=0)
     groups: dict[tuple[int, bool], list[Tensor]] = {}
     for name, parameter in model.named_parameters():

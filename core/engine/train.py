@@ -14,6 +14,7 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -124,12 +125,11 @@ class Loop:
         if config.freeze == "trunk":
             self._freeze(task.trunk)
         self.ema = optim.Ema(self.model, config.ema) if config.ema else None
-        self.optimizer = optim.build_optimizer(
-            self.model, config, task.parameter_groups(self.model)
-        )
+        self.optimizer = optim.build_optimizer(self.model, config)
         self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.sam = Sam(self.trained, config.sam) if config.sam else None
         self.state = TrainState()
+        self.seen_before: np.ndarray | None = None  # digests of what the initial weights know
         self.meter, self.finite = Meter(), NonFiniteGuard(self.device)
         self.saved_step = -1
         self._clock = self._line_clock = time.monotonic()
@@ -162,7 +162,10 @@ class Loop:
                 self._load_initial(self.config.init)
             elif self.frozen:
                 say("warning: the frozen trunk is random; name its weights with --init")
-            finish.write_start(folder, self.task, command, self.state.initial)
+            for line in finish.write_start(
+                folder, self.task, command, self.state.initial, self.seen_before
+            ):
+                say(line)
         folder.cut_metrics(self.state.log_bytes)
         self.record("running")
         if self.config.warmup >= self.epochs:
@@ -179,6 +182,8 @@ class Loop:
         if self.ema is not None:
             self.ema = optim.Ema(self.model, self.config.ema)
         self.state.initial = f"{start.source} (licence: {start.licence})"
+        if start.domain == self.task.config.domain:
+            self.seen_before = start.seen
 
     def _load(self, checkpoint: checkpoints.Checkpoint) -> None:
         try:

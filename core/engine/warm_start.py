@@ -44,6 +44,7 @@ def read_run_weights(path: Path) -> InitialWeights:
         f"{results.get('domain', '')}/{results.get('app', path.name)}",
         str(results.get("domain", "")),
         str(state.get("licence") or state.get("initial") or "that of its training data"),
+        run.seen(),
     )
 
 

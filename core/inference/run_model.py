@@ -15,6 +15,7 @@ from isoform.core.config import load_run_config
 from isoform.core.domain import AnyDomain, Predictor, Prepared, TrainedModel
 from isoform.core.engine import distributed, precision
 from isoform.core.engine.evaluate import evaluate, load_weights
+from isoform.core.engine.seen import describe_unseen, judge_unseen
 from isoform.core.errors import UserError
 from isoform.core.runs.folder import RunFolder, runs_in
 from isoform.core.supervised.ensemble import Ensemble
@@ -108,6 +109,9 @@ def evaluate_run(
     task.write_predictions(
         trained.folder, split, outputs, stem if data is None else f"{stem}.{Path(data).stem}"
     )
+    known = trained.state.seen if data is not None or split == "test" else None
+    unseen = judge_unseen(task, split, outputs, known)
+    told = [] if unseen is None else [describe_unseen(task, unseen, "the run")]
     return {
         "app": trained.config.app,
         "domain": domain.name,
@@ -115,8 +119,9 @@ def evaluate_run(
         "checkpoint": trained.step,
         "samples": task.sizes()[split],
         "judged": task.judged(split),
-        "notes": list(task.notes),
+        "notes": [*task.notes, *told],
         "metrics": metrics,
+        "unseen": None if unseen is None else unseen.to_json(),
     }
 
 
@@ -140,17 +145,32 @@ class PredictorInPrecision(Predictor):
         self.inner = inner
         self.precision_name = precision_name
 
-    def predict(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
+    def predict(self, inputs: Any) -> list[dict[str, Any]]:
         """See Predictor.predict."""
+        self.inner.speaker = self.speaker
         return self._in_precision(self.inner.predict)(inputs)
 
-    def embed(self, inputs: Sequence[Any]) -> np.ndarray:
+    def embed(self, inputs: Any) -> np.ndarray:
         """See Predictor.embed."""
+        self.inner.speaker = self.speaker
         return self._in_precision(self.inner.embed)(inputs)
 
     def draw(self, rows: Sequence[Mapping[str, Any]]) -> str:
         """See Predictor.draw."""
         return self._in_precision(self.inner.draw)(rows)
+
+    def remarks(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """See Predictor.remarks."""
+        return self.inner.remarks(rows)
+
+    def expand(self, inputs: Any) -> Sequence[Any]:
+        """See Predictor.expand."""
+        self.inner.speaker = self.speaker
+        return self.inner.expand(inputs)
+
+    def cells_of(self, item: Any) -> Mapping[str, Any]:
+        """See Predictor.cells_of."""
+        return self.inner.cells_of(item)
 
     def __getattr__(self, name: str) -> Any:
         """What else a domain's predictor offers, such as `forecast`; its methods in the same number format."""

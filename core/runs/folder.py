@@ -1,6 +1,6 @@
 """A run folder: its layout, its lock, and writing that never leaves half a file.
 
-config.toml  metrics.jsonl  results.json  task.json  calibration.npz  figures.json  checkpoints/  baselines/
+config.toml  metrics.jsonl  results.json  task.json  calibration.npz  seen.npz  figures.json  checkpoints/  baselines/
 report.html  card.md  predictions.*
 """
 
@@ -115,7 +115,7 @@ class RunFolder:
 
     def discard(self) -> None:
         """Removes what a run writes before its first checkpoint."""
-        for name in ("config.toml", "task.json", "metrics.jsonl", "results.json"):
+        for name in ("config.toml", "task.json", "seen.npz", "metrics.jsonl", "results.json"):
             (self.path / name).unlink(missing_ok=True)
         with suppress(OSError):
             self.checkpoints.rmdir()
@@ -180,19 +180,35 @@ class RunFolder:
             raise UserError(
                 f"{path}: {row}: {first['msg']}; it was written by another version, or changed"
             ) from None
-        arrays = self.calibration()
-        return state if arrays is None else state.model_copy(update={"calibration": arrays})
+        arrays = {"calibration": self.calibration(), "seen": self.seen()}
+        return state.model_copy(
+            update={name: value for name, value in arrays.items() if value is not None}
+        )
 
     def calibration(self) -> dict[str, np.ndarray] | None:
         """The arrays of calibration.npz; None without one. Raises UserError where it is damaged."""
-        path = self.path / "calibration.npz"
-        if not path.exists():
-            return None
-        return {name: array.numpy() for name, array in read_checkpoint(path).items()}
+        return self._arrays("calibration.npz") or None
 
     def stored_baselines(self) -> list[str]:
         """Names of the fitted baselines that the run can predict with."""
         return sorted(file.stem for file in (self.path / BASELINES).glob("*.json"))
+
+    def seen(self) -> np.ndarray | None:
+        """uint64, ascending: digests of what the run was trained on (seen.npz); None where it keeps none."""
+        digests = self._arrays("seen.npz").get("digests")
+        return None if digests is None else digests.astype(np.int64).view(np.uint64)
+
+    def write_seen(self, digests: np.ndarray | None) -> None:
+        """Writes seen.npz, or removes it where nothing is known."""
+        self.write_arrays(
+            "seen.npz", {} if digests is None else {"digests": digests.view(np.int64)}
+        )
+
+    def _arrays(self, name: str) -> dict[str, np.ndarray]:
+        """Those of an .npz file of the run; none where there is no such file. Raises UserError where it is damaged."""
+        if not (self.path / name).exists():
+            return {}
+        return {key: array.numpy() for key, array in read_checkpoint(self.path / name).items()}
 
     def precision(self) -> str:
         """The precision that the stored metrics were measured in."""

@@ -166,6 +166,14 @@ def card(
         for split, values in results["metrics"].items()
         for name, value in values.items()
     )
+    if unseen := results.get("unseen"):
+        place = (
+            f"{unseen['split']} without {unseen['known']} of {unseen['samples']} trained on before"
+        )
+        metrics += "".join(
+            f"\n| {place} | {_line(name)} | {'' if value is None else format(value, '.6g')} |"
+            for name, value in unseen["metrics"].items()
+        )
     return (
         f"# {task.config.domain}/{task.config.app}\n\n{_line(task.config.summary)}\n\n{rows}\n\n"
         f"## Metrics\n\n    {command}\n\n| split | metric | value |\n|---|---|---|\n{metrics}\n"

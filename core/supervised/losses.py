@@ -29,15 +29,18 @@ def label_loss(
     targets_BK: Tensor,
     weight: Tensor | None = None,
     *,
+    bound_BK: Tensor | None = None,
     positive_weight_K: Tensor | None = None,
     smoothing: float = 0.0,
     divide_by: Divisor = "weight",
 ) -> Tensor:
     """The mean loss of the numbers or labels that are there, one scalar; see `label_losses` and `mean_known`.
 
-    weight    [B] of samples or [B, K] of labels
+    weight      [B] of samples or [B, K] of labels
+    bound_BK    of numbers: 1 where the truth is the target or more (">10"), -1 where it is that or less, 0 where the
+                target is exact. An output on the true side of a bound costs nothing, and counts as known
 
-    Raises ValueError for another name and for shapes that differ.
+    Raises ValueError for another name, for shapes that differ, and for bounds of "bce".
     """
     if outputs_BK.shape != targets_BK.shape:
         raise ValueError(
@@ -49,7 +52,17 @@ def label_loss(
     losses_BK = label_losses(
         kind, outputs_BK, filled_BK, positive_weight_K=positive_weight_K, smoothing=smoothing
     )
+    if bound_BK is not None:
+        if kind == "bce":
+            raise ValueError("a bound is one of numbers, and bce is a loss of yes and no")
+        keeps_BK = keeps_bound(outputs_BK, filled_BK, bound_BK)
+        losses_BK = torch.where(keeps_BK, 0, losses_BK)
     return mean_known(losses_BK, known_BK, weight, divide_by=divide_by)
+
+
+def keeps_bound(outputs_BK: Tensor, targets_BK: Tensor, bound_BK: Tensor) -> Tensor:
+    """[B, K] True where the target is a bound (see `label_loss`) and the output lies on its true side, or upon it."""
+    return (bound_BK != 0) & ((outputs_BK - targets_BK) * bound_BK >= 0)
 
 
 def label_losses(

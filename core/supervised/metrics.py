@@ -4,7 +4,7 @@
     multilabel_metrics     several labels a sample, judged as a set too; NaN = missing
     binary_target_metrics  yes-or-no targets, each a question of its own; NaN = missing
     regression_metrics     numbers; NaN = missing
-    describe_unscored      which classes or targets a split has no sample of: they are in no mean
+    describe_gaps          which classes or targets a split has no sample of, or of one kind alone
 
 N samples, K classes, labels or targets. Everything is plain numpy on whole splits.
 """
@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+
+from isoform.core.errors import join_names
 
 CALIBRATION_BINS = 15
 LEAST = 1e-12  # a probability is never taken for less: what is thought impossible costs 27.6, not infinity
@@ -208,6 +210,40 @@ def describe_unscored(target: np.ndarray, names: Sequence[str], split: str) -> s
         f"{split} holds {len(names) - len(absent)} of {len(names)} {what}, and its metrics run over these; "
         f"no sample of {', '.join(absent[:NAMED])}{more}"
     )
+
+
+def describe_gaps(
+    target: np.ndarray, names: Sequence[str], split: str, *, yes_no: bool
+) -> list[str]:
+    """`describe_unscored`, and with `yes_no` (labels [N, K], 0 and 1) `describe_one_sided`, as far as they say."""
+    found = [describe_unscored(target, names, split)]
+    if yes_no:
+        found.append(describe_one_sided(target, names, split))
+    return [line for line in found if line]
+
+
+def describe_one_sided(target_NK: np.ndarray, names: Sequence[str], split: str) -> str | None:
+    """Which labels are all no or all yes in a split, as a sentence: metrics that rank can't be had. None for none.
+
+    target_NK   1 yes, 0 no, NaN = missing; labels without any sample are `describe_unscored`'s
+    """
+    known = np.isfinite(target_NK)
+    positives = ((target_NK > 0.5) & known).sum(0)
+    parts, count = [], 0
+    for kind, absent in (("positive", positives == 0), ("negative", positives == known.sum(0))):
+        without = [names[k] for k in np.flatnonzero(absent & known.any(0)).tolist()]
+        count += len(without)
+        if without and len(names) > 1:
+            parts.append(f"no {kind} of {join_names(without, NAMED)}")
+        elif without:
+            parts.append(f"no {kind}")
+    if not parts:
+        return None
+    place = {"val": "validation"}.get(split, split)
+    there = "roc_auc and average_precision are means over the others"
+    if count == len(names):
+        there = "neither roc_auc nor average_precision can be given"
+    return f"{place} has {' and '.join(parts)}: {there}"
 
 
 def spearman(a_N: np.ndarray, b_N: np.ndarray) -> float:

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from isoform.core.data.inputs import list_inputs
 from isoform.core.domain import Predictor
 from isoform.core.errors import UserError
 from isoform.core.supervised.ensemble import spread_of
-from isoform.core.supervised.rows import name_of_input
+from isoform.core.supervised.rows import name_of_input, put_in_front
 
 
 class SupervisedPredictor(Predictor):
@@ -31,6 +32,12 @@ class SupervisedPredictor(Predictor):
         self, items: Sequence[Any], errors: dict[int, str]
     ) -> Iterator[tuple[list[int], Any]]:
         """(places [n] in `items`, batch) of the items that can be read; why another can't goes into `errors`."""
+
+    def feature_batches(
+        self, items: Sequence[Any], errors: dict[int, str]
+    ) -> Iterator[tuple[list[int], Any]]:
+        """`batches` of what the model's `features` reads, where that is less than the whole model reads."""
+        return self.batches(items, errors)
 
     @abc.abstractmethod
     def run(self, function: Any, batch: Any) -> Tensor:
@@ -48,9 +55,9 @@ class SupervisedPredictor(Predictor):
         """[n, K] how far an ensemble's members are apart over the batch that was run last; None of a model alone."""
         return spread_of(self.model, self.guess)
 
-    def items_of(self, inputs: Sequence[Any]) -> Sequence[Any]:
-        """The items that the inputs hold, one row each: by default each input is one."""
-        return inputs
+    def expand(self, inputs: Any) -> Sequence[Any]:
+        """See Predictor.expand: by default each input is an item."""
+        return list_inputs(inputs)
 
     def name_of(self, item: Any, number: int) -> str:
         """What the row of an item calls it."""
@@ -60,37 +67,37 @@ class SupervisedPredictor(Predictor):
         """Why an item can't be read, where no row says which it is; by default the reason names it itself."""
         return error
 
-    def predict(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
-        """One row an item, in input order: input, prediction, ..., error.
+    def predict(self, inputs: Any) -> list[dict[str, Any]]:
+        """One row an item, in input order: the columns of its file, input, prediction, ..., error.
 
-        One that can't be read has its reason in `error` and None elsewhere.
+        One that can't be read has its reason in `error` and None elsewhere. A column of a file that is called as one
+        of the others is renamed (rows.py).
         """
-        items = self.items_of(inputs)
+        items = self.expand(inputs)
         rows: list[dict[str, Any]] = [{} for _ in items]
         errors: dict[int, str] = {}
-        for places, batch in self.batches(items, errors):
-            output_nK = self._output(self.model, batch)
-            made = self.make_rows(output_nK, batch)
-            for place, row in zip(places, made, strict=True):
+        batches = self.batches(items, errors)
+        for places, output_nK, batch in self._outputs(self.model, batches, items, "predicting"):
+            for place, row in zip(places, self.make_rows(output_nK, batch), strict=True):
                 rows[place] = row
         columns = dict.fromkeys(column for row in rows for column in row)
         answers = []
         for i, item in enumerate(items):
             cells = {column: rows[i].get(column) for column in columns}
             answers.append({"input": self.name_of(item, i), **cells, "error": errors.get(i, "")})
-        return answers
+        return put_in_front([self.cells_of(item) for item in items], answers)
 
-    def embed(self, inputs: Sequence[Any]) -> np.ndarray:
+    def embed(self, inputs: Any) -> np.ndarray:
         """[N, D] float32 features in front of the head; NaN for an item that can't be read, with a warning.
 
         Raises UserError where none can be read.
         """
-        items = self.items_of(inputs)
+        items = self.expand(inputs)
         features_ND: np.ndarray | None = None
         errors: dict[int, str] = {}
         function: Any = self.model.features
-        for places, batch in self.batches(items, errors):
-            output_nD = self._output(function, batch)
+        batches = self.feature_batches(items, errors)
+        for places, output_nD, _ in self._outputs(function, batches, items, "embedding"):
             if features_ND is None:
                 shape = (len(items), output_nD.shape[1])
                 features_ND = np.full(shape, np.nan, np.float32)
@@ -105,11 +112,33 @@ class SupervisedPredictor(Predictor):
             warnings.warn(f"{line} (its features are NaN)", stacklevel=2)
         return features_ND
 
-    def _output(self, function: Any, batch: Any) -> np.ndarray:
-        with torch.no_grad():
-            return self.run(function, batch).float().cpu().numpy()
+    def _outputs(
+        self,
+        function: Any,
+        batches: Iterator[tuple[list[int], Any]],
+        items: Sequence[Any],
+        doing: str,
+    ) -> Iterator[tuple[list[int], np.ndarray, Any]]:
+        """(places, float32 outputs, batch) of every batch, with the progress among all items."""
+        passed = iter(self.track(items, doing))
+        for places, batch in batches:
+            with torch.no_grad():
+                output = self.run(function, batch).float().cpu().numpy()
+            yield places, output, batch
+            for _ in zip(places, passed, strict=False):
+                pass
+        for _ in passed:  # those that can't be read
+            pass
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.model.parameters()).device
+
+
+def describe_seen_inputs(known: int, count: int, items: str) -> str:
+    """How many inputs a run was trained on, as a sentence."""
+    return (
+        f"{known:,} of {count:,} {items} are among those that the run was trained on: their predictions say nothing "
+        "about how good those of others are"
+    )

@@ -1,4 +1,4 @@
-"""Predictions as rows of a table, one a sample and without its input: what predict and predictions.* hold.
+"""Predictions as rows of a table, one a sample: what predict and predictions.* hold.
 
 n samples, K targets or labels, C classes.
 """
@@ -6,7 +6,7 @@ n samples, K targets or labels, C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,24 @@ from isoform.core.supervised.conformal import SHOWN, Calibration
 Row = dict[str, Any]
 
 SHOWN_CLASSES = 20  # with more, a table of predictions has no column for each class's probability
-DECIMALS = 6  # of probabilities
+
+
+def put_in_front(given: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> list[Row]:
+    """Rows with what their items' files say of them in front, column for column; `given` is empty for other items.
+
+    A column that is called as one of the rows' own gets " (input)" behind its name.
+    """
+    ours = {name for row in rows for name in row}
+    names: dict[str, str] = {}
+    for column in dict.fromkeys(column for cells in given for column in cells):
+        name = column
+        while name in ours or name in names.values():
+            name += " (input)"
+        names[column] = name
+    return [
+        {**{name: cells.get(column) for column, name in names.items()}, **row}
+        for cells, row in zip(given, rows, strict=True)
+    ]
 
 
 def rows_of(
@@ -25,6 +42,8 @@ def rows_of(
     names: Sequence[str],
     guess: np.ndarray,
     calibration: Calibration | None = None,
+    *,
+    log: Sequence[bool] = (),
     spread: np.ndarray | None = None,
 ) -> list[Row]:
     """Rows of `guess`, [n, K] numbers or probabilities or [n, C] probabilities, as metrics take it.
@@ -35,13 +54,18 @@ def rows_of(
     multiclass   prediction, probability, `p CLASS` of up to 20 classes, `set 0.9`, uncertainty (entropy, 1 = all alike)
 
     With several targets every column of the first two has the target's name behind it. Without calibration there are no
-    intervals and no sets. `spread`, of guess's shape, is that of an ensemble's members: the last column.
+    intervals and no sets.
+
+    log     tells the numbers whose interval is one of their decimal logarithm: low and high are the prediction divided
+            and multiplied by 10 to the radius
+    spread  of guess's shape, that of an ensemble's members, of these numbers the one of their logarithms: the last
+            column
     """
-    if spread is not None:
-        rows = _rows_of(kind, names, guess, calibration, spread)
-        cells = zip(rows, guess, spread, strict=True)
-        return [{**row, **_spread_cells(kind, names, g, s)} for row, g, s in cells]
-    return _rows_of(kind, names, guess, calibration, None)
+    rows = _rows_of(kind, names, guess, calibration, log, spread)
+    if spread is None:
+        return rows
+    cells = zip(rows, guess, spread, strict=True)
+    return [{**row, **_spread_cells(kind, names, g, s)} for row, g, s in cells]
 
 
 def _rows_of(
@@ -49,6 +73,7 @@ def _rows_of(
     names: Sequence[str],
     guess: np.ndarray,
     calibration: Calibration | None,
+    log: Sequence[bool],
     spread: np.ndarray | None,
 ) -> list[Row]:
     if kind == "multilabel":
@@ -56,7 +81,9 @@ def _rows_of(
     if kind == "regression":
         radius = None if calibration is None else calibration.radius(guess, spread)
         rows = range(len(guess))
-        return [_interval_row(names, guess[i], None if radius is None else radius[i]) for i in rows]
+        return [
+            _interval_row(names, guess[i], None if radius is None else radius[i], log) for i in rows
+        ]
     sets = None if calibration is None else calibration.sets(guess)
     make_row = _class_row if kind == "multiclass" else _binary_row
     return [make_row(names, p, None if sets is None else sets[i]) for i, p in enumerate(guess)]
@@ -71,15 +98,20 @@ def _spread_cells(kind: str, names: Sequence[str], guess: np.ndarray, spread: np
     return _side_by_side(names, [{"spread": float(value)} for value in spread])
 
 
-def _interval_row(names: Sequence[str], values_K: np.ndarray, radius_K: np.ndarray | None) -> Row:
+def _interval_row(
+    names: Sequence[str], values_K: np.ndarray, radius_K: np.ndarray | None, log: Sequence[bool]
+) -> Row:
     cells: list[Row] = []
     for k in range(len(names)):
         value = float(values_K[k])
         own: Row = {"prediction": value}
         radius = math.nan if radius_K is None else float(radius_K[k])
         if math.isfinite(radius):
-            own[f"low {SHOWN:g}"] = value - radius
-            own[f"high {SHOWN:g}"] = value + radius
+            low, high = value - radius, value + radius
+            if any(log) and log[k]:
+                low, high = value / 10**radius, value * 10**radius
+                radius = (high - low) / 2
+            own[f"low {SHOWN:g}"], own[f"high {SHOWN:g}"] = low, high
             own["uncertainty"] = radius
         cells.append(own)
     return _side_by_side(names, cells)
@@ -89,7 +121,7 @@ def _binary_row(names: Sequence[str], p_K: np.ndarray, sets_K2: np.ndarray | Non
     cells: list[Row] = []
     for k in range(len(names)):
         p = float(p_K[k])
-        own: Row = {"prediction": int(p >= 0.5), "probability": round(p, DECIMALS)}
+        own: Row = {"prediction": int(p >= 0.5), "probability": _plain(p_K[k])}
         if sets_K2 is not None:
             own[f"set {SHOWN:g}"] = _join_members(("0", "1"), sets_K2[k])
         own["uncertainty"] = entropy(np.array([1 - p, p]))
@@ -111,7 +143,7 @@ def _label_set_row(names: Sequence[str], p_K: np.ndarray) -> Row:
     chosen = np.flatnonzero(p_K >= 0.5).tolist()
     return {
         "prediction": "|".join(names[k] for k in chosen),
-        "probability": "|".join(f"{p_K[k]:.4f}" for k in chosen),
+        "probability": "|".join(str(_plain(p_K[k])) for k in chosen),
         **_each_probability(names, p_K),
     }
 
@@ -119,7 +151,7 @@ def _label_set_row(names: Sequence[str], p_K: np.ndarray) -> Row:
 def _class_row(names: Sequence[str], p_C: np.ndarray, set_C: np.ndarray | None) -> Row:
     best = int(p_C.argmax())
     row: Row = {"prediction": names[best]}
-    row["probability"] = round(float(p_C[best]), DECIMALS)
+    row["probability"] = _plain(p_C[best])
     row |= _each_probability(names, p_C)
     if set_C is not None:
         row[f"set {SHOWN:g}"] = _join_members(names, set_C)
@@ -130,9 +162,12 @@ def _class_row(names: Sequence[str], p_C: np.ndarray, set_C: np.ndarray | None) 
 def _each_probability(names: Sequence[str], p: np.ndarray) -> Row:
     if len(names) > SHOWN_CLASSES:
         return {}
-    return {
-        f"p {name}": round(float(value), DECIMALS) for name, value in zip(names, p, strict=True)
-    }
+    return {f"p {name}": _plain(value) for name, value in zip(names, p, strict=True)}
+
+
+def _plain(value: Any) -> float:
+    """A number of numpy's with all its digits and no others: 0.1 of 32 bits stays 0.1. Rounding would make ties."""
+    return float(str(value))
 
 
 def _join_members(names: Sequence[str], belongs: np.ndarray) -> str:
@@ -143,8 +178,7 @@ def entropy(p_C: np.ndarray) -> float:
     """Of probabilities that sum to 1, in units of its maximum: 0 = certain, 1 = all alike."""
     log_p_C = np.log(np.maximum(p_C, 1e-12))
     most = np.log(max(len(p_C), 2))
-    share = float(-(p_C * log_p_C).sum() / most)
-    return round(abs(share), DECIMALS)
+    return min(1.0, abs(float(-(p_C * log_p_C).sum() / most)))
 
 
 def name_of_input(value: Any, number: int) -> str:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from rdkit import Chem
 from rdkit.Chem.MolStandardize import rdMolStandardize
 
+from isoform.core.data.splits import SPLITS, Rows
 from isoform.core.domain import CheckReport
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, count, join_names
 from isoform.molecules.config import DataConfig, MoleculesApp
 from isoform.molecules.data.check_page import draw_page
-from isoform.molecules.data.dataset import make_data
-from isoform.molecules.data.duplicates import SAME, leaks, merge, repeated
+from isoform.molecules.data.clean import UNLABELLED, assign_splits, compare
+from isoform.molecules.data.dataset import build_data
+from isoform.molecules.data.duplicates import SAME, identities, leaks, merge, repeated
 from isoform.molecules.data.labelled import Labelled
 from isoform.molecules.data.parsing import canonical, parse, quiet
 from isoform.molecules.data.read import read_molecules
-from isoform.molecules.data.splits import split_rows
-from isoform.molecules.data.standardise import standardise
+from isoform.molecules.data.standardise import describe_stereo_groups, standardise
 from isoform.molecules.prepare import resolve
 
 MOST_MOLECULES = 20_000  # looked at closely; of more, that many evenly spaced
@@ -45,15 +46,15 @@ class _Seen:
 def check(config: MoleculesApp) -> CheckReport:
     """Reads the data of an app and reports on them; what would stop a training is the report's refusal.
 
-    Leakage is one molecule (canonical SMILES) in two splits, unless data.allow_leakage; molecules that differ in salt,
-    charge, isotopes or stereo chemistry alone are reported beside it. Raises UserError where there are no data to read.
+    Leakage is one molecule (canonical SMILES or InChIKey) in two splits, unless data.allow_leakage; molecules that
+    differ in salt, charge, isotopes or stereo chemistry alone are reported beside it. Raises UserError where there are
+    no data to read.
     """
     data = config.data
     read = read_molecules(data)
-    parsed = standardise(read, data)
+    parsed, merged, refusal = _as_trained(config, read)
     several = repeated(parsed)
-    merged = merge(parsed, data)
-    splits, unsplit = _splits(merged, data)
+    splits = _splits(merged)
     seen = _look(merged)
     leaking = leaks(merged, splits)
     near = _near(merged, seen, splits)
@@ -81,35 +82,51 @@ def check(config: MoleculesApp) -> CheckReport:
     if read.task == "multiclass":
         report["classes"] = list(read.classes)
     leakage = bool(leaking) and not data.allow_leakage
-    lines = _lines(report, merged, seen, near, splits, unsplit)
+    lines = _lines(report, merged, seen, near, splits, "" if splits else refusal or "")
     leaking_rows = [[row for _, row in one] for one in leaking]
     page = draw_page(read.origin, lines, leakage, merged, splits, leaking_rows, near)
-    return CheckReport(lines, report, leakage, page, _refusal(config, read))
+    return CheckReport(lines, report, leakage, page, refusal)
 
 
-def _refusal(config: MoleculesApp, read: Labelled) -> str | None:
-    """Why training would refuse these molecules, but for leakage, which the report says by itself."""
+def _as_trained(config: MoleculesApp, read: Labelled) -> tuple[Labelled, Labelled, str | None]:
+    """(every row that is compared, what training makes of them, why it refuses), by training's own steps.
+
+    Where it refuses, the molecules are as far as it gets, with no splits if none were made. Leakage is no refusal here:
+    the report says it by itself.
+    """
     data = config.data.model_copy(update={"allow_leakage": True})
     accepting = config.model_copy(update={"data": data})
+    parsed: Labelled | None = None
+    merged: Labelled | None = None
+    refusal = None
     try:
-        resolve(accepting, make_data(accepting, read))
+        parsed = compare(read, data)
+        merged = assign_splits(merge(parsed, data), data)
+        built = build_data(accepting, merged)
+        merged = replace(built.molecules, skipped=built.skipped)
+        resolve(accepting, built)
     except UserError as error:
-        return str(error)
-    return None
+        refusal = str(error)
+    if parsed is None:
+        said = describe_stereo_groups(read)
+        parsed = replace(read, findings=[*read.findings, *said])
+    parsed = _with_keys(parsed, data)
+    if merged is None:
+        return parsed, replace(merge(parsed, data), split=None), refusal
+    return parsed, _with_keys(merged, data), refusal
 
 
-def _splits(molecules: Labelled, data: DataConfig) -> tuple[dict[str, np.ndarray], str]:
-    """(splits, why there are none)."""
-    labelled = (
-        np.isfinite(molecules.targets).any(1)
-        if molecules.targets.shape[1]
-        else np.ones(len(molecules), bool)
-    )
-    try:
-        found = split_rows(molecules, data)
-    except UserError as error:
-        return {}, str(error)
-    return {split: kept for split, rows in found.items() if len(kept := rows[labelled[rows]])}, ""
+def _with_keys(molecules: Labelled, data: DataConfig) -> Labelled:
+    """Parsed where training saw no need to."""
+    return molecules if molecules.keys is not None else standardise(molecules, data)
+
+
+def _splits(molecules: Labelled) -> Rows:
+    """{split: its rows} of every split that has some; none where training makes none."""
+    if molecules.split is None:
+        return {}
+    rows = {split: np.flatnonzero(molecules.split == split) for split in SPLITS}
+    return {split: at for split, at in rows.items() if len(at)}
 
 
 def _look(molecules: Labelled) -> _Seen:
@@ -171,7 +188,8 @@ def _near(molecules: Labelled, seen: _Seen, splits: Mapping[str, np.ndarray]) ->
     places: dict[str, list[int]] = {}
     for row, flat in zip(seen.rows, seen.flat, strict=True):
         places.setdefault(flat, []).append(row)
-    found = [rows for rows in places.values() if len({molecules.keys[row] for row in rows}) > 1]
+    numbers = identities(molecules)
+    found = [rows for rows in places.values() if len({numbers[row] for row in rows}) > 1]
     split_of = {int(row): split for split, rows in splits.items() for row in rows}
     return sorted(
         found, key=lambda rows: len({split_of[row] for row in rows if row in split_of}) <= 1
@@ -232,7 +250,7 @@ def _lines(
 ) -> list[str]:
     shares = ", ".join(f"{n} {split}" for split, n in report["splits"].items())
     lines = [
-        f"{report['origin']}: {report['rows']} rows, {report['molecules']} molecules"
+        f"{report['origin']}: {count(report['rows'], 'row')}, {count(report['molecules'], 'molecule')}"
         + (f" ({shares})" if shares else "")
     ]
     lines += [f"no splits: {unsplit}"] if unsplit else []
@@ -252,8 +270,15 @@ def _lines(
     kinds = [f"{kind} {n}" for kind, n in report["kinds"].items() if n]
     lines += [f"molecules with: {', '.join(kinds)}"] if kinds else []
     lines += _target_lines(report)
+    unlabelled = [one["row"] for one in report["skipped"] if one["reason"] == UNLABELLED]
+    if unlabelled:
+        lines.append(f"rows without a label: {len(unlabelled)} ({join_names(unlabelled, NAMED)})")
     # The other rows of a molecule come below, by molecule.
-    gone = [one for one in report["skipped"] if not one["reason"].startswith(SAME)]
+    gone = [
+        one
+        for one in report["skipped"]
+        if one["reason"] != UNLABELLED and not one["reason"].startswith(SAME)
+    ]
     lines += _found("skipped", [f"{one['row']} ({one['reason']})" for one in gone])
     lines += _found(
         "molecules in several rows", [" = ".join(names) for names in report["duplicates"]]

@@ -6,12 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.duplicates import merge, refuse_leaks
-from isoform.molecules.data.labelled import Labelled, take
-from isoform.molecules.data.splits import split_rows
-from isoform.molecules.data.standardise import standardise
+from isoform.molecules.data.labelled import Labelled, keep_targets, take
+from isoform.molecules.data.splits import describe_shares, split_rows
+from isoform.molecules.data.standardise import describe_stereo_groups, standardise
+from isoform.molecules.data.targets import describe_left_out
+
+UNLABELLED = "has no label"  # the reason of a row that goes for that
 
 
 def clean_and_split(molecules: Labelled, data: DataConfig) -> Labelled:
@@ -26,26 +29,31 @@ def clean(molecules: Labelled, data: DataConfig) -> Labelled:
     Where nothing asks for parsing (no cleaning, data.duplicates = keep, a random or given split), it is left to the
     featuriser to find what is no molecule. Raises UserError where there is nothing to learn.
     """
+    return merge(compare(molecules, data), data)
+
+
+def compare(molecules: Labelled, data: DataConfig) -> Labelled:
+    """What `clean` merges: the molecules with a label, standardised. Raises UserError as `clean` does."""
     if not molecules.targets.shape[1]:
+        reasons = "; ".join(describe_left_out(molecules.unlearned))
         raise UserError(
-            f"{molecules.origin}: no column of labels to learn; name it with data.targets"
+            f"{molecules.origin}: no column of labels to learn{f' ({reasons})' if reasons else ''}; name it with "
+            "data.targets"
         )
     molecules = drop_unlabelled(molecules)
-    if parsing_asked(data) and molecules.graphs is None:
-        molecules = standardise(molecules, data)
-    elif molecules.graphs is not None:
+    said = describe_stereo_groups(molecules)
+    if molecules.graphs is not None:
         standardise(molecules, data)  # says that graphs can't be cleaned
-        molecules = replace(
-            molecules,
-            findings=[*molecules.findings, "graphs without SMILES aren't compared for duplicates"],
-        )
-    return merge(molecules, data)
+        said = ["graphs without SMILES aren't compared for duplicates"]
+    elif parsing_asked(data):
+        molecules = standardise(molecules, data)
+    return replace(molecules, findings=[*molecules.findings, *said])
 
 
 def assign_splits(molecules: Labelled, data: DataConfig) -> Labelled:
     """The molecules with `split` "train", "val", "test", or "" for what data.counts did not draw.
 
-    Raises UserError for a molecule in two splits unless data.allow_leakage.
+    A split far from its share is a finding. Raises UserError for a molecule in two splits unless data.allow_leakage.
     """
     splits = split_rows(molecules, data)
     if not data.allow_leakage:
@@ -53,7 +61,20 @@ def assign_splits(molecules: Labelled, data: DataConfig) -> Labelled:
     split = np.full(len(molecules), "", dtype=object)
     for name, rows in splits.items():
         split[rows] = name
-    return replace(molecules, split=split)
+    findings = [*molecules.findings, *describe_shares(splits, data)]
+    return replace(molecules, split=split, findings=findings)
+
+
+def leave_out_unlearnt(molecules: Labelled, train: np.ndarray) -> Labelled:
+    """Without the targets of which no training molecule (rows `train`) has a label: nothing can be learned of them."""
+    known = np.isfinite(molecules.targets[train]).any(0)
+    if known.all():
+        return molecules
+    gone = [f'"{molecules.target_names[k]}"' for k in np.flatnonzero(~known).tolist()]
+    what = f"target{'s' * (len(gone) > 1)} {join_names(gone)}"
+    said = f"no training molecule has a label of the {what}: left out, not learned, predicted or scored"
+    found = keep_targets(molecules, np.flatnonzero(known))
+    return replace(found, findings=[*found.findings, said])
 
 
 def parsing_asked(data: DataConfig) -> bool:
@@ -72,5 +93,5 @@ def drop_unlabelled(molecules: Labelled) -> Labelled:
         raise UserError(
             f"{molecules.origin}: no row has a label ({', '.join(list(molecules.target_names)[:5])})"
         )
-    gone = [(molecules.names[row], "has no label") for row in np.flatnonzero(~labelled).tolist()]
+    gone = [(molecules.names[row], UNLABELLED) for row in np.flatnonzero(~labelled).tolist()]
     return replace(take(molecules, rows), skipped=[*molecules.skipped, *gone])

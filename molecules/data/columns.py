@@ -1,9 +1,10 @@
-"""Which column of a table means what: SMILES, names, splits and labels, and how a cell becomes a number."""
+"""Which column of a table means what: SMILES, splits, groups, weights; what is predicted see targets.py."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from isoform.core.data.missing import MISSING
 from isoform.core.data.splits import read_splits
 from isoform.core.errors import UserError, join_names
 from isoform.molecules.config import DataConfig
-from isoform.molecules.data.parsing import looks_like_smiles
+from isoform.molecules.data.cells import first_word, is_inchi, looks_like_molecule
 from isoform.molecules.data.tables import SMILES_NAMES, MoleculeTable, is_smiles_name, plain_name
 
 # Two words that a column may hold instead of 0 and 1.
@@ -42,17 +43,24 @@ def find_smiles(rows: MoleculeTable, data: DataConfig) -> str:
     if rows.smiles is not None:
         return rows.smiles
     if data.smiles is not None:
-        return pick(data.smiles, rows.columns, rows.origin, "data.smiles")
+        column = pick(data.smiles, rows.columns, rows.origin, "data.smiles")
+        rows.say(f'SMILES are in the column "{column}" (data.smiles)')
+        return column
     named = [name for wanted in SMILES_NAMES for name in rows.columns if plain_name(name) == wanted]
     named += [name for name in rows.columns if is_smiles_name(name) and name not in named]
-    shares = {name: _share(rows.cells(name)) for name in named}
+    shares = {name: share_of_smiles(map(first_word, rows.cells(name))) for name in named}
     good = [name for name in named if shares[name] >= 0.5]
     if good:
         others = f" (also there: {', '.join(good[1:4])})" if len(good) > 1 else ""
         rows.say(f'SMILES are in the column "{good[0]}", by its name{others}')
         return good[0]
-    shares |= {name: _share(rows.cells(name)) for name in rows.columns if name not in shares}
-    lengths = {name: sum(map(len, rows.cells(name)[:_LOOKED_AT])) for name in rows.columns}
+    shares |= {
+        name: share_of_smiles(rows.cells(name)) for name in rows.columns if name not in shares
+    }
+    lengths = {  # of two columns that fit, a name is the shorter and InChI second to SMILES
+        name: sum(len(cell) for cell in rows.cells(name)[:_LOOKED_AT] if not is_inchi(cell))
+        for name in rows.columns
+    }
     best = max(shares, key=lambda name: (round(shares[name], 1), lengths[name]), default="")
     if not best or shares[best] < 0.5:
         sure = [name for name in named if "smiles" in plain_name(name)]
@@ -67,82 +75,10 @@ def find_smiles(rows: MoleculeTable, data: DataConfig) -> str:
     return best
 
 
-def _share(cells: Sequence[str]) -> float:
-    """Which part of a column's first cells are SMILES."""
-    seen = [cell for cell in cells[: 4 * _LOOKED_AT] if cell][:_LOOKED_AT]
-    return sum(map(looks_like_smiles, seen)) / len(seen) if seen else 0.0
-
-
-def find_targets(rows: MoleculeTable, data: DataConfig, smiles: str) -> list[str]:
-    """data.targets, or every numeric column that is left: not SMILES, names, splits, running numbers or constants."""
-    columns = rows.columns
-    if data.targets is not None:
-        chosen = [pick(name, columns, rows.origin, "data.targets") for name in data.targets]
-        if len(set(chosen)) < len(chosen):
-            raise UserError(f"{rows.origin}: data.targets names a column twice")
-        if smiles in chosen:
-            raise UserError(f'{rows.origin}: data.targets names "{smiles}", the column of SMILES')
-        return chosen
-    taken = {smiles, data.label, data.split_column, data.group, data.weight}
-    taken |= {"name", "title"} if rows.smiles is not None else set()
-    left_out: dict[str, list[str]] = {}
-    chosen = []
-    for name in columns:
-        if name in taken:
-            continue
-        why = _no_target(rows, name)
-        if why:
-            left_out.setdefault(why, []).append(name)
-        else:
-            chosen.append(name)
-    texts = left_out.get("text", [])
-    if not chosen and data.task in ("auto", "multiclass", "binary"):
-        classes = [name for name in texts if _is_classes(rows.cells(name))]
-        if len(classes) == 1:
-            rows.say(
-                f'the classes are in the column "{classes[0]}", the only one of few different texts'
-            )
-            return classes
-    for why, names in left_out.items():
-        rows.say(f"not to be predicted ({why}): {join_names(names, 12)}")
-    if len(chosen) > 1:
-        named = join_names(chosen, 12)
-        rows.say(
-            f"{len(chosen)} numeric columns are to be predicted (data.targets chooses): {named}"
-        )
-    return chosen
-
-
-def _no_target(rows: MoleculeTable, name: str) -> str:
-    """Why a column isn't taken for a target by itself, or ""."""
-    cells = rows.cells(name)
-    if is_smiles_name(name) and _share(cells) >= 0.5:
-        return "SMILES"
-    if boolean_of(cells) is not None:
-        return ""
-    found = rows.table.numbers(name)
-    if found.problem:
-        raise UserError(
-            f'{rows.origin}: column "{name}": {found.problem}; data.targets names the columns to predict'
-        )
-    if not found.numeric:
-        return "text" if found.unread else "empty"
-    read = found.values[np.isfinite(found.values)]
-    if len(read) == len(found.values) > 2 and (np.diff(read) >= 1).all() and _is_dense(read):
-        return "running number"
-    if len(read) > 1 and (read == read[0]).all():
-        return "the same in every row"
-    return ""
-
-
-def _is_dense(rising: np.ndarray) -> bool:
-    """Whole numbers with few left out: rows that were numbered before some were deleted."""
-    return bool((rising == np.round(rising)).all() and rising[-1] - rising[0] < 1.5 * len(rising))
-
-
-def _is_classes(cells: Sequence[str]) -> bool:
-    different = {cell for cell in cells if cell.lower() not in MISSING}
-    return 2 <= len(different) <= min(100, max(2, len(cells) // 3))
+def share_of_smiles(cells: Iterable[str]) -> float:
+    """Which part of a column's first cells are SMILES or InChI."""
+    seen = [cell for cell in itertools.islice(cells, 4 * _LOOKED_AT) if cell][:_LOOKED_AT]
+    return sum(map(looks_like_molecule, seen)) / len(seen) if seen else 0.0
 
 
 def boolean_of(cells: Sequence[str]) -> np.ndarray | None:

@@ -24,14 +24,15 @@ from typing import Any, cast
 import numpy as np
 
 from isoform.core.data.splits import SPLITS
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, count, join_names
+from isoform.core.supervised.metrics import describe_gaps
 from isoform.core.supervised.scaling import TargetScaling
 from isoform.molecules.config import DataConfig, Kind, MoleculesApp
 from isoform.molecules.data.cache import graph_store
-from isoform.molecules.data.clean import clean, clean_and_split
+from isoform.molecules.data.clean import clean, clean_and_split, leave_out_unlearnt
 from isoform.molecules.data.descriptors import descriptors
 from isoform.molecules.data.graphs import GraphStore
-from isoform.molecules.data.labelled import Labelled, take
+from isoform.molecules.data.labelled import Labelled, keep_targets, take
 from isoform.molecules.data.read import read_molecules
 
 NAMED = 5  # molecules that are left out, in a line for a person
@@ -79,6 +80,12 @@ class MoleculeData:
         return self.labels[self.rows[split]]
 
     @functools.cached_property
+    def judged(self) -> np.ndarray:
+        """`labels` that predictions are compared with: bounds (data.censored = loss) are missing."""
+        bounds = self.molecules.bounds
+        return self.labels if bounds is None else np.where(bounds == 0, self.labels, np.nan)
+
+    @functools.cached_property
     def labels(self) -> np.ndarray:
         """`targets` of all molecules."""
         if self.kind != "multiclass":
@@ -102,12 +109,7 @@ class MoleculeData:
 
 def read_data(config: MoleculesApp) -> MoleculeData:
     """The data of an app. Raises UserError for data that are missing or hold nothing to learn."""
-    return make_data(config, read_molecules(config.data))
-
-
-def make_data(config: MoleculesApp, molecules: Labelled) -> MoleculeData:
-    """The data of an app from what was read; see `read_data`."""
-    return build_data(config, clean_and_split(molecules, config.data))
+    return build_data(config, clean_and_split(read_molecules(config.data), config.data))
 
 
 def other_data(
@@ -124,13 +126,21 @@ def other_data(
     kinds                  int16 [kinds + 1, Fb] of bonds, as the run was trained with
     """
     if path is None:
-        return build_data(
-            config, clean_and_split(read_molecules(config.data), config.data), kinds, scaling
-        )
+        own = clean_and_split(read_molecules(config.data), config.data)
+        return build_data(config, _learned(own, names), kinds, scaling)
     data = _elsewhere(config.data, Path(path), kind, names)
     molecules = clean(read_molecules(data), data)
     whole = replace(molecules, split=np.full(len(molecules), "test", dtype=object))
-    return build_data(config.model_copy(update={"data": data}), whole, kinds, scaling)
+    changed = config.model_copy(update={"data": data})
+    return build_data(changed, _learned(whole, names), kinds, scaling)
+
+
+def _learned(molecules: Labelled, names: Sequence[str]) -> Labelled:
+    """With those targets alone that a run has, where its data hold more: it left out what had no training label."""
+    columns = [k for k, name in enumerate(molecules.target_names) if name in names]
+    if molecules.task == "multiclass" or not 0 < len(columns) < len(molecules.target_names):
+        return molecules
+    return keep_targets(molecules, np.array(columns))
 
 
 def _elsewhere(data: DataConfig, path: Path, kind: str, names: Sequence[str]) -> DataConfig:
@@ -169,40 +179,98 @@ def build_data(
     if len(found.kept) < len(molecules):
         molecules = take(molecules, found.kept)
     split = np.asarray(molecules.split)
-    rows = {name: at for name in SPLITS if len(at := np.flatnonzero(split == name))}
     if scaling is None:
-        if "train" not in rows:
+        train = np.flatnonzero(split == "train")
+        if not len(train):
             raise UserError(
                 f"{molecules.origin}: none of its molecules is left to train on; see isoform molecules check"
             )
-        scaling = _scaling(config.data, molecules, rows["train"])
+        log = dict(
+            zip(molecules.target_names, learned_as_log(molecules, config.data), strict=False)
+        )
+        molecules = leave_out_unlearnt(molecules, train)
+        split = np.asarray(molecules.split)
+        kept = tuple(log[name] for name in molecules.target_names) if log else ()
+        scaling = _scaling(config.data, molecules, train, kept)
+    refuse_without_logarithm(molecules, scaling.log)
+    rows = {name: at for name in SPLITS if len(at := np.flatnonzero(split == name))}
     return MoleculeData(
         config, molecules, found.store, rows, [*molecules.skipped, *left_out], scaling
     )
 
 
-def _scaling(data: DataConfig, molecules: Labelled, train: np.ndarray) -> TargetScaling:
+def _scaling(
+    data: DataConfig, molecules: Labelled, train: np.ndarray, log: tuple[bool, ...]
+) -> TargetScaling:
     targets = molecules.targets.shape[1]
     if molecules.task != "regression" or data.scale == "none":
-        return TargetScaling.identity(targets)
-    fitted = TargetScaling.fit(molecules.targets[train])
+        return replace(TargetScaling.identity(targets), log=log)
+    fitted = TargetScaling.fit(molecules.targets[train], log)
     mean, std = data.target_mean or fitted.mean, data.target_std or fitted.std
     for key, values in (("target_mean", mean), ("target_std", std)):
         if len(values) != targets:
             raise UserError(
                 f"data.{key} holds {len(values)} numbers and there are {targets} targets"
             )
-    return TargetScaling(tuple(mean), tuple(std))
+    return TargetScaling(tuple(mean), tuple(std), log)
+
+
+def learned_as_log(molecules: Labelled, data: DataConfig) -> tuple[bool, ...]:
+    """Whether each target is learned as its logarithm, by data.transform; () where none is. Raises UserError."""
+    wanted = data.transform
+    if "log10" not in wanted:
+        return ()
+    if molecules.task != "regression":
+        raise UserError(
+            f"data.transform = log10 is one of numbers, and data.task is {molecules.task}; unset it"
+        )
+    names = molecules.target_names
+    log = tuple(one == "log10" for one in (wanted * len(names) if len(wanted) == 1 else wanted))
+    if len(log) != len(names):
+        raise UserError(
+            f"data.transform names {len(log)} and there are {len(names)} targets ({join_names(names)}); "
+            "name one for all, or one each"
+        )
+    return log
+
+
+def refuse_without_logarithm(molecules: Labelled, log: Sequence[bool]) -> None:
+    """Raises UserError for a label of 0 or less of a target that is learned as its logarithm; `log` as above."""
+    if not any(log):
+        return
+    names = molecules.target_names
+    wrong = np.argwhere((molecules.targets <= 0) & np.array(log))
+    if len(wrong):
+        row, k = wrong[0].tolist()
+        raise UserError(
+            f'{molecules.origin}: "{names[k]}" is {molecules.targets[row, k]:g} ({molecules.names[row]}), and so are '
+            f"{len(wrong) - 1:,} others 0 or less, where data.transform = log10 takes numbers above 0; name a word for "
+            "no value in data.missing, or leave such rows out"
+        )
+
+
+def describe_unscored(data: MoleculeData) -> list[str]:
+    """Of which targets or classes validation and test can't give every metric, in sentences."""
+    lines = []
+    for split in data.rows:
+        if split != "train":
+            lines += describe_gaps(
+                data.targets(split), data.names, split, yes_no=data.kind == "binary"
+            )
+    return lines
 
 
 def describe_data(data: MoleculeData) -> list[str]:
     """What was read, in sentences: splits, targets, findings, and what was left out by reason."""
     molecules = data.molecules
     sizes = ", ".join(f"{count:,} {split}" for split, count in data.sizes().items())
-    what = "classes" if data.kind == "multiclass" else "targets"
+    what = count(
+        len(data.names), *(("class", "classes") if data.kind == "multiclass" else ("target",))
+    )
     return [
-        f"{molecules.origin}: {sizes}; {len(data.names)} {what} ({data.kind})",
+        f"{molecules.origin}: {sizes}; {what} ({data.kind})",
         *molecules.findings,
+        *describe_unscored(data),
         *describe_losses(data),
     ]
 
@@ -211,12 +279,12 @@ def describe_losses(data: MoleculeData) -> list[str]:
     """What was left out, by reason."""
     lines = []
     reasons = Counter(why for _, why in data.skipped)
-    for why, count in reasons.most_common(NAMED):
+    for why, number in reasons.most_common(NAMED):
         some = [name for name, reason in data.skipped if reason == why][:NAMED]
         lines.append(
-            f"{count:,} left out, {', '.join(some)}{', ...' if count > len(some) else ''}: {why}"
+            f"{number:,} left out, {', '.join(some)}{', ...' if number > len(some) else ''}: {why}"
         )
     if len(reasons) > NAMED:
-        more = sum(reasons.values()) - sum(count for _, count in reasons.most_common(NAMED))
+        more = sum(reasons.values()) - sum(number for _, number in reasons.most_common(NAMED))
         lines.append(f"{more:,} more left out for other reasons; see isoform molecules check")
     return lines

@@ -8,7 +8,6 @@ logarithm's kin), SPS and qed (made of others in the list) take as long as a thi
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
@@ -126,44 +125,62 @@ def _computed(chunks: Sequence[Sequence[str]], workers: int) -> Iterator[np.ndar
 
 def compute(smiles: Sequence[str]) -> np.ndarray:
     """float32 [n, F] of a few molecules, in this process."""
-    from isoform.molecules.data.parsing import parse_smiles, quiet
+    from isoform.molecules.data.parsing import parse_smiles
 
-    values = np.full((len(smiles), len(NAMES)), np.nan)
-    functions = _functions()
+    return compute_of([parse_smiles(text) for text in smiles])
+
+
+def compute_of(mols: Sequence[Any]) -> np.ndarray:
+    """float32 [n, F] of RDKit's molecules; NaN where there stands a text instead, why one can't be read."""
+    from isoform.molecules.data.parsing import quiet
+
+    values = np.full((len(mols), len(NAMES)), np.nan)
+    ask = _Questions()
     with quiet():
-        for row, text in enumerate(smiles):
-            mol = parse_smiles(text)
-            if isinstance(mol, str):
-                continue
-            values[row] = [
-                value for function, count in functions for value in _asked(function, mol, count)
-            ]
+        for row, mol in enumerate(mols):
+            if not isinstance(mol, str):
+                values[row] = ask(mol)
     values[~np.isfinite(values)] = np.nan
     return np.clip(values, -_MOST, _MOST).astype(np.float32)
 
 
-def _asked(function: Callable[[Any], Sequence[float]], mol: Any, count: int) -> Sequence[float]:
+class _Questions:
+    """A molecule's descriptors by NAMES: family by family, and one by one what is in none or a family can't tell."""
+
+    def __init__(self) -> None:
+        from rdkit.Chem import Descriptors
+
+        from isoform.molecules.data.families import Tables, families
+
+        place = {name: k for k, name in enumerate(NAMES)}
+        self.tables = Tables()
+        self.families = [
+            (family.work, [place.pop(name) for name in family.names]) for family in families()
+        ]
+        self.others = list(place.values())
+        self.own = [getattr(Descriptors, name, lambda mol: np.nan) for name in NAMES]
+
+    def __call__(self, mol: Any) -> np.ndarray:
+        """float64 [F]; NaN where RDKit can't compute one."""
+        from isoform.molecules.data.families import Facts
+
+        values, left = np.full(len(NAMES), np.nan), list(self.others)
+        facts = Facts(mol, self.tables)
+        for work, places in self.families:
+            try:
+                values[places] = work(facts)
+            except _ERRORS:
+                left += places
+        for k in left:
+            values[k] = _asked(self.own[k], mol)
+        return values
+
+
+def _asked(function: Callable[[Any], float], mol: Any) -> float:
     try:
         return function(mol)
     except _ERRORS:
-        return [np.nan] * count
-
-
-@functools.lru_cache(maxsize=1)
-def _functions() -> list[tuple[Callable[[Any], Sequence[float]], int]]:
-    """(function of a molecule, how many numbers it gives), in the order of NAMES."""
-    from rdkit.Chem import Descriptors, rdMolDescriptors
-
-    def one(name: str) -> Callable[[Any], Sequence[float]]:
-        function = getattr(Descriptors, name, None)  # None: not known to this version of RDKit
-        if name in _ESTATE and function is not None:
-            return lambda mol: (function(mol, force=False),)  # from what the first of the four kept
-        return lambda mol: (np.nan if function is None else function(mol),)
-
-    found: list[tuple[Callable[[Any], Sequence[float]], int]] = [
-        (rdMolDescriptors.BCUT2D, len(_BCUT))
-    ]
-    return found + [(one(name), 1) for name in NAMES[len(_BCUT) :]]
+        return np.nan
 
 
 def processes_for(workers: int, **how: Any) -> Processes[np.ndarray]:

@@ -130,7 +130,7 @@ def _counted(
 
 def joined(parts: Iterable[tuple[int, Featurised]]) -> Featurised:
     """Consecutive parts as one; each comes with the number of its first text."""
-    graphs, kept, skipped = [_Answers().packed(True)], [np.zeros(0, np.int64)], []
+    graphs, kept, skipped = [Answers().packed(True)], [np.zeros(0, np.int64)], []
     for start, part in parts:
         graphs.append(part.graphs)
         kept.append(part.kept + start)
@@ -140,14 +140,14 @@ def joined(parts: Iterable[tuple[int, Featurised]]) -> Featurised:
 
 def featurise_chunk(texts: Sequence[object], options: Options) -> Featurised:
     """`featurise_many` in this process and in one go."""
-    answers, kept, skipped = _Answers(), [], []
+    answers, kept, skipped = Answers(), [], []
     with quiet():
         for number, text in enumerate(texts):
             mol = molecule_of(text, options)
             if isinstance(mol, str):
                 skipped.append((number, mol))
             else:
-                answers.add(mol, flat=_STEREO_MARKS.isdisjoint(str(text)))
+                answers.add(mol, str(text))
                 kept.append(number)
     return Featurised(answers.packed(options.chirality), np.array(kept, np.int64), skipped)
 
@@ -157,13 +157,17 @@ def molecule_of(text: object, options: Options) -> Mol | str:
     if not isinstance(text, str):
         return f"is no text but {type(text).__name__}"
     mol = (parse_block if _is_block(text) else parse_smiles)(text, options.max_atoms)
-    if isinstance(mol, str):
-        return mol
+    return mol if isinstance(mol, str) else arranged(mol, text, options)
+
+
+def arranged(mol: Mol, text: str, options: Options) -> Mol | str:
+    """The molecule that was parsed from `text` with atoms as `options` says, or why there is none."""
     try:
-        if options.canonical:
-            mol = parse_smiles(canonical_smiles(mol), options.max_atoms)
-            if isinstance(mol, str):
-                return f"has a canonical SMILES that {mol}"
+        if options.canonical and (again := canonical_smiles(mol)) != text:
+            found = parse_smiles(again, options.max_atoms)
+            if isinstance(found, str):
+                return f"has a canonical SMILES that {found}"
+            mol = found
         if options.explicit_h:
             mol = Chem.AddHs(mol)
     except (ValueError, RuntimeError) as error:
@@ -176,7 +180,7 @@ def _is_block(text: str) -> bool:
     return "\n" in text and "M  END" in text
 
 
-class _Answers:
+class Answers:
     """What RDKit says of every atom and bond, as flat lists of plain numbers."""
 
     def __init__(self) -> None:
@@ -185,8 +189,9 @@ class _Answers:
         self.atoms: list[tuple[Question, list[int]]] = [(question, []) for question in _ATOM]
         self.bonds: list[tuple[Question, list[int]]] = [(question, []) for question in _BOND]
 
-    def add(self, mol: Mol, flat: bool) -> None:
-        """Asks about one molecule. `flat`: its text marks no stereo centre or bond, so none need be asked about."""
+    def add(self, mol: Mol, text: str) -> None:
+        """Asks about one molecule; where its text marks no stereo centre or bond, none need be asked about."""
+        flat = _STEREO_MARKS.isdisjoint(text)
         n_atoms, n_bonds = mol.GetNumAtoms(), mol.GetNumBonds()
         self.n_atoms.append(n_atoms)
         self.n_bonds.append(n_bonds)

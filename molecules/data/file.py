@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from isoform.core.data.read import read_table
 from isoform.core.errors import UserError
 from isoform.molecules.config import DataConfig
+from isoform.molecules.data.cells import smiles_of
 from isoform.molecules.data.columns import (
     find_groups,
     find_smiles,
     find_split,
-    find_targets,
     find_weights,
     pick,
 )
 from isoform.molecules.data.labelled import Labelled, take
 from isoform.molecules.data.labels import read_labels
-from isoform.molecules.data.tables import MoleculeTable, read_bytes_of, read_cells
+from isoform.molecules.data.tables import MoleculeTable, read_bytes_of, read_cells, table_rows
+from isoform.molecules.data.targets import find_targets
 
 
 class Structure(NamedTuple):
-    """One molecule to predict: where it comes from, its SMILES, its mol block from an SD file, or why there is none."""
+    """One molecule to predict: its name, its SMILES, its mol block from an SD file, or why there is none.
+
+    cells   all that stands in its row of a file, by column and as it is written
+    """
 
     name: str
     smiles: str
     block: str | None = None
     error: str = ""
+    cells: Mapping[str, str] | None = None
 
 
 def read_file(path: str | Path, data: DataConfig) -> Labelled:
@@ -42,10 +48,17 @@ def read_file(path: str | Path, data: DataConfig) -> Labelled:
 
 
 def file_rows(
-    path: str | Path, missing: Sequence[str | float] = (), decimal: str = "auto"
+    source: str | Path | Any, missing: Sequence[str | float] = (), decimal: str = "auto"
 ) -> MoleculeTable:
-    """The cells of any file of molecules, with data.missing and data.decimal taken. Raises UserError."""
-    raw, kind = read_bytes_of(path)
+    """The cells of any file of molecules, of standard input ("-") or of a pandas DataFrame.
+
+    data.missing and data.decimal are taken. Raises UserError.
+    """
+    if not isinstance(source, str | Path):
+        rows = table_rows(read_table(source))
+        rows.table.settle(missing, decimal)
+        return rows
+    raw, kind = read_bytes_of(source)
     if kind == "sdf":
         from isoform.molecules.data.sdf import read_sdf
 
@@ -60,13 +73,13 @@ def read_labelled(
     rows: MoleculeTable, data: DataConfig, licence: str = "the data owner's"
 ) -> Labelled:
     """A table understood: see `read_file`."""
-    good = np.array([row for row in range(len(rows)) if row not in rows.errors], np.int64)
-    if not len(good):
-        example = f" ({rows.names[0]}: {rows.errors[0]})" if len(rows) else ""
-        raise UserError(f"{rows.origin}: holds no molecule that can be read{example}")
+    _refuse_empty(rows)
     smiles = find_smiles(rows, data)
+    texts = smiles_of(rows, smiles)
+    _refuse_empty(rows)
+    good = np.array([row for row in range(len(rows)) if row not in rows.errors], np.int64)
     names = _names(rows, data)
-    targets = find_targets(rows, data, smiles)
+    targets, left_out = find_targets(rows, data, smiles)
     labels = read_labels(rows, targets, data)
     split, groups, weight = (
         find_split(rows, data),
@@ -74,10 +87,12 @@ def read_labelled(
         find_weights(rows, data),
     )
     whole = Labelled(
-        smiles=rows.cells(smiles),
+        smiles=texts,
         names=names,
         targets=labels.targets,
+        bounds=labels.bounds,
         target_names=targets,
+        unlearned=left_out,
         units=[rows.table.units.get(name, "") for name in targets],
         split=split,
         groups=groups,
@@ -94,28 +109,64 @@ def read_labelled(
     return take(whole, good)
 
 
+def _refuse_empty(rows: MoleculeTable) -> None:
+    if len(rows.errors) < len(rows):
+        return
+    example = f" ({rows.names[0]}: {rows.errors[0]})" if len(rows) else ""
+    raise UserError(f"{rows.origin}: holds no molecule that can be read{example}")
+
+
 def _names(rows: MoleculeTable, data: DataConfig) -> list[str]:
     """data.label's cells where it is set, else where each row stands in the file."""
     if data.label is None:
         return rows.names
     column = pick(data.label, rows.columns, rows.origin, "data.label")
+    rows.say(f'names are in the column "{column}" (data.label)')
     return [cell or name for cell, name in zip(rows.cells(column), rows.names, strict=True)]
 
 
 def read_structures(
-    path: str | Path, smiles: str | None = None, label: str | None = None
+    source: str | Path | Any, data: DataConfig, say: Callable[[str], None] | None = None
 ) -> list[Structure]:
     """Every row of a file of molecules in its order, those that can't be read with `error`: one prediction each.
 
-    smiles  the column of SMILES; found if None
-    label   the column of names; "line 7" otherwise (the name behind a SMILES in a .smi file isn't unique)
+    It is read as `read_file` reads it, but for the labels. A row is called by its cell of data.label where the file has
+    that column, else by file and line (the name behind a SMILES in a .smi file isn't unique).
+
+    data   how a run's own file was read: data.smiles, data.label, ...
+    say    gets what was found and chosen, a line each
     """
-    rows = file_rows(path)
-    data = DataConfig(smiles=smiles, label=label)
-    column = rows.cells(find_smiles(rows, data))
-    names = _names(rows, data)
+    rows = file_rows(source, data.missing, data.decimal)
+    column = find_smiles(rows, data)
+    texts = smiles_of(rows, column)
+    rows.names = [f"{rows.origin} {name}" for name in rows.names]
+    try:
+        names = _names(rows, data)
+    except UserError:
+        names = rows.names
     blocks: Sequence[str | None] = rows.blocks or [None] * len(rows)
+    if say is not None:
+        for line in rows.findings([]):
+            say(f"{rows.origin}: {line}")
     return [
-        Structure(name, text, None if row in rows.errors else block, rows.errors.get(row, ""))
-        for row, (name, text, block) in enumerate(zip(names, column, blocks, strict=True))
+        Structure(
+            name, text, None if row in rows.errors else block, rows.errors.get(row, ""), cells
+        )
+        for row, (name, text, block, cells) in enumerate(
+            zip(names, texts, blocks, _given(rows), strict=True)
+        )
     ]
+
+
+def _given(rows: MoleculeTable) -> list[dict[str, str]]:
+    """What each row of the file holds, by column; of a row with too many or too few cells what there is."""
+    made = {rows.smiles} if rows.blocks is not None else set()  # no column of an SD file itself
+    columns = {name: rows.cells(name) for name in rows.columns if name not in made}
+    if rows.smiles is not None:  # an SD file's titles and a list's names may all be empty
+        columns = {name: cells for name, cells in columns.items() if any(cells)}
+    given = [
+        dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)
+    ] or [{} for _ in range(len(rows))]
+    for row, cells in rows.table.ragged.items():
+        given[row] |= dict(zip(columns, cells, strict=False))
+    return given

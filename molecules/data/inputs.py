@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rdkit import Chem
 
+from isoform.core.data.text import STDIN
 from isoform.core.errors import UserError
+from isoform.molecules.config import DataConfig
+from isoform.molecules.data.cells import first_word, is_inchi, smiles_of_inchi
 from isoform.molecules.data.file import Structure, read_structures
 from isoform.molecules.data.parsing import looks_like_smiles, parse_smiles, quiet
-from isoform.molecules.data.tables import KNOWN
+from isoform.molecules.data.tables import KNOWN, files_below
 
 
 class Named(Structure):
@@ -23,48 +26,79 @@ class Named(Structure):
         return self.name
 
 
-def expand_inputs(inputs: Sequence[Any]) -> list[Named]:
-    """Inputs as molecules: SMILES, RDKit molecules, Structures, and files (.csv .tsv .txt .smi .sdf .parquet, .gz).
+Say = Callable[[str], None]
 
-    A file gives every one of its rows, called "FILE line 7". The column of SMILES is found; FILE:COLUMN names it. What
-    is neither a file nor a SMILES stays, with the reason as its `error`.
+
+def expand_inputs(
+    inputs: Sequence[Any], data: DataConfig | None = None, say: Say | None = None
+) -> list[Named]:
+    """Inputs as molecules: SMILES, InChI, RDKit molecules, Structures, and files (.csv .tsv .txt .smi .sdf .parquet
+    .xlsx, .gz), folders of these, standard input ("-"), and DataFrames.
+
+    A file gives every one of its rows, called "FILE line 7", and is read as the run's own file was, by `data`. The
+    column of SMILES is data.smiles, else found; FILE:COLUMN names it. What is neither a file nor a molecule stays, with
+    the reason as its `error`. `say` gets what was found and chosen.
     """
+    data = data or DataConfig()
     found: list[Named] = []
     for number, one in enumerate(inputs):
         if isinstance(one, Structure):
             found.append(Named(*one))
         elif isinstance(one, (str, Path)):
-            found += _of_text(str(one))
+            found += _of_text(str(one), data, say)
+        elif hasattr(one, "columns"):
+            found += _of_source(one, type(one).__name__, data, say)
         else:
             found.append(_of_mol(one, number))
     return found
 
 
-def _of_text(text: str) -> list[Named]:
-    path, column = text, None
+def _of_text(text: str, data: DataConfig, say: Say | None) -> list[Named]:
+    if text == STDIN:
+        return _of_source(text, "standard input", data, say)
+    path = text
     if not _is_there(path) and ":" in text:
         head, _, tail = text.rpartition(":")
         if head and tail and _is_there(head) and Path(head).is_file():
-            path, column = head, tail
-    if _is_there(path) and (
-        _has_ending(path) or Path(path).is_dir() or not looks_like_smiles(path)
-    ):
-        try:
-            return [
-                Named(f"{path} {o.name}", o.smiles, o.block, o.error)
-                for o in read_structures(path, column)
-            ]
-        except UserError as error:
-            return [Named(text, "", None, str(error))]
-    wrong = parse_smiles(text)
+            path, data = head, data.model_copy(update={"smiles": tail})
+    if _is_there(path) and Path(path).is_dir():
+        return _of_folder(path, data, say)
+    if _is_there(path) and (_has_ending(path) or not looks_like_smiles(path)):
+        return _of_source(path, text, data, say)
+    return [_of_words(text)]
+
+
+def _of_source(source: Any, name: str, data: DataConfig, say: Say | None) -> list[Named]:
+    """The molecules of a file or DataFrame; one of that name with the reason where it can't be read."""
+    try:
+        return [Named(*one) for one in read_structures(source, data, say)]
+    except UserError as error:
+        return [Named(name, "", None, str(error))]
+
+
+def _of_folder(folder: str, data: DataConfig, say: Say | None) -> list[Named]:
+    files = files_below(Path(folder))
+    if not files:
+        why = f"is a folder without a file of molecules ({', '.join(KNOWN)})"
+        return [Named(folder, "", None, why)]
+    return [one for file in files for one in _of_source(str(file), str(file), data, say)]
+
+
+def _of_words(text: str) -> Named:
+    """A SMILES or InChI that was given as it is, or why it is none."""
+    if is_inchi(text):
+        smiles, why = smiles_of_inchi(text)
+        return Named(text, smiles, None, why)
+    smiles = first_word(text)
+    wrong = parse_smiles(smiles)
     if not isinstance(wrong, str):
-        return [Named(text, text)]
-    if _has_ending(path):
-        return [Named(text, "", None, "no such file")]
+        return Named(text, smiles)
+    if _has_ending(text):
+        return Named(text, "", None, "no such file")
     no_text = wrong.startswith(("is no SMILES", "holds"))
-    return [
-        Named(text, text, None, f"{wrong}, nor is there a file of that name" if no_text else wrong)
-    ]
+    return Named(
+        text, text, None, f"{wrong}, nor is there a file of that name" if no_text else wrong
+    )
 
 
 def _is_there(path: str) -> bool:

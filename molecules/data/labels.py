@@ -11,20 +11,35 @@ import numpy as np
 
 from isoform.core.data.missing import MISSING
 from isoform.core.data.numbers import Numbers
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, count
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.columns import boolean_of, shown
+from isoform.molecules.data.qualifiers import direction_of, find_qualifiers, qualify
 from isoform.molecules.data.tables import MoleculeTable
 
 MOST_CLASSES = 1000
+# data.censored -> what becomes of several, or of one.
+_RULES = {
+    "value": (
+        "count as their bound, in training and in metrics",
+        "counts as its bound, in training and in metrics",
+    ),
+    "drop": ("count as missing (data.censored = drop)", "counts as missing (data.censored = drop)"),
+    "loss": (
+        "are bounds: in training a prediction beyond them costs nothing, and no metric holds them "
+        "(data.censored = loss)",
+        "is a bound: in training a prediction beyond it costs nothing, and no metric holds it (data.censored = loss)",
+    ),
+}
 
 
 class Labels(NamedTuple):
-    """targets float64 [n, K], NaN = no label; `task` and `classes` as in labelled.Labelled."""
+    """targets float64 [n, K], NaN = no label; `task`, `classes` and `bounds` as in labelled.Labelled."""
 
     targets: np.ndarray
     task: str
     classes: tuple[str, ...]
+    bounds: np.ndarray | None = None
 
 
 def read_labels(rows: MoleculeTable, names: Sequence[str], data: DataConfig) -> Labels:
@@ -39,7 +54,8 @@ def read_labels(rows: MoleculeTable, names: Sequence[str], data: DataConfig) -> 
             "regression" if data.task == "auto" else data.task,
             data.classes or (),
         )
-    columns = [_read_column(rows, name, data) for name in names]
+    beside = find_qualifiers(rows, names)
+    columns = [_read_column(rows, name, names, beside, data) for name in names]
     task = data.task if data.task != "auto" else _choose(rows, names, columns, data)
     if task == "multiclass":
         return _classes(rows, names, data)
@@ -48,22 +64,39 @@ def read_labels(rows: MoleculeTable, names: Sequence[str], data: DataConfig) -> 
     targets = np.stack([_values_of(column, data) for column in columns], 1)
     if task == "binary":
         _refuse_other_numbers(rows, names, targets)
-    return Labels(targets, task, ())
+        return Labels(targets, task, ())
+    return Labels(targets, task, (), _bounds_of(columns) if data.censored == "loss" else None)
 
 
-def _read_column(rows: MoleculeTable, name: str, data: DataConfig) -> Numbers:
-    """A target's numbers; words such as yes and no are 1 and 0."""
+def _read_column(
+    rows: MoleculeTable,
+    name: str,
+    names: Sequence[str],
+    beside: Sequence[str],
+    data: DataConfig,
+) -> Numbers:
+    """A target's numbers, as columns beside it qualify them; words such as yes and no are 1 and 0."""
     words = boolean_of(rows.cells(name)) if data.task in ("auto", "binary") else None
     if words is not None:
         rows.say(f'"{name}" holds words such as yes and no; they count as 1 and 0')
         return Numbers(words)
     found = rows.table.numbers(name)
-    return replace(found, unread=sorted([*found.unread, *found.infinite]))
+    found = replace(found, unread=sorted([*found.unread, *found.infinite]))
+    return qualify(rows, name, names, beside, found) if found.numeric else found
+
+
+def _bounds_of(columns: Sequence[Numbers]) -> np.ndarray | None:
+    """int8 [n, K], the direction of each censored value; None where there is none."""
+    bounds = np.zeros((len(columns[0].values), len(columns)), np.int8)
+    for k, column in enumerate(columns):
+        for row, cell in column.censored:
+            bounds[row, k] = direction_of(cell)
+    return bounds if bounds.any() else None
 
 
 def _values_of(column: Numbers, data: DataConfig) -> np.ndarray:
     """float64 [n]; a censored value is its bound, or missing."""
-    if data.censored == "value":
+    if data.censored != "drop":
         return column.values
     values = column.values.copy()
     values[[row for row, _ in column.censored]] = math.nan
@@ -154,18 +187,15 @@ def _name_odd_cells(rows: MoleculeTable, name: str, column: Numbers, data: DataC
             f'{rows.origin}: column "{name}" holds no number{example}; choose others with data.targets'
         )
     if column.censored:
-        rule = (
-            "count as their bound"
-            if data.censored == "value"
-            else "count as missing (data.censored = drop)"
-        )
+        one = len(column.censored) == 1
         rows.say(
-            f'"{name}": {len(column.censored)} censored values {rule}: {shown(column.censored, rows.names)}'
+            f'"{name}": {count(len(column.censored), "censored value")} {_RULES[data.censored][one]}: '
+            f"{shown(column.censored, rows.names)}"
         )
     if column.unread:
+        rule = "is no number and counts" if len(column.unread) == 1 else "are no numbers and count"
         rows.say(
-            f'"{name}": {len(column.unread)} cells are no numbers and count as missing: '
-            f"{shown(column.unread, rows.names)}"
+            f'"{name}": {count(len(column.unread), "cell")} {rule} as missing: {shown(column.unread, rows.names)}'
         )
 
 

@@ -22,7 +22,12 @@ _ODD = re.compile("[^ -~]")
 _CLOSURE = re.compile(
     r"\[[^\]]*\]|%\(\d+\)|%\d\d|\d"
 )  # an atom in brackets, or one end of a ring closure
+_REASON = re.compile(r"SMILES Parse Error: (.*?) (?:while parsing|for input)\b")
+_PLACE = re.compile(r"around position (\d+)")
 _MAPPED = re.compile(r":\d+\]")
+_BEYOND_INCHI = re.compile("@(SP|TB|OH|AL)")  # cisplatin and transplatin have one InChI
+_MARKED_GROUP = re.compile(r"\|[^|]*(?<![A-Za-z])[&o]\d+:[^|]*\|")
+_MARKED_BLOCK = re.compile(r"MDLV30/STE(RAC|REL)")
 # What a molecule file can do wrong inside RDKit; Boost turns C++ exceptions into these.
 _ERRORS = (
     ValueError,
@@ -136,6 +141,32 @@ def canonical(mol: Chem.Mol, *, stereo: bool = True) -> str:
         return str(Chem.MolToSmiles(plain, isomericSmiles=stereo))
 
 
+def inchikey(mol: Chem.Mol, smiles: str) -> str:
+    """The standard InChIKey of a molecule with that canonical SMILES; "" where it has none, or it tells less.
+
+    Equal for two tautomers that differ in mobile hydrogens, and for spellings that RDKit's canonical form, which isn't
+    always a fixed point, leaves apart. None for what holds a dummy atom, over 1,023 atoms or stereo chemistry other
+    than tetrahedral and of double bonds.
+    """
+    if _BEYOND_INCHI.search(smiles):
+        return ""
+    with quiet():
+        try:
+            return str(Chem.MolToInchiKey(mol))
+        except _ERRORS:
+            return ""
+
+
+def has_stereo_groups(smiles: str, block: str | None = None) -> bool:
+    """Whether centres are marked as a racemate or as known relative to each other alone, which no graph here keeps.
+
+    In a CXSMILES extension ("|&1:1|", "|o1:1,2|"), or in a V3000 block (MDLV30/STERAC and STEREL).
+    """
+    if block is not None:
+        return _MARKED_BLOCK.search(block) is not None
+    return _MARKED_GROUP.search(smiles) is not None
+
+
 def looks_like_smiles(text: str) -> bool:
     """True for text that RDKit parses and that holds an atom; a number or a word is none."""
     text = text.strip()
@@ -217,7 +248,21 @@ def _why_not(raw: Chem.Mol | None, text: str) -> str:
         return "is no SMILES: its parentheses don't match"
     if text.count("[") != text.count("]"):
         return "is no SMILES: its brackets don't match"
-    return "is no SMILES"
+    reason = _reason_of_log(text) if text else ""
+    return f"is no SMILES: {reason}" if reason else "is no SMILES"
+
+
+def _reason_of_log(text: str) -> str:
+    """What RDKit itself says of a SMILES that it can't parse, with the character; "" where it says nothing."""
+    if not hasattr(rdBase, "CaptureErrorLog"):  # of RDKit before 2025.9
+        return ""
+    with rdBase.CaptureErrorLog() as log:
+        Chem.MolFromSmiles(text, _RAW)
+    said = _REASON.search(log.messages)
+    if not said:
+        return ""
+    place = _PLACE.search(log.messages)
+    return said[1].strip() + (f" at character {place[1]}" if place else "")
 
 
 def _said(error: BaseException) -> str:

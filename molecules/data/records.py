@@ -54,6 +54,10 @@ class Molecules:
     targets: np.ndarray  # float64 [n, K]
     target_names: Sequence[str]
     units: Sequence[str]  # "" where unknown
+    bounds: np.ndarray | None = (
+        None  # int8 [n, K], 1 or -1 where the truth is the label or more, or less; 0 exact
+    )
+    unlearned: Sequence[tuple[str, str]] = ()  # (column, why it is no target)
     split: np.ndarray | None = None
     weight: np.ndarray | None = None
     groups: Sequence[str] | None = None  # rows with the same one share a split; "" stands alone

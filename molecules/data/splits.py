@@ -12,13 +12,15 @@ from isoform.core.data.splits import (
     draw_units,
     fill_splits,
     join_groups,
-    number_texts,
     split_by_size,
     units_of,
 )
 from isoform.core.errors import UserError
 from isoform.molecules.config import DataConfig
+from isoform.molecules.data.duplicates import identities
 from isoform.molecules.data.labelled import Labelled
+
+FAR = 0.05  # of all molecules: a split that differs by more from what was asked is spoken of
 
 
 def split_rows(molecules: Labelled, data: DataConfig) -> Rows:
@@ -53,24 +55,59 @@ def split_rows(molecules: Labelled, data: DataConfig) -> Rows:
     return found
 
 
+def describe_shares(splits: Rows, data: DataConfig) -> list[str]:
+    """What was asked for and what whole groups allowed, as a sentence, where a split is far from it or empty."""
+    if data.split == "given" or data.counts is not None:
+        return []
+    given = {split: len(splits.get(split, ())) for split in SPLITS}
+    n = sum(given.values())
+    asked = _wanted(n, data)
+    asked["train"] = n - sum(asked.values())
+    far = any(abs(given[split] - asked[split]) > max(1, FAR * n) for split in SPLITS)
+    empty = data.test_fraction > 0 and not given["test"]
+    if not far and not empty:
+        return []
+    sizes = " / ".join(f"{asked[split]:,.0f}" for split in SPLITS)
+    had = " / ".join(f"{given[split]:,}" for split in SPLITS)
+    lines = [f"data.split = {data.split}: asked for {sizes} of train / val / test, given {had}"]
+    if empty:
+        lines.append(
+            "no molecule is left for test: nothing says how good the model is on new ones; use another data.split, or "
+            "a larger data.test_fraction"
+        )
+    return lines
+
+
 def _by_chemistry(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> Rows:
     """By frameworks or clusters of what data.counts draws."""
     from isoform.molecules.data.groups import cluster_groups, scaffold_groups
 
     rows, data = _drawn(molecules, data, rng)
     smiles = _smiles(molecules, rows, data.split)
-    series = None
-    if molecules.groups is not None:
-        series = [molecules.groups[row] for row in rows.tolist()]
     if data.split == "scaffold":
-        groups = join_groups(scaffold_groups(smiles), series)
+        groups = _joined(scaffold_groups(smiles), molecules, rows)
         found = split_by_size(groups, data.val_fraction, data.test_fraction)
     else:
-        groups = join_groups(cluster_groups(smiles), series)
+        groups = _joined(cluster_groups(smiles), molecules, rows)
         order = rng.permutation(groups.max(initial=-1) + 1)
         units = [np.flatnonzero(groups == group) for group in order]
         found = fill_splits(units, _wanted(len(rows), data))
     return {split: rows[part] for split, part in found.items()}
+
+
+def _joined(groups: np.ndarray, molecules: Labelled, rows: np.ndarray) -> np.ndarray:
+    """Groups of the rows, united where they share an InChIKey or a group of data.group."""
+
+    def of_rows(names: Sequence[str]) -> list[str]:
+        return [names[row] for row in rows.tolist()]
+
+    if molecules.inchis is not None:
+        joined = join_groups(groups, of_rows(molecules.inchis))
+        if joined.max(initial=0) < groups.max(
+            initial=0
+        ):  # else nothing was united, only renumbered
+            groups = joined
+    return groups if molecules.groups is None else join_groups(groups, of_rows(molecules.groups))
 
 
 def _wanted(n: int, data: DataConfig) -> dict[str, float]:
@@ -126,11 +163,10 @@ def _random(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> 
 
 
 def _units(molecules: Labelled) -> list[np.ndarray]:
-    """Rows that must stay together: those of one group, and those with the same key or, without keys, the same text."""
+    """Rows that must stay together: those of one group, and those of one molecule (see `identities`)."""
     if molecules.graphs is not None:
         return list(np.arange(len(molecules))[:, None])
-    texts = molecules.keys if molecules.keys is not None else molecules.smiles
-    return units_of(join_groups(number_texts(texts), molecules.groups))
+    return units_of(join_groups(identities(molecules), molecules.groups))
 
 
 def _strata(molecules: Labelled, units: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -31,14 +31,7 @@ class GraphTransformer(nn.Module):
     def __init__(self, config: MoleculesApp, outputs: int) -> None:
         super().__init__()
         b, t, h = config.backbone, config.tokeniser, config.head
-        if b.mixer != "neighbour":
-            raise ValueError(
-                f'model.family = "gt" needs backbone.mixer = "neighbour", not {b.mixer!r}'
-            )
-        if t.graph_token or h.pool == "graph":
-            raise ValueError(
-                "no bond leads to a graph token: of family gt tokeniser.graph_token is false and head.pool mean or sum"
-            )
+        check_tables(config)
         self.pool = h.pool
         self.tokeniser = GtTokeniser(t, b)
         self.backbone = Backbone(b, streams=("main", "edges"), ordered=False)
@@ -59,3 +52,17 @@ class GraphTransformer(nn.Module):
     def states(self, batch: Batch) -> Tokens:
         """Tokens [B, N, D] behind the trunk."""
         return self.backbone(self.tokeniser(batch))
+
+
+def check_tables(config: MoleculesApp) -> None:
+    """Raises ValueError with every setting that doesn't fit the family, and what it has to be."""
+    b, t, h = config.backbone, config.tokeniser, config.head
+    needed = {
+        "backbone.mixer=neighbour": b.mixer != "neighbour",
+        "tokeniser.graph_token=false": t.graph_token,  # no bond leads to it
+        "head.pool=mean": h.pool == "graph",
+        "head.descriptors=false": h.descriptors,
+    }
+    wrong = " ".join(f"--set {setting}" for setting, missing in needed.items() if missing)
+    if wrong:
+        raise ValueError(f'model.family = "gt" asks for other settings, too: {wrong}')

@@ -35,6 +35,8 @@ def load(
 ) -> Predictor:
     """The trained model of a run folder, or of an export of it: `.predict(inputs)` and `.embed(inputs)`.
 
+    A text, a path or a DataFrame is one input; several come as a list.
+
     run          also the file that `export --format bundle` or `safetensors` wrote
     checkpoint   "best", "last" or a step; its averaged weights where it has them
     engine       "eager": as it was trained; "packed": a faster copy for a CPU, equal but for rounding; "openvino":
@@ -53,13 +55,14 @@ def load(
 
 def train(
     app: str, settings: Mapping[str, Any] | None = None, /, *, run_dir: str | Path | None = None, resume: bool = False,
-    apps: str | Path | None = None, progress: bool = True, **keywords: Any,
+    apps: str | Path | None = None, progress: bool = True, strict: bool = False, **keywords: Any,
 ) -> Run:  # fmt: skip
     """Trains an app such as "vision/vit-mnist" and returns its Run (`.folder`, `.results`, `.metrics`, `.predictor()`).
 
     Settings are dotted keys in `settings`, {"train.lr": 1e-3}, or keywords with two underscores for the dot,
     `train__lr=1e-3`; `isoform explain APP` lists them. `run_dir` defaults to runs/APP-seedN; `apps` is a file of your
-    own apps. Raises ConfigError (a UserError) with every mistake in the settings at once.
+    own apps. Raises ConfigError (a UserError) with every mistake in the settings at once; with `strict`, UserError that
+    lists the cells, rows and files of the data that can't be used, before there is a run folder.
     """
     from isoform.core.api import Request
     from isoform.core.api import train as start
@@ -76,6 +79,7 @@ def train(
         run_dir,
         resume=resume,
         progress=progress,
+        strict=strict,
         say=print if progress else lambda line: None,
     )
 

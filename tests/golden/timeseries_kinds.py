@@ -12,7 +12,7 @@ from checks import assert_same_bits
 from golden.cases import Case
 from golden.losses import forecast_loss, of_model
 from golden.official_settings import itransformer_settings, samformer_settings
-from isoform.core.domain import ImportedModel, depth_from_names
+from isoform.core.domain import ImportedModel
 from isoform.core.engine.optim import build_optimizer
 from isoform.core.engine.sam import Sam
 from isoform.timeseries.config import TimeseriesApp
@@ -89,7 +89,7 @@ def samformer_sam(case: Case, tmp_path: Path) -> None:
     """Steps of the engine's own optimiser and climb, the weights compared up there and afterwards."""
     found, model = imported(case, samformer_settings(case.config), tmp_path)
     train = found.config.train
-    optimizer = build_optimizer(model, train, depth_from_names(model))
+    optimizer = build_optimizer(model, train)
     sam = Sam(list(model.parameters()), train.sam)
     model.train()
     output: dict[str, Tensor] = {}

@@ -3,14 +3,18 @@
 import base64
 import json
 import re
+from pathlib import Path
 
 import pytest
 
+from isoform.core.cli import main
 from isoform.molecules import DOMAIN
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.data.check import check
 from isoform.molecules.data.check_page import svg_of
+from isoform.molecules.data.dataset import read_data as make
 from isoform.molecules.data.parsing import canonical, parse_smiles
+from isoform.molecules.prepare import prepare
 
 from .miniatures import SMILES, bbbp, molhiv, refusal, sd_record, write, zinc
 
@@ -36,7 +40,7 @@ def path(tmp_path):
 def test_everything_that_is_odd_is_counted_and_named(path):
     report = check(app(path=path, targets=("y",), split="given"))
     found = report.data
-    assert found["rows"] == 13 and found["molecules"] == 10 and found["task"] == "regression"
+    assert found["rows"] == 13 and found["molecules"] == 9 and found["task"] == "regression"
     assert found["splits"] == {
         "train": 4,
         "val": 2,
@@ -44,13 +48,13 @@ def test_everything_that_is_odd_is_counted_and_named(path):
     }  # the one without a label is in none
     skipped = {one["row"]: one["reason"] for one in found["skipped"]}
     assert skipped == {
-        "line 13": "has 2 cells where there are 4 columns", "line 4": "is no SMILES",
-        "line 3": "is the same molecule as line 2",
+        "line 13": "has 2 cells where there are 4 columns", "line 4": "is no SMILES: unclosed ring",
+        "line 3": "is the same molecule as line 2", "line 10": "has no label",
     }  # fmt: skip
     assert found["duplicates"] == [["line 2", "line 3"]] == found["conflicting_labels"]
     assert found["leaks"] == [["val: line 5", "test: line 6"]] and report.leakage
     near = {tuple(names) for names in found["near_duplicates"]}
-    assert near == {("line 7", "line 8"), ("line 9", "line 10"), ("line 11", "line 12")}
+    assert near == {("line 7", "line 8"), ("line 11", "line 12")}
     kinds = found["kinds"]
     assert kinds["several fragments (salts, mixtures)"] == kinds["isotopes"] == 1
     assert (
@@ -58,16 +62,17 @@ def test_everything_that_is_odd_is_counted_and_named(path):
         and kinds["a single atom"] == 2
         and kinds["marked stereo centres"] == 2
     )
-    assert found["targets"]["y"]["missing"] == 1 and found["targets"]["y"]["max"] == 12
+    assert found["targets"]["y"]["missing"] == 0 and found["targets"]["y"]["max"] == 12
     assert (
         found["atoms"] == {"smallest": 1, "median": 3, "largest": 5}
         and found["elements"]["Na"] == 1
     )
     json.dumps(found, allow_nan=False)
     text = "\n".join(report.lines)
-    for words in ("a.csv: 13 rows, 10 molecules (4 train, 2 val, 3 test)", "'>4' (line 5)", "skipped: 2\n",
+    for words in ("a.csv: 13 rows, 9 molecules (4 train, 2 val, 3 test)", "'>4' (line 5)", "skipped: 2\n",
+                  "rows without a label: 1 (line 10)",
                   "LEAKAGE, one molecule in several splits: 1\n  val: line 5, test: line 6",
-                  "different labels: 1\n  line 2 = line 3", "(2 in several splits): 3"):  # fmt: skip
+                  "different labels: 1\n  line 2 = line 3", "(2 in several splits): 2"):  # fmt: skip
         assert words in text, words
 
 
@@ -171,3 +176,72 @@ def test_sd_files_keep_their_stereo_chemistry(tmp_path):
         "near_duplicates"
     ] == [["m0", "m1"]]
     assert canonical(parse_smiles(pair[0])) != canonical(parse_smiles(pair[1]))
+
+
+def test_a_file_takes_settings_and_ends_with_2_where_nothing_can_be_learned(tmp_path, capsys):
+    path = write(
+        tmp_path / "a.csv",
+        "smiles,a,b\n" + "\n".join(f"{'C' * k}O,4,{k / 7}" for k in range(1, 18)),
+    )
+
+    def run(*words):
+        argv = ["molecules", "check", str(path), "--page", str(tmp_path / "p.html"), *words]
+        return main(argv, domains={"molecules": lambda: DOMAIN}), *capsys.readouterr()
+
+    code, out, _ = run("--set", "data.targets=b,a")
+    assert code == 0 and out.index("target b:") < out.index("target a:")
+    code, out, err = run("--set", "data.label=b")
+    assert code == 2 and "not to be predicted (the same in every row): a" in out
+    assert (
+        err
+        == "a.csv: no column of labels to learn (the same in every row: a); name it with data.targets\n"
+    )
+
+
+CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "molecules"
+
+
+def sparse(tmp_path):
+    """23 molecules of which a third has no label; the frameworks are few, so that scaffold leaves no test."""
+    texts = [*SMILES, "CCCO", "CCCN", "CCCC"]
+    rows = [f"{smiles},{'' if k % 3 == 1 else k + 0.5}" for k, smiles in enumerate(texts)]
+    return write(tmp_path / "sparse.csv", "smiles,y\n" + "\n".join(rows) + "\n")
+
+
+@pytest.mark.parametrize("split", ["random", "scaffold", "cluster"])
+@pytest.mark.parametrize("duplicates", ["mean", "keep"])
+@pytest.mark.parametrize("source", ["sparse", "half_unlabelled.csv", "missing_tags.sdf"])
+def test_check_describes_the_split_that_training_makes(tmp_path, split, duplicates, source):
+    path = sparse(tmp_path) if source == "sparse" else CASES / source
+    if not path.exists():
+        pytest.skip(f"no file {path}")
+    config = app(path=path, split=split, duplicates=duplicates)
+    report = check(config)
+    assert report.data["splits"] == make(config).sizes() and report.data["splits"]["val"] > 0
+
+
+def test_what_a_split_gives_is_said_beside_what_was_asked(tmp_path):
+    path = CASES / "half_unlabelled.csv"
+    if not path.exists():
+        pytest.skip(f"no file {path}")
+    config = app(path=path, split="scaffold")
+    for lines in (check(config).lines, prepare(config).notes):
+        text = "\n".join(lines)
+        assert "asked for 80 / 10 / 10 of train / val / test, given 79 / 21 / 0" in text
+        assert "no molecule is left for test" in text
+    assert check(config).data["splits"] == {"train": 79, "val": 21}
+    for settings in ({"split": "random"}, {"split": "scaffold", "test_fraction": 0.0}):
+        text = "\n".join(check(app(path=path, **settings)).lines)
+        assert "no molecule is left" not in text
+    assert "asked for" not in "\n".join(check(app(path=path)).lines)
+
+
+def test_a_group_that_takes_most_rows_is_said(tmp_path):
+    rows = [f"{smiles},{k + 0.5},{'big' if k < 14 else k}" for k, smiles in enumerate(SMILES)]
+    path = write(tmp_path / "g.csv", "smiles,y,series\n" + "\n".join(rows) + "\n")
+    text = "\n".join(
+        check(app(path=path, group="series", val_fraction=0.2, test_fraction=0.2)).lines
+    )
+    assert (
+        "data.split = random: asked for 12 / 4 / 4 of train / val / test, given 14 / 2 / 4" in text
+    )

@@ -29,7 +29,7 @@ def test_censored_values_are_named_and_count_by_rule(tmp_path):
     np.testing.assert_array_equal(found.targets[:, 0], [10, 0.5, 3, 4.5, np.nan, 7, np.nan])
     line = next(line for line in found.findings if "censored" in line)
     assert '"ic50": 4 censored values count as their bound' in line and "'>10' (line 2)" in line
-    assert "\"ic50\": 1 cells are no numbers and count as missing: '>x' (line 8)" in found.findings
+    assert "\"ic50\": 1 cell is no number and counts as missing: '>x' (line 8)" in found.findings
     dropped = read(path, censored="drop")
     np.testing.assert_array_equal(
         dropped.targets[:, 0], [np.nan, np.nan, np.nan, 4.5, np.nan, np.nan, np.nan]

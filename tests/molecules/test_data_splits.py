@@ -224,7 +224,7 @@ def test_prepare_leaves_only_molecules_with_labels_one_row_each(tmp_path):
     assert len(found) == 13 and found.targets[0].tolist() == [2]
     reasons = {
         "line 4": "has no label",
-        "line 5": "is no SMILES",
+        "line 5": "is no SMILES: unclosed ring",
         "line 3": "is the same molecule as line 2",
     }
     assert dict(found.skipped) == reasons

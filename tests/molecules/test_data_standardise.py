@@ -34,14 +34,14 @@ ALL = (SALT, CHARGED, ENOL, "OCC", "C[N+](C)(C)C")
         ({}, list(ALL), []),
         ({"canonical": True}, ["CC(=O)[O-].[Na+]", "C[NH3+]", "CC=C(C)O", "CCO", "C[N+](C)(C)C"], []),
         ({"fragment": True}, ["CC(=O)[O-]", "C[NH3+]", "CC=C(C)O", "CCO", "C[N+](C)(C)C"],
-         ["1 molecules were reduced to their largest fragment (data.fragment)"]),
+         ["1 molecule was reduced to the largest fragment (data.fragment)", "cut off: [Na+] (1)"]),
         ({"neutralise": True}, ["CC(=O)[O-].[Na+]", "CN", "CC=C(C)O", "CCO", "C[N+](C)(C)C"],
-         ["1 molecules were neutralised (data.neutralise)"]),
+         ["1 molecule was neutralised (data.neutralise)"]),
         ({"fragment": True, "neutralise": True}, ["CC(=O)O", "CN", "CC=C(C)O", "CCO", "C[N+](C)(C)C"],
-         ["1 molecules were reduced to their largest fragment (data.fragment)",
-          "2 molecules were neutralised (data.neutralise)"]),
+         ["1 molecule was reduced to the largest fragment (data.fragment)",
+          "2 molecules were neutralised (data.neutralise)", "cut off: [Na+] (1)"]),
         ({"tautomer": True}, ["CC(=O)[O-].[Na+]", "C[NH3+]", "CCC(C)=O", "CCO", "C[N+](C)(C)C"],
-         ["1 molecules were turned into their canonical tautomer (data.tautomer)"]),
+         ["1 molecule was turned into the canonical tautomer (data.tautomer)"]),
     ],
 )  # fmt: skip
 def test_each_switch_does_its_own_and_is_counted(switches, smiles, said):
@@ -70,12 +70,12 @@ def test_what_is_no_molecule_is_named_and_the_other_fields_follow():
         3,
     ] == found.weight.tolist() and found.split.tolist() == ["train", ""]
     assert found.skipped == [
-        ("line 9", "before"), ("line 3", "is no SMILES"),
+        ("line 9", "before"), ("line 3", "is no SMILES: unclosed ring"),
         ("line 4", "Explicit valence for atom # 1 N, 4, is greater than permitted"),
         ("line 6", "has 12 atoms, more than 11"),
     ]  # fmt: skip
     assert list(found.findings) == ["earlier"]
-    assert "t.csv: holds no molecule (line 2: is no SMILES)" in refusal(
+    assert "t.csv: holds no molecule (line 2: is no SMILES: unclosed ring)" in refusal(
         standardise, table("C1CC", "x"), data()
     )
 
@@ -109,3 +109,26 @@ def test_picking_rows_of_packed_graphs_gives_the_same_graphs():
                 np.testing.assert_array_equal(ours, theirs)
     both = take(table("", "", "", "", graphs=graphs), np.array([3, 1]))
     assert len(both) == len(both.graphs) == 2 and both.names == ["line 5", "line 3"]
+
+
+def test_what_was_cut_off_is_named_and_large_parts_apart():
+    partner = "OC(=O)c1ccccc1"  # 9 heavy atoms: a co-crystal, no counter-ion
+    drug = "CC(C)Cc1ccc(cc1)C(C)C(=O)O"
+    found = standardise(
+        table(f"{drug}.Cl", "CCN.Cl", f"{drug}.{partner}", "CCN.Cl.Cl.O"), data(fragment=True)
+    )
+    assert "4 molecules were reduced to the largest fragment (data.fragment)" in found.findings
+    assert "cut off: Cl (4), O (1)" in found.findings
+    assert (
+        "cut off, and of 8 atoms or more, as in co-crystals and mixtures: O=C(O)c1ccccc1 (1)"
+        in found.findings
+    )
+
+
+def test_max_atoms_is_of_what_stays():
+    salt = "CCN." + ".".join(["OCC(O)CO"] * 3)
+    assert standardise(table("CCO", salt), data(max_atoms=7)).names == ["line 2"]
+    cut = standardise(table("CCO", salt), data(max_atoms=7, fragment=True))
+    assert cut.names == ["line 2", "line 3"]
+    large = standardise(table("CCO", "CCCCCCCC.Cl"), data(max_atoms=7, fragment=True))
+    assert large.skipped == [("line 3", "has 8 atoms, more than 7")]

@@ -138,7 +138,8 @@ def test_the_column_of_smiles_is_found_by_name_or_content(tmp_path):
     )
     assert where("mol,x\nCC,CCO\n")[0] == "CC"
     assert where("a,b,c\n1,CCO,train\n2,CCN,test\n")[0] == "CCO"
-    assert where("smiles,other\nCC,CCO\n", smiles="other") == ("CCO", "")
+    said = 'SMILES are in the column "other" (data.smiles)'
+    assert where("smiles,other\nCC,CCO\n", smiles="other") == ("CCO", said)
     assert where("smiles,Other Name\nCC,CCO\n", smiles="other_name")[0] == "CCO"
     path = write(tmp_path / "a.csv", "smiles,value\nCC,1\n")
     said = refusal(lambda: read(path, smiles="smile"))
@@ -210,8 +211,9 @@ def test_parquet(tmp_path):
 
 def test_structures_to_predict_keep_every_row_in_its_place(tmp_path):
     text = "id,mol\na,CCO\nb\nc,no molecule\nd,CCN\n"
-    found = read_structures(write(tmp_path / "a.csv", text), label="id")
-    assert [row.name for row in found] == ["a", "line 3", "c", "d"]
+    path = write(tmp_path / "a.csv", text)
+    found = read_structures(path, data(label="id"))
+    assert [row.name for row in found] == ["a", f"{path} line 3", "c", "d"]
     assert [row.smiles for row in found] == ["CCO", "", "no molecule", "CCN"]
     assert [row.error for row in found] == ["", "has 1 cells where there are 2 columns", "", ""]
 

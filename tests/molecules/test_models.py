@@ -208,9 +208,11 @@ def test_sizes_are_the_published_ones() -> None:
             lambda: graphormer(score__hop_matrices=4),
             "hop_matrices = 4 must not be below score.hops = 5",
         ),
-        (lambda: gt(mixer="softmax"), 'needs backbone.mixer = "neighbour"'),
-        (lambda: gt(head__pool="graph"), "no bond leads to a graph token"),
-        (lambda: gt(tokeniser__graph_token=True), "no bond leads to a graph token"),
+        (lambda: gt(mixer="softmax"), "--set backbone.mixer=neighbour$"),
+        (
+            lambda: gt(head__pool="graph", tokeniser__graph_token=True, head__descriptors=True),
+            "--set tokeniser.graph_token=false --set head.pool=mean --set head.descriptors=false$",
+        ),
     ],
 )
 def test_tables_that_contradict_each_other_are_refused(make, reason: str) -> None:

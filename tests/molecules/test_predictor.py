@@ -20,6 +20,7 @@ from isoform.core.errors import UserError
 from isoform.core.inference.run_model import load_model, load_trained
 from isoform.molecules import DOMAIN
 from isoform.molecules.data.inputs import Named, expand_inputs
+from isoform.molecules.nearest import fingerprints_of, from_text
 from isoform.molecules.predictor import MoleculePredictor
 
 from .batches import batch_of
@@ -108,6 +109,18 @@ def test_the_nearest_training_molecule(run: Path, predictor) -> None:
         assert row["similarity"] == pytest.approx(max(alike), abs=1e-4)
 
 
+def test_a_run_keeps_the_fingerprints_of_all_it_was_trained_on(run: Path) -> None:
+    state = load_trained(DOMAIN, run).state
+    kept = from_text(state.fingerprints, len(state.training))
+    np.testing.assert_array_equal(kept, fingerprints_of(state.training))
+    assert len(kept) == state.data.sizes["train"]
+    rows = MoleculePredictor(load_trained(DOMAIN, run)).predict(["CCO"])
+    older = replace(
+        load_trained(DOMAIN, run), state=state.model_copy(update={"fingerprints": None})
+    )
+    assert MoleculePredictor(older).predict(["CCO"]) == rows
+
+
 def test_files_name_their_lines(tmp_path: Path) -> None:
     (tmp_path / "a.smi").write_text("# made\nCCO ethanol\nnot_a_molecule\nCCN\n")
     with gzip.open(tmp_path / "b.csv.gz", "wt") as file:
@@ -115,9 +128,9 @@ def test_files_name_their_lines(tmp_path: Path) -> None:
     with Chem.SDWriter(str(tmp_path / "c.sdf")) as writer:
         writer.write(Chem.MolFromSmiles("c1ccccc1"))
     a, b, c = (str(tmp_path / name) for name in ("a.smi", "b.csv.gz", "c.sdf"))
-    found = expand_inputs(
-        [a, "CC", b, f"{b}:other", c, str(tmp_path / "none.smi"), str(tmp_path), f"{b}:colour"]
-    )
+    (tmp_path / "empty").mkdir()
+    none, empty = str(tmp_path / "none.smi"), str(tmp_path / "empty")
+    found = expand_inputs([a, "CC", b, f"{b}:other", c, none, empty, f"{b}:colour"])
     assert [str(one) for one in found[:4]] == [f"{a} line 2", f"{a} line 3", f"{a} line 4", "CC"]
     assert [one.smiles for one in found[4:9]] == ["CCC", "CCCC", "CO", "CN", "c1ccccc1"] and found[
         8

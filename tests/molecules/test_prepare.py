@@ -84,3 +84,18 @@ def test_a_training_reads_its_table_once(tmp_path, monkeypatch):
     request = api.Request(DOMAIN, "graphormer-own", sets=sets)
     api.train_seeds(request, 2, tmp_path / "runs", progress=False, say=lambda line: None)
     assert opened == [str(path)]
+
+
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        ({"epochs": 1}, "1 epoch in batches of 32"),
+        ({"epochs": 3, "patience": 1}, "3 epochs in batches of 32, stopped after 1 epoch without a better validation"),
+    ],
+)  # fmt: skip
+def test_what_is_chosen_is_said_in_sentences_that_are_true(tmp_path, train, said):
+    own = app(table(tmp_path / "m.csv"), auto=True)
+    own = own.model_copy(update={"train": type(own.train).model_validate(train)})
+    notes = prepare(own).notes
+    assert any(note.endswith(said) for note in notes) and not any("None" in note for note in notes)
+    assert any("; 1 target (regression)" in note for note in notes)

@@ -20,7 +20,7 @@ def series(target, *, freq="h", start="2024-01-01", past=None, known=None, stati
     values[:rows] = target
     variables = {"target": (("time", "variate"), values)}
     coords = {
-        "time": pd.date_range(start, periods=total, freq=freq).as_unit("ns"),
+        "time": pd.date_range(start, periods=total, freq=freq).as_unit("us"),
         "variate": [f"v{i}" for i in range(target.shape[1])],
     }
     for kind, found in (("past", past), ("known", known)):

@@ -1,4 +1,4 @@
-"""A backtest of several series: each judged behind what the run was fitted on of it, and what is said of the rest."""
+"""A backtest of several series: each judged behind what the run was fitted on, and what is said of the rest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .runs import CONTEXT, HORIZON
 
 CASE = Path(__file__).parents[2].parent / "shared/cases/timeseries/P1_panel_with_new_store.csv"
 LONG = {"id": "shop", "panel": "series", "targets": ["north"], "drop": [], "bounds": {}}
-WANTED = {"a": range(210, 257), "b": range(192, 264), "new": range(CONTEXT, 44)}  # first steps
+WANTED = {"a": range(210, 257), "b": range(210, 264), "new": range(CONTEXT, 44)}  # first steps
 
 
 def shop(name: str, rows: int, **options: str) -> pd.DataFrame:
@@ -52,7 +52,7 @@ def rows(run: Path) -> pd.DataFrame:
     return table.assign(error=table["mean"] - table["truth"].astype(float))
 
 
-def test_every_series_is_judged_behind_its_own_training(run: Path, rows: pd.DataFrame) -> None:
+def test_every_series_is_judged_behind_all_training(run: Path, rows: pd.DataFrame) -> None:
     stamps = list(runs.frame(270)["date"].dt.strftime("%Y-%m-%dT%H:%M:%S"))
     for name, want in WANTED.items():
         origins = rows[rows["id"] == name]["origin"].unique()
@@ -69,7 +69,7 @@ def test_what_is_judged_is_said(run: Path, tmp_path: Path, capsys) -> None:
     words = ["timeseries", "backtest", str(run), str(tmp_path / "later.csv"), "--step", "1"]
     assert main(words, domains={"timeseries": lambda: DOMAIN}) == 0
     out, err = capsys.readouterr()
-    assert "134 windows from" in out and "origins in 3 of 4 series, one each 1 rows" in out
+    assert "116 windows from" in out and "origins in 3 of 4 series, one each 1 rows" in out
     assert "3 of 4 series judged; left out: short (has 20 of the 29 + 7 rows" in err
     assert "new to this run, so judged from their first possible row: new" in err
     assert main([*words, "--json"], domains={"timeseries": lambda: DOMAIN}) == 0
@@ -82,10 +82,12 @@ def test_what_is_judged_is_said(run: Path, tmp_path: Path, capsys) -> None:
 
 def test_windows_in_times_that_another_series_was_fitted_on_are_counted(run: Path) -> None:
     found = backtest(isoform.load(run), later(), step=1)
-    last = 209  # the last row that a, the longer one, was fitted on
-    want = last + 1 - 192 + len(WANTED["new"])  # of b, and all of the new one
+    held = 210 - 192  # of b, up to the last row that a, the longer one, was fitted on
+    assert found.walked.held_back == held == found.to_json()["held_back"]
+    assert f"{held} windows in times that this run was fitted on" in " ".join(found.remarks())
+    want = len(WANTED["new"])
     assert found.walked.overlapping == want == found.to_json()["overlapping"]
-    assert f"{want} of 134 windows lie in times" in " ".join(found.remarks())
+    assert f"{want} of 116 windows lie in times" in " ".join(found.remarks())
     only = backtest(isoform.load(run), shop("a", 263), step=1)
     assert not only.walked.overlapping and not only.remarks()
 
@@ -118,6 +120,18 @@ def test_only_the_worst_are_shown(run: Path, tmp_path: Path, capsys) -> None:
     assert "the first 20 of 23 series; --json has all" in out
 
 
+def test_a_late_short_series_does_not_hold_back_the_others(tmp_path: Path) -> None:
+    """Of series that end long before, less than half of the windows would be left: they are judged by themselves."""
+    early = [shop(name, 263) for name in ("p", "q")]
+    late = shop("late", 101, start="2026-04-20")
+    table = pd.concat([*early, late])
+    run = runs.trained(tmp_path, table, data=LONG, train={"epochs": 1})
+    found = backtest(isoform.load(run), table, step=1)
+    windows = {id: one["windows"] for id, one in found.to_json()["by_series"].items()}
+    assert windows["p"] == windows["q"] == 263 - HORIZON + 1 - 210
+    assert not found.walked.held_back and found.walked.overlapping == 2 * windows["p"]
+
+
 def test_without_any_window(run: Path) -> None:
     table = pd.concat([shop("a", 214), shop("b", 195)])
     with pytest.raises(
@@ -146,22 +160,17 @@ def test_a_file_with_a_new_store(tmp_path: Path) -> None:
         tmp_path, table, data=data, model={"context": 24, "horizon": 7}, train={"epochs": 1}
     )
     found = backtest(isoform.load(run), CASE, step=1)
-    assert {id: one["windows"] for id, one in found.to_json()["by_series"].items()} == {
-        "A": 300 - 7 - 240 + 1,
-        "B": 240 - 7 - 192 + 1,
-    }
-    assert list(found.walked.left_out) == ["NEW"]
     # Behind all that the run was fitted on, of whichever store: as many as without the new one.
-    assert found.judged - found.walked.overlapping == 85
-    assert "2022-09-09T00:00:00 judges the other 85" in " ".join(found.remarks())
-    again = backtest(isoform.load(run), CASE, step=1, start="2022-09-09")
-    assert again.judged == 85 and not again.walked.overlapping
+    assert found.judged == 85 and not found.walked.overlapping
+    assert list(found.walked.left_out) == ["NEW"]
+    assert found.walked.held_back == 300 - 7 - 240 + 1 + 240 - 7 - 192 + 1 - 85
 
 
-def test_weighted_means_agree_with_eval(run: Path) -> None:
+def test_weighted_means_agree_with_eval(tmp_path: Path) -> None:
     """The windows of a run's own file that a backtest judges row by row are its test windows."""
-    model = isoform.load(run)
-    found = backtest(model, known(), step=1).to_json()["metrics"]
+    table = pd.concat([shop("a", 263), shop("bb", 263)])
+    run = runs.trained(tmp_path, table, data=LONG, train={"epochs": 1})
+    found = backtest(isoform.load(run), table, step=1).to_json()["metrics"]
     test = json.loads((run / "results.json").read_text())["metrics"]["test"]
     for name in ("unit_mae", "unit_rmse", "mae", "coverage_80"):
         assert found[name] == pytest.approx(test[name], rel=1e-4), name

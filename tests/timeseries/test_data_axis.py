@@ -353,7 +353,7 @@ def test_rows_in_a_skipped_hour_are_left_out_and_named():
     assert len(axis.order) == len(texts) - 1 and findings.data["skipped_hours"] == 1
     assert "Etc/GMT-1" in findings.lines[0] and len(axis.time) == 48  # 2 days and an hour, less one
     found, doubled, skipped = localise(
-        np.array(["2024-03-31T02:30"], "M8[ns]"), "Europe/Berlin", np.zeros(1, int)
+        np.array(["2024-03-31T02:30"], "M8[us]"), "Europe/Berlin", np.zeros(1, int)
     )
     assert np.isnat(found[0]) and (doubled, skipped) == (0, 1)
 

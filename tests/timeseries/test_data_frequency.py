@@ -27,7 +27,7 @@ from isoform.timeseries.data.stamps import parse_stamps
 
 # Alias -> (as it is written here, rows a season, days of a step).
 ALIASES = {
-    "ns": ("ns", 24 * 3600 * 10**9, 1e-9 / 86400), "us": ("us", 24 * 3600 * 10**6, 1e-6 / 86400),
+    "us": ("us", 24 * 3600 * 10**6, 1e-6 / 86400),
     "ms": ("ms", 24 * 3600 * 1000, 1e-3 / 86400), "s": ("s", 86400, 1 / 86400), "min": ("min", 1440, 1 / 1440),
     "h": ("h", 24, 1 / 24), "D": ("D", 7, 1), "B": ("B", 5, 1.4), "C": ("B", 5, 1.4), "W": ("W-SUN", 52, 7),
     "bh": ("h@09:00-16:00/B", 8, 1 / 24), "cbh": ("h@09:00-16:00/B", 8, 1 / 24),
@@ -68,7 +68,7 @@ def refused(stamps, *words, **data):
 
 
 def test_the_table_has_every_alias_of_pandas():
-    assert set(prefix_mapping) <= set(ALIASES)
+    assert set(prefix_mapping) - {"ns"} <= set(ALIASES)
 
 
 @pytest.mark.parametrize("alias", ALIASES)
@@ -96,7 +96,7 @@ def test_the_grid_and_what_follows_it_are_pandas_own(alias):
     if alias in ALIASES and alias not in prefix_mapping:
         pytest.skip("this pandas has no such alias")
     said = ANCHORED.get(alias, alias)
-    time = pd.date_range("2019-12-30", periods=41, freq=said).as_unit("ns")
+    time = pd.date_range("2019-12-30", periods=41, freq=said).as_unit("us")
     clock = np.delete(time.asi8[:36], [3, 4, 17])
     grid = make_grid(clock, np.diff(clock), parse_freq(said), 0, "f.csv")
     assert (grid.time == time[:36]).all() and grid.moved == 0 and not grid.coarse
@@ -261,5 +261,5 @@ def test_a_clock_that_drifts_is_refused_with_a_round_step():
 
 
 def test_the_finder_says_what_an_unsorted_union_of_series_follows():
-    clock = pd.date_range("2022-01-01", periods=30, freq="D").as_unit("ns").asi8
+    clock = pd.date_range("2022-01-01", periods=30, freq="D").as_unit("us").asi8
     assert find_freq(np.tile(clock, 3), np.tile(np.diff(clock), 3), "f.csv") == "D"

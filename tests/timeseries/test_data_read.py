@@ -49,7 +49,7 @@ def test_a_plain_file(plain):
     assert same(values(panel), wide()) and (values(panel).index == hours(29)).all()
     assert panel.first.attrs == {"id": "", "rows": 29} and len(panel.sha256) == 64
     assert (
-        panel.first["time"].dtype == "datetime64[ns]"
+        panel.first["time"].dtype == "datetime64[us]"
         and panel.names("past") == panel.names("known") == []
     )
     assert panel.findings.lines == ["stamps: column date"]
@@ -185,6 +185,50 @@ def test_the_stamps_are_found_and_reported(tmp_path, columns, said):
         0
     ] == "x"
     assert f"stamps: {said}" in panel.findings.lines
+
+
+MONTHS = pd.date_range("2007-11-01", periods=7, freq="MS")
+WEEKS = pd.date_range("2019-12-16", periods=7, freq="W-MON")
+QUARTERS = pd.date_range("1979-07-01", periods=7, freq="QS")
+YEARS = pd.date_range("1981-01-01", periods=7, freq="YS")
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "time"),
+    [
+        ("TIME_PERIOD", MONTHS.strftime("%YM%m"), MONTHS),
+        ("TIME_PERIOD", MONTHS.strftime("%Y-%m"), MONTHS),
+        ("TIME_PERIOD", YEARS.year, YEARS),
+        ("period", MONTHS.strftime("%m/%Y"), MONTHS),
+        ("Month", MONTHS.strftime("%Y-%m"), MONTHS),
+        ("month", MONTHS.strftime("%b-%y"), MONTHS),
+        ("week", WEEKS.strftime("%G-W%V"), WEEKS),
+        ("Quarter", [f"Q{one.quarter} {one.year}" for one in QUARTERS], QUARTERS),
+        ("when", [f"{one.year}Q{one.quarter}" for one in QUARTERS], QUARTERS),
+    ],
+)
+def test_stamps_that_are_periods_are_found_without_being_named(tmp_path, name, cells, time):
+    columns = {"geo": ["DE"] * 7, name: cells, "x": [3, 1, 4, 1, 5, 9, 2]}
+    panel = read(frame(tmp_path / "t.csv", columns))
+    assert list(panel.first["time"].values) == list(time.values) and panel.variates == ["x"]
+    assert f"stamps: column {name}" in panel.findings.lines
+
+
+def test_of_several_columns_of_dates_the_one_called_after_a_period_holds_the_stamps(tmp_path):
+    columns = {"LAST UPDATE": ["13/05/2024"] * 7, "x": [3, 1, 4, 1, 5, 9, 2]}
+    for name in ("TIME_PERIOD", "period", "month"):
+        made = frame(tmp_path / "t.csv", {**columns, name: MONTHS.strftime("%YM%m")})
+        assert list(read(made).first["time"].values) == list(MONTHS.values)
+    made = frame(tmp_path / "t.csv", {**columns, "when": MONTHS.strftime("%YM%m")})
+    refused("LAST UPDATE and when all hold dates", "data.time = NAME", path=made)
+
+
+def test_a_month_beside_a_year_and_numbers_of_weeks_are_as_they_were(tmp_path):
+    data = {"year": MONTHS.year, "month": MONTHS.month, "x": [3, 1, 4, 1, 5, 9, 2]}
+    panel = read(frame(tmp_path / "t.csv", data))
+    assert list(panel.first["time"].values) == list(MONTHS.values) and panel.variates == ["x"]
+    made = frame(tmp_path / "w.csv", {"week": range(1, 8), "x": data["x"]})
+    refused("no column is called date or time", path=made)
 
 
 def test_data_time_names_the_stamps(tmp_path):
@@ -332,7 +376,7 @@ def test_parquet_types(tmp_path):
     panel = read(tmp_path / "p.parquet")
     assert (
         panel.tz == "Europe/Berlin"
-        and str(panel.first["time"].values[0]) == "2023-12-31T23:00:00.000000000"
+        and str(panel.first["time"].values[0]) == "2023-12-31T23:00:00.000000"
     )
     assert (
         panel.variates == ["f32", "bool", "money", "small"]

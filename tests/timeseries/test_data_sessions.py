@@ -23,7 +23,7 @@ from isoform.timeseries.data.stamps import parse_stamps
 
 from .panels import panel, series
 
-MINUTE = 60 * 10**9
+MINUTE = 60 * 10**6
 TOKYO = "30min@09:00-11:30+12:30-15:00/B"
 FOREX = "h@00:00-23:00/MON,TUE,WED,THU;00:00-21:00/FRI;22:00-23:00/SUN"
 
@@ -38,7 +38,7 @@ def axis_of(stamps, **data):
 
 def opened(freq, weeks, start="2023-01-02", tz=None):
     """All stamps of some weeks, from a Monday on."""
-    first = np.array([np.datetime64(start, "ns") - np.timedelta64(1, "ns")])
+    first = np.array([np.datetime64(start, "us") - np.timedelta64(1, "us")])
     sessions = sessions_of(freq)
     stamps = stamps_after(freq, first[0], weeks * len(sessions.slots))
     return stamps if tz is None else stamps.tz_localize(tz)
@@ -54,7 +54,7 @@ def test_numbers_and_stamps_of_slots_are_inverse(quarters, week):
     assert (sessions.nearest(stamps + MINUTE) == numbers).all()
     assert (sessions.nearest(stamps - MINUTE) == numbers).all()
     assert stamps[len(quarters)] - stamps[0] == WEEK
-    weekday = pd.DatetimeIndex(stamps.view("M8[ns]")).day_of_week
+    weekday = pd.DatetimeIndex(stamps.view("M8[us]")).day_of_week
     assert (weekday == (np.array(sessions.slots)[numbers % len(quarters)] // DAY)).all()
 
 

@@ -1,4 +1,6 @@
-"""Stamps: every form that is read, to the nanosecond, and those that are not guessed."""
+"""Stamps: every form that is read, to the microsecond, and those that are not guessed."""
+
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -13,7 +15,7 @@ from isoform.timeseries.data.panel import Findings
 from isoform.timeseries.data.stamps import parse_stamps, unit_of
 
 MOMENT = "2024-02-29T13:05:00"
-instants = st.datetimes(pd.Timestamp("1700-01-01"), pd.Timestamp("2250-12-31"))
+instants = st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29))
 
 
 def parse(*columns, names=("stamp", "hour", "minute")):
@@ -112,7 +114,7 @@ def test_offsets_must_be_everywhere_or_nowhere():
 
 @pytest.mark.parametrize("numbers", [[1, 2, 3], [0.5, 0.7], [5e7, 6e7], [-4.0, 3.0]])
 def test_other_numbers_are_no_stamps(numbers):
-    with pytest.raises(UserError, match="are no stamps; name another column"):
+    with pytest.raises(UserError, match=r"are no stamps; .*name"):
         parse(numbers)
 
 
@@ -124,10 +126,8 @@ def test_fractions_of_seconds():
 def test_typed_columns_keep_their_zone():
     assert parse(pd.date_range("2024-03-31", periods=2, tz="Europe/Berlin")).zone == "Europe/Berlin"
     assert parse(pd.date_range("2024-03-31", periods=2, tz="UTC")).zone is None
-    wide = parse(
-        np.array(["0001-01-01", "2024-01-01"], "M8[us]")
-    )  # years that nanoseconds can't hold
-    assert np.isnat(wide.time[0]) and wide.time[1] == np.datetime64("2024-01-01") and not wide.zoned
+    wide = parse(np.array(["0000-12-31", "0001-01-01", "10000-01-01"], "M8[s]"))
+    assert np.isnat(wide.time).tolist() == [True, False, True] and not wide.zoned
 
 
 def test_names_of_units():
@@ -145,14 +145,14 @@ def test_names_of_units():
 )
 def test_what_was_written_is_read(moments, form):
     moments = [moment.replace(microsecond=0) for moment in moments]
-    expected = np.array(moments, "M8[ns]")
+    expected = np.array(moments, "M8[us]")
     if form == "parts":
         names = ("year", "month", "day", "hour", "minute", "second")
         found = parse(*[[getattr(m, unit) for m in moments] for unit in names], names=names)
     elif form == "dots":
         found = parse([f"{m.day}.{m.month}.{m.year:04d} {m.hour}:{m:%M:%S}" for m in moments])
     elif form == "offset":
-        found = parse([f"{m:%Y-%m-%d %H:%M:%S}-03:30" for m in moments])
+        found = parse([f"{m.isoformat(' ')}-03:30" for m in moments])
         expected = expected + np.timedelta64(210, "m")
     else:
         found = parse([m.isoformat() for m in moments])
@@ -172,7 +172,7 @@ def test_any_cells_give_instants_or_one_sentence(cells):
     except UserError as error:
         assert "\n" not in str(error)
     else:
-        assert found.time.dtype == "M8[ns]" and len(found.time) == len(cells)
+        assert found.time.dtype == "M8[us]" and len(found.time) == len(cells)
         assert isinstance(found.show(0), str)
 
 
@@ -244,7 +244,7 @@ def test_what_cannot_be_read_says_how_to_write_it():
     st.datetimes(pd.Timestamp("1971-01-01"), pd.Timestamp("2099-12-01")),
 )
 def test_days_of_a_spreadsheet_are_read_to_the_second(freq, digits, start):
-    time = pd.date_range(pd.Timestamp(start).floor("min"), periods=29, freq=freq).as_unit("ns")
+    time = pd.date_range(pd.Timestamp(start).floor("min"), periods=29, freq=freq)
     serial = ((time - pd.Timestamp("1899-12-30")) / pd.Timedelta("1D")).to_numpy()
     found = parse(np.round(serial, digits))
     assert (found.time == time.to_numpy()).all() and not found.zoned

@@ -626,3 +626,15 @@ def test_forecasting_with_a_stored_baseline(tmp_path: Path, cli) -> None:
     about = folder / "baselines" / "lag_boosting.json"
     about.write_text(about.read_text().replace('"season": 24', '"season": -24'))
     assert "is damaged" in cli("forecast", folder, file, "--with", "lag_boosting")[2]
+
+
+def test_a_path_a_table_and_a_series_are_one_input(plain: Path, tmp_path: Path) -> None:
+    file, model = saved(runs.frame(), tmp_path / "series.csv"), isoform.load(plain)
+    listed = model.predict([file])
+    assert model.predict(file) == model.predict(str(file)) == listed and len(listed) > 1
+    keep = ("id", "stamp", "variate", "mean", "error")
+    frame = model.predict(runs.frame())
+    assert [[row[k] for k in keep] for row in frame] == [[row[k] for k in keep] for row in listed]
+    np.testing.assert_array_equal(model.embed(file), model.embed([file]))
+    (row,) = model.predict(runs.frame().set_index("date")[VARIATES[0]])
+    assert row["error"] == "Series: give a file, a pandas DataFrame or a Panel"

@@ -182,6 +182,19 @@ def test_hard_series_get_numbers_without_a_warning(name, kind):
         np.testing.assert_allclose(found[:, :, 1], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("fit", [smoothing.fit_ets, smoothing.fit_theta])
+@pytest.mark.parametrize(
+    ("rows", "season"), [(10, 2), (10, 5), (11, 3), (17, 7), (23, 7), (23, 12), (24, 12), (25, 12)]
+)
+def test_as_few_rows_as_there_can_be_for_a_season(fit, rows, season):
+    values = np.sin(np.arange(rows)) + np.arange(rows) % season
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        own = fit(values, season)
+    found = forecast(own, follow(own, values), np.array([rows]), 2 * season + 1)
+    assert np.isfinite(found).all() and np.abs(found).max() < 100
+
+
 def test_they_are_for_short_data(monkeypatch):
     data = window_data(series("season"), context=11, horizon=5)
     assert smoothing.why_not(data) == ""

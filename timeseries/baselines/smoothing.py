@@ -169,7 +169,8 @@ def _allows(values_T: np.ndarray, season: int, form: tuple[str, bool]) -> bool:
     """Whether there are rows enough for a form; the simplest is always allowed."""
     if form == FORMS[0]:
         return True
-    if form[1] and (season < 2 or len(values_T) < 2 * season):
+    # The heuristic of the first states needs ten rows behind a moving mean over a season.
+    if form[1] and (season < 2 or len(values_T) < max(2 * season, 10 + 2 * (season // 2))):
         return False
     return len(values_T) > _numbers(form, season) + 1
 

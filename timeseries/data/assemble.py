@@ -15,6 +15,7 @@ import xarray as xr
 from isoform.core.errors import UserError, join_names
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.axis import Axis, make_axis, taker
+from isoform.timeseries.data.clock import UNIT
 from isoform.timeseries.data.columns import (
     Roles,
     assign,
@@ -137,7 +138,7 @@ class _Rows:
 def _stamps(table: Table, data: DataConfig, findings: Findings) -> tuple[tuple[str, ...], Stamps]:
     """The columns of stamps and what they say."""
     time = table.time or find_time(table.names, data, table.where) or time_by_content(table)
-    stamps = parse_stamps([table.frame[name] for name in time], table.where)
+    stamps = parse_stamps([table.frame[name] for name in time], table.where, data.time is not None)
     if len(time) > 1 and data.time is None and unit_of(time[0]) is None:
         alone = parse_stamps([table.frame[time[0]]], table.where)
         if (
@@ -355,7 +356,7 @@ def make_series(
         "known_values": xr.Variable(("time", "known"), known[:stop]),
         "static_values": xr.Variable(("static",), static),
     }
-    stamps = pd.DatetimeIndex(time[:stop]).as_unit("ns")
+    stamps = pd.DatetimeIndex(time[:stop]).as_unit(UNIT)
     return xr.Dataset(values, names.merge({"time": stamps}).coords, {"id": name, "rows": rows})
 
 

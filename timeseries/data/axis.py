@@ -35,10 +35,17 @@ import pandas as pd
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.aggregate import bins, differ
+from isoform.timeseries.data.clock import (
+    DAY,
+    FIRST_ZONED,
+    HOUR,
+    LAST_ZONED,
+    STAMP,
+    clock_of,
+    stamps_at,
+)
 from isoform.timeseries.data.find_frequency import find_freq
 from isoform.timeseries.data.frequency import (
-    DAY,
-    HOUR,
     fixed_step,
     parse_freq,
     shorter_than_a_day,
@@ -190,7 +197,7 @@ def make_axis(
 def _sorted(
     rows: np.ndarray, time: np.ndarray, codes: np.ndarray, findings: Findings
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(rows, their instants in nanoseconds, their series) by series, instant and appearance."""
+    """(rows, their instants in microseconds, their series) by series, instant and appearance."""
     instant, code = time.view(np.int64)[rows], codes[rows]
     backwards = bool((np.diff(instant)[np.diff(code) == 0] < 0).any())
     if backwards:
@@ -257,7 +264,7 @@ def _short(text: str) -> str:
 def _zoned(
     stamps: Stamps, data: DataConfig, codes: np.ndarray, findings: Findings, where: str
 ) -> tuple[np.ndarray, str | None, np.ndarray]:
-    """(datetime64[ns] in UTC or naive, zone, which rows have one)."""
+    """(datetime64[us] in UTC or naive, zone, which rows have one)."""
     if data.tz is not None:
         try:
             ZoneInfo(data.tz)
@@ -268,10 +275,12 @@ def _zoned(
     readable = ~np.isnat(stamps.time)
     if stamps.zoned:
         zone = data.tz or stamps.zone or "UTC"
+        _refuse_ends(stamps.time, zone, where)
         findings.say(f"stamps carry their offset from UTC; zone {zone}", tz=zone)
         return stamps.time, zone, readable
     if data.tz is None:
         return stamps.time, None, readable
+    _refuse_ends(stamps.time, data.tz, where)
     time, doubled, skipped = localise(stamps.time, data.tz, codes)
     said = f"stamps are {data.tz}'s clock: {doubled:,} rows in hours that it shows twice"
     if skipped:
@@ -282,15 +291,24 @@ def _zoned(
     return time, data.tz, ~np.isnat(time)
 
 
+def _refuse_ends(time: np.ndarray, zone: str, where: str) -> None:
+    """Raises UserError for stamps so near the ends of the calendar that another clock may show a year beyond them."""
+    if ((time < FIRST_ZONED) | (time > LAST_ZONED)).any():
+        raise UserError(
+            f"{where}: the clock of {zone} is known from {FIRST_ZONED.astype('M8[D]')} to "
+            f"{LAST_ZONED.astype('M8[D]')}; leave out earlier and later rows"
+        )
+
+
 def localise(time: np.ndarray, zone: str, codes: np.ndarray) -> tuple[np.ndarray, int, int]:
-    """Stamps of a zone's clock in UTC; (datetime64[ns] with NaT in skipped hours, rows in doubled, in skipped hours).
+    """Stamps of a zone's clock in UTC; (datetime64[us] with NaT in skipped hours, rows in doubled, in skipped hours).
 
     Of rows of one series with the same doubled stamp, the first half in order of appearance is before the clock was
     set back; in a file that runs backwards, the last half. A stamp that is there once is before.
     """
     wall = pd.DatetimeIndex(time)
     before, after = _both_ways(wall, zone)
-    found = before.tz_convert("UTC").tz_localize(None).to_numpy().astype("M8[ns]", copy=True)
+    found = before.tz_convert("UTC").tz_localize(None).to_numpy().astype(STAMP, copy=True)
     doubled = np.flatnonzero(np.asarray(before != after) & before.notna())
     if len(doubled):
         groups = pd.DataFrame({"code": codes[doubled], "time": time[doubled]}).groupby(
@@ -307,14 +325,8 @@ def localise(time: np.ndarray, zone: str, codes: np.ndarray) -> tuple[np.ndarray
 
 
 def _wall(instant: np.ndarray, zone: str) -> np.ndarray:
-    """UTC nanoseconds as the zone's clock shows them."""
-    local = (
-        pd.DatetimeIndex(instant.view("M8[ns]"))
-        .tz_localize("UTC")
-        .tz_convert(zone)
-        .tz_localize(None)
-    )
-    return local.as_unit("ns").asi8
+    """UTC microseconds as the zone's clock shows them."""
+    return clock_of(stamps_at(instant).tz_localize("UTC").tz_convert(zone).tz_localize(None))
 
 
 def _grid(
@@ -378,7 +390,7 @@ def _is_short(freq: str) -> bool:
 def _prefers_utc(universal: Grid, local: Grid) -> bool:
     """False where the stamps follow the wall's clock from midnight, or fit it no worse than UTC."""
     step = fixed_step(local.freq)
-    from_midnight = step is None or int(local.time.asi8[0]) % min(step, DAY) == 0
+    from_midnight = step is None or int(clock_of(local.time[:1])[0]) % min(step, DAY) == 0
     if local.coarse or (local.moved == 0 and from_midnight):
         return False
     return universal.moved < local.moved or universal.moved == 0
@@ -411,15 +423,15 @@ def _needed(
             .tz_convert("UTC")
             .tz_localize(None)
         )
-    return np.round(np.diff(edges.as_unit("ns").asi8) / fine).astype(np.int64)
+    return np.round(np.diff(clock_of(edges)) / fine).astype(np.int64)
 
 
 def _suggest_zone(unique: np.ndarray, repeated: np.ndarray, findings: Findings) -> None:
     """Says so where naive stamps lack and repeat just the hours that a zone's clock skips and shows twice."""
-    first, last = pd.Timestamp(unique.min()), pd.Timestamp(unique.max())
+    first, last = stamps_at(np.array([unique.min(), unique.max()]))
     if unique.max() - unique.min() > _MOST_YEARS * 366 * DAY:
         return
-    hours = pd.date_range(first.floor("h"), last.floor("h"), freq="h").as_unit("ns")
+    hours = pd.date_range(first.floor("h"), last.floor("h"), freq="h")
     there = np.unique(unique // HOUR)
     twice = np.unique(repeated // HOUR)
     for zone in _LIKELY:
@@ -439,7 +451,7 @@ def _suggest_zone(unique: np.ndarray, repeated: np.ndarray, findings: Findings) 
 def _changes(hours: pd.DatetimeIndex, zone: str) -> tuple[np.ndarray, np.ndarray]:
     """(hours that a zone's clock skips, hours that it shows twice), hours since 1970."""
     before, after = _both_ways(hours, zone)
-    number = hours.asi8 // HOUR
+    number = clock_of(hours) // HOUR
     return number[before.isna()], number[np.asarray(before != after) & before.notna()]
 
 

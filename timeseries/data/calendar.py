@@ -35,7 +35,7 @@ _MINUTE = ("minute_of_hour", *_HOUR)
 _SECOND = ("second_of_minute", *_MINUTE)
 # Which marks differ from row to row: those of the first line whose kinds of offset hold the frequency's.
 _MARKS: tuple[tuple[tuple[Any, ...], tuple[str, ...]], ...] = (
-    ((offsets.Nano, offsets.Micro, offsets.Milli, offsets.Second), _SECOND),
+    ((offsets.Micro, offsets.Milli, offsets.Second), _SECOND),
     ((offsets.Minute,), _MINUTE),
     ((offsets.Hour, offsets.BusinessHour, offsets.CustomBusinessHour), _HOUR),
     ((offsets.Day, offsets.BusinessDay, offsets.CustomBusinessDay), _DAY),

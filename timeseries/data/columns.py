@@ -12,7 +12,8 @@ import pandas as pd
 
 from isoform.core.errors import UserError, join_names
 from isoform.timeseries.config import DataConfig
-from isoform.timeseries.data.names import pick
+from isoform.timeseries.data import periods
+from isoform.timeseries.data.names import PERIODS, pick
 from isoform.timeseries.data.panel import Findings
 from isoform.timeseries.data.table import Table
 
@@ -48,9 +49,9 @@ class Roles:
 
 
 def time_by_content(table: Table) -> tuple[str, ...]:
-    """The one column that holds dates though its name doesn't say so (an index without a name, dates of parquet).
+    """The one column that holds dates or periods though its name doesn't say so (an index, dates of parquet).
 
-    Raises UserError where there is none.
+    Of several, the one that is called after a period. Raises UserError where there is none.
     """
     frame = table.frame
     kinds = kinds_of(frame)
@@ -59,8 +60,10 @@ def time_by_content(table: Table) -> tuple[str, ...]:
         for name, kind in kinds.items()
         if kind == "M" or (kind == "O" and looks_dated(frame[name]))
     ]
-    if len(found) == 1:
-        return (found[0],)
+    called = [name for name in found if name.strip().lower() in PERIODS]
+    for names in (found, called):
+        if len(names) == 1:
+            return (names[0],)
     shown = join_names(frame, 12)
     reason = (
         f"{' and '.join(found[:3])} all hold dates" if found else "no column is called date or time"
@@ -71,10 +74,14 @@ def time_by_content(table: Table) -> tuple[str, ...]:
 
 
 def looks_dated(column: pd.Series) -> bool:
-    """Whether the first cells of a column of text are dates."""
-    head = [str(cell) for cell in column.dropna().head(20)]
-    pattern = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}")
-    return bool(head) and all(pattern.match(cell.strip()) for cell in head)
+    """Whether the first cells of a column of text are dates, or name periods (2024-01, 2024Q1, 2024-W05)."""
+    head = [str(cell).strip() for cell in column.dropna().head(20)]
+    pattern = re.compile(
+        r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|\d{4}-(0[1-9]|1[0-2])$"
+    )
+    return bool(head) and all(
+        pattern.match(cell) or periods.start_of(cell) is not None for cell in head
+    )
 
 
 def assign(table: Table, data: DataConfig, time: tuple[str, ...]) -> Roles:

@@ -174,7 +174,9 @@ def read_streamed(
     say_left_out(table, findings)
     with readable(path):
         stamps = parse_stamps(
-            [pd.Series(values, name=name) for name, values in stamps_only.items()], str(path)
+            [pd.Series(values, name=name) for name, values in stamps_only.items()],
+            str(path),
+            data.time is not None,
         )
     axis = make_axis(stamps, data, findings, str(path))
     if axis.repeated and data.doubles == "drop":

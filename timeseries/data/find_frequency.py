@@ -1,6 +1,6 @@
 """The frequency that stamps follow: equal steps, a calendar's, sessions, or equal steps that a clock hits inexactly.
 
-All times here are int64 nanoseconds of one clock (UTC, or the wall's), since 1970.
+All times here are int64 microseconds of one clock (UTC, or the wall's), since 1970.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 import numpy as np
 
 from isoform.core.errors import UserError
-from isoform.timeseries.data.frequency import DAY, HOUR, name_of, sessions_text, usual_phase
-from isoform.timeseries.data.sessions import WEEK, WEEKDAYS, find_sessions
+from isoform.timeseries.data.clock import DAY, HOUR, MINUTE, SECOND, STAMP, WEEK
+from isoform.timeseries.data.frequency import name_of, sessions_text, usual_phase
+from isoform.timeseries.data.sessions import WEEKDAYS, find_sessions
 
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
-_MINUTE = HOUR // 60
 # What people set a clock to: the steps that inexact stamps are compared with.
 _ROUND = (
-    *(n * 10**9 for n in (1, 2, 5, 10, 15, 20, 30)),
-    *(n * _MINUTE for n in (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30)),
+    *(n * SECOND for n in (1, 2, 5, 10, 15, 20, 30)),
+    *(n * MINUTE for n in (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30)),
     *(n * HOUR for n in (1, 2, 3, 4, 6, 8, 12, 24, 48, 168)),
 )
 _BUSINESS = 0.75  # of the stamps on a month's first or last business day: holidays move the others
@@ -40,7 +40,7 @@ def find_freq(clock: np.ndarray, steps: np.ndarray, where: str) -> str:
     if share >= 0.5 and off <= 0.1:
         return _name(clock, steps, best)
     least = int(np.gcd.reduce(steps))
-    if least >= _MINUTE and (sessions := find_sessions(clock, least, int(clock[0] % least))):
+    if least >= MINUTE and (sessions := find_sessions(clock, least, int(clock[0] % least))):
         return sessions_text(sessions)
     near = _round(float(np.median(steps)))
     if near >= DAY:  # one row a day, at any time of it
@@ -99,7 +99,7 @@ def _is_near(clock: np.ndarray, steps: np.ndarray, step: int) -> bool:
 
 def by_months(clock: np.ndarray, steps: np.ndarray) -> str | None:
     """MS, BME, QS-JAN, YE-DEC, SMS-15, ... where the instants follow the months; None where they don't."""
-    days = clock.view("M8[ns]").astype("M8[D]")
+    days = clock.view(STAMP).astype("M8[D]")
     if np.median(steps) <= 26 * DAY:
         return _twice_a_month(days)
     side = _side(days, steps)

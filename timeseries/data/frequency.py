@@ -3,7 +3,7 @@
 A frequency is a pandas offset alias ("h", "15min", "D", "B", "W-SUN", "MS", "BQE-DEC", ...), or sessions
 ("30min@09:30-16:00/B", see sessions.py). What is derived comes from the offset that pandas makes of the text.
 
-All times here are int64 nanoseconds of one clock (UTC, or the wall's), since 1970.
+All times here are int64 microseconds of one clock (UTC, or the wall's), since 1970.
 """
 
 from __future__ import annotations
@@ -15,18 +15,28 @@ import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
 from isoform.core.errors import UserError
-from isoform.timeseries.data.sessions import DAY, WEEK, Sessions, parse_sessions
+from isoform.timeseries.data.clock import (
+    DAY,
+    HOUR,
+    LAST_YEAR,
+    MINUTE,
+    SECOND,
+    STAMP,
+    UNIT,
+    WEEK,
+    clock_of,
+    stamps_at,
+)
+from isoform.timeseries.data.sessions import Sessions, parse_sessions
 
-HOUR = DAY // 24
 _YEAR = DAY * 1461 // 4
 _SIZES = (
     ("D", DAY),
     ("h", HOUR),
-    ("min", HOUR // 60),
-    ("s", 10**9),
-    ("ms", 10**6),
-    ("us", 10**3),
-    ("ns", 1),
+    ("min", MINUTE),
+    ("s", SECOND),
+    ("ms", SECOND // 1000),
+    (UNIT, 1),
 )
 # As pandas wrote them once, and custom calendars, which are those of Monday to Friday where nothing else is said.
 _ALSO = {
@@ -45,6 +55,10 @@ def parse_freq(text: str) -> str:
     """A frequency as it is written here: "H" -> "h", "W" -> "W-SUN", "60min" -> "h". Raises UserError for no step."""
     step, at, spans = text.partition("@")
     offset = _offset(step)
+    if isinstance(offset, pd.offsets.Tick) and offset.nanos % 1000:
+        raise UserError(
+            f'data.freq = "{text}": time is counted in whole microseconds; write us or a longer step'
+        )
     length = None if offset is None else _fixed(offset)
     if at and length is not None:
         sessions = parse_sessions(length, spans.strip())
@@ -98,14 +112,14 @@ def offset_of(freq: str) -> pd.offsets.BaseOffset:
 
 
 def fixed_step(freq: str) -> int | None:
-    """Nanoseconds of a step that is always equally long; None for a calendar's (B, W-SUN, MS, ...) and for sessions."""
+    """Microseconds of a step that is always equally long; None for a calendar's (B, W-SUN, MS, ...) and sessions."""
     return None if "@" in freq else _fixed(to_offset(freq))
 
 
 def _fixed(offset: pd.offsets.BaseOffset) -> int | None:
     if isinstance(offset, pd.offsets.Day):
         return int(offset.n) * DAY
-    return int(offset.nanos) if isinstance(offset, pd.offsets.Tick) else None
+    return int(offset.nanos) // 1000 if isinstance(offset, pd.offsets.Tick) else None
 
 
 def shorter_than_a_day(freq: str) -> bool:
@@ -115,19 +129,19 @@ def shorter_than_a_day(freq: str) -> bool:
 
 
 def name_of(step: int) -> str:
-    """The alias of a fixed step: 3,600,000,000,000 ns -> "h"."""
+    """The alias of a fixed step: 3,600,000,000 us -> "h"."""
     name, size = next((name, size) for name, size in _SIZES if step % size == 0)
     return name if step == size else f"{step // size}{name}"
 
 
 def usual_length(freq: str) -> int:
-    """Nanoseconds of a step: on average for a calendar's, between rows of one session for sessions."""
+    """Microseconds of a step: on average for a calendar's, between rows of one session for sessions."""
     offset = offset_of(freq)
     fixed = _fixed(offset)
     if fixed is not None:
         return fixed
     # Weekdays, months and leap years repeat after 28 years.
-    stamps = pd.date_range("2001-01-01", "2029-01-01", freq=offset).as_unit("ns").asi8
+    stamps = clock_of(pd.date_range("2001-01-01", "2029-01-01", freq=offset))
     if len(stamps) < 2:
         return int(offset.n) * _YEAR
     return int((stamps[-1] - stamps[0]) // (len(stamps) - 1))
@@ -170,11 +184,20 @@ def natural_seasons(freq: str) -> tuple[int, int, int]:
 
 
 def stamps_after(freq: str, last: np.datetime64, count: int) -> pd.DatetimeIndex:
-    """The `count` stamps behind `last`, which may itself lie beside the steps."""
+    """The `count` stamps behind `last`, which may itself lie beside the steps.
+
+    Raises UserError where they lead beyond the year 9999.
+    """
     sessions = sessions_of(freq)
     if sessions is not None:
-        at = sessions.at_or_before(np.array([last], "M8[ns]").view(np.int64))
+        at = sessions.at_or_before(np.array([last], STAMP).view(np.int64))
         ahead = sessions.stamps(at + np.arange(1, count + 1))
-        return pd.DatetimeIndex(ahead.view("M8[ns]"))
-    found = pd.date_range(pd.Timestamp(last), periods=count + 1, freq=freq)
-    return found[found > pd.Timestamp(last)][:count]
+        found = stamps_at(ahead)
+    else:
+        found = pd.date_range(pd.Timestamp(last), periods=count + 1, freq=freq, unit=UNIT)
+        found = found[found > pd.Timestamp(last)][:count]
+    if count and found[-1].year > LAST_YEAR:
+        raise UserError(
+            f"{count} steps of {freq} behind {pd.Timestamp(last)} lead beyond the year {LAST_YEAR}, where calendars end"
+        )
+    return found

@@ -1,6 +1,6 @@
 """The regular grid of a frequency, and where on it each instant of a file falls.
 
-All times here are int64 nanoseconds of one clock (UTC, or the wall's), since 1970.
+All times here are int64 microseconds of one clock (UTC, or the wall's), since 1970.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from isoform.core.errors import UserError
+from isoform.timeseries.data.clock import DAY, SECOND, UNIT, clock_of, stamps_at
 from isoform.timeseries.data.find_frequency import by_months, find_freq
 from isoform.timeseries.data.frequency import (
-    DAY,
     fixed_step,
     name_of,
     offset_of,
@@ -64,7 +64,7 @@ def make_grid(
 
     Without `freq` it is found. An instant between two steps goes to the nearer one; where hardly any lies on the steps
     of a calendar (the 15th of every month), each belongs to the step that it lies in. Steps begin where most instants
-    lie, else at midnight or at whole hours, minutes, ... (`offset`: nanoseconds that the clock on the wall is ahead of
+    lie, else at midnight or at whole hours, minutes, ... (`offset`: microseconds that the clock on the wall is ahead of
     `clock`). Where freq is at least 1.5 times the usual step, each instant belongs to the step that it lies in, and
     these begin at midnight, or at whole minutes; calendar steps named by their end (ME, QE, YE, W) hold the days up to
     it. Raises UserError where freq is finer than the closest two instants, drifts from the months that the instants
@@ -85,7 +85,7 @@ def make_grid(
     else:
         time, place = _on_calendar(clock, offset_of(found), coarse)
     moved = int((time[place] != clock).sum())
-    return Grid(found, pd.DatetimeIndex(time.view("M8[ns]")), place, moved, coarse)
+    return Grid(found, stamps_at(time), place, moved, coarse)
 
 
 def _on_fixed(
@@ -121,7 +121,7 @@ def _on_sessions(
     number = sessions.at_or_before(clock) if coarse else sessions.nearest(clock)
     outside = np.abs(sessions.stamps(number) - clock) >= sessions.step
     if outside.mean() > 0.01:
-        stamp = pd.Timestamp(int(clock[np.argmax(outside)]))
+        stamp = pd.Timestamp(int(clock[np.argmax(outside)]), unit=UNIT)
         raise UserError(
             f"{where}: {int(outside.sum()):,} of {len(clock):,} stamps lie outside the sessions {freq}, the first is "
             f"{stamp}; correct data.freq"
@@ -136,11 +136,11 @@ def _on_calendar(
     """(times of the steps, index of each instant's) of business days, weeks, months, ...; every n-th of them."""
     n, single = int(offset.n), offset.base
     days = clock // DAY * DAY
-    first, last = pd.Timestamp(int(days.min())), pd.Timestamp(int(days.max()))
+    first, last = stamps_at(np.array([days.min(), days.max()]))
     every = pd.date_range(
-        single.rollback(first) - offset, single.rollforward(last) + offset, freq=single
+        single.rollback(first) - offset, single.rollforward(last) + offset, freq=single, unit=UNIT
     )
-    time = every.as_unit("ns").asi8
+    time = clock_of(every)
     hour = 0
     after = time.searchsorted(days, side="left")
     if not coarse and np.mean(time[after] == days) >= _USUAL:
@@ -196,13 +196,13 @@ def _refuse_drift(clock: np.ndarray, steps: np.ndarray, freq: str, where: str) -
 
 
 def _length(step: int) -> str:
-    return name_of(step) if step % 10**9 == 0 else f"{step / 1e9:g} s"
+    return name_of(step) if step % SECOND == 0 else f"{step / SECOND:g} s"
 
 
 def _refuse_sparse(clock: np.ndarray, freq: str, where: str) -> None:
     steps = (int(clock.max()) - int(clock.min())) // usual_length(freq) + 1
     if steps > max(10_000, MOST_EMPTY * len(clock)):
-        ends = pd.DatetimeIndex(np.array([clock.min(), clock.max()]).view("M8[ns]"))
+        ends = stamps_at(np.array([clock.min(), clock.max()]))
         raise UserError(
             f"{where}: from {ends[0]} to {ends[1]} there are {steps:,} steps of {freq} for {len(clock):,} stamps; "
             "correct the stamp that is far from the others, or set a coarser data.freq"

@@ -39,7 +39,7 @@ def _number_cells(table: Table, column: str) -> tuple[np.ndarray, list[str]]:
     """(number of each row's cell, the different cells in order)."""
     cells = table.frame[column]
     codes, found = pd.factorize(cells)
-    texts = _spelled(found)
+    texts = spelled(found)
     blank = np.append([not text for text in texts], True)  # -1 is a missing cell
     empty = np.flatnonzero(blank[codes])
     if len(empty):
@@ -56,12 +56,31 @@ def _number_cells(table: Table, column: str) -> tuple[np.ndarray, list[str]]:
     return np.array([place[text] for text in texts], np.int64)[codes], names
 
 
-def _spelled(found: object) -> list[str]:
+def spelled(found: object) -> list[str]:
     """Different cells as text without blanks around it; whole numbers without a point, however they are kept."""
     cells = pd.Series(found)
     if pd.api.types.is_float_dtype(cells.dtype) and (cells % 1 == 0).all():
         cells = cells.astype(np.int64)
     return [str(cell).strip() for cell in cells.tolist()]
+
+
+def spread(frame: pd.DataFrame, columns: Sequence[str], names: Sequence[str]) -> pd.DataFrame:
+    """A file with some of the id `columns`, each row once for every series that shares its cells, with all of them.
+
+    names   of the series, or of variates, which begin with them
+    """
+    cells = (name.split(JOINT)[: len(columns)] for name in names)
+    series = pd.DataFrame([*dict.fromkeys(map(tuple, cells))], columns=list(columns), dtype=object)
+    have = [column for column in columns if column in frame.columns]
+    return frame.assign(**{column: spelled(frame[column]) for column in have}).merge(
+        series, on=have
+    )
+
+
+def prefixes(name: str) -> list[str]:
+    """Of what may be called ID or ID/COLUMN, all that ID can be: "7", "7/13" of "7/13"."""
+    parts = name.split(JOINT)
+    return [JOINT.join(parts[:count]) for count in range(1, len(parts) + 1)]
 
 
 def _number_pairs(

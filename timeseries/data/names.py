@@ -10,7 +10,8 @@ from isoform.core.errors import UserError, join_names
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.stamps import UNITS, unit_of
 
-_TIMES = ("datetime", "timestamp", "date_time", "date", "time", "ds", "stamp")
+_TIMES = ("datetime", "timestamp", "date_time", "date", "time", "ds", "stamp", "time_period")
+PERIODS = ("period", "quarter", "month", "week")  # of stamps where their cells name periods
 _UNIT = re.compile(r"\s*\[([^\[\]]*)\]\s*$")
 _SHOWN = 12  # columns in a sentence
 

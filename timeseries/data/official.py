@@ -17,6 +17,7 @@ from isoform.core.data.read import read_table
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.assemble import MOST_CELLS, make_names, make_series
+from isoform.timeseries.data.clock import clock_of
 from isoform.timeseries.data.columns import numbers_of
 from isoform.timeseries.data.find_frequency import find_freq
 from isoform.timeseries.data.frequency import fixed_step
@@ -84,7 +85,7 @@ def read_official(data: DataConfig) -> Panel:
         raise UserError(f"{path}: holds no values; it should be a file of {about}")
     if time is None:
         freq, start = ("5min", "2016-07-01") if data.source == "pems" else ("10min", "2006-01-01")
-        time = pd.date_range(start, periods=len(values), freq=freq).as_unit("ns")
+        time = pd.date_range(start, periods=len(values), freq=freq)
         findings.say(f"the file has no stamps; rows count as one each {freq} from {start}")
     else:
         freq = _freq(time, path, findings)
@@ -121,8 +122,9 @@ def _dated(
 
 def _freq(time: pd.DatetimeIndex, path: Path, findings: Findings) -> str:
     """The most common step; a sentence where others occur."""
-    steps = np.diff(time.asi8)
-    freq = find_freq(np.sort(time.asi8), steps[steps > 0], str(path))
+    clock = clock_of(time)
+    steps = np.diff(clock)
+    freq = find_freq(np.sort(clock), steps[steps > 0], str(path))
     step = fixed_step(freq)
     odd = 0 if step is None else int((steps != step).sum())
     if odd:

@@ -1,6 +1,6 @@
 """Panel: what a file was read as, one or more labelled xarray Datasets on regular time grids.
 
-Every Dataset has the coordinates time (datetime64[ns], regular, ascending), variate, past, known, static (names), and
+Every Dataset has the coordinates time (datetime64[us], regular, ascending), variate, past, known, static (names), and
 
     target         (time, variate)  float, NaN where missing; `units` is a coordinate along variate ("" unknown)
     past_values    (time, past)     covariates known up to the forecast's start

@@ -25,6 +25,7 @@ from isoform.core.data.text import Raw
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.assemble import Source, panel_of
+from isoform.timeseries.data.clock import STAMP
 from isoform.timeseries.data.panel import Findings, Panel
 from isoform.timeseries.data.table import Table
 
@@ -100,11 +101,11 @@ def _file() -> bytes:
 def _mended(
     counts: np.ndarray, hours: pd.Series, findings: Findings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(counts [rows, sensors], datetime64[ns] [rows] of the clock on the wall, every one of them once)."""
+    """(counts [rows, sensors], datetime64[us] [rows] of the clock on the wall, every one of them once)."""
     hour = hours.str.partition(":")[0].astype(np.int64).to_numpy()
     row = np.arange(len(hour))
     ahead = (hour - _FIRST.hour - row) % 24  # 1 behind the hour that 2024 lacks
-    stamps = _FIRST.to_datetime64().astype("M8[ns]") + (row + ahead).astype("m8[h]")
+    stamps = _FIRST.to_datetime64().astype(STAMP) + (row + ahead).astype("m8[h]")
     wall = pd.DatetimeIndex(stamps)
     early = wall.tz_localize(ZONE, ambiguous=np.ones(len(wall), bool), nonexistent="NaT")
     late = wall.tz_localize(ZONE, ambiguous=np.zeros(len(wall), bool), nonexistent="NaT")

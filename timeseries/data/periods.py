@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from isoform.timeseries.data.clock import FIRST_YEAR, LAST_YEAR, UNIT
+
 _NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _YEAR = r"(?P<year>\d{4})"
 _NUMBER = r"(?P<number>\d{1,2})"
@@ -56,19 +58,19 @@ def start_of(text: str) -> np.datetime64 | None:
 
 def _day(year: int, week: int, weekday: int) -> np.datetime64 | None:
     """A day of an ISO week, Monday is 1."""
-    if not 1678 <= year <= 2260:
+    if not FIRST_YEAR <= year <= LAST_YEAR:
         return None
     try:
-        return np.datetime64(datetime.date.fromisocalendar(year, week, weekday), "ns")
+        return np.datetime64(datetime.date.fromisocalendar(year, week, weekday), UNIT)
     except ValueError:
         return None
 
 
 def _month(year: int, number: int) -> np.datetime64 | None:
     """The first day of a month, counted from 0."""
-    if not (1678 <= year <= 2261 and 0 <= number < 12):
+    if not (FIRST_YEAR <= year <= LAST_YEAR and 0 <= number < 12):
         return None
-    return np.datetime64(f"{year}-{number + 1:02d}-01", "ns")
+    return np.datetime64(f"{year:04d}-{number + 1:02d}-01", UNIT)
 
 
 def without_zone(text: str) -> tuple[str, str | None]:

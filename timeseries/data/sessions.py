@@ -5,7 +5,7 @@ joined by +, days by commas (or B, or D for every day), and days with spans of t
 "h@00:00-23:00/MON,TUE,WED,THU;00:00-21:00/FRI;22:00-23:00/SUN". The time between two sessions is no gap: a row counts
 as one step after the row before it, whatever the clock did between them.
 
-All times are int64 nanoseconds of one clock since 1970.
+All times are int64 microseconds of one clock since 1970.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-DAY = 86_400_000_000_000
-WEEK = 7 * DAY
+from isoform.timeseries.data.clock import DAY, SECOND, WEEK
+
 WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 _MONDAY = 4 * DAY  # the first one since 1970
 _SPAN = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?(?:-(\d{1,2}):(\d{2})(?::(\d{2}))?)?")
@@ -29,7 +29,7 @@ _MOST_SPANS = 24  # in a week, beside which a pattern is chance
 
 @dataclass(frozen=True)
 class Sessions:
-    """The slots of a week that have rows, as nanoseconds since Monday 0:00, ascending.
+    """The slots of a week that have rows, as microseconds since Monday 0:00, ascending.
 
     Slots are numbered through all weeks, so that the step from one to the next is always 1.
     """
@@ -84,7 +84,7 @@ def _spans_of(slots: list[int], step: int) -> str:
 
 
 def _clock(time: int) -> str:
-    minutes, seconds = divmod(time // 10**9, 60)
+    minutes, seconds = divmod(time // SECOND, 60)
     return f"{minutes // 60:02d}:{minutes % 60:02d}" + (f":{seconds:02d}" if seconds else "")
 
 
@@ -103,8 +103,8 @@ def parse_sessions(step: int, spans: str) -> Sessions | None:
             return None
         for match, name in itertools.product(found, names):
             assert match is not None
-            first = _seconds(match, 1) * 10**9
-            last = first if match[4] is None else _seconds(match, 4) * 10**9
+            first = _seconds(match, 1) * SECOND
+            last = first if match[4] is None else _seconds(match, 4) * SECOND
             last += DAY if last < first else 0
             day = WEEKDAYS.index(name) * DAY
             slots |= {(day + time) % WEEK for time in range(first, last + 1, step)}

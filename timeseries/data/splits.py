@@ -11,6 +11,7 @@ from isoform.core.data.splits import SPLITS
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.calendar import stamps_of
+from isoform.timeseries.data.clock import UNIT
 from isoform.timeseries.data.panel import Panel
 
 _MONTH = 30 * 24  # rows an hour long
@@ -161,7 +162,7 @@ def _by_date(data: DataConfig, panel: Panel) -> list[Borders]:
     apart = {(time[0], time[-1], len(time)): time for time in times if len(time)}
     joint = np.unique(np.concatenate([*apart.values()]))
     cut = borders(data, len(joint), panel.local(pd.DatetimeIndex(joint)), panel.tz)
-    instants = np.append(joint, joint[-1] + np.timedelta64(1, "ns"))
+    instants = np.append(joint, joint[-1] + np.timedelta64(1, UNIT))
     found = []
     for time in times:
         val, test = (

@@ -1,4 +1,4 @@
-"""Cells -> instants: text, numbers or several columns become datetime64[ns], zoned or as a clock showed them."""
+"""Cells -> instants: text, numbers or several columns become datetime64[us], zoned or as a clock showed them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pandas as pd
 
 from isoform.core.errors import UserError
 from isoform.timeseries.data import periods
+from isoform.timeseries.data.clock import FIRST_YEAR, LAST_YEAR, NAT, STAMP, within
 
-NAT = np.datetime64("NaT", "ns")
 UNITS = ("year", "month", "day", "hour", "minute", "second")
 _SPELLINGS = {
     **{unit: unit for unit in UNITS}, "yr": "year", "yyyy": "year", "mon": "month", "hr": "hour", "hh": "hour",
@@ -36,15 +36,18 @@ _LONGEST = 64  # characters of a stamp
 # Digits alone: (how many, smallest, largest) of a date written without separators, and how to take it apart.
 _COMPACT = {6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 _SERIAL = (25569, 73415)  # a spreadsheet's 1 January of 1970 and of 2101
-# Since 1970: (smallest, largest, nanoseconds) of seconds, milliseconds, microseconds and nanoseconds.
-_EPOCHS = ((1e8, 1e11, 10**9), (1e11, 1e14, 10**6), (1e14, 1e17, 10**3), (1e17, 9.2e18, 1))
+# Since 1970: (smallest, largest, microseconds) of seconds, milliseconds and microseconds; nanoseconds lie beyond.
+_EPOCHS = ((1e8, 1e11, 10**6), (1e11, 1e14, 10**3), (1e14, 1e17, 1))
+_NANOSECONDS = (1e17, 9.2e18)
+_BY_CONTENT = (1600, 2261)  # whole numbers that are years wherever they stand
+_TOO_FINE = re.compile(r"(?<=[.,]\d{6})\d+")  # digits of a second behind the microsecond's
 
 
 @dataclass(frozen=True)
 class Stamps:
     """The instants of the rows of a file.
 
-    time    datetime64[ns] [rows], NaT where a row has none; in UTC if `zoned`, else as a clock on the wall showed it
+    time    datetime64[us] [rows], NaT where a row has none; in UTC if `zoned`, else as a clock on the wall showed it
     zone    the IANA zone that the file itself names (a parquet column has one), or None
     show    row -> what the file says there, for messages
     source  "column date", for messages
@@ -64,16 +67,17 @@ def unit_of(name: str) -> str | None:
     return _SPELLINGS.get(name.strip().lower())
 
 
-def parse_stamps(columns: Sequence[pd.Series], where: str) -> Stamps:
+def parse_stamps(columns: Sequence[pd.Series], where: str, named: bool = False) -> Stamps:
     """One column of stamps, a date and a clock, or year, month, day, hour, minute, second.
 
     Text may be ISO 8601 with or without offset, numbers joined by - / or . with the day or the month first (whichever
     fits every row), with AM or PM, 24:00, months by name, or periods, which stand for their first instant: weeks
     (2024-W05), months (2024M01, 01/2024), quarters (2024Q1, Q1 2024); with a short name of a European zone (CET) or
     without. Digits alone are 20240131, 202401311300, seconds, milliseconds, ... since 1970 (UTC), or a spreadsheet's
-    days since 1900 with the time as a fraction. A clock is 13:00, an hour 0 to 24, 1300 or a span 6:00-6:59, which
-    counts from its start. Raises UserError where day and month can't be told apart, some stamps have offsets and
-    others don't, or numbers are no stamps.
+    days since 1900 with the time as a fraction. Whole numbers from 1600 to 2261 are years, those from 1 to 9999 in a
+    column that is called year, or that a person `named` as the one of stamps. A clock is 13:00, an hour 0 to 24, 1300
+    or a span 6:00-6:59, which counts from its start. Raises UserError where day and month can't be told apart, some
+    stamps have offsets and others don't, or numbers are no stamps.
     """
     names = ", ".join(str(column.name) for column in columns)
     source = f"column {names}" if len(columns) == 1 else f"columns {names}"
@@ -84,7 +88,8 @@ def parse_stamps(columns: Sequence[pd.Series], where: str) -> Stamps:
         )
 
     if len(columns) == 1 or not _is_component(columns[0]):
-        time, zoned, zone, note = _instants(columns[0], f"{where} {source}")
+        years = named or unit_of(str(columns[0].name)) == "year"
+        time, zoned, zone, note = _instants(columns[0], f"{where} {source}", years)
         for place, column in enumerate(columns[1:], 3):
             time = time + _clock(
                 column, unit_of(str(column.name)) or (UNITS[place] if place < 6 else "second")
@@ -107,27 +112,31 @@ def _is_component(column: pd.Series) -> bool:
 
 
 def _numbers(column: pd.Series) -> np.ndarray | None:
-    """The cells as float64 where every filled one is a number, else None."""
+    """The cells as float64, or int64 where all are whole, if every filled one is a number; else None."""
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         return None
     found = pd.to_numeric(column, errors="coerce")
+    if found.dtype.kind == "i" and not found.isna().any():
+        return found.to_numpy(dtype=np.int64)
     numbers = np.asarray(found.to_numpy(dtype=np.float64, na_value=np.nan))
     text = column.to_numpy()[np.isnan(numbers)]
     filled = [cell for cell in text.tolist() if isinstance(cell, str) and cell.strip()]
     return None if filled or np.isnan(numbers).all() else numbers
 
 
-def _instants(column: pd.Series, where: str) -> tuple[np.ndarray, bool, str | None, str]:
-    """(datetime64[ns], zoned, zone, note) of one column."""
+def _instants(
+    column: pd.Series, where: str, years: bool
+) -> tuple[np.ndarray, bool, str | None, str]:
+    """(datetime64[us], zoned, zone, note) of one column; `years`: small whole numbers are such."""
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         zone = getattr(column.dtype, "tz", None)
         if zone is None:
-            return _within(column.to_numpy()), False, None, ""
+            return within(column.to_numpy()), False, None, ""
         named = str(zone) if "/" in str(zone) else None  # an offset such as +01:00 is no zone
-        return _within(column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()), True, named, ""
+        return within(column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()), True, named, ""
     numbers = _numbers(column)
     if numbers is not None:
-        time, zoned, note = _from_numbers(numbers, where)
+        time, zoned, note = _from_numbers(numbers, where, years)
         return time, zoned, None, note
     # A long file repeats its stamps for every series: each text is parsed once.
     codes, unique = pd.factorize(column)
@@ -146,7 +155,7 @@ def _instants(column: pd.Series, where: str) -> tuple[np.ndarray, bool, str | No
 def _from_zoned_texts(
     texts: Sequence[str], where: str
 ) -> tuple[np.ndarray, np.ndarray, str | None]:
-    """(datetime64[ns], True where the text had an offset or the short name of a zone, the zone of those names)."""
+    """(datetime64[us], True where the text had an offset or the short name of a zone, the zone of those names)."""
     parts = [periods.without_zone(text) for text in texts]
     time, offsets = _from_texts([text for text, _ in parts], where)
     named = [place for place, (_, name) in enumerate(parts) if name and not np.isnat(time[place])]
@@ -158,12 +167,14 @@ def _from_zoned_texts(
     return time, offsets, periods.zone_of(time[named], names)
 
 
-def _from_numbers(numbers: np.ndarray, where: str) -> tuple[np.ndarray, bool, str]:
+def _from_numbers(numbers: np.ndarray, where: str, years: bool) -> tuple[np.ndarray, bool, str]:
     filled = numbers[~np.isnan(numbers)]
     whole = bool((filled == np.floor(filled)).all())
     low, high = float(filled.min()), float(filled.max())
-    if whole and low >= 1600 and high <= 2261:  # years
-        return _components({"year": pd.Series(numbers)}), False, ""
+    plain = _BY_CONTENT[0] <= low and high <= _BY_CONTENT[1]
+    if whole and (plain or (years and low >= FIRST_YEAR and high <= LAST_YEAR)):
+        note = "" if plain else f"stamps are years: {low:.0f} to {high:.0f}"
+        return _components({"year": pd.Series(numbers)}), False, note
     time = np.full(len(numbers), NAT)
     there = ~np.isnan(numbers)
     compact = _from_compact(filled) if whole else None
@@ -180,8 +191,12 @@ def _from_numbers(numbers: np.ndarray, where: str) -> tuple[np.ndarray, bool, st
         )
     since_1970 = _from_epoch(filled)
     if since_1970 is None:
+        if whole and low >= FIRST_YEAR and high <= LAST_YEAR:
+            how = "if they are years, name it in data.time, else another column"
+        else:
+            how = f"name another column in data.time (years are {FIRST_YEAR} to {LAST_YEAR})"
         raise UserError(
-            f"{where}: holds numbers from {low:g} to {high:g}, which are no stamps; name another column in data.time"
+            f"{where}: holds numbers from {low:g} to {high:g}, which are no stamps; {how}"
         )
     time[there] = since_1970
     return time, True, ""
@@ -192,7 +207,7 @@ def _from_serial(days: np.ndarray) -> np.ndarray:
     seconds = (days - _SERIAL[0]) * 86400
     minutes = np.round(seconds / 60) * 60
     near = minutes if (np.abs(seconds - minutes) < 5).all() else np.round(seconds)
-    return near.astype(np.int64).astype("M8[s]").astype("M8[ns]")
+    return near.astype(np.int64).astype("M8[s]").astype(STAMP)
 
 
 def _from_compact(whole: np.ndarray) -> np.ndarray | None:
@@ -205,7 +220,7 @@ def _from_compact(whole: np.ndarray) -> np.ndarray | None:
     parsed = pd.to_datetime(texts, format=form, errors="coerce")
     if parsed.isna().any() or not parsed.dt.year.between(1800, 2200).all():
         return None
-    return _within(parsed.to_numpy())
+    return within(parsed.to_numpy())
 
 
 def _from_epoch(numbers: np.ndarray) -> np.ndarray | None:
@@ -215,12 +230,16 @@ def _from_epoch(numbers: np.ndarray) -> np.ndarray | None:
         if low >= least and high < most:
             count = np.floor(numbers)
             rest = np.round((numbers - count) * factor)  # 0.25 s of a float
-            return (count.astype(np.int64) * factor + rest.astype(np.int64)).view("M8[ns]")
+            return (count.astype(np.int64) * factor + rest.astype(np.int64)).view(STAMP)
+    if _NANOSECONDS[0] <= low and high < _NANOSECONDS[1]:
+        exact = numbers.dtype.kind == "i"  # a float misses some microsecond by a hair
+        count = numbers // 1000 if exact else np.round(numbers / 1000)
+        return count.astype(np.int64).view(STAMP)
     return None
 
 
 def _from_texts(texts: Sequence[str], where: str) -> tuple[np.ndarray, np.ndarray]:
-    """(datetime64[ns], True where the text had an offset) of different texts; NaT where one is no stamp."""
+    """(datetime64[us], True where the text had an offset) of different texts; NaT where one is no stamp."""
     time = np.full(len(texts), NAT)
     short = [place for place, text in enumerate(texts) if text and len(text) <= _LONGEST]
     offsets = np.zeros(len(texts), bool)
@@ -246,12 +265,13 @@ def _from_texts(texts: Sequence[str], where: str) -> tuple[np.ndarray, np.ndarra
 
 def _parse(texts: Sequence[str], form: str) -> np.ndarray:
     """What pandas makes of texts; NaT where it makes nothing."""
+    cut = [_TOO_FINE.sub("", text) for text in texts]  # else pandas reads all in nanoseconds
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the form was guessed
         parsed = pd.to_datetime(
-            pd.Series(texts, dtype=object), errors="coerce", format=form, utc=True
+            pd.Series(cut, dtype=object), errors="coerce", format=form, utc=True
         )
-    return _within(parsed.dt.tz_localize(None).to_numpy())
+    return within(parsed.dt.tz_localize(None).to_numpy())
 
 
 def _from_parts(found: list[re.Match[str]], where: str) -> np.ndarray:
@@ -261,10 +281,11 @@ def _from_parts(found: list[re.Match[str]], where: str) -> np.ndarray:
         return np.array([int(match[group] or 0) for match in found])
 
     first, second, third = part(1), part(3), part(4)
-    year_first = np.array([len(match[1]) == 4 for match in found])
+    year_first = np.array([len(match[1]) > 2 for match in found])
+    short = np.array([len(match[4]) < 3 for match in found])
     day_first = _is_day_first(found, ~year_first, first, second, where)
     century = np.where(third > 68, 1900, 2000)  # as POSIX reads two digits
-    late = np.where(~year_first & (third < 100), third + century, third)
+    late = np.where(~year_first & short, third + century, third)
     month, day = (second, first) if day_first else (first, second)
     year = np.where(year_first, first, late)
     month = np.where(year_first, second, month)
@@ -275,7 +296,7 @@ def _from_parts(found: list[re.Match[str]], where: str) -> np.ndarray:
     hour = np.where(halves == "a", hour % 12, hour)
     values = (year, month, day, hour, part(6), part(7))
     time = _components({unit: pd.Series(value) for unit, value in zip(UNITS, values, strict=True)})
-    fraction = np.array([int((match[8] or "").ljust(9, "0")) for match in found], "m8[ns]")
+    fraction = np.array([int((match[8] or "")[:6].ljust(6, "0")) for match in found], "m8[us]")
     shift = np.array([_shift(match[10]) for match in found], "m8[m]")
     return time + fraction - shift
 
@@ -313,14 +334,14 @@ def _shift(offset: str | None) -> int:
 
 
 def _components(columns: dict[str | None, pd.Series]) -> np.ndarray:
-    """datetime64[ns] of numbers in columns year, month, day, hour, ...; NaT where one is missing or out of range."""
+    """datetime64[us] of numbers in columns year, month, day, hour, ...; NaT where one is missing or out of range."""
     parts = {unit: _as_float(column) for unit, column in columns.items()}
     length = len(next(iter(parts.values())))
     year = parts.get("year", np.full(length, np.nan))
     month = parts.get("month", np.ones(length))
     day = parts.get("day", np.ones(length))
     good = np.ones(length, bool)
-    for value, least, most in ((year, 1678, 2261), (month, 1, 12), (day, 1, 31)):
+    for value, least, most in ((year, FIRST_YEAR, LAST_YEAR), (month, 1, 12), (day, 1, 31)):
         good &= (value >= least) & (value <= most) & (value == np.floor(value))
     for unit, most in (("hour", 24), ("minute", 59), ("second", 60)):
         if unit in parts:
@@ -333,8 +354,8 @@ def _components(columns: dict[str | None, pd.Series]) -> np.ndarray:
     for unit, length_of in (("hour", 3600), ("minute", 60), ("second", 1)):
         if unit in parts:
             seconds = seconds + np.where(good, parts[unit], 1) * length_of
-    time = date.astype("M8[ns]") + np.round(seconds * 1e3).astype("m8[ms]")
-    return np.where(good, time, NAT)
+    time = date.astype(STAMP) + np.round(seconds * 1e3).astype("m8[ms]")
+    return within(np.where(good, time, NAT))
 
 
 def _as_float(column: pd.Series) -> np.ndarray:
@@ -343,7 +364,7 @@ def _as_float(column: pd.Series) -> np.ndarray:
 
 
 def _clock(column: pd.Series, unit: str) -> np.ndarray:
-    """timedelta64[ns] since midnight of a column of clocks, hours, minutes or seconds; NaT where a cell is neither."""
+    """timedelta64[us] since midnight of a column of clocks, hours, minutes or seconds; NaT where a cell is neither."""
     numbers = _numbers(column)
     if numbers is not None:
         return _clock_of_numbers(numbers, unit)
@@ -378,12 +399,3 @@ def _seconds_of(text: str) -> int | None:
     if hour > 24 or minutes > 59 or seconds > 60:
         return None
     return hour * 3600 + minutes * 60 + seconds
-
-
-def _within(time: np.ndarray) -> np.ndarray:
-    """datetime64[ns]; NaT for years that nanoseconds since 1970 can't hold."""
-    if time.dtype == np.dtype("M8[ns]"):
-        return time
-    year = time.astype("M8[Y]").astype(np.int64) + 1970
-    good = ~np.isnat(time) & (year >= 1678) & (year <= 2261)
-    return np.where(good, np.where(good, time, np.datetime64(0, "s")).astype("M8[ns]"), NAT)

@@ -19,6 +19,7 @@ import xarray as xr
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.assemble import Source, panel_of
+from isoform.timeseries.data.clock import UNIT
 from isoform.timeseries.data.disk import Field, read_streamed, readable, store_digest
 from isoform.timeseries.data.names import find_time
 from isoform.timeseries.data.panel import Findings, Panel
@@ -35,7 +36,7 @@ _CODECS = {
 }  # fmt: skip
 _UNREAL = (
     "{path}: stamps are no real dates ({what}); convert them, for example with xarray's "
-    "convert_calendar('standard')"
+    "convert_calendar('proleptic_gregorian')"
 )
 
 
@@ -79,7 +80,8 @@ def read_store(path: Path, data: DataConfig, findings: Findings, kind: str) -> P
 
 @contextmanager
 def _opened(path: Path, kind: str) -> Iterator[xr.Dataset]:
-    options: dict[str, Any] = {"decode_timedelta": False}
+    decoder = xr.coders.CFDatetimeCoder(time_unit=UNIT)  # else years end in 2262
+    options: dict[str, Any] = {"decode_times": decoder, "decode_timedelta": False}
     with readable(path):
         if kind == "zarr":
             _refuse_codecs(path)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isoform.core.data.digests import digests_of
 from isoform.core.errors import UserError, join_names
 from isoform.vision.config import VisionApp
 from isoform.vision.data.records import ArrayImages, Records
@@ -84,6 +85,18 @@ class ImageData:
 
     def _read(self, row: int) -> Tensor:
         return self.records.images.read(row, self.preprocess.channels, self.preprocess.at_least)
+
+    def digests(self, split: str) -> np.ndarray | None:
+        """uint64 [n, 2] of a split's images: of the file's bytes, where there is one, and of the pixels in memory.
+
+        None where they aren't held in memory: to read all of a large data set again would take too long.
+        """
+        resident, rows = self.held.resident, self.rows[split].tolist()
+        if resident is None:
+            return None
+        contents = digests_of(self.records.images.content(row) for row in rows)
+        pixels = digests_of(resident[row].numpy().tobytes() for row in rows)
+        return np.stack([contents, pixels], 1)
 
     def complete_rows(self, rows: np.ndarray) -> np.ndarray:
         """Those of the rows whose every target is known."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ import toy
 import isoform
 from isoform.core import api, config
 from isoform.core.cli import main
+from isoform.core.cli.console import Console
+from isoform.core.cli.train import _show as show
 from isoform.core.config import layers
 from isoform.core.data import writers
 from isoform.core.domain import CheckReport, ImportedModel, Predictor, Prepared, Verb
@@ -355,6 +358,16 @@ def test_a_table_of_the_model_beside_its_baselines(cli):
     assert [words[0] for words in lines if words and words[0] in ("test", "model", "majority")][-3:] == [
         "test", "model", "majority",
     ]  # fmt: skip
+
+
+def test_many_metrics_stand_one_a_line(capsys):
+    """Several targets have metrics of their own: 13 side by side fit no terminal."""
+    mine = {f"rmse target {k}": k / 8 for k in range(13)}
+    theirs = {name: value + 1 for name, value in mine.items() if not name.endswith("3")}
+    show(SimpleNamespace(console=Console()), {"test": mine}, {"mean": {"test": theirs}})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["test", "model", "mean"] and len(lines) == 1 + len(mine)
+    assert lines[3] == ["rmse", "target", "2", "0.25", "1.25"] and lines[4][-1] == "-"
 
 
 def test_a_folder_that_holds_a_run_is_refused(cli, trained):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from isoform.core.api import staged
@@ -87,3 +91,34 @@ def test_every_written_file_has_the_mode_of_the_umask(tmp_path: Path, mask: int)
     assert len(files) == 9
     assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~mask}
     assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o777 & ~mask
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        ('=HYPERLINK("http://x")', "'=HYPERLINK(\"http://x\")"), ("@SUM(A1)", "'@SUM(A1)"), ("-OH", "'-OH"),
+        ("+cmd|x", "'+cmd|x"), ("\t=1", "'\t=1"), ("=1", "'=1"), ("--1", "'--1"),
+        ("-1.5", "-1.5"), ("+2", "+2"), ("-1,5e3", "-1,5e3"), ("-", "-"), ("+", "+"), ("a=b", "a=b"), ("", ""),
+        (-1.5, "-1.5"), (np.float64(-2), "-2.0"), (None, ""), ("C=C", "C=C"), ("(+)-x", "(+)-x"),
+    ],
+)  # fmt: skip
+def test_a_text_that_a_spreadsheet_would_compute_gets_an_apostrophe(cell, written) -> None:
+    text = writers.csv_text({"a": [cell], "b": [0]})
+    assert list(csv.reader(io.StringIO(text))) == [["a", "b"], [written, "0"]]
+
+
+@given(st.text(st.sampled_from("=+-@1.,e \"'ab\t"), max_size=7))
+def test_no_cell_or_name_of_a_column_begins_like_a_formula(text: str) -> None:
+    for row in csv.reader(io.StringIO(writers.csv_text({text: [text], f"{text}2": [1]}))):
+        first = row[0]
+        assert not first.startswith(("=", "@", "\t")) and first.removeprefix("'") in (
+            text,
+            text[1:],
+        )
+        if first.startswith(("+", "-")) and len(first) > 1:
+            assert set(first) <= set("+-1.,e ab")  # a number, at most with its unit
+
+
+def test_columns_in_front_of_input_stay_there() -> None:
+    rows = [{"id": 1, "error (input)": 2, "input": "x", "p": 3, "error": ""}]
+    assert list(writers.columns_of(rows)) == ["id", "error (input)", "input", "p", "error"]

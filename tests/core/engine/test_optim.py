@@ -6,7 +6,6 @@ import toy
 from torch import nn
 
 from isoform.core.config.schema import TrainConfig
-from isoform.core.domain import depth_from_names
 from isoform.core.engine import optim
 
 
@@ -24,7 +23,7 @@ class Named(nn.Module):
 
 
 def test_depth_from_names():
-    found = depth_from_names(Named())
+    found = optim.depth_from_names(Named())
     assert found == {
         "tokeniser.class_token": 0, "tokeniser.position": 0, "tokeniser.project.weight": 0, "tokeniser.project.bias": 0,
         "backbone.blocks.0.weight": 1, "backbone.blocks.0.bias": 1, "backbone.blocks.1.weight": 2,
@@ -41,7 +40,7 @@ def test_depth_where_nothing_is_called_backbone():
             "out": nn.Linear(3, 2),
         }
     )
-    found = depth_from_names(model)
+    found = optim.depth_from_names(model)
     assert (found["pos_embed.weight"], found["blocks.0.weight"], found["out.weight"]) == (0, 1, 2)
 
 
@@ -49,7 +48,7 @@ def test_layer_decay_groups():
     """By hand: factor 0.5 a layer, head 1, last block 0.5, first block 0.125, tokeniser 0.0625."""
     model = Named()
     config = TrainConfig(lr=0.1, layer_decay=0.5, weight_decay=0.3)
-    optimizer = optim.build_optimizer(model, config, depth_from_names(model))
+    optimizer = optim.build_optimizer(model, config, optim.depth_from_names(model))
     optim.set_learning_rate(optimizer, 0.1)
     names = {p: name for name, p in model.named_parameters()}
     found = {
@@ -69,7 +68,7 @@ def test_layer_decay_groups():
 
 def test_without_layer_decay_there_are_two_groups():
     model = Named()
-    optimizer = optim.build_optimizer(model, TrainConfig(), depth_from_names(model))
+    optimizer = optim.build_optimizer(model, TrainConfig(), optim.depth_from_names(model))
     assert [g["scale"] for g in optimizer.param_groups] == [1, 1]
 
 
@@ -86,7 +85,7 @@ def test_what_decays(name, shape, decaying):
 def test_everything_decays_where_asked():
     model = Named()
     config = TrainConfig(weight_decay=0.3, decay_all=True, optimizer="adam", layer_decay=0.5)
-    optimizer = optim.build_optimizer(model, config, depth_from_names(model))
+    optimizer = optim.build_optimizer(model, config, optim.depth_from_names(model))
     assert sum(len(g["params"]) for g in optimizer.param_groups) == 14
     assert all(g["weight_decay"] == 0.3 for g in optimizer.param_groups)
     assert len(optimizer.param_groups) == 5, "one a depth"
@@ -98,7 +97,7 @@ def test_what_decay_does_to_a_weight_without_gradient(kind, moved):
     layer = nn.Linear(1, 1)
     nn.init.constant_(layer.bias, 5.0)
     config = TrainConfig(optimizer=kind, lr=0.1, weight_decay=0.3, decay_all=True)
-    optimizer = optim.build_optimizer(layer, config, depth_from_names(layer))
+    optimizer = optim.build_optimizer(layer, config, optim.depth_from_names(layer))
     optim.set_learning_rate(optimizer, 0.1)
     for p in layer.parameters():
         p.grad = torch.zeros_like(p)
@@ -157,7 +156,7 @@ def test_average_by_hand():
 def test_state_round_trip(kind):
     config = TrainConfig(optimizer=kind)
     model = toy.ToyModel()
-    optimizer = optim.build_optimizer(model, config, depth_from_names(model))
+    optimizer = optim.build_optimizer(model, config, optim.depth_from_names(model))
 
     def step(model, optimizer, seed):
         torch.manual_seed(seed)
@@ -172,7 +171,7 @@ def test_state_round_trip(kind):
     assert all(name.split("/")[1] in dict(model.named_parameters()) for name in tensors) and tensors
     twin = toy.ToyModel()
     twin.load_state_dict(model.state_dict())
-    other = optim.build_optimizer(twin, config, depth_from_names(twin))
+    other = optim.build_optimizer(twin, config, optim.depth_from_names(twin))
     optim.load_optimizer_tensors(other, twin, tensors)
     step(model, optimizer, 1)
     step(twin, other, 1)
@@ -181,7 +180,7 @@ def test_state_round_trip(kind):
 
 def test_a_foreign_state_is_refused():
     model = toy.ToyModel()
-    optimizer = optim.build_optimizer(model, TrainConfig(), depth_from_names(model))
+    optimizer = optim.build_optimizer(model, TrainConfig(), optim.depth_from_names(model))
     for name, value in (
         ("exp_avg/head.wight", torch.zeros(3, 7)),
         ("exp_avg/head.weight", torch.zeros(7, 3)),

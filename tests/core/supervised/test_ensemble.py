@@ -86,16 +86,19 @@ def test_members_that_agree_throughout_are_no_division_by_nothing() -> None:
 
 def test_spread_is_a_column_of_every_kind() -> None:
     spread = np.arange(6.0).reshape(2, 3)
-    numbers = rows_of("regression", ["a", "b", "c"], spread, None, spread)
+    numbers = rows_of("regression", ["a", "b", "c"], spread, spread=spread)
     assert [numbers[1][f"spread {name}"] for name in "abc"] == [3, 4, 5]
     p = np.array([[0.1, 0.7, 0.2], [0.5, 0.2, 0.3]])
-    assert [row["spread"] for row in rows_of("multiclass", ["a", "b", "c"], p, None, spread)] == [
+    assert [row["spread"] for row in rows_of("multiclass", ["a", "b", "c"], p, spread=spread)] == [
         1,
         3,
     ]
-    assert rows_of("binary", ["a"], p[:, :1], None, spread[:, :1])[1]["spread"] == 3
-    assert rows_of("multilabel", ["a", "b", "c"], p, None, spread)[0]["spread c"] == 2
+    assert rows_of("binary", ["a"], p[:, :1], spread=spread[:, :1])[1]["spread"] == 3
+    assert rows_of("multilabel", ["a", "b", "c"], p, spread=spread)[0]["spread c"] == 2
     assert not any("spread" in column for column in rows_of("multiclass", ["a", "b", "c"], p)[0])
     calibration = Calibration((0.9,), radius_RK=np.array([[2.0]]), epsilon_K=np.array([1.0]))
-    (row,) = rows_of("regression", ["a"], np.array([[10.0]]), calibration, np.array([[0.5]]))
+    guess, apart = np.array([[10.0]]), np.array([[0.5]])
+    (row,) = rows_of("regression", ["a"], guess, calibration, spread=apart)
     assert (row["low 0.9"], row["high 0.9"], row["uncertainty"]) == (7, 13, 3)
+    (row,) = rows_of("regression", ["a"], guess, calibration, log=(True,), spread=apart)
+    assert (row["low 0.9"], row["high 0.9"], row["spread"]) == (0.01, 10_000, 0.5)

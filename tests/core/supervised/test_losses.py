@@ -18,6 +18,7 @@ from isoform.core.supervised.losses import (
     accuracy,
     class_loss,
     class_shares,
+    keeps_bound,
     label_loss,
     label_losses,
     mean_known,
@@ -376,3 +377,29 @@ def test_mistakes_are_named() -> None:
         label_loss("l1", OUTPUTS, torch.zeros(3))
     with pytest.raises(ValueError, match="no loss of classes is called 'mse'; there are ce, bce"):
         class_loss("mse", OUTPUTS, torch.zeros(3, dtype=torch.long))
+
+
+@pytest.mark.parametrize("kind", ["mse", "l1", "huber"])
+@pytest.mark.parametrize("divide_by", DIVISORS)
+def test_a_bound_costs_on_its_wrong_side_alone(kind: str, divide_by) -> None:
+    """Rows: exact, ">1" kept and broken, "<1" kept and broken; a missing one is no bound, whatever its sign."""
+    outputs = torch.tensor([[0.0], [3.0], [-2.0], [-2.0], [3.0], [5.0]], requires_grad=True)
+    targets = torch.tensor([[1.0]] * 5 + [[NAN]])
+    bound = torch.tensor([[0], [1], [1], [-1], [-1], [1]], dtype=torch.int8)
+    each = label_losses(kind, outputs.detach()[:5], targets[:5])
+    expected = (each * torch.tensor([[1.0], [0], [1], [0], [1]])).sum() / 5
+    loss = label_loss(kind, outputs, targets, bound_BK=bound, divide_by=divide_by)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+    loss.backward()
+    assert outputs.grad is not None
+    assert (outputs.grad[:, 0] != 0).tolist() == [True, False, True, False, True, False]
+
+
+def test_exact_bounds_change_nothing_and_labels_have_none() -> None:
+    outputs, targets = torch.randn(B, K), torch.randn(B, K)
+    exact = torch.zeros(B, K, dtype=torch.int8)
+    plain = label_loss("l1", outputs, targets)
+    assert torch.equal(label_loss("l1", outputs, targets, bound_BK=exact), plain)
+    assert not keeps_bound(outputs, targets, exact).any()
+    with pytest.raises(ValueError, match="a bound is one of numbers"):
+        label_loss("bce", outputs, targets.sigmoid(), bound_BK=exact)

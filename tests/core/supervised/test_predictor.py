@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from isoform.core.data.inputs import list_inputs
 from isoform.core.errors import UserError
+from isoform.core.inference.run_model import PredictorInPrecision
 from isoform.core.supervised.predictor import SupervisedPredictor
 from isoform.core.supervised.rows import rows_of
 
@@ -34,8 +36,8 @@ class Numbers(SupervisedPredictor):
     def __init__(self, size: int) -> None:
         self.model, self.size = Doubling().eval(), size
 
-    def items_of(self, inputs):
-        return [part for one in inputs for part in str(one).split("+")]
+    def expand(self, inputs):
+        return [part for one in list_inputs(inputs) for part in str(one).split("+")]
 
     def batches(self, items, errors):
         good = []
@@ -96,3 +98,50 @@ def test_gradients_are_off() -> None:
     )
     predictor.predict(["1"])
     assert seen == [False]
+
+
+class Listener:
+    """A speaker that remembers how far the work was when each batch was asked about."""
+
+    def __init__(self) -> None:
+        self.tracked: list[tuple[int, str]] = []
+        self.passed = 0
+
+    def track(self, parts, doing):
+        self.tracked.append((len(parts), doing))
+        for part in parts:
+            yield part
+            self.passed += 1
+
+
+@pytest.mark.parametrize("count", [1, 30, 61])
+def test_items_are_tracked_and_change_nothing(count: int) -> None:
+    predictor, listener = PredictorInPrecision(Numbers(7), "fp32"), Listener()
+    texts = [str(k) if k % 5 else "x" for k in range(count)] + ["2"]
+    rows, features = predictor.predict(texts), predictor.inner.embed(["2"])
+    predictor.speaker = listener
+    assert predictor.predict(texts) == rows and len(rows) == count + 1
+    assert [bool(row["error"]) for row in rows] == [not k % 5 for k in range(count)] + [False]
+    np.testing.assert_array_equal(predictor.embed("2"), features)
+    assert listener.tracked == [(count + 1, "predicting"), (1, "embedding")]
+    assert listener.passed == count + 2
+
+
+def test_progress_follows_the_batches() -> None:
+    predictor, listener, seen = Numbers(7), Listener(), []
+    predictor.speaker = listener
+    make = predictor.make_rows
+    predictor.make_rows = lambda output, batch: seen.append(listener.passed) or make(output, batch)
+    predictor.predict([str(k) for k in range(23)])
+    assert seen == [0, 6, 13, 20]  # a bar counts an item when the next one is begun
+
+
+def test_features_can_read_less_than_the_model() -> None:
+    class Light(Numbers):
+        def feature_batches(self, items, errors):
+            yield [0], torch.tensor([float(items[0])])
+
+        def batches(self, items, errors):
+            raise AssertionError("the whole model's batches")
+
+    np.testing.assert_array_equal(Light(3).embed(["4"]), [[4, 5, 6]])

@@ -75,3 +75,20 @@ def test_in_float32_it_is_float32_arithmetic_bit_for_bit() -> None:
 def test_it_travels_as_json() -> None:
     scaling = TargetScaling.fit(np.random.default_rng(1).normal(size=(11, 5)))
     assert TargetScaling.from_json(json.loads(json.dumps(scaling.to_json()))) == scaling
+
+
+def test_a_logarithm_is_scaled_and_comes_back_in_units() -> None:
+    """The second of three targets spans decades: its mean and deviation are those of its exponents 0, 2 and 4."""
+    targets = torch.tensor(
+        [[1.0, 1.0, -3.0], [2.0, 100.0, 0.0], [6.0, 10_000.0, math.nan]]
+    ).double()
+    scaling = TargetScaling.fit(targets, (False, True, False))
+    assert scaling.mean[1] == pytest.approx(2) and scaling.std[1] == pytest.approx((8 / 3) ** 0.5)
+    plain = TargetScaling.fit(targets)
+    assert (scaling.mean[0], scaling.std[2]) == (plain.mean[0], plain.std[2])
+    torch.testing.assert_close(scaling.unscale(scaling.scale(targets)), targets, equal_nan=True)
+    learned = scaling.learned(targets.numpy())
+    assert learned[:, 1].tolist() == pytest.approx([0, 2, 4]) and learned[1].tolist() == [2, 2, 0]
+    np.testing.assert_allclose(scaling.in_units(learned), targets.numpy(), rtol=1e-12)
+    assert TargetScaling.from_json(scaling.to_json()) == scaling
+    assert "log" not in plain.to_json() and plain.learned(learned) is learned

@@ -1,0 +1,157 @@
+"""check and train on files of one's own, in every domain that there is: settings, and data of which some are lost."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import isoform
+from isoform.core.cli import main
+from isoform.core.errors import UserError
+from isoform.registry import domain
+
+TINY = ["backbone.dim=8", "backbone.depth=1", "backbone.heads=2", "backbone.mlp_dim=8"]
+TINY += ["train.epochs=1", "eval.baselines=[]"]
+
+
+def images(folder: Path) -> Path:
+    """Two classes of 17 pictures, and two files that are no pictures."""
+    rng = np.random.default_rng(0)
+    for name, level in (("dark", 30), ("light", 190)):
+        (folder / name).mkdir(parents=True)
+        for k in range(17):
+            made = (level + rng.integers(0, 50, (9, 11, 3))).astype(np.uint8)
+            Image.fromarray(made).save(folder / name / f"{k:02}.png")
+    (folder / "dark" / "torn.png").write_bytes(b"\x89PNG\r\n")
+    (folder / "light" / "empty.png").write_bytes(b"")
+    return folder
+
+
+def molecules(path: Path) -> Path:
+    """Alcohols and a molecule that can't be."""
+    texts = [f"{'C' * k}O{end}" for k in range(1, 20) for end in ("", "C")]
+    rows = [f"{text},{0.5 * text.count('C')}" for text in texts]
+    path.write_text("\n".join(["smiles,label", *rows, "C(C)(C)(C)(C)C,1.5"]) + "\n")
+    return path
+
+
+def series(path: Path) -> Path:
+    """131 hours of load, two cells of which are no number."""
+    load = np.round(50 + 20 * np.sin(np.arange(131) / 3.8), 3).astype(str)
+    load[[17, 61]] = "broken", "n/k"
+    stamps = pd.date_range("2024-03-01", periods=131, freq="h")
+    pd.DataFrame({"date": stamps, "load": load}).to_csv(path, index=False)
+    return path
+
+
+@dataclass(frozen=True)
+class Own:
+    """What a domain does with a file of one's own.
+
+    key, settings  of a tiny training         changed  a setting, and what check says with it and not without it
+    make, name     write the file, so called  lost     what of it can't be used, in words
+    """
+
+    app: str
+    make: Callable[[Path], Path]
+    name: str
+    key: str
+    settings: tuple[str, ...]
+    changed: tuple[str, str]
+    lost: tuple[str, ...]
+
+    def sets(self) -> list[str]:
+        """Of a training, for the command line."""
+        every = (f"{self.key}={self.name}", *TINY, *self.settings)
+        return [word for one in every for word in ("--set", one)]
+
+
+OWN = {
+    "vision": Own(
+        "vit-folder", images, "pictures", "data.root",
+        ("tokeniser.image=8", "tokeniser.patch=4", 'data.on_error="skip"'),
+        ("data.val_fraction=0.5", "16 train, 16 val, 4 test"), ("2 unreadable image(s)", "torn.png"),
+    ),
+    "molecules": Own(
+        "graphormer-own", molecules, "alcohols.csv", "data.path", ("head.descriptors=false",),
+        ("data.val_fraction=0.5", "15 train, 19 val, 4 test"), ("line 40", "Explicit valence"),
+    ),
+    "timeseries": Own(
+        "itransformer-own", series, "load.csv", "data.path",
+        ("model.context=11", "model.horizon=3"),
+        ("data.val_fraction=0.5", "val: 2024-03-02 15:00:00"), ('"broken"', 'row 63 column load ("n/k")'),
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(params=list(OWN))
+def own(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, Own]:
+    """(domain, what it does with its file), which lies in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    found = OWN[request.param]
+    found.make(Path(found.name))
+    return request.param, found
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def call(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main(list(words), domains={words[0]: lambda: domain(words[0])})
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_check_of_a_file_takes_settings(own: tuple[str, Own], cli) -> None:
+    name, file = own
+    (setting, said), skip = file.changed, []
+    if name == "vision":
+        skip = ["--set", 'data.on_error="skip"']
+        assert cli(name, "check", file.name)[0] == 2  # two of its images can't be read
+    code, out, err = cli(name, "check", file.name, *skip)
+    assert code == 0 and said not in out, err
+    code, out, err = cli(name, "check", file.name, *skip, "--set", setting)
+    assert code == 0 and said in out, err
+    code, out, err = cli(name, "check", file.name, "--set", "data.val_fractoin=0.5")
+    assert code == 2 and "data.val_fractoin: unknown key" in err and "Traceback" not in err
+
+
+def test_strict_stops_before_there_is_a_run_and_lists_what_is_lost(
+    own: tuple[str, Own], cli
+) -> None:
+    name, file = own
+    words = [name, "train", file.app, "--run-dir", "run", *file.sets()]
+    code, out, err = cli(*words, "--strict")
+    assert code == 2 and err.startswith("--strict, and not all of the data can be used:"), err
+    assert all(part in err for part in file.lost) and "or train without --strict" in err
+    assert [path.name for path in Path().iterdir()] == [file.name]
+    code, out, err = cli(*words)
+    assert code == 0 and all(part in out for part in file.lost), err
+    assert (Path("run") / "results.json").is_file()
+
+
+def test_strict_in_python(own: tuple[str, Own]) -> None:
+    name, file = own
+    sets = dict(one.split("=", 1) for one in file.sets()[1::2])
+    settings = {key: value_of(text) for key, text in sets.items()}
+    with pytest.raises(UserError, match="not all of the data can be used") as caught:
+        isoform.train(f"{name}/{file.app}", settings, run_dir="run", progress=False, strict=True)
+    assert all(part in str(caught.value) for part in file.lost) and not Path("run").exists()
+
+
+def value_of(text: str) -> object:
+    """Of a setting, as the command line reads it."""
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
