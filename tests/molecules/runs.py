@@ -25,6 +25,7 @@ def table(path: Path, task: str = "regression", rows: int = 67, **more: list[Any
     counts = [text.upper().count("C") for text in TEXTS[:rows]]
     labels = {
         "regression": [0.5 * count + 0.01 * (k % 7) for k, count in enumerate(counts)],
+        "decades": [10 ** (0.5 * count + 0.01 * (k % 7)) for k, count in enumerate(counts)],
         "binary": [int(count > 5) for count in counts],
         "multiclass": ["few" if count < 4 else "some" if count < 7 else "many" for count in counts],
     }[task]

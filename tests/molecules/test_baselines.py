@@ -317,6 +317,25 @@ def test_a_stored_baseline_predicts_as_it_was_judged(stored):
             assert value == pytest.approx(results["baselines"][name]["test"][metric], abs=2e-5)
 
 
+def test_stored_baselines_of_a_logarithm_predict_in_units(tmp_path):
+    path = runs.table(tmp_path / "molecules.csv", "decades")
+    settings = {
+        "data": {"transform": ["log10"]},
+        "eval": {"baselines": ["descriptor_boosting", "mean"]},
+    }
+    task = runs.task_of(runs.app(path, train={"epochs": 1}, **settings), WithBaselines)
+    train(task, RunFolder(tmp_path / "run"), progress=False, say=lambda line: None)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    rows = task.data.rows["test"]
+    texts = [task.data.molecules.smiles[row] for row in rows]
+    for name in ("descriptor_boosting", "mean"):
+        made = api.load_baseline(DOMAIN, tmp_path / "run", name).predict(texts)
+        found = task.score(np.array([[row["prediction"]] for row in made]), task.data.labels[rows])
+        told = results["baselines"][name]["test"]
+        assert found["mae_learned"] == pytest.approx(told["mae_learned"], abs=2e-5)
+        assert found["mae"] == pytest.approx(told["mae"], rel=1e-4)
+
+
 def test_baselines_from_the_command_line(stored, tmp_path, capsys):
     _, run, _ = stored
     domains = {"molecules": lambda: DOMAIN}

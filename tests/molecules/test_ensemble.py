@@ -45,6 +45,30 @@ def test_members_mean_and_spread(task: str, tmp_path: Path) -> None:
     assert wide.shape == (len(MIXED), 2 * isoform.load(folder / "seed-1").embed(["C"]).shape[1])
 
 
+def test_spread_and_intervals_of_logarithms(tmp_path: Path) -> None:
+    """They are factors, calibrated on the logarithms' errors by the logarithms' spread."""
+    folder = group(tmp_path, "decades", data={"transform": ["log10"]})
+    each = [isoform.load(folder / f"seed-{seed}").predict(list(MIXED)) for seed in (1, 2)]
+    rows = isoform.load(folder).predict(list(MIXED))
+    arrays = RunFolder(folder).calibration()
+    place = list(arrays["levels"]).index(0.9)
+    radius, epsilon = arrays["radius_RK"][place, 0], arrays["epsilon_K"][0]
+    for one, two, row in zip(*each, rows, strict=True):
+        pair = np.log10([one["prediction"], two["prediction"]])
+        assert np.log10(row["prediction"]) == pytest.approx(pair.mean(), abs=1e-5)
+        assert row["spread"] == pytest.approx(pair.std(ddof=1), abs=1e-5)
+        want = 10 ** (radius * (row["spread"] + epsilon))
+        assert row["high 0.9"] / row["prediction"] == pytest.approx(want, rel=1e-6)
+        assert row["prediction"] / row["low 0.9"] == pytest.approx(want, rel=1e-6)
+    found = evaluate_run(DOMAIN, folder)["metrics"]
+    judged = list(csv.DictReader((folder / "predictions.csv").open()))
+    inside = [
+        float(one["low 0.9"]) <= float(one["target"]) <= float(one["high 0.9"]) for one in judged
+    ]
+    assert found["coverage 0.9"] == pytest.approx(np.mean(inside))
+    assert len({one["spread"] for one in judged}) > 1
+
+
 def test_evaluating_and_exporting_a_group(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = group(tmp_path)
     found = evaluate_run(DOMAIN, folder)
