@@ -197,4 +197,4 @@ def _cell(value: Any) -> Any:
 
 def _is_plain(text: str) -> bool:
     """True for a sign alone and for a number with a sign, of either decimal mark."""
-    return text in ("+", "-") or (text[0] in "+-" and take_apart(text) is not None)
+    return text in ("=", "+", "-", "@") or (text[0] in "+-" and take_apart(text) is not None)
