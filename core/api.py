@@ -411,6 +411,7 @@ def write_imported(
         run.write_json("task.json", state.to_json())
         run.write_json("results.json", results)
         run.write_arrays("calibration.npz", state.calibration or {})
+        run.write_seen(state.seen)
         run.write_text("card.md", _card(imported, name))
         weights = Checkpoint(imported.weights, None, {}, {"place": {"step": 0, "best_step": 0}})
         checkpoints.write(run.checkpoints, 0, weights)

@@ -13,6 +13,7 @@ import numpy as np
 import isoform
 from isoform.core import api, cli
 from isoform.core.domain import AnyDomain
+from isoform.core.runs.folder import RunFolder
 
 
 def assert_exports_come_back(
@@ -35,6 +36,8 @@ def assert_exports_come_back(
             found = isoform.load(again)
             assert found.predict(inputs) == rows, (kind, again.name)
             np.testing.assert_array_equal(found.embed(inputs), features)
+        if kind == "bundle":  # it knows what it was trained on, too
+            np.testing.assert_array_equal(RunFolder(imported).seen(), RunFolder(run).seen())
         words = [domain.name, "embed", str(out), *map(str, inputs), "--out", f"{out}.npz"]
         assert cli.main(words, domains={domain.name: lambda: domain}) == 0
         arrays = np.load(f"{out}.npz", allow_pickle=False)

@@ -25,7 +25,7 @@ from isoform.core.runs.folder import RunFolder
 
 METADATA = "isoform"  # the entry of a .safetensors that holds everything beside the weights
 # Of a run folder what a bundle has, where the run has it.
-BUNDLED = ("config.toml", "task.json", "calibration.npz", "results.json", "card.md")
+BUNDLED = ("config.toml", "task.json", "calibration.npz", "seen.npz", "results.json", "card.md")
 _CHECKPOINT = re.compile(r"checkpoints/step-\d{7,}/[a-z]+\.(safetensors|json)")
 
 
