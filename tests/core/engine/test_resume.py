@@ -50,7 +50,7 @@ def in_child(work):
     if child == 0:
         try:
             work()
-        except BaseException:
+        except BaseException:  # noqa: BLE001  whatever it is, pytest must not go on in the child
             os.write(2, traceback.format_exc().encode())  # pytest holds sys.stderr
         finally:
             os._exit(3)
