@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import traceback
 
 import pytest
 import toy
@@ -49,6 +50,8 @@ def in_child(work):
     if child == 0:
         try:
             work()
+        except BaseException:  # noqa: BLE001  whatever it is, pytest must not go on in the child
+            os.write(2, traceback.format_exc().encode())  # pytest holds sys.stderr
         finally:
             os._exit(3)
     return os.waitpid(child, 0)[1] & 0x7F
