@@ -199,7 +199,10 @@ def test_series_by_series(tmp_path: Path, result) -> None:
     file = saved(shops({"a": 211, "b": 199, "new": 97}), tmp_path / "later.csv")
     found = result("eval", folder, "--data", file)
     walked = result("backtest", folder, file, "--step", "1")
-    fitted = {"a": 169, "b": 169 - 24}  # 80 % of a's rows, which are behind 80 % of b's; b begins a day later
+    fitted = {
+        "a": 169,
+        "b": 169 - 24,
+    }  # 80 % of a's rows, which are behind 80 % of b's; b begins a day later
     want = sum({"a": 211, "b": 199}[name] - end - HORIZON + 1 for name, end in fitted.items())
     assert found["samples"] == walked["windows"] == want + 97 - CONTEXT - HORIZON + 1
     assert "by series" in found["judged"] and "1 series that are new to it" in found["judged"]
