@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 hypothesis.settings.register_profile("isoform", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("isoform")
 torch.set_num_threads(1)
-# Autograd counts devices once, at its first backward pass. Where it finds any it starts threads, and a process with those
-# can't train in a fork, as runs that are killed do. So it counts here, before any test or library adds one.
+# Autograd counts devices once, at its first backward pass. Where it finds any it starts threads, and a process with
+# them can't train in a fork, as runs that are killed do. So it counts here, before any test or library adds one.
 torch.zeros(1, requires_grad=True).sum().backward()
 
 
