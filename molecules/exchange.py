@@ -75,7 +75,7 @@ def describe_exchange(found: dict[str, float], split: str = "test") -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:+.0f} %"
+    return f"{round(100 * share):+d} %"
 
 
 def _read(task: MoleculesTask, model: nn.Module, split: str) -> tuple[Tensor, Tensor]:

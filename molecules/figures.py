@@ -22,6 +22,7 @@ from isoform.core.report.drawing import INK, label, short, to_svg, to_table
 from isoform.core.supervised.metrics import average_precision, confusion, roc_auc
 from isoform.molecules.cases import Cases, explain_cases, rank_cases
 from isoform.molecules.drawings import scale_of, sheet
+from isoform.molecules.exchange import describe_exchange, exchanged_error
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -284,9 +285,14 @@ def _molecules(task: MoleculesTask, model: nn.Module, cases: Cases) -> list[Figu
         f"{worst_title}{of_target} on {len(cases.order):,} test molecules; orange atoms raise {cases.raised}, blue "
         "ones lower it, beside the same graph with the average atom in every place"
     )
+    said = describe_exchange(exchanged_error(task, model, "test"))
+    hangs_on = f"; {said}" if said else ""
     return [
-        Figure(caption, sheet(cells[:count], 3, scale, unit)),
-        Figure(f"{best_title}{of_target}; colours as above", sheet(cells[count:], 3, scale, unit)),
+        Figure(caption + hangs_on, sheet(cells[:count], 3, scale, unit)),
+        Figure(
+            f"{best_title}{of_target}; colours as above{hangs_on}",
+            sheet(cells[count:], 3, scale, unit),
+        ),
     ]
 
 
