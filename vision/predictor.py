@@ -35,6 +35,7 @@ class VisionPredictor(SupervisedPredictor):
         self.model = trained.model.eval()
         self.batch_size = trained.config.eval.batch
         self.state = trained.state
+        self.looked_at: list[int] = []  # digests of the images since `remarks` was asked
         self.preprocess = Preprocess(**dict(trained.state.preprocessing))
 
     def batches(
@@ -46,13 +47,14 @@ class VisionPredictor(SupervisedPredictor):
             places, images = [], []
             for place in range(start, min(start + self.batch_size, len(items))):
                 try:
-                    images.append(
-                        self.preprocess.fit(to_input(items[place], channels, at_least=at_least))
-                    )
+                    image = to_input(items[place], channels, at_least=at_least)
+                    images.append(self.preprocess.fit(image))
                     places.append(place)
                 except UserError as error:
                     errors[place] = str(error)
             if places:
+                if self.state.seen is not None:
+                    self.looked_at += digests_of(one.numpy().tobytes() for one in images).tolist()
                 yield places, self.preprocess(images)
 
     def run(self, function: Any, batch: Tensor) -> Tensor:
@@ -61,13 +63,12 @@ class VisionPredictor(SupervisedPredictor):
         return output
 
     def remarks(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-        """How many of the image files the model was trained on, by their bytes."""
-        paths = [Path(str(row["input"])) for row in rows if not row.get("error")]
-        files = [path for path in paths if path.is_file()]
-        if self.state.seen is None or not files:
+        """How many of the images that were predicted since the last call the model was trained on, by their pixels."""
+        looked_at, self.looked_at = self.looked_at, []
+        if self.state.seen is None or not looked_at:
             return []
-        known = int(np.isin(digests_of(path.read_bytes() for path in files), self.state.seen).sum())
-        return [describe_seen_inputs(known, len(files), "images")] if known else []
+        known = int(np.isin(np.array(looked_at, np.uint64), self.state.seen).sum())
+        return [describe_seen_inputs(known, len(looked_at), "images")] if known else []
 
     def make_rows(self, output: np.ndarray, batch: Tensor) -> list[dict[str, Any]]:
         """See core/supervised/rows.py."""

@@ -179,7 +179,7 @@ def test_the_file_is_opened_and_parsed_once(sines, tmp_path, monkeypatch):
     ]
     assert main(argv, domains={"timeseries": lambda: DOMAIN}) == 0
     assert (len(opened), len(parsed)) == (1, 1)
-    assert len(scales) == 2  # MASE's denominators, once a seed
+    assert len(scales) == 3  # MASE's denominators, once a seed and once of both together
     monkeypatch.undo()
     results = [
         json.loads((folder / f"seed-{seed}" / "results.json").read_text()) for seed in (1, 2)

@@ -87,16 +87,14 @@ class ImageData:
         return self.records.images.read(row, self.preprocess.channels, self.preprocess.at_least)
 
     def digests(self, split: str) -> np.ndarray | None:
-        """uint64 [n, 2] of a split's images: of the file's bytes, where there is one, and of the pixels in memory.
+        """uint64 [n, 1] of a split's images, of their pixels at the model's size.
 
         None where they aren't held in memory: to read all of a large data set again would take too long.
         """
         resident, rows = self.held.resident, self.rows[split].tolist()
         if resident is None:
             return None
-        contents = digests_of(self.records.images.content(row) for row in rows)
-        pixels = digests_of(resident[row].numpy().tobytes() for row in rows)
-        return np.stack([contents, pixels], 1)
+        return digests_of(resident[row].numpy().tobytes() for row in rows)[:, None]
 
     def complete_rows(self, rows: np.ndarray) -> np.ndarray:
         """Those of the rows whose every target is known."""

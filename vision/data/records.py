@@ -43,10 +43,6 @@ class Images(abc.ABC):
     def digest(self) -> str:
         """SHA-256 of what identifies the images."""
 
-    def content(self, row: int) -> bytes:
-        """The bytes of an image's file; none for images that have no file of their own."""
-        return b""
-
 
 class FileImages(Images):
     """Image files below `root`, named by their path relative to it."""
@@ -66,10 +62,6 @@ class FileImages(Images):
     ) -> Tensor:
         """See Images.read."""
         return read_image(self.path(row), channels, at_least=at_least)
-
-    def content(self, row: int) -> bytes:
-        """See Images.content."""
-        return self.path(row).read_bytes()
 
     def digest(self) -> str:
         """Of names, sizes and times: reading every byte of a large data set would take hours."""
