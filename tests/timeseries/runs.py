@@ -48,6 +48,12 @@ def app(path: Path, **tables: dict[str, Any]) -> TimeseriesApp:
     return TimeseriesApp.model_validate(made)
 
 
+def saved(table: pd.DataFrame, path: Path) -> Path:
+    """The path, where the table stands as csv now."""
+    table.to_csv(path, index=False)
+    return path
+
+
 class Plain(TimeseriesTask):
     """Without the comparisons and pictures that a finished run has."""
 

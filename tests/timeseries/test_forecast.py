@@ -12,7 +12,6 @@ import xarray as xr
 
 import isoform
 from isoform.core import api
-from isoform.core.cli import main
 from isoform.core.engine.train import train
 from isoform.core.errors import UserError
 from isoform.core.report import drawing
@@ -23,7 +22,7 @@ from isoform.timeseries.forecast import columns_of, parse_levels, write
 from isoform.timeseries.task import TimeseriesTask
 
 from . import panels, runs
-from .runs import CONTEXT, HORIZON, VARIATES
+from .runs import CONTEXT, HORIZON, VARIATES, saved
 
 ZONE = "Europe/Berlin"
 KNOWN = {"tz": ZONE, "known_future": ["temp"], "drop": [], "holidays": "DE"}
@@ -42,21 +41,6 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tmp_path_factory.mktemp("known"), data=KNOWN, head={"quantiles": [0.1, 0.5, 0.9]},
         tokeniser={"calendar": "future"}, train={"epochs": 1},
     )  # fmt: skip
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]):
-    def call(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(["timeseries", *map(str, words)], domains={"timeseries": lambda: DOMAIN})
-        return code, *capsys.readouterr()
-
-    return call
-
-
-def saved(table: pd.DataFrame, path: Path) -> Path:
-    table.to_csv(path, index=False)
-    return path
 
 
 # What is written ------------------------------------------------------------------------------------------------------

@@ -16,14 +16,13 @@ from hypothesis import strategies as st
 
 import isoform
 from isoform.core import config as configs
-from isoform.core.cli import main
 from isoform.core.engine.train import train
 from isoform.core.runs.folder import RunFolder
 from isoform.timeseries import DOMAIN, inputs_for_run
 from isoform.timeseries.predictor import DIGITS, OWN_DIGITS, _rounded
 
 from . import runs
-from .runs import CONTEXT, HORIZON, VARIATES
+from .runs import CONTEXT, HORIZON, VARIATES, saved
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "timeseries"
 SMALL = [
@@ -58,16 +57,6 @@ def run_of(folder: Path, file: Path, *sets: str) -> Path:
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]):
-    def call(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(["timeseries", *map(str, words)], domains={"timeseries": lambda: DOMAIN})
-        return code, *capsys.readouterr()
-
-    return call
-
-
-@pytest.fixture
 def result(cli):
     def call(*words: object) -> dict:
         code, out, err = cli(*words, "--json")
@@ -88,11 +77,6 @@ def waves(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_of(tmp_path_factory.mktemp("base"), case("base_hourly.csv"))
-
-
-def saved(table: pd.DataFrame, path: Path) -> Path:
-    table.to_csv(path, index=False)
-    return path
 
 
 def common(one: dict, other: dict) -> list[str]:

@@ -11,13 +11,11 @@ import pytest
 import xarray as xr
 
 import isoform
-from isoform.core.cli import main
 from isoform.core.errors import UserError
-from isoform.timeseries import DOMAIN
 from isoform.timeseries.backtest import backtest
 
 from . import runs
-from .runs import HORIZON
+from .runs import HORIZON, saved
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "timeseries"
 PAIRS = [("A", 3), ("A", 11), ("B", 3)]  # every pair but one
@@ -58,21 +56,6 @@ def names_of(table: pd.DataFrame) -> list[str]:
         table["id"] if table["id"].notna().all() and table["id"].ne("").all() else table["variate"]
     )
     return list(dict.fromkeys(names))
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]):
-    def call(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(["timeseries", *map(str, words)], domains={"timeseries": lambda: DOMAIN})
-        return code, *capsys.readouterr()
-
-    return call
-
-
-def saved(table: pd.DataFrame, path: Path) -> Path:
-    table.to_csv(path, index=False)
-    return path
 
 
 def shuffled(table: pd.DataFrame) -> pd.DataFrame:
