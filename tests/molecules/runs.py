@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from isoform.core.engine.train import train
-from isoform.core.inference.run_model import evaluate_together
 from isoform.core.runs.folder import RunFolder
 from isoform.molecules import DOMAIN
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.prepare import prepare
 from isoform.molecules.task import MoleculesTask
+from seeds import train_group
 
 from .batches import QM9
 from .smiles import MOLECULES
@@ -89,10 +89,4 @@ def group(folder: Path, task: str = "regression", seeds: int = 2, **tables: Any)
     """The folder of a group of seeds on `table`, calibrated and judged as `--seeds` does."""
     path = table(folder / "molecules.csv", task)
     prepared = prepare(app(path, **tables))
-    for seed in range(1, seeds + 1):
-        settings = prepared.config.train.model_copy(update={"seed": seed})
-        config = prepared.config.model_copy(update={"train": settings})
-        run = RunFolder(folder / "group" / f"seed-{seed}")
-        train(Plain(config, prepared.data), run, progress=False, say=lambda line: None)
-    evaluate_together(DOMAIN, RunFolder(folder / "group"), prepared)
-    return folder / "group"
+    return train_group(DOMAIN, Plain, prepared, folder / "group", seeds)

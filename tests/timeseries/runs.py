@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from isoform.core.engine.train import train
-from isoform.core.inference.run_model import evaluate_together
 from isoform.core.runs.folder import RunFolder
 from isoform.timeseries import DOMAIN
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.task import TimeseriesTask
+from seeds import train_group
 
 CONTEXT, HORIZON = 29, 7
 VARIATES = ["north", "south", "üst [kWh]"]
@@ -83,10 +83,4 @@ def group(folder: Path, seeds: int = 2, **tables: dict[str, Any]) -> Path:
     """The folder of a group of seeds on `frame`, calibrated and judged as `--seeds` does."""
     frame().to_csv(folder / "series.csv", index=False)
     prepared = DOMAIN.prepare(app(folder / "series.csv", **tables))
-    for seed in range(1, seeds + 1):
-        settings = prepared.config.train.model_copy(update={"seed": seed})
-        config = prepared.config.model_copy(update={"train": settings})
-        run = RunFolder(folder / "group" / f"seed-{seed}")
-        train(Plain(config, prepared.data), run, progress=False, say=lambda line: None)
-    evaluate_together(DOMAIN, RunFolder(folder / "group"), prepared)
-    return folder / "group"
+    return train_group(DOMAIN, Plain, prepared, folder / "group", seeds)
