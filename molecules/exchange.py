@@ -63,21 +63,6 @@ def error_of(task: MoleculesTask, output_nK: Tensor, target: np.ndarray) -> floa
     return 1 - found.get("roc_auc", float("nan"))
 
 
-def describe_exchange(found: dict[str, float], split: str = "test") -> str:
-    """What was found as a sentence; "" for nothing."""
-    if not found:
-        return ""
-    graphs, descriptors = (_percent(found[name]) for name in READS)
-    return (
-        f"exchanging the graphs between {split} molecules changes the error by {graphs}, exchanging the descriptors by "
-        f"{descriptors}; atoms are coloured by what the graph contributes"
-    )
-
-
-def _percent(share: float) -> str:
-    return f"{round(100 * share):+d} %"
-
-
 def _read(task: MoleculesTask, model: nn.Module, split: str) -> tuple[Tensor, Tensor]:
     """Features [n, D] of the graphs and descriptors [n, F], in the split's order."""
     device = next(model.parameters()).device

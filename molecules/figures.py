@@ -19,10 +19,10 @@ from isoform.core.report.classification import (
     confusion_figure,
 )
 from isoform.core.report.drawing import INK, label, short, to_svg, to_table
+from isoform.core.runs.results import describe_importance
 from isoform.core.supervised.metrics import average_precision, confusion, roc_auc
 from isoform.molecules.cases import Cases, explain_cases, rank_cases
 from isoform.molecules.drawings import scale_of, sheet
-from isoform.molecules.exchange import describe_exchange, exchanged_error
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -285,8 +285,11 @@ def _molecules(task: MoleculesTask, model: nn.Module, cases: Cases) -> list[Figu
         f"{worst_title}{of_target} on {len(cases.order):,} test molecules; orange atoms raise {cases.raised}, blue "
         "ones lower it, beside the same graph with the average atom in every place"
     )
-    said = describe_exchange(exchanged_error(task, model, "test"))
-    hangs_on = f"; {said}" if said else ""
+    shares = task.importance(model, "test")
+    said = (
+        f"{describe_importance(shares, 'test')}; atoms are coloured by what the graph contributes"
+    )
+    hangs_on = f"; {said}" if shares else ""
     return [
         Figure(caption + hangs_on, sheet(cells[:count], 3, scale, unit)),
         Figure(

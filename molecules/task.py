@@ -43,6 +43,7 @@ from isoform.molecules.data.collate import collate, flip_signs
 from isoform.molecules.data.dataset import MoleculeData, describe_unscored, other_data
 from isoform.molecules.data.descriptors import Normaliser
 from isoform.molecules.data.digests import molecule_digests
+from isoform.molecules.exchange import exchanged_error
 from isoform.molecules.losses import flag
 from isoform.molecules.metrics import score
 from isoform.molecules.models import make_model
@@ -144,7 +145,13 @@ class MoleculesTask(Task):
         return batch
 
     def mix(self, batch: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
-        """Laplacian eigenvectors have no sign of their own: it is drawn anew for every training batch."""
+        """Laplacian eigenvectors have no sign of their own: it is drawn anew for every training batch.
+
+        With head.descriptor_dropout the descriptors of some molecules say nothing, so that the graph has to.
+        """
+        if hidden := self.config.head.descriptor_dropout * (self.described is not None):
+            said = torch.from_numpy(rng.random(len(batch["descriptors"])) >= hidden)
+            batch = {**batch, "descriptors": batch["descriptors"] * said[:, None]}
         return flip_signs(batch, rng) if "laplacian" in batch else batch
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -242,6 +249,10 @@ class MoleculesTask(Task):
         if self.kind != "regression":
             return guess, target
         return self.scaling.learned(guess), self.scaling.learned(target)
+
+    def importance(self, model: nn.Module, split: str) -> dict[str, float]:
+        """What exchanging graphs, or descriptors, costs; see exchange.py."""
+        return exchanged_error(self, model, split)
 
     def digests(self, split: str) -> np.ndarray | None:
         """See Task.digests and data/digests.py."""

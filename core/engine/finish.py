@@ -103,6 +103,7 @@ def write_results(
     metrics: Mapping[str, Mapping[str, float]],
     baselines: Mapping[str, Any],
     unseen: seen.Unseen | None = None,
+    importance: Mapping[str, Mapping[str, float]] | None = None,
 ) -> dict[str, Any]:
     """results.json."""
     config = outcome.task.config
@@ -124,6 +125,8 @@ def write_results(
         results_json["stored_baselines"] = stored
     if unseen is not None:
         results_json["unseen"] = unseen.to_json()
+    if importance:
+        results_json["importance"] = importance
     if outcome.task.notes:
         results_json["notes"] = list(outcome.task.notes)
     outcome.run.write_json("results.json", results_json)
@@ -153,7 +156,10 @@ def finish(
     beside = baselines
     if beside is None:
         beside = fit_baselines(task, outcome.show, outcome.stopping, run)
-    results_json = write_results(outcome, "finished", metrics, beside, unseen)
+    split = "test" if "test" in metrics else "val"
+    shares = task.importance(outcome.model, split) if metrics else {}
+    importance = {split: shares} if shares else {}
+    results_json = write_results(outcome, "finished", metrics, beside, unseen, importance)
     kind = "ema.safetensors" if outcome.averaged else "model.safetensors"
     digest = checkpoints.manifest(checkpoints.place(run.checkpoints, best))[kind][1]
     card = results.card(
@@ -165,11 +171,12 @@ def finish(
             "figures.json", [asdict(figure) for figure in task.figures(outcome.model, outputs)]
         )
     page.write_report([run.path])
-    split = "test" if "test" in metrics else "val"
     if metrics:
         outcome.show.say(f"{split} (best checkpoint, step {best}): {_shown(metrics[split])}")
     if unseen is not None:
         outcome.show.say(seen.describe_unseen(task, unseen, _who(outcome.initial)))
+    if shares:
+        outcome.show.say(results.describe_importance(shares, split))
     for name in results.beaten_by(results_json):
         theirs = beside[name][split][task.monitor]
         hint = f"; predict with it: --with {name}" if name in run.stored_baselines() else ""

@@ -67,26 +67,39 @@ def peak_memory() -> int:
     return held if sys.platform == "darwin" else held * 1024
 
 
+def describe_importance(shares: Mapping[str, float], split: str) -> str:
+    """What exchanging each thing between samples does to the error, as a sentence; see Task.importance."""
+    changes = [f"the {name} by {round(100 * share):+d} %" for name, share in shares.items()]
+    return f"exchanged between {split} samples, {' and '.join(changes)} change the error"
+
+
 def summarise_seeds(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Mean, sample standard deviation and values of every metric over the results.json of several seeds.
 
-    {"seeds": n, "metrics": {split: {name: {"mean", "std", "values"}}}}; a metric that a run lacks is left out, and the
-    deviation of a single run is 0.
+    {"seeds": n, "metrics": {split: {name: {"mean", "std", "values"}}}}, and "importance" likewise where runs have it; a
+    number that a run lacks is left out, and the deviation of a single run is 0.
     """
-    summary: dict[str, dict[str, Any]] = {}
-    splits = [split for split in ("val", "test") if all(split in r["metrics"] for r in results)]
-    for split in splits:
-        each = [r["metrics"][split] for r in results]
-        summary[split] = {}
-        for name in each[0]:
-            values = [metrics.get(name) for metrics in each]
-            if all(value is not None for value in values):
-                summary[split][name] = {
-                    "mean": statistics.fmean(values),
-                    "std": statistics.stdev(values) if len(values) > 1 else 0.0,
-                    "values": values,
-                }
-    return {"seeds": len(results), "metrics": summary}
+    summary: dict[str, Any] = {"seeds": len(results)}
+    for kind in ("metrics", "importance"):
+        each = [result.get(kind, {}) for result in results]
+        splits = [split for split in ("val", "test") if all(split in one for one in each)]
+        if splits or kind == "metrics":
+            summary[kind] = {split: _spreads([one[split] for one in each]) for split in splits}
+    return summary
+
+
+def _spreads(each: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    found = {}
+    for name in each[0]:
+        values = [one.get(name) for one in each]
+        known = [value for value in values if value is not None]
+        if len(known) == len(values):
+            found[name] = {
+                "mean": statistics.fmean(known),
+                "std": statistics.stdev(known) if len(known) > 1 else 0.0,
+                "values": values,
+            }
+    return found
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,49 @@
+"""The contract that each domain fills: `Domain` is what the command line and Python speak to, `Task` what engines run.
+
+Both are handed to core and never looked up by it, so core stays ignorant of what the tokens mean.
+"""
+
+from isoform.core.domain.predictor import Predictor, Speaker
+from isoform.core.domain.task import (
+    Batch,
+    CollectAll,
+    Figure,
+    InitialWeights,
+    MetricAccumulator,
+    Task,
+)
+from isoform.core.domain.wiring import (
+    BASE_FORMATS,
+    AnyDomain,
+    CheckReport,
+    Domain,
+    Export,
+    Graph,
+    ImportedModel,
+    Outputs,
+    Prepared,
+    TrainedModel,
+    Verb,
+)
+
+__all__ = [
+    "BASE_FORMATS",
+    "AnyDomain",
+    "Batch",
+    "CheckReport",
+    "CollectAll",
+    "Domain",
+    "Export",
+    "Figure",
+    "Graph",
+    "ImportedModel",
+    "InitialWeights",
+    "MetricAccumulator",
+    "Outputs",
+    "Predictor",
+    "Prepared",
+    "Speaker",
+    "Task",
+    "TrainedModel",
+    "Verb",
+]

@@ -1,0 +1,229 @@
+"""What the engine's two loops need of an app on its data: `Task`, and how the predictions of one pass add up."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from torch import Tensor, nn
+
+    from isoform.core.baselines import Baseline
+    from isoform.core.config.schema import AppConfig
+    from isoform.core.config.state import RunState
+
+Batch = Any  # a pytree of tensors whose first axis is the sample, as Task.collate makes it
+
+
+class Task(abc.ABC):
+    """One app made concrete: its data, model, loss and metrics. What the engine's two loops need, and nothing else.
+
+    Everything random is handed in. `rng` is a pure function of (seed, epoch, index), so that the number of loader
+    workers never changes a run and a resumed run sees what the uninterrupted one would have seen.
+    """
+
+    config: AppConfig
+    monitor: str = "loss"  # the validation metric that selects the best checkpoint
+    monitor_mode: str = "min"  # "min" or "max"
+    augments: bool = True  # False: `sample` draws nothing, and gets no generator in training too
+    bf16_ok: bool = False  # True: precision "auto" may choose bf16 (classification trunks)
+    items: str = "samples"  # what they are called in a sentence
+    notes: Sequence[str] = ()  # of a result, for a person: console, results.json, report
+    # Name prefixes: what `--freeze trunk` holds and `--init` fills.
+    trunk: tuple[str, ...] = ("backbone.", "tokeniser.")
+
+    @abc.abstractmethod
+    def sizes(self) -> Mapping[str, int]:
+        """Number of samples of each split that exists: "train", "val", "test"."""
+
+    @abc.abstractmethod
+    def build(self) -> nn.Module:
+        """The model, freshly initialised from torch's global generator (the engine has seeded it)."""
+
+    @abc.abstractmethod
+    def sample(self, split: str, index: int, rng: np.random.Generator | None) -> Any:
+        """Sample `index` of `split`; random augmentation draws from `rng` alone, and there is none where it is None."""
+
+    @abc.abstractmethod
+    def collate(self, samples: Sequence[Any]) -> Batch:
+        """Samples to one batch."""
+
+    def batches(self, split: str, size: int, rng: np.random.Generator | None) -> list[list[int]]:
+        """The batches of one pass over `split` as lists of sample indices; shuffled where `rng` is given.
+
+        The last, smaller batch is kept. A domain with ragged samples overrides this to put like sizes together.
+        """
+        import numpy as np  # here, so that a domain's wiring loads without it (`isoform DOMAIN --help`)
+
+        order = np.arange(self.sizes()[split])
+        if rng is not None:
+            rng.shuffle(order)
+        return [order[i : i + size].tolist() for i in range(0, len(order), size)]
+
+    def mix(self, batch: Batch, rng: np.random.Generator) -> Batch:
+        """Augmentation across the samples of a training batch (mixup, cutmix); none by default."""
+        return batch
+
+    @abc.abstractmethod
+    def loss(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+        """{"loss": scalar mean over the batch, NAME: scalar to log, ...}.
+
+        Runs under autocast when the precision is bf16: cast the model's outputs to float32 before the loss.
+        """
+
+    def passes(self, model: nn.Module, batch: Batch) -> Iterator[Mapping[str, Tensor]]:
+        """Losses whose sum is what training minimises, for it goes backward through each before it asks for the next.
+
+        One, `loss`, by default. A task that perturbs a batch along its gradient yields several, each divided by their
+        number, and finds the perturbation's gradient where it takes up again.
+        """
+        yield self.loss(model, batch)
+
+    @abc.abstractmethod
+    def predict(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+        """Predictions and targets, first axis the sample: what `metrics` and predictions.* need."""
+
+    @abc.abstractmethod
+    def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Named metrics over a whole split, `monitor` among them; `outputs` are predict's, joined in sample order."""
+
+    def judged(self, split: str) -> str:
+        """One line that says which samples an evaluation of `split` judges; it goes to console and --json."""
+        return f"judged: {self.sizes()[split]:,} samples, split {split}"
+
+    def accumulator(self, split: str) -> MetricAccumulator:
+        """Where the predictions of one pass over `split` go: by default all are kept, and judged by `metrics`.
+
+        A domain whose predictions of a whole split don't fit into memory returns one that sums as they come by.
+        """
+        return CollectAll(self, split)
+
+    def digests(self, split: str) -> np.ndarray | None:
+        """uint64 [N, D] of a split's samples, of which one is known again by any (core/data/digests.py); None: never.
+
+        A task that gives them has `metrics` of outputs whose first axis is the sample.
+        """
+        return None
+
+    def calibrate(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What the best checkpoint's outputs on validation teach about its uncertainty; nothing by default.
+
+        Asked once, before test is evaluated. Its arrays, of plain numbers, come back as RunState.calibration.
+        """
+        return {}
+
+    def initial_weights(self, source: str) -> InitialWeights | None:
+        """Foreign weights that `train.init` names; None (the default) for a run folder or a file in isoform's names.
+
+        Those the engine reads by itself. Raises UserError for what can't be read.
+        """
+        return None
+
+    def adapt_weights(
+        self, weights: Mapping[str, Tensor], model: nn.Module
+    ) -> Mapping[str, Tensor]:
+        """Initial weights made to fit `model` (a position table of another grid is resized); unchanged by default."""
+        return weights
+
+    def baselines(self) -> Sequence[Baseline]:
+        """Simple methods to judge beside the model; listing them costs nothing, each is fitted when asked to."""
+        return ()
+
+    @abc.abstractmethod
+    def inference_state(self) -> RunState:
+        """What predicting elsewhere needs (class names, scaler, units, data hash): the run's task.json."""
+
+    def card(self) -> dict[str, str]:
+        """Rows of card.md that only the domain knows: "data", "licence", "preprocessing", ..."""
+        return {}
+
+    def write_predictions(
+        self, folder: Path, split: str, outputs: Mapping[str, np.ndarray], stem: str = "predictions"
+    ) -> list[Path]:
+        """Writes STEM.* into the run folder; returns the files."""
+        return []
+
+    def importance(self, model: nn.Module, split: str) -> dict[str, float]:
+        """Share by which the error of `split` grows where a thing that the model reads is exchanged between samples.
+
+        By the thing's name; goes to results.json and to the console. Empty by default, and where the model reads one
+        thing alone.
+        """
+        return {}
+
+    def figures(self, model: nn.Module, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
+        """The domain's pictures for report.html, drawn from the test outputs."""
+        return []
+
+
+class MetricAccumulator(abc.ABC):
+    """What one pass over a split adds up to: predictions go in batch by batch, metrics and what is kept come out."""
+
+    @abc.abstractmethod
+    def add(self, indices: Sequence[int], outputs: Mapping[str, np.ndarray]) -> None:
+        """One batch: Task.predict's outputs, and the samples that they are of; each sample comes once, in any order."""
+
+    @abc.abstractmethod
+    def metrics(self) -> dict[str, float]:
+        """Named metrics over all that was added, the task's `monitor` among them."""
+
+    @abc.abstractmethod
+    def outputs(self) -> dict[str, np.ndarray]:
+        """What write_predictions, figures and calibrate get, in sample order."""
+
+
+class CollectAll(MetricAccumulator):
+    """Keeps everything, puts it into sample order and lets Task.metrics judge it."""
+
+    def __init__(self, task: Task, split: str) -> None:
+        self.task, self.split = task, split
+        self.indices: list[int] = []
+        self.parts: dict[str, list[np.ndarray]] = {}
+        self.joined: dict[str, np.ndarray] | None = None
+
+    def add(self, indices: Sequence[int], outputs: Mapping[str, np.ndarray]) -> None:
+        """See MetricAccumulator.add."""
+        self.joined = None
+        self.indices += indices
+        for name, value in outputs.items():
+            self.parts.setdefault(name, []).append(value)
+
+    def metrics(self) -> dict[str, float]:
+        """Task.metrics of the outputs."""
+        return self.task.metrics(self.split, self.outputs())
+
+    def outputs(self) -> dict[str, np.ndarray]:
+        """Task.predict's outputs, first axis the sample, in sample order."""
+        if self.joined is None:
+            import numpy as np  # here, so that a domain loads without it (`isoform DOMAIN --help`)
+
+            order = np.argsort(self.indices, kind="stable")
+            self.joined = {name: np.concatenate(parts)[order] for name, parts in self.parts.items()}
+            self.indices = [self.indices[i] for i in order]
+            self.parts = {name: [value] for name, value in self.joined.items()}  # one copy, not two
+        return self.joined
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """Weights to start from, in isoform's names. `domain`: whose they are ("" unknown); `licence` goes to card.md."""
+
+    weights: Mapping[str, Tensor]
+    source: str  # a name to show, never a path of this machine
+    domain: str = ""
+    licence: str = "unknown"
+    seen: np.ndarray | None = field(default=None, compare=False)  # digests of what it learned from
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One picture of a report: SVG (matplotlib) or an HTML table, already safe, and a caption that will be escaped."""
+
+    caption: str
+    svg: str = ""
+    html: str = ""
