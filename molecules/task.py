@@ -145,13 +145,7 @@ class MoleculesTask(Task):
         return batch
 
     def mix(self, batch: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
-        """Laplacian eigenvectors have no sign of their own: it is drawn anew for every training batch.
-
-        With head.descriptor_dropout the descriptors of some molecules say nothing, so that the graph has to.
-        """
-        if hidden := self.config.head.descriptor_dropout * (self.described is not None):
-            said = torch.from_numpy(rng.random(len(batch["descriptors"])) >= hidden)
-            batch = {**batch, "descriptors": batch["descriptors"] * said[:, None]}
+        """Laplacian eigenvectors have no sign of their own: it is drawn anew for every training batch."""
         return flip_signs(batch, rng) if "laplacian" in batch else batch
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
