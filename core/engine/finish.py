@@ -17,7 +17,7 @@ from isoform.core.config.schema import AppConfig
 from isoform.core.domain import Task
 from isoform.core.engine import seen
 from isoform.core.engine.baselines import fit_baselines
-from isoform.core.engine.evaluate import evaluate, load_weights
+from isoform.core.engine.evaluate import load_weights
 from isoform.core.engine.progress import Display
 from isoform.core.errors import UserError
 from isoform.core.report import page
@@ -43,12 +43,15 @@ class Outcome:
     stopping: Callable[[], bool]
     show: Display
 
-    def evaluate(self, split: str) -> tuple[dict[str, float], dict[str, Any]]:
-        """Metrics and outputs of the model on a split."""
-        return evaluate(
+    def evaluate(
+        self, split: str, digests: np.ndarray | None = None
+    ) -> tuple[dict[str, float], dict[str, Any], seen.Unseen | None]:
+        """Metrics and outputs of the model on a split, and the metrics without what is among `digests`."""
+        return seen.evaluate_apart(
             self.task,
             self.model,
             split,
+            digests,
             precision_name=self.precision,
             device=self.device,
             stop=self.stopping,
@@ -150,9 +153,8 @@ def finish(
         _calibrate(outcome)
     outputs = unseen = None
     if sizes.get("test"):
-        metrics["test"], outputs = outcome.evaluate("test")
+        metrics["test"], outputs, unseen = outcome.evaluate("test", run.seen())
         task.write_predictions(run.path, "test", outputs)
-        unseen = seen.judge_unseen(task, "test", outputs, run.seen())
     beside = baselines
     if beside is None:
         beside = fit_baselines(task, outcome.show, outcome.stopping, run)
@@ -191,7 +193,7 @@ def _calibrate(outcome: Outcome) -> None:
     task = outcome.task
     if type(task).calibrate is Task.calibrate:
         return  # another pass over validation would be for nothing
-    _, outputs = outcome.evaluate("val")
+    _, outputs, _ = outcome.evaluate("val")
     outcome.run.write_arrays("calibration.npz", task.calibrate(outputs))
 
 
