@@ -240,8 +240,14 @@ class MoleculesTask(Task):
             found["bounds_kept"] = float(np.nanmean(outputs["keeps"]))
         if self.calibration is not None and split == "test":
             guess, target = self._learned(outputs)
-            found |= self.calibration.coverage(guess, target, spread=outputs.get("spread"))
+            held = self.calibration.coverage(guess, target, spread=outputs.get("spread"))
+            found |= {self._in_words(name): value for name, value in held.items()}
         return found
+
+    def _in_words(self, name: str) -> str:
+        """A width, which there is of one target alone, says so where it is one of logarithms."""
+        log = self.kind == "regression" and name.startswith("width") and self.scaling.is_log(0)
+        return f"{name} (log10)" if log else name
 
     def _learned(self, outputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """(guess, target), of regression as they are learned: intervals are of logarithms where these are."""

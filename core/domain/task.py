@@ -104,7 +104,7 @@ class Task(abc.ABC):
         return CollectAll(self, split)
 
     def digests(self, split: str) -> np.ndarray | None:
-        """uint64 [N, D] of a split's samples, each known again by any of its own (core/data/digests.py); None: never."""
+        """uint64 [N, D] of a split's samples (core/data/digests.py), each known again by any; None: never."""
         return None
 
     def calibrate(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -63,8 +63,8 @@ class Apart(MetricAccumulator):
     def add(self, indices: Sequence[int], outputs: Mapping[str, np.ndarray]) -> None:
         """See MetricAccumulator.add."""
         self.whole.add(indices, outputs)
-        new = np.flatnonzero(~self.known[np.asarray(indices)])
-        if len(new):
+        new = np.flatnonzero(~self.known[np.asarray(indices)]).tolist()
+        if new:
             kept = {name: value[new] for name, value in outputs.items()}
             self.rest.add([indices[place] for place in new], kept)
 

@@ -256,7 +256,7 @@ def _lines(
     lines += [f"no splits: {unsplit}"] if unsplit else []
     lines += list(molecules.findings)
     if len(seen.rows) < len(molecules) and molecules.graphs is None:
-        lines.append(f"{len(seen.rows)} evenly spaced molecules were looked at closely")
+        lines.append(f"{len(seen.rows):,} evenly spaced molecules were looked at closely")
     if report["atoms"]:
         lines.append(
             "atoms a molecule: " + ", ".join(f"{name} {n}" for name, n in report["atoms"].items())
@@ -320,7 +320,7 @@ def _target_lines(report: dict[str, Any]) -> list[str]:
         else:
             lines.append(f"target {name}: no labels")
     more = len(report["targets"]) - _TARGETS
-    return lines + ([f"  and {more} more targets"] if more > 0 else [])
+    return lines + ([f"  and {count(more, 'more target')}"] if more > 0 else [])
 
 
 def _found(what: str, items: Sequence[str]) -> list[str]:

@@ -210,7 +210,7 @@ def _scaling(
     for key, values in (("target_mean", mean), ("target_std", std)):
         if len(values) != targets:
             raise UserError(
-                f"data.{key} holds {len(values)} numbers and there are {targets} targets"
+                f"data.{key} holds {count(len(values), 'number')} for {count(targets, 'target')}"
             )
     return TargetScaling(tuple(mean), tuple(std), log)
 
@@ -228,7 +228,7 @@ def learned_as_log(molecules: Labelled, data: DataConfig) -> tuple[bool, ...]:
     log = tuple(one == "log10" for one in (wanted * len(names) if len(wanted) == 1 else wanted))
     if len(log) != len(names):
         raise UserError(
-            f"data.transform names {len(log)} and there are {len(names)} targets ({join_names(names)}); "
+            f"data.transform names {len(log)} for {count(len(names), 'target')} ({join_names(names)}); "
             "name one for all, or one each"
         )
     return log

@@ -99,7 +99,7 @@ def test_rows_that_are_wrong_are_named_by_line_and_the_rest_is_read(tmp_path):
         ("", "the first line is empty"),
         ("\n\nsmiles,y\n", "the first line is empty"),
         ("smiles,y\n", "holds no molecule that can be read"),
-        ("smiles,y\nCCO\n", "holds no molecule that can be read (line 2: has 1 cells"),
+        ("smiles,y\nCCO\n", "holds no molecule that can be read (line 2: has 1 cell"),
         ("smiles,smiles\nC,C\n", 'two columns have the same name, they are called "smiles"'),
         (
             'smiles,y\n"CCO,1\nCC,2\n',
