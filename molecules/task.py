@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from isoform.core.baselines import Baseline
 from isoform.core.config.state import DataRecord
 from isoform.core.data import writers
+from isoform.core.data.findings import fold
 from isoform.core.domain import Figure, InitialWeights, Task
 from isoform.core.errors import UserError, join_names
 from isoform.core.supervised.class_weights import (
@@ -423,5 +424,5 @@ def task_from_run(config: MoleculesApp, state: MoleculesState, path: Path | None
         task.calibration = Calibration.of(state.calibration)
     if path is not None:
         labels = f"labels are in the column {join_names(data.molecules.target_names, 12)}"
-        task.notes = [f"{path}: {line}" for line in (*data.molecules.findings, labels)]
+        task.notes = [f"{path}: {line}" for line in (*fold(data.molecules.findings), labels)]
     return task

@@ -19,11 +19,13 @@ from isoform.core.engine import seen
 from isoform.core.engine.baselines import fit_baselines
 from isoform.core.engine.evaluate import load_weights
 from isoform.core.engine.progress import Display
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.core.report import page
 from isoform.core.runs import checkpoint as checkpoints
 from isoform.core.runs import results
 from isoform.core.runs.folder import RunFolder
+
+_SHOWN = 12  # metrics on a line
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,8 @@ def _calibrate(outcome: Outcome) -> None:
 
 
 def _shown(metrics: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    named = [f"{name} {value:.4g}" for name, value in metrics.items()]
+    return join_names(named, _SHOWN, "  ")  # of many targets the table below says more
 
 
 def _by_key(tree: Mapping[str, Any]) -> dict[str, Any]:

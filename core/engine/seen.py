@@ -15,6 +15,9 @@ from torch import nn
 from isoform.core.data.digests import NOTHING
 from isoform.core.domain import MetricAccumulator, Task
 from isoform.core.engine.evaluate import evaluate
+from isoform.core.errors import join_names
+
+_SHOWN = 12  # metrics in a sentence
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ def describe_unseen(task: Task, found: Unseen, who: str) -> str:
             f"{who} was trained on all {found.samples:,} {task.items} of {found.split}: its metrics say nothing about "
             "new ones"
         )
-    values = "  ".join(f"{name} {value:.4g}" for name, value in found.metrics.items())
+    named = [f"{name} {value:.4g}" for name, value in found.metrics.items()]
+    values = join_names(named, _SHOWN, "  ")
     count = f"{found.known:,} of {found.samples:,} {task.items}"
     return f"{found.split} without {count} that {who} was trained on: {values}"

@@ -11,6 +11,7 @@ import numpy as np
 from rdkit import Chem
 from rdkit.Chem.MolStandardize import rdMolStandardize
 
+from isoform.core.data.findings import fold
 from isoform.core.data.splits import SPLITS, Rows
 from isoform.core.domain import CheckReport
 from isoform.core.errors import UserError, count, join_names
@@ -27,7 +28,7 @@ from isoform.molecules.prepare import resolve
 
 MOST_MOLECULES = 20_000  # looked at closely; of more, that many evenly spaced
 NAMED = 10  # of each kind of finding, in the text
-_TARGETS, _ELEMENTS = 50, 12  # listed
+_TARGETS, _ELEMENTS = 12, 12  # listed
 
 
 @dataclass
@@ -254,7 +255,7 @@ def _lines(
         + (f" ({shares})" if shares else "")
     ]
     lines += [f"no splits: {unsplit}"] if unsplit else []
-    lines += list(molecules.findings)
+    lines += fold(molecules.findings)
     if len(seen.rows) < len(molecules) and molecules.graphs is None:
         lines.append(f"{len(seen.rows):,} evenly spaced molecules were looked at closely")
     if report["atoms"]:

@@ -23,6 +23,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from isoform.core.data.findings import fold
 from isoform.core.data.splits import SPLITS
 from isoform.core.errors import UserError, count, join_names
 from isoform.core.supervised.metrics import describe_gaps
@@ -269,7 +270,7 @@ def describe_data(data: MoleculeData) -> list[str]:
     )
     return [
         f"{molecules.origin}: {sizes}; {what} ({data.kind})",
-        *molecules.findings,
+        *fold(molecules.findings),
         *describe_unscored(data),
         *describe_losses(data),
     ]
