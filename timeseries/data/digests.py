@@ -65,18 +65,19 @@ def row_digests(value_RV: np.ndarray, time_R: np.ndarray, single: bool = True) -
     stamp = time_R.astype("datetime64[us]").astype(np.int64).view(np.uint64)[BLOCK - 1 :, None]
     last = rows - BLOCK + 1
     total = np.zeros((last, variates), np.uint64)
+    different = np.zeros((last, variates), np.int8)
     for place in range(BLOCK):
         salt = np.uint64((place + 1) * _STEP % 2**64)
         total += _mixed(bits[place : place + last] + salt)
-    window = np.sort(np.lib.stride_tricks.sliding_window_view(value, BLOCK, axis=0), axis=2)
-    different = (np.diff(window, axis=2) > 0).sum(2) + 1  # missing ones count nothing
+        new = np.isfinite(value[place : place + last])
+        for before in range(place):
+            new &= value[place : place + last] != value[before : before + last]
+        different += new
     known = np.isfinite(value[BLOCK - 1 :]) & (different >= FEWEST)
     total = np.where(known, total, np.uint64(NOTHING))
     if not single:
-        total, known = (
-            _mixed(total).sum(1, keepdims=True, dtype=np.uint64),
-            known.any(1, keepdims=True),
-        )
+        total = _mixed(total).sum(1, keepdims=True, dtype=np.uint64)
+        known = np.asarray(known.any(1, keepdims=True))
     found[BLOCK - 1 :] = np.where(known, _mixed(total ^ _mixed(stamp)), np.uint64(NOTHING))
     return found
 
