@@ -216,9 +216,7 @@ def _nearest_in_grid(
                             dz = z0 - sorted_m[place, 2]
                             distance = dx * dx + dy * dy + dz * dz
                             if held < k or distance <= distances[k - 1]:
-                                held = _insert(
-                                    distances, nearest_k, held, distance, order[place]
-                                )
+                                held = _insert(distances, nearest_k, held, distance, order[place])
             # What is left lies `shell` cubes away or more, but for the rounding of where a cube ends.
             reach = (shell - 1e-3) * size
             if held == k and shell > 0 and distances[k - 1] < reach * reach:
@@ -262,7 +260,9 @@ def _shorten(clouds_BDN: np.ndarray, last_B: np.ndarray, nearest_BN: np.ndarray)
 
 
 @kernel()
-def _shorten_3d(x: np.ndarray, y: np.ndarray, z: np.ndarray, last: int, nearest: np.ndarray) -> None:
+def _shorten_3d(
+    x: np.ndarray, y: np.ndarray, z: np.ndarray, last: int, nearest: np.ndarray
+) -> None:
     x0, y0, z0 = x[last], y[last], z[last]
     for i in range(len(nearest)):  # becomes vector instructions
         dx, dy, dz = x[i] - x0, y[i] - y0, z[i] - z0

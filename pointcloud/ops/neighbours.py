@@ -36,7 +36,7 @@ def knn_points(
     lengths1: Tensor | None = None,
     lengths2: Tensor | None = None,
     norm: int = 2,
-    K: int = 1,  # noqa: N803  (pytorch3d's name)
+    K: int = 1,
     version: int = -1,
     return_nn: bool = False,
     return_sorted: bool = True,
@@ -74,7 +74,7 @@ def ball_query(
     p2: Tensor,
     lengths1: Tensor | None = None,
     lengths2: Tensor | None = None,
-    K: int = 500,  # noqa: N803  (pytorch3d's name)
+    K: int = 500,
     radius: float = 0.2,
     return_nn: bool = True,
     *,

@@ -27,7 +27,7 @@ Ties = Literal["lowest", "cuda"]
 def sample_farthest_points(
     points: Tensor,
     lengths: Tensor | None = None,
-    K: int | Sequence[int] | Tensor = 50,  # noqa: N803  (pytorch3d's name)
+    K: int | Sequence[int] | Tensor = 50,
     random_start_point: bool = False,
     *,
     generator: torch.Generator | None = None,
@@ -41,8 +41,8 @@ def sample_farthest_points(
     index 0, or at a point that `generator` draws. Two things are as pointnet2_ops does them on request:
 
     origin_rule   squared radius (1e-3 there) around the origin whose points are never chosen, but for the first
-    ties          of equally far points "lowest" takes the lowest index, "cuda" the one that its kernel keeps: T threads,
-                  the largest power of two up to min(N, 512), hold index mod T, and are compared by halves
+    ties          of equally far points "lowest" takes the lowest index, "cuda" the one that its kernel keeps: T
+                  threads, the largest power of two up to min(N, 512), hold index mod T, and are compared by halves
 
     Raises ValueError for other shapes, K < 1, and an implementation that can't do what is asked.
     """

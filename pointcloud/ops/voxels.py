@@ -14,7 +14,7 @@ def thin_to_voxels(points: np.ndarray, size: float) -> tuple[np.ndarray, np.ndar
     points [N, D], voxels are cubes of edge `size` whose corner lies at the smallest coordinates; of each the point
     nearest to its middle is kept, of equally near ones the first. Voxels are numbered in the order of their first
     points, so `kept[voxel]` says who stands for whom. In float64, since a cloud may lie far from its origin. Raises
-    ValueError for a size that isn't positive, points that aren't finite, and more than 2**62 voxels in the box.
+    ValueError for a size that isn't positive, points that aren't finite, and more than 2**62 voxels.
     """
     if not size > 0:
         raise ValueError(f"size: should be above 0, got {size}")
@@ -24,13 +24,13 @@ def thin_to_voxels(points: np.ndarray, size: float) -> tuple[np.ndarray, np.ndar
     if not np.isfinite(points).all():
         raise ValueError("points: some are not finite; leave them out first")
     scaled = (points - points.min(0)) / size
-    cells = np.floor(scaled).astype(np.int64)
-    shape = [int(edge) + 1 for edge in cells.max(0)]
-    if np.prod([float(edge) for edge in shape]) > 2**62:
-        raise ValueError(
-            f"size: {size:g} makes {' x '.join(map(str, shape))} voxels, more than can be numbered"
-        )
-    code = np.ravel_multi_index(tuple(cells.T), tuple(shape))
+    cells = np.floor(scaled)
+    # Layers that hold no point need no number: one point far away would make too many voxels to count.
+    layers = [np.unique(along, return_inverse=True) for along in cells.T]
+    shape = tuple(len(occupied) for occupied, _ in layers)
+    if np.prod(np.array(shape, float)) > 2**62:
+        raise ValueError(f"size: {size:g} makes {' x '.join(map(str, shape))} voxels: too small")
+    code = np.ravel_multi_index(tuple(place.reshape(-1) for _, place in layers), shape)
     off_centre = np.square(scaled - cells - 0.5).sum(1)
     order = np.lexsort((np.arange(len(code)), off_centre, code))
     first = np.concatenate([[True], np.diff(code[order]) != 0])
