@@ -34,6 +34,7 @@ from isoform.core.supervised.metrics import (
     sigmoid,
     softmax,
 )
+from isoform.core.supervised.monitors import has_both_kinds, resolve_monitor
 from isoform.core.supervised.rows import rows_of
 from isoform.core.supervised.scaling import TargetScaling
 from isoform.molecules import familiar
@@ -70,22 +71,21 @@ class MoleculesTask(Task):
         self.described = self._described() if self.config.head.descriptors else None
         self.loss_kind = resolve_loss_kind(config.loss, self.kind, default="l1")
         self.weights = self._label_weights() if config.data.class_weights == "balanced" else None
-        self.monitor, self.monitor_mode = self._monitor()
+        val = data.targets("val") if "val" in data.rows else None
+        self.monitor, self.monitor_mode = resolve_monitor(
+            config.train.monitor, self.kind, val, default=self._usual_monitor(val)
+        )
         self.notes = describe_unscored(data)
 
-    def _monitor(self) -> tuple[str, str]:
+    def _usual_monitor(self, val: np.ndarray | None) -> str:
         """One target by its own error, several or a logarithm by the scaled one; of classes, what benchmarks go by."""
         if self.kind == "regression":
             if len(self.data.names) > 1 or any(self.scaling.log):
-                return "loss", "min"
-            return ("rmse" if self.loss_kind == "mse" else "mae"), "min"
+                return "loss"
+            return "rmse" if self.loss_kind == "mse" else "mae"
         if self.kind == "multiclass":
-            return "top1", "max"
-        for column in self.data.targets("val").T if "val" in self.data.rows else ():
-            known = column[np.isfinite(column)]
-            if len(known) and 0 < known.mean() < 1:
-                return "roc_auc", "max"
-        return "loss", "min"
+            return "top1"
+        return "loss" if val is None or not has_both_kinds(val) else "roc_auc"
 
     def _described(self) -> Tensor:
         """float32 [n, F] normalised descriptors of all molecules, by the training molecules' range."""

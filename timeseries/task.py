@@ -18,6 +18,7 @@ from isoform.core.baselines import Baseline
 from isoform.core.config.state import DataRecord
 from isoform.core.domain import Figure, InitialWeights, Task
 from isoform.core.errors import join_names
+from isoform.core.supervised.monitors import resolve_monitor
 from isoform.timeseries import losses
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.conformal import Calibration
@@ -50,7 +51,10 @@ class TimeseriesTask(Task):
         self.data, self.panel = windows, windows.panel
         self.levels = tuple(sorted(config.head.quantiles))
         self.augments = config.augment.each
-        self.monitor = "mse" if config.loss.kind == "mse" else "mae"
+        usual = "mse" if config.loss.kind == "mse" else "mae"
+        self.monitor, self.monitor_mode = resolve_monitor(
+            config.train.monitor, "forecasts", default=usual
+        )
         self.season = windows.season
         self.calibration: Calibration | None = None  # of the best checkpoint, once it is known
         self.which: Mapping[str, str] = {}  # split -> its windows in words, of other data

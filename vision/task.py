@@ -21,6 +21,7 @@ from isoform.core.errors import UserError, join_names
 from isoform.core.supervised import class_weights
 from isoform.core.supervised.config import resolve_loss_kind
 from isoform.core.supervised.metrics import sigmoid, softmax
+from isoform.core.supervised.monitors import resolve_monitor
 from isoform.core.supervised.rows import SHOWN_CLASSES, rows_of
 from isoform.core.supervised.scaling import TargetScaling
 from isoform.vision.baselines import baselines
@@ -31,7 +32,7 @@ from isoform.vision.data.sources import other_data
 from isoform.vision.data.transforms import Augment, Drawn, to_float
 from isoform.vision.initial import adapt_weights, import_initial, initial_weights
 from isoform.vision.losses import image_loss
-from isoform.vision.metrics import MONITORS, score
+from isoform.vision.metrics import score
 from isoform.vision.models import build_model
 from isoform.vision.prepare import VisionData, prepare
 from isoform.vision.state import VisionState
@@ -51,7 +52,8 @@ class VisionTask(Task):
         self.classes = self.data.classes
         self.preprocess = preprocessing(config)
         self.augment = Augment(config.augment, self.preprocess)
-        self.monitor, self.monitor_mode = MONITORS[self.kind]
+        val = self.data.targets[self.data.rows["val"]] if "val" in self.data.rows else None
+        self.monitor, self.monitor_mode = resolve_monitor(config.train.monitor, self.kind, val)
         self.bf16_ok = self.kind != "regression"
         self.loss_kind = resolve_loss_kind(config.loss, self.kind)
         mean, std = config.data.target_mean or (0.0,), config.data.target_std or (1.0,)

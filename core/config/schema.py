@@ -203,6 +203,11 @@ class TrainConfig(Table):
         None, gt=0, description="evaluations without improvement before stopping; none if unset"
     )
     evaluate_every: int = Field(1, gt=0, description="epochs between validations")
+    monitor: str | None = Field(
+        None,
+        description="validation metric that chooses the best checkpoint, such as balanced_accuracy or loss; "
+        "the domain's own choice if unset",
+    )
     log_every: int = Field(50, gt=0, description="optimiser steps between lines of metrics.jsonl")
     checkpoint_every: int | None = Field(
         None, gt=0, description="optimiser steps between checkpoints; each epoch if unset"
