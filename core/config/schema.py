@@ -214,6 +214,11 @@ class TrainConfig(Table):
     )
     init: str | None = Field(None, description="run folder or checkpoint file to start from")
     freeze: Literal["none", "trunk"] = "none"
+    probe: bool = Field(
+        False,
+        description="the trunk is frozen and its features are computed once; the last layer is fitted to them, instead "
+        "of trained by steps",
+    )
 
 
 class EvalConfig(Table):

@@ -40,10 +40,10 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 def multiclass_metrics(probability_NK: np.ndarray, target_N: np.ndarray) -> dict[str, float]:
     """top1, top5 (more than 5 classes), balanced_accuracy, macro_f1, roc_auc, average_precision, ..., loss.
 
-    average_precision and roc_auc (of two classes that occur and more) are means over the classes that occur, one against
-    the rest; with two classes they are the second class's. balanced_accuracy is the mean over the classes that occur, macro_f1 over those
-    that occur or are guessed. loss is the mean negative log-likelihood. Samples without a class (below 0) are left out;
-    where no sample has one, what may be monitored is NaN.
+    average_precision and roc_auc (where two classes occur) are means over the classes that occur, one against the rest;
+    with two classes they are the second class's. balanced_accuracy is the mean over the classes that occur, macro_f1
+    over those that occur or are guessed. loss is the mean negative log-likelihood. Samples without a class (below 0)
+    are left out; where no sample has one, what may be monitored is NaN.
     """
     known_N = target_N >= 0
     if not known_N.any():

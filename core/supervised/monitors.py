@@ -44,7 +44,7 @@ def resolve_monitor(
         raise UserError(
             f"train.monitor = {name} is no metric of {kind}{suggest(name, offered)}; there are {', '.join(offered)}"
         )
-    if asked in _RANKED and val is not None and not has_both_kinds(val):
+    if asked in _RANKED and val is not None and len(val) and not has_both_kinds(val):
         raise UserError(
             f"train.monitor = {asked} ranks samples of two kinds, and validation has one kind alone; set it to loss, "
             "or change the split"

@@ -42,7 +42,9 @@ def test_every_metric_on_offer_is_measured() -> None:
 
 
 def test_another_metric_is_refused_with_the_list() -> None:
-    with pytest.raises(UserError, match="rmse is no metric of multiclass; there are top1, balanced"):
+    with pytest.raises(
+        UserError, match="rmse is no metric of multiclass; there are top1, balanced"
+    ):
         resolve_monitor("rmse", "multiclass")
     with pytest.raises(UserError, match="did you mean balanced_accuracy"):
         resolve_monitor("balanced_acuracy", "multiclass")
