@@ -50,6 +50,15 @@ class Decision:
             threshold = np.array([settings.threshold])
         return cls(threshold, settings.min_probability)
 
+    def facts(self) -> dict[str, object]:
+        """JSON that a consumer of the bare model needs: what isn't as it is by default."""
+        found: dict[str, object] = {}
+        if self.threshold_K is not None:
+            found["threshold"] = self.threshold_K.tolist()
+        if self.min_probability:
+            found["min_probability"] = self.min_probability
+        return found
+
     def yes(self, probability_NK: np.ndarray) -> np.ndarray:
         """bool [N, K] which labels are said."""
         return probability_NK >= (LIKELIER if self.threshold_K is None else self.threshold_K)

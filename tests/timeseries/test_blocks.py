@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
-from isoform.timeseries import blocks
+from isoform.core.errors import UserError
+from isoform.core.runs.folder import RunFolder
+from isoform.timeseries import DOMAIN, blocks
 from isoform.timeseries.blocks import BlockSums
 from isoform.timeseries.metrics import ForecastAccumulator
 
+from .runs import Plain, app, frame, saved, trained
 from .test_metrics import LEVELS, H, judged_by, made, outputs_of
 
 
@@ -81,3 +86,25 @@ def test_windows_that_share_rows_have_a_wider_interval_than_as_many_of_their_own
         low, high = blocks.intervals({"mae": pair})["mae"]
         widths.append(high - low)
     assert widths[1] / widths[0] == pytest.approx(50**0.5, rel=0.15)
+
+
+def test_a_run_has_intervals_and_eval_prints_the_same(tmp_path, cli):
+    """By its own monitor; what it doesn't measure is refused, and no probability is asked of forecasts."""
+    run = trained(tmp_path, frame(rows=631), train={"monitor": "smape"})
+    results = RunFolder(run).results()
+    assert (results["monitor"], results["monitor_mode"]) == ("smape", "min")
+    test, ranges = results["metrics"]["test"], results["intervals"]["test"]
+    assert ranges.keys() == test.keys() - {"windows"}
+    for name, (low, high) in ranges.items():
+        assert low <= test[name] <= high
+    code, out, _ = cli("eval", run, "--json")
+    assert code == 0 and "95 % interval" in out
+    for name, ends in json.loads(out.splitlines()[-1])["intervals"].items():
+        assert ends == pytest.approx(ranges[name], rel=1e-5)
+    with pytest.raises(UserError, match="roc_auc is no metric of forecasts; there are mse, mae"):
+        prepared = DOMAIN.prepare(
+            app(saved(frame(), tmp_path / "a.csv"), train={"monitor": "roc_auc"})
+        )
+        Plain(prepared.config, prepared.data)
+    code, _, err = cli("predict", run, tmp_path / "a.csv", "--min-probability", 0.9)
+    assert code == 2 and "predicts numbers, not probabilities" in err
