@@ -172,7 +172,7 @@ class Loop:
                 say(line)
         folder.cut_metrics(self.state.log_bytes)
         self.record("running")
-        if self.config.warmup >= self.epochs:
+        if self.config.warmup >= self.epochs and not self.config.probe:
             say(
                 f"the warm-up of {self.config.warmup:g} epochs is as long as the run: the learning rate never falls"
             )
