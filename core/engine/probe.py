@@ -72,7 +72,8 @@ def fit(
     std_D = features_nD.std(0, correction=0) + LEAST_DEVIATION
     for one in read.values():
         one.batch[last.name] = (one.batch[last.name] - mean_D) / std_D
-    layer = nn.Linear(*reversed(last.layer.weight.shape)).to(features_nD.device)
+    outputs, width = last.layer.weight.shape
+    layer = nn.Linear(width, outputs).to(features_nD.device)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     for strength in STRENGTHS if "val" in read else (USUAL,):
@@ -125,7 +126,7 @@ def _minimise(task: Task, layer: nn.Linear, train: _Split, strength: float) -> N
         loss.backward()
         return loss
 
-    optimizer.step(penalised)  # type: ignore[arg-type]
+    optimizer.step(penalised)
 
 
 def _judge(task: Task, layer: nn.Linear, val: _Split) -> dict[str, float]:

@@ -90,7 +90,7 @@ def test_windows_that_share_rows_have_a_wider_interval_than_as_many_of_their_own
 
 def test_a_run_has_intervals_and_eval_prints_the_same(tmp_path, cli):
     """By its own monitor; what it doesn't measure is refused, and no probability is asked of forecasts."""
-    run = trained(tmp_path, frame(rows=631), train={"monitor": "smape"})
+    run = trained(tmp_path, frame(rows=1531), train={"monitor": "smape", "epochs": 1})
     results = RunFolder(run).results()
     assert (results["monitor"], results["monitor_mode"]) == ("smape", "min")
     test, ranges = results["metrics"]["test"], results["intervals"]["test"]
