@@ -10,6 +10,7 @@ n samples, D features, K outputs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -42,6 +43,13 @@ class Fitted:
     metrics: dict[str, float]
     weight: Tensor
     bias: Tensor
+
+    def worth(self, monitor: str, mode: str) -> tuple[float, float]:
+        """What validation says of it, more is better; where the monitored metric is as good, by the loss."""
+        value, loss = (self.metrics.get(name, math.nan) for name in (monitor, "loss"))
+        pair = (value if mode == "max" else -value), -loss
+        first, second = (-math.inf if math.isnan(one) else one for one in pair)
+        return first, second
 
     def put_into(self, layer: nn.Linear) -> None:
         """Makes it the layer of a model."""

@@ -241,27 +241,23 @@ class Loop:
 
     def _fit_probe(self) -> None:
         """Fits the last layer to the trunk's features; what each strength gives is a line of metrics.jsonl."""
-        state, last = self.state, self.task.last_layer(self.model.eval())
-        best: probe.Fitted | None = None
-        for one in probe.fit(self.task, last, self.precision, lambda: self.stop.requested):
+        state, task = self.state, self.task
+        last = task.last_layer(self.model.eval())
+        tried = []
+        for one in probe.fit(task, last, self.precision, lambda: self.stop.requested):
             state.step += 1
-            value = one.metrics.get(self.task.monitor, math.nan)
+            tried.append(one)
             if one.metrics:
                 self._log("val", {**one.metrics, "strength": one.strength}, 0.0)
-            if best is None or (value == value and self._is_better(value)):
-                best, state.best_metrics = one, one.metrics
-                state.best = value if value == value else None
-        assert best is not None
+        best = max(tried, key=lambda one: one.worth(task.monitor, task.monitor_mode))
         best.put_into(last.layer)
         if self.ema is not None:
             self.ema = optim.Ema(self.model, self.config.ema)
         self.show.say(f"fitted to the trunk's features with strength {best.strength:g}")
+        value = best.metrics.get(task.monitor, math.nan)
+        state.best, state.best_metrics = None if math.isnan(value) else value, best.metrics
         state.best_step, state.epoch = state.step, self.epochs
         self.save()
-
-    def _is_better(self, value: float) -> bool:
-        """Than the best validation so far."""
-        return self.state.best is None or is_better(value, self.state.best, self.task.monitor_mode)
 
     @property
     def ended(self) -> bool:
@@ -392,7 +388,8 @@ class Loop:
                 f"the task's metrics ({', '.join(metrics)}) lack {task.monitor!r}, which it monitors"
             )
         value = metrics[task.monitor]
-        better = value == value and self._is_better(value)
+        best = state.best is None or is_better(value, state.best, task.monitor_mode)
+        better = value == value and best
         # Of equals the later is kept: on few validation images a coarse metric ties long before training is done.
         kept = better or value == state.best
         state.stale = 0 if better else state.stale + 1

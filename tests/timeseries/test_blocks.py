@@ -97,8 +97,8 @@ def test_a_run_has_intervals_and_eval_prints_the_same(tmp_path, cli):
     assert ranges.keys() == test.keys() - {"windows"}
     for name, (low, high) in ranges.items():
         assert low <= test[name] <= high
-    code, out, _ = cli("eval", run, "--json")
-    assert code == 0 and "95 % interval" in out
+    code, out, err = cli("eval", run, "--json")
+    assert code == 0 and "95 % interval" in err
     for name, ends in json.loads(out.splitlines()[-1])["intervals"].items():
         assert ends == pytest.approx(ranges[name], rel=1e-5)
     with pytest.raises(UserError, match="roc_auc is no metric of forecasts; there are mse, mae"):

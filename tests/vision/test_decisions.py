@@ -105,7 +105,7 @@ def test_predict_eval_and_a_bundle_say_the_same(made, tmp_path, capsys):
     result, stored = json.loads(out.splitlines()[-1]), RunFolder(run).results()
     for name, value in stored["metrics"]["test"].items():
         assert result["metrics"][name] == pytest.approx(value)
-    assert f"by {RULE}" in err and "95 % interval" in out
+    assert f"by {RULE}" in err and "95 % interval" in err
     for name, ends in stored["intervals"]["test"].items():
         assert result["intervals"][name] == pytest.approx(ends)
 
