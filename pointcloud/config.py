@@ -9,12 +9,12 @@ from pydantic import AfterValidator, Field, Strict
 from isoform.core.config.schema import (
     AppConfig,
     BackboneConfig,
-    EvalConfig,
     Names,
     Range,
     Readout,
     Table,
 )
+from isoform.core.supervised.config import LabelledEval
 from isoform.core.supervised.config import LossConfig as LabelledLoss
 from isoform.pointcloud.data.sources import SOURCES, source_of
 
@@ -152,7 +152,7 @@ class LossConfig(LabelledLoss):
     )
 
 
-class PointcloudEval(EvalConfig):
+class PointcloudEval(LabelledEval):
     """Evaluation, with the domain's baselines; see baselines.py."""
 
     known: ClassVar[tuple[str, ...]] = ("majority", "shape_forest", "centre")

@@ -15,6 +15,7 @@ from torch import Tensor
 from isoform.core.domain import TrainedModel
 from isoform.core.errors import UserError
 from isoform.core.supervised.conformal import Calibration
+from isoform.core.supervised.decision import Decision
 from isoform.core.supervised.metrics import softmax
 from isoform.core.supervised.predictor import SupervisedPredictor, describe_seen_inputs
 from isoform.core.supervised.rows import rows_of
@@ -36,9 +37,9 @@ class PointcloudPredictor(SupervisedPredictor):
     def __init__(self, trained: TrainedModel[PointcloudApp, PointcloudState]) -> None:
         self.config, self.state = trained.config, trained.state
         self.model = trained.model.eval()
-        self.calibration = (
-            Calibration.of(self.state.calibration) if self.state.calibration else None
-        )
+        self.calibration = calibration_of(self.state)
+        self.kind = "multiclass"
+        self.decision = Decision.of(self.config.eval, self.state.calibration)
         self.looked_at: list[int] = []  # digests of the clouds since `remarks` was asked
         self.resampled = 0  # clouds of more points than the model sees, since then
 
@@ -87,8 +88,9 @@ class PointcloudPredictor(SupervisedPredictor):
     def make_rows(self, output: np.ndarray, batch: Any) -> list[dict[str, Any]]:
         """See core/supervised/rows.py."""
         names = list(self.state.classes) or [str(k) for k in range(output.shape[1])]
+        guess, apart = self.guess(output), self.spread()
         return rows_of(
-            "multiclass", names, self.guess(output), self.calibration, spread=self.spread()
+            "multiclass", names, guess, self.calibration, spread=apart, decision=self.decision
         )
 
     def guess(self, output: np.ndarray) -> np.ndarray:
@@ -109,6 +111,12 @@ class PointcloudPredictor(SupervisedPredictor):
             known = int(np.isin(np.array(looked_at, np.uint64), self.state.seen).sum())
             lines += [describe_seen_inputs(known, len(looked_at), "clouds")] if known else []
         return lines
+
+
+def calibration_of(state: PointcloudState) -> Calibration | None:
+    """What validation taught of sets of classes; None of a model that was imported or pretrained."""
+    learned = state.calibration
+    return Calibration.of(learned) if learned and "levels" in learned else None
 
 
 def expand_inputs(inputs: Sequence[str]) -> list[str]:

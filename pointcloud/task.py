@@ -19,10 +19,19 @@ from isoform.core.config.state import DataRecord
 from isoform.core.data import writers
 from isoform.core.domain import Figure, InitialWeights, Prepared, Task
 from isoform.core.errors import UserError, join_names
+from isoform.core.supervised import bootstrap
 from isoform.core.supervised.class_weights import balanced_class_weights
-from isoform.core.supervised.config import resolve_loss_kind
+from isoform.core.supervised.config import LabelledEval, resolve_loss_kind
 from isoform.core.supervised.conformal import Calibration, calibrate
+from isoform.core.supervised.decision import (
+    Decision,
+    check_threshold,
+    decision_metrics,
+    describe_thresholds,
+    learn_thresholds,
+)
 from isoform.core.supervised.metrics import multiclass_metrics, softmax
+from isoform.core.supervised.monitors import resolve_monitor
 from isoform.core.supervised.rows import SHOWN_CLASSES, rows_of
 from isoform.pointcloud.config import PointcloudApp
 from isoform.pointcloud.data.dataset import sizes_of
@@ -53,15 +62,30 @@ class PointcloudTask(Task):
         self.config = config = prepared.config
         self.data = prepared.data.clouds
         self.pretrains = config.model.kind == "pretrain"
-        self.monitor, self.monitor_mode = ("loss", "min") if self.pretrains else ("top1", "max")
+        self.classes = list(self.data.classes)
+        self.monitor, self.monitor_mode = self._monitor()
+        self.decision = Decision.of(config.eval)  # of the best checkpoint, once it is known
         self.bf16_ok = not self.pretrains
         if not self.pretrains and resolve_loss_kind(config.loss, "multiclass") != "ce":
             raise UserError("loss.kind: of classes of clouds it is ce")
-        self.classes = list(self.data.classes)
         a = config.augment
         self.augment = Augment(a.scale, a.shift, a.yaw, a.noise)
         self.calibration: Calibration | None = None
         self.class_weight = self._class_weight()
+
+    def _monitor(self) -> tuple[str, str]:
+        """The metric that chooses the checkpoint; raises UserError for one that the task lacks."""
+        train, config = self.config.train, self.config.eval
+        if self.pretrains:
+            if train.monitor not in (None, "loss") or config.threshold != LabelledEval().threshold:
+                raise UserError(
+                    "train.monitor and eval.threshold: a pretraining is judged by its loss; leave them out"
+                )
+            return "loss", "min"
+        val = self.data.targets[self.data.rows.get("val", [])]
+        if "train" in self.data.rows:
+            check_threshold(config, "multiclass", self.classes, val)
+        return resolve_monitor(train.monitor, "multiclass", val)
 
     def sizes(self) -> dict[str, int]:
         """See Task.sizes."""
@@ -128,10 +152,22 @@ class PointcloudTask(Task):
         """Of classes those of core; of pretraining "loss", the mean distance of hidden patches."""
         if self.pretrains:
             return {"loss": float(outputs["distance"].mean())}
-        found = self.score(self.guess(outputs), outputs["target"])
+        guess, target = self.guess(outputs), outputs["target"]
+        found = self.score(guess, target)
+        if split == "test":
+            found |= decision_metrics(self.decision, "multiclass", guess, target)
         if self.calibration is not None and split == "test":
-            found |= self.calibration.coverage(self.guess(outputs), outputs["target"])
+            found |= self.calibration.coverage(guess, target)
         return found
+
+    def intervals(
+        self, split: str, outputs: Mapping[str, np.ndarray]
+    ) -> dict[str, tuple[float, float]]:
+        """See core/supervised/bootstrap.py."""
+        if self.pretrains:
+            return {}
+        guess, target = self.guess(outputs), outputs["target"]
+        return bootstrap.intervals(bootstrap.of_classes(guess, target, self.decision), len(target))
 
     def guess(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """[N, K] probabilities."""
@@ -142,12 +178,25 @@ class PointcloudTask(Task):
         return multiclass_metrics(guess, target)
 
     def calibrate(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Conformal sets of classes from the validation clouds; see core/supervised/conformal.py."""
-        if self.pretrains:
-            return {}
-        found = calibrate("multiclass", self.guess(outputs), outputs["target"])
-        self.calibration = Calibration.of(found) if found else None
+        """Conformal sets of classes and the threshold, from the validation clouds; see core/supervised."""
+        guess, target = self.guess(outputs), outputs["target"]
+        found = calibrate("multiclass", guess, target)
+        found |= learn_thresholds(self.config.eval, "multiclass", guess, target)
+        self.decide_by(found)
         return found
+
+    @property
+    def calibrates(self) -> bool:
+        """Classes alone have sets and thresholds."""
+        return not self.pretrains
+
+    def decide_by(self, learned: Mapping[str, np.ndarray] | None) -> None:
+        """Answers follow what validation taught (RunState.calibration); a note says so where a rule chose."""
+        self.calibration = Calibration.of(learned) if learned and "levels" in learned else None
+        self.decision = Decision.of(self.config.eval, learned)
+        rule = self.config.eval.threshold
+        told = describe_thresholds(self.decision, rule, self.classes, "multiclass")
+        self.notes = (*self.notes, *told)
 
     def digests(self, split: str) -> np.ndarray | None:
         """See Task.digests: of the coordinates as they were read."""
@@ -204,7 +253,13 @@ class PointcloudTask(Task):
             for row, distance in zip(rows, outputs["distance"], strict=True):
                 row["distance"] = float(distance)
         else:
-            made = rows_of("multiclass", self.classes, self.guess(outputs), self.calibration)
+            made = rows_of(
+                "multiclass",
+                self.classes,
+                self.guess(outputs),
+                self.calibration,
+                decision=self.decision,
+            )
             for row, target, answer in zip(rows, outputs["target"], made, strict=True):
                 row["target"] = self.classes[int(target)] if target >= 0 else ""
                 row |= answer
@@ -242,6 +297,6 @@ def task_from_run(
             "an imported model has no clouds of its own; evaluate what was trained, or use predict"
         )
     task = PointcloudTask(prepare(config if path is None else other_data(config, str(path))))
-    if state.calibration:
-        task.calibration = Calibration.of(state.calibration)
+    if not task.pretrains:
+        task.decide_by(state.calibration)
     return task

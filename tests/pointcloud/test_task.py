@@ -329,3 +329,24 @@ def test_a_turn_of_training_clouds_is_around_the_vertical_axis(tmp_path):
             np.linalg.norm(sample.points, axis=1), np.linalg.norm(whole, axis=1), atol=1e-5
         )
     assert turn_around_z(0.3).shape == (3, 3)
+
+
+def test_unsure_answers_and_other_monitors(trained, tmp_path):
+    run, data = trained
+    predictor = isoform.load(run)
+    predictor.demand(0.999)
+    (row,) = predictor.predict([str(data / "ball" / "00.xyz")])
+    assert row["prediction"] == "undecided"
+    settings = {
+        **SMALL,
+        "data.root": str(data),
+        "train.monitor": "loss",
+        "eval.threshold": "youden",
+    }
+    one = isoform.train(
+        "pointcloud/pointmae-own", settings, run_dir=tmp_path / "run", progress=False
+    )
+    assert one.results["monitor"] == "loss" and "intervals" in one.results
+    settings = {**settings, "model.kind": "pretrain", "decoder.dim": 12, "decoder.heads": 2}
+    with pytest.raises(UserError, match="judged by its loss"):
+        isoform.train("pointcloud/pointmae-own", settings, run_dir=tmp_path / "no", progress=False)
