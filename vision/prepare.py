@@ -55,12 +55,13 @@ def prepare_records(config: VisionApp, records: Records) -> Prepared[VisionApp, 
     resolve_loss_kind(config.loss, config.data.task)
     splits = split_rows(records, config.data)
     imported = None
-    if _leaves_model_open(config):
+    open_model = _leaves_model_open(config)
+    notes += layout_lines(records, config.data, None if open_model else config.tokeniser.channels)
+    if open_model:
         start = read_start(config.train.init if config.auto else None)
         imported = start.imported
         config, chosen = choose_model(config, records, len(splits.get("train", ())), start)
         notes += chosen
-    notes += layout_lines(records, config.data, config.tokeniser.channels)
     data = ImageData(config, records, splits)
     resolved = is_resolved(config)
     if not resolved:

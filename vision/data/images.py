@@ -48,7 +48,7 @@ _DAMAGE = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, MemoryError, AttributeError,
     RuntimeError, AssertionError, struct.error, zlib.error,
 )  # fmt: skip
-_SUBFILE, _BITS, _SAMPLE_FORMAT = 254, 258, 339  # tags of a TIFF
+_SUBFILE, _BITS, _SAMPLES, _SAMPLE_FORMAT = 254, 258, 277, 339  # tags of a TIFF
 _UNSIGNED = 1  # of _SAMPLE_FORMAT
 
 
@@ -104,7 +104,7 @@ def look(
     if is_dicom(data):
         return Header("DICOM", *_guarded(dicom.size_of_dicom, data, channels, name, reading))
     image = _open(data, name)
-    if is_tiff(data) and (image is None or _would_round(image)):
+    if is_tiff(data) and (image is None or _falls_short(image, channels)):
         return Header("TIFF", *_guarded(tiff.size_of_tiff, data, channels, name, reading))
     if image is None:
         raise UserError(_not_an_image(data, name))
@@ -112,10 +112,9 @@ def look(
     grey = image.mode in ("1", "L", "F") or image.mode.startswith("I")
     depth = len(frames) if len(frames) > 1 else 1 if grey else 3
     kind = f"{image.format} {image.mode}"
-    animated = image.format != "TIFF" and getattr(image, "is_animated", False)
-    return Header(
-        f"{kind}, its first frame" if animated else kind, depth, image.height, image.width
-    )
+    if image.format != "TIFF" and getattr(image, "is_animated", False):
+        kind += f", frame {frames[0] + 1}"
+    return Header(kind, depth, image.height, image.width)
 
 
 def read_image(
@@ -141,7 +140,7 @@ def read_image(
     if is_dicom(data):
         return _guarded(dicom.read_dicom, data, channels, name, reading)
     image = _open(data, name)
-    if is_tiff(data) and (image is None or _would_round(image)):
+    if is_tiff(data) and (image is None or _falls_short(image, channels)):
         return _guarded(tiff.read_tiff, data, channels, name, reading)
     if image is None:
         raise UserError(_not_an_image(data, name))
@@ -259,12 +258,18 @@ def _is_extra(image: Any, number: int) -> bool:
     return number > 0 and bool(kind & (tiff.REDUCED | tiff.MASK))
 
 
-def _would_round(image: Any) -> bool:
-    """Whether Pillow would read a TIFF's colours at 8 bits, or its unsigned 32 bits as signed."""
-    bits = image.tag_v2.get(_BITS) or (1,)
-    if image.mode == "I":
-        return max(bits) == 32 and image.tag_v2.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0] == _UNSIGNED
-    return len(image.getbands()) > 1 and max(bits) > 8
+def _falls_short(image: Any, channels: int | None) -> bool:
+    """Whether Pillow would read colours of a TIFF at 8 bits, unsigned 32 bits as signed, or not all of its bands.
+
+    A fourth band of unknown meaning beside RGB is read where 4 channels are asked for.
+    """
+    tags, bands = image.tag_v2, len(image.getbands())
+    bits, samples = max(tags.get(_BITS) or (1,)), tags.get(_SAMPLES, 1)
+    if image.mode == "I" and bits == 32 and tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0] == _UNSIGNED:
+        return True
+    if image.mode == "RGB" and samples == 4 and channels != 4:
+        samples = 3
+    return samples > bands or (samples > 1 and bits > 8)
 
 
 def _is_npy(source: str | Path | bytes) -> bool:

@@ -1,4 +1,4 @@
-"""The values of a data set's images: their range, mean and spread by channel, and which image lies far from the others.
+"""The values of a data set's images: range, mean and deviation by channel, and images far from the others.
 
 n images, C channels, H x W pixels. Values are floats as `to_float` gives them: 8-bit images lie between 0 and 1,
 others are in a unit of their own.
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LEAST_SPREAD = 0.01  # of the range: an empty channel must not be divided by 0
+LEAST_DEVIATION = 0.01  # of the range: an empty channel must not be divided by 0
 FAR = 3.0  # ranges of an image beyond the others' at which it is named
 NARROW = 50.0  # times narrower than the others' at which it is named
 BEYOND = 0.1  # of the range, by which an input may exceed it
@@ -93,7 +93,7 @@ def measure(images: Iterable[tuple[str, Tensor]], window: bool = False) -> Stati
     if window:
         low, high = np.zeros_like(low), np.ones_like(high)
     width = float((high - low).max()) or 1.0
-    least = (LEAST_SPREAD * width) ** 2
+    least = (LEAST_DEVIATION * width) ** 2
     std = (second - first.square()).clamp(min=least).sqrt()
     far = [names[i] for i in far_images(low_nC, high_nC)]
     return Statistics(
