@@ -9,7 +9,7 @@ from isoform.vision.config import DataConfig
 from isoform.vision.data.arrays import Reading, describe_layout
 from isoform.vision.data.images import look
 from isoform.vision.data.records import FileImages, Records
-from isoform.vision.data.values import Statistics, bits_of, show_range
+from isoform.vision.data.values import LEAST_DEVIATION, Statistics, bits_of, show_range
 
 SHOWN = 3  # images with far values, in a sentence
 UNLIKE = 5.0  # times that a given deviation may differ from the images'
@@ -26,6 +26,10 @@ def describe_values(data: DataConfig, found: Statistics) -> list[str]:
     eight_bits = set(found.lowest) == {0.0} and set(found.highest) == {1.0}
     if not eight_bits:
         lines.append(_describe_range(data, found))
+    if data.window is not None and max(found.std) <= LEAST_DEVIATION:
+        lines.append(
+            f"data.window = {list(data.window)} leaves hardly anything of the training images: it is in the files' unit"
+        )
     if data.std is not None and not _alike(data.std, found.std):
         lines.append(
             f"data.std is {_numbers(data.std)} where the training images' is {_numbers(found.std)}: they are in "

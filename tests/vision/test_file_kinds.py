@@ -110,7 +110,7 @@ def test_a_tiff_of_several_pages_is_asked_about(channels):
     refused(stack, "3 pages", "data.page = 1", 'data.page = "all"', channels=channels)
     second = read_image(stack, channels, reading=Reading(page=2))
     assert torch.allclose(second[0] * 65535, torch.from_numpy(BANDS[1].astype(np.float32)))
-    refused(stack, "3 pages", "data.page = 4", channels=channels, reading=Reading(page=4))
+    refused(stack, "pages is 3", "data.page = 4", channels=channels, reading=Reading(page=4))
 
 
 def test_pages_as_channels():
@@ -154,6 +154,13 @@ def test_bands_are_counted_before_they_are_decoded(monkeypatch):
     monkeypatch.setattr(tifffile.TiffPage, "asarray", lambda self: pytest.fail("decoded"))
     monkeypatch.setattr(tiff, "MAX_PIXELS", 142)  # of 11 x 13
     refused(data, "million pixels", channels=5)
+
+
+def test_a_small_file_cannot_ask_for_much():
+    data = tiff_of(BANDS.transpose(1, 2, 0), tile=(16, 16), compression="zlib", **CONTIG)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        place = file.pages[0].tags["ImageLength"].valueoffset
+    refused(data[:place] + b"\0\0\x31\0" + data[place + 4 :], "3211264 x 13", channels=5)
 
 
 @pytest.mark.parametrize("place", [3, 8, 40, 90, 150, 200])

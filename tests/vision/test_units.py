@@ -207,6 +207,13 @@ def test_given_means_of_another_unit_are_said(scans):
     assert not any("another unit" in note for note in fits.notes)
 
 
+def test_a_window_beside_the_values_is_said(scans):
+    beside = prepare(own(scans, data={"window": [5000.0, 9000.0]}))
+    assert any("leaves hardly anything" in note for note in beside.notes)
+    within = prepare(own(scans, data={"window": [-900.0, 100.0]}))
+    assert not any("leaves hardly anything" in note for note in within.notes)
+
+
 def test_bits_that_are_not_used_are_said(tmp_path):
     blobs(tmp_path, 0, 4095, n=5, dtype=np.uint16)
     notes = " ".join(prepare(own(tmp_path)).notes)

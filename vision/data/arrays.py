@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from isoform.vision.state import Preprocessing
 
 MAX_PIXELS = 89_478_485  # a third of a gibibyte of RGB, and where Pillow begins to warn
+NOT_AN_IMAGE = "an image has 2 or 3 axes and no empty one, this array is {}"
 _LUMA = (0.299, 0.587, 0.114)  # Rec. 601
 _USUAL = (1, 3, 4)  # channels of a picture
 # Types whose numbers are taken as they are; any float besides.
@@ -57,9 +58,7 @@ def from_array(
     """
     array = np.asarray(array)
     if array.ndim not in (2, 3) or 0 in array.shape:
-        raise UserError(
-            f"{name}: an image has 2 or 3 axes and no empty one, this array is {shape_of(array)}"
-        )
+        raise UserError(f"{name}: {NOT_AN_IMAGE.format(shape_of(array))}")
     if array.size > 4 * MAX_PIXELS:
         raise UserError(f"{name}: {too_large(shape_of(array) + ' values')}")
     if array.ndim == 2:

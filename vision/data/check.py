@@ -310,7 +310,8 @@ def _lines(data: dict[str, Any]) -> list[str]:
         lines.append(f"height x width in pixels: {sizes}; channels: {channels}")
         lines.append("kinds: " + ", ".join(f"{kind} ({n})" for kind, n in data["kinds"].items()))
     if data["values"] is not None:
-        lines.append("values: {} to {}, by file as stored or scaled".format(*data["values"]))
+        low, high = data["values"]
+        lines.append(f"values: {low:.6g} to {high:.6g}")
     for name, t in data.get("targets", {}).items():
         lines.append(
             f"target {name}: {t['min']:.4g} to {t['max']:.4g}, mean {t['mean']:.4g}, deviation {t['std']:.4g}"

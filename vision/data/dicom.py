@@ -25,9 +25,11 @@ def read_dicom(data: bytes, channels: int | None, name: str, reading: Reading) -
     if int(found.Rows) * int(found.Columns) > MAX_PIXELS or values * len(chosen) > 4 * MAX_PIXELS:
         raise UserError(f"{name}: {too_large(f'{found.Rows} x {found.Columns} pixels')}")
     frames = [_decode(found, number, name) for number in chosen]
-    array = np.stack(frames) if len(frames) > 1 else frames[0]
-    layout = "channels_first" if len(frames) > 1 else "channels_last"
-    return from_array(array, channels, name, Reading(reading.window, reading.scale, layout))
+    if len(frames) == 1:
+        last = Reading(reading.window, reading.scale, "channels_last")
+        return from_array(frames[0], channels, name, last)
+    first = Reading(reading.window, reading.scale, "channels_first")
+    return from_array(np.stack(frames), channels, name, first)
 
 
 def size_of_dicom(

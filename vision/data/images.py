@@ -24,9 +24,11 @@ from isoform.vision.data import dicom, tiff
 from isoform.vision.data.arrays import (
     AS_STORED,
     MAX_PIXELS,
+    NOT_AN_IMAGE,
     Reading,
     channel_axis,
     from_array,
+    shape_of,
     too_large,
 )
 from isoform.vision.data.pages import choose_pages
@@ -93,13 +95,7 @@ def look(
     """Format, channels and size by the header. Raises UserError as read_image does, where the header shows it."""
     name = _name(source, None)
     if _is_npy(source):
-        array = _read_npy(Path(source), name)
-        shape = (*array.shape, 1)[:3] if array.ndim == 2 else array.shape
-        if len(shape) != 3:
-            return Header(f"npy {array.dtype}", 1, *shape[:2], array.shape)
-        first = array.ndim == 3 and channel_axis(shape, channels, reading, name) == 0
-        depth, height, width = shape if first else (shape[2], *shape[:2])
-        return Header(f"npy {array.dtype}", depth, height, width, array.shape)
+        return _look_at_array(_read_npy(Path(source), name), channels, reading, name)
     data = _bytes_of(source, name)
     if is_dicom(data):
         return Header("DICOM", *_guarded(dicom.size_of_dicom, data, channels, name, reading))
@@ -115,6 +111,17 @@ def look(
     if image.format != "TIFF" and getattr(image, "is_animated", False):
         kind += f", frame {frames[0] + 1}"
     return Header(kind, depth, image.height, image.width)
+
+
+def _look_at_array(array: np.ndarray, channels: int | None, reading: Reading, name: str) -> Header:
+    kind, shape = f"npy {array.dtype}", array.shape
+    if len(shape) == 2:
+        return Header(kind, 1, shape[0], shape[1], shape)
+    if len(shape) != 3:
+        raise UserError(f"{name}: {NOT_AN_IMAGE.format(shape_of(array))}")
+    if channel_axis(shape, channels, reading, name) == 0:
+        return Header(kind, shape[0], shape[1], shape[2], shape)
+    return Header(kind, shape[2], shape[0], shape[1], shape)
 
 
 def read_image(

@@ -23,7 +23,7 @@ def choose_pages(
     page = reading.page
     if isinstance(page, int):
         if page > count:
-            raise UserError(f"{name}: has {count} {what} where data.page = {page}")
+            raise UserError(f"{name}: the number of its {what} is {count}, and data.page = {page}")
         return [page - 1]
     unusual = channels is not None and channels not in (1, 3, 4)
     if page == "all" or (unusual and bands == 1 and count == channels):

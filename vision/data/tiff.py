@@ -13,6 +13,8 @@ from isoform.core.errors import UserError
 from isoform.vision.data.arrays import MAX_PIXELS, Reading, from_array, too_large
 from isoform.vision.data.pages import choose_pages
 
+# Times that pixels are larger than their file, beyond what zlib can do: pieces that a file lacks are read as 0.
+MOST_COMPRESSED = 2000
 REDUCED, MASK = 1, 4  # bits of NewSubfileType: a smaller copy, a transparency mask
 
 
@@ -28,7 +30,9 @@ def read_tiff(data: bytes, channels: int | None, name: str, reading: Reading) ->
         values = sum(page.imagewidth * page.imagelength * _bands(page) for page in chosen)
         side = max(page.imagewidth * page.imagelength for page in chosen)
         if side > MAX_PIXELS or values > 4 * MAX_PIXELS:
-            raise UserError(f"{name}: {too_large(f'{_describe(chosen[0])}')}")
+            raise UserError(f"{name}: {too_large(_describe(chosen[0]))}")
+        if values * chosen[0].dtype.itemsize > MOST_COMPRESSED * len(data):
+            raise UserError(f"{name}: damaged image ({_describe(chosen[0])} in {len(data)} bytes)")
         planes = [_bands_first(page, name) for page in chosen]
     shapes = {(plane.shape, plane.dtype) for plane in planes}
     if len(shapes) > 1:
