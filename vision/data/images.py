@@ -104,7 +104,7 @@ def look(
         return Header("TIFF", *_guarded(tiff.size_of_tiff, data, channels, name, reading))
     if image is None:
         raise UserError(_not_an_image(data, name))
-    frames = _frames(image, channels, reading, name)
+    frames = _guarded(_frames, image, channels, name, reading)
     grey = image.mode in ("1", "L", "F") or image.mode.startswith("I")
     depth = len(frames) if len(frames) > 1 else 1 if grey else 3
     kind = f"{image.format} {image.mode}"
@@ -225,7 +225,7 @@ def from_pil(
     reading: Reading = AS_STORED,
 ) -> Tensor:
     """A Pillow image to [C, H, W]; see read_image. Raises what decoding raises, and UserError."""
-    frames = _frames(image, channels, reading, name)
+    frames = _frames(image, channels, name, reading)
     if len(frames) > 1:
         return _pages(image, frames, channels, name, reading)
     if frames[0]:
@@ -245,7 +245,7 @@ def from_pil(
     return from_array(array, channels, name, values)
 
 
-def _frames(image: Image.Image, channels: int | None, reading: Reading, name: str) -> list[int]:
+def _frames(image: Image.Image, channels: int | None, name: str, reading: Reading) -> list[int]:
     """Which frames are read; smaller copies and masks in a TIFF are none."""
     unusual = channels is not None and channels not in (1, 3, 4)
     if image.format != "TIFF" and reading.page == "auto" and not unusual:
@@ -271,8 +271,12 @@ def _falls_short(image: Any, channels: int | None) -> bool:
     A fourth band of unknown meaning beside RGB is read where 4 channels are asked for.
     """
     tags, bands = image.tag_v2, len(image.getbands())
-    bits, samples = max(tags.get(_BITS) or (1,)), tags.get(_SAMPLES, 1)
-    if image.mode == "I" and bits == 32 and tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0] == _UNSIGNED:
+    try:
+        bits, samples = int(max(tags.get(_BITS) or (1,))), int(tags.get(_SAMPLES, 1))
+        kind = int(tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0])
+    except _DAMAGE:  # let the other reader say what is wrong
+        return True
+    if image.mode == "I" and bits == 32 and kind == _UNSIGNED:
         return True
     if image.mode == "RGB" and samples == 4 and channels != 4:
         samples = 3
