@@ -17,6 +17,7 @@ from torch import Tensor
 
 from isoform.core.domain import Graph, TrainedModel
 from isoform.core.errors import UserError
+from isoform.core.supervised.decision import Decision
 from isoform.vision.config import VisionApp
 from isoform.vision.state import VisionState
 from isoform.vision.vit.pretrained.export_official import export_official, origin_of, timm_model
@@ -39,6 +40,7 @@ def graph(trained: Trained) -> Graph:
     facts = trained.state.model_dump(
         mode="json", include={"kind", "classes", "preprocessing", "target_mean", "target_std"}
     )
+    facts |= Decision.of(config.eval, trained.state.calibration).facts()
     return Graph(trained.model, example, "outputs", facts)
 
 
