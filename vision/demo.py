@@ -13,7 +13,7 @@ from isoform.core.inference.run_model import load_trained
 from isoform.core.report import drawing
 from isoform.vision import DOMAIN
 from isoform.vision.data.dataset import spread
-from isoform.vision.figures import draw_grid, guess_of, map_cell
+from isoform.vision.figures import draw_grid, guess_of, map_cell, show
 from isoform.vision.maps import attention_map
 
 IMAGES, COLUMNS = 12, 6
@@ -50,7 +50,7 @@ def draw(
     ):  # a row of images above a row of what the model looked at
         part = range(start, min(start + COLUMNS, len(chosen)))
         for i in part:
-            image = task.data.fitted(int(rows[chosen[i]]))
+            image = show(task.data.fitted(int(rows[chosen[i]])), task)
             target = outputs["target"][i]
             cells.append(
                 (image, *guess_of(task.kind, task.classes, guess[i], target, task.decision))

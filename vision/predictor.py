@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from isoform.core.data.digests import digests_of
@@ -23,6 +24,7 @@ from isoform.vision.config import VisionApp
 from isoform.vision.data.folders import list_images
 from isoform.vision.data.images import MAX_PIXELS, to_input
 from isoform.vision.data.transforms import Preprocess
+from isoform.vision.data.values import describe_inputs, extent
 from isoform.vision.state import VisionState
 
 
@@ -38,6 +40,7 @@ class VisionPredictor(SupervisedPredictor):
         self.state, self.kind = trained.state, trained.state.kind
         self.decision = Decision.of(trained.config.eval, trained.state.calibration)
         self.looked_at: list[int] = []  # digests of the images since `remarks` was asked
+        self.ranges: list[tuple[Tensor, Tensor]] = []  # of their values, by channel
         self.preprocess = Preprocess(**dict(trained.state.preprocessing))
 
     def batches(
@@ -49,7 +52,9 @@ class VisionPredictor(SupervisedPredictor):
             places, images = [], []
             for place in range(start, min(start + self.batch_size, len(items))):
                 try:
-                    image = to_input(items[place], channels, at_least=at_least)
+                    image = to_input(
+                        items[place], channels, at_least=at_least, reading=self.preprocess.reading
+                    )
                     images.append(self.preprocess.fit(image))
                     places.append(place)
                 except UserError as error:
@@ -57,6 +62,7 @@ class VisionPredictor(SupervisedPredictor):
             if places:
                 if self.state.seen is not None:
                     self.looked_at += digests_of(one.numpy().tobytes() for one in images).tolist()
+                self.ranges += [extent(image) for image in images]
                 yield places, self.preprocess(images)
 
     def run(self, function: Any, batch: Tensor) -> Tensor:
@@ -65,12 +71,18 @@ class VisionPredictor(SupervisedPredictor):
         return output
 
     def remarks(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-        """How many of the images that were predicted since the last call the model was trained on, by their pixels."""
+        """Of the images predicted since the last call: how many the model was trained on, and values unlike theirs."""
         looked_at, self.looked_at = self.looked_at, []
-        if self.state.seen is None or not looked_at:
-            return []
-        known = int(np.isin(np.array(looked_at, np.uint64), self.state.seen).sum())
-        return [describe_seen_inputs(known, len(looked_at), "images")] if known else []
+        ranges, self.ranges = self.ranges, []
+        found = []
+        if self.state.seen is not None and looked_at:
+            known = int(np.isin(np.array(looked_at, np.uint64), self.state.seen).sum())
+            found += [describe_seen_inputs(known, len(looked_at), "images")] if known else []
+        if ranges and self.preprocess.lowest:
+            low_nC, high_nC = (torch.stack(each).numpy() for each in zip(*ranges, strict=True))
+            p = self.preprocess
+            found += describe_inputs(low_nC, high_nC, p.lowest, p.highest)
+        return found
 
     def make_rows(self, output: np.ndarray, batch: Tensor) -> list[dict[str, Any]]:
         """See core/supervised/rows.py."""

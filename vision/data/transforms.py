@@ -18,16 +18,14 @@ from torch import Tensor
 
 from isoform.core.errors import UserError
 from isoform.vision.config import AugmentConfig
+from isoform.vision.data.arrays import Reading
+from isoform.vision.data.colour import jitter
 from isoform.vision.data.randaugment import RandAugment
+from isoform.vision.data.values import Span, extent, to_float
 from isoform.vision.data.warp import Warp
 from isoform.vision.state import Preprocessing
 
 _LARGEST_ASPECT = 8  # a 1 x 30000 image would be resized to 224 x 6.7 million before its crop
-
-
-def to_float(image: Tensor) -> Tensor:
-    """uint8 to [0, 1]; floats as they are."""
-    return image.float().div_(255) if image.dtype == torch.uint8 else image
 
 
 def resize(image_CHW: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
@@ -48,6 +46,18 @@ class Preprocess(Preprocessing):
     def at_least(self) -> int:
         """Pixels along the shorter side beyond which a file needn't be decoded in full."""
         return 2 * math.ceil(max(self.size) / self.crop_pct)
+
+    @property
+    def reading(self) -> Reading:
+        """How the files of these images are read."""
+        return Reading.of(self)
+
+    @property
+    def span(self) -> Span | None:
+        """Of the training images' values; None of an imported model, where nobody knows."""
+        if not self.lowest:
+            return None
+        return Span(torch.tensor(self.lowest), torch.tensor(self.highest))
 
     def fit(self, image_CHW: Tensor) -> Tensor:
         """The image at the model's size, same type."""
@@ -75,7 +85,7 @@ class Preprocess(Preprocessing):
         return max(1, int(height * ratio + 1e-6)), max(1, int(width * ratio + 1e-6))
 
     def normalise(self, image_BCHW: Tensor) -> Tensor:
-        """Float images in [0, 1] to zero mean and unit spread over the training data."""
+        """Float images, as scaled, to zero mean and unit spread over the training data."""
         mean = torch.tensor(self.mean).reshape(-1, 1, 1)
         std = torch.tensor(self.std).reshape(-1, 1, 1)
         return (image_BCHW - mean) / std
@@ -102,7 +112,7 @@ class Augment:
 
     def __init__(self, augment: AugmentConfig, preprocess: Preprocess):
         self.augment, self.preprocess = augment, preprocess
-        self.warp = Warp(augment, preprocess.size)
+        self.warp = Warp(augment, preprocess.size, preprocess.span)
         self.rand = RandAugment.parse(augment.randaugment) if augment.randaugment else None
         self.colour = bool(self.rand or augment.jitter or augment.hue)
         if self.colour and preprocess.channels not in (1, 3):
@@ -123,11 +133,16 @@ class Augment:
             image_CHW = resize(image_CHW, self.preprocess.size, self.preprocess.interpolation)
         if not self.colour:
             return image_CHW
-        if image_CHW.dtype != torch.uint8:  # the operations are defined on 256 levels
-            image_CHW = image_CHW.mul(255).round().clamp(0, 255).to(torch.uint8)
+        if image_CHW.dtype == torch.uint8:
+            return self._recolour(image_CHW, rng)
+        span = self.preprocess.span or Span.of(image_CHW)
+        return span.from_unit(self._recolour(span.to_unit(image_CHW), rng))
+
+    def _recolour(self, image_CHW: Tensor, rng: np.random.Generator) -> Tensor:
+        """uint8, or floats with the training images' values in [0, 1]."""
         if self.rand is not None:
             image_CHW = self.rand(image_CHW, rng)
-        return jitter(image_CHW, a.jitter, a.hue, rng)
+        return jitter(image_CHW, self.augment.jitter, self.augment.hue, rng)
 
     def draw(
         self,
@@ -146,7 +161,7 @@ class Augment:
         return Drawn(row, image_CHW, warp, erase)
 
     def finish(self, image_BCHW: Tensor, drawn: Sequence[Drawn]) -> Tensor:
-        """The batch: float images in [0, 1], moved, normalised, and with rectangles erased."""
+        """The batch: float images, as scaled, moved, normalised, and with rectangles erased."""
         params = [sample.warp for sample in drawn if sample.warp is not None]
         if params:
             image_BCHW = self.warp(image_BCHW, torch.from_numpy(np.stack(params)))
@@ -202,27 +217,6 @@ def random_area(
     return (height - h) // 2, (width - w) // 2, max(h, 1), max(w, 1)
 
 
-def jitter(
-    image_CHW: Tensor,
-    amount: float,
-    hue: float,
-    rng: np.random.Generator,
-) -> Tensor:
-    """Brightness, contrast and saturation changed by up to `amount` in random order, and the hue by up to `hue`."""
-    if not amount and not hue:
-        return image_CHW
-    from torchvision.transforms.v2 import functional as V
-
-    factors = 1 + amount * (2 * rng.random(3) - 1)
-    turn = float(hue * (2 * rng.random() - 1))
-    changes = (V.adjust_brightness, V.adjust_contrast, V.adjust_saturation)
-    for step in rng.permutation(3):
-        image_CHW = changes[step](image_CHW, float(factors[step]))
-    if hue and image_CHW.shape[0] == 3:
-        return V.adjust_hue(image_CHW, turn)
-    return image_CHW
-
-
 def _limit_aspect(image_CHW: Tensor) -> Tensor:
     """The middle of an image that is much longer than wide: all that a centre crop can see of it, and more."""
     height, width = image_CHW.shape[1:]
@@ -238,8 +232,12 @@ def _centre(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _pad(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
-    """Black on both sides."""
+    """Black on both sides: 0 around an 8-bit image, around others the lowest value of each channel."""
     rows = size[0] - image_CHW.shape[1]
     columns = size[1] - image_CHW.shape[2]
     top, left = rows // 2, columns // 2
-    return F.pad(image_CHW, (left, columns - left, top, rows - top))
+    sides = (left, columns - left, top, rows - top)
+    if image_CHW.dtype == torch.uint8:
+        return F.pad(image_CHW, sides)
+    black = extent(image_CHW)[0][:, None, None]
+    return F.pad(image_CHW - black, sides) + black
