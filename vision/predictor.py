@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from isoform.core.data.digests import digests_of
@@ -18,6 +19,7 @@ from isoform.core.errors import UserError
 from isoform.core.supervised.metrics import sigmoid, softmax
 from isoform.core.supervised.predictor import SupervisedPredictor, describe_seen_inputs
 from isoform.core.supervised.rows import rows_of
+from isoform.core.supervised.scaling import TargetScaling
 from isoform.vision.config import VisionApp
 from isoform.vision.data.folders import list_images
 from isoform.vision.data.images import MAX_PIXELS, to_input
@@ -84,7 +86,8 @@ class VisionPredictor(SupervisedPredictor):
         """See SupervisedPredictor.guess."""
         state = self.state
         if state.kind == "regression":
-            return output * np.asarray(state.target_std) + np.asarray(state.target_mean)
+            scaling = TargetScaling(state.target_mean, state.target_std)
+            return scaling.unscale(torch.from_numpy(output), torch.float32).numpy()
         return softmax(output) if state.kind == "multiclass" else sigmoid(output)
 
 

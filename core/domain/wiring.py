@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import abc
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from isoform.core.domain.predictor import Predictor, Speaker
@@ -191,6 +192,14 @@ class Domain(abc.ABC, Generic[AppT, StateT, DataT]):
             f"{trained.config.app}: this model has no fixed graph; export --format safetensors or bundle"
         )
 
+    def from_facts(
+        self, trained: TrainedModel[AppT, StateT], facts: Mapping[str, Any]
+    ) -> TrainedModel[AppT, StateT]:
+        """The run as an exported graph's facts tell it; a domain adds the settings that a consumer needs of them."""
+        schema = self.state_schema()
+        told = {name: value for name, value in facts.items() if name in schema.model_fields}
+        return replace(trained, state=schema.model_validate_json(json.dumps(told)))
+
     # Weights from and to elsewhere ---------------------------------------------------------------------------------
 
     @abc.abstractmethod
@@ -202,6 +211,13 @@ class Domain(abc.ABC, Generic[AppT, StateT, DataT]):
     def export_formats(self) -> Mapping[str, Export]:
         """Formats of its own ("timm", "official"), beside those that core writes for every domain."""
         return {}
+
+    def read_export(
+        self, trained: TrainedModel[AppT, StateT], kind: str, path: Path
+    ) -> ImportedModel[AppT, StateT]:
+        """What was exported in a format of its own; what that has no place for is the run's."""
+        imported = self.import_weights(str(path), None, trained.config)
+        return replace(imported, config=trained.config, state=trained.state)
 
     # Models by name, for `isoform.create` ---------------------------------------------------------------------------
 
