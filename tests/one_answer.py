@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import Phase
 
 import isoform
 from isoform.core import api
@@ -73,13 +74,13 @@ def assert_a_changed_weight_is_seen(
     words += inputs
     assert main(words, domains={domain.name: lambda: domain}) == 0
     assert "answers as the run does on" in capsys.readouterr().out
-    before = out.stat()
+    before = out.stat().st_mtime_ns
     assert main(words, domains={domain.name: lambda: domain}) == 0  # verified as it is
-    assert out.stat() == before
+    assert out.stat().st_mtime_ns == before
     CHANGES[kind](out)
     assert main(words, domains={domain.name: lambda: domain}) == 2
     said = capsys.readouterr().err
-    assert out.name in said and "export" in said and "Traceback" not in said, said
+    assert out.name in said and "Traceback" not in said, said
     out.unlink()
 
 
@@ -112,20 +113,23 @@ def change_bundle(path: Path) -> None:
 
 
 def change_onnx(path: Path) -> None:
-    """One number of the largest table of weights."""
+    """One number of the last matrix."""
     import onnx
     from onnx import numpy_helper
 
     proto = onnx.load(path)
-    tables = [one for one in proto.graph.initializer if one.data_type == onnx.TensorProto.FLOAT]
-    largest = max(tables, key=lambda one: int(np.prod(one.dims)))
-    values = numpy_helper.to_array(largest).copy()
+    matrices = [one for one in proto.graph.initializer if len(one.dims) == 2]
+    last = next(one for one in reversed(matrices) if one.data_type == onnx.TensorProto.FLOAT)
+    values = numpy_helper.to_array(last).copy()
     values.ravel()[0] += 2.0
-    largest.CopyFrom(numpy_helper.from_array(values, largest.name))
+    last.CopyFrom(numpy_helper.from_array(values, last.name))
     onnx.save(proto, path)
 
 
 CHANGES = {"safetensors": change_safetensors, "bundle": change_bundle, "onnx": change_onnx}
+
+
+ONCE = (Phase.explicit, Phase.generate)  # a failure isn't made smaller: each try trains
 
 
 def assert_caught(check: Any) -> None:

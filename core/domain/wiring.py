@@ -81,8 +81,8 @@ class Graph:
     """How another engine calls a model: named inputs whose first axis is the batch, and one output.
 
     `module` takes the inputs of `example(batch)` by their names. `free`: names of other axes whose size may change, by
-    input and axis. `facts`: JSON that a consumer needs beside the graph; the licence is added. `inputs_of`: those of a
-    call of the model itself, where they aren't the same by place and name.
+    input and axis. `facts`: JSON that a consumer needs beside the graph; licence and calibration are added. `inputs_of`:
+    those of a call of the model itself, where they aren't the same by place and name.
     """
 
     module: nn.Module
@@ -197,7 +197,8 @@ class Domain(abc.ABC, Generic[AppT, StateT, DataT]):
     ) -> TrainedModel[AppT, StateT]:
         """The run as an exported graph's facts tell it; a domain adds the settings that a consumer needs of them."""
         schema = self.state_schema()
-        told = {name: value for name, value in facts.items() if name in schema.model_fields}
+        rows = schema.model_fields.keys() - {"calibration", "seen"}
+        told = {name: value for name, value in facts.items() if name in rows}
         return replace(trained, state=schema.model_validate_json(json.dumps(told)))
 
     # Weights from and to elsewhere ---------------------------------------------------------------------------------

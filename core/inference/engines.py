@@ -59,7 +59,7 @@ def compile_by_openvino(graph: Graph, precision: Precision) -> GraphModel:
         raise UserError("openvino is not installed: pip install 'isoform[export]'") from error
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        onnx_file(graph, "", file)
+        onnx_file(graph, file)
         converted = openvino.convert_model(file)
     hint = {"fp32": "f32", "bf16": "bf16"}[precision]
     properties = {

@@ -89,7 +89,7 @@ def write_bundle(trained: TrainedModel[Any, Any], out: Path) -> None:
 
 def write_onnx(trained: TrainedModel[Any, Any], graph: Graph, out: Path) -> None:
     """One .onnx file. Raises UserError where an exporter is missing, RuntimeError where onnxruntime disagrees."""
-    onnx_file(graph, trained.licence, out)
+    onnx_file(graph, out, facts_of(trained, graph))
     check_agreement(graph, open_onnx(out).answer, out, "onnxruntime")
 
 
@@ -101,9 +101,9 @@ def write_openvino(trained: TrainedModel[Any, Any], graph: Graph, out: Path) -> 
         raise UserError("openvino is not installed: pip install 'isoform[export]'") from error
     out = openvino_file(out)
     with tempfile.TemporaryDirectory() as folder:
-        onnx_file(graph, trained.licence, Path(folder) / "model.onnx")
+        onnx_file(graph, Path(folder) / "model.onnx")
         model = openvino.convert_model(Path(folder) / "model.onnx")
-    model.set_rt_info(facts_of(graph, trained.licence), FACTS)
+    model.set_rt_info(facts_of(trained, graph), FACTS)
     openvino.save_model(model, out, compress_to_fp16=False)
     check_agreement(graph, open_openvino(out).answer, out, "OpenVINO")
 
@@ -132,12 +132,15 @@ def check_agreement(
         raise RuntimeError(f"{name} answers differently by {worst:.2g}: the file was not kept")
 
 
-def facts_of(graph: Graph, licence: str) -> str:
-    """What a graph says of itself in its file."""
-    return json.dumps({**graph.facts, "licence": licence})
+def facts_of(trained: TrainedModel[Any, Any], graph: Graph) -> str:
+    """What a run's graph says of itself in its file: JSON."""
+    facts = {**graph.facts, "licence": trained.licence}
+    if trained.state.calibration:
+        facts["calibration"] = json_of(trained.state.calibration)
+    return json.dumps(facts)
 
 
-def onnx_file(graph: Graph, licence: str, out: Path) -> None:
+def onnx_file(graph: Graph, out: Path, facts: str = "{}") -> None:
     """The graph as one .onnx file. Raises UserError where an exporter is missing."""
     try:
         import onnx
@@ -171,5 +174,5 @@ def onnx_file(graph: Graph, licence: str, out: Path) -> None:
         )
     assert program is not None
     proto = program.model_proto
-    onnx.helper.set_model_props(proto, {FACTS: facts_of(graph, licence)})
+    onnx.helper.set_model_props(proto, {FACTS: facts})
     onnx.save(proto, out)

@@ -21,7 +21,7 @@ from isoform.core.errors import UserError
 from isoform.core.inference.export import facts_of, openvino_file
 from isoform.core.inference.opened import GraphModel, open_onnx, open_openvino
 from isoform.core.inference.run_model import PredictorInPrecision, load_trained
-from isoform.core.runs.exported import as_run
+from isoform.core.runs.exported import arrays_of, as_run
 
 TOLERANCE = 1e-5  # of the largest output: what engines that round differently leave between them
 
@@ -85,9 +85,11 @@ def read_back(domain: AnyDomain, trained: Trained, kind: str, file: Path) -> Tra
     if kind in ("onnx", "openvino"):
         opened = open_onnx(file) if kind == "onnx" else open_openvino(openvino_file(file))
         graph = domain.graph(trained)
-        _refuse_other_facts(file, opened.facts, json.loads(facts_of(graph, trained.licence)))
+        _refuse_other_facts(file, opened.facts, json.loads(facts_of(trained, graph)))
         found = domain.from_facts(trained, opened.facts)
-        return replace(found, model=GraphModel(graph, opened))
+        arrays = {"calibration": arrays_of(opened.facts.get("calibration", {})) or None}
+        state = found.state.model_copy(update=arrays)
+        return replace(found, state=state, model=GraphModel(graph, opened))
     imported = domain.read_export(trained, kind, file)
     model = domain.build_from_run(imported.config, imported.state)
     load_weights(model, imported.weights, str(file))

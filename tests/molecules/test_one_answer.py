@@ -18,6 +18,7 @@ from isoform.core.supervised.scaling import TargetScaling
 from isoform.molecules import DOMAIN
 from isoform.molecules.data.descriptors import Normaliser
 from one_answer import (
+    ONCE,
     assert_a_changed_weight_is_seen,
     assert_caught,
     assert_exports_agree,
@@ -73,7 +74,7 @@ def _cell(value: Any) -> Any:
 def assert_one_answer(drawn: dict[str, Any], folder: Path, kinds: Sequence[str]) -> None:
     """Of a run with these settings."""
     task, given = drawn["table"]
-    path = table(folder / "molecules.csv", task, size=[len(text) for text in TEXTS])
+    path = table(folder / "molecules.csv", task, size=[len(text) for text in TEXTS[:67]])
     data = {key: drawn[key] for key in ("canonical", "hydrogens", "scale")}
     tables: dict[str, Any] = {"head": {"descriptors": drawn["descriptors"]}}
     if drawn["family"] == "gt":
@@ -86,7 +87,7 @@ def assert_one_answer(drawn: dict[str, Any], folder: Path, kinds: Sequence[str])
         assert_exports_agree(DOMAIN, run.path, list(TEXTS[:7]), folder, kind)
 
 
-@settings(max_examples=6)
+@settings(max_examples=5, phases=ONCE)
 @given(drawn=SETTINGS)
 def test_predict_predictions_and_exports_are_one_answer(
     drawn: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
@@ -94,7 +95,7 @@ def test_predict_predictions_and_exports_are_one_answer(
     assert_one_answer(drawn, tmp_path_factory.mktemp("one"), ("bundle", "safetensors"))
 
 
-@settings(max_examples=2)
+@settings(max_examples=1, phases=ONCE)
 @given(drawn=SETTINGS)
 def test_other_engines_answer_alike(
     drawn: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
@@ -124,11 +125,9 @@ def test_a_scale_or_descriptors_applied_twice_are_noticed(
     assert_caught(lambda: assert_predicts_its_predictions(run))
 
 
-@pytest.mark.parametrize("kind", ["bundle", "safetensors", "onnx"])
+@pytest.mark.parametrize("kind", ["bundle", "safetensors"])
 def test_verify_sees_one_changed_weight(
     run: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if kind == "onnx":
-        pytest.importorskip("onnxscript")
     table = str(run.parent / "molecules.csv")
     assert_a_changed_weight_is_seen(DOMAIN, run, [table], tmp_path, kind, capsys)
