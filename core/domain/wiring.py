@@ -81,8 +81,8 @@ class Graph:
     """How another engine calls a model: named inputs whose first axis is the batch, and one output.
 
     `module` takes the inputs of `example(batch)` by their names. `free`: names of other axes whose size may change, by
-    input and axis. `facts`: JSON that a consumer needs beside the graph; licence and calibration are added. `inputs_of`:
-    those of a call of the model itself, where they aren't the same by place and name.
+    input and axis. `facts`: JSON that a consumer needs beside the graph; licence and calibration come with them.
+    `inputs_of`: those of a call of the model itself, where they aren't the same by place and name.
     """
 
     module: nn.Module

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import isoform
+from isoform.core import api
 from isoform.core.engine.train import train
 from isoform.core.runs.folder import RunFolder
 from isoform.core.supervised.scaling import TargetScaling
@@ -131,3 +132,11 @@ def test_verify_sees_one_changed_weight(
 ) -> None:
     table = str(run.parent / "molecules.csv")
     assert_a_changed_weight_is_seen(DOMAIN, run, [table], tmp_path, kind, capsys)
+
+
+@pytest.mark.filterwarnings("ignore:this format has no place")
+@pytest.mark.parametrize("kind", ["official", "transformers"])
+def test_verify_reads_the_official_forms_back(kind: str, tmp_path: Path) -> None:
+    run = trained(tmp_path, backbone={"final_norm": False}, train={"epochs": 1})
+    found = api.export(DOMAIN, run, kind, tmp_path / "out", verify=list(TEXTS[:7]))
+    assert found is not None and found.largest_difference == 0

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import isoform
+from isoform.core import api
 from isoform.timeseries import DOMAIN
 from isoform.timeseries.data.scaling import Scaling
 from one_answer import ONCE, assert_a_changed_weight_is_seen, assert_caught, assert_exports_agree
@@ -127,3 +128,9 @@ def test_verify_sees_one_changed_weight(
 ) -> None:
     data = str(run.parent / "series.csv")
     assert_a_changed_weight_is_seen(DOMAIN, run, [data], tmp_path, kind, capsys)
+
+
+def test_verify_reads_the_official_form_back(run: Path, tmp_path: Path) -> None:
+    data = str(run.parent / "series.csv")
+    found = api.export(DOMAIN, run, "official", tmp_path / "a.pth", verify=[data])
+    assert found is not None and found.largest_difference == 0

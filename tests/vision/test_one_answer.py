@@ -168,6 +168,13 @@ def test_verify_reads_timm_back_with_its_own_preprocessing(cropped: Path, tmp_pa
         export(DOMAIN, cropped / "run", "timm", out, verify=inputs)
 
 
+def test_verify_reads_the_official_form_back(cropped: Path, tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    out, inputs = tmp_path / "a.pth", [str(cropped / "data" / "test")]
+    found = export(DOMAIN, cropped / "run", "official", out, verify=inputs)
+    assert found is not None and found.largest_difference == 0
+
+
 def test_verify_needs_an_input_that_can_be_read(
     cropped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -108,7 +108,7 @@ class Preprocess(Preprocessing):
         return (image_BCHW - mean) / std
 
     def __call__(self, images: Sequence[Tensor]) -> Tensor:
-        """Images as read to one normalised batch [B, C, H, W]."""
+        """Images, as read or fitted, to one normalised batch [B, C, H, W]."""
         return self.normalise(torch.stack([to_float(self.fit(image)) for image in images]))
 
 
