@@ -49,7 +49,7 @@ class Fitted(Tensor):
     plain tensor.
     """
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
 
 class Preprocess(Preprocessing):
