@@ -33,6 +33,7 @@ class Vision(Domain["VisionApp", "VisionState", "VisionData"]):
 
     name = "vision"
     summary = "images: classes, labels or numbers, with ViT"
+    telling_formats = ("timm",)
 
     def schema(self) -> type[VisionApp]:
         """See config.py."""
@@ -119,14 +120,6 @@ class Vision(Domain["VisionApp", "VisionState", "VisionData"]):
         from isoform.vision.vit.pretrained import import_checkpoint
 
         return import_checkpoint(source, layout, config)
-
-    def read_export(
-        self, trained: TrainedModel[VisionApp, VisionState], kind: str, path: Path
-    ) -> ImportedModel[VisionApp, VisionState]:
-        """timm's folder tells how images are prepared and what the classes are called."""
-        if kind == "timm":
-            return self.import_weights(str(path))
-        return super().read_export(trained, kind, path)
 
     def app_of_model(self, name: str, **options: Any) -> tuple[VisionApp, VisionState]:
         """A size ("vit-s16"), one of the apps ("vit-mnist") or timm's name ("vit_small_patch16_224"); see models.py."""

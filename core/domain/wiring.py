@@ -128,6 +128,8 @@ class Domain(abc.ABC, Generic[AppT, StateT, DataT]):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    # Of the formats of its own those that tell how an input is prepared, as a run does; with others the run's settings.
+    telling_formats: ClassVar[tuple[str, ...]] = ()
 
     # What its files hold -------------------------------------------------------------------------------------------
 
@@ -212,13 +214,6 @@ class Domain(abc.ABC, Generic[AppT, StateT, DataT]):
     def export_formats(self) -> Mapping[str, Export]:
         """Formats of its own ("timm", "official"), beside those that core writes for every domain."""
         return {}
-
-    def read_export(
-        self, trained: TrainedModel[AppT, StateT], kind: str, path: Path
-    ) -> ImportedModel[AppT, StateT]:
-        """What was exported in a format of its own; what that has no place for is the run's."""
-        imported = self.import_weights(str(path), None, trained.config)
-        return replace(imported, config=trained.config, state=trained.state)
 
     # Models by name, for `isoform.create` ---------------------------------------------------------------------------
 

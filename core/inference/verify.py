@@ -90,12 +90,20 @@ def read_back(domain: AnyDomain, trained: Trained, kind: str, file: Path) -> Tra
         arrays = {"calibration": arrays_of(opened.facts.get("calibration", {})) or None}
         state = found.state.model_copy(update=arrays)
         return replace(found, state=state, model=GraphModel(graph, opened))
-    imported = domain.read_export(trained, kind, file)
-    model = domain.build_from_run(imported.config, imported.state)
-    load_weights(model, imported.weights, str(file))
-    evaluation = {"eval": trained.config.eval}
-    config = imported.config.model_copy(update=evaluation)
-    return replace(trained, config=config, state=imported.state, model=model.eval())
+    return _imported(domain, trained, kind, file)
+
+
+def _imported(domain: AnyDomain, trained: Trained, kind: str, file: Path) -> Trained:
+    """A format of the domain's own, as `import` reads it."""
+    telling = kind in domain.telling_formats
+    found = domain.import_weights(str(file), None, None if telling else trained.config)
+    model = domain.build_from_run(found.config, found.state)
+    load_weights(model, found.weights, file.name)
+    other = replace(trained, model=model.eval())
+    if not telling:
+        return other
+    config = found.config.model_copy(update={"eval": trained.config.eval})
+    return replace(other, config=config, state=found.state)
 
 
 def _outputs(domain: AnyDomain, trained: Trained, inputs: Sequence[str]) -> tuple[np.ndarray, int]:
