@@ -154,9 +154,10 @@ class DataConfig(Table):
     workers: int = Field(
         0, ge=0, description="loader processes; their number never changes a result"
     )
-    resize: Literal["crop", "squash", "pad"] = Field(
+    resize: Literal["crop", "squash", "pad", "border"] = Field(
         "crop",
-        description="to the model's size: shorter side and centre crop, both sides, or longer side and padding",
+        description="to the model's size: crop: by the shorter side; squash: both sides; pad: by the longer side, on "
+        "black; border: the same on data.mean (timm's center, squash, -, border)",
     )
     crop_pct: float = Field(
         1.0, gt=0, le=1, description="share of the resized side that the centre crop keeps"

@@ -52,6 +52,11 @@ def write_timm(trained: Trained, out: Path) -> None:
             f"{trained.folder}: timm knows no data.window and no data.scale; export --format bundle or onnx, whose "
             "metadata hold them"
         )
+    if prepared.resize == "pad":
+        raise UserError(
+            "timm pads an image with the mean colour and this run with black; export another format, or train with "
+            "data.resize = border"
+        )
     architecture, kwargs, weights = timm_model(config, trained.weights(), trained.state)
     pretrained_cfg = {
         "input_size": [prepared.channels, *prepared.size],
@@ -59,7 +64,7 @@ def write_timm(trained: Trained, out: Path) -> None:
         "std": prepared.std,
         "crop_pct": prepared.crop_pct,
         "interpolation": prepared.interpolation,
-        "crop_mode": "squash" if prepared.resize == "squash" else "center",
+        "crop_mode": "center" if prepared.resize == "crop" else prepared.resize,
         "num_classes": config.head.outputs,
         "license": trained.licence or "unknown",
     }

@@ -20,6 +20,7 @@ from isoform.core.supervised.decision import Decision
 from isoform.core.supervised.metrics import sigmoid, softmax
 from isoform.core.supervised.predictor import SupervisedPredictor, describe_seen_inputs
 from isoform.core.supervised.rows import rows_of
+from isoform.core.supervised.scaling import TargetScaling
 from isoform.vision.config import VisionApp
 from isoform.vision.data.folders import list_images
 from isoform.vision.data.images import MAX_PIXELS, to_input
@@ -99,7 +100,8 @@ class VisionPredictor(SupervisedPredictor):
         """See SupervisedPredictor.guess."""
         state = self.state
         if state.kind == "regression":
-            return output * np.asarray(state.target_std) + np.asarray(state.target_mean)
+            scaling = TargetScaling(state.target_mean, state.target_std)
+            return scaling.unscale(torch.from_numpy(output), torch.float32).numpy()
         return softmax(output) if state.kind == "multiclass" else sigmoid(output)
 
 

@@ -17,7 +17,7 @@ class Preprocessing(Table):
 
     size: Size = Field(description="height and width of the model's images, pixels")
     channels: int = 3
-    resize: Literal["crop", "squash", "pad"] = "crop"
+    resize: Literal["crop", "squash", "pad", "border"] = "crop"
     crop_pct: float = 1.0
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     window: Range | None = None

@@ -19,7 +19,7 @@ from isoform.core.errors import UserError, join_names
 from isoform.vision.config import VisionApp
 from isoform.vision.data.arrays import AS_STORED
 from isoform.vision.data.records import ArrayImages, Records
-from isoform.vision.data.transforms import Preprocess, resize
+from isoform.vision.data.transforms import Fitted, Preprocess, resize
 from isoform.vision.data.values import Statistics, measure, to_float
 
 CACHE_BYTES = 2**30
@@ -76,10 +76,11 @@ class ImageData:
         """{name: why} of the images that were left out."""
         return {self.records.images.names[row]: why for row, why in self.held.unreadable.items()}
 
-    def fitted(self, row: int) -> Tensor:
+    def fitted(self, row: int) -> Fitted:
         """[C, H, W] at the model's size, as evaluation and prediction see it."""
-        resident = self.held.resident
-        return resident[row] if resident is not None else self.preprocess.fit(self._read(row))
+        if self.held.resident is None:
+            return self.preprocess.fit(self._read(row))
+        return self.held.resident[row].as_subclass(Fitted)
 
     def raw(self, row: int) -> Tensor:
         """[C, H, W] for a random crop: larger than the model's size where the file is."""
@@ -131,6 +132,10 @@ def preprocessing(config: VisionApp) -> Preprocess:
             )
         if name == "std" and values is not None and min(values) <= 0:
             raise UserError("data.std: every value must be above 0")
+    if data.resize == "border" and data.mean is None:
+        raise UserError(
+            "data.resize = border is a border of data.mean, which isn't set; set it, or take data.resize = pad"
+        )
     mean, std = data.mean or (0.0,), data.std or (1.0,)
     return Preprocess(
         size=config.image_size,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,8 +40,22 @@ def resize(image_CHW: Tensor, size: tuple[int, int], interpolation: str) -> Tens
     return out.round_().clamp_(0, 255).to(torch.uint8) if whole else out
 
 
+class Fitted(Tensor):
+    """An image [C, H, W] at the model's size, as `Preprocess.fit` makes it: fitted again, it stays as it is.
+
+    Only a type tells it from an image as read, which may have the model's size too. What is computed from it is a
+    plain tensor.
+    """
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+
 class Preprocess(Preprocessing):
     """What evaluation and prediction do to an image, done; all of it is kept with the trained model."""
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        """The fields, by place or by name."""
+        super().__init__(**dict(zip(type(self).model_fields, values, strict=False)), **named)
 
     @property
     def at_least(self) -> int:
@@ -59,30 +74,48 @@ class Preprocess(Preprocessing):
             return None
         return Span(torch.tensor(self.lowest), torch.tensor(self.highest))
 
-    def fit(self, image_CHW: Tensor) -> Tensor:
-        """The image at the model's size, same type."""
-        if tuple(image_CHW.shape[1:]) == self.size and self.crop_pct == 1:
+    def fit(self, image_CHW: Tensor) -> Fitted:
+        """The image at the model's size, same type; one that was fitted as it is. See `DataConfig.resize`."""
+        if isinstance(image_CHW, Fitted):
             return image_CHW
-        if self.resize == "squash":
-            return resize(image_CHW, self.size, self.interpolation)
+        return self._centre_of(image_CHW).as_subclass(Fitted)
+
+    def _centre_of(self, image_CHW: Tensor) -> Tensor:
+        whole = self._resized_to  # what is resized to this size keeps its centre, as timm does it
+        if tuple(image_CHW.shape[1:]) == self.size == whole:
+            return image_CHW
         if self.resize == "crop":
             image_CHW = _limit_aspect(image_CHW)
-            height, width = self._scaled(image_CHW, max)
-            target = max(height, self.size[0]), max(width, self.size[1])
-            return _centre(resize(image_CHW, target, self.interpolation), self.size)
-        height, width = self._scaled(image_CHW, min)
-        target = min(height, self.size[0]), min(width, self.size[1])
-        return _pad(resize(image_CHW, target, self.interpolation), self.size)
+        if self.resize == "squash":
+            target = whole
+        elif self.resize == "crop":
+            target = _scaled(image_CHW, whole, max)
+            target = max(target[0], self.size[0]), max(target[1], self.size[1])
+        else:
+            target = _scaled(image_CHW, whole, min)
+        image_CHW = resize(image_CHW, target, self.interpolation)
+        if self.resize in ("pad", "border"):
+            image_CHW = _pad(image_CHW, self.size, self._border(image_CHW))
+        return _centre(image_CHW, self.size)
 
-    def _scaled(
-        self, image_CHW: Tensor, choose: Callable[[float, float], float]
-    ) -> tuple[int, int]:
-        """(height, width), proportions kept, at which the larger or the smaller of the two ratios fits."""
-        height, width = image_CHW.shape[1:]
-        inner_height = math.floor(self.size[0] / self.crop_pct)
-        inner_width = math.floor(self.size[1] / self.crop_pct)
-        ratio = choose(inner_height / height, inner_width / width)
-        return max(1, int(height * ratio + 1e-6)), max(1, int(width * ratio + 1e-6))
+    @property
+    def _resized_to(self) -> tuple[int, int]:
+        """(height, width) of which `size` is the share crop_pct."""
+        height, width = self.size
+        return math.floor(height / self.crop_pct), math.floor(width / self.crop_pct)
+
+    def _border(self, image_CHW: Tensor) -> Tensor:
+        """[C, 1, 1] what is put around an image: black, or the mean colour of the training images.
+
+        Black is 0 of an 8-bit image, of others the lowest value of each channel.
+        """
+        whole = image_CHW.dtype == torch.uint8
+        if self.resize == "border":
+            mean = torch.tensor(self.mean, dtype=torch.float64)
+            level = (mean * 255).round() if whole else mean
+        else:
+            level = torch.zeros(len(image_CHW)) if whole else extent(image_CHW)[0]
+        return level.to(image_CHW.dtype)[:, None, None]
 
     def normalise(self, image_BCHW: Tensor) -> Tensor:
         """Float images, as scaled, to zero mean and unit spread over the training data."""
@@ -91,7 +124,7 @@ class Preprocess(Preprocessing):
         return (image_BCHW - mean) / std
 
     def __call__(self, images: Sequence[Tensor]) -> Tensor:
-        """Images as read to one normalised batch [B, C, H, W]."""
+        """Images, as read or fitted, to one normalised batch [B, C, H, W]."""
         return self.normalise(torch.stack([to_float(self.fit(image)) for image in images]))
 
 
@@ -217,6 +250,17 @@ def random_area(
     return (height - h) // 2, (width - w) // 2, max(h, 1), max(w, 1)
 
 
+def _scaled(
+    image_CHW: Tensor, size: tuple[int, int], choose: Callable[[float, float], float]
+) -> tuple[int, int]:
+    """(height, width), proportions kept, at which the larger or the smaller of the two ratios fits."""
+    height, width = image_CHW.shape[1:]
+    ratio = choose(size[0] / height, size[1] / width)
+    if choose is max and size[0] == size[1]:  # torchvision cuts what timm rounds
+        return max(1, int(height * ratio + 1e-6)), max(1, int(width * ratio + 1e-6))
+    return max(1, round(height * ratio)), max(1, round(width * ratio))
+
+
 def _limit_aspect(image_CHW: Tensor) -> Tensor:
     """The middle of an image that is much longer than wide: all that a centre crop can see of it, and more."""
     height, width = image_CHW.shape[1:]
@@ -231,13 +275,10 @@ def _centre(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
     return image_CHW[:, top : top + height, left : left + width]
 
 
-def _pad(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
-    """Black on both sides: 0 around an 8-bit image, around others the lowest value of each channel."""
-    rows = size[0] - image_CHW.shape[1]
-    columns = size[1] - image_CHW.shape[2]
-    top, left = rows // 2, columns // 2
-    sides = (left, columns - left, top, rows - top)
-    if image_CHW.dtype == torch.uint8:
-        return F.pad(image_CHW, sides)
-    black = extent(image_CHW)[0][:, None, None]
-    return F.pad(image_CHW - black, sides) + black
+def _pad(image_CHW: Tensor, size: tuple[int, int], border_C11: Tensor) -> Tensor:
+    """At least of this size, the border on both sides."""
+    height, width = image_CHW.shape[1:]
+    padded = border_C11.repeat(1, max(height, size[0]), max(width, size[1]))
+    top, left = max(0, size[0] - height) // 2, max(0, size[1] - width) // 2
+    padded[:, top : top + height, left : left + width] = image_CHW
+    return padded
