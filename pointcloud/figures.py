@@ -118,7 +118,7 @@ def _absolute(points_GK3: torch.Tensor, centres_G3: torch.Tensor) -> np.ndarray:
 
 
 def draw_grid(cells: Sequence[Cell], columns: int = 4, *, flat: bool = False) -> Any:
-    """A matplotlib figure of clouds, near points darker: from the side and a little from above, or "flat", from above."""
+    """A matplotlib figure of clouds, near points darker, seen from the side; with `flat` from above."""
     from matplotlib.figure import Figure as Plot
 
     rows = -(-len(cells) // columns)

@@ -56,7 +56,7 @@ def pair(theirs: Any, found: Architecture) -> tuple[ViT, dict[str, Tensor]]:
 
 
 def compare(theirs: Any, found: Architecture) -> None:
-    """Logits within 1e-5, and every weight back in its place, bit for bit."""
+    """Logits within 1e-5, large ones within 2e-6 of the largest, and every weight back in its place, bit for bit."""
     fill(theirs.eval())
     ours, back = pair(theirs, found)
     height, width = theirs.patch_embed.img_size
@@ -66,7 +66,7 @@ def compare(theirs: Any, found: Architecture) -> None:
     assert want.std() > 0.05 and not torch.allclose(
         want[0], want[1], atol=1e-3
     )  # the logits say something
-    assert (got - want).abs().max() <= 1e-5
+    assert (got - want).abs().max() <= max(1e-5, 2e-6 * float(want.abs().max()))
     state = theirs.state_dict()
     assert back.keys() == state.keys()
     assert all(torch.equal(back[name], state[name]) for name in state)
