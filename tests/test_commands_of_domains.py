@@ -106,7 +106,7 @@ def own(
 def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     def call(*words: str) -> tuple[int, str, str]:
         capsys.readouterr()
-        code = main(list(words), domains={words[0]: lambda: domain(words[0])})
+        code = main(list(words), domains={n: lambda n=n: domain(n) for n in OWN})
         return code, *capsys.readouterr()
 
     return call
@@ -155,3 +155,14 @@ def value_of(text: str) -> object:
         return tomllib.loads(f"x = {text}")["x"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def test_explain_says_what_decays(own: tuple[str, Own], cli) -> None:
+    """Of the model that these data would train; the token of the graph and of the image are among what doesn't."""
+    name, file = own
+    words = [*file.sets(), "--set", "train.weight_decay=0.5", "--set", "train.layer_decay=0.75"]
+    code, out, err = cli("explain", f"{name}/{file.app}", *words)
+    line = next(line for line in out.splitlines() if line.startswith("optimiser "))
+    assert code == 0 and "weight decay 0.5 on " in line and "times 0.562, 0.75, 1" in line, err
+    token = {"vision": "tokeniser.class_token", "molecules": "tokeniser.graph_token"}.get(name, "")
+    assert token in line

@@ -93,6 +93,7 @@ def explain(context: Context) -> int:
     app = args.app.removeprefix(f"{domain.name}/")
     resolved = config.resolve_layers(app, domain=domain, apps_file=args.apps, sets=args.sets)
     notes: list[str] = []
+    prepared = None
     try:
         resolved, prepared = api.prepare(resolved, domain)
         notes = list(prepared.notes)
@@ -116,9 +117,10 @@ def explain(context: Context) -> int:
     console.table(
         ["setting", "value", "set by", "meaning [type]"], rows, title=f"{domain.name}/{app}"
     )
-    described: Mapping[str, Any] = {}
+    described: dict[str, Any] = {}
     try:
-        described = domain.describe(resolved.config)
+        described |= domain.describe(resolved.config)
+        described["optimiser"] = api.describe_optimiser(domain, resolved, prepared)
     except UserError as error:
         notes = [*notes, str(error)]
     if described:
