@@ -13,24 +13,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from isoform.core import config as configs
 from isoform.core.config import AppConfig, Resolved, load_run_config, toml
 from isoform.core.config.keys import flatten
 from isoform.core.data.writers import usual_mode
-from isoform.core.domain import (
-    AnyDomain,
-    Export,
-    ImportedModel,
-    Predictor,
-    Prepared,
-    Task,
-    TrainedModel,
-)
+from isoform.core.domain import AnyDomain, Export, ImportedModel, Predictor, Prepared, TrainedModel
 from isoform.core.engine.evaluate import load_weights
-from isoform.core.engine.optim import describe_groups
 from isoform.core.engine.train import train as train_task
 from isoform.core.errors import UserError, join_names
 from isoform.core.inference.engines import with_engine
@@ -318,22 +308,6 @@ def prepare(resolved: Resolved, domain: AnyDomain) -> tuple[Resolved, Prepared[A
     prepared = domain.prepare(resolved.config)
     chosen = {key: FROM_DATA for key, _, _ in configs.changes(resolved.config, prepared.config)}
     return Resolved(prepared.config, {**resolved.layers, **chosen}), prepared
-
-
-def describe_optimiser(
-    domain: AnyDomain, resolved: Resolved, prepared: Prepared[Any, Any] | None
-) -> str:
-    """Which parameters of an app's model decay, and their learning rates; without data of an app that is known by name.
-
-    Raises UserError where the model can't be built.
-    """
-    config = resolved.config
-    task = None if prepared is None else domain.task(prepared)
-    state = None if task else domain.app_of_model(config.app)[1]
-    with torch.device("meta"):
-        model = task.build() if task else domain.build_from_run(config, state)
-    frozen = Task.trunk if config.train.freeze == "trunk" else ()
-    return describe_groups(model, config.train, frozen)
 
 
 def create(

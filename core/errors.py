@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+
+_SURROGATE = re.compile(
+    "[\ud800-\udfff]"
+)  # what UTF-8 can't hold; a byte of a name that isn't UTF-8 is read as one
 
 
 class UserError(Exception):
@@ -24,6 +29,16 @@ def join_names(names: Iterable[object], most: int = 6, separator: str = ", ") ->
     if not listed:
         return "nothing"
     return separator.join(listed[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def printable(text: str) -> str:
+    r"""Text without what UTF-8 can't hold: the byte FF of a file's name is written \xff, so that two names stay two."""
+    return text if text.isascii() else _SURROGATE.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 
 def count(number: int, thing: str, things: str = "") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -91,7 +92,10 @@ def _unfold(path: Path, folder: Path) -> None:
     try:
         about = json.loads(safetensors_metadata(path)[METADATA])
         texts = {"config.toml": about["config"], "task.json": json.dumps(about["task"])}
-        results = {"precision": str(about.get("precision", "fp32")), "metrics": {}, "baselines": {}}
+        config = tomllib.loads(about["config"])
+        named = {name: str(config.get(name, "")) for name in ("domain", "app")}
+        precision = str(about.get("precision", "fp32"))
+        results = {**named, "precision": precision, "metrics": {}, "baselines": {}}
         arrays = arrays_of(about.get("calibration", {}))
         step = int(about.get("step", 0))
         for name, text in texts.items():
