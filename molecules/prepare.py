@@ -34,7 +34,7 @@ def prepare(config: MoleculesApp) -> Prepared[MoleculesApp, MoleculeData]:
 
 
 def refuse_impossible(config: MoleculesApp) -> None:
-    """Raises UserError for tables that no model can be made of, whatever the molecules; an `auto` app's are open yet."""
+    """Raises UserError for tables that no model can be made of, whatever the molecules; an `auto` app has them open."""
     if not config.auto:
         with torch.device("meta"):
             make_model(config, 1)

@@ -32,7 +32,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"tokeniser": {"channels": 5}, "augment": {"jitter": 0.1}}, "1 or 3 channels"),
         ({"data": {"mean": [0.1, 0.2]}}, "data.mean has 2 values"),
         ({"data": {"std": [0.0]}}, "data.std"),
-        ({"head": {"pool": "class"}, "tokeniser": {"class_token": False}}, "class"),
+        ({"tokeniser": {"rotary": "learned"}}, "needs backbone.position"),
         ({"data": {"class_weights": "balanced", "task": "regression"}}, "class_weights"),
         ({"data": {"balanced": True, "task": "multilabel"}}, "data.balanced"),
     ],

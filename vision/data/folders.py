@@ -10,8 +10,8 @@ import numpy as np
 
 from isoform.core.errors import UserError, printable
 from isoform.vision.config import DataConfig
-from isoform.vision.data.images import EXTENSIONS
 from isoform.vision.data.class_folders import find_class_folders
+from isoform.vision.data.images import EXTENSIONS
 from isoform.vision.data.records import FileImages, Records, sorted_classes
 
 IMAGENET = "ILSVRC2012 from https://image-net.org (agree to its terms there), one folder a class in train/ and val/"
