@@ -30,7 +30,9 @@ def check(context: Context) -> int:
         writers.write_atomically(page, report.page)
         console.say(f"samples: {page}")
         console.result["page"] = str(page)
-    refusal = report.refusal or _refusal_to_train(domain, report)
+    refusal = report.refusal
+    if args.sets or args.apps:  # those of isoform's apps don't contradict each other
+        refusal = refusal or _refusal_to_train(domain, report)
     if refusal is not None:
         raise UserError(refusal)
     if report.leakage and not args.allow_leakage:
@@ -42,7 +44,7 @@ def check(context: Context) -> int:
 
 
 def _refusal_to_train(domain: AnyDomain, report: CheckReport) -> str | None:
-    from isoform.core.engine.refusals import refusal_of  # imports torch
+    from isoform.core.engine.refusals import refusal_of  # here, as it imports torch
 
     prepared = report.prepared
     return None if prepared is None else refusal_of(lambda: domain.task(prepared))
