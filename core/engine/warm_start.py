@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -11,18 +12,21 @@ from torch import Tensor, nn
 
 from isoform.core.domain import InitialWeights, Task
 from isoform.core.errors import UserError, join_names
-from isoform.core.runs.exported import as_run
+from isoform.core.runs.exported import as_run, is_exported
 from isoform.core.runs.folder import RunFolder
 
 
 def initial_weights(task: Task, source: str) -> InitialWeights:
-    """What `train.init` names: a run folder, an export of one, weights in isoform's names, or what `task` can import.
+    """What `train.init` names: a run folder, a file in isoform's names, or a foreign checkpoint that `task` reads.
 
     Raises UserError for anything else.
     """
-    with as_run(source) as path:  # an exported file is one, too
-        if (path / "config.toml").is_file() or (path / "checkpoints").is_dir():
-            return read_run_weights(path)
+    path = Path(source)
+    if (path / "config.toml").is_file() or (path / "checkpoints").is_dir():
+        return read_run_weights(path)
+    if is_exported(path):  # what it was trained on comes along
+        with as_run(path) as folder:
+            return replace(read_run_weights(folder), source=path.name)
     if path.suffix == ".safetensors" and path.is_file():
         initial = read_safetensors(path)
         if any(name.startswith("backbone.") for name in initial.weights):
@@ -30,7 +34,7 @@ def initial_weights(task: Task, source: str) -> InitialWeights:
     foreign = task.initial_weights(source)
     if foreign is None:
         raise UserError(
-            f"train.init = {source!r} is neither a run folder, nor an export of one, nor weights in isoform's names"
+            f"train.init = {source!r} is neither a run folder nor a .safetensors file in isoform's names"
         )
     return foreign
 

@@ -16,7 +16,7 @@ from isoform.core.data.writers import Unwritable
 from isoform.core.domain import AnyDomain, Predictor, Prepared, Task, TrainedModel
 from isoform.core.engine import distributed, precision
 from isoform.core.engine.evaluate import evaluate, load_weights
-from isoform.core.engine.seen import describe_unseen, judge_unseen
+from isoform.core.engine.seen import describe_unseen, evaluate_apart
 from isoform.core.errors import UserError
 from isoform.core.runs.folder import RunFolder, runs_in
 from isoform.core.supervised.ensemble import Ensemble
@@ -105,15 +105,14 @@ def evaluate_run(
     trained = load_trained(domain, run_dir, checkpoint)
     task = domain.task_from_run(trained.config, trained.state, None if data is None else Path(data))
     device = distributed.this_process().device
-    metrics, outputs = evaluate(
-        task, trained.model.to(device), split, precision_name=trained.precision
+    known = trained.state.seen if data is not None or split == "test" else None
+    metrics, outputs, unseen = evaluate_apart(
+        task, trained.model.to(device), split, known, precision_name=trained.precision
     )
     stem = "predictions" if split == "test" else f"predictions.{split}"
     if data is not None:
         stem = f"{stem}.{Path(data).stem}"
     told = _keep_predictions(task, trained.folder, out, split, outputs, stem)
-    known = trained.state.seen if data is not None or split == "test" else None
-    unseen = judge_unseen(task, split, outputs, known)
     if unseen is not None:
         told.append(describe_unseen(task, unseen, "the run"))
     return {
