@@ -80,7 +80,9 @@ def _of_folder(folder: str, data: DataConfig, say: Say | None) -> list[Named]:
     files = files_below(Path(folder))
     if files and say is not None and (others := files_beside(Path(folder), files)):
         named = join_names(path.relative_to(folder) for path in others)
-        say(f"{folder}: {count(len(others), 'file')} left out, by the ending no molecules: {named}")
+        say(
+            f"{folder}: {count(len(others), 'file')} left out, hidden or no molecules by the ending: {named}"
+        )
     if not files:
         why = f"is a folder without a file of molecules ({', '.join(KNOWN)})"
         return [Named(folder, "", None, why)]

@@ -71,6 +71,28 @@ def test_several_files_or_none(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob(".*"))
 
 
+def test_a_name_that_is_no_text_costs_no_row(tmp_path: Path) -> None:
+    """Bytes that aren't UTF-8 stand as such, in cells, in lists and in names of columns; two such names stay two."""
+    names = [os.fsdecode(b"\xff.png"), os.fsdecode(b"\xfe.png"), "\ud800é"]
+    want = [r"\xff.png", r"\xfe.png", r"\ud800é"]
+    columns = {"input": names, names[0]: [names[:1], 2, None]}
+    for ending in ("csv", "jsonl"):
+        writers.write_columns(columns, tmp_path / f"a.{ending}")
+    rows = list(csv.reader(io.StringIO((tmp_path / "a.csv").read_text("utf-8"))))
+    assert rows[0] == ["input", want[0]] and [row[0] for row in rows[1:]] == want
+    assert json.loads(rows[1][1]) == want[:1]
+    lines = (tmp_path / "a.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(lines[0]) == {"input": want[0], want[0]: want[:1]}
+    writers.write_features(names, np.zeros((3, 2)), tmp_path / "a.npz", {names[0]: names})
+    arrays = np.load(tmp_path / "a.npz", allow_pickle=False)
+    assert arrays["inputs"].tolist() == arrays[f"column {want[0]}"].tolist() == want
+    parquet = pytest.importorskip("pyarrow.parquet")
+    writers.write_columns({names[0]: names}, tmp_path / "a.parquet")
+    assert parquet.read_table(tmp_path / "a.parquet").to_pydict() == {want[0]: want}
+    writers.write_atomically(tmp_path / "page.html", f"<p>{names[0]}</p>")
+    assert (tmp_path / "page.html").read_text("utf-8") == f"<p>{want[0]}</p>"
+
+
 @pytest.mark.parametrize("mask", [0o022, 0o027, 0o002])
 def test_every_written_file_has_the_mode_of_the_umask(tmp_path: Path, mask: int) -> None:
     before = os.umask(mask)
