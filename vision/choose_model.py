@@ -49,7 +49,7 @@ def read_start(init: str | None) -> Start:
     """
     if init is None:
         return Start()
-    with as_run(init) as path:
+    with as_run(Path(init).expanduser()) as path:
         if (path / "config.toml").is_file():
             read = _read_config(path)
             if read.get("domain", "vision") != "vision":
