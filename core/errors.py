@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-
-_SURROGATE = re.compile(
-    "[\ud800-\udfff]"
-)  # what UTF-8 can't hold; a byte of a name that isn't UTF-8 is read as one
 
 
 class UserError(Exception):
@@ -32,13 +27,17 @@ def join_names(names: Iterable[object], most: int = 6, separator: str = ", ") ->
 
 
 def printable(text: str) -> str:
-    r"""Text without what UTF-8 can't hold: the byte FF of a file's name is written \xff, so that two names stay two."""
-    return text if text.isascii() else _SURROGATE.sub(_escape, text)
+    r"""Text without what UTF-8 can't hold: the byte FF of a file's name is written \xff, so that two names stay two.
 
-
-def _escape(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+    What Python read byte by byte, where the locale knows ASCII alone, becomes the letters that it is.
+    """
+    if text.isascii():
+        return text
+    try:
+        name = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # no name of a file
+        return text.encode("utf-8", "backslashreplace").decode()
+    return name.decode("utf-8", "backslashreplace")
 
 
 def count(number: int, thing: str, things: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -16,7 +17,7 @@ from safetensors.numpy import save_file
 
 from isoform.core.api import staged
 from isoform.core.data import writers
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, printable
 
 COLUMNS = {
     "stamp": ["a", "b,c", "d"],
@@ -91,6 +92,16 @@ def test_a_name_that_is_no_text_costs_no_row(tmp_path: Path) -> None:
     assert parquet.read_table(tmp_path / "a.parquet").to_pydict() == {want[0]: want}
     writers.write_atomically(tmp_path / "page.html", f"<p>{names[0]}</p>")
     assert (tmp_path / "page.html").read_text("utf-8") == f"<p>{want[0]}</p>"
+
+
+@given(st.binary(max_size=7), st.binary(max_size=7))
+def test_different_names_stay_different_and_text_stays_as_it_is(one: bytes, other: bytes) -> None:
+    names = [printable(raw.decode("ascii", "surrogateescape")) for raw in (one, other)]
+    assert (names[0] == names[1]) is (one == other) or b"\\" in one + other
+    for raw, name in zip((one, other), names, strict=True):
+        assert name == printable(os.fsdecode(raw)) == printable(name)
+        with contextlib.suppress(UnicodeDecodeError):
+            assert name == raw.decode()
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o027, 0o002])
