@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import TypeVar
+
+from torch import Tensor
 
 _MARK = "decays"
+ParameterT = TypeVar("ParameterT", bound=Tensor)
 
 
-def without_decay(parameter: nn.Parameter) -> nn.Parameter:
+def without_decay(parameter: ParameterT) -> ParameterT:
     """Marks a parameter where it is made, and returns it. A deep copy of it has no mark: mark before optimising."""
     setattr(parameter, _MARK, False)
     return parameter
