@@ -149,7 +149,8 @@ def _describe_optimiser(
     state = None if task else domain.app_of_model(settings.app)[1]
     with torch.device("meta"):
         model = task.build() if task else domain.build_from_run(settings, state)
-    frozen = Task.trunk if settings.train.freeze == "trunk" else ()
+    held = settings.train.freeze == "trunk" or settings.train.probe
+    frozen = Task.trunk if held else ()
     return describe_groups(model, settings.train, frozen)
 
 

@@ -109,6 +109,7 @@ def write_results(
     baselines: Mapping[str, Any],
     unseen: seen.Unseen | None = None,
     importance: Mapping[str, Mapping[str, float]] | None = None,
+    intervals: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
 ) -> dict[str, Any]:
     """results.json."""
     config = outcome.task.config
@@ -128,6 +129,8 @@ def write_results(
     }
     if stored := outcome.run.stored_baselines():
         results_json["stored_baselines"] = stored
+    if intervals:
+        results_json["intervals"] = intervals
     if unseen is not None:
         results_json["unseen"] = unseen.to_json()
     if importance:
@@ -154,16 +157,21 @@ def finish(
     if sizes.get("val"):
         _calibrate(outcome)
     outputs = unseen = None
+    ranges: dict[str, tuple[float, float]] = {}
     if sizes.get("test"):
         metrics["test"], outputs, unseen = outcome.evaluate("test", run.seen())
         task.write_predictions(run.path, "test", outputs)
+        ranges = task.intervals("test", outputs)
     beside = baselines
     if beside is None:
         beside = fit_baselines(task, outcome.show, outcome.stopping, run)
     split = "test" if "test" in metrics else "val"
     shares = task.importance(outcome.model, split) if metrics else {}
     importance = {split: shares} if shares else {}
-    results_json = write_results(outcome, "finished", metrics, beside, unseen, importance)
+    intervals = {"test": ranges} if ranges else {}
+    results_json = write_results(
+        outcome, "finished", metrics, beside, unseen, importance, intervals
+    )
     kind = "ema.safetensors" if outcome.averaged else "model.safetensors"
     digest = checkpoints.manifest(checkpoints.place(run.checkpoints, best))[kind][1]
     card = results.card(
@@ -177,6 +185,9 @@ def finish(
     page.write_report([run.path])
     if metrics:
         outcome.show.say(f"{split} (best checkpoint, step {best}): {_shown(metrics[split])}")
+    if task.monitor in ranges:
+        low, high = ranges[task.monitor]
+        outcome.show.say(f"95 % interval of test {task.monitor}: {low:.4g} to {high:.4g}")
     if unseen is not None:
         outcome.show.say(seen.describe_unseen(task, unseen, _who(outcome.initial)))
     if shares:
@@ -193,10 +204,14 @@ def finish(
 def _calibrate(outcome: Outcome) -> None:
     """calibration.npz, from the best checkpoint on validation, for a task that asks for it."""
     task = outcome.task
-    if type(task).calibrate is Task.calibrate:
-        return  # another pass over validation would be for nothing
+    if not task.calibrates:
+        return
+    known = set(task.notes)
     _, outputs, _ = outcome.evaluate("val")
     outcome.run.write_arrays("calibration.npz", task.calibrate(outputs))
+    for note in task.notes:
+        if note not in known:
+            outcome.show.say(note)
 
 
 def _shown(metrics: Mapping[str, float]) -> str:
