@@ -24,7 +24,7 @@ from isoform.core.engine.evaluate import load_weights
 from isoform.core.engine.train import train as train_task
 from isoform.core.errors import UserError, join_names
 from isoform.core.inference.engines import with_engine
-from isoform.core.inference.export import base_formats, warn_of_licence
+from isoform.core.inference.export import base_formats, is_written, warn_of_licence
 from isoform.core.inference.run_model import (
     Features,
     PredictorInPrecision,
@@ -32,6 +32,8 @@ from isoform.core.inference.run_model import (
     load_model,
     load_trained,
 )
+from isoform.core.inference.verify import Agreement
+from isoform.core.inference.verify import verify as verify_export
 from isoform.core.runs import checkpoint as checkpoints
 from isoform.core.runs.checkpoint import Checkpoint
 from isoform.core.runs.exported import as_run, is_exported
@@ -424,11 +426,17 @@ def formats_of(domain: AnyDomain) -> Mapping[str, Export]:
 
 
 def export(
-    domain: AnyDomain, run_dir: str | Path, kind: str, out: str | Path, checkpoint: str = "best"
-) -> None:
-    """Writes a run's model in another format, whole or not at all.
+    domain: AnyDomain,
+    run_dir: str | Path,
+    kind: str,
+    out: str | Path,
+    checkpoint: str = "best",
+    verify: Sequence[str] = (),
+) -> Agreement | None:
+    """Writes a run's model in another format, whole or not at all; with inputs to `verify` only what answers alike.
 
-    Warns of a NonCommercial licence of the weights that the run started from. Raises UserError where `out` is taken.
+    With these a file that is there already is verified as it is, and nothing is written. Warns of a NonCommercial
+    licence of the weights that the run started from. Raises UserError where `out` is taken, or answers differently.
     """
     if len(runs_in(run_dir)) > 1:
         raise UserError(
@@ -436,8 +444,11 @@ def export(
         )
     trained = load_trained(domain, run_dir, checkpoint)
     warn_of_licence(trained)
+    if verify and is_written(Path(out)):
+        return verify_export(domain, trained, kind, Path(out), verify)
     with staged(out) as path:
         formats_of(domain)[kind](trained, path)
+        return verify_export(domain, trained, kind, path, verify) if verify else None
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from isoform.core.domain import Domain
@@ -108,6 +109,15 @@ class Molecules(Domain["MoleculesApp", "MoleculesState", "MoleculeData"]):
         from isoform.molecules.export import graph_of
 
         return graph_of(trained)
+
+    def from_facts(
+        self, trained: TrainedModel[MoleculesApp, MoleculesState], facts: Mapping[str, Any]
+    ) -> TrainedModel[MoleculesApp, MoleculesState]:
+        """See export.py."""
+        from isoform.molecules.export import config_of_facts
+
+        told = super().from_facts(trained, facts)
+        return replace(told, config=config_of_facts(told.config, facts))
 
     def import_weights(
         self, source: str, layout: str | None = None, config: MoleculesApp | None = None

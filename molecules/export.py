@@ -7,7 +7,7 @@ transformers  a folder that GraphormerForGraphClassification.from_pretrained ope
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,20 @@ def graph_of(trained: Trained) -> Graph:
     facts |= Decision.of(config.eval, state.calibration).facts()
     facts |= {"hops": config.score.hops, "hf_compat": config.tokeniser.hf_compat}
     return Graph(GraphCall(trained.model), example, "outputs", facts, free, inputs_of_batch)
+
+
+def config_of_facts(config: MoleculesApp, facts: Mapping[str, Any]) -> MoleculesApp:
+    """The settings as an exported graph's facts tell them."""
+    tables = {
+        "data": {key: facts[key] for key in DATA_FACTS},
+        "score": {"hops": facts["hops"]},
+        "tokeniser": {"hf_compat": facts["hf_compat"]},
+    }
+    return config.model_copy(
+        update={
+            name: getattr(config, name).model_copy(update=told) for name, told in tables.items()
+        }
+    )
 
 
 def graph_inputs(

@@ -13,7 +13,7 @@ from isoform.core.errors import UserError
 from isoform.core.inference.run_model import load_trained
 from isoform.core.report import drawing
 from isoform.pointcloud import DOMAIN
-from isoform.pointcloud.figures import RIGHT, WRONG, draw_grid
+from isoform.pointcloud.figures import RIGHT, WRONG, draw_grid, lies_flat
 from isoform.pointcloud.task import task_from_run
 
 CLOUDS = 12
@@ -46,7 +46,7 @@ def draw(
         right = said == int(target)
         caption = f"{drawing.short(task.classes[said], 14)} {guess[said]:.0%}"
         cells.append((points, caption, RIGHT if right else WRONG))
-    drawing.save(draw_grid(cells), path)
+    drawing.save(draw_grid(cells, flat=lies_flat(task)), path)
     return path
 
 

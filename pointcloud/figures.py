@@ -43,11 +43,14 @@ def figures(
     rows, target, guess = rows[known], target[known], guess[known]
     said = guess.argmax(1)
     counts = confusion(said, target, len(task.classes))
-    chosen = np.linspace(0, len(rows) - 1, min(SAMPLES, len(rows))).astype(int)
+    chosen, flat = (
+        np.linspace(0, len(rows) - 1, min(SAMPLES, len(rows))).astype(int),
+        lies_flat(task),
+    )
     found = [
         Figure(
             "Test clouds, evenly spaced, and what the model says of them",
-            to_svg(draw_grid([_cell(task, rows, target, guess, i) for i in chosen])),
+            to_svg(draw_grid([_cell(task, rows, target, guess, i) for i in chosen], flat=flat)),
         )
     ]
     wrong = np.flatnonzero(said != target)
@@ -55,13 +58,18 @@ def figures(
         surest = wrong[np.argsort(-guess[wrong].max(1), kind="stable")][:MISTAKES]
         cells = [_cell(task, rows, target, guess, i) for i in surest]
         caption = f"The surest of {len(wrong)} mistakes on {len(rows)} test clouds"
-        found.append(Figure(caption, to_svg(draw_grid(cells))))
+        found.append(Figure(caption, to_svg(draw_grid(cells, flat=flat))))
     return [
         *found,
         confusion_figure(counts, task.classes, "clouds"),
         calibration_figure(guess.max(1), said == target),
         class_table(counts, task.classes, "clouds"),
     ]
+
+
+def lies_flat(task: PointcloudTask) -> bool:
+    """Strokes are written in x and y; z is their ink."""
+    return task.config.data.source == "strokes"
 
 
 def _cell(
@@ -100,7 +108,7 @@ def _reconstructions(task: PointcloudTask, model: nn.Module) -> Figure:
     hidden = f"{task.config.mask.ratio:.0%}"
     return Figure(
         f"Test clouds with {hidden} of their patches hidden and drawn again",
-        to_svg(draw_grid(cells, 3)),
+        to_svg(draw_grid(cells, 3, flat=lies_flat(task))),
     )
 
 
@@ -109,8 +117,8 @@ def _absolute(points_GK3: torch.Tensor, centres_G3: torch.Tensor) -> np.ndarray:
     return found
 
 
-def draw_grid(cells: Sequence[Cell], columns: int = 4) -> Any:
-    """A matplotlib figure of clouds, seen from the side and a little from above; near points are darker."""
+def draw_grid(cells: Sequence[Cell], columns: int = 4, *, flat: bool = False) -> Any:
+    """A matplotlib figure of clouds, near points darker: from the side and a little from above, or "flat", from above."""
     from matplotlib.figure import Figure as Plot
 
     rows = -(-len(cells) // columns)
@@ -119,19 +127,19 @@ def draw_grid(cells: Sequence[Cell], columns: int = 4) -> Any:
     for place in places:
         place.set_axis_off()
     for place, (points, caption, colours) in zip(places, cells, strict=False):
-        across, up, depth = seen_from(points)
+        across, up, depth = seen_from(points, flat)
         order = np.argsort(depth)
         given = colours if isinstance(colours, str) else np.array(colours)[order]
         near = (depth[order] - depth.min()) / max(float(np.ptp(depth)), 1e-9)
-        place.scatter(across[order], up[order], s=3, c=given, alpha=0.25 + 0.6 * near, lw=0)
+        place.scatter(across[order], up[order], s=7, c=given, alpha=0.25 + 0.6 * near, lw=0)
         place.set_aspect("equal")
         place.set_title(caption, fontsize=8, color=INK, parse_math=False)
     return plot
 
 
-def seen_from(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(to the right, upwards, towards the eye), each [N]; a flat cloud in x and y is seen from above."""
-    if np.ptp(points[:, 2]) < 0.6 * min(np.ptp(points[:, 0]), np.ptp(points[:, 1])):
+def seen_from(points: np.ndarray, flat: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(to the right, upwards, towards the eye), each [N]."""
+    if flat:
         return points[:, 0], points[:, 1], points[:, 2]
     turn, above = VIEW
     x = points[:, 0] * np.cos(turn) - points[:, 1] * np.sin(turn)

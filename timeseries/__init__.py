@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from isoform.core.domain import Domain, Verb
@@ -107,6 +108,15 @@ class Timeseries(Domain["TimeseriesApp", "TimeseriesState", "WindowData"]):
         from isoform.timeseries.export import graph
 
         return graph(trained)
+
+    def from_facts(
+        self, trained: TrainedModel[TimeseriesApp, TimeseriesState], facts: Mapping[str, Any]
+    ) -> TrainedModel[TimeseriesApp, TimeseriesState]:
+        """See export.py."""
+        from isoform.timeseries.export import config_of_facts
+
+        told = super().from_facts(trained, facts)
+        return replace(told, config=config_of_facts(told.config, facts))
 
     def import_weights(
         self, source: str, layout: str | None = None, config: TimeseriesApp | None = None

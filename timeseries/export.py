@@ -7,6 +7,7 @@ B windows, L rows of look-back, H rows of horizon, V variates.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,23 @@ from isoform.timeseries.state import TimeseriesState
 _FACTS = (
     "variates", "past", "known", "static", "calendar", "units", "freq", "tz", "season", "bounds", "scaling", "data",
 )  # fmt: skip
+
+_DATA_FACTS = (
+    "fill",
+    "holidays",
+)  # of the settings, how gaps are mended and whose holidays are known
+
+
+def config_of_facts(app: TimeseriesApp, facts: Mapping[str, Any]) -> TimeseriesApp:
+    """The settings as an exported graph's facts tell them."""
+    model = {"context": facts["context"], "horizon": facts["horizon"]}
+    return app.model_copy(
+        update={
+            "data": app.data.model_copy(update={name: facts[name] for name in _DATA_FACTS}),
+            "model": app.model.model_copy(update=model),
+            "head": app.head.model_copy(update={"quantiles": tuple(facts["levels"])}),
+        }
+    )
 
 
 def write_official(trained: TrainedModel[TimeseriesApp, TimeseriesState], out: Path) -> None:
@@ -65,6 +83,7 @@ def graph(trained: TrainedModel[TimeseriesApp, TimeseriesState]) -> Graph:
         key: value for key, value in trained.state.to_json().items() if key in _FACTS
     }
     facts |= {"context": context, "horizon": horizon, "levels": sorted(app.head.quantiles)}
+    facts |= {name: getattr(app.data, name) for name in _DATA_FACTS}
     free: dict[str, dict[int, str]] = {}
     if app.model.family == "itransformer" and app.model.normalise != "revin":
         free["context"] = {2: "variates"}

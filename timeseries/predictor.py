@@ -388,14 +388,26 @@ class TimeseriesPredictor(Predictor):
 
     def features(self, data: Any, *, start: str | pd.Timestamp | None = None) -> xr.DataArray:
         """(id, variate, feature) the trunk's tokens of the look-back before the end, or before `start`."""
+        panel, found = self._last(self.model.features, data, start)
+        coords = {"id": [str(one.attrs.get("id", "")) for one in panel], "variate": panel.variates}
+        return xr.DataArray(found, coords, ("id", "variate", "feature"))
+
+    def outputs(self, inputs: Any) -> np.ndarray:
+        """[numbers] float32 the model's outputs behind the end of each input, as it learned them, in one row."""
+        found = [self._last(self.model, one)[1] for one in self.expand(inputs)]
+        return np.concatenate([one.ravel() for one in found])
+
+    def _last(
+        self, function: Any, data: Any, start: str | pd.Timestamp | None = None
+    ) -> tuple[Panel, np.ndarray]:
+        """The series, and what a function of the model makes of the last window of each: [series, ...] float32."""
         panel, windows = self._look_back(self.read(data, known_elsewhere=True), start, None)
-        method: Any = self.model.features
         pairs, size = self._pairs(windows), self._batch(windows)
         parts = [
-            self._call(method, windows.at(pairs[i : i + size])) for i in range(0, len(pairs), size)
+            self._call(function, windows.at(pairs[i : i + size]))
+            for i in range(0, len(pairs), size)
         ]
-        coords = {"id": [str(one.attrs.get("id", "")) for one in panel], "variate": panel.variates}
-        return xr.DataArray(torch.cat(parts).numpy(), coords, ("id", "variate", "feature"))
+        return panel, torch.cat(parts).numpy()
 
 
 def _origin(cut: Panel) -> int:

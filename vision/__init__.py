@@ -33,6 +33,7 @@ class Vision(Domain["VisionApp", "VisionState", "VisionData"]):
 
     name = "vision"
     summary = "images: classes, labels or numbers, with ViT"
+    telling_formats = ("timm",)
 
     def schema(self) -> type[VisionApp]:
         """See config.py."""

@@ -6,9 +6,10 @@
     linear     ridge regression on standardised pixels, alpha = 100
     knn        the 5 nearest training images by Euclidean distance of pixels
 
-Pixels are those of the model's images, shrunk to at most 32 x 32. At most 5,000 random training images are used, of
-those whose every target is known. The pixel methods are left out, and that is said, where more than 20,000 images would
-have to be decoded for them, or with more than 200 classes.
+Pixels are those of the model's images, with the training images' lowest and highest value as 0 and 1, shrunk to at
+most 32 x 32. At most 5,000 random training images are used, of those whose every target is known. The pixel methods are
+left out, and that is said, where more than 20,000 images would have to be decoded for them, or with more than 200
+classes.
 
 N images, M training images, D pixels, K classes, labels or targets.
 """
@@ -22,7 +23,7 @@ import torch
 
 from isoform.core.baselines import Baseline, Fitting
 from isoform.vision.data.dataset import ImageData, shrink
-from isoform.vision.data.transforms import to_float
+from isoform.vision.data.values import to_float
 from isoform.vision.linear_models import (
     Method,
     fit_classes,
@@ -115,10 +116,12 @@ class _Pixels:
         """[N, D] float32."""
         if split not in self.read:
             rows, images = self.rows[split], []
+            span = self.data.preprocess.span
             for number, row in enumerate(rows):
                 if number % 100 == 0:
                     fitting.step(number, len(rows), f"{split} images")
-                images.append(shrink(to_float(self.data.fitted(int(row))), SIDE))
+                image = to_float(self.data.fitted(int(row)))
+                images.append(shrink(image if span is None else span.to_unit(image), SIDE))
             self.read[split] = torch.stack(images).flatten(1).numpy()
         return self.read[split]
 

@@ -16,8 +16,9 @@ from isoform.core.config.schema import Table
 from isoform.core.errors import UserError, join_names
 from isoform.core.runs.exported import as_run
 from isoform.vision.config import VisionApp
+from isoform.vision.data.arrays import Reading
 from isoform.vision.data.dataset import spread
-from isoform.vision.data.images import open_image
+from isoform.vision.data.images import look
 from isoform.vision.data.records import ArrayImages, FileImages, Records
 from isoform.vision.data.transforms import COLOURS
 from isoform.vision.initial import Imported, holds_own_names, import_initial
@@ -30,7 +31,7 @@ EPOCHS = (20, 200)  # from scratch, at least and at most; from other weights 3 m
 NO_COLOUR = {"randaugment": "", "jitter": 0.0, "hue": 0.0}  # the changes of colour, switched off
 LOOKED_AT = 50  # images, to choose the model's size and channels
 # Of the data table of the run that a training starts from, what its weights were trained with.
-INHERITED = {"mean", "std", "resize", "crop_pct", "interpolation"}
+INHERITED = {"mean", "std", "resize", "crop_pct", "interpolation", "window", "scale"}
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def choose_model(
         tables = start.tables
         notes.append(f"model, image size and normalisation as in {config.train.init}")
     else:
-        tables = _tables_for(records, images)
+        tables = _tables_for(records, Reading.of(config.data), images)
     config = update(
         config, **{name: _unset(getattr(config, name), values) for name, values in tables.items()}
     )
@@ -122,8 +123,8 @@ def leave_out_augmentations(config: VisionApp) -> tuple[VisionApp, list[str]]:
     return update(config, augment=off), [note]
 
 
-def _tables_for(records: Records, images: int) -> dict[str, dict[str, Any]]:
-    side, channels = _median_size(records)
+def _tables_for(records: Records, reading: Reading, images: int) -> dict[str, dict[str, Any]]:
+    side, channels = _median_size(records, reading)
     image, patch = (64, 8) if side >= 48 else (4 * math.ceil(side / 4), 4)
     _, dim, depth, heads = next(row for row in SIZES if images <= row[0])
     return {
@@ -148,7 +149,7 @@ def _choose_epochs(config: VisionApp, images: int) -> VisionApp:
     return update(config, train={"epochs": epochs, "patience": patience})
 
 
-def _median_size(records: Records) -> tuple[int, int]:
+def _median_size(records: Records, reading: Reading) -> tuple[int, int]:
     """(median shorter side, channels) of about 50 images, by their headers."""
     if isinstance(records.images, ArrayImages):
         _, depth, height, width = records.images.array.shape
@@ -157,7 +158,7 @@ def _median_size(records: Records) -> tuple[int, int]:
     channels: set[int] = set()
     for row in spread(np.arange(len(records)), LOOKED_AT).tolist():
         try:
-            side, depth = _size_of(records, row)
+            side, depth = _size_of(records, row, reading)
         except UserError:  # unreadable images are named when all are read
             continue
         sides.append(side)
@@ -167,14 +168,13 @@ def _median_size(records: Records) -> tuple[int, int]:
     return int(np.median(sides)), channels.pop() if len(channels) == 1 else 3
 
 
-def _size_of(records: Records, row: int) -> tuple[int, int]:
+def _size_of(records: Records, row: int, reading: Reading) -> tuple[int, int]:
     """(shorter side, channels) of an image."""
     images = records.images
-    if isinstance(images, FileImages) and not images.names[row].endswith(".npy"):
-        header = open_image(images.path(row))
-        grey = header.mode in ("1", "L", "F") or header.mode.startswith("I")
-        return min(header.size), 1 if grey else 3
-    depth, height, width = images.read(row, None).shape
+    if isinstance(images, FileImages):
+        header = look(images.path(row), None, reading)
+        return min(header.height, header.width), header.channels
+    depth, height, width = images.read(row, None, None, reading).shape
     return min(height, width), depth
 
 

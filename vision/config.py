@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator
 
 from isoform.core.config.schema import (
     AppConfig,
@@ -74,7 +75,10 @@ class AugmentConfig(Table):
         4, ge=2, description="control points of that displacement along each side"
     )
     fill: float = Field(
-        0.0, ge=0, le=1, description="level of what a moved image leaves empty: 0 black, 1 white"
+        0.0,
+        ge=0,
+        le=1,
+        description="level of what a moved image leaves empty: 0 the training images' lowest, 1 their highest",
     )
     randaugment: str = Field(
         "", description='such as "rand-m9-n2-mstd0.5-inc1" (Cubuk et al. 2020); off if empty'
@@ -170,19 +174,41 @@ class DataConfig(Table):
     workers: int = Field(
         0, ge=0, description="loader processes; their number never changes a result"
     )
-    resize: Literal["crop", "squash", "pad"] = Field(
+    resize: Literal["crop", "squash", "pad", "border"] = Field(
         "crop",
-        description="to the model's size: shorter side and centre crop, both sides, or longer side and padding",
+        description="to the model's size: crop: by the shorter side; squash: both sides; pad: by the longer side, on "
+        "black; border: the same on data.mean (timm's center, squash, -, border)",
     )
     crop_pct: float = Field(
         1.0, gt=0, le=1, description="share of the resized side that the centre crop keeps"
     )
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    window: Range | None = Field(
+        None,
+        description="[low, high] in the files' own unit, such as a CT window in Hounsfield units: becomes 0 to 1, "
+        "what lies outside is clipped",
+    )
+    scale: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
+        "auto",
+        description="what the files' values are divided by; auto: 8 bits by 255, 16 bits by 65,535, others stay",
+    )
+    layout: Literal["auto", "channels_first", "channels_last"] = Field(
+        "auto", description="of .npy arrays; auto: the axis of tokeniser.channels, of 1, 3 or 4"
+    )
+    page: Literal["auto", "all"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="of a file of several: its number from 1, or all, each as a channel"
+    )
     mean: Floats | None = Field(
-        None, description="of each channel in [0, 1]; from the training images if unset"
+        None, description="of each channel as scaled; from the training images if unset"
     )
     std: Floats | None = Field(
-        None, description="of each channel in [0, 1]; from the training images if unset"
+        None, description="of each channel as scaled; from the training images if unset"
+    )
+    lowest: Floats | None = Field(
+        None, description="value of each channel as scaled; of the training images if unset"
+    )
+    highest: Floats | None = Field(
+        None, description="value of each channel as scaled; of the training images if unset"
     )
     classes: Names | None = Field(
         None, description="in the order of the outputs; found in the data if unset"
@@ -197,6 +223,13 @@ class DataConfig(Table):
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="balanced: rare classes weigh more"
     )
+
+    @field_validator("window")
+    @classmethod
+    def _opens(cls, window: Range | None) -> Range | None:
+        if window is not None and not -math.inf < window[0] < window[1] < math.inf:
+            raise ValueError("[low, high] with low below high")
+        return window
 
 
 class VisionEval(LabelledEval):

@@ -13,7 +13,7 @@ from isoform.core.inference.run_model import load_trained
 from isoform.core.report import drawing
 from isoform.vision import DOMAIN
 from isoform.vision.data.dataset import spread
-from isoform.vision.figures import draw_grid, guess_of, map_cell
+from isoform.vision.figures import Cell, draw_grid, guess_of, map_cell, show
 from isoform.vision.maps import attention_map
 
 IMAGES, COLUMNS = 12, 6
@@ -44,13 +44,13 @@ def draw(
         outputs = {name: value.numpy() for name, value in task.predict(model, batch).items()}
     guess = task.guess(outputs)
     maps = attention_map(model, batch["image"])
-    cells = []
+    cells: list[Cell] = []
     for start in range(
         0, len(chosen), COLUMNS
     ):  # a row of images above a row of what the model looked at
         part = range(start, min(start + COLUMNS, len(chosen)))
         for i in part:
-            image = task.data.fitted(int(rows[chosen[i]]))
+            image = show(task.data.fitted(int(rows[chosen[i]])), task)
             target = outputs["target"][i]
             cells.append(
                 (image, *guess_of(task.kind, task.classes, guess[i], target, task.decision))

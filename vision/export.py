@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from isoform.core.domain import Graph, TrainedModel
+from isoform.core.errors import UserError
 from isoform.core.supervised.decision import Decision
 from isoform.vision.config import VisionApp
 from isoform.vision.state import VisionState
@@ -46,6 +47,16 @@ def graph(trained: Trained) -> Graph:
 def write_timm(trained: Trained, out: Path) -> None:
     """config.json and model.safetensors in timm's names. Raises UserError, naming why, for a model that timm lacks."""
     config, prepared = trained.config, trained.state.preprocessing
+    if prepared.window is not None or prepared.scale != "auto":
+        raise UserError(
+            f"{trained.folder}: timm knows no data.window and no data.scale; export --format bundle or onnx, whose "
+            "metadata hold them"
+        )
+    if prepared.resize == "pad":
+        raise UserError(
+            "timm pads an image with the mean colour and this run with black; export another format, or train with "
+            "data.resize = border"
+        )
     architecture, kwargs, weights = timm_model(config, trained.weights(), trained.state)
     pretrained_cfg = {
         "input_size": [prepared.channels, *prepared.size],
@@ -53,7 +64,7 @@ def write_timm(trained: Trained, out: Path) -> None:
         "std": prepared.std,
         "crop_pct": prepared.crop_pct,
         "interpolation": prepared.interpolation,
-        "crop_mode": "squash" if prepared.resize == "squash" else "center",
+        "crop_mode": "center" if prepared.resize == "crop" else prepared.resize,
         "num_classes": config.head.outputs,
         "license": trained.licence or "unknown",
     }

@@ -30,7 +30,7 @@ from isoform.core.report.drawing import (
 from isoform.core.supervised.decision import Decision, as_labels
 from isoform.core.supervised.metrics import binary_metrics, confusion
 from isoform.vision.data.dataset import spread
-from isoform.vision.data.transforms import to_float
+from isoform.vision.data.values import to_float
 from isoform.vision.maps import attention_map
 
 if TYPE_CHECKING:
@@ -104,6 +104,13 @@ def picture(image_CHW: Tensor) -> np.ndarray:
     return array[:3].transpose(1, 2, 0)
 
 
+def show(image_CHW: Tensor, task: VisionTask) -> Tensor:
+    """A fitted image as a cell shows it: from the training images' lowest value, black, to their highest."""
+    span = task.preprocess.span
+    image = to_float(image_CHW)
+    return image if span is None else span.to_unit(image).clamp(0, 1)
+
+
 def draw_grid(cells: Sequence[Cell], columns: int = 6) -> Any:
     """A matplotlib figure of images with captions; a right answer is written in green, a wrong one in red."""
     from matplotlib.figure import Figure as Plot
@@ -143,7 +150,7 @@ def guess_of(
 
 
 def _cell(task: VisionTask, answers: Answers, i: int) -> Cell:
-    image = task.data.fitted(int(answers.rows[i]))
+    image = show(task.data.fitted(int(answers.rows[i])), task)
     guess, target = answers.guess[i], answers.target[i]
     caption, right = guess_of(task.kind, task.classes, guess, target, task.decision)
     return image, caption, right
@@ -173,7 +180,7 @@ def _attention_figure(task: VisionTask, model: nn.Module) -> Figure:
     images = [task.data.fitted(int(row)) for row in rows]
     device = next(model.parameters()).device
     maps = attention_map(model, task.preprocess(images).to(device)).float().cpu()
-    cells: list[Cell] = [(image, "", None) for image in images]
+    cells: list[Cell] = [(show(image, task), "", None) for image in images]
     cells += [map_cell(one) for one in maps]
     who = "the class token" if task.config.tokeniser.class_token else "the average patch"
     return Figure(

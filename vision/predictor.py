@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from isoform.core.data.digests import digests_of
@@ -21,10 +22,12 @@ from isoform.core.supervised.decision import Decision
 from isoform.core.supervised.metrics import sigmoid, softmax
 from isoform.core.supervised.predictor import SupervisedPredictor, describe_seen_inputs
 from isoform.core.supervised.rows import rows_of
+from isoform.core.supervised.scaling import TargetScaling
 from isoform.vision.config import VisionApp
 from isoform.vision.data.folders import list_images
 from isoform.vision.data.images import MAX_PIXELS, to_input
 from isoform.vision.data.transforms import Preprocess
+from isoform.vision.data.values import describe_inputs, extent
 from isoform.vision.state import VisionState
 
 
@@ -40,6 +43,7 @@ class VisionPredictor(SupervisedPredictor):
         self.state, self.kind = trained.state, trained.state.kind
         self.decision = Decision.of(trained.config.eval, trained.state.calibration)
         self.looked_at: list[int] = []  # digests of the images since `remarks` was asked
+        self.ranges: list[tuple[Tensor, Tensor]] = []  # of their values, by channel
         self.preprocess = Preprocess(**dict(trained.state.preprocessing))
 
     def batches(
@@ -51,7 +55,9 @@ class VisionPredictor(SupervisedPredictor):
             places, images = [], []
             for place in range(start, min(start + self.batch_size, len(items))):
                 try:
-                    image = to_input(items[place], channels, at_least=at_least)
+                    image = to_input(
+                        items[place], channels, at_least=at_least, reading=self.preprocess.reading
+                    )
                     images.append(self.preprocess.fit(image))
                     places.append(place)
                 except UserError as error:
@@ -59,6 +65,7 @@ class VisionPredictor(SupervisedPredictor):
             if places:
                 if self.state.seen is not None:
                     self.looked_at += digests_of(one.numpy().tobytes() for one in images).tolist()
+                self.ranges += [extent(image) for image in images]
                 yield places, self.preprocess(images)
 
     def run(self, function: Any, batch: Tensor) -> Tensor:
@@ -67,12 +74,18 @@ class VisionPredictor(SupervisedPredictor):
         return output
 
     def remarks(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-        """How many of the images that were predicted since the last call the model was trained on, by their pixels."""
+        """Of the images predicted since the last call: how many the model was trained on, and values unlike theirs."""
         looked_at, self.looked_at = self.looked_at, []
-        if self.state.seen is None or not looked_at:
-            return []
-        known = int(np.isin(np.array(looked_at, np.uint64), self.state.seen).sum())
-        return [describe_seen_inputs(known, len(looked_at), "images")] if known else []
+        ranges, self.ranges = self.ranges, []
+        found = []
+        if self.state.seen is not None and looked_at:
+            known = int(np.isin(np.array(looked_at, np.uint64), self.state.seen).sum())
+            found += [describe_seen_inputs(known, len(looked_at), "images")] if known else []
+        if ranges and self.preprocess.lowest:
+            low_nC, high_nC = (torch.stack(each).numpy() for each in zip(*ranges, strict=True))
+            p = self.preprocess
+            found += describe_inputs(low_nC, high_nC, p.lowest, p.highest)
+        return found
 
     def make_rows(self, output: np.ndarray, batch: Tensor) -> list[dict[str, Any]]:
         """See core/supervised/rows.py."""
@@ -89,7 +102,8 @@ class VisionPredictor(SupervisedPredictor):
         """See SupervisedPredictor.guess."""
         state = self.state
         if state.kind == "regression":
-            return output * np.asarray(state.target_std) + np.asarray(state.target_mean)
+            scaling = TargetScaling(state.target_mean, state.target_std)
+            return scaling.unscale(torch.from_numpy(output), torch.float32).numpy()
         return softmax(output) if state.kind == "multiclass" else sigmoid(output)
 
 

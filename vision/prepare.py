@@ -24,10 +24,11 @@ from isoform.vision.choose_model import (
     update,
 )
 from isoform.vision.config import VisionApp
-from isoform.vision.data.dataset import ImageData
+from isoform.vision.data.dataset import ImageData, preprocessing
 from isoform.vision.data.records import Records
 from isoform.vision.data.sources import read_records
 from isoform.vision.data.splits import split_rows
+from isoform.vision.describe_values import describe_values, layout_lines
 from isoform.vision.impossible import refuse_impossible
 from isoform.vision.initial import Imported
 
@@ -62,7 +63,9 @@ def prepare_records(config: VisionApp, records: Records) -> Prepared[VisionApp, 
     resolve_monitor(config.train.monitor, config.data.task)
     splits = split_rows(records, config.data)
     imported = None
-    if _leaves_model_open(config):
+    open_model = _leaves_model_open(config)
+    notes += layout_lines(records, config.data, None if open_model else config.tokeniser.channels)
+    if open_model:
         start = read_start(config.train.init if config.auto else None)
         imported = start.imported
         config, chosen = choose_model(config, records, len(splits.get("train", ())), start)
@@ -74,7 +77,10 @@ def prepare_records(config: VisionApp, records: Records) -> Prepared[VisionApp, 
     resolved = is_resolved(config)
     if not resolved:
         _refuse_unlearnt(data)
+        if "train" in data.rows:
+            notes += describe_values(config.data, data.statistics)
         config = _resolve(config, data)
+        data.preprocess = preprocessing(config)
     lost = _lost(data)
     notes += [*_describe(data), *lost, *_unscored(data)]
     few = config.auto and config.train.init is None and len(records) < FEW_IMAGES
@@ -96,7 +102,7 @@ def _leaves_model_open(config: VisionApp) -> bool:
 def is_resolved(config: VisionApp) -> bool:
     """True where classes, channel statistics and target scales are known."""
     data = config.data
-    if data.classes is None or data.mean is None or data.std is None:
+    if data.classes is None or data.mean is None or data.std is None or not data.lowest:
         return False
     if config.data.task == "regression" and (data.target_mean is None or data.target_std is None):
         return False
@@ -124,10 +130,13 @@ def _resolve(config: VisionApp, data: ImageData) -> VisionApp:
             f"head.outputs = {config.head.outputs}, but {data.records.origin} has {classes} classes or targets"
         )
     changes: dict[str, Any] = {"classes": tuple(data.classes)}
-    if config.data.mean is None or config.data.std is None:
-        mean, std = data.statistics()
-        changes["mean"] = config.data.mean or mean
-        changes["std"] = config.data.std or std
+    own = config.data
+    if own.mean is None or own.std is None:
+        changes["mean"] = own.mean or data.statistics.mean
+        changes["std"] = own.std or data.statistics.std
+    if "train" in data.rows:
+        changes["lowest"] = own.lowest or data.statistics.lowest
+        changes["highest"] = own.highest or data.statistics.highest
     if config.data.task == "regression":
         rows = data.rows.get("train", next(iter(data.rows.values())))
         scaling = TargetScaling.fit(data.targets[rows])

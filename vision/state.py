@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict
 
-from isoform.core.config.schema import Floats, Names, Table
+from isoform.core.config.schema import Floats, Names, Range, Table
 from isoform.core.config.state import RunState
 
 Size = Annotated[tuple[int, int], Strict(False)]
@@ -17,11 +17,17 @@ class Preprocessing(Table):
 
     size: Size = Field(description="height and width of the model's images, pixels")
     channels: int = 3
-    resize: Literal["crop", "squash", "pad"] = "crop"
+    resize: Literal["crop", "squash", "pad", "border"] = "crop"
     crop_pct: float = 1.0
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-    mean: Floats = Field((0.5, 0.5, 0.5), description="of each channel, in [0, 1]")
-    std: Floats = Field((0.5, 0.5, 0.5), description="of each channel, in [0, 1]")
+    window: Range | None = None
+    scale: Literal["auto"] | float = "auto"
+    layout: Literal["auto", "channels_first", "channels_last"] = "auto"
+    page: Literal["auto", "all"] | int = "auto"
+    mean: Floats = Field((0.5, 0.5, 0.5), description="of each channel, as scaled")
+    std: Floats = Field((0.5, 0.5, 0.5), description="of each channel, as scaled")
+    lowest: Floats = Field((), description="of each channel in the training images; empty: unknown")
+    highest: Floats = Field((), description="of each channel in the training images")
 
 
 class VisionState(RunState):

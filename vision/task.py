@@ -37,7 +37,8 @@ from isoform.vision.config import VisionApp
 from isoform.vision.data.dataset import preprocessing
 from isoform.vision.data.mix import mix_batch
 from isoform.vision.data.sources import other_data
-from isoform.vision.data.transforms import Augment, Drawn, to_float
+from isoform.vision.data.transforms import Augment, Drawn, Preprocess
+from isoform.vision.data.values import to_float
 from isoform.vision.initial import adapt_weights, import_initial, initial_weights
 from isoform.vision.losses import image_loss
 from isoform.vision.metrics import score
@@ -273,7 +274,7 @@ class VisionTask(Task):
             "SHA-256 of the data": self.data.digest,
             "classes": join_names(self.classes, SHOWN_CLASSES),
             "preprocessing": f"{p.size[0]} x {p.size[1]} pixels, {p.channels} channel(s), {p.resize} at "
-            f"{p.crop_pct:g}, {p.interpolation}, mean {list(p.mean)}, std {list(p.std)}",
+            f"{p.crop_pct:g}, {p.interpolation}{_units(p)}, mean {list(p.mean)}, std {list(p.std)}",
         }
 
     def write_predictions(
@@ -327,6 +328,12 @@ class VisionTask(Task):
         return class_weights.normalise_sample_weights(
             records.weight, self.data.rows["train"], records.origin
         )
+
+
+def _units(p: Preprocess) -> str:
+    """What was done to the values, where it isn't the usual."""
+    window = "" if p.window is None else f", values {p.window[0]:g} to {p.window[1]:g} as 0 to 1"
+    return window if p.scale == "auto" else f", values divided by {p.scale:g}"
 
 
 def task_from_run(config: VisionApp, state: VisionState, path: Path | None) -> VisionTask:

@@ -323,6 +323,14 @@ def _export(parser: argparse.ArgumentParser, domain: AnyDomain) -> None:
         "--format", required=True, choices=formats, metavar="FORMAT", help=", ".join(formats)
     )
     parser.add_argument("--out", required=True, metavar="PATH", help="file or folder to write")
+    parser.add_argument(
+        "--verify",
+        nargs="+",
+        default=[],
+        metavar="INPUT",
+        help="files or folders that the exported file, read back, must answer as the run does (one that is there "
+        "already is only verified)",
+    )
     _checkpoint(parser)
 
 

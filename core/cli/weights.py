@@ -28,9 +28,14 @@ def export(context: Context) -> int:
     args, console, domain = context.args, context.console, context.domain
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
-        api.export(domain, args.run_dir, args.format, args.out, args.checkpoint)
-    for one in said:  # a NonCommercial licence of the initial weights
+        agreement = api.export(
+            domain, args.run_dir, args.format, args.out, args.checkpoint, args.verify
+        )
+    for one in said:  # a NonCommercial licence of the initial weights, an input that can't be read
         console.warn(str(one.message))
     console.say(f"{args.format}: {args.out}")
     console.result = {"format": args.format, "out": args.out}
+    if agreement is not None:
+        console.say(str(agreement))
+        console.result["verified"] = agreement.to_json()
     return 0

@@ -44,6 +44,10 @@ class Predictor(abc.ABC):
     def embed(self, inputs: Any) -> np.ndarray:
         """[items, features] of the frozen trunk."""
 
+    def outputs(self, inputs: Any) -> np.ndarray:
+        """float32 outputs of the model itself, first axis the items, before they are words or in units; NaN of none."""
+        raise UserError("--verify: this predictor has no model behind it; leave it out")
+
     def expand(self, inputs: Any) -> Sequence[Any]:
         """The items that the inputs hold, a row each, which `predict` and `embed` take as they are."""
         return inputs if isinstance(inputs, list) else [inputs]

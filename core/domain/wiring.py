@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import abc
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from isoform.core.domain.predictor import Predictor, Speaker
@@ -80,8 +81,8 @@ class Graph:
     """How another engine calls a model: named inputs whose first axis is the batch, and one output.
 
     `module` takes the inputs of `example(batch)` by their names. `free`: names of other axes whose size may change, by
-    input and axis. `facts`: JSON that a consumer needs beside the graph; the licence is added. `inputs_of`: those of a
-    call of the model itself, where they aren't the same by place and name.
+    input and axis. `facts`: JSON that a consumer needs beside the graph; licence and calibration come with them.
+    `inputs_of`: those of a call of the model itself, where they aren't the same by place and name.
     """
 
     module: nn.Module
@@ -129,6 +130,8 @@ class Domain(abc.ABC, Generic[AppT, StateT, DataT]):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    # Of the formats of its own those that tell how an input is prepared, as a run does; with others the run's settings.
+    telling_formats: ClassVar[tuple[str, ...]] = ()
 
     # What its files hold -------------------------------------------------------------------------------------------
 
@@ -192,6 +195,15 @@ class Domain(abc.ABC, Generic[AppT, StateT, DataT]):
         raise UserError(
             f"{trained.config.app}: this model has no fixed graph; export --format safetensors or bundle"
         )
+
+    def from_facts(
+        self, trained: TrainedModel[AppT, StateT], facts: Mapping[str, Any]
+    ) -> TrainedModel[AppT, StateT]:
+        """The run as an exported graph's facts tell it; a domain adds the settings that a consumer needs of them."""
+        schema = self.state_schema()
+        rows = schema.model_fields.keys() - {"calibration", "seen"}
+        told = {name: value for name, value in facts.items() if name in rows}
+        return replace(trained, state=schema.model_validate_json(json.dumps(told)))
 
     # Weights from and to elsewhere ---------------------------------------------------------------------------------
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor, nn
 
 from isoform.core.domain import AnyDomain, Graph, TrainedModel
 from isoform.core.errors import UserError
 from isoform.core.inference.export import onnx_file
+from isoform.core.inference.opened import GraphModel, OpenedGraph
 from isoform.core.inference.optimise import Precision, optimise
 from isoform.core.supervised.ensemble import Ensemble
 
@@ -46,47 +46,27 @@ def with_engine(
         case "packed":
             return replace(trained, model=optimise(trained.model, precision), precision="fp32")
         case "openvino":
-            compiled = OpenVinoModel(domain.graph(trained), precision)
+            compiled = compile_by_openvino(domain.graph(trained), precision)
             return replace(trained, model=compiled, precision="fp32")
     raise UserError(f"engine = {engine!r}: there are {', '.join(ENGINES)}")
 
 
-class OpenVinoModel(nn.Module):
-    """A graph compiled by OpenVINO for this machine's CPU, called as the model is: inputs by place or by name."""
-
-    def __init__(self, graph: Graph, precision: Precision) -> None:
-        super().__init__()
-        try:
-            import openvino
-        except ImportError as error:
-            raise UserError("openvino is not installed: pip install 'isoform[export]'") from error
-        self.names = list(graph.example(1))
-        self.inputs_of = graph.inputs_of
-        self.device_mark = nn.Parameter(
-            torch.empty(0), requires_grad=False
-        )  # where a caller looks for the device
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "model.onnx"
-            onnx_file(graph, "", file)
-            converted = openvino.convert_model(file)
-        hint = {"fp32": "f32", "bf16": "bf16"}[precision]
-        properties = {
-            "INFERENCE_PRECISION_HINT": hint,
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        }
-        self.compiled = openvino.Core().compile_model(converted, "CPU", properties)
-
-    def forward(self, *inputs: Any, **named: Any) -> Tensor:
-        """The graph's one output, float32."""
-        if self.inputs_of is not None:
-            given = self.inputs_of(*inputs, **named)
-        else:
-            given = {**dict(zip(self.names, inputs, strict=False)), **named}
-        answer = self.compiled({name: given[name].numpy() for name in self.names})
-        return torch.from_numpy(next(iter(answer.values())).copy())
-
-    def features(self, *inputs: Tensor, **named: Tensor) -> Tensor:
-        """Raises UserError: the graph ends in predictions."""
-        raise UserError(
-            "the openvino engine gives predictions only: embed with engine eager or packed"
-        )
+def compile_by_openvino(graph: Graph, precision: Precision) -> GraphModel:
+    """A graph compiled by OpenVINO for this machine's CPU. Raises UserError where OpenVINO isn't installed."""
+    try:
+        import openvino
+    except ImportError as error:
+        raise UserError("openvino is not installed: pip install 'isoform[export]'") from error
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        onnx_file(graph, file)
+        converted = openvino.convert_model(file)
+    hint = {"fp32": "f32", "bf16": "bf16"}[precision]
+    properties = {
+        "INFERENCE_PRECISION_HINT": hint,
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+    compiled = openvino.Core().compile_model(converted, "CPU", properties)
+    names = [one.any_name for one in compiled.inputs]
+    answer = lambda inputs: next(iter(compiled(inputs).values()))  # noqa: E731
+    return GraphModel(graph, OpenedGraph({}, names, answer))

@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from isoform.core.config import dump_toml
 from isoform.core.domain import AnyDomain, Export, Graph, TrainedModel
 from isoform.core.errors import UserError
+from isoform.core.inference.opened import FACTS, open_onnx, open_openvino
 from isoform.core.runs import checkpoint as checkpoints
 from isoform.core.runs.exported import BUNDLED, METADATA, MOST_DIGESTS, json_of, text_of_digests
 from isoform.core.runs.folder import RunFolder
@@ -90,13 +91,8 @@ def write_bundle(trained: TrainedModel[Any, Any], out: Path) -> None:
 
 def write_onnx(trained: TrainedModel[Any, Any], graph: Graph, out: Path) -> None:
     """One .onnx file. Raises UserError where an exporter is missing, RuntimeError where onnxruntime disagrees."""
-    onnx_file(graph, trained.licence, out)
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise UserError("onnxruntime is not installed: pip install 'isoform[export]'") from error
-    session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
-    check_agreement(graph, lambda inputs: session.run(None, inputs)[0], out, "onnxruntime")
+    onnx_file(graph, out, facts_of(trained, graph))
+    check_agreement(graph, open_onnx(out).answer, out, "onnxruntime")
 
 
 def write_openvino(trained: TrainedModel[Any, Any], graph: Graph, out: Path) -> None:
@@ -105,15 +101,23 @@ def write_openvino(trained: TrainedModel[Any, Any], graph: Graph, out: Path) -> 
         import openvino
     except ImportError as error:
         raise UserError("openvino is not installed: pip install 'isoform[export]'") from error
-    if out.suffix != ".xml":
-        out = out.with_name(out.name + ".xml")
+    out = openvino_file(out)
     with tempfile.TemporaryDirectory() as folder:
-        onnx_file(graph, trained.licence, Path(folder) / "model.onnx")
+        onnx_file(graph, Path(folder) / "model.onnx")
         model = openvino.convert_model(Path(folder) / "model.onnx")
-    model.set_rt_info(_facts(graph, trained.licence), "isoform")
+    model.set_rt_info(facts_of(trained, graph), FACTS)
     openvino.save_model(model, out, compress_to_fp16=False)
-    compiled = openvino.Core().compile_model(out, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    check_agreement(graph, lambda inputs: next(iter(compiled(inputs).values())), out, "OpenVINO")
+    check_agreement(graph, open_openvino(out).answer, out, "OpenVINO")
+
+
+def is_written(out: Path) -> bool:
+    """Whether something that was exported to `out` is there."""
+    return out.exists() or openvino_file(out).exists()
+
+
+def openvino_file(out: Path) -> Path:
+    """Where the graph of the pair of files is."""
+    return out if out.suffix == ".xml" else out.with_name(out.name + ".xml")
 
 
 def check_agreement(
@@ -130,11 +134,15 @@ def check_agreement(
         raise RuntimeError(f"{name} answers differently by {worst:.2g}: the file was not kept")
 
 
-def _facts(graph: Graph, licence: str) -> str:
-    return json.dumps({**graph.facts, "licence": licence})
+def facts_of(trained: TrainedModel[Any, Any], graph: Graph) -> str:
+    """What a run's graph says of itself in its file: JSON."""
+    facts = {**graph.facts, "licence": trained.licence}
+    if trained.state.calibration:
+        facts["calibration"] = json_of(trained.state.calibration)
+    return json.dumps(facts)
 
 
-def onnx_file(graph: Graph, licence: str, out: Path) -> None:
+def onnx_file(graph: Graph, out: Path, facts: str = "{}") -> None:
     """The graph as one .onnx file. Raises UserError where an exporter is missing."""
     try:
         import onnx
@@ -168,5 +176,5 @@ def onnx_file(graph: Graph, licence: str, out: Path) -> None:
         )
     assert program is not None
     proto = program.model_proto
-    onnx.helper.set_model_props(proto, {"isoform": _facts(graph, licence)})
+    onnx.helper.set_model_props(proto, {FACTS: facts})
     onnx.save(proto, out)

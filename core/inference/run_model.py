@@ -180,6 +180,11 @@ class PredictorInPrecision(Predictor):
         self.inner.speaker = self.speaker
         return self._in_precision(self.inner.embed)(inputs)
 
+    def outputs(self, inputs: Any) -> np.ndarray:
+        """See Predictor.outputs."""
+        self.inner.speaker = self.speaker
+        return self._in_precision(self.inner.outputs)(inputs)
+
     def draw(self, rows: Sequence[Mapping[str, Any]]) -> str:
         """See Predictor.draw."""
         return self._in_precision(self.inner.draw)(rows)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -103,24 +103,40 @@ class SupervisedPredictor(Predictor):
         Raises UserError where none can be read.
         """
         items = self.expand(inputs)
-        features_ND: np.ndarray | None = None
         errors: dict[int, str] = {}
-        function: Any = self.model.features
         batches = self.feature_batches(items, errors)
-        for places, output_nD, _ in self._outputs(function, batches, items, "embedding"):
-            if features_ND is None:
-                shape = (len(items), output_nD.shape[1])
-                features_ND = np.full(shape, np.nan, np.float32)
-            features_ND[places] = output_nD
+        made = self._outputs(self.model.features, batches, items, "embedding")
+        return self._stacked(made, items, errors, "features")
+
+    def outputs(self, inputs: Any) -> np.ndarray:
+        """[N, K] float32: what `guess` takes; see `embed`."""
+        items = self.expand(inputs)
+        errors: dict[int, str] = {}
+        made = self._outputs(self.model, self.batches(items, errors), items, "predicting")
+        return self._stacked(made, items, errors, "outputs")
+
+    def _stacked(
+        self,
+        made: Iterator[tuple[list[int], np.ndarray, Any]],
+        items: Sequence[Any],
+        errors: Mapping[int, str],  # filled as `made` goes on
+        what: str,
+    ) -> np.ndarray:
+        """[N, ...] of all items what was made of each batch."""
+        found: np.ndarray | None = None
+        for places, output, _ in made:
+            if found is None:
+                found = np.full((len(items), *output.shape[1:]), np.nan, np.float32)
+            found[places] = output
         failed = []
         for i in sorted(errors):
             name = self.name_of(items[i], i)
             failed.append(self.describe_error(name, errors[i]))
-        if features_ND is None:
-            raise UserError(failed[0] if failed else f"there is no {self.item} to embed")
+        if found is None:
+            raise UserError(failed[0] if failed else f"there is no {self.item} to read")
         for line in failed:
-            warnings.warn(f"{line} (its features are NaN)", stacklevel=2)
-        return features_ND
+            warnings.warn(f"{line} (its {what} are NaN)", stacklevel=3)
+        return found
 
     def _outputs(
         self,

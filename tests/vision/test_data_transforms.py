@@ -8,6 +8,7 @@ from PIL import Image
 
 from isoform.core.errors import UserError
 from isoform.vision.config import AugmentConfig
+from isoform.vision.data.dataset import preprocessing
 from isoform.vision.data.randaugment import OPERATIONS, RandAugment
 from isoform.vision.data.transforms import (
     Augment,
@@ -19,7 +20,7 @@ from isoform.vision.data.transforms import (
 )
 from isoform.vision.data.warp import Warp
 
-from .pictures import picture
+from .pictures import app, picture
 
 
 def tensor(seed=0, height=23, width=31):
@@ -47,14 +48,14 @@ def test_resize_agrees_with_pillow():
         assert (resize(read, (11, 17), name).int() - theirs.int()).abs().max() <= 1
 
 
-@pytest.mark.parametrize("mode", ["crop", "squash", "pad"])
+@pytest.mark.parametrize("mode", ["crop", "squash", "pad", "border"])
 @pytest.mark.parametrize("shape", [(23, 31), (1, 1), (2, 5000), (5000, 1), (19, 13), (7, 7)])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_every_shape_fits(mode, shape, dtype):
     image = torch.randint(0, 255, (2, *shape)).to(dtype)
-    out = Preprocess(
-        size=(19, 13), channels=2, resize=mode, crop_pct=0.9 if mode == "crop" else 1.0
-    ).fit(image)
+    out = Preprocess(size=(19, 13), channels=2, resize=mode, crop_pct=0.9, mean=(0.2, 0.3)).fit(
+        image
+    )
     assert out.shape == (2, 19, 13) and out.dtype == dtype
 
 
@@ -75,16 +76,45 @@ def test_crop_is_the_centre_and_pad_keeps_all():
     )
 
 
-def test_evaluation_as_timm_does_it():
+@pytest.mark.parametrize("size", [(24, 24), (19, 29)])
+@pytest.mark.parametrize("crop_pct", [1.0, 0.875, 0.6])
+@pytest.mark.parametrize("mode", ["crop", "squash", "border"])
+def test_evaluation_as_timm_does_it(mode, crop_pct, size):
     timm = pytest.importorskip("timm.data")
-    image = picture(5, 41, 67)
-    read = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     theirs = timm.create_transform(
-        (3, 24, 24), interpolation="bicubic", mean=mean, std=std, crop_pct=0.875
-    )(image)
-    ours = Preprocess(size=(24, 24), crop_pct=0.875, mean=mean, std=std)([read])[0]
-    assert (ours - theirs).abs().max() < 1.5 / 255 / 0.224
+        (3, *size), interpolation="bicubic", mean=mean, std=std, crop_pct=crop_pct,
+        crop_mode="center" if mode == "crop" else mode,
+    )  # fmt: skip
+    ours = Preprocess(size=size, resize=mode, crop_pct=crop_pct, mean=mean, std=std)
+    for shape in ((41, 67), (67, 41), (24, 24), (19, 29), (11, 13)):
+        image = picture(5, *shape)
+        read = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        assert (ours([read])[0] - theirs(image)).abs().max() < 1.5 / 255 / 0.224, shape
+
+
+@pytest.mark.parametrize("mode", ["crop", "squash", "pad", "border"])
+@pytest.mark.parametrize("shape", [(37, 29), (19, 23)])
+def test_a_fitted_image_is_fitted_once(mode, shape):
+    """Also where the image as read has the model's size: of it the centre is wanted, and not the centre's centre."""
+    preprocess = Preprocess(size=(19, 23), resize=mode, crop_pct=0.75)
+    image = tensor(3, *shape)
+    once = preprocess.fit(image)
+    assert torch.equal(preprocess.fit(once), once) and not torch.equal(
+        preprocess.fit(once + 0), once
+    )
+    assert torch.equal(preprocess([once]), preprocess([image]))
+
+
+def test_a_border_is_the_mean_colour_and_black_needs_none():
+    image = torch.full((3, 10, 30), 200, dtype=torch.uint8)
+    mean = (0.1, 0.5, 0.9)
+    for mode, want in (("pad", (0, 0, 0)), ("border", (26, 128, 230))):
+        fitted = Preprocess(size=(30, 30), resize=mode, mean=mean).fit(image)
+        assert [tuple(fitted[:, row, 7].tolist()) for row in (0, 9, 20)] == [want] * 3
+        assert (fitted[:, 10:20] == 200).all()
+    with pytest.raises(UserError, match=r"data\.resize = border is a border of data.mean"):
+        preprocessing(app(data={"resize": "border"}))
 
 
 def test_preprocess_survives_json():

@@ -21,8 +21,9 @@ from isoform.core.domain import ImportedModel
 from isoform.core.errors import UserError
 from isoform.vision import DOMAIN
 from isoform.vision.models import build_model
-from isoform.vision.vit.pretrained import export_official, import_checkpoint
+from isoform.vision.vit.pretrained import export_official, hub, import_checkpoint
 from isoform.vision.vit.pretrained.export_official import timm_model
+from isoform.vision.vit.pretrained.timm_source import from_timm
 from isoform.vision.vit.resize import resize_patch_kernel, resize_position_table
 
 SMALL = {"depth": 2, "img_size": 48, "num_classes": 7}
@@ -456,3 +457,34 @@ def test_published_weights_have_class_names() -> None:
     names = labels(1000)
     assert names[0].startswith("tench") and len(set(names)) == 1000  # two kinds of crane
     assert labels(7) == ()
+
+
+@pytest.mark.parametrize(
+    ("told", "want"),
+    [
+        ({}, {"resize": "squash"}),
+        ({"size": 224}, {"resize": "squash"}),
+        ({"size": {"height": 224, "width": 224}}, {"resize": "squash"}),
+        (
+            {"size": {"shortest_edge": 256}, "do_center_crop": True, "crop_size": {"height": 224}},
+            {"resize": "crop", "crop_pct": 0.875},
+        ),
+        (
+            {"size": 256, "do_center_crop": True, "crop_size": 224},
+            {"resize": "squash", "crop_pct": 0.875},
+        ),
+        (
+            {"size": {"shortest_edge": 256}, "do_center_crop": False, "crop_size": 224},
+            {"resize": "crop"},
+        ),
+    ],
+)
+def test_transformers_says_how_images_are_resized(told, want):
+    assert hub._geometry(told) == want
+
+
+def test_timm_says_how_images_are_resized_and_what_isoform_has_not_is_said() -> None:
+    cfg = {"crop_mode": "border", "crop_pct": 0.95, "interpolation": "lanczos"}
+    found = from_timm("vit_tiny_patch16_224", state=theirs().state_dict(), kwargs=SMALL, cfg=cfg)
+    assert found.preprocessing["resize"] == "border" and found.preprocessing["crop_pct"] == 0.95
+    assert found.preprocessing["interpolation"] == "bicubic" and "by lanczos" in found.notes[0]

@@ -18,13 +18,22 @@ from isoform.core.domain import CheckReport
 from isoform.core.errors import UserError, join_names
 from isoform.core.report.check_page import Group, Picture, render_check_page
 from isoform.vision.config import VisionApp
+from isoform.vision.data.arrays import Reading
 from isoform.vision.data.dataset import spread
 from isoform.vision.data.duplicates import exact_groups, fingerprint, near_pairs
-from isoform.vision.data.images import open_image
+from isoform.vision.data.images import look
 from isoform.vision.data.records import FileImages, Records
 from isoform.vision.data.sources import read_records
 from isoform.vision.data.splits import split_rows
-from isoform.vision.data.transforms import to_float
+from isoform.vision.data.values import (
+    Span,
+    extent,
+    far_images,
+    show_range,
+    to_float,
+    usual_range,
+)
+from isoform.vision.describe_values import layout_lines
 from isoform.vision.prepare import prepare_records
 
 MOST_IMAGES = 20_000  # decoded; of more, that many evenly spaced
@@ -38,6 +47,18 @@ LEAKS = "The same image or group is in two splits: a score on them would be too 
 Rows = Sequence[int]
 
 
+@dataclass(frozen=True)
+class _How:
+    """How images are read; `channels` are None where they are those of each file."""
+
+    reading: Reading
+    channels: int | None
+
+    def read(self, records: Records, row: int) -> Tensor:
+        """[C, H, W]. Raises UserError."""
+        return records.images.read(row, self.channels, None, self.reading)
+
+
 @dataclass
 class _Seen:
     """What was found in the images that could be read; all lists run alike."""
@@ -47,6 +68,8 @@ class _Seen:
     hashes: list[int] = field(default_factory=list)
     thumbs: list[np.ndarray] = field(default_factory=list)
     shapes: list[tuple[int, ...]] = field(default_factory=list)
+    low: list[np.ndarray] = field(default_factory=list)
+    high: list[np.ndarray] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
     unreadable: dict[str, str] = field(default_factory=dict)
 
@@ -80,27 +103,30 @@ def check(config: VisionApp) -> CheckReport:
     # Torn groups are a finding here, not the end of it.
     splits = split_rows(records, config.data.model_copy(update={"allow_leakage": True}))
     split_of = {int(row): split for split, rows in splits.items() for row in rows}
-    seen = _look(records)
+    channels = config.tokeniser.channels
+    how = _How(Reading.of(config.data), None if channels in (1, 3, 4) else channels)
+    seen = _look(records, how)
     doubles = _find_doubles(records, seen, split_of)
     torn = torn_groups(records.group, splits) if records.group is not None else []
     data = _describe(records, splits, seen)
     data |= _describe_doubles(records.images.names, doubles, split_of)
     data["torn_groups"] = [{"group": name, "splits": list(found)} for name, found in torn]
-    data["findings"] = records.findings
+    data["findings"] = [*records.findings, *layout_lines(records, config.data, how.channels)]
+    data |= _values(records.images.names, seen)
     if records.kind == "regression":
         data["targets"] = _targets(records)
     lines = _lines(data)
     leakage = bool(doubles.leaks or torn) and not config.data.allow_leakage
-    groups = _groups(records, seen, split_of, doubles)
+    groups = _groups(records, seen, split_of, doubles, how)
     page = render_check_page(str(records.origin), lines, LEAKS if leakage else "", groups)
     return CheckReport(lines, data, leakage, page, refusal, prepared)
 
 
-def _look(records: Records) -> _Seen:
+def _look(records: Records, how: _How) -> _Seen:
     seen = _Seen()
     for row in spread(np.arange(len(records)), MOST_IMAGES).tolist():
         try:
-            image = records.images.read(row, None)
+            image = how.read(records, row)
         except UserError as error:
             seen.unreadable[records.images.names[row]] = str(error)
             continue
@@ -110,20 +136,19 @@ def _look(records: Records) -> _Seen:
         seen.hashes.append(code)
         seen.thumbs.append(thumb)
         seen.shapes.append(tuple(image.shape))
-        seen.kinds[_kind(records, row, image)] += 1
+        low, high = extent(image)
+        seen.low.append(low.numpy())
+        seen.high.append(high.numpy())
+        seen.kinds[_kind(records, row, image, how)] += 1
     return seen
 
 
-def _kind(records: Records, row: int, image: Tensor) -> str:
+def _kind(records: Records, row: int, image: Tensor, how: _How) -> str:
     """Format and mode, such as "PNG P" or "npy float32"."""
     depth = str(image.dtype).removeprefix("torch.")
     if not isinstance(records.images, FileImages):
         return depth
-    path = records.images.path(row)
-    if path.suffix == ".npy":
-        return f"npy {depth}"
-    header = open_image(path)
-    return f"{header.format} {header.mode}"
+    return look(records.images.path(row), how.channels, how.reading).kind
 
 
 def _find_doubles(
@@ -134,6 +159,8 @@ def _find_doubles(
     equal: list[Rows] = [[seen.rows[i] for i in members] for members in exact_groups(seen.digests)]
     together = {(a, b) for members in equal for a in members for b in members}
     thumbs = np.stack(seen.thumbs) if seen.thumbs else np.zeros((0, 768), np.float32)
+    low, high = _usual(seen)
+    thumbs = (thumbs - low) / ((high - low) or 1.0)
     near: list[Rows] = []
     for i, j in near_pairs(seen.hashes, thumbs):
         pair = (seen.rows[i], seen.rows[j])
@@ -217,6 +244,38 @@ def _targets(records: Records) -> dict[str, dict[str, float]]:
     return targets
 
 
+def _by_channels(seen: _Seen) -> dict[int, list[int]]:
+    """Places of the images that can be compared, by their number of channels."""
+    places: dict[int, list[int]] = {}
+    for i, low in enumerate(seen.low):
+        places.setdefault(len(low), []).append(i)
+    return places
+
+
+def _usual(seen: _Seen) -> tuple[float, float]:
+    """(low, high) of all images but those whose values are far from the others'; (0, 1) of 8-bit ones."""
+    ranges = [
+        usual_range(np.stack([seen.low[i] for i in each]), np.stack([seen.high[i] for i in each]))
+        for each in _by_channels(seen).values()
+    ]
+    if not ranges:
+        return 0.0, 1.0
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
+
+
+def _values(names: Sequence[str], seen: _Seen) -> dict[str, Any]:
+    """The range of values that aren't those of 8 bits, and which images lie far from it."""
+    low, high = _usual(seen)
+    found = []
+    for places in _by_channels(seen).values():
+        lows, highs = (np.stack([each[i] for i in places]) for each in (seen.low, seen.high))
+        for k in far_images(lows, highs):
+            name = names[seen.rows[places[k]]]
+            own = show_range(lows[k], highs[k])
+            found.append(f"{name}: {own}, the others {low:.6g} to {high:.6g}")
+    return {"values": None if (low, high) == (0.0, 1.0) else [low, high], "far_values": found}
+
+
 def _sizes(shapes: Sequence[tuple[int, ...]]) -> dict[str, list[int]]:
     """Smallest, median and largest height and width, pixels."""
     if not shapes:
@@ -242,8 +301,12 @@ def _lines(data: dict[str, Any]) -> list[str]:
         )
     if data["sizes"]:
         sizes = ", ".join(f"{name} {h} x {w}" for name, (h, w) in data["sizes"].items())
-        lines.append(f"height x width in pixels: {sizes}")
+        channels = ", ".join(f"{count} ({n})" for count, n in data["channels"].items())
+        lines.append(f"height x width in pixels: {sizes}; channels: {channels}")
         lines.append("kinds: " + ", ".join(f"{kind} ({n})" for kind, n in data["kinds"].items()))
+    if data["values"] is not None:
+        low, high = data["values"]
+        lines.append(f"values: {low:.6g} to {high:.6g}")
     for name, t in data.get("targets", {}).items():
         lines.append(
             f"target {name}: {t['min']:.4g} to {t['max']:.4g}, mean {t['mean']:.4g}, deviation {t['std']:.4g}"
@@ -252,6 +315,7 @@ def _lines(data: dict[str, Any]) -> list[str]:
         lines += _class_lines(data["classes"])
     lines += _list("skipped", [f"{one['file']} ({one['reason']})" for one in data["skipped"]])
     lines += _list("unreadable", [one["reason"] for one in data["unreadable"]])
+    lines += _list("values far from those of the other images", data["far_values"])
     lines += _list("sets of equal images", [" = ".join(names) for names in data["duplicates"]])
     lines += _list(
         "pairs of nearly equal images", [" ~ ".join(names) for names in data["near_duplicates"]]
@@ -303,14 +367,14 @@ def _groups(
     seen: _Seen,
     split_of: Mapping[int, str],
     doubles: _Doubles,
+    how: _How,
 ) -> list[Group]:
     """Pictures of the page: samples of each class, then the images that are in two splits or nearly equal."""
     names = records.images.names
 
     def pictures(rows: Rows) -> list[Picture]:
         return [
-            Picture(_caption(row, names, split_of), png=png(records.images.read(row, None)))
-            for row in rows
+            Picture(_caption(row, names, split_of), png=png(how.read(records, row))) for row in rows
         ]
 
     members: dict[str, list[int]] = {}
@@ -338,12 +402,18 @@ def png(image_CHW: Tensor, longest: int = 96) -> str:
     height, width = image_CHW.shape[1:]
     ratio = min(1.0, longest / max(height, width))
     size = (max(1, round(height * ratio)), max(1, round(width * ratio)))
-    small = F.interpolate(
-        to_float(image_CHW)[None], size, mode="bilinear", antialias=True, align_corners=False
-    )[0]
-    if image_CHW.dtype.itemsize == 1:
-        small = small.clamp(0, 1)
+    unit = to_float(image_CHW) if image_CHW.dtype.itemsize == 1 else _own_range(image_CHW)
+    small = F.interpolate(unit[None], size, mode="bilinear", antialias=True, align_corners=False)[
+        0
+    ].clamp(0, 1)
     pixels = (picture(small) * 255).round().astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _own_range(image_CHW: Tensor) -> Tensor:
+    """An image's values stretched from black to white, all its channels alike."""
+    low, high = extent(image_CHW)
+    span = Span(low.min().expand(len(low)), high.max().expand(len(high)))
+    return span.to_unit(image_CHW)

@@ -17,8 +17,10 @@ from torch import Tensor
 from isoform.core.data.digests import digests_of
 from isoform.core.errors import UserError, join_names
 from isoform.vision.config import VisionApp
+from isoform.vision.data.arrays import AS_STORED
 from isoform.vision.data.records import ArrayImages, Records
-from isoform.vision.data.transforms import Preprocess, resize, to_float
+from isoform.vision.data.transforms import Fitted, Preprocess, resize
+from isoform.vision.data.values import Statistics, measure, to_float
 
 CACHE_BYTES = 2**30
 STATISTICS_IMAGES = 2000
@@ -74,17 +76,18 @@ class ImageData:
         """{name: why} of the images that were left out."""
         return {self.records.images.names[row]: why for row, why in self.held.unreadable.items()}
 
-    def fitted(self, row: int) -> Tensor:
+    def fitted(self, row: int) -> Fitted:
         """[C, H, W] at the model's size, as evaluation and prediction see it."""
-        resident = self.held.resident
-        return resident[row] if resident is not None else self.preprocess.fit(self._read(row))
+        if self.held.resident is None:
+            return self.preprocess.fit(self._read(row))
+        return self.held.resident[row].as_subclass(Fitted)
 
     def raw(self, row: int) -> Tensor:
         """[C, H, W] for a random crop: larger than the model's size where the file is."""
         return self.held.wide[row] if row in self.held.wide else self._read(row)
 
     def _read(self, row: int) -> Tensor:
-        return self.records.images.read(row, self.preprocess.channels, self.preprocess.at_least)
+        return _read(self.records, row, self.preprocess)
 
     def digests(self, split: str) -> np.ndarray | None:
         """uint64 [n, 1] of a split's images, of their pixels at the model's size.
@@ -103,23 +106,25 @@ class ImageData:
             return rows[targets >= 0]
         return rows[~np.isnan(targets).any(1)]
 
-    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of each channel over (at most 2,000 evenly spaced) training images."""
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Of (at most 2,000 evenly spaced) training images."""
         rows = spread(self.rows.get("train", next(iter(self.rows.values()))), STATISTICS_IMAGES)
-        images = (to_float(self.fitted(int(row))).double().flatten(1) for row in rows)
-        first, second = torch.stack(
-            [torch.stack([x.mean(1), x.square().mean(1)]) for x in images]
-        ).mean(0)
-        std = (
-            (second - first.square()).clamp(min=1e-4).sqrt()
-        )  # an empty channel must not be divided by 0
-        return tuple(round(float(m), 4) for m in first), tuple(round(float(s), 4) for s in std)
+        names = self.records.images.names
+        images = ((names[row], self.fitted(row)) for row in rows.tolist())
+        return measure(images, self.preprocess.window is not None)
+
+
+def _read(records: Records, row: int, preprocess: Preprocess) -> Tensor:
+    return records.images.read(row, preprocess.channels, preprocess.at_least, preprocess.reading)
 
 
 def preprocessing(config: VisionApp) -> Preprocess:
     """What the app does to an image before the tokeniser; mean 0 and std 1 while they aren't known."""
     data, channels = config.data, config.tokeniser.channels
-    for name in ("mean", "std"):
+    if data.window is not None and data.scale != "auto":
+        raise UserError("data.window and data.scale both say what values become: set one of them")
+    for name in ("mean", "std", "lowest", "highest"):
         values = getattr(data, name)
         if values is not None and len(values) not in (1, channels):
             raise UserError(
@@ -127,6 +132,10 @@ def preprocessing(config: VisionApp) -> Preprocess:
             )
         if name == "std" and values is not None and min(values) <= 0:
             raise UserError("data.std: every value must be above 0")
+    if data.resize == "border" and data.mean is None:
+        raise UserError(
+            "data.resize = border is a border of data.mean, which isn't set; set it, or take data.resize = pad"
+        )
     mean, std = data.mean or (0.0,), data.std or (1.0,)
     return Preprocess(
         size=config.image_size,
@@ -134,9 +143,21 @@ def preprocessing(config: VisionApp) -> Preprocess:
         resize=data.resize,
         crop_pct=data.crop_pct,
         interpolation=data.interpolation,
+        window=data.window,
+        scale=data.scale,
+        layout=data.layout,
+        page=data.page,
+        lowest=_each(data.lowest, channels),
+        highest=_each(data.highest, channels),
         mean=mean * channels if len(mean) == 1 else mean,
         std=std * channels if len(std) == 1 else std,
     )
+
+
+def _each(values: Sequence[float] | None, channels: int) -> tuple[float, ...]:
+    """A value for each channel; none where none is known."""
+    values = tuple(values or ())
+    return values * channels if len(values) == 1 else values
 
 
 def shrink(image_CHW: Tensor, shorter: int) -> Tensor:
@@ -167,6 +188,7 @@ def _hold(
     if (
         isinstance(images, ArrayImages)
         and tuple(images.array.shape[1:]) == shape
+        and preprocess.reading == AS_STORED
         and preprocess.crop_pct == 1
     ):
         return Held(images.array)
@@ -192,7 +214,7 @@ def _decode(
     fitted: dict[int, Tensor] = {}
     for row in used.tolist():
         try:
-            image = records.images.read(row, preprocess.channels, preprocess.at_least)
+            image = _read(records, row, preprocess)
         except UserError as error:
             if on_error == "fail":
                 raise UserError(

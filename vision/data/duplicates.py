@@ -12,7 +12,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from isoform.vision.data.transforms import to_float
+from isoform.vision.data.values import extent, to_float
 
 NEAR_BITS = 6  # of 64 that may differ
 # Thumbnails of near duplicates differ (root mean square) by at most 0.02 of the range and a tenth of their contrast:
@@ -25,7 +25,7 @@ _SET_BITS = np.array([byte.bit_count() for byte in range(256)], np.uint8)
 
 
 def fingerprint(image_CHW: Tensor) -> tuple[str, int, np.ndarray]:
-    """(SHA-256 of the decoded pixels and their shape, difference hash, thumbnail [3 * 16 * 16] in [0, 1])."""
+    """(SHA-256 of the decoded pixels and their shape, difference hash, thumbnail [3 * 16 * 16] of the values)."""
     image_CHW = image_CHW.contiguous()
     about = repr((tuple(image_CHW.shape), image_CHW.dtype))
     sha = hashlib.sha256(about.encode() + image_CHW.numpy().tobytes())
@@ -33,12 +33,14 @@ def fingerprint(image_CHW: Tensor) -> tuple[str, int, np.ndarray]:
     colour = to_float(colour)
     grey = colour.mean(0, keepdim=True)
     thumb = _shrink(colour, (16, 16)).flatten().numpy()
-    return sha.hexdigest(), _difference_hash(grey), thumb
+    low, high = extent(image_CHW)
+    return sha.hexdigest(), _difference_hash(grey, float(high.max() - low.min())), thumb
 
 
-def _difference_hash(grey_1HW: Tensor) -> int:
+def _difference_hash(grey_1HW: Tensor, width: float) -> int:
+    """width: of the range that the values come from."""
     cells = _shrink(grey_1HW, (8, 9))[0]
-    brighter = cells[:, 1:] - cells[:, :-1] > 1 / 512
+    brighter = cells[:, 1:] - cells[:, :-1] > width / 512
     code = 0
     for i, bit in enumerate(brighter.flatten().tolist()):
         if bit:
@@ -55,7 +57,7 @@ def exact_groups(digests: Sequence[str]) -> list[list[int]]:
 
 
 def near_pairs(hashes: Sequence[int], thumbs_NP: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs (i < j) whose hashes differ in at most 6 bits and whose thumbnails hardly differ; equal images among them.
+    """Pairs (i < j), equal ones too, whose hashes differ in at most 6 bits and thumbnails (in [0, 1]) hardly at all.
 
     Only hashes that agree in one of eight 8-bit bands are compared: all that differ in so few bits do. Where thousands
     of images share a band, each is compared with the 400 next to it in the order of the whole hash.

@@ -1,7 +1,7 @@
 """Any image file to one tensor [C, H, W], or one sentence that says why not.
 
-8-bit images become uint8; 16-bit and floating-point ones become float32, 16-bit ones scaled to [0, 1]. Sizes are
-checked before anything is decoded, so a small file cannot ask for gigabytes.
+What the numbers become is told in arrays.py. Sizes are checked before anything is decoded, so a small file cannot ask
+for gigabytes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import io
 import struct
 import warnings
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +20,26 @@ import torch
 from torch import Tensor
 
 from isoform.core.errors import UserError
+from isoform.vision.data import dicom, tiff
+from isoform.vision.data.arrays import (
+    AS_STORED,
+    MAX_PIXELS,
+    NOT_AN_IMAGE,
+    Reading,
+    channel_axis,
+    from_array,
+    shape_of,
+    too_large,
+)
+from isoform.vision.data.pages import choose_pages
+from isoform.vision.data.signatures import is_dicom, is_heic, is_tiff, what_is
 
 if TYPE_CHECKING:
     from PIL import Image
 
-MAX_PIXELS = 89_478_485  # a third of a gibibyte of RGB, and where Pillow begins to warn
 EXTENSIONS = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp", ".ppm",
-    ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif", ".ico", ".npy",
+    ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif", ".ico", ".npy", ".dcm", ".dicom", ".heic", ".heif",
 })  # fmt: skip
 # Formats with a signature and a decoder of their own: no EPS (runs a program), no TGA (no signature).
 _FORMATS = (
@@ -37,6 +50,19 @@ _DAMAGE = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, MemoryError, AttributeError,
     RuntimeError, AssertionError, struct.error, zlib.error,
 )  # fmt: skip
+_SUBFILE, _BITS, _SAMPLES, _SAMPLE_FORMAT = 254, 258, 277, 339  # tags of a TIFF
+_UNSIGNED = 1  # of _SAMPLE_FORMAT
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file's header tells, nothing decoded: format and mode such as "PNG P"; channels, pixels; array shape."""
+
+    kind: str
+    channels: int
+    height: int
+    width: int
+    shape: tuple[int, ...] = ()  # of an array
 
 
 @functools.cache
@@ -48,32 +74,118 @@ def _formats() -> tuple[str, ...]:
 
 
 def open_image(source: str | Path | bytes, name: str | None = None) -> Image.Image:
-    """The image's header, nothing decoded yet: `.size`, `.mode`, `.format`.
+    """The image's header as Pillow reads it, nothing decoded yet: `.size`, `.mode`, `.format`.
 
     Raises UserError when the file is missing, empty, no image, or larger than MAX_PIXELS (a baseline JPEG of any size
     opens: it can be decoded at an eighth of its size).
     """
-    from PIL import Image, JpegImagePlugin
+    name = _name(source, name)
+    data = _bytes_of(source, name)
+    image = _open(data, name)
+    if image is None:
+        raise UserError(_not_an_image(data, name))
+    return image
 
-    name = name or (str(source) if not isinstance(source, bytes) else "image")
-    data = source if isinstance(source, bytes) else _read_bytes(Path(source), name)
-    if not data:
-        raise UserError(f"{name}: the file is empty (0 bytes); replace or remove it")
+
+def look(
+    source: str | Path,
+    channels: int | None = None,
+    reading: Reading = AS_STORED,
+) -> Header:
+    """Format, channels and size by the header. Raises UserError as read_image does, where the header shows it."""
+    name = _name(source, None)
+    if _is_npy(source):
+        return _look_at_array(_read_npy(Path(source), name), channels, reading, name)
+    data = _bytes_of(source, name)
+    if is_dicom(data):
+        return Header("DICOM", *_guarded(dicom.size_of_dicom, data, channels, name, reading))
+    image = _open(data, name)
+    if is_tiff(data) and (image is None or _falls_short(image, channels)):
+        return Header("TIFF", *_guarded(tiff.size_of_tiff, data, channels, name, reading))
+    if image is None:
+        raise UserError(_not_an_image(data, name))
+    frames = _guarded(_frames, image, channels, name, reading)
+    grey = image.mode in ("1", "L", "F") or image.mode.startswith("I")
+    depth = len(frames) if len(frames) > 1 else 1 if grey else 3
+    kind = f"{image.format} {image.mode}"
+    if image.format != "TIFF" and getattr(image, "is_animated", False):
+        kind += f", frame {frames[0] + 1}"
+    return Header(kind, depth, image.height, image.width)
+
+
+def _look_at_array(array: np.ndarray, channels: int | None, reading: Reading, name: str) -> Header:
+    kind, shape = f"npy {array.dtype}", array.shape
+    if len(shape) == 2:
+        return Header(kind, 1, shape[0], shape[1], shape)
+    if len(shape) != 3:
+        raise UserError(f"{name}: {NOT_AN_IMAGE.format(shape_of(array))}")
+    if channel_axis(shape, channels, reading, name) == 0:
+        return Header(kind, shape[0], shape[1], shape[2], shape)
+    return Header(kind, shape[2], shape[0], shape[1], shape)
+
+
+def read_image(
+    source: str | Path | bytes,
+    channels: int | None = 3,
+    *,
+    at_least: int | None = None,
+    name: str | None = None,
+    reading: Reading = AS_STORED,
+) -> Tensor:
+    """[C, H, W] uint8, or float32 for other depths and where a window or scale is set; upright (EXIF).
+
+    channels: 1 (grey), 3 (RGB; transparency over white), 4 (RGBA), another number for arrays and TIFF files of so many
+    bands or pages; None: as many as the file has (1, 3, or 4 with transparency)
+    at_least: the caller needs no more than this many pixels along the shorter side, which lets JPEG decode faster
+    Of an animation the first frame is read, unless data.page says another one; a TIFF of several pages is asked about.
+    Raises UserError with one sentence for whatever cannot be read.
+    """
+    name = _name(source, name)
+    if _is_npy(source):
+        return from_array(_read_npy(Path(str(source)), name), channels, name, reading)
+    data = _bytes_of(source, name)
+    if is_dicom(data):
+        return _guarded(dicom.read_dicom, data, channels, name, reading)
+    image = _open(data, name)
+    if is_tiff(data) and (image is None or _falls_short(image, channels)):
+        return _guarded(tiff.read_tiff, data, channels, name, reading)
+    if image is None:
+        raise UserError(_not_an_image(data, name))
+    _shrink(image, at_least)
+    return _guarded(from_pil, image, channels, name, reading)
+
+
+def _guarded(function: Any, source: Any, channels: int | None, name: str, reading: Reading) -> Any:
+    """What a decoder gives; what it raises on damage as one sentence."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if data.startswith(
-                b"\xff\xd8"
-            ):  # without Image.open, which refuses by size before a reduced decode is possible
+            return function(source, channels, name, reading)
+    except UserError:
+        raise
+    except _DAMAGE as error:
+        raise UserError(
+            f"{name}: truncated or damaged image ({_brief(error)}); replace or remove it"
+        ) from None
+
+
+def _open(data: bytes, name: str) -> Image.Image | None:
+    """Pillow's header; None where it knows no such image."""
+    from PIL import Image, JpegImagePlugin
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # JPEG without Image.open, which refuses by size before a reduced decode is possible.
+            if data.startswith(b"\xff\xd8"):
                 image: Image.Image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
             else:
-                image = Image.open(io.BytesIO(data), formats=_formats())
+                formats = _heic_format(name) if is_heic(data) else _formats()
+                image = Image.open(io.BytesIO(data), formats=formats)
     except Image.DecompressionBombError as error:
-        raise UserError(f"{name}: {_too_large(str(error))}") from None
+        raise UserError(f"{name}: {too_large(str(error))}") from None
     except Image.UnidentifiedImageError:
-        raise UserError(
-            f"{name}: not an image that can be read (JPEG, PNG, TIFF, WebP, BMP, GIF, npy)"
-        ) from None
+        return None
     except _DAMAGE as error:
         raise UserError(
             f"{name}: damaged image header ({_brief(error)}); replace or remove it"
@@ -85,117 +197,105 @@ def open_image(source: str | Path | bytes, name: str | None = None) -> Image.Ima
         and width * height <= 64 * MAX_PIXELS
     )
     if width * height > MAX_PIXELS and not reducible:
-        raise UserError(f"{name}: {_too_large(f'{width} x {height} pixels')}")
+        raise UserError(f"{name}: {too_large(f'{width} x {height} pixels')}")
     return image
 
 
-def read_image(
-    source: str | Path | bytes,
-    channels: int | None = 3,
-    *,
-    at_least: int | None = None,
-    name: str | None = None,
-) -> Tensor:
-    """[C, H, W] uint8, or float32 for 16-bit and floating-point images; the first frame, upright (EXIF).
-
-    channels: 1 (grey), 3 (RGB; transparency over white), 4 (RGBA), another number for .npy arrays [H, W, C] and TIFF
-    files with one page a channel; None: as many as the file has (1, 3, or 4 with transparency)
-    at_least: the caller needs no more than this many pixels along the shorter side, which lets JPEG decode faster
-    Raises UserError with one sentence for whatever cannot be read.
-    """
-    name = name or (str(source) if not isinstance(source, bytes) else "image")
-    if not isinstance(source, bytes) and str(source).endswith(".npy"):
-        return from_array(_read_npy(Path(source), name), channels, name)
-    image = open_image(source, name)
-    _shrink(image, at_least)
+def _heic_format(name: str) -> tuple[str, ...]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return from_pil(image, channels, name)
-    except UserError:
-        raise
-    except _DAMAGE as error:
+        import pillow_heif
+    except ImportError:
         raise UserError(
-            f"{name}: truncated or damaged image ({_brief(error)}); replace or remove it"
+            f"{name}: is a HEIC photo, which needs pillow-heif: pip install 'isoform[heic]'"
         ) from None
+    pillow_heif.register_heif_opener()
+    return ("HEIF",)
+
+
+def _not_an_image(data: bytes, name: str) -> str:
+    found = what_is(data)
+    what = f"is {found}, not" if found else "not"
+    return f"{name}: {what} an image that can be read (JPEG, PNG, TIFF, WebP, BMP, GIF, npy)"
 
 
 def from_pil(
     image: Image.Image,
     channels: int | None,
     name: str = "image",
+    reading: Reading = AS_STORED,
 ) -> Tensor:
     """A Pillow image to [C, H, W]; see read_image. Raises what decoding raises, and UserError."""
-    if channels is not None and channels not in (1, 3, 4):
-        return _pages(image, channels, name)
+    frames = _frames(image, channels, name, reading)
+    if len(frames) > 1:
+        return _pages(image, frames, channels, name, reading)
+    if frames[0]:
+        image.seek(frames[0])
     image = _upright(image)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return from_array(_wide(image, name), channels, name)
+    values = Reading(reading.window, reading.scale, "channels_last")
+    if _is_wide(image):
+        return from_array(_wide(image), channels, name, values)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = rgba if channels in (None, 4) else _over_white(rgba)
-    if channels is None:
-        channels = {"1": 1, "L": 1, "RGBA": 4}.get(image.mode, 3)
-    array = np.asarray(image.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels]))
-    return _planes(array)
+    elif image.mode in ("LAB", "HSV"):  # which Pillow turns to nothing but RGB
+        image = image.convert("RGB")
+    wanted = channels or {"1": 1, "L": 1, "RGBA": 4}.get(image.mode, 3)
+    modes = {1: "L", 3: "RGB", 4: "RGBA"}
+    array = np.asarray(image.convert(modes.get(wanted, "RGB")))
+    return from_array(array, channels, name, values)
 
 
-def from_array(
-    array: np.ndarray | Tensor,
-    channels: int | None,
-    name: str = "array",
-) -> Tensor:
-    """An array [H, W], [H, W, C] or [C, H, W] (the side that equals `channels` is the channels) to [C, H, W].
+def _frames(image: Image.Image, channels: int | None, name: str, reading: Reading) -> list[int]:
+    """Which frames are read; smaller copies and masks in a TIFF are none."""
+    unusual = channels is not None and channels not in (1, 3, 4)
+    if image.format != "TIFF" and reading.page == "auto" and not unusual:
+        return [0]
+    numbers = list(range(getattr(image, "n_frames", 1)))
+    if image.format == "TIFF" and len(numbers) > 1:
+        numbers = [number for number in numbers if not _is_extra(image, number)] or [0]
+        image.seek(0)
+    bands = len(image.getbands())
+    chosen = choose_pages(len(numbers), channels, reading, name, bands=bands)
+    return [numbers[place] for place in chosen]
 
-    uint8 stays; uint16 is scaled to [0, 1]; floats are taken as they are and must be finite. Grey becomes RGB by
-    repetition and RGB becomes grey by Rec. 601 luma; any other number of channels is refused with UserError.
+
+def _is_extra(image: Any, number: int) -> bool:
+    image.seek(number)
+    kind = int(image.tag_v2.get(_SUBFILE) or 0)
+    return number > 0 and bool(kind & (tiff.REDUCED | tiff.MASK))
+
+
+def _falls_short(image: Any, channels: int | None) -> bool:
+    """Whether Pillow would read colours of a TIFF at 8 bits, unsigned 32 bits as signed, or not all of its bands.
+
+    A fourth band of unknown meaning beside RGB is read where 4 channels are asked for.
     """
-    array = np.asarray(array)
-    if array.ndim == 2:
-        array = array[:, :, None]
-    if array.ndim != 3 or 0 in array.shape:
-        raise UserError(
-            f"{name}: an image has 2 or 3 axes and no empty one, this array is {_shape(array)}"
-        )
-    if array.shape[0] * array.shape[1] * array.shape[2] > 4 * MAX_PIXELS:
-        raise UserError(f"{name}: {_too_large(_shape(array) + ' values')}")
-    usual = (1, 3, 4) if channels is None else (channels, 1, 3)
-    last, first = array.shape[2], array.shape[0]
-    if first != last and first in usual and (last not in usual or first == channels):
-        array = array.transpose(1, 2, 0)
-    if array.dtype == np.bool_:
-        array = array.astype(np.uint8) * 255
-    elif array.dtype == np.uint16:
-        array = array.astype(np.float32) / 65535
-    elif np.issubdtype(array.dtype, np.floating):
-        array = array.astype(np.float32)
-        if not np.isfinite(array).all():
-            raise UserError(f"{name}: holds NaN or infinite values; fill them before training")
-    elif array.dtype != np.uint8:
-        raise UserError(
-            f"{name}: values of type {array.dtype} are not read; store uint8, uint16 or float32"
-        )
-    found = array.shape[2]
-    if channels is None or found == channels:
-        return _planes(array)
-    if found == 1:
-        return _planes(np.repeat(array, channels, axis=2))
-    if found == 3 and channels == 1:
-        grey = array.astype(np.float32) @ np.asarray([0.299, 0.587, 0.114], np.float32)
-        return _planes(
-            (grey.round().astype(np.uint8) if array.dtype == np.uint8 else grey)[:, :, None]
-        )
-    raise UserError(
-        f"{name}: has {found} channels where {channels} are expected; set tokeniser.channels = {found}"
-    )
+    tags, bands = image.tag_v2, len(image.getbands())
+    try:
+        bits, samples = int(max(tags.get(_BITS) or (1,))), int(tags.get(_SAMPLES, 1))
+        kind = int(tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0])
+    except _DAMAGE:  # let the other reader say what is wrong
+        return True
+    if image.mode == "I" and bits == 32 and kind == _UNSIGNED:
+        return True
+    if image.mode == "RGB" and samples == 4 and channels != 4:
+        samples = 3
+    return samples > bands or (samples > 1 and bits > 8)
 
 
-def _planes(array_HWC: np.ndarray) -> Tensor:
-    if array_HWC.ndim == 2:
-        array_HWC = array_HWC[:, :, None]
-    return torch.from_numpy(
-        np.array(array_HWC.transpose(2, 0, 1), order="C")
-    )  # a copy: Pillow's memory is read-only
+def _is_npy(source: str | Path | bytes) -> bool:
+    return not isinstance(source, bytes) and str(source).lower().endswith(".npy")
+
+
+def _name(source: str | Path | bytes, name: str | None) -> str:
+    return name or (str(source) if not isinstance(source, bytes) else "image")
+
+
+def _bytes_of(source: str | Path | bytes, name: str) -> bytes:
+    data = source if isinstance(source, bytes) else _read_bytes(Path(source), name)
+    if not data:
+        raise UserError(f"{name}: the file is empty (0 bytes); replace or remove it")
+    return data
 
 
 def _read_bytes(path: Path, name: str) -> bytes:
@@ -257,50 +357,45 @@ def _over_white(rgba: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, rgba).convert("RGB")
 
 
-def _wide(image: Image.Image, name: str) -> np.ndarray:
-    """The values of a 16-bit, 32-bit or floating-point grey image as uint16 or float32."""
+def _is_wide(image: Image.Image) -> bool:
+    """More than 8 bits a pixel, of one channel."""
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def _wide(image: Image.Image) -> np.ndarray:
+    """The numbers of such an image: uint16, int32 or float32 by its type, whatever the numbers are."""
     array = np.asarray(image)
-    if image.mode == "F":
-        return array
-    if array.size and (array.min() < 0 or array.max() > 65535):
-        raise UserError(
-            f"{name}: 32-bit integers beyond 65535 are not read; store 16-bit or floating-point values"
-        )
-    return array.astype(np.uint16)
+    sixteen = image.mode.startswith("I;16") or image.format in ("PNG", "PPM")
+    return array.astype(np.uint16) if sixteen and image.mode != "F" else array
 
 
-def _pages(image: Image.Image, channels: int, name: str) -> Tensor:
-    """One channel a page of a TIFF."""
-    pages = getattr(image, "n_frames", 1)
-    if pages != channels:
-        raise UserError(
-            f"{name}: has {pages} page(s) of mode {image.mode} where {channels} channels are expected; "
-            f"store an .npy array [H, W, {channels}] or a TIFF with one page a channel"
-        )
+def _pages(
+    image: Image.Image,
+    frames: list[int],
+    channels: int | None,
+    name: str,
+    reading: Reading,
+) -> Tensor:
+    """One channel a page."""
+    values = Reading(reading.window, reading.scale)
     planes = []
-    for page in range(pages):
-        image.seek(page)
-        if image.size[0] * image.size[1] * channels > 4 * MAX_PIXELS:
-            raise UserError(
-                f"{name}: {_too_large(f'{image.size[0]} x {image.size[1]} x {channels} values')}"
-            )
-        wide = image.mode in ("I", "F") or image.mode.startswith("I;16")
-        planes.append(
-            from_array(_wide(image, name) if wide else np.asarray(image.convert("L")), 1, name)
-        )
-    if len({(p.shape, p.dtype) for p in planes}) > 1:
+    for number in frames:
+        image.seek(number)
+        width, height = image.size
+        if width * height * len(frames) > 4 * MAX_PIXELS:
+            raise UserError(f"{name}: {too_large(f'{width} x {height} x {len(frames)} values')}")
+        array = _wide(image) if _is_wide(image) else np.asarray(image.convert("L"))
+        planes.append(from_array(array, 1, name, values))
+    if len({(plane.shape, plane.dtype) for plane in planes}) > 1:
         raise UserError(
             f"{name}: its pages differ in size or depth, so they are no channels of one image"
         )
+    if channels not in (None, len(planes)):
+        raise UserError(
+            f"{name}: has {len(planes)} pages, a channel each, where {channels} are expected; set "
+            f"tokeniser.channels = {len(planes)}"
+        )
     return torch.cat(planes)
-
-
-def _too_large(what: str) -> str:
-    return f"{what}, more than the {MAX_PIXELS / 1e6:.0f} million pixels that are decoded; shrink or crop it first"
-
-
-def _shape(array: np.ndarray) -> str:
-    return " x ".join(map(str, array.shape)) or "a single number"
 
 
 def _brief(error: BaseException) -> str:
@@ -315,25 +410,20 @@ def to_input(
     *,
     at_least: int | None = None,
     name: str | None = None,
+    reading: Reading = AS_STORED,
 ) -> Tensor:
     """Whatever a person hands to predict: a path, bytes, a Pillow image, an array or a tensor, to [C, H, W]."""
     if isinstance(value, (str, Path, bytes)):
-        return read_image(value, channels, at_least=at_least, name=name)
+        return read_image(value, channels, at_least=at_least, name=name, reading=reading)
     if isinstance(value, (np.ndarray, Tensor)):
         return from_array(
             value.detach().cpu().numpy() if isinstance(value, Tensor) else value,
             channels,
             name or "array",
+            reading,
         )
     if hasattr(value, "convert") and hasattr(value, "mode"):
-        try:
-            return from_pil(value, channels, name or "image")
-        except UserError:
-            raise
-        except _DAMAGE as error:
-            raise UserError(
-                f"{name or 'image'}: truncated or damaged image ({_brief(error)})"
-            ) from None
+        return _guarded(from_pil, value, channels, name or "image", reading)
     raise UserError(
         f"an image is a path, bytes, a Pillow image, an array or a tensor, not {type(value).__name__}"
     )

@@ -1,4 +1,4 @@
-"""RandAugment (Cubuk et al. 2020) on uint8 tensors, written as timm writes it: "rand-m9-n2-mstd0.5-inc1"."""
+"""RandAugment (Cubuk et al. 2020) on uint8 or [0, 1] tensors, written as timm writes it: "rand-m9-n2-mstd0.5-inc1"."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ class RandAugment:
         return made
 
     def __call__(self, image_CHW: Tensor, rng: np.random.Generator) -> Tensor:
-        """The changed uint8 image of 1 or 3 channels; grey (127) comes in from outside."""
+        """The changed image of 1 or 3 channels, uint8 or clipped to [0, 1]; grey comes in from outside."""
+        if image_CHW.dtype != torch.uint8:
+            image_CHW = image_CHW.clamp(0, 1)
         for op in rng.choice(len(OPERATIONS), self.count):
             skip, sign, deviation = rng.random(), rng.random(), rng.standard_normal()
             if skip >= self.probability:
@@ -69,6 +71,7 @@ class RandAugment:
         from torchvision.transforms import InterpolationMode
         from torchvision.transforms.v2 import functional as V
 
+        white = 255.0 if image.dtype == torch.uint8 else 1.0
         if op in ("saturation", "contrast", "brightness", "sharpness"):
             factor = max(0.1, 1 + sign * 0.9 * level) if self.increasing else 0.1 + 1.8 * level
             change = {
@@ -89,17 +92,34 @@ class RandAugment:
                 shift[op == "translate_y"] = (
                     sign * 0.45 * level * (height if op == "translate_y" else width)
                 )
-            fill = [127.0] * image.shape[0]
+            fill = [127 * white / 255] * image.shape[0]
             return V.affine(
                 image, angle, shift, 1.0, shear, interpolation=InterpolationMode.BILINEAR, fill=fill
             )
         if op == "posterize":
             return V.posterize(image, 4 - int(4 * level) if self.increasing else int(4 * level))
         if op == "solarize":
-            return V.solarize(image, 255.0 - 255 * level if self.increasing else 255 * level)
+            return V.solarize(image, white - white * level if self.increasing else white * level)
         if op == "solarize_add":
-            added = (image.to(torch.int16) + int(110 * level)).clamp(max=255).to(torch.uint8)
-            return torch.where(image < 128, added, image)
+            return _solarize_add(image, int(110 * level))
+        if op == "equalize" and image.dtype != torch.uint8:
+            return _equalize(image)
         return {"autocontrast": V.autocontrast, "equalize": V.equalize, "invert": V.invert}[op](
             image
         )
+
+
+def _solarize_add(image: Tensor, levels: int) -> Tensor:
+    """Its darker half brighter by so many of 256 levels."""
+    if image.dtype != torch.uint8:
+        return torch.where(image < 128 / 255, (image + levels / 255).clamp(max=1), image)
+    added = (image.to(torch.int16) + levels).clamp(max=255).to(torch.uint8)
+    return torch.where(image < 128, added, image)
+
+
+def _equalize(image_CHW: Tensor) -> Tensor:
+    """Floats, a channel at a time: each value becomes the share of the pixels below it."""
+    flat = image_CHW.flatten(1).contiguous()
+    ordered = flat.sort(1).values
+    below = torch.searchsorted(ordered, flat) / max(flat.shape[1] - 1, 1)
+    return below.to(image_CHW.dtype).view_as(image_CHW)

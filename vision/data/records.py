@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isoform.core.errors import UserError
+from isoform.vision.data.arrays import AS_STORED, Reading, from_array
 from isoform.vision.data.images import from_pil, read_image
 
 
@@ -36,6 +38,7 @@ class Images(abc.ABC):
         row: int,
         channels: int | None,
         at_least: int | None = None,
+        reading: Reading = AS_STORED,
     ) -> Tensor:
         """[C, H, W]; see images.read_image. Raises UserError with the image's name."""
 
@@ -59,9 +62,10 @@ class FileImages(Images):
         row: int,
         channels: int | None,
         at_least: int | None = None,
+        reading: Reading = AS_STORED,
     ) -> Tensor:
         """See Images.read."""
-        return read_image(self.path(row), channels, at_least=at_least)
+        return read_image(self.path(row), channels, at_least=at_least, reading=reading)
 
     def digest(self) -> str:
         """Of names, sizes and times: reading every byte of a large data set would take hours."""
@@ -86,8 +90,13 @@ class ArrayImages(Images):
         row: int,
         channels: int | None,
         at_least: int | None = None,
+        reading: Reading = AS_STORED,
     ) -> Tensor:
         """See Images.read."""
+        if reading != AS_STORED:
+            raise UserError(
+                "data.window, data.scale, data.layout and data.page are for files of images; these are 8-bit pixels"
+            )
         return convert_channels(self.array[row], channels)
 
     def digest(self) -> str:
@@ -106,9 +115,10 @@ class PillowImages(Images):
         row: int,
         channels: int | None,
         at_least: int | None = None,
+        reading: Reading = AS_STORED,
     ) -> Tensor:
         """See Images.read."""
-        return from_pil(self.get(row), channels, self.names[row])
+        return from_pil(self.get(row), channels, self.names[row], reading)
 
     def digest(self) -> str:
         """Of the names."""
@@ -117,13 +127,11 @@ class PillowImages(Images):
 
 def convert_channels(image_CHW: Tensor, channels: int | None) -> Tensor:
     """Grey to RGB and back; anything else is refused (UserError)."""
-    from isoform.vision.data.images import from_array
-
     if channels is None or image_CHW.shape[0] == channels:
         return image_CHW
     if image_CHW.shape[0] == 1:
         return image_CHW.expand(channels, -1, -1)
-    return from_array(image_CHW.permute(1, 2, 0).numpy(), channels)
+    return from_array(image_CHW.numpy(), channels, reading=Reading(layout="channels_first"))
 
 
 @dataclass

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,17 +19,15 @@ from torch import Tensor
 
 from isoform.core.errors import UserError
 from isoform.vision.config import AugmentConfig
+from isoform.vision.data.arrays import Reading
+from isoform.vision.data.colour import jitter
 from isoform.vision.data.randaugment import RandAugment
+from isoform.vision.data.values import Span, extent, to_float
 from isoform.vision.data.warp import Warp
 from isoform.vision.state import Preprocessing
 
 COLOURS = (1, 3)  # channels of images that the changes of colour know
 _LARGEST_ASPECT = 8  # a 1 x 30000 image would be resized to 224 x 6.7 million before its crop
-
-
-def to_float(image: Tensor) -> Tensor:
-    """uint8 to [0, 1]; floats as they are."""
-    return image.float().div_(255) if image.dtype == torch.uint8 else image
 
 
 def resize(image_CHW: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
@@ -42,47 +41,91 @@ def resize(image_CHW: Tensor, size: tuple[int, int], interpolation: str) -> Tens
     return out.round_().clamp_(0, 255).to(torch.uint8) if whole else out
 
 
+class Fitted(Tensor):
+    """An image [C, H, W] at the model's size, as `Preprocess.fit` makes it: fitted again, it stays as it is.
+
+    Only a type tells it from an image as read, which may have the model's size too. What is computed from it is a
+    plain tensor.
+    """
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+
 class Preprocess(Preprocessing):
     """What evaluation and prediction do to an image, done; all of it is kept with the trained model."""
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        """The fields, by place or by name."""
+        super().__init__(**dict(zip(type(self).model_fields, values, strict=False)), **named)
 
     @property
     def at_least(self) -> int:
         """Pixels along the shorter side beyond which a file needn't be decoded in full."""
         return 2 * math.ceil(max(self.size) / self.crop_pct)
 
-    def fit(self, image_CHW: Tensor) -> Tensor:
-        """The image at the model's size, same type."""
-        if tuple(image_CHW.shape[1:]) == self.size and self.crop_pct == 1:
+    @property
+    def reading(self) -> Reading:
+        """How the files of these images are read."""
+        return Reading.of(self)
+
+    @property
+    def span(self) -> Span | None:
+        """Of the training images' values; None of an imported model, where nobody knows."""
+        if not self.lowest:
+            return None
+        return Span(torch.tensor(self.lowest), torch.tensor(self.highest))
+
+    def fit(self, image_CHW: Tensor) -> Fitted:
+        """The image at the model's size, same type; one that was fitted as it is. See `DataConfig.resize`."""
+        if isinstance(image_CHW, Fitted):
             return image_CHW
-        if self.resize == "squash":
-            return resize(image_CHW, self.size, self.interpolation)
+        return self._centre_of(image_CHW).as_subclass(Fitted)
+
+    def _centre_of(self, image_CHW: Tensor) -> Tensor:
+        whole = self._resized_to  # what is resized to this size keeps its centre, as timm does it
+        if tuple(image_CHW.shape[1:]) == self.size == whole:
+            return image_CHW
         if self.resize == "crop":
             image_CHW = _limit_aspect(image_CHW)
-            height, width = self._scaled(image_CHW, max)
-            target = max(height, self.size[0]), max(width, self.size[1])
-            return _centre(resize(image_CHW, target, self.interpolation), self.size)
-        height, width = self._scaled(image_CHW, min)
-        target = min(height, self.size[0]), min(width, self.size[1])
-        return _pad(resize(image_CHW, target, self.interpolation), self.size)
+        if self.resize == "squash":
+            target = whole
+        elif self.resize == "crop":
+            target = _scaled(image_CHW, whole, max)
+            target = max(target[0], self.size[0]), max(target[1], self.size[1])
+        else:
+            target = _scaled(image_CHW, whole, min)
+        image_CHW = resize(image_CHW, target, self.interpolation)
+        if self.resize in ("pad", "border"):
+            image_CHW = _pad(image_CHW, self.size, self._border(image_CHW))
+        return _centre(image_CHW, self.size)
 
-    def _scaled(
-        self, image_CHW: Tensor, choose: Callable[[float, float], float]
-    ) -> tuple[int, int]:
-        """(height, width), proportions kept, at which the larger or the smaller of the two ratios fits."""
-        height, width = image_CHW.shape[1:]
-        inner_height = math.floor(self.size[0] / self.crop_pct)
-        inner_width = math.floor(self.size[1] / self.crop_pct)
-        ratio = choose(inner_height / height, inner_width / width)
-        return max(1, int(height * ratio + 1e-6)), max(1, int(width * ratio + 1e-6))
+    @property
+    def _resized_to(self) -> tuple[int, int]:
+        """(height, width) of which `size` is the share crop_pct."""
+        height, width = self.size
+        return math.floor(height / self.crop_pct), math.floor(width / self.crop_pct)
+
+    def _border(self, image_CHW: Tensor) -> Tensor:
+        """[C, 1, 1] what is put around an image: black, or the mean colour of the training images.
+
+        Black is 0 of an 8-bit image, of others the lowest value of each channel.
+        """
+        whole = image_CHW.dtype == torch.uint8
+        if self.resize == "border":
+            mean = torch.tensor(self.mean, dtype=torch.float64)
+            level = (mean * 255).round() if whole else mean
+        else:
+            level = torch.zeros(len(image_CHW)) if whole else extent(image_CHW)[0]
+        return level.to(image_CHW.dtype)[:, None, None]
 
     def normalise(self, image_BCHW: Tensor) -> Tensor:
-        """Float images in [0, 1] to zero mean and unit spread over the training data."""
+        """Float images, as scaled, to zero mean and unit spread over the training data."""
         mean = torch.tensor(self.mean).reshape(-1, 1, 1)
         std = torch.tensor(self.std).reshape(-1, 1, 1)
         return (image_BCHW - mean) / std
 
     def __call__(self, images: Sequence[Tensor]) -> Tensor:
-        """Images as read to one normalised batch [B, C, H, W]."""
+        """Images, as read or fitted, to one normalised batch [B, C, H, W]."""
         return self.normalise(torch.stack([to_float(self.fit(image)) for image in images]))
 
 
@@ -103,7 +146,7 @@ class Augment:
 
     def __init__(self, augment: AugmentConfig, preprocess: Preprocess):
         self.augment, self.preprocess = augment, preprocess
-        self.warp = Warp(augment, preprocess.size)
+        self.warp = Warp(augment, preprocess.size, preprocess.span)
         self.rand = RandAugment.parse(augment.randaugment) if augment.randaugment else None
         self.colour = bool(self.rand or augment.jitter or augment.hue)
         if self.colour and preprocess.channels not in COLOURS:
@@ -124,11 +167,16 @@ class Augment:
             image_CHW = resize(image_CHW, self.preprocess.size, self.preprocess.interpolation)
         if not self.colour:
             return image_CHW
-        if image_CHW.dtype != torch.uint8:  # the operations are defined on 256 levels
-            image_CHW = image_CHW.mul(255).round().clamp(0, 255).to(torch.uint8)
+        if image_CHW.dtype == torch.uint8:
+            return self._recolour(image_CHW, rng)
+        span = self.preprocess.span or Span.of(image_CHW)
+        return span.from_unit(self._recolour(span.to_unit(image_CHW), rng))
+
+    def _recolour(self, image_CHW: Tensor, rng: np.random.Generator) -> Tensor:
+        """uint8, or floats with the training images' values in [0, 1]."""
         if self.rand is not None:
             image_CHW = self.rand(image_CHW, rng)
-        return jitter(image_CHW, a.jitter, a.hue, rng)
+        return jitter(image_CHW, self.augment.jitter, self.augment.hue, rng)
 
     def draw(
         self,
@@ -147,7 +195,7 @@ class Augment:
         return Drawn(row, image_CHW, warp, erase)
 
     def finish(self, image_BCHW: Tensor, drawn: Sequence[Drawn]) -> Tensor:
-        """The batch: float images in [0, 1], moved, normalised, and with rectangles erased."""
+        """The batch: float images, as scaled, moved, normalised, and with rectangles erased."""
         params = [sample.warp for sample in drawn if sample.warp is not None]
         if params:
             image_BCHW = self.warp(image_BCHW, torch.from_numpy(np.stack(params)))
@@ -203,25 +251,15 @@ def random_area(
     return (height - h) // 2, (width - w) // 2, max(h, 1), max(w, 1)
 
 
-def jitter(
-    image_CHW: Tensor,
-    amount: float,
-    hue: float,
-    rng: np.random.Generator,
-) -> Tensor:
-    """Brightness, contrast and saturation changed by up to `amount` in random order, and the hue by up to `hue`."""
-    if not amount and not hue:
-        return image_CHW
-    from torchvision.transforms.v2 import functional as V
-
-    factors = 1 + amount * (2 * rng.random(3) - 1)
-    turn = float(hue * (2 * rng.random() - 1))
-    changes = (V.adjust_brightness, V.adjust_contrast, V.adjust_saturation)
-    for step in rng.permutation(3):
-        image_CHW = changes[step](image_CHW, float(factors[step]))
-    if hue and image_CHW.shape[0] == 3:
-        return V.adjust_hue(image_CHW, turn)
-    return image_CHW
+def _scaled(
+    image_CHW: Tensor, size: tuple[int, int], choose: Callable[[float, float], float]
+) -> tuple[int, int]:
+    """(height, width), proportions kept, at which the larger or the smaller of the two ratios fits."""
+    height, width = image_CHW.shape[1:]
+    ratio = choose(size[0] / height, size[1] / width)
+    if choose is max and size[0] == size[1]:  # torchvision cuts what timm rounds
+        return max(1, int(height * ratio + 1e-6)), max(1, int(width * ratio + 1e-6))
+    return max(1, round(height * ratio)), max(1, round(width * ratio))
 
 
 def _limit_aspect(image_CHW: Tensor) -> Tensor:
@@ -238,9 +276,10 @@ def _centre(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
     return image_CHW[:, top : top + height, left : left + width]
 
 
-def _pad(image_CHW: Tensor, size: tuple[int, int]) -> Tensor:
-    """Black on both sides."""
-    rows = size[0] - image_CHW.shape[1]
-    columns = size[1] - image_CHW.shape[2]
-    top, left = rows // 2, columns // 2
-    return F.pad(image_CHW, (left, columns - left, top, rows - top))
+def _pad(image_CHW: Tensor, size: tuple[int, int], border_C11: Tensor) -> Tensor:
+    """At least of this size, the border on both sides."""
+    height, width = image_CHW.shape[1:]
+    padded = border_C11.repeat(1, max(height, size[0]), max(width, size[1]))
+    top, left = max(0, size[0] - height) // 2, max(0, size[1] - width) // 2
+    padded[:, top : top + height, left : left + width] = image_CHW
+    return padded

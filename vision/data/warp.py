@@ -14,14 +14,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from isoform.vision.config import AugmentConfig
+from isoform.vision.data.values import Span
 
 
 class Warp:
     """Draws and applies the geometric part of an augmentation for images of `size` = (height, width) pixels."""
 
-    def __init__(self, augment: AugmentConfig, size: tuple[int, int]):
+    def __init__(self, augment: AugmentConfig, size: tuple[int, int], span: Span | None = None):
         self.augment = augment
         self.size = size
+        self.fill: float | Tensor = augment.fill
+        if span is not None:
+            self.fill = span.from_unit(torch.full((len(span.low), 1, 1), augment.fill))
         a = augment
         self.affine = bool(a.degrees or a.translate or a.shear or a.scale != (1.0, 1.0))
         self.shift = a.pad if a.crop == "pad" else 0
@@ -70,7 +74,7 @@ class Warp:
         ]
 
     def __call__(self, image_BCHW: Tensor, params_BP: Tensor) -> Tensor:
-        """Float images resampled bilinearly; what comes from outside the image has the value `augment.fill`."""
+        """Float images resampled bilinearly; what comes from outside is `augment.fill` of the way up their span."""
         height, width = self.size
         x = torch.arange(width, dtype=torch.float32) - (width - 1) / 2
         y = torch.arange(height, dtype=torch.float32) - (height - 1) / 2
@@ -84,7 +88,7 @@ class Warp:
             from_x = from_x + bend[:, 0]
             from_y = from_y + bend[:, 1]
         grid = torch.stack([from_x * (2 / width), from_y * (2 / height)], dim=-1)
-        fill = self.augment.fill
+        fill = self.fill
         warped = F.grid_sample(
             image_BCHW - fill, grid, mode="bilinear", padding_mode="zeros", align_corners=False
         )

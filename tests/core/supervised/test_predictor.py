@@ -86,7 +86,7 @@ def test_features_stand_where_their_inputs_do(size: int) -> None:
 def test_nothing_to_embed() -> None:
     with pytest.raises(UserError, match="x: is no number"):
         Numbers(3).embed(["x", "z"])
-    with pytest.raises(UserError, match="there is no number to embed"):
+    with pytest.raises(UserError, match="there is no number to read"):
         Numbers(3).embed([])
 
 

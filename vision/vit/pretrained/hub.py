@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.errors import UserError
 from isoform.core.pretrained import Layout, hub, ignore, join, rename
@@ -128,4 +131,16 @@ def _preprocessing(source: Source) -> Fields:
         fields[key] = tuple(map(float, prepared.get(f"image_{key}", INCEPTION[key])))
     if prepared.get("resample") == 3:
         fields["interpolation"] = "bicubic"
-    return fields
+    return fields | _geometry(prepared)
+
+
+def _geometry(prepared: Mapping[str, Any]) -> Fields:
+    """How an image comes to the model's size: both sides at once or the shorter one, then its centre where asked."""
+    size, crop = prepared.get("size"), prepared.get("crop_size")
+    sides = size if isinstance(size, Mapping) else {"height": size}
+    centre = crop.get("height") if isinstance(crop, Mapping) else crop
+    edge = sides.get("shortest_edge") or sides.get("height")
+    found: Fields = {"resize": "crop" if "shortest_edge" in sides else "squash"}
+    if prepared.get("do_center_crop") and edge and centre:
+        found["crop_pct"] = min(1.0, float(centre) / float(edge))
+    return found

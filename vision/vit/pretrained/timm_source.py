@@ -13,6 +13,8 @@ from isoform.core.errors import UserError
 from isoform.vision.vit.pretrained.foreign_model import ForeignModel
 from isoform.vision.vit.pretrained.timm_tables import Unsupported, read_tables
 
+INTERPOLATIONS = ("bilinear", "bicubic")
+
 
 def create(name: str, *, meta: bool = False, **kwargs: Any) -> Any:
     """timm.create_model. Raises UserError where timm is absent, or doesn't know or refuses the model."""
@@ -73,10 +75,10 @@ def from_timm(
         )
     }
     cfg = {**model.pretrained_cfg, **(cfg or {})}
-    notes: tuple[str, ...] = ()
+    notes = _other_interpolation(cfg)
     licence = str(cfg.get("license") or "unknown")
     if state is None and not pretrained:
-        notes = (
+        notes += (
             f"random initial weights: for published ones name them, timm:{name}.TAG or hf:timm/{name}.TAG",
         )
         licence = "none: random initial weights"
@@ -113,10 +115,20 @@ def labels(count: int) -> tuple[str, ...]:
 
 def _preprocessing(cfg: Mapping[str, Any]) -> dict[str, Any]:
     interpolation = str(cfg.get("interpolation") or "bicubic")
+    mode = cfg.get("crop_mode")  # timm takes "center" where it knows no other
     return {
         "mean": tuple(map(float, cfg.get("mean") or (0.5,) * 3)),
         "std": tuple(map(float, cfg.get("std") or (0.5,) * 3)),
         "crop_pct": float(cfg.get("crop_pct") or 0.875),
-        "interpolation": interpolation if interpolation in ("bilinear", "bicubic") else "bicubic",
-        "resize": "squash" if cfg.get("crop_mode") == "squash" else "crop",
+        "interpolation": interpolation if interpolation in INTERPOLATIONS else "bicubic",
+        "resize": mode if mode in ("squash", "border") else "crop",
     }
+
+
+def _other_interpolation(cfg: Mapping[str, Any]) -> tuple[str, ...]:
+    theirs = cfg.get("interpolation")
+    if not theirs or theirs in INTERPOLATIONS:
+        return ()
+    return (
+        f"timm resizes this model's images by {theirs} interpolation, which isoform hasn't: bicubic",
+    )
