@@ -26,6 +26,20 @@ def join_names(names: Iterable[object], most: int = 6, separator: str = ", ") ->
     return separator.join(listed[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
+def printable(text: str) -> str:
+    r"""Text without what UTF-8 can't hold: the byte FF of a file's name is written \xff, so that two names stay two.
+
+    What Python read byte by byte, where the locale knows ASCII alone, becomes the letters that it is.
+    """
+    if text.isascii():
+        return text
+    try:
+        name = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # no name of a file
+        return text.encode("utf-8", "backslashreplace").decode()
+    return name.decode("utf-8", "backslashreplace")
+
+
 def count(number: int, thing: str, things: str = "") -> str:
     """ "1 molecule", "1,200 molecules"; `things` where the plural isn't made with an s."""
     return f"{number:,} {thing if number == 1 else things or thing + 's'}"

@@ -16,6 +16,7 @@ from isoform.core.backbone import initialise
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.ffn import ACTIVATIONS, Mlp
 from isoform.core.norms import norm_of
+from isoform.core.ops.decay import without_decay
 from isoform.core.tokens import Tokens
 
 
@@ -120,7 +121,7 @@ class AttentionPool(nn.Module):
             "mlp_bias": True,
         }
         plain["mlp_dim"] = mlp_dim or config.mlp_dim
-        self.latent = nn.Parameter(torch.empty(1, 1, config.dim))
+        self.latent = without_decay(nn.Parameter(torch.empty(1, 1, config.dim)))
         nn.init.trunc_normal_(self.latent, std=config.dim**-0.5)
         self.q = nn.Linear(config.dim, config.dim)
         self.kv = nn.Linear(config.dim, 2 * config.dim)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from isoform.core.attention.embedding_sum import sum_rows, without_first
+from isoform.core.ops.decay import without_decay
 from isoform.core.ops.linear import Linear
 from isoform.molecules.config import TokeniserConfig
 
@@ -51,6 +52,8 @@ class Atoms(nn.Module):
             self.in_degree = Features(config.degree_ids, dim)
             self.out_degree = Features(config.out_degree_ids or config.degree_ids, dim)
         self.positions = Linear(config.laplacian, dim) if config.laplacian else None
+        if self.positions is not None:
+            without_decay(self.positions.weight)
 
     def forward(self, batch: Batch) -> Tensor:
         """ "atoms" [B, N, F], "degree" [B, N] ("out_degree" where it differs), "laplacian" [B, N, k] -> [B, N, D].

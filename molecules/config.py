@@ -12,6 +12,7 @@ from isoform.core.config.schema import (
     DecimalMark,
     Floats,
     Names,
+    Seed,
     Sentinels,
     Table,
 )
@@ -88,8 +89,8 @@ class DataConfig(Table):
         None,
         description="molecules in train, val and test, drawn by split_seed; instead of fractions",
     )
-    split_seed: int = Field(
-        0, ge=0, description="of random splits; all of train.seed share one test set"
+    split_seed: Seed = Field(
+        0, description="of random splits; all of train.seed share one test set"
     )
     fragment: bool = Field(False, description="only the largest fragment: salts are cut off")
     neutralise: bool = Field(False, description="charges removed where hydrogens can be moved")

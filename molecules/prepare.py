@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 
 from isoform.core.config.schema import Table
 from isoform.core.domain import Prepared
@@ -15,6 +16,7 @@ from isoform.molecules.config import MoleculesApp
 from isoform.molecules.data.collate import FIRST_ATOM_ID
 from isoform.molecules.data.dataset import MoleculeData, describe_data, describe_losses, read_data
 from isoform.molecules.data.graphs import COLUMN, GraphStore
+from isoform.molecules.models import make_model
 
 # (up to this many training molecules, dim, depth, heads, batch)
 _SIZES = ((2000, 64, 4, 4, 32), (20_000, 96, 6, 8, 64), (math.inf, 128, 8, 8, 128))
@@ -27,7 +29,15 @@ def prepare(config: MoleculesApp) -> Prepared[MoleculesApp, MoleculeData]:
 
     Raises UserError for data that are missing or don't fit the config.
     """
+    refuse_impossible(config)
     return resolve(config, read_data(config))
+
+
+def refuse_impossible(config: MoleculesApp) -> None:
+    """Raises UserError for tables that no model can be made of, whatever the molecules; an `auto` app has them open."""
+    if not config.auto:
+        with torch.device("meta"):
+            make_model(config, 1)
 
 
 def resolve(config: MoleculesApp, data: MoleculeData) -> Prepared[MoleculesApp, MoleculeData]:

@@ -24,9 +24,9 @@ def check(config: PointcloudApp) -> CheckReport:
 
     Raises UserError where there are no data to read.
     """
-    refusal = None
+    refusal = prepared = None
     try:
-        prepare(config)
+        prepared = prepare(config)
     except UserError as error:
         refusal = str(error)
     records = read_records(config.data)
@@ -53,7 +53,7 @@ def check(config: PointcloudApp) -> CheckReport:
     }
     lines = _lines(found, records.findings)
     page = render_check_page(str(records.origin), lines, LEAKS if leaks else "", [])
-    return CheckReport(lines, found, bool(leaks), page, refusal)
+    return CheckReport(lines, found, bool(leaks), page, refusal, prepared)
 
 
 def _doubles(data: CloudData) -> list[list[int]]:

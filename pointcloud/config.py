@@ -12,6 +12,7 @@ from isoform.core.config.schema import (
     Names,
     Range,
     Readout,
+    Seed,
     Table,
 )
 from isoform.core.supervised.config import LabelledEval
@@ -68,8 +69,8 @@ class DataConfig(Table):
     test_fraction: float = Field(
         0.1, ge=0, le=1, description="share of all clouds, where no split at all is given"
     )
-    split_seed: int = Field(
-        0, ge=0, description="of random splits; all of train.seed share one test set"
+    split_seed: Seed = Field(
+        0, description="of random splits; all of train.seed share one test set"
     )
     on_error: Literal["fail", "skip"] = Field(
         "fail", description="an unreadable cloud ends the run, or is left out"

@@ -5,6 +5,7 @@ n clouds of a batch, K classes, D features.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from isoform.core.domain import TrainedModel
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.core.supervised.conformal import Calibration
 from isoform.core.supervised.decision import Decision
 from isoform.core.supervised.metrics import softmax
@@ -127,6 +128,12 @@ def expand_inputs(inputs: Sequence[str]) -> list[str]:
         if path.is_dir():
             files = sorted(file for file in path.rglob("*") if file.name.lower().endswith(SUFFIXES))
             found += [str(file) for file in files if file.is_file()]
+            if others := [file for file in path.rglob("*") if file.is_file() and file not in files]:
+                named = join_names(sorted(file.relative_to(path) for file in others))
+                warnings.warn(
+                    f"{path}: {len(others)} left out, no points by the ending: {named}",
+                    stacklevel=1,
+                )
         else:
             found.append(one)
     return found

@@ -6,9 +6,10 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import torch
 
 import isoform
 from isoform.core import api, cli
@@ -21,7 +22,7 @@ from isoform.core.runs.folder import RunFolder
 def assert_exports_come_back(
     domain: AnyDomain, run: Path, inputs: Sequence[Any], folder: Path
 ) -> None:
-    """Bundle and .safetensors predict and embed as the run does, by themselves and imported; others may read them."""
+    """Bundle and .safetensors predict, embed and start a training like the run, imported too; others may read them."""
     want = isoform.load(run)
     rows, features = want.predict(inputs), want.embed(inputs)
     assert not any(row["error"] for row in rows)
@@ -31,6 +32,10 @@ def assert_exports_come_back(
         out = folder / name
         api.export(domain, run, kind, out)
         assert stat.S_IMODE(out.stat().st_mode) == 0o666 & ~umask, kind
+        start = initial_weights(cast(Any, None), str(out))  # what --init reads
+        weights = RunFolder(run).load_weights()
+        assert start.domain == domain.name and start.weights.keys() == weights.keys(), kind
+        assert all(torch.equal(start.weights[name], weights[name]) for name in weights), kind
         imported = folder / f"imported-{kind}"
         words = [domain.name, "import", str(out), "--out", str(imported)]
         assert cli.main(words, domains={domain.name: lambda: domain}) == 0

@@ -14,6 +14,7 @@ from PIL import Image
 
 import isoform
 from isoform.core.cli import main
+from isoform.core.config import get, resolve_app
 from isoform.core.errors import UserError
 from isoform.registry import domain
 
@@ -106,7 +107,7 @@ def own(
 def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     def call(*words: str) -> tuple[int, str, str]:
         capsys.readouterr()
-        code = main(list(words), domains={words[0]: lambda: domain(words[0])})
+        code = main(list(words), domains={n: lambda n=n: domain(n) for n in OWN})
         return code, *capsys.readouterr()
 
     return call
@@ -155,3 +156,67 @@ def value_of(text: str) -> object:
         return tomllib.loads(f"x = {text}")["x"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def test_explain_says_what_decays(own: tuple[str, Own], cli) -> None:
+    """Of the model that these data would train; the token of the graph and of the image are among what doesn't."""
+    name, file = own
+    words = [*file.sets(), "--set", "train.weight_decay=0.5", "--set", "train.layer_decay=0.75"]
+    code, out, err = cli("explain", f"{name}/{file.app}", *words)
+    line = next(line for line in out.splitlines() if line.startswith("optimiser "))
+    assert code == 0 and "weight decay 0.5 on " in line and "times 0.562, 0.75, 1" in line, err
+    token = {"vision": "tokeniser.class_token", "molecules": "tokeniser.graph_token"}.get(name, "")
+    assert token in line
+
+
+@pytest.mark.parametrize(
+    "setting", ["backbone.heads=3", "backbone.depth=1,2", 'train.freeze="head"', "eval.batch=0"]
+)
+def test_check_ends_with_2_wherever_train_would(own: tuple[str, Own], setting: str, cli) -> None:
+    """By the same sentence, and before anything is written."""
+    name, file = own
+    sets = [*file.sets(), "--set", setting]
+    trained = cli(name, "train", file.app, *sets, "--run-dir", "run")
+    checked = cli(name, "check", file.app, *sets, "--page", "page.html")
+    assert trained[0] == checked[0] == 2, (trained, checked)
+    assert trained[2].splitlines()[-1] == checked[2].splitlines()[-1]
+    assert not Path("run").exists()
+
+
+def test_check_ends_with_2_where_nothing_can_be_read(own: tuple[str, Own], cli) -> None:
+    """Whether what can't be read is left out or not."""
+    name, file = own
+    source = Path(file.name)
+    for path in source.rglob("*.png") if source.is_dir() else [source]:
+        path.write_bytes(b"\x00\x01nothing of any kind\n" * 7)
+    for sets in (file.sets(), [*file.sets(), "--set", 'data.on_error="skip"'][-2:]):
+        if name != "vision" and sets[-1].startswith("data.on_error"):
+            continue
+        where = file.app if len(sets) > 2 else file.name
+        assert cli(name, "check", where, *sets, "--page", "page.html")[0] == 2
+    assert cli(name, "train", file.app, *file.sets(), "--run-dir", "run")[0] == 2
+
+
+LISTS = {
+    "vision": {
+        "data.mean": ("0.1,0.2,0.3", (0.1, 0.2, 0.3)), "data.labels": ("a, b", ("a", "b")),
+        "data.classes": ("2,10", ("2", "10")), "tokeniser.image": ("24,32", (24, 32)),
+        "augment.crop_scale": ("0.5,1", (0.5, 1.0)), "data.std": ("0.5", (0.5,)),
+        "eval.baselines": ("knn,majority", ("knn", "majority")), "data.missing": ("-999,NA", (-999.0, "NA")),
+    },
+    "molecules": {
+        "data.targets": ("a,b", ("a", "b")), "data.counts": ("7,5,3", (7, 5, 3)),
+        "eval.baselines": ("mean", ("mean",)),
+    },
+    "timeseries": {
+        "data.targets": ("a,b", ("a", "b")), "data.id": ("store,item", ("store", "item")),
+        "head.quantiles": ("0.1,0.9", (0.1, 0.9)), "eval.baselines": ("last,linear", ("last", "linear")),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "key"), [(name, key) for name in LISTS for key in LISTS[name]])
+def test_a_list_needs_no_brackets(name: str, key: str) -> None:
+    text, want = LISTS[name][key]
+    config = resolve_app(OWN[name].app, domain=domain(name), sets=[f"{key}={text}"])
+    assert get(config.model_dump(), key.split(".")) == want

@@ -47,7 +47,7 @@ def check(config: TimeseriesApp) -> CheckReport:
     the refusal.
     """
     panel = read_panel(config.data)
-    refusal, notes = None, list(panel.findings.lines)
+    refusal, prepared, notes = None, None, list(panel.findings.lines)
     try:
         prepared = prepare_panel(config, panel)
         config, notes = prepared.config, list(prepared.notes)
@@ -68,7 +68,8 @@ def check(config: TimeseriesApp) -> CheckReport:
     copies = data.get("repeated_windows", 0)
     leakage = bool(leaks) or (copies > 0 and copies >= 0.01 * data["test_windows"])
     lines.append("LEAKAGE: see above" if leakage else "no leakage found")
-    return CheckReport(lines, data, leakage, _page(panel, found, lines, leakage, cuts), refusal)
+    page = _page(panel, found, lines, leakage, cuts)
+    return CheckReport(lines, data, leakage, page, refusal, prepared)
 
 
 def app_of_path(path: Path) -> TimeseriesApp:

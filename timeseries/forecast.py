@@ -127,13 +127,13 @@ def _write(
     console: Speaker,
 ) -> None:
     several = len(args.files) > 1
-    pictures: dict[str | Path, bytes] = {}
+    pictures: dict[str | Path, bytes | str] = {}
     if args.plot is not None:
         curves = plots.curves(made[0].found, made[0].panel)
         pictures[args.plot] = drawing.picture(plots.draw(curves, made[0].panel.tz), args.plot)
     if places is not None:
-        tables: dict[str | Path, bytes] = {
-            places[one.file]: writers.csv_text(columns_of(one.found)).encode() for one in made
+        tables: dict[str | Path, bytes | str] = {
+            places[one.file]: writers.csv_text(columns_of(one.found)) for one in made
         }
         writers.write_together({**tables, **pictures})
     elif args.out is not None and several:
@@ -334,7 +334,7 @@ def cells(values: np.ndarray) -> Any:
 def write(
     found: xr.Dataset,
     path: str | Path,
-    beside: Mapping[str | Path, bytes] | None = None,
+    beside: Mapping[str | Path, bytes | str] | None = None,
 ) -> None:
     """Writes forecasts in the format that the file's ending names, and other files with them: all of it, or nothing.
 
@@ -349,7 +349,7 @@ def write(
             writers.write_together(others)
         return
     if suffix == ".csv":
-        content = writers.csv_text(columns_of(found)).encode()
+        content: bytes | str = writers.csv_text(columns_of(found))
     elif suffix == ".parquet":
         content = writers.parquet_bytes(columns_of(found, texts=False))
     else:

@@ -13,19 +13,22 @@ import numpy as np
 from pydantic import ValidationError
 
 from isoform.core.config.schema import Table
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
+from isoform.core.runs.exported import as_run
 from isoform.vision.config import VisionApp
 from isoform.vision.data.arrays import Reading
 from isoform.vision.data.dataset import spread
 from isoform.vision.data.images import look
 from isoform.vision.data.records import ArrayImages, FileImages, Records
-from isoform.vision.initial import Imported, import_initial
+from isoform.vision.data.transforms import COLOURS
+from isoform.vision.initial import Imported, holds_own_names, import_initial
 from isoform.vision.vit.parameter_count import token_count, vit_size
 
 # (up to this many training images, dim, depth, heads)
 SIZES = ((2000, 96, 6, 3), (20_000, 128, 6, 4), (100_000, 192, 9, 3), (math.inf, 384, 12, 6))
 OPERATIONS = 1.6e13  # of a training: about 5 minutes of one core (with 1,000 images 70 epochs), and reading the images
 EPOCHS = (20, 200)  # from scratch, at least and at most; from other weights 3 may be enough
+NO_COLOUR = {"randaugment": "", "jitter": 0.0, "hue": 0.0}  # the changes of colour, switched off
 LOOKED_AT = 50  # images, to choose the model's size and channels
 # Of the data table of the run that a training starts from, what its weights were trained with.
 INHERITED = {"mean", "std", "resize", "crop_pct", "interpolation", "window", "scale"}
@@ -42,21 +45,21 @@ class Start:
 def read_start(init: str | None) -> Start:
     """What train.init tells of its model.
 
-    From a run folder's config.toml, or from a checkpoint that `isoform vision import` reads; of another domain's run,
-    the backbone alone. A file in isoform's own names does not tell.
+    From the config.toml of a run folder or of an export, or from whatever else `isoform vision import` reads; of
+    another domain's run, the backbone alone. Weights in isoform's names without settings don't tell.
     """
     if init is None:
         return Start()
-    path = Path(init).expanduser()
-    if (path / "config.toml").is_file():
-        read = _read_config(path)
-        if read.get("domain", "vision") != "vision":
-            return Start({"backbone": read.get("backbone", {})})
-        return Start(_deciding(read))
-    if ":" in init or (path.is_file() and path.suffix != ".safetensors") or path.is_dir():
-        imported = import_initial(init)
-        return Start(_deciding(imported.config.model_dump(exclude_unset=True)), imported)
-    return Start()
+    with as_run(Path(init).expanduser()) as path:
+        if (path / "config.toml").is_file():
+            read = _read_config(path)
+            if read.get("domain", "vision") != "vision":
+                return Start({"backbone": read.get("backbone", {})})
+            return Start(_deciding(read))
+        if holds_own_names(path):
+            return Start()
+    imported = import_initial(init)
+    return Start(_deciding(imported.config.model_dump(exclude_unset=True)), imported)
 
 
 def _read_config(run: Path) -> dict[str, Any]:
@@ -105,6 +108,19 @@ def choose_model(
         f"batches of {config.train.batch}"
     )
     return config, [chosen, *notes]
+
+
+def leave_out_augmentations(config: VisionApp) -> tuple[VisionApp, list[str]]:
+    """Of an `auto` app, the changes of colour switched off where the images have channels that they don't know."""
+    channels, augment = config.tokeniser.channels, config.augment
+    if not config.auto or channels in COLOURS:
+        return config, []
+    off = {name: value for name, value in NO_COLOUR.items() if getattr(augment, name) != value}
+    if not off:
+        return config, []
+    names = join_names(f"augment.{name}" for name in off)
+    note = f"off, as they need images of 1 or 3 channels and these have {channels}: {names}"
+    return update(config, augment=off), [note]
 
 
 def _tables_for(records: Records, reading: Reading, images: int) -> dict[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ from isoform.core.config.schema import (
     Floats,
     Names,
     Range,
+    Seed,
     Sentinels,
     Table,
 )
@@ -27,6 +28,22 @@ def _known_source(value: str) -> str:
     return value
 
 
+def _positive(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] <= 0:
+        raise ValueError("both should be above 0")
+    return pair
+
+
+def _share(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[1] > 1:
+        raise ValueError("a share is at most 1")
+    return _positive(pair)
+
+
+Ratios = Annotated[Range, AfterValidator(_positive)]
+Shares = Annotated[Range, AfterValidator(_share)]
+
+
 class AugmentConfig(Table):
     """Random changes of training images; every draw is a function of (seed, epoch, index)."""
 
@@ -34,10 +51,10 @@ class AugmentConfig(Table):
         "none",
         description="resized: a random part, resized (Inception); pad: shifted by at most `pad` pixels",
     )
-    crop_scale: Range = Field(
+    crop_scale: Shares = Field(
         (0.08, 1.0), description="smallest and largest share of the area (crop = resized)"
     )
-    crop_ratio: Range = Field(
+    crop_ratio: Ratios = Field(
         (0.75, 4 / 3), description="smallest and largest width / height (crop = resized)"
     )
     pad: int = Field(4, ge=0, description="pixels (crop = pad)")
@@ -49,7 +66,7 @@ class AugmentConfig(Table):
     translate: float = Field(
         0.0, ge=0, lt=1, description="largest shift either way, share of the side"
     )
-    scale: Range = Field((1.0, 1.0), description="smallest and largest magnification")
+    scale: Ratios = Field((1.0, 1.0), description="smallest and largest magnification")
     shear: float = Field(0.0, ge=0, lt=90, description="largest shear either way, degrees")
     elastic: float = Field(
         0.0, ge=0, description="standard deviation of a smooth random displacement, pixels"
@@ -75,7 +92,7 @@ class AugmentConfig(Table):
     erase: float = Field(
         0.0, ge=0, le=1, description="probability that a rectangle is erased (Zhong et al. 2020)"
     )
-    erase_scale: Range = Field(
+    erase_scale: Shares = Field(
         (0.02, 1 / 3), description="smallest and largest share of the area that is erased"
     )
     erase_fill: Literal["zero", "noise"] = "zero"
@@ -137,12 +154,15 @@ class DataConfig(Table):
     test_fraction: float = Field(
         0.1, ge=0, le=1, description="share of all images, where no split at all is given"
     )
-    split_seed: int = Field(
-        0, ge=0, description="of random splits; all of train.seed share one test set"
+    split_seed: Seed = Field(
+        0, description="of random splits; all of train.seed share one test set"
     )
     download: bool = Field(False, description="torchvision may download (never by default)")
     on_error: Literal["fail", "skip"] = Field(
-        "fail", description="an unreadable image ends the run, or is left out"
+        "fail", description="an unreadable or missing image ends the run, or is left out"
+    )
+    follow_links: bool = Field(
+        False, description="links that lead out of data.root are read, and links to folders"
     )
     allow_leakage: bool = Field(
         False, description="the same image or group in two splits is no error"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from isoform.core.domain import ImportedModel, InitialWeights
@@ -22,6 +23,17 @@ def import_initial(source: str) -> Imported:
     from isoform.vision.vit.pretrained import import_checkpoint
 
     return import_checkpoint(source, pretrained=True)
+
+
+def holds_own_names(path: Path) -> bool:
+    """Whether a .safetensors file has isoform's names, which tell nothing of the model's other settings."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    try:
+        with safe_open(path, "pt") as weights:
+            return any(name.startswith("backbone.") for name in weights.keys())  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: not a readable .safetensors file ({error})") from error
 
 
 def initial_weights(imported: Imported, source: str) -> InitialWeights:

@@ -5,6 +5,8 @@ N inputs, n images of a batch, C channels, H x W pixels, K classes, labels or ta
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from isoform.core.data.digests import digests_of
 from isoform.core.domain import TrainedModel
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.core.supervised.decision import Decision
 from isoform.core.supervised.metrics import sigmoid, softmax
 from isoform.core.supervised.predictor import SupervisedPredictor, describe_seen_inputs
@@ -106,16 +108,23 @@ class VisionPredictor(SupervisedPredictor):
 
 
 def expand_inputs(inputs: Sequence[str]) -> list[str]:
-    """Folders replaced by the images below them, a .txt by its lines; a path that does not exist stays, to be named."""
+    """Folders replaced by the images below them, a .txt by its lines; a path that does not exist stays, to be named.
+
+    Warns of what of a folder is left out.
+    """
     found: list[str] = []
     for one in inputs:
         path = Path(one)
         if path.is_dir():
-            found += [str(file) for file in list_images(path, path, [])]
+            left_out: list[tuple[str, str]] = []
+            found += [str(file) for file in list_images(path, path, left_out)]
+            if left_out:
+                named = join_names(f"{name} ({why})" for name, why in left_out)
+                warnings.warn(f"{path}: {len(left_out)} left out: {named}", stacklevel=1)
         elif path.suffix.lower() == ".txt" and path.is_file():
             if path.stat().st_size > MAX_PIXELS:
                 raise UserError(f"{path}: is too large for a list of images")
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = os.fsdecode(path.read_bytes()).splitlines()
             found += [line.strip() for line in lines if line.strip()]
         else:
             found.append(one)

@@ -17,13 +17,19 @@ from isoform.core.supervised.config import resolve_loss_kind
 from isoform.core.supervised.metrics import describe_gaps
 from isoform.core.supervised.monitors import resolve_monitor
 from isoform.core.supervised.scaling import TargetScaling
-from isoform.vision.choose_model import choose_model, read_start, update
+from isoform.vision.choose_model import (
+    choose_model,
+    leave_out_augmentations,
+    read_start,
+    update,
+)
 from isoform.vision.config import VisionApp
 from isoform.vision.data.dataset import ImageData, preprocessing
 from isoform.vision.data.records import Records
 from isoform.vision.data.sources import read_records
 from isoform.vision.data.splits import split_rows
 from isoform.vision.describe_values import describe_values, layout_lines
+from isoform.vision.impossible import refuse_impossible
 from isoform.vision.initial import Imported
 
 FEW_IMAGES = 5000  # below this, starting from pretrained weights is worth more than any setting
@@ -64,6 +70,9 @@ def prepare_records(config: VisionApp, records: Records) -> Prepared[VisionApp, 
         imported = start.imported
         config, chosen = choose_model(config, records, len(splits.get("train", ())), start)
         notes += chosen
+    config, off = leave_out_augmentations(config)
+    notes += off
+    refuse_impossible(config)
     data = ImageData(config, records, splits)
     resolved = is_resolved(config)
     if not resolved:

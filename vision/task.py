@@ -119,10 +119,6 @@ class VisionTask(Task):
         """See Task.batches; with data.balanced, training samples are drawn so that all classes are equally likely."""
         if rng is None or not self.config.data.balanced:
             return super().batches(split, size, rng)
-        if self.kind != "multiclass":
-            raise UserError(
-                "data.balanced = true needs one class an image (data.task = multiclass)"
-            )
         target = self.data.targets[self.data.rows[split]]
         counts = np.bincount(target[target >= 0], minlength=len(self.classes))
         share = np.where(target >= 0, 1 / np.maximum(counts, 1)[target], 0)
@@ -322,9 +318,7 @@ class VisionTask(Task):
         target = self.data.targets[self.data.rows["train"]]
         if self.kind == "multiclass":
             return class_weights.balanced_class_weights(target, len(self.classes))
-        if self.kind == "multilabel":
-            return class_weights.positive_weights(target)
-        raise UserError('data.class_weights = "balanced" needs classes; this app predicts numbers')
+        return class_weights.positive_weights(target)
 
     def _sample_weight(self) -> Tensor | None:
         """Of every row, 1 on average over the training samples."""

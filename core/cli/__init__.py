@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from isoform.core.cli.console import Console, said_by
+from isoform.core.cli.console import Console, said_by, speak_any_encoding
 from isoform.core.cli.context import Context
 from isoform.core.cli.parser import UsageError, parse
 from isoform.core.errors import Preempted, RunError, UserError
@@ -36,6 +36,7 @@ def main(
     # Read when torch is loaded: threads that spin while they wait take a busy machine's cores, ten times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     argv = list(sys.argv[1:] if argv is None else argv)
+    speak_any_encoding()
     console = Console(json="--json" in argv)
     debug = "--debug" in argv
     try:

@@ -12,13 +12,15 @@ import isoform.core
 from isoform.core import config
 from isoform.core.cli.context import Context
 from isoform.core.config import keys, toml
+from isoform.core.domain import Task
 from isoform.core.errors import UserError
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from isoform.core.config import AppConfig
-    from isoform.core.domain import AnyDomain
+    from isoform.core.domain import AnyDomain, Prepared
+    from isoform.core.runs.folder import RunFolder
 
 BENCHMARKS = Path(isoform.core.__file__).resolve().parent.parent / "benchmarks"
 # What Domain.describe may tell of an app, beside the rows that only `explain` prints.
@@ -93,6 +95,7 @@ def explain(context: Context) -> int:
     app = args.app.removeprefix(f"{domain.name}/")
     resolved = config.resolve_layers(app, domain=domain, apps_file=args.apps, sets=args.sets)
     notes: list[str] = []
+    prepared = None
     try:
         resolved, prepared = api.prepare(resolved, domain)
         notes = list(prepared.notes)
@@ -116,9 +119,10 @@ def explain(context: Context) -> int:
     console.table(
         ["setting", "value", "set by", "meaning [type]"], rows, title=f"{domain.name}/{app}"
     )
-    described: Mapping[str, Any] = {}
+    described: dict[str, Any] = {}
     try:
-        described = domain.describe(resolved.config)
+        described |= domain.describe(resolved.config)
+        described["optimiser"] = _describe_optimiser(domain, resolved.config, prepared)
     except UserError as error:
         notes = [*notes, str(error)]
     if described:
@@ -131,6 +135,23 @@ def explain(context: Context) -> int:
         "notes": notes,
     }
     return 0
+
+
+def _describe_optimiser(
+    domain: AnyDomain, settings: AppConfig, prepared: Prepared[Any, Any] | None
+) -> str:
+    """Which parameters of an app's model decay, and their learning rates; without data, of a model known by name."""
+    import torch
+
+    from isoform.core.engine.optim import describe_groups
+
+    task = None if prepared is None else domain.task(prepared)
+    state = None if task else domain.app_of_model(settings.app)[1]
+    with torch.device("meta"):
+        model = task.build() if task else domain.build_from_run(settings, state)
+    held = settings.train.freeze == "trunk" or settings.train.probe
+    frozen = Task.trunk if held else ()
+    return describe_groups(model, settings.train, frozen)
 
 
 def _domain_of(context: Context, app: str) -> AnyDomain:
@@ -157,17 +178,43 @@ def _domain_of(context: Context, app: str) -> AnyDomain:
 
 
 def report(context: Context) -> int:
-    """(Re)writes RUN/report.html; of several runs, one page with all of them."""
-    from isoform.core.api import runs_in
+    """Says what runs reached and (re)writes RUN/report.html; of several runs, one page with all of them."""
     from isoform.core.report.page import write_report
+    from isoform.core.runs.folder import RunFolder, runs_in
 
-    runs = [folder for run in context.args.runs for folder in runs_in(run)]
+    args, console = context.args, context.console
+    runs = [folder for run in args.runs for folder in runs_in(run)]
     for run in runs:
         config.run_domain(run)
-    page = write_report(runs)
-    context.console.say(f"{page}")
-    context.console.result = {"report": str(page), "runs": [str(run) for run in runs]}
+    reached = [_reached(RunFolder(run)) for run in runs]
+    console.result = {"runs": [str(run) for run in runs], "report": None}
+    page = None
+    try:
+        page = write_report(runs, args.out)
+    except OSError as error:
+        why = f"{args.out or error.filename or runs[0]}: can't be written ({error.strerror})"
+        if args.out is not None:
+            raise UserError(f"{why}; name another --out") from error
+        console.warn(f"{why}; name a place for the page with --out FILE.html")
+    console.table(["run", "status", "metric", "value", "best baseline", "its value"], reached)
+    if page is not None:
+        console.say(f"{page}")
+        console.result["report"] = str(page)
     return 0
+
+
+def _reached(run: RunFolder) -> list[Any]:
+    """A run's headline as a row."""
+    from isoform.core.report.page import status_of
+    from isoform.core.runs.results import headline
+
+    results = run.results()
+    best = headline(results) if results else None
+    row = [run.path, status_of(run, results) if results else None]
+    if best is None:
+        return [*row, None, None, None, None]
+    metric = f"{best.split} {best.metric}"
+    return [*row, metric, best.value, best.baseline, best.baseline_value]
 
 
 def bench(context: Context) -> int:

@@ -1,4 +1,4 @@
-"""`isoform DOMAIN check`: what would be trained on. No model is needed for that, so torch isn't imported here."""
+"""`isoform DOMAIN check`: what would be trained on, and whether a training could begin."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from isoform.core.errors import UserError
 
 if TYPE_CHECKING:
     from isoform.core.config import AppConfig
-    from isoform.core.domain import AnyDomain
+    from isoform.core.domain import AnyDomain, CheckReport
 
 _NAME = re.compile(r"[\w-]+")  # anything else is a path, and apps.toml needn't be read
 
@@ -27,17 +27,27 @@ def check(context: Context) -> int:
     console.result = {**report.data, "leakage": report.leakage}
     if report.page is not None:
         page = Path(args.page or f"runs/check-{Path(args.target).name}.html")
-        writers.write_atomically(page, report.page.encode())
+        writers.write_atomically(page, report.page)
         console.say(f"samples: {page}")
         console.result["page"] = str(page)
-    if report.refusal is not None:
-        raise UserError(report.refusal)
+    refusal = report.refusal
+    if args.sets or args.apps:  # those of isoform's apps don't contradict each other
+        refusal = refusal or _refusal_to_train(domain, report)
+    if refusal is not None:
+        raise UserError(refusal)
     if report.leakage and not args.allow_leakage:
         raise UserError(
             f"{args.target}: a sample is in two splits, or a column gives the answer away (above); "
             "remove it, or accept it with --allow-leakage"
         )
     return 0
+
+
+def _refusal_to_train(domain: AnyDomain, report: CheckReport) -> str | None:
+    from isoform.core.engine.refusals import refusal_of  # here, as it imports torch
+
+    prepared = report.prepared
+    return None if prepared is None else refusal_of(lambda: domain.task(prepared))
 
 
 def _checked_app(

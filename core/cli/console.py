@@ -7,7 +7,9 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
+
+from isoform.core.errors import printable
 
 SECONDS_BETWEEN_LINES = 30
 
@@ -21,14 +23,11 @@ class Console:
 
     def say(self, *lines: str) -> None:
         """Lines for the reader."""
-        stream = sys.stderr if self.json else sys.stdout
-        stream.write("".join(f"{line}\n" for line in lines))
-        stream.flush()
+        _write(sys.stderr if self.json else sys.stdout, *lines)
 
     def warn(self, line: str) -> None:
         """A line that must not mix with results."""
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
+        _write(sys.stderr, line)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
         """A table: drawn on a terminal, aligned plain text in a pipe."""
@@ -77,8 +76,7 @@ class Console:
     def finish(self, code: int) -> None:
         """The last line of stdout with --json."""
         if self.json:
-            sys.stdout.write(to_json(self.result | {"exit": code}) + "\n")
-            sys.stdout.flush()
+            _write(sys.stdout, to_json(self.result | {"exit": code}))
 
 
 @contextmanager
@@ -89,6 +87,18 @@ def said_by(console: Console) -> Iterator[None]:
         warnings.filterwarnings("default", category=UserWarning, module=r"isoform(\.|$)")
         warnings.showwarning = lambda message, *_: console.warn(str(message))
         yield
+
+
+def speak_any_encoding() -> None:
+    r"""Characters that the terminal's or the pipe's encoding lacks are written as \u1234, and end no command."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _write(stream: TextIO, *lines: str) -> None:
+    stream.write("".join(f"{printable(line)}\n" for line in lines))
+    stream.flush()
 
 
 def to_json(value: Any) -> str:

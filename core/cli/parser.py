@@ -196,6 +196,9 @@ def _explain(parser: argparse.ArgumentParser) -> None:
 
 def _report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder")
+    parser.add_argument(
+        "--out", metavar="FILE", help="the page (default: report.html in RUN, or beside several)"
+    )
 
 
 def _bench(parser: argparse.ArgumentParser) -> None:
@@ -252,6 +255,7 @@ def _eval(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dir", metavar="RUN", help="run folder")
     parser.add_argument("--split", default="test", help="train, val or test (default: test)")
     parser.add_argument("--data", metavar="PATH", help="other data than the run's own")
+    parser.add_argument("--out", metavar="DIR", help="where predictions.* go (default: RUN)")
     _checkpoint(parser)
 
 

@@ -24,7 +24,12 @@ def evaluate(context: Context) -> int:
     """Metrics of a run on a split of its own data or of other data; mean and spread of a group of seeds."""
     args, console = context.args, context.console
     options = {"split": args.split, "data": args.data, "checkpoint": args.checkpoint}
-    each = [evaluate_run(context.domain, run, **options) for run in api.runs_in(args.run_dir)]
+    runs = api.runs_in(args.run_dir)
+    place = None if args.out is None else Path(args.out)
+    each = []
+    for run in runs:  # a group's seeds have a folder each there, as in the group
+        out = place / run.name if place and len(runs) > 1 else place
+        each.append(evaluate_run(context.domain, run, **options, out=out))
     for note in each[0]["notes"]:
         console.warn(note)
     console.say(each[0]["judged"])
@@ -35,7 +40,7 @@ def evaluate(context: Context) -> int:
         console.table(head, [[name, value, *_ends(ranges, name)] for name, value in values])
         console.result = each[0]
         return 0
-    group = evaluate_run(context.domain, args.run_dir, **options)
+    group = evaluate_run(context.domain, args.run_dir, **options, out=place)
     together = group["metrics"]
     summary = summarise_seeds([{"metrics": {"test": one["metrics"]}} for one in each])["metrics"][
         "test"
@@ -93,7 +98,7 @@ def predict(context: Context) -> int:
         console.warn(f"{undecided} of {len(rows)} are undecided: their top probability is too low")
         console.result["undecided"] = undecided
     if page is not None:
-        writers.write_together({args.draw: page.encode()})
+        writers.write_together({args.draw: page})
         console.say(f"drawn: {args.draw}")
     if args.out is not None:
         writers.write_rows(rows, args.out)

@@ -91,7 +91,8 @@ def unsettable(field: FieldInfo) -> bool:
 def from_text(field: FieldInfo | None, text: str) -> Any:
     """A value of the command line: a TOML literal if it's one of the field's type, else the text as it stands.
 
-    A list needs no brackets: a,b is ["a", "b"]. A name that holds a comma does: ["a,b"], or "a,b" in its quotes.
+    A list needs no brackets: a,b is ["a", "b"], and 0.5 is [0.5] where a list is meant. A name that holds a comma does:
+    ["a,b"], or "a,b" in its quotes.
     """
     read, value = toml.literal(text)
     if field is not None and not read and "," in text:
@@ -101,6 +102,8 @@ def from_text(field: FieldInfo | None, text: str) -> Any:
                 return items
     if field is None or not read:
         return value
+    if not accepts(field, value) and accepts(field, [value]):
+        return [value]
     return text if not accepts(field, value) and accepts(field, text) else value
 
 

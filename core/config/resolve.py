@@ -32,7 +32,7 @@ from isoform.core.config.layers import (
     syntax_errors,
 )
 from isoform.core.config.schema import AppConfig
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, printable
 from isoform.core.version import __version__
 
 if TYPE_CHECKING:
@@ -154,6 +154,11 @@ def _run_layers(
         if key in given and given[key] != value:
             errors.append(
                 f"--set {key}={given[key]}: disagrees with {_flag(key)} {value}; give one of them"
+            )
+    for key, value in {**given, **flags, **settings}.items():
+        if isinstance(value, str) and value != printable(value):
+            errors.append(
+                f"{key}: the name {value} isn't UTF-8, which no config.toml can hold; rename it"
             )
     by_flag = [(_flag(key), {key: value}) for key, value in flags.items()]
     named = [("--set", given), *by_flag, ("settings", settings)]

@@ -8,14 +8,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    field_validator,
+)
 
 from isoform.core.config.keys import suggest
 from isoform.core.errors import join_names
 
+
+def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError("the smaller number should come first")
+    return pair
+
+
 # TOML has arrays, not tuples, and a frozen table should hold what cannot change.
 Floats = Annotated[tuple[float, ...], Strict(False)]
-Range = Annotated[tuple[float, float], Strict(False)]
+Range = Annotated[tuple[float, float], Strict(False), AfterValidator(_ascending)]
 Names = Annotated[
     tuple[str, ...], Strict(False), BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)
 ]
@@ -25,6 +40,9 @@ Sentinels = Annotated[
     Strict(False),
     BeforeValidator(lambda v: (v,) if isinstance(v, str | float | int) else v),
 ]
+
+# What every random generator takes, and TOML's integers hold.
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 # The decimal mark of a table's numbers (data.decimal).
 DecimalMark = Literal["auto", ".", ","]
@@ -164,7 +182,7 @@ class BackboneConfig(Table):
 class TrainConfig(Table):
     """How the engine trains."""
 
-    seed: int = 0
+    seed: Seed = Field(0, description="of everything random; at most 2**63 - 1")
     epochs: int | Literal["auto"] = Field(10, description="passes over the training split")
     batch: int = Field(64, gt=0, description="samples in a micro-batch")
     accumulate: int = Field(1, gt=0, description="micro-batches summed into one optimiser step")

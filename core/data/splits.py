@@ -10,6 +10,7 @@ Beside them `fill_splits` gives units away in an order of one's own, and `split_
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -23,7 +24,15 @@ SPLIT_WORDS = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 
+_BEHIND = re.compile(r"[\s_-]*(set|split|data|images)$")  # "training_set", "test images"
+
 Rows = dict[str, np.ndarray]  # split -> rows
+
+
+def split_of_word(word: str) -> str | None:
+    """train, val or test as a cell or a folder calls it ("Validation_Set"); None for any other word."""
+    plain = word.strip().lower()
+    return SPLIT_WORDS.get(plain) or SPLIT_WORDS.get(_BEHIND.sub("", plain))
 
 
 def read_splits(
@@ -38,7 +47,7 @@ def read_splits(
     """
     splits = np.full(len(cells), "", dtype=object)
     for row, cell in enumerate(cells):
-        split = SPLIT_WORDS.get(cell.strip().lower())
+        split = split_of_word(cell)
         if split is None and (cell.strip() or not open_):
             raise UserError(
                 f'{where(row)}: column "{column}" is {cell!r} where the split train, val or test is expected'

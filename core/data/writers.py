@@ -1,4 +1,7 @@
-"""Rows and features as files: .csv, .jsonl, .npz, .parquet, written whole or not at all."""
+"""Rows and features as files: .csv, .jsonl, .npz, .parquet, written whole or not at all.
+
+Text goes through `printable`: a name that isn't UTF-8 must not cost the rows.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isoform.core.data.notation import take_apart
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, printable
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+class Unwritable(UserError):
+    """A file that can't be written where it should be, as one sentence."""
+
 
 Rows = Sequence[Mapping[str, Any]]
 Columns = Mapping[str, Any]  # name -> list, numpy array or, for parquet, whatever pyarrow takes
@@ -76,13 +84,11 @@ def write_columns(columns: Columns, path: str | Path) -> None:
     """Writes columns of one length in the format that the file's ending names."""
     suffix = format_of(path, ROWS)
     if suffix == ".csv":
-        write_atomically(path, csv_text(columns).encode())
+        write_atomically(path, csv_text(columns))
     elif suffix == ".jsonl":
         rows = zip(*map(_json, columns.values()), strict=True)
-        lines = (
-            json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows
-        )
-        write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
+        lines = (_line(dict(zip(columns, row, strict=True))) for row in rows)
+        write_atomically(path, "".join(f"{line}\n" for line in lines))
     else:
         write_atomically(path, parquet_bytes(columns))
 
@@ -102,25 +108,27 @@ def write_features(
     given = given or {}
     if format_of(path, ARRAYS) == ".npz":
         buffer = io.BytesIO()
-        beside: dict[str, Any] = {
-            f"column {name}": np.array(cells, np.str_) for name, cells in given.items()
+        texts = {"inputs": inputs, **{f"column {name}": cells for name, cells in given.items()}}
+        arrays: dict[str, Any] = {
+            printable(name): np.array(list(map(printable, cells)), np.str_)
+            for name, cells in texts.items()
         }
-        np.savez(buffer, inputs=np.array(inputs, dtype=np.str_), features=features, **beside)
+        np.savez(buffer, features=features, **arrays)
         write_atomically(path, buffer.getvalue())
     else:
         columns = {**given, "input": list(inputs), "features": features.tolist()}
         write_atomically(path, parquet_bytes(columns))
 
 
-def write_atomically(path: str | Path, content: bytes) -> None:
+def write_atomically(path: str | Path, content: bytes | str) -> None:
     """Replaces a file in one step. Raises UserError where it can't be written."""
     write_together({path: content})
 
 
-def write_together(contents: Mapping[str | Path, bytes]) -> None:
+def write_together(contents: Mapping[str | Path, bytes | str]) -> None:
     """Replaces several files, each in one step, once all of them are on the disk.
 
-    Raises UserError, and leaves all as it was, where one can't be written.
+    Raises Unwritable, and leaves all as it was, where one can't be written.
     """
     new: dict[Path, Path] = {}
     path = Path()
@@ -132,12 +140,12 @@ def write_together(contents: Mapping[str | Path, bytes]) -> None:
             handle, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
             new[path] = Path(made)
             with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
+                stream.write(utf8(content) if isinstance(content, str) else content)
             usual_mode(new[path])
         for path, whole in new.items():
             whole.replace(path)
     except OSError as error:
-        raise UserError(
+        raise Unwritable(
             f"{path}: can't be written ({error.strerror}); choose another place"
         ) from error
     finally:
@@ -158,26 +166,44 @@ def parquet_bytes(columns: Columns) -> bytes:
     import pyarrow.parquet
 
     buffer = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table(dict(columns)), buffer)
+    plain = {printable(name): _printed(column) for name, column in columns.items()}
+    pyarrow.parquet.write_table(pyarrow.table(plain), buffer)
     return buffer.getvalue()
 
 
 def plain_json(value: Any, of_path: Callable[[Path], str] = lambda path: path.name) -> Any:
-    """JSON's own types: numbers of numpy become Python's, NaN and infinity None, paths their last part.
+    """JSON's own types: numbers of numpy become Python's, NaN and infinity None, paths their last part, text printable.
 
     of_path   what a path becomes instead
     """
     if isinstance(value, Mapping):
-        return {str(key): plain_json(item, of_path) for key, item in value.items()}
+        return {printable(str(key)): plain_json(item, of_path) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain_json(item, of_path) for item in value]
+    if isinstance(value, str):
+        return printable(value)
     if isinstance(value, Path):
-        return of_path(value)
+        return printable(of_path(value))
     if hasattr(value, "tolist"):
         return plain_json(value.tolist(), of_path)
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def utf8(text: str) -> bytes:
+    """Text as a file holds it; see `printable`."""
+    return printable(text).encode()
+
+
+def _printed(column: Any) -> Any:
+    if not isinstance(column, list):
+        return column
+    return [printable(cell) if isinstance(cell, str) else cell for cell in column]
+
+
+def _line(value: Any) -> str:
+    return json.dumps(plain_json(value), ensure_ascii=False)
 
 
 def _json(value: Any) -> Any:
@@ -189,10 +215,9 @@ def _cell(value: Any) -> Any:
     if value is None:
         return ""
     if isinstance(value, str):
+        value = printable(value)
         return f"'{value}" if value.startswith(_FORMULA) and not _is_plain(value) else value
-    return (
-        json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple | dict) else value
-    )
+    return _line(value) if isinstance(value, list | tuple | dict) else value
 
 
 def _is_plain(text: str) -> bool:

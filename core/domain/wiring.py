@@ -97,7 +97,8 @@ class Graph:
 class CheckReport:
     """What `check` read: lines for a person, the same as JSON, and whether it should stop a training.
 
-    `leakage`: a sample is in two splits, which may be allowed. `refusal`: with which sentence training refuses.
+    `leakage`: a sample is in two splits, which may be allowed. `refusal`: with which sentence training refuses these
+    data. `prepared`: what training makes of them otherwise, of which core finds out whether it could begin.
     """
 
     lines: list[str]
@@ -105,6 +106,7 @@ class CheckReport:
     leakage: bool = False
     page: str | None = None  # HTML page of samples
     refusal: str | None = None
+    prepared: Prepared[Any, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

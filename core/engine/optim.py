@@ -5,20 +5,14 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from isoform.core.config.schema import TrainConfig
-
-_POSITION_OR_TOKEN = {"token", "tokens", "pos", "position", "positions"}
-
-
-def decays(name: str, parameter: Tensor) -> bool:
-    """False for vectors (biases, norms, scales), learned tokens and positions."""
-    return parameter.ndim > 1 and not _POSITION_OR_TOKEN & set(re.split(r"[._]", name))
-
+from isoform.core.ops.decay import decays
 
 _BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
 _INPUT = re.compile(
@@ -34,32 +28,89 @@ def depth_from_names(model: nn.Module) -> dict[str, int]:
     return {name: blocks.get(name, 0 if _INPUT.search(name) else last) for name in names}
 
 
+@dataclass
+class Group:
+    """The parameters of one depth that decay, or don't; `scale` is their factor on the learning rate."""
+
+    weight_decay: float
+    scale: float
+    names: list[str] = field(default_factory=list)
+    parameters: list[Tensor] = field(default_factory=list)
+
+
+def parameter_groups(
+    model: nn.Module, config: TrainConfig, depths: Mapping[str, int] | None = None
+) -> list[Group]:
+    """The parameters that want gradients, one group for each depth and kind (decaying or not), input first.
+
+    A factor is layer_decay ** (deepest - depth) (Clark et al. 2020; Bao et al. 2022); depths by the parameters' names
+    if None.
+    """
+    depths = depth_from_names(model) if depths is None else depths
+    top = max(depths.values(), default=0)
+    groups: dict[tuple[int, bool], Group] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            depth = depths[name] if config.layer_decay < 1 else top
+            decaying = config.decay_all or decays(name, parameter)
+            decay = config.weight_decay if decaying else 0.0
+            group = Group(decay, config.layer_decay ** (top - depth))
+            group = groups.setdefault((depth, decaying), group)
+            group.names.append(name)
+            group.parameters.append(parameter)
+    return [groups[key] for key in sorted(groups)]
+
+
+def describe_groups(model: nn.Module, config: TrainConfig, frozen: Sequence[str] = ()) -> str:
+    """A line on what the optimiser does with which parameters; those whose names begin with `frozen` are held."""
+    named = dict(model.named_parameters())
+    held = [p for name, p in named.items() if frozen and name.startswith(tuple(frozen))]
+    for parameter in held:
+        parameter.requires_grad_(False)
+    groups = parameter_groups(model, config)
+    parts = [config.optimizer, *_describe_decay(groups, config.weight_decay)]
+    if held:
+        parts.append(f"held: {_count(held)}")
+    if config.layer_decay < 1:
+        factors = dict.fromkeys(f"{group.scale:.3g}" for group in groups)
+        parts.append(f"learning rate from input to head times {', '.join(factors)}")
+    return "; ".join(parts)
+
+
+def _describe_decay(groups: Sequence[Group], decay: float) -> list[str]:
+    decaying = [p for group in groups if group.weight_decay for p in group.parameters]
+    if not decaying:
+        return ["no weight decay"]
+    lines = [f"weight decay {decay:g} on {_count(decaying)}"]
+    still = [
+        (name, p)
+        for group in groups
+        if not group.weight_decay
+        for name, p in zip(group.names, group.parameters, strict=True)
+    ]
+    if still:
+        vectors = sum(p.ndim < 2 for _, p in still)
+        which = [f"{vectors} vectors", *(name for name, p in still if p.ndim > 1)]
+        lines.append(f"none on {_count([p for _, p in still])} ({', '.join(which)})")
+    return lines
+
+
+def _count(parameters: Sequence[Tensor]) -> str:
+    return f"{len(parameters)} tensors of {sum(p.numel() for p in parameters):,} parameters"
+
+
 def build_optimizer(
     model: nn.Module, config: TrainConfig, depths: Mapping[str, int] | None = None
 ) -> torch.optim.Optimizer:
     """AdamW, Adam or SGD over the parameters that want gradients.
 
     AdamW shrinks weights apart from the gradient's step (Loshchilov & Hutter 2019); Adam and SGD add the decay to the
-    gradient. One group for each depth and kind (decaying or not); `group["scale"]` is its factor on the learning rate,
-    layer_decay ** (deepest - depth) (Clark et al. 2020; Bao et al. 2022); depths by the parameters' names if None.
+    gradient. Groups as `parameter_groups` makes them; `group["scale"]` is its factor on the learning rate.
     """
-    depths = depth_from_names(model) if depths is None else depths
-    top = max(depths.values(), default=0)
-    groups: dict[tuple[int, bool], list[Tensor]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            depth = depths[name] if config.layer_decay < 1 else top
-            decaying = config.decay_all or decays(name, parameter)
-            groups.setdefault((depth, decaying), []).append(parameter)
-    described = []
-    for depth, decaying in sorted(groups):
-        described.append(
-            {
-                "params": groups[depth, decaying],
-                "weight_decay": config.weight_decay if decaying else 0.0,
-                "scale": config.layer_decay ** (top - depth),
-            }
-        )
+    described = [
+        {"params": group.parameters, "weight_decay": group.weight_decay, "scale": group.scale}
+        for group in parameter_groups(model, config, depths)
+    ]
     if not described:
         raise ValueError("there is no parameter to train")
     if config.optimizer == "sgd":

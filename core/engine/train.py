@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isoform.core.baselines import chosen
 from isoform.core.domain import Batch, Task
 from isoform.core.engine import distributed, finish, loader, optim, precision, probe, warm_start
 from isoform.core.engine.determinism import reproducible, seed_forward
 from isoform.core.engine.evaluate import evaluate, to_device
 from isoform.core.engine.meter import Meter, NonFiniteGuard
 from isoform.core.engine.progress import Display
+from isoform.core.engine.refusals import refuse_unready
 from isoform.core.engine.sam import Sam
 from isoform.core.engine.signals import StopSignal
 from isoform.core.errors import Preempted, RunError, UserError
@@ -109,15 +109,8 @@ class Loop:
     def __init__(self, task: Task, run: RunFolder, show: Display, stop: StopSignal) -> None:
         self.task, self.run_folder, self.show, self.stop = task, run, show, stop
         self.config = config = task.config.train
-        if not isinstance(config.epochs, int):
-            raise UserError(f"train.epochs = {config.epochs!r} was not settled; give a number")
-        if config.seed < 0:
-            raise UserError(f"train.seed = {config.seed} must not be negative")
-        chosen(
-            task.baselines(), task.config.eval
-        )  # a name that isn't offered is refused before the first step
-        if not task.sizes().get("train"):
-            raise UserError("there is no training sample; look at the data with `isoform check`")
+        refuse_unready(task)
+        assert isinstance(config.epochs, int)
         self.epochs = config.epochs
         self.device = distributed.this_process().device
         torch.manual_seed(config.seed)

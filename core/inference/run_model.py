@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from isoform.core.config import load_run_config
-from isoform.core.domain import AnyDomain, Predictor, Prepared, TrainedModel
+from isoform.core.data.writers import Unwritable
+from isoform.core.domain import AnyDomain, Predictor, Prepared, Task, TrainedModel
 from isoform.core.engine import distributed, precision
 from isoform.core.engine.evaluate import evaluate, load_weights
 from isoform.core.engine.seen import describe_unseen, evaluate_apart
@@ -92,12 +93,14 @@ def evaluate_run(
     split: str = "test",
     data: str | Path | None = None,
     checkpoint: str | int = "best",
+    out: str | Path | None = None,
 ) -> dict[str, Any]:
     """Evaluates a run's checkpoint (its average where it has one) on `split` of its own data, or of the data at `data`.
 
-    Computes in the precision that the run's metrics were measured in, and writes predictions.* into the run folder
-    (predictions.SPLIT.* of another split, with the name of other data behind it).
-    Raises UserError for a folder that isn't a run, an unknown checkpoint, or data that differ from the run's.
+    Computes in the precision that the run's metrics were measured in, and writes predictions.* into the folder `out`,
+    by default the run's (predictions.SPLIT.* of another split, with the name of other data behind it); a run folder
+    that can't be written is a note. Raises UserError for a folder that isn't a run, an unknown checkpoint, data that
+    differ from the run's, or an `out` that can't be written.
     """
     trained = load_trained(domain, run_dir, checkpoint)
     task = domain.task_from_run(trained.config, trained.state, None if data is None else Path(data))
@@ -107,10 +110,11 @@ def evaluate_run(
         task, trained.model.to(device), split, known, precision_name=trained.precision
     )
     stem = "predictions" if split == "test" else f"predictions.{split}"
-    task.write_predictions(
-        trained.folder, split, outputs, stem if data is None else f"{stem}.{Path(data).stem}"
-    )
-    told = [] if unseen is None else [describe_unseen(task, unseen, "the run")]
+    if data is not None:
+        stem = f"{stem}.{Path(data).stem}"
+    told = _keep_predictions(task, trained.folder, out, split, outputs, stem)
+    if unseen is not None:
+        told.append(describe_unseen(task, unseen, "the run"))
     return {
         "app": trained.config.app,
         "domain": domain.name,
@@ -123,6 +127,27 @@ def evaluate_run(
         "intervals": task.intervals(split, outputs),
         "unseen": None if unseen is None else unseen.to_json(),
     }
+
+
+def _keep_predictions(
+    task: Task,
+    folder: Path,
+    out: str | Path | None,
+    split: str,
+    outputs: Mapping[str, np.ndarray],
+    stem: str,
+) -> list[str]:
+    """Writes predictions.* into `out`, or into the run's folder; says so where that can't be written."""
+    place = folder if out is None else Path(out)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        task.write_predictions(place, split, outputs, stem)
+    except (OSError, Unwritable) as error:
+        why = f"{place}: can't be written" if isinstance(error, OSError) else str(error)
+        if out is not None:
+            raise UserError(f"{why.partition(';')[0]}; name a folder with --out") from error
+        return [f"predictions are not kept, as {why.partition(';')[0]}; name a folder with --out"]
+    return []
 
 
 class Features(nn.Module):

@@ -16,6 +16,7 @@ from isoform.core.attention import attention
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.mixers.contract import Context, Traits
 from isoform.core.norms import make_norm, norm_of
+from isoform.core.ops.decay import without_decay
 from isoform.core.ops.linear import Linear
 from isoform.core.ops.matmul import linear
 from isoform.core.ops.recompute import Deferred, recompute_in_backward
@@ -78,7 +79,8 @@ class SoftmaxAttention(nn.Module):
         if (
             self.rotary == "rotary_learned"
         ):  # Heo et al. 2024: a frequency for each axis, head and pair
-            self.frequencies = nn.Parameter(torch.randn(2, self.heads, self.head_dim // 2))
+            frequencies = nn.Parameter(torch.randn(2, self.heads, self.head_dim // 2))
+            self.frequencies = without_decay(frequencies)
 
     def project_qkv(self, x: Tensor | Deferred, context: Context) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, [B, heads, tokens, E or F] (packed: [T, heads, ...]), normed, rotated, not scaled.

@@ -154,7 +154,7 @@ def _read(run: RunFolder, beside: Path) -> Shown:
     return Shown(
         title=f"{results['domain']}/{results['app']}",
         folder=run.path.resolve().name,
-        status=_status(run, results),
+        status=status_of(run, results),
         results={"environment": {}, **plain_json(results)},
         lines=plain_json(run.metrics()),
         figures=figures,
@@ -164,7 +164,7 @@ def _read(run: RunFolder, beside: Path) -> Shown:
     )
 
 
-def _status(run: RunFolder, results: Mapping[str, Any]) -> str:
+def status_of(run: RunFolder, results: Mapping[str, Any]) -> str:
     """That of results.json, but for a run that was stopped or killed: such a one can't say so itself."""
     status = str(results["status"])
     killed = status == "running" and not run.is_training()

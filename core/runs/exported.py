@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import tempfile
+import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -93,7 +94,10 @@ def _unfold(path: Path, folder: Path) -> None:
     try:
         about = json.loads(safetensors_metadata(path)[METADATA])
         texts = {"config.toml": about["config"], "task.json": json.dumps(about["task"])}
-        results = {"precision": str(about.get("precision", "fp32")), "metrics": {}, "baselines": {}}
+        config = tomllib.loads(about["config"])
+        named = {name: str(config.get(name, "")) for name in ("domain", "app")}
+        precision = str(about.get("precision", "fp32"))
+        results = {**named, "precision": precision, "metrics": {}, "baselines": {}}
         arrays = arrays_of(about.get("calibration", {}))
         seen = digests_of_text(about["seen"]) if "seen" in about else None
         step = int(about.get("step", 0))

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from isoform.core.config.state import RunState
-from isoform.core.data.writers import plain_json
+from isoform.core.data.writers import plain_json, utf8
 from isoform.core.errors import UserError
 from isoform.core.pretrained.checkpoint_file import read_checkpoint
 from isoform.core.runs import checkpoint as checkpoints
@@ -122,7 +122,7 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> Path:
         """Replaces a file of the run in one step."""
-        return self._write(name, text.encode())
+        return self._write(name, utf8(text))
 
     def _write(self, name: str, content: bytes) -> Path:
         final = self.path / name

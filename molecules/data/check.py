@@ -13,18 +13,18 @@ from rdkit.Chem.MolStandardize import rdMolStandardize
 
 from isoform.core.data.findings import fold
 from isoform.core.data.splits import SPLITS, Rows
-from isoform.core.domain import CheckReport
+from isoform.core.domain import CheckReport, Prepared
 from isoform.core.errors import UserError, count, join_names
 from isoform.molecules.config import DataConfig, MoleculesApp
 from isoform.molecules.data.check_page import draw_page
 from isoform.molecules.data.clean import UNLABELLED, assign_splits, compare
-from isoform.molecules.data.dataset import build_data
+from isoform.molecules.data.dataset import MoleculeData, build_data
 from isoform.molecules.data.duplicates import SAME, identities, leaks, merge, repeated
 from isoform.molecules.data.labelled import Labelled
 from isoform.molecules.data.parsing import canonical, parse, quiet
 from isoform.molecules.data.read import read_molecules
 from isoform.molecules.data.standardise import describe_stereo_groups, standardise
-from isoform.molecules.prepare import resolve
+from isoform.molecules.prepare import refuse_impossible, resolve
 
 MOST_MOLECULES = 20_000  # looked at closely; of more, that many evenly spaced
 NAMED = 10  # of each kind of finding, in the text
@@ -53,7 +53,7 @@ def check(config: MoleculesApp) -> CheckReport:
     """
     data = config.data
     read = read_molecules(data)
-    parsed, merged, refusal = _as_trained(config, read)
+    parsed, merged, prepared, refusal = _as_trained(config, read)
     several = repeated(parsed)
     splits = _splits(merged)
     seen = _look(merged)
@@ -86,11 +86,13 @@ def check(config: MoleculesApp) -> CheckReport:
     lines = _lines(report, merged, seen, near, splits, "" if splits else refusal or "")
     leaking_rows = [[row for _, row in one] for one in leaking]
     page = draw_page(read.origin, lines, leakage, merged, splits, leaking_rows, near)
-    return CheckReport(lines, report, leakage, page, refusal)
+    return CheckReport(lines, report, leakage, page, refusal, prepared)
 
 
-def _as_trained(config: MoleculesApp, read: Labelled) -> tuple[Labelled, Labelled, str | None]:
-    """(every row that is compared, what training makes of them, why it refuses), by training's own steps.
+def _as_trained(
+    config: MoleculesApp, read: Labelled
+) -> tuple[Labelled, Labelled, Prepared[MoleculesApp, MoleculeData] | None, str | None]:
+    """(every row that is compared, what training makes of them, prepared, why it refuses), by training's own steps.
 
     Where it refuses, the molecules are as far as it gets, with no splits if none were made. Leakage is no refusal here:
     the report says it by itself.
@@ -99,13 +101,14 @@ def _as_trained(config: MoleculesApp, read: Labelled) -> tuple[Labelled, Labelle
     accepting = config.model_copy(update={"data": data})
     parsed: Labelled | None = None
     merged: Labelled | None = None
-    refusal = None
+    prepared = refusal = None
     try:
+        refuse_impossible(config)
         parsed = compare(read, data)
         merged = assign_splits(merge(parsed, data), data)
         built = build_data(accepting, merged)
         merged = replace(built.molecules, skipped=built.skipped)
-        resolve(accepting, built)
+        prepared = resolve(accepting, built)
     except UserError as error:
         refusal = str(error)
     if parsed is None:
@@ -113,8 +116,8 @@ def _as_trained(config: MoleculesApp, read: Labelled) -> tuple[Labelled, Labelle
         parsed = replace(read, findings=[*read.findings, *said])
     parsed = _with_keys(parsed, data)
     if merged is None:
-        return parsed, replace(merge(parsed, data), split=None), refusal
-    return parsed, _with_keys(merged, data), refusal
+        return parsed, replace(merge(parsed, data), split=None), None, refusal
+    return parsed, _with_keys(merged, data), prepared, refusal
 
 
 def _with_keys(molecules: Labelled, data: DataConfig) -> Labelled:

@@ -9,12 +9,12 @@ from typing import Any
 from rdkit import Chem
 
 from isoform.core.data.text import STDIN
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, count, join_names
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.cells import first_word, is_inchi, smiles_of_inchi
 from isoform.molecules.data.file import Structure, read_structures
 from isoform.molecules.data.parsing import looks_like_smiles, parse_smiles, quiet
-from isoform.molecules.data.tables import KNOWN, files_below
+from isoform.molecules.data.tables import KNOWN, files_below, files_beside
 
 
 class Named(Structure):
@@ -78,6 +78,11 @@ def _of_source(source: Any, name: str, data: DataConfig, say: Say | None) -> lis
 
 def _of_folder(folder: str, data: DataConfig, say: Say | None) -> list[Named]:
     files = files_below(Path(folder))
+    if files and say is not None and (others := files_beside(Path(folder), files)):
+        named = join_names(path.relative_to(folder) for path in others)
+        say(
+            f"{folder}: {count(len(others), 'file')} left out, hidden or no molecules by the ending: {named}"
+        )
     if not files:
         why = f"is a folder without a file of molecules ({', '.join(KNOWN)})"
         return [Named(folder, "", None, why)]

@@ -105,6 +105,12 @@ def files_below(folder: Path) -> list[Path]:
     return [path for path in found if path not in beside]
 
 
+def files_beside(folder: Path, files: Sequence[Path]) -> list[Path]:
+    """The other files below a folder, by path; a FILE.sdf.csv belongs to its FILE.sdf."""
+    read = {*files, *(path.with_name(f"{path.name}.csv") for path in files)}
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and path not in read]
+
+
 def kind_of(raw: Raw) -> str:
     """The kind of a file by its name's ending; of a .txt by its first line. Raises UserError."""
     stem = raw.name.lower().removesuffix(".gz")

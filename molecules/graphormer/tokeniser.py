@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.norms import make_norm
+from isoform.core.ops.decay import without_decay
 from isoform.core.tokens import Pair, Tokens
 from isoform.molecules.atoms import Atoms, Batch, valid_of
 from isoform.molecules.config import TokeniserConfig
@@ -26,10 +27,9 @@ class GraphormerTokeniser(nn.Module):
     def __init__(self, config: TokeniserConfig, backbone: BackboneConfig) -> None:
         super().__init__()
         self.atoms = Atoms(config, backbone.dim)
-        self.graph_token = (
-            nn.Parameter(torch.empty(1, backbone.dim)) if config.graph_token else None
-        )
-        if self.graph_token is not None:
+        self.graph_token: Tensor | None = None
+        if config.graph_token:
+            self.graph_token = without_decay(nn.Parameter(torch.empty(1, backbone.dim)))
             nn.init.normal_(self.graph_token, std=0.02)
         kind = "layer" if config.norm else "none"
         self.norm = make_norm(kind, backbone.dim, backbone.eps, backbone.norm_bias)

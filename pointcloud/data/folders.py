@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from isoform.core.data.splits import SPLIT_WORDS
-from isoform.core.errors import UserError
+from isoform.core.data.splits import split_of_word
+from isoform.core.errors import UserError, printable
 from isoform.pointcloud.config import DataConfig
 from isoform.pointcloud.data.records import FileClouds, Records
 from isoform.pointcloud.files import SUFFIXES
@@ -35,15 +35,15 @@ def read_folder(data: DataConfig) -> Records:
     skipped: list[tuple[str, str]] = []
     for path in _files(root, skipped):
         parts = list(path.relative_to(root).parts[:-1])
-        word = next((part for part in parts[:2] if part.lower() in SPLIT_WORDS), None)
+        word = next((part for part in parts[:2] if split_of_word(part)), None)
         if word is not None:
             parts.remove(word)
         if not parts:
             skipped.append((_name(path, root), "not in a class folder"))
             continue
         names.append(os.fspath(path.relative_to(root)))
-        labels.append(_text(parts[0]))
-        split.append(SPLIT_WORDS[word.lower()] if word else "")
+        labels.append(printable(parts[0]))
+        split.append((split_of_word(word) or "") if word else "")
     given = np.array(split, dtype=object)
     if not names:
         more = (
@@ -91,9 +91,4 @@ def _files(root: Path, skipped: list[tuple[str, str]]) -> Iterator[Path]:
 
 
 def _name(path: Path, root: Path) -> str:
-    return _text(os.fspath(path.relative_to(root)))
-
-
-def _text(name: str) -> str:
-    """A file's name as text that any encoder takes, whatever bytes it is made of."""
-    return os.fsencode(name).decode("utf-8", "replace")
+    return printable(os.fspath(path.relative_to(root)))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from isoform.core.backbone import Backbone
 from isoform.core.norms import apply_norm
+from isoform.core.ops.decay import without_decay
 from isoform.core.ops.linear import Linear
 from isoform.core.tokens import Tokens
 from isoform.pointcloud.config import PartConfig, PatchConfig, PointcloudApp
@@ -71,7 +72,7 @@ class PointMae(nn.Module):
         plain = config.tokeniser.model_copy(update={"class_token": False})
         self.tokeniser = PointTokeniser(plain, dim)
         self.backbone = Backbone(config.backbone, ordered=False)
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.mask_token = without_decay(nn.Parameter(torch.zeros(1, 1, dim)))
         nn.init.trunc_normal_(self.mask_token, std=0.02)
         self.decoder_place = Place(config.tokeniser.position_hidden, dim)
         self.decoder = Backbone(config.decoder, ordered=False)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from isoform.core.ops.decay import without_decay
 from isoform.core.ops.linear import Linear
 from isoform.core.tokens import Tokens
 from isoform.pointcloud.config import PatchConfig
@@ -68,7 +69,7 @@ class PointTokeniser(nn.Module):
         self.class_place: Tensor | None
         for name in ("class_token", "class_place"):
             token = nn.Parameter(torch.zeros(1, 1, dim)) if config.class_token else None
-            self.register_parameter(name, token)
+            self.register_parameter(name, token if token is None else without_decay(token))
             if token is not None:
                 nn.init.trunc_normal_(token, std=0.02)
 

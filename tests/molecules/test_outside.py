@@ -342,7 +342,12 @@ def test_folders_give_their_files_of_molecules(tmp_path) -> None:
     write(folder / "d.sdf.csv", "y\n1\n")
     write(folder / ".hidden.smi", "C\n")
     write(folder / "notes.md", "none")
-    found = expand_inputs([folder])
+    said: list[str] = []
+    found = expand_inputs([folder], say=said.append)
+    left_out = [line for line in said if "left out" in line]
+    assert left_out == [
+        f"{folder}: 2 files left out, hidden or no molecules by the ending: .hidden.smi, notes.md"
+    ]
     assert [one.smiles for one in found] == ["CCO", "CCN", "CCC", "CC"]
     assert found[1].name == f"{folder / 'b.csv'} line 2" and found[3].cells["y"] == "1"
     (tmp_path / "none").mkdir()

@@ -8,6 +8,7 @@ import torch
 import isoform
 from checks import assert_same_bits
 from isoform.core.config.schema import BackboneConfig
+from isoform.core.engine.optim import decays
 from isoform.core.errors import UserError
 from isoform.pointcloud.config import TRUNK, PartConfig, PatchConfig, PointcloudApp, PointHeadConfig
 from isoform.pointcloud.pointmae.model import PartSegmenter, PointClassifier, PointMae, build_model
@@ -163,6 +164,17 @@ def test_pointberts_pretraining_starts_its_classifier():
     fine = import_checkpoint(GOLDEN / "pointbert" / "classifier_official.pth")
     trunk = {name: t for name, t in fine.weights.items() if not name.startswith("head.")}
     assert_same_bits(start.weights, trunk)
+
+
+def test_no_token_decays():
+    for kind, tokens in (
+        (PointClassifier, {"class_token", "class_place"}),
+        (PointMae, {"mask_token"}),
+    ):
+        model = kind(app())
+        parameters = model.named_parameters()
+        still = {name for name, p in parameters if p.ndim > 1 and not decays(name, p)}
+        assert {name.rpartition(".")[2] for name in still} == tokens
 
 
 def test_models_have_names():

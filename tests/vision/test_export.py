@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import isoform
 from isoform.core.api import export, formats_of, write_imported
@@ -21,6 +21,7 @@ from isoform.core.domain import ImportedModel
 from isoform.core.errors import UserError
 from isoform.core.inference.run_model import load_model
 from isoform.vision import DOMAIN
+from isoform.vision.choose_model import read_start
 from isoform.vision.state import Preprocessing, VisionState
 from own_exports import assert_exports_come_back
 
@@ -169,6 +170,24 @@ def test_own_exports_come_back(run: Path, tmp_path: Path) -> None:
         images.append(str(tmp_path / f"{k}.png"))
         Image.fromarray(pixels).save(images[-1])
     assert_exports_come_back(DOMAIN, run, images, tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:the weights started from")
+def test_an_auto_app_takes_its_model_from_any_export(run: Path, tmp_path: Path) -> None:
+    """Whatever `import` reads tells --init the model; weights without settings don't."""
+    want = read_start(str(run)).tables
+    assert want["backbone"]["dim"] == 48 and list(want["tokeniser"]["image"]) == [20, 28]
+    for kind, name in (("bundle", "a.zip"), ("safetensors", "a.safetensors"), ("timm", "a")):
+        export(DOMAIN, run, kind, tmp_path / name)
+        found = read_start(str(tmp_path / name)).tables
+        for key in ("dim", "depth", "heads"):
+            assert found["backbone"][key] == want["backbone"][key], kind
+        assert list(found["tokeniser"]["image"]) == [20, 28], kind
+    save_file(load_file(tmp_path / "a.safetensors"), tmp_path / "bare.safetensors")
+    assert read_start(str(tmp_path / "bare.safetensors")).tables == {}
+    (tmp_path / "torn.safetensors").write_bytes(b"torn")
+    with pytest.raises(UserError, match=r"torn.safetensors: not a readable"):
+        read_start(str(tmp_path / "torn.safetensors"))
 
 
 def test_seeds_together_predict_their_mean(tmp_path: Path) -> None:

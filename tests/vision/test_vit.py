@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from isoform.core.config.schema import BackboneConfig
+from isoform.core.engine.optim import decays
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 from isoform.vision.vit.model import SIZES, build_vit, sized
 from isoform.vision.vit.parameter_count import token_count, vit_size
@@ -141,3 +142,18 @@ def test_patch_dropout_keeps_the_prefix_and_only_trains() -> None:
 def test_refusals_name_the_key(call, word: str) -> None:
     with pytest.raises(ValueError, match=word):
         call()
+
+
+def test_no_token_and_no_position_decays():
+    """Class, distillation and register tokens, the query of attention pooling, positions, learned rotary angles."""
+    tokens = {"distill_token": True, "registers": 3, "rotary": "learned"}
+    model = tiny(tokens, {"pool": "attention"}, position="rotary_learned", dim=30)
+    still = {name for name, p in model.named_parameters() if p.ndim > 1 and not decays(name, p)}
+    assert {name for name in still if "frequencies" not in name} == {
+        "tokeniser.class_token",
+        "tokeniser.distill_token",
+        "tokeniser.registers",
+        "tokeniser.position",
+        "head.pool.latent",
+    }
+    assert len(still) == 5 + 2, "of both blocks"

@@ -95,7 +95,11 @@ def check(config: VisionApp) -> CheckReport:
     data.allow_leakage. Raises UserError where there are no data to read.
     """
     records = read_records(config.data)
-    refusal = _refusal(config, records)
+    refusal, prepared = None, None
+    try:
+        prepared = prepare_records(config, records)
+    except UserError as error:
+        refusal = str(error)
     # Torn groups are a finding here, not the end of it.
     splits = split_rows(records, config.data.model_copy(update={"allow_leakage": True}))
     split_of = {int(row): split for split, rows in splits.items() for row in rows}
@@ -115,16 +119,7 @@ def check(config: VisionApp) -> CheckReport:
     leakage = bool(doubles.leaks or torn) and not config.data.allow_leakage
     groups = _groups(records, seen, split_of, doubles, how)
     page = render_check_page(str(records.origin), lines, LEAKS if leakage else "", groups)
-    return CheckReport(lines, data, leakage, page, refusal)
-
-
-def _refusal(config: VisionApp, records: Records) -> str | None:
-    """With which sentence a training on these records would end before its first step."""
-    try:
-        prepare_records(config, records)
-    except UserError as error:
-        return str(error)
-    return None
+    return CheckReport(lines, data, leakage, page, refusal, prepared)
 
 
 def _look(records: Records, how: _How) -> _Seen:

@@ -1,40 +1,44 @@
-"""Images in class folders: root/train/CLASS/files (and val, test), or root/CLASS/files."""
+"""Images in class folders, which class_folders.py finds."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from isoform.core.data.splits import SPLIT_WORDS
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, printable
 from isoform.vision.config import DataConfig
+from isoform.vision.data.class_folders import find_class_folders
 from isoform.vision.data.images import EXTENSIONS
 from isoform.vision.data.records import FileImages, Records, sorted_classes
 
 IMAGENET = "ILSVRC2012 from https://image-net.org (agree to its terms there), one folder a class in train/ and val/"
 
+_FOLDER_LINK = "a link to a folder; see data.follow_links"
+
 
 def read_folder(data: DataConfig, *, official_val_is_test: bool = False) -> Records:
-    """Every image below `data.root`, its class the first folder below the split (or below the root).
+    """Every image below `data.root`, its class the first folder below the split, below the root or above the splits.
 
-    Hidden files, files that are no images by their ending, and links that lead out of the root are skipped and named in
-    `Records.skipped`. official_val_is_test: ImageNet's habit, whose test labels are not public: `val` becomes the test
-    split and a new one is drawn from train.
+    Hidden files, files that are no images by their ending, and (without data.follow_links) links that lead out of the
+    root are skipped and named in `Records.skipped`. official_val_is_test: ImageNet's habit, whose test labels are not
+    public: `val` becomes the test split and a new one is drawn from train.
     """
     root = _root(data)
     skipped: list[tuple[str, str]] = []
     names: list[str] = []
     labels: list[str] = []
     split: list[str] = []
-    for part, folder in _parts(root, skipped):
-        for class_folder, files in _class_folders(folder, root, skipped):
-            names += [os.fspath(file.relative_to(root)) for file in files]
-            labels += [printable(class_folder.name)] * len(files)
-            split += [part] * len(files)
+    folders = find_class_folders(root, skipped)
+    for part, name, folder in folders.found:
+        files = list_images(folder, root, skipped, follow=data.follow_links)
+        if not files and not folder.is_symlink():  # that of a link was named by list_images
+            skipped.append((_name(folder, root), "a class folder without images"))
+        names += [os.fspath(file.relative_to(root)) for file in files]
+        labels += [name] * len(files)
+        split += [part] * len(files)
     if not names:
         more = (
             f" ({len(skipped)} entries skipped, such as {skipped[0][0]}: {skipped[0][1]})"
@@ -61,37 +65,10 @@ def read_folder(data: DataConfig, *, official_val_is_test: bool = False) -> Reco
         split=given,
         group=_groups(data, names),
         skipped=skipped,
+        findings=folders.findings,
         origin=str(root),
         licence="the data owner's",
     )
-
-
-def _parts(root: Path, skipped: list[tuple[str, str]]) -> list[tuple[str, Path]]:
-    """(split, its folder), or the root alone where it holds classes."""
-    splits = _split_folders(root)
-    if splits is None:
-        return [("", root)]
-    for entry in sorted(root.iterdir()):
-        if entry not in splits:
-            skipped.append((_name(entry, root), "beside the folders of the splits"))
-    return [(SPLIT_WORDS[folder.name.lower()], folder) for folder in splits]
-
-
-def _class_folders(
-    folder: Path, root: Path, skipped: list[tuple[str, str]]
-) -> Iterator[tuple[Path, list[Path]]]:
-    """Each folder of a class with its images; what is none goes to `skipped`."""
-    for entry in sorted(folder.iterdir()):
-        if not entry.is_dir():
-            skipped.append((_name(entry, root), "not in a class folder"))
-        elif entry.name.startswith("."):
-            skipped.append((_name(entry, root), "hidden"))
-        else:
-            files = list_images(entry, root, skipped)
-            if files:
-                yield entry, files
-            elif not entry.is_symlink():  # that of a link was named by list_images
-                skipped.append((_name(entry, root), "a class folder without images"))
 
 
 def read_imagenet(data: DataConfig) -> Records:
@@ -110,24 +87,30 @@ def read_imagenet(data: DataConfig) -> Records:
 
 
 def list_images(
-    folder: Path,
-    root: Path,
-    skipped: list[tuple[str, str]],
+    folder: Path, root: Path, skipped: list[tuple[str, str]], *, follow: bool = False
 ) -> list[Path]:
-    """Image files below `folder` at any depth, in the order of their paths; what is left out goes to `skipped`."""
+    """Image files below `folder` at any depth, in the order of their paths; what is left out goes to `skipped`.
+
+    follow   links to folders, and links that lead out of the root, are read like anything else; each folder once
+    """
     files: list[Path] = []
     home = root.resolve()
-    if folder.is_symlink():
-        skipped.append((_name(folder, root), "a link to a folder"))
+    if folder.is_symlink() and not follow:
+        skipped.append((_name(folder, root), _FOLDER_LINK))
         return files
-    for here, folders, found in os.walk(folder):
+    been = {folder.resolve()}
+    for here, folders, found in os.walk(folder, followlinks=follow):
         for name in sorted(folders):
             path = Path(here, name)
-            if name.startswith(".") or path.is_symlink():
+            reason = "hidden" if name.startswith(".") else ""
+            if path.is_symlink() and not reason:
+                reason = "" if follow else _FOLDER_LINK
+            if follow and not reason and path.resolve() in been:
+                reason = "a folder that was read under another name"
+            been.add(path.resolve())
+            if reason:
                 folders.remove(name)
-                skipped.append(
-                    (_name(path, root), "hidden" if name.startswith(".") else "a link to a folder")
-                )
+                skipped.append((_name(path, root), reason))
         folders.sort()
         for name in sorted(found):
             path = Path(here, name)
@@ -135,8 +118,8 @@ def list_images(
                 reason = "hidden"
             elif path.suffix.lower() not in EXTENSIONS:
                 reason = "not an image by its ending"
-            elif path.is_symlink() and not path.resolve().is_relative_to(home):
-                reason = "a link that leads out of the data folder"
+            elif path.is_symlink() and not (follow or path.resolve().is_relative_to(home)):
+                reason = "a link that leads out of the data folder; see data.follow_links"
             elif not path.is_file():
                 reason = "not a regular file"
             else:
@@ -158,30 +141,6 @@ def _root(data: DataConfig, hint: str = "") -> Path:
     if not root.is_dir():
         raise UserError(f"{root}: is a file where data.root is the folder of the images{hint}")
     return root
-
-
-def _split_folders(root: Path) -> list[Path] | None:
-    """The folders of the splits, or None where the root holds classes: `train` must hold folders to be a split."""
-    found = [
-        entry
-        for entry in sorted(root.iterdir())
-        if entry.is_dir() and entry.name.lower() in SPLIT_WORDS
-    ]
-    if any(
-        SPLIT_WORDS[f.name.lower()] == "train" and any(e.is_dir() for e in f.iterdir())
-        for f in found
-    ):
-        twice = {SPLIT_WORDS[folder.name.lower()] for folder in found}
-        if len(twice) < len(found):
-            names = ", ".join(folder.name for folder in found)
-            raise UserError(f"{root}: two folders mean the same split ({names}); keep one of each")
-        return found
-    only_splits = found and all(
-        e in found or not e.is_dir() or e.name.startswith(".") for e in root.iterdir()
-    )
-    return (
-        found if only_splits and all(any(e.is_dir() for e in f.iterdir()) for f in found) else None
-    )
 
 
 def _refuse_unseen(labels: list[str], split: np.ndarray, root: Path) -> None:
@@ -215,8 +174,3 @@ def _groups(data: DataConfig, names: list[str]) -> np.ndarray | None:
 
 def _name(path: Path, root: Path) -> str:
     return printable(os.fspath(path.relative_to(root)))
-
-
-def printable(name: str) -> str:
-    """A file's name as text that any encoder takes, whatever bytes it is made of."""
-    return os.fsencode(name).decode("utf-8", "replace")

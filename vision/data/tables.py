@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +52,8 @@ def read_image_table(data: DataConfig) -> Records:
             f"{root}: no such folder (data.root), which the paths in {path} are relative to"
         )
     _refuse_absent_columns(table, data)
-    names = [_image(table, row, cell, root) for row, cell in enumerate(table.cells(data.paths))]
+    cells = enumerate(table.cells(data.paths))
+    names = [_image(table, row, cell, root, data) for row, cell in cells]
     labels = _LABELS[data.task](table, data)
     return Records(
         images=FileImages(root, names),
@@ -81,18 +83,22 @@ def _refuse_absent_columns(table: Table, data: DataConfig) -> None:
         )
 
 
-def _image(table: Table, row: int, cell: str, root: Path) -> str:
-    """The image's path relative to `root`."""
+def _image(table: Table, row: int, cell: str, root: Path, data: DataConfig) -> str:
+    """The image's path relative to `root`; one that isn't there stays where unreadable ones are left out later."""
     where = f"{table.origin} {table.row_name(row)}"
     if not cell or "\0" in cell:
         raise UserError(f"{where}: the path is empty")
-    place = (root / cell).resolve()
-    if not place.is_relative_to(root.resolve()):
+    home, place = root.resolve(), (root / cell).resolve()
+    if data.follow_links:  # links may lead out, the path itself may not
+        home, place = Path(os.path.abspath(root)), Path(os.path.abspath(root / cell))
+    if not place.is_relative_to(home):
         raise UserError(
             f"{where}: {cell} leads out of {root}; keep the images below it or set data.root"
         )
-    if not place.is_file():
-        raise UserError(f"{where}: {root / cell}: no such file")
+    if not place.is_file() and data.on_error == "fail":
+        raise UserError(
+            f'{where}: {root / cell}: no such file; leave such rows out with --set data.on_error="skip"'
+        )
     return cell
 
 

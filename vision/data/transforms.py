@@ -26,6 +26,7 @@ from isoform.vision.data.values import Span, extent, to_float
 from isoform.vision.data.warp import Warp
 from isoform.vision.state import Preprocessing
 
+COLOURS = (1, 3)  # channels of images that the changes of colour know
 _LARGEST_ASPECT = 8  # a 1 x 30000 image would be resized to 224 x 6.7 million before its crop
 
 
@@ -148,7 +149,7 @@ class Augment:
         self.warp = Warp(augment, preprocess.size, preprocess.span)
         self.rand = RandAugment.parse(augment.randaugment) if augment.randaugment else None
         self.colour = bool(self.rand or augment.jitter or augment.hue)
-        if self.colour and preprocess.channels not in (1, 3):
+        if self.colour and preprocess.channels not in COLOURS:
             raise UserError(
                 f"augment.randaugment, jitter and hue work on 1 or 3 channels, "
                 f"these images have {preprocess.channels}; switch them off"

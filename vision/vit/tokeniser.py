@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.norms import make_norm
+from isoform.core.ops.decay import without_decay
 from isoform.core.positions import sincos_2d
 from isoform.core.tokens import Tokens
 from isoform.vision.vit.config import VitTokeniserConfig
@@ -48,12 +49,12 @@ class VitTokeniser(nn.Module):
         }
         for name, count in special.items():
             token = nn.Parameter(torch.zeros(1, int(count), dim)) if count else None
-            self.register_parameter(name, token)
+            self.register_parameter(name, token if token is None else without_decay(token))
         rows = self.grid[0] * self.grid[1]
         rows += self.prefix if config.position_prefix else 0
         self.position: Tensor | None = None
         if config.position == "learned":
-            self.position = nn.Parameter(torch.zeros(1, rows, dim))
+            self.position = without_decay(nn.Parameter(torch.zeros(1, rows, dim)))
         elif config.position == "sincos":
             table = sincos_2d(self.grid, dim)
             unplaced = table.new_zeros(rows - len(table), dim)

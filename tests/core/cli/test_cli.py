@@ -710,6 +710,10 @@ def test_explain_for_a_reader(cli):
         and "peak learning rate" in line
     )
     assert "parameters  1,234" in out
+    assert (
+        "\noptimiser   adamw; weight decay 0.05 on 4 tensors of 154 parameters; none on 8 tensors"
+        in out
+    )
 
 
 def test_bench_runs_a_file_of_the_source_tree(cli, monkeypatch, place):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -16,7 +17,7 @@ from safetensors.numpy import save_file
 
 from isoform.core.api import staged
 from isoform.core.data import writers
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, printable
 
 COLUMNS = {
     "stamp": ["a", "b,c", "d"],
@@ -69,6 +70,38 @@ def test_several_files_or_none(tmp_path: Path) -> None:
         tmp_path / "a" / "b.svg"
     ).read_bytes() == b"two"
     assert not list(tmp_path.rglob(".*"))
+
+
+def test_a_name_that_is_no_text_costs_no_row(tmp_path: Path) -> None:
+    """Bytes that aren't UTF-8 stand as such, in cells, in lists and in names of columns; two such names stay two."""
+    names = [os.fsdecode(b"\xff.png"), os.fsdecode(b"\xfe.png"), "\ud800é"]
+    want = [r"\xff.png", r"\xfe.png", r"\ud800é"]
+    columns = {"input": names, names[0]: [names[:1], 2, None]}
+    for ending in ("csv", "jsonl"):
+        writers.write_columns(columns, tmp_path / f"a.{ending}")
+    rows = list(csv.reader(io.StringIO((tmp_path / "a.csv").read_text("utf-8"))))
+    assert rows[0] == ["input", want[0]] and [row[0] for row in rows[1:]] == want
+    assert json.loads(rows[1][1]) == want[:1]
+    lines = (tmp_path / "a.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(lines[0]) == {"input": want[0], want[0]: want[:1]}
+    writers.write_features(names, np.zeros((3, 2)), tmp_path / "a.npz", {names[0]: names})
+    arrays = np.load(tmp_path / "a.npz", allow_pickle=False)
+    assert arrays["inputs"].tolist() == arrays[f"column {want[0]}"].tolist() == want
+    parquet = pytest.importorskip("pyarrow.parquet")
+    writers.write_columns({names[0]: names}, tmp_path / "a.parquet")
+    assert parquet.read_table(tmp_path / "a.parquet").to_pydict() == {want[0]: want}
+    writers.write_atomically(tmp_path / "page.html", f"<p>{names[0]}</p>")
+    assert (tmp_path / "page.html").read_text("utf-8") == f"<p>{want[0]}</p>"
+
+
+@given(st.binary(max_size=7), st.binary(max_size=7))
+def test_different_names_stay_different_and_text_stays_as_it_is(one: bytes, other: bytes) -> None:
+    names = [printable(raw.decode("ascii", "surrogateescape")) for raw in (one, other)]
+    assert (names[0] == names[1]) is (one == other) or b"\\" in one + other
+    for raw, name in zip((one, other), names, strict=True):
+        assert name == printable(os.fsdecode(raw)) == printable(name)
+        with contextlib.suppress(UnicodeDecodeError):
+            assert name == raw.decode()
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o027, 0o002])

@@ -220,7 +220,6 @@ def test_nonsense_is_refused_before_anything_is_written(tmp_path):
 
     for task, said in (
         (toy.task(epochs="auto"), "was not settled"),
-        (toy.task(seed=-1), "must not be negative"),
         (Empty(toy.app()), "no training sample"),
     ):
         with pytest.raises(UserError, match=said):
