@@ -1,7 +1,7 @@
 """A run folder: its layout, its lock, and writing that never leaves half a file.
 
 config.toml  metrics.jsonl  results.json  task.json  calibration.npz  seen.npz  figures.json  checkpoints/  baselines/
-report.html  card.md  predictions.*
+report.html  card.md  predictions.*  suspected_labels.csv
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from isoform.core.runs import checkpoint as checkpoints
 
 StateT = TypeVar("StateT", bound=RunState)
 BASELINES = "baselines"  # the folder of those that a run stores
+SUSPECTS = "suspected_labels.csv"
 _LOCK = ".lock"
 _CONTENT = ("config.toml", "metrics.jsonl", "results.json", "checkpoints")
 _locks: set[int] = set()
