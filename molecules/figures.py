@@ -315,7 +315,12 @@ def _sizes(task: MoleculesTask, cases: Cases, atoms: np.ndarray) -> list[Figure]
     else:
         quartiles = [np.quantile(errors, (0.25, 0.5, 0.75)) for _, errors in groups]
         low, middle, high = np.array(quartiles).T
-        bars = {"color": _BLUE, "alpha": _SOFT, "width": 0.6, "label": "middle half"}
+        bars: dict[str, Any] = {
+            "color": _BLUE,
+            "alpha": _SOFT,
+            "width": 0.6,
+            "label": "middle half",
+        }
         axes.bar(places, high - low, bottom=low, **bars)
         axes.scatter(places, middle, color=_BLUE, marker="_", s=150, lw=2, label="median")
         axes.scatter(places, means, color=INK, s=12, label="mean")

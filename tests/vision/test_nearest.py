@@ -81,7 +81,11 @@ def test_labels_and_numbers_have_such_a_table_too(tmp_path, kind, labels):
         picture(i, level=20 + 3 * i).save(tmp_path / f"{i}.png")
         split = "train" if i < 17 else "val" if i < 22 else "test"
         rows.append(
-            [f"{i}.png", split, *([i % 2, i % 3 == 0] if kind == "multilabel" else [i, 2.5 * i])]
+            [
+                f"{i}.png",
+                split,
+                *([i % 2, int(i % 3 == 0)] if kind == "multilabel" else [i, 2.5 * i]),
+            ]
         )
     path = table(tmp_path / "t.csv", ["path", "split", *labels], [[*map(str, r)] for r in rows])
     found = task(app(data={"table": str(path), "task": kind, "labels": labels}))
