@@ -107,12 +107,12 @@ def draw_grid(cells: Sequence[Cell], columns: int = 6, together: int = 1) -> Any
 
     rows = -(-len(cells) // columns)
     plot = Plot(figsize=(1.1 * columns, 1.4 * rows), layout="constrained")
-    width, space = 1, 0.35 if together > 1 else 0
-    widths = [*[width] * together, space] * (columns // together) if space else [width] * columns
+    room = [0.35] if together > 1 else []
+    widths = ([1] * together + room) * (columns // together)
     places = plot.subplots(rows, len(widths), squeeze=False, width_ratios=widths)
     for place in places.ravel():
         place.set_axis_off()
-    shown = places[:, [k for k, one in enumerate(widths) if one == width]].ravel()
+    shown = places[:, np.equal(widths, 1)].ravel()
     colours = {None: INK, True: RIGHT, False: WRONG}
     for place, (image, caption, right) in zip(shown, cells, strict=False):
         place.imshow(picture(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")

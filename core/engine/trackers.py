@@ -1,7 +1,8 @@
 """Where a training can be watched from outside: TensorBoard, MLflow and Weights & Biases, each an optional extra.
 
 A tracker is told the lines that metrics.jsonl gets, so nothing is computed for it. What it keeps lies in the run's
-folder `trackers/NAME`, and with it a resumed run goes on where it was. All work without a network: MLflow writes a
+folder `trackers/NAME`, and with it a resumed run goes on where it was; lines that a killed run had told behind its last
+checkpoint are told again, with the same steps. All work without a network: MLflow writes a
 database there unless MLFLOW_TRACKING_URI names a server, Weights & Biases is offline unless WANDB_MODE says otherwise.
 """
 

@@ -1,8 +1,5 @@
 """Trackers are told what metrics.jsonl gets, go on with a resumed run, and never end one."""
 
-import json
-import os
-
 import pytest
 import toy
 
@@ -188,14 +185,15 @@ def test_mlflow(stopped, monkeypatch):
     assert found.data.metrics["test/top1"] == run.results()["metrics"]["test"]["top1"]
 
 
-def test_wandb_stays_offline(tmp_path, monkeypatch):
+def test_wandb_stays_offline(stopped, monkeypatch):
     pytest.importorskip("wandb")
     for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_PROJECT"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setitem(os.environ, "WANDB_DISABLE_CODE", "true")
-    run = RunFolder(tmp_path / "run")
-    train(toy.task(epochs=1), run, progress=False, log=["wandb"])
-    (offline,) = (run.path / "trackers" / "wandb" / "wandb").glob("offline-run-*")
-    name = (run.path / "trackers" / "wandb" / "run-id").read_text().strip()
-    assert offline.name.endswith(name) and list(offline.glob("*.wandb"))
-    assert json.loads(json.dumps(run.results()))["status"] == "finished"
+    run = stopped(["wandb"])
+    folder = run.path / "trackers" / "wandb"
+    name = (folder / "run-id").read_text().strip()
+    train(toy.task(), run, resume=True, progress=False, log=["wandb"])
+    assert run.results()["status"] == "finished"
+    assert (folder / "run-id").read_text().strip() == name
+    offline = list((folder / "wandb").glob("offline-run-*"))
+    assert offline and all(one.name.endswith(name) and list(one.glob("*.wandb")) for one in offline)
