@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from shlex import quote
 
 from isoform.core.cli.context import Context
-from isoform.core.cli.parser import build
 
 
 @dataclass
@@ -34,10 +33,10 @@ class Place:
     flags: dict[str, Flag] = field(default_factory=dict)
 
 
-def completion(context: Context) -> int:
-    """Prints the script."""
+def completion(context: Context, parser: argparse.ArgumentParser) -> int:
+    """Prints the script for what a parser of every command knows."""
     shell = context.args.shell
-    places = dict(_places(build(context.domains), "", _apps()))
+    places = dict(_places(parser, "", _apps()))
     script = SHELLS[shell](places)
     context.console.say(script.rstrip("\n"))
     context.console.result = {"shell": shell, "script": script}

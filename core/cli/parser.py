@@ -386,7 +386,7 @@ def _run_bench(context: Context) -> int:
 def _run_completion(context: Context) -> int:
     from isoform.core.cli.completion import completion
 
-    return completion(context)
+    return completion(context, build(context.domains))
 
 
 def _run_check(context: Context) -> int:

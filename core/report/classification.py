@@ -24,7 +24,7 @@ def draw_confusion(axes: Axes, counts_CC: np.ndarray, classes: Sequence[str]) ->
     share = counts_CC / np.maximum(counts_CC.sum(1, keepdims=True), 1)
     axes.imshow(share, cmap=_shades(), vmin=0, vmax=1)
     for a, b in zip(*np.nonzero(counts_CC), strict=True):
-        colour = "white" if share[a, b] > 0.5 else INK
+        colour = "white" if share[a, b] > 0.7 else INK
         axes.text(b, a, str(counts_CC[a, b]), ha="center", va="center", fontsize=7, color=colour)
     names = [short(name) for name in classes]
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8, parse_math=False)
