@@ -21,6 +21,7 @@ from isoform.core.errors import join_names
 from isoform.timeseries import losses
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.conformal import Calibration
+from isoform.timeseries.data.digests import digests_at
 from isoform.timeseries.data.splits import origins
 from isoform.timeseries.data.windows import WindowData
 from isoform.timeseries.judged import windows_to_judge
@@ -44,6 +45,8 @@ class Drawn:
 
 class TimeseriesTask(Task):
     """One time-series app on its windows, or on those of other data."""
+
+    items = "windows"
 
     def __init__(self, config: TimeseriesApp, windows: WindowData) -> None:
         self.config: TimeseriesApp = config
@@ -184,6 +187,14 @@ class TimeseriesTask(Task):
         accumulator = self.accumulator(split)
         accumulator.add(list(range(len(outputs["forecast"]))), outputs)
         return accumulator.metrics()
+
+    def digests(self, split: str) -> np.ndarray | None:
+        """See Task.digests and data/digests.py; of a store that is streamed nothing is kept."""
+        data = self.data
+        if data.on_disk:
+            return None
+        pairs = data.where(split, np.arange(data.sizes()[split]))
+        return digests_at(self.panel, pairs, data.horizon)
 
     def calibrate(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Conformal offsets from the validation windows; see conformal.py."""

@@ -105,10 +105,7 @@ class Task(abc.ABC):
         return CollectAll(self, split)
 
     def digests(self, split: str) -> np.ndarray | None:
-        """uint64 [N, D] of a split's samples, of which one is known again by any (core/data/digests.py); None: never.
-
-        A task that gives them has `metrics` of outputs whose first axis is the sample.
-        """
+        """uint64 [N, D] of a split's samples (core/data/digests.py), each known again by any; None: never."""
         return None
 
     def calibrate(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
