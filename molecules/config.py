@@ -10,12 +10,12 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from isoform.core.config.schema import (
     AppConfig,
     DecimalMark,
-    EvalConfig,
     Floats,
     Names,
     Sentinels,
     Table,
 )
+from isoform.core.supervised.config import LabelledEval
 from isoform.core.supervised.config import LossConfig as LabelledLoss
 
 SOURCES = (
@@ -221,7 +221,7 @@ class LossConfig(LabelledLoss):
     flag_size: float = Field(0.001, gt=0, description="length of such a step")
 
 
-class MoleculesEval(EvalConfig):
+class MoleculesEval(LabelledEval):
     """Evaluation, with the domain's baselines; see baselines.py."""
 
     known: ClassVar[tuple[str, ...]] = (

@@ -10,14 +10,13 @@ from pydantic import AfterValidator, Field
 from isoform.core.config.schema import (
     AppConfig,
     DecimalMark,
-    EvalConfig,
     Floats,
     Names,
     Range,
     Sentinels,
     Table,
 )
-from isoform.core.supervised.config import LossConfig
+from isoform.core.supervised.config import LabelledEval, LossConfig
 from isoform.vision.data.sources import SOURCES, source_of
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 
@@ -180,7 +179,7 @@ class DataConfig(Table):
     )
 
 
-class VisionEval(EvalConfig):
+class VisionEval(LabelledEval):
     """Evaluation, with the domain's baselines; see baselines.py."""
 
     known: ClassVar[tuple[str, ...]] = (

@@ -18,6 +18,7 @@ from isoform.core.report.classification import (
     calibration_figure,
     class_table,
     confusion_figure,
+    sorting_figure,
 )
 from isoform.core.report.drawing import (
     INK,
@@ -27,6 +28,7 @@ from isoform.core.report.drawing import (
     to_svg,
     to_table,
 )
+from isoform.core.supervised.decision import Decision, as_labels
 from isoform.core.supervised.metrics import binary_metrics, confusion
 from isoform.vision.data.dataset import spread
 from isoform.vision.data.transforms import to_float
@@ -75,14 +77,19 @@ def figures(
         return [look]
     if task.kind == "regression":
         return [_scatter_figure(task, answers), _largest_errors(task, model, answers), look]
+    labels = as_labels(task.kind, answers.guess, answers.target)
     if task.kind == "multilabel":
+        sorting = sorting_figure(task.classes, *labels, task.decision, "images")
         worst = _worst_labels(task, model, answers)
-        return [_sample_grid(task, answers), *worst, _label_table(task, answers), look]
-    guessed = answers.guess.argmax(1)
+        return [_sample_grid(task, answers), *worst, sorting, _label_table(task, answers), look]
+    guessed = task.decision.classes(answers.guess)
     counts = confusion(guessed, answers.target, len(task.classes))
     found = [_sample_grid(task, answers), *_worst_mistakes(task, model, answers), look]
     found.append(confusion_figure(counts, task.classes, "images"))
-    found.append(calibration_figure(answers.guess.max(1), guessed == answers.target))
+    if len(task.classes) == 2:
+        found.append(sorting_figure(task.classes[1:], *labels, task.decision, "images"))
+    likelier = answers.guess.argmax(1)
+    found.append(calibration_figure(answers.guess.max(1), likelier == answers.target))
     found.append(class_table(counts, task.classes, "images"))
     return found
 
@@ -125,15 +132,17 @@ def guess_of(
     classes: Sequence[str],
     guess: np.ndarray,
     target: np.ndarray,
+    decision: Decision,
 ) -> tuple[str, bool | None]:
     """(caption, right or wrong) of one image, from its guess [K] and its target."""
     if kind == "regression":
         return f"{guess[0]:.4g}\nis {target[0]:.4g}", None
     if kind == "multilabel":
-        named = [short(name, 12) for name, p in zip(classes, guess, strict=True) if p >= 0.5]
-        right = ((guess >= 0.5) == (target > 0.5)).all()
+        said = decision.yes(guess)
+        named = [short(name, 12) for name, yes in zip(classes, said, strict=True) if yes]
+        right = (said == (target > 0.5)).all()
         return ", ".join(named[:3]) or "(none)", bool(right)
-    guessed, true = int(guess.argmax()), int(target)
+    guessed, true = int(decision.classes(guess[None])[0]), int(target)
     caption = f"{short(classes[guessed], 11)} {guess[guessed]:.0%}"
     if guessed == true:
         return caption, True
@@ -142,7 +151,8 @@ def guess_of(
 
 def _cell(task: VisionTask, answers: Answers, i: int) -> Cell:
     image = task.data.fitted(int(answers.rows[i]))
-    caption, right = guess_of(task.kind, task.classes, answers.guess[i], answers.target[i])
+    guess, target = answers.guess[i], answers.target[i]
+    caption, right = guess_of(task.kind, task.classes, guess, target, task.decision)
     return image, caption, right
 
 
@@ -156,7 +166,7 @@ def _sample_grid(task: VisionTask, answers: Answers) -> Figure:
 
 
 def _worst_mistakes(task: VisionTask, model: nn.Module, answers: Answers) -> list[Figure]:
-    wrong = np.flatnonzero(answers.guess.argmax(1) != answers.target)
+    wrong = np.flatnonzero(task.decision.classes(answers.guess) != answers.target)
     if not len(wrong):
         return []
     surest_first = np.argsort(-answers.guess[wrong].max(1), kind="stable")
@@ -166,7 +176,8 @@ def _worst_mistakes(task: VisionTask, model: nn.Module, answers: Answers) -> lis
 
 def _worst_labels(task: VisionTask, model: nn.Module, answers: Answers) -> list[Figure]:
     off = np.abs(answers.guess - answers.target).max(1)
-    wrong = np.flatnonzero(off > 0.5)
+    said = task.decision.yes(answers.guess)
+    wrong = np.flatnonzero((said != (answers.target > 0.5)).any(1))
     if not len(wrong):
         return []
     worst = wrong[np.argsort(-off[wrong], kind="stable")][:MISTAKES]
@@ -183,11 +194,11 @@ def _beside_training(
     table: list[list[str | File]] = []
     for place, i in enumerate(chosen.tolist()):
         cells.append(_cell(task, answers, i))
-        said = _label_of(task, answers.guess[i])
-        table.append([_file(task, answers.rows[i]), _label_of(task, answers.target[i]), said])
+        given, said = _given(task, answers.target[i]), _said(task, answers.guess[i])
+        table.append([_file(task, answers.rows[i]), given, said])
         if among:
             row = int(task.data.rows["train"][near[place]])
-            its = _label_of(task, task.data.targets[row])
+            its = _given(task, task.data.targets[row])
             cells.append((task.data.fitted(row), f"like\n{short(its, 11)}", None))
             table[-1] += [_file(task, row), its]
     head = ["test image", "given", "the model says"]
@@ -205,16 +216,31 @@ def _file(task: VisionTask, row: int) -> File:
     return File(images.names[int(row)], images.path(int(row)))
 
 
-def _label_of(task: VisionTask, value: np.ndarray) -> str:
-    """A guess, as probabilities [K] or numbers [K], or a target: a class, or [K]."""
+def _said(task: VisionTask, guess_K: np.ndarray) -> str:
+    """What the model answers to one image."""
     if task.kind == "regression":
-        return ", ".join(f"{number:.4g}" for number in value[:MOST_TARGETS])
+        return _numbers(guess_K)
     if task.kind == "multilabel":
-        named = [name for name, p in zip(task.classes, value, strict=True) if p >= 0.5]
-        return ", ".join(named) or "(none)"
-    if np.ndim(value):
-        return f"{task.classes[int(value.argmax())]} {value.max():.0%}"
-    return task.classes[int(value)] if value >= 0 else "(unknown)"
+        return _named(task, task.decision.yes(guess_K[None])[0])
+    said = int(task.decision.classes(guess_K[None])[0])
+    return f"{task.classes[said]} {guess_K[said]:.0%}"
+
+
+def _given(task: VisionTask, target: np.ndarray) -> str:
+    """The target of one image: a class, or labels or numbers [K]."""
+    if task.kind == "regression":
+        return _numbers(target)
+    if task.kind == "multilabel":
+        return _named(task, target > 0.5)
+    return task.classes[int(target)] if target >= 0 else "(unknown)"
+
+
+def _numbers(values_K: np.ndarray) -> str:
+    return ", ".join(f"{value:.4g}" for value in values_K[:MOST_TARGETS])
+
+
+def _named(task: VisionTask, which_K: np.ndarray) -> str:
+    return ", ".join(task.classes[k] for k in np.flatnonzero(which_K)) or "(none)"
 
 
 def _attention_figure(task: VisionTask, model: nn.Module) -> Figure:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from isoform.core.inference.run_model import evaluate_run
 from isoform.core.report.formatting import several
 from isoform.core.runs.exported import is_exported
 from isoform.core.runs.results import summarise_seeds
-from isoform.core.supervised.rows import put_in_front
+from isoform.core.supervised.rows import is_undecided, put_in_front
 
 
 def evaluate(context: Context) -> int:
@@ -29,10 +29,14 @@ def evaluate(context: Context) -> int:
         console.warn(note)
     console.say(each[0]["judged"])
     if len(each) == 1:
-        console.table(["metric", args.split], list(each[0]["metrics"].items()))
+        ranges = each[0]["intervals"]
+        head = ["metric", args.split, *(["95 % interval"] if ranges else [])]
+        values = each[0]["metrics"].items()
+        console.table(head, [[name, value, *_ends(ranges, name)] for name, value in values])
         console.result = each[0]
         return 0
-    together = evaluate_run(context.domain, args.run_dir, **options)["metrics"]
+    group = evaluate_run(context.domain, args.run_dir, **options)
+    together = group["metrics"]
     summary = summarise_seeds([{"metrics": {"test": one["metrics"]}} for one in each])["metrics"][
         "test"
     ]
@@ -46,8 +50,16 @@ def evaluate(context: Context) -> int:
         "checkpoint": args.checkpoint,
         "metrics": summary,
         "ensemble": together,
+        "intervals": group["intervals"],
     }
     return 0
+
+
+def _ends(ranges: Mapping[str, Sequence[float]], name: str) -> list[str | None]:
+    """The cell of a metric's interval, where there are any."""
+    found = ranges.get(name)
+    shown = None if found is None else f"{found[0]:.4g} to {found[1]:.4g}"
+    return [shown] if ranges else []
 
 
 def predict(context: Context) -> int:
@@ -56,6 +68,10 @@ def predict(context: Context) -> int:
     if args.out is not None:
         writers.format_of(args.out, writers.ROWS)
     predictor = _chosen_predictor(context)
+    if args.min_probability is not None:
+        if not 0 <= args.min_probability <= 1:
+            raise UserError(f"--min-probability {args.min_probability:g}: lies between 0 and 1")
+        predictor.demand(args.min_probability)
     predictor.speaker = console
     items = predictor.expand(context.domain.expand_inputs(args.inputs))
     if not items:
@@ -73,6 +89,9 @@ def predict(context: Context) -> int:
         console.warn(line)
     failed = sum(bool(row.get("error")) for row in rows)
     console.result = {"inputs": len(rows), "failed": failed}
+    if undecided := sum(map(is_undecided, rows)):
+        console.warn(f"{undecided} of {len(rows)} are undecided: their top probability is too low")
+        console.result["undecided"] = undecided
     if page is not None:
         writers.write_together({args.draw: page.encode()})
         console.say(f"drawn: {args.draw}")

@@ -10,6 +10,7 @@ from isoform.core.domain.task import (
     Figure,
     File,
     InitialWeights,
+    LastLayer,
     MetricAccumulator,
     Task,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "Graph",
     "ImportedModel",
     "InitialWeights",
+    "LastLayer",
     "MetricAccumulator",
     "Outputs",
     "Predictor",

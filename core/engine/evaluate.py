@@ -56,7 +56,7 @@ def evaluate(
                 with precision.autocast(precision_name, device):
                     predicted = task.predict(model, to_device(batch, device))
                 accumulator.add(
-                    key.indices, {name: _array(value) for name, value in predicted.items()}
+                    key.indices, {name: array_of(value) for name, value in predicted.items()}
                 )
     finally:
         model.train(training)
@@ -85,6 +85,7 @@ def to_device(batch: Any, device: torch.device) -> Any:
     )
 
 
-def _array(value: Tensor) -> np.ndarray:
+def array_of(value: Tensor) -> np.ndarray:
+    """On the CPU; halves as float32."""
     value = value.detach().cpu()
     return (value.float() if value.dtype in (torch.bfloat16, torch.float16) else value).numpy()

@@ -156,10 +156,12 @@ def finish(
     if sizes.get("val") and (found := _calibrate(outcome)) is not None:
         judged["val"] = found
     outputs = unseen = None
+    ranges: dict[str, tuple[float, float]] = {}
     if sizes.get("test"):
         metrics["test"], outputs, unseen = outcome.evaluate("test", run.seen())
         judged["test"] = outputs
         task.write_predictions(run.path, "test", outputs)
+        ranges = task.intervals("test", outputs)
     beside = baselines
     if beside is None:
         beside = fit_baselines(task, outcome.show, outcome.stopping, run)
@@ -167,7 +169,8 @@ def finish(
     shares = task.importance(outcome.model, split) if metrics else {}
     importance = {split: shares} if shares else {}
     suspected = write_suspects(task, run, judged) if task.has_labels else {}
-    more = {"importance": importance, "suspected_labels": suspected}
+    intervals = {"test": ranges} if ranges else {}
+    more = {"intervals": intervals, "importance": importance, "suspected_labels": suspected}
     results_json = write_results(outcome, "finished", metrics, beside, unseen, more)
     kind = "ema.safetensors" if outcome.averaged else "model.safetensors"
     digest = checkpoints.manifest(checkpoints.place(run.checkpoints, best))[kind][1]
@@ -181,6 +184,9 @@ def finish(
     page.write_report([run.path])
     if metrics:
         outcome.show.say(f"{split} (best checkpoint, step {best}): {_shown(metrics[split])}")
+    if task.monitor in ranges:
+        low, high = ranges[task.monitor]
+        outcome.show.say(f"95 % interval of test {task.monitor}: {low:.4g} to {high:.4g}")
     if unseen is not None:
         outcome.show.say(seen.describe_unseen(task, unseen, _who(outcome.initial)))
     if shares:
@@ -202,12 +208,15 @@ def _calibrate(outcome: Outcome) -> Mapping[str, Any] | None:
     None where another pass over validation would be for nothing.
     """
     task = outcome.task
-    calibrates = type(task).calibrate is not Task.calibrate
-    if not (calibrates or task.has_labels):
+    if not (task.calibrates or task.has_labels):
         return None
     _, outputs, _ = outcome.evaluate("val")
-    if calibrates:
+    if task.calibrates:
+        known = set(task.notes)
         outcome.run.write_arrays("calibration.npz", task.calibrate(outputs))
+        for note in task.notes:
+            if note not in known:
+                outcome.show.say(note)
     return outputs
 
 

@@ -120,6 +120,7 @@ def evaluate_run(
         "judged": task.judged(split),
         "notes": [*task.notes, *told],
         "metrics": metrics,
+        "intervals": task.intervals(split, outputs),
         "unseen": None if unseen is None else unseen.to_json(),
     }
 
@@ -157,6 +158,10 @@ class PredictorInPrecision(Predictor):
     def draw(self, rows: Sequence[Mapping[str, Any]]) -> str:
         """See Predictor.draw."""
         return self._in_precision(self.inner.draw)(rows)
+
+    def demand(self, probability: float) -> None:
+        """See Predictor.demand."""
+        self.inner.demand(probability)
 
     def remarks(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """See Predictor.remarks."""

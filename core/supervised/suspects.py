@@ -1,7 +1,8 @@
 """Labels that a model finds improbable: candidates for a second look, of samples that it wasn't trained on.
 
-The rule: a label is suspected where the model's answer is another one, and the less probable the given label is, the
-earlier it comes (the ranking by self-confidence of Northcutt et al. 2021, "Confident learning").
+The rule: a label is suspected where another one is more probable, whatever threshold answers go by, and the less
+probable the given label is, the earlier it comes (the ranking by self-confidence of Northcutt et al. 2021, "Confident
+learning").
 
 N samples, K classes or labels.
 """
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-RULE = "the model's answer isn't the given label; the least probable labels come first"
+RULE = "another label is more probable than the given one; the least probable labels come first"
 
 
 def suspect_classes(
