@@ -52,8 +52,8 @@ def offered(script, line):
         ("isoform vision export runs/a --format saf", ["safetensors"], ["bundle"]),
         ("isoform explain itransformer-ett", ["itransformer-etth1-96"], ["vit-mnist"]),
         ("isoform apps ", ["vision", "timeseries"], ["vit-mnist"]),
+        ("isoform pointcloud train pointmae-o", ["pointmae-own"], ["vit-mnist"]),
         ("isoform completion ", ["bash", "zsh", "fish"], ["vision"]),
-        ("isoform pointcloud ", [], ["train"]),
     ],
 )
 def test_bash_offers_what_may_follow(script, line, some, others):
