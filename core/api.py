@@ -21,6 +21,7 @@ from isoform.core.config.keys import flatten
 from isoform.core.data.writers import usual_mode
 from isoform.core.domain import AnyDomain, Export, ImportedModel, Predictor, Prepared, TrainedModel
 from isoform.core.engine.evaluate import load_weights
+from isoform.core.engine.trackers import require
 from isoform.core.engine.train import train as train_task
 from isoform.core.errors import UserError, join_names
 from isoform.core.inference.engines import with_engine
@@ -105,15 +106,18 @@ def train(
     resume: bool = False,
     progress: bool = True,
     strict: bool = False,
+    log: Sequence[str] = (),
     say: Say,
 ) -> Run:
     """Trains one run; run_dir defaults to runs/APP-seedN. What was found in the data is said, whatever was left open.
 
     Raises UserError for a folder that holds a run, unless `resume`: then the run goes on with its own configuration,
-    and what the request sets must agree with it; with `strict`, for data of which something couldn't be used.
+    and what the request sets must agree with it; with `strict`, for data of which something couldn't be used; for a
+    tracker in `log` whose library isn't there (engine/trackers.py).
     """
+    require(log)
     path = Path(run_dir) if run_dir is not None else _default_folder(request)
-    return _train(request, path, _Shared(strict, say), resume=resume, progress=progress)
+    return _train(request, path, _Shared(strict, say, tuple(log)), resume=resume, progress=progress)
 
 
 def train_seeds(
@@ -124,20 +128,22 @@ def train_seeds(
     resume: bool = False,
     progress: bool = True,
     strict: bool = False,
+    log: Sequence[str] = (),
     say: Say,
 ) -> Run:
     """Trains with seeds 1 to `seeds` into RUN/seed-K; RUN/results.json gets mean, standard deviation and values.
 
     The data are read and the baselines fitted once for all seeds. Of several, the ensemble is calibrated and judged too
-    ("ensemble" in results.json): RUN is then a run to predict with.
+    ("ensemble" in results.json): RUN is then a run to predict with. Each seed is a run of its own to the trackers.
     """
+    require(log)
     if seeds < 1:
         raise UserError(f"--seeds {seeds}: should be at least 1")
     path = Path(run_dir) if run_dir is not None else Path("runs") / f"{request.app}-seeds"
     group = RunFolder(path)
     if not resume:
         _refuse_run(group)
-    shared = _Shared(strict, say)
+    shared = _Shared(strict, say, tuple(log))
     runs = []
     for seed in range(1, seeds + 1):
         one = replace(request, flags={**request.flags, "train.seed": seed})
@@ -161,6 +167,7 @@ class _Shared:
 
     strict: bool
     say: Say
+    log: tuple[str, ...] = ()  # names of trackers
     noted: bool = False
     prepared: Prepared[Any, Any] | None = None
     baselines: Mapping[str, Any] | None = None
@@ -211,6 +218,7 @@ def _train(request: Request, path: Path, shared: _Shared, *, resume: bool, progr
             command=request.command(),
             say=shared.say,
             baselines=shared.baselines,
+            log=shared.log,
         )
     results = run.results()
     shared.baselines = results.get("baselines")

@@ -19,7 +19,7 @@ from isoform.core.report.classification import (
     confusion_figure,
     sorting_figure,
 )
-from isoform.core.report.drawing import INK, label, short, to_svg, to_table
+from isoform.core.report.drawing import INK, SERIES, label, short, to_svg, to_table
 from isoform.core.runs.results import describe_importance
 from isoform.core.supervised.decision import as_labels
 from isoform.core.supervised.metrics import confusion
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 MOST_PANELS = 6  # targets in one picture
 SHOWN = 6  # molecules of the best, and of the worst
-_BLUE, _SOFT, _DARK = "#2f5bd0", "#9fb4ea", "#14265c"
+_BLUE, _SOFT = SERIES[0], 0.45  # the opacity of bars
 _MOST_SIZES = 14  # bars of the error by size
 _MOST_MARKS = 1500  # that stay shapes; more become pixels
 
@@ -254,13 +254,19 @@ def _sizes(task: MoleculesTask, cases: Cases, atoms: np.ndarray) -> list[Figure]
     places = np.arange(len(groups))
     means = [errors.mean() for _, errors in groups]
     if cases.share:
-        axes.bar(places, means, color=_SOFT, width=0.7)
+        axes.bar(places, means, color=_BLUE, alpha=_SOFT, width=0.7)
     else:
         quartiles = [np.quantile(errors, (0.25, 0.5, 0.75)) for _, errors in groups]
         low, middle, high = np.array(quartiles).T
-        axes.bar(places, high - low, bottom=low, color=_SOFT, width=0.6, label="middle half")
+        bars: dict[str, Any] = {
+            "color": _BLUE,
+            "alpha": _SOFT,
+            "width": 0.6,
+            "label": "middle half",
+        }
+        axes.bar(places, high - low, bottom=low, **bars)
         axes.scatter(places, middle, color=_BLUE, marker="_", s=150, lw=2, label="median")
-        axes.scatter(places, means, color=_DARK, s=12, label="mean")
+        axes.scatter(places, means, color=INK, s=12, label="mean")
         plot.legend(loc="outside upper center", ncols=3, fontsize=8, frameon=False, labelcolor=INK)
     axes.use_sticky_edges = (
         False  # of one molecule the bar has no height, and would be the border of the picture

@@ -45,6 +45,7 @@ from isoform.core.supervised.metrics import (
 from isoform.core.supervised.monitors import has_both_kinds, resolve_monitor
 from isoform.core.supervised.rows import rows_of
 from isoform.core.supervised.scaling import TargetScaling
+from isoform.core.supervised.suspects import suspect_classes, suspect_labels
 from isoform.molecules import familiar
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.data.buckets import batches
@@ -77,6 +78,7 @@ class MoleculesTask(Task):
         self.calibration: Calibration | None = None  # of the best checkpoint, once it is known
         self.normaliser = normaliser
         self.described = self._described() if self.config.head.descriptors else None
+        self.has_labels = self.kind != "regression"
         self.loss_kind = resolve_loss_kind(config.loss, self.kind, default="l1")
         self.weights = self._label_weights() if config.data.class_weights == "balanced" else None
         val = data.judged[data.rows.get("val", [])]
@@ -412,6 +414,19 @@ class MoleculesTask(Task):
         path = folder / f"{stem}.csv"
         writers.write_rows(rows, path)
         return [path]
+
+    def suspects(self, split: str, outputs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+        """See Task.suspects."""
+        find = suspect_classes if self.kind == "multiclass" else suspect_labels
+        molecules, rows = self.data.molecules, self.data.rows[split]
+        found = []
+        for row in find(self.data.names, self.guess(outputs), self.data.labels[rows]):
+            at = int(rows[row["sample"]])
+            known: dict[str, Any] = {"sample": row["sample"], "input": molecules.names[at]}
+            if self.data.has_smiles:
+                known["smiles"] = molecules.smiles[at]
+            found.append({**known, **row})
+        return found
 
     def figures(self, model: nn.Module, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
         """See figures.py."""

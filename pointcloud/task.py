@@ -33,6 +33,7 @@ from isoform.core.supervised.decision import (
 from isoform.core.supervised.metrics import multiclass_metrics, softmax
 from isoform.core.supervised.monitors import resolve_monitor
 from isoform.core.supervised.rows import SHOWN_CLASSES, rows_of
+from isoform.core.supervised.suspects import suspect_classes
 from isoform.pointcloud.config import PointcloudApp
 from isoform.pointcloud.data.dataset import sizes_of
 from isoform.pointcloud.data.transforms import Augment, draw_points
@@ -65,7 +66,7 @@ class PointcloudTask(Task):
         self.classes = list(self.data.classes)
         self.monitor, self.monitor_mode = self._monitor()
         self.decision = Decision.of(config.eval)  # of the best checkpoint, once it is known
-        self.bf16_ok = not self.pretrains
+        self.bf16_ok = self.has_labels = not self.pretrains
         if not self.pretrains and resolve_loss_kind(config.loss, "multiclass") != "ce":
             raise UserError("loss.kind: of classes of clouds it is ce")
         a = config.augment
@@ -266,6 +267,14 @@ class PointcloudTask(Task):
         path = folder / f"{stem}.csv"
         writers.write_rows(rows, path)
         return [path]
+
+    def suspects(self, split: str, outputs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+        """See Task.suspects."""
+        names, rows = self.data.records.clouds.names, self.data.rows[split]
+        return [
+            {"sample": row["sample"], "input": names[int(rows[row["sample"]])], **row}
+            for row in suspect_classes(self.classes, self.guess(outputs), outputs["target"])
+        ]
 
     def figures(self, model: nn.Module, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
         """See figures.py."""

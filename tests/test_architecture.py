@@ -262,7 +262,12 @@ def test_what_the_command_line_reads_first_imports_no_torch() -> None:
 
 def declared(*extras: str) -> set[str]:
     """Import names of the dependencies and of some extras, whole extras of extras included."""
-    renamed = {"scikit-learn": "sklearn", "pillow": "PIL", "python-neo-lzf": "lzf"}
+    renamed = {
+        "scikit-learn": "sklearn",
+        "pillow": "PIL",
+        "python-neo-lzf": "lzf",
+        "mlflow-skinny": "mlflow",
+    }
     optional = PYPROJECT["project"]["optional-dependencies"]
     names, queue = (
         set(),

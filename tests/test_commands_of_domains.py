@@ -15,6 +15,7 @@ from PIL import Image
 import isoform
 from isoform.core.cli import main
 from isoform.core.config import get, resolve_app
+from isoform.core.engine import trackers
 from isoform.core.errors import UserError
 from isoform.registry import domain
 
@@ -127,18 +128,40 @@ def test_check_of_a_file_takes_settings(own: tuple[str, Own], cli) -> None:
     assert code == 2 and "data.val_fractoin: unknown key" in err and "Traceback" not in err
 
 
+class Told(trackers.Tracker):
+    """A tracker that writes down what it is told."""
+
+    library = "json"
+
+    def start(self, config) -> None:
+        self.lines = [f"start {config['train.epochs']}"]
+
+    def log(self, step, numbers) -> None:
+        self.lines.append(f"{step} {next(iter(numbers)).split('/')[0]}")
+
+    def finish(self, results) -> None:
+        Path("told").write_text("\n".join([*self.lines, results["status"]]))
+
+
 def test_strict_stops_before_there_is_a_run_and_lists_what_is_lost(
-    own: tuple[str, Own], cli
+    own: tuple[str, Own], cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And the training without it tells its tracker, of which the run keeps no setting."""
+    monkeypatch.setattr(trackers, "kinds", lambda: {"mlflow": Told})
     name, file = own
     words = [name, "train", file.app, "--run-dir", "run", *file.sets()]
     code, out, err = cli(*words, "--strict")
     assert code == 2 and err.startswith("--strict, and not all of the data can be used:"), err
     assert all(part in err for part in file.lost) and "or train without --strict" in err
     assert [path.name for path in Path().iterdir()] == [file.name]
-    code, out, err = cli(*words)
+    code, out, err = cli(*words, "--log", "mlflow")
     assert code == 0 and all(part in out for part in file.lost), err
     assert (Path("run") / "results.json").is_file()
+    told = Path("told").read_text().splitlines()
+    assert told[0] == "start 1" and told[-1] == "finished"
+    assert [line.split()[1] for line in told[-3:-1]] == ["val", "test"]
+    assert "mlflow" not in (Path("run") / "config.toml").read_text()
+    assert cli(*words, "--resume")[0] == 0
 
 
 def test_strict_in_python(own: tuple[str, Own]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor, nn
 
-from isoform.core.domain import Figure
+from isoform.core.domain import Figure, File
 from isoform.core.report.classification import (
     MOST_ROWS,
     calibration_figure,
@@ -22,6 +22,7 @@ from isoform.core.report.classification import (
 )
 from isoform.core.report.drawing import (
     INK,
+    SERIES,
     label,
     short,
     to_svg,
@@ -32,11 +33,12 @@ from isoform.core.supervised.metrics import binary_metrics, confusion
 from isoform.vision.data.dataset import spread
 from isoform.vision.data.values import to_float
 from isoform.vision.maps import attention_map
+from isoform.vision.nearest import nearest_training
 
 if TYPE_CHECKING:
     from isoform.vision.task import VisionTask
 
-RIGHT, WRONG, POINTS = "#2a9163", "#c43a5e", "#2f5bd0"
+POINTS, RIGHT, WRONG = SERIES[0], SERIES[2], SERIES[6]
 SAMPLES, MISTAKES, LOOKED_AT = 18, 12, 6  # images of a picture
 MOST_TARGETS = 6  # scatter plots
 
@@ -49,11 +51,13 @@ Cell = tuple[
 class Answers:
     """What the model says of the test images whose targets are known.
 
+    samples [n] of the test split
     rows    [n] of the data
     guess   [n, K] probabilities, or numbers in the targets' units
     target  [n] classes, or [n, K]
     """
 
+    samples: np.ndarray
     rows: np.ndarray
     guess: np.ndarray
     target: np.ndarray
@@ -66,24 +70,21 @@ def figures(
 ) -> list[Figure]:
     """Pictures of the test split's predictions."""
     rows = task.data.rows["test"]
-    known = np.isin(rows, task.data.complete_rows(rows))
-    answers = Answers(rows[known], task.guess(outputs)[known], outputs["target"][known])
+    known = np.flatnonzero(np.isin(rows, task.data.complete_rows(rows)))
+    answers = Answers(known, rows[known], task.guess(outputs)[known], outputs["target"][known])
     look = _attention_figure(task, model)
     if not len(answers.rows):
         return [look]
     if task.kind == "regression":
-        return [_scatter_figure(task, answers), _largest_errors(task, answers), look]
+        return [_scatter_figure(task, answers), _largest_errors(task, model, answers), look]
     labels = as_labels(task.kind, answers.guess, answers.target)
     if task.kind == "multilabel":
         sorting = sorting_figure(task.classes, *labels, task.decision, "images")
-        return [_sample_grid(task, answers), sorting, _label_table(task, answers), look]
+        worst = _worst_labels(task, model, answers)
+        return [_sample_grid(task, answers), *worst, sorting, _label_table(task, answers), look]
     guessed = task.decision.classes(answers.guess)
     counts = confusion(guessed, answers.target, len(task.classes))
-    found = [_sample_grid(task, answers)]
-    worst = _worst_mistakes(task, answers)
-    if worst is not None:
-        found.append(worst)
-    found.append(look)
+    found = [_sample_grid(task, answers), *_worst_mistakes(task, model, answers), look]
     found.append(confusion_figure(counts, task.classes, "images"))
     if len(task.classes) == 2:
         found.append(sorting_figure(task.classes[1:], *labels, task.decision, "images"))
@@ -111,17 +112,23 @@ def show(image_CHW: Tensor, task: VisionTask) -> Tensor:
     return image if span is None else span.to_unit(image).clamp(0, 1)
 
 
-def draw_grid(cells: Sequence[Cell], columns: int = 6) -> Any:
-    """A matplotlib figure of images with captions; a right answer is written in green, a wrong one in red."""
+def draw_grid(cells: Sequence[Cell], columns: int = 6, together: int = 1) -> Any:
+    """A matplotlib figure of images with captions; a right answer is written in green, a wrong one in red.
+
+    together   of so many in a row the last has more room behind it
+    """
     from matplotlib.figure import Figure as Plot
 
     rows = -(-len(cells) // columns)
     plot = Plot(figsize=(1.1 * columns, 1.4 * rows), layout="constrained")
-    places = np.atleast_1d(plot.subplots(rows, columns, squeeze=False)).ravel()
-    for place in places:
+    room = [0.35] if together > 1 else []
+    widths = ([1] * together + room) * (columns // together)
+    places = plot.subplots(rows, len(widths), squeeze=False, width_ratios=widths)
+    for place in places.ravel():
         place.set_axis_off()
+    shown = places[:, np.equal(widths, 1)].ravel()
     colours = {None: INK, True: RIGHT, False: WRONG}
-    for place, (image, caption, right) in zip(places, cells, strict=False):
+    for place, (image, caption, right) in zip(shown, cells, strict=False):
         place.imshow(picture(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         place.set_title(caption, fontsize=8, color=colours[right], parse_math=False)
     return plot
@@ -165,14 +172,82 @@ def _sample_grid(task: VisionTask, answers: Answers) -> Figure:
     )
 
 
-def _worst_mistakes(task: VisionTask, answers: Answers) -> Figure | None:
+def _worst_mistakes(task: VisionTask, model: nn.Module, answers: Answers) -> list[Figure]:
     wrong = np.flatnonzero(task.decision.classes(answers.guess) != answers.target)
     if not len(wrong):
-        return None
+        return []
     surest_first = np.argsort(-answers.guess[wrong].max(1), kind="stable")
-    cells = [_cell(task, answers, i) for i in wrong[surest_first][:MISTAKES]]
     caption = f"The surest of {len(wrong)} mistakes on {len(answers.rows)} test images"
-    return Figure(caption, to_svg(draw_grid(cells)))
+    return [_beside_training(task, model, answers, wrong[surest_first][:MISTAKES], caption)]
+
+
+def _worst_labels(task: VisionTask, model: nn.Module, answers: Answers) -> list[Figure]:
+    off = np.abs(answers.guess - answers.target).max(1)
+    said = task.decision.yes(answers.guess)
+    wrong = np.flatnonzero((said != (answers.target > 0.5)).any(1))
+    if not len(wrong):
+        return []
+    worst = wrong[np.argsort(-off[wrong], kind="stable")][:MISTAKES]
+    caption = f"The surest mistakes, on {len(wrong)} of {len(answers.rows)} test images"
+    return [_beside_training(task, model, answers, worst, caption)]
+
+
+def _beside_training(
+    task: VisionTask, model: nn.Module, answers: Answers, chosen: np.ndarray, caption: str
+) -> Figure:
+    """Chosen test images, each with the nearest training image beside it, and below their names and files."""
+    near, among = nearest_training(task, model, "test", answers.samples[chosen])
+    cells: list[Cell] = []
+    table: list[list[str | File]] = []
+    for place, i in enumerate(chosen.tolist()):
+        cells.append(_cell(task, answers, i))
+        given, said = _given(task, answers.target[i]), _said(task, answers.guess[i])
+        table.append([_file(task, answers.rows[i]), given, said])
+        if among:
+            row = int(task.data.rows["train"][near[place]])
+            its = _given(task, task.data.targets[row])
+            cells.append((task.data.fitted(row), f"like\n{short(its, 11)}", None))
+            table[-1] += [_file(task, row), its]
+    head = ["test image", "given", "the model says"]
+    if among:
+        head += ["nearest training image", "given"]
+        caption += (
+            f"; to the right of each the most alike, to the trunk, of {among:,} training images"
+        )
+    svg = to_svg(draw_grid(cells, 8 if among else 6, together=2 if among else 1))
+    return Figure(caption, svg, head=head, rows=table)
+
+
+def _file(task: VisionTask, row: int) -> File:
+    images = task.data.records.images
+    return File(images.names[int(row)], images.path(int(row)))
+
+
+def _said(task: VisionTask, guess_K: np.ndarray) -> str:
+    """What the model answers to one image."""
+    if task.kind == "regression":
+        return _numbers(guess_K)
+    if task.kind == "multilabel":
+        return _named(task, task.decision.yes(guess_K[None])[0])
+    said = int(task.decision.classes(guess_K[None])[0])
+    return f"{task.classes[said]} {guess_K[said]:.0%}"
+
+
+def _given(task: VisionTask, target: np.ndarray) -> str:
+    """The target of one image: a class, or labels or numbers [K]."""
+    if task.kind == "regression":
+        return _numbers(target)
+    if task.kind == "multilabel":
+        return _named(task, target > 0.5)
+    return task.classes[int(target)] if target >= 0 else "(unknown)"
+
+
+def _numbers(values_K: np.ndarray) -> str:
+    return ", ".join(f"{value:.4g}" for value in values_K[:MOST_TARGETS])
+
+
+def _named(task: VisionTask, which_K: np.ndarray) -> str:
+    return ", ".join(task.classes[k] for k in np.flatnonzero(which_K)) or "(none)"
 
 
 def _attention_figure(task: VisionTask, model: nn.Module) -> Figure:
@@ -226,10 +301,9 @@ def _scatter_figure(task: VisionTask, answers: Answers) -> Figure:
     )
 
 
-def _largest_errors(task: VisionTask, answers: Answers) -> Figure:
+def _largest_errors(task: VisionTask, model: nn.Module, answers: Answers) -> Figure:
     error = np.abs(answers.guess - answers.target) / np.asarray(task.scaling.std)
     largest_first = np.argsort(-error.max(1), kind="stable")
-    cells = [_cell(task, answers, i) for i in largest_first[:MISTAKES]]
     name = short(task.classes[0])
     caption = f"The largest errors on {len(answers.rows)} test images ({name})"
-    return Figure(caption, to_svg(draw_grid(cells)))
+    return _beside_training(task, model, answers, largest_first[:MISTAKES], caption)

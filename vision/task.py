@@ -32,6 +32,7 @@ from isoform.core.supervised.metrics import sigmoid, softmax
 from isoform.core.supervised.monitors import resolve_monitor
 from isoform.core.supervised.rows import SHOWN_CLASSES, rows_of
 from isoform.core.supervised.scaling import TargetScaling
+from isoform.core.supervised.suspects import suspect_classes, suspect_labels
 from isoform.vision.baselines import baselines
 from isoform.vision.config import VisionApp
 from isoform.vision.data.dataset import preprocessing
@@ -67,6 +68,7 @@ class VisionTask(Task):
         self.decision = Decision.of(config.eval)  # of the best checkpoint, once it is known
         self.monitor, self.monitor_mode = resolve_monitor(config.train.monitor, self.kind, val)
         self.bf16_ok = self.kind != "regression"
+        self.has_labels = self.kind != "regression"
         self.loss_kind = resolve_loss_kind(config.loss, self.kind)
         mean, std = config.data.target_mean or (0.0,), config.data.target_std or (1.0,)
         self.scaling = TargetScaling(mean, std).in_float32()
@@ -304,6 +306,15 @@ class VisionTask(Task):
                 name for name, value in zip(self.classes, target, strict=True) if value > 0.5
             )
         }
+
+    def suspects(self, split: str, outputs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+        """See Task.suspects."""
+        find = suspect_classes if self.kind == "multiclass" else suspect_labels
+        names, rows = self.data.records.images.names, self.data.rows[split]
+        return [
+            {"sample": row["sample"], "input": names[int(rows[row["sample"]])], **row}
+            for row in find(self.classes, self.guess(outputs), outputs["target"])
+        ]
 
     def figures(self, model: nn.Module, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
         """See figures.py."""

@@ -51,6 +51,25 @@ def parse(
     argv: Sequence[str], domains: Mapping[str, Callable[[], AnyDomain]]
 ) -> argparse.Namespace:
     """The arguments; `.run` is the verb's function of a Context. Raises UsageError, SystemExit after --help."""
+    words = [word for word in argv if not word.startswith("-")]
+    parser = build(domains, words)
+    args = parser.parse_args(argv)
+    if args.version:
+        args.run = _version
+    elif args.command is None:
+        parser.error("name a COMMAND")
+    elif not hasattr(args, "run"):
+        parser.error(f"name a VERB, as in `isoform {args.command} train`")
+    return args
+
+
+def build(
+    domains: Mapping[str, Callable[[], AnyDomain]], words: Sequence[str] | None = None
+) -> argparse.ArgumentParser:
+    """The parser for a command line of these words (None: for any, but for formats that only some domains export).
+
+    The verbs of domains that the words don't name can't be asked for, so they aren't built.
+    """
     parser = _Parser(prog="isoform", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="store_true", help="print the version and stop")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
@@ -76,22 +95,22 @@ def parse(
         )
     )
     _bench(_verb(commands, "bench", "the benchmarks, side by side with peers", _run_bench))
-    words = [word for word in argv if not word.startswith("-")]
-    named, verb = [*words, "", ""][:2]
+    _completion(
+        _verb(
+            commands,
+            "completion",
+            "print a script that completes isoform's words in a shell",
+            _run_completion,
+        )
+    )
+    named, verb = [*(words or ()), "", ""][:2]
     for name, load in domains.items():
         below = commands.add_parser(name, help=_summary(load))
         _globals(below, argparse.SUPPRESS)
-        if name == named:  # the others' verbs can't be asked for, so they aren't built
+        if name == named or (words is None and _is_there(load)):
             _domain(below, load(), verb)
     _globals(parser, False)
-    args = parser.parse_args(argv)
-    if args.version:
-        args.run = _version
-    elif args.command is None:
-        parser.error("name a COMMAND")
-    elif not hasattr(args, "run"):
-        parser.error(f"name a VERB, as in `isoform {args.command} train`")
-    return args
+    return parser
 
 
 def _summary(load: Callable[[], AnyDomain]) -> str:
@@ -99,6 +118,14 @@ def _summary(load: Callable[[], AnyDomain]) -> str:
         return load().summary
     except UserError as error:
         return str(error).partition(": ")[2]
+
+
+def _is_there(load: Callable[[], AnyDomain]) -> bool:
+    try:
+        load()
+    except UserError:
+        return False
+    return True
 
 
 def _version(context: Context) -> int:
@@ -154,8 +181,8 @@ def _domain(parser: argparse.ArgumentParser, domain: AnyDomain, verb: str) -> No
     _embed(_verb(verbs, "embed", "features of a frozen trunk", _run_embed))
     _import(_verb(verbs, "import", "turn a foreign checkpoint into a run folder", _run_import))
     export = _verb(verbs, "export", "write a run's model in another format", _run_export)
-    if verb == "export":  # what writes the formats imports torch
-        _export(export, domain)
+    more = domain.export_formats() if verb == "export" else ()  # what writes them imports torch
+    _export(export, sorted({*BASE_FORMATS, *more}))
     for name, own in domain.verbs().items():
         extra = verbs.add_parser(name, help=own.help, description=own.help)
         own.arguments(extra)
@@ -210,6 +237,12 @@ def _bench(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "shell", choices=["bash", "zsh", "fish"], metavar="bash|zsh|fish", help="whose script"
+    )
+
+
 def _check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "target", metavar="APP|PATH", help="an app, or the folder or table of your data"
@@ -244,6 +277,14 @@ def _train(parser: argparse.ArgumentParser) -> None:
         help="exit 2 where cells, rows or files of the data can't be used",
     )
     parser.add_argument("--epochs", type=int, metavar="N", help="passes over the training split")
+    parser.add_argument(
+        "--log",
+        action="append",
+        default=[],
+        choices=["tensorboard", "mlflow", "wandb"],
+        metavar="tensorboard|mlflow|wandb",
+        help="also tell this tracker, without a network in RUN/trackers; may be repeated",
+    )
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=int, metavar="N", help="of everything random")
     seeds.add_argument(
@@ -316,8 +357,7 @@ def _import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="the run folder to write")
 
 
-def _export(parser: argparse.ArgumentParser, domain: AnyDomain) -> None:
-    formats = sorted({*BASE_FORMATS, *domain.export_formats()})
+def _export(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
     parser.add_argument("run_dir", metavar="RUN", help="run folder")
     parser.add_argument(
         "--format", required=True, choices=formats, metavar="FORMAT", help=", ".join(formats)
@@ -359,6 +399,12 @@ def _run_bench(context: Context) -> int:
     from isoform.core.cli.catalogue import bench
 
     return bench(context)
+
+
+def _run_completion(context: Context) -> int:
+    from isoform.core.cli.completion import completion
+
+    return completion(context, build(context.domains))
 
 
 def _run_check(context: Context) -> int:

@@ -31,6 +31,7 @@ def train(context: Context) -> int:
         "resume": args.resume,
         "progress": not console.json,
         "strict": args.strict,
+        "log": args.log,
         "say": console.say,
     }
     try:

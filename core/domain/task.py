@@ -36,6 +36,7 @@ class Task(abc.ABC):
     bf16_ok: bool = False  # True: precision "auto" may choose bf16 (classification trunks)
     items: str = "samples"  # what they are called in a sentence
     notes: Sequence[str] = ()  # of a result, for a person: console, results.json, report
+    has_labels: bool = False  # True: `suspects` is asked about validation and test
     # Name prefixes: what `--freeze trunk` holds and `--init` fills.
     trunk: tuple[str, ...] = ("backbone.", "tokeniser.")
 
@@ -175,6 +176,13 @@ class Task(abc.ABC):
         """
         return {}
 
+    def suspects(self, split: str, outputs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+        """Labels of `split` that the outputs find improbable; none by default. See supervised/suspects.py.
+
+        A row each: "sample", its number in the split, and what suspected_labels.csv is to say of it.
+        """
+        return []
+
     def figures(self, model: nn.Module, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
         """The domain's pictures for report.html, drawn from the test outputs."""
         return []
@@ -253,9 +261,22 @@ class InitialWeights:
 
 
 @dataclass(frozen=True)
+class File:
+    """A sample by its name among the data, with its file where it has one: a page links to it while it is there."""
+
+    name: str
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
 class Figure:
-    """One picture of a report: SVG (matplotlib) or an HTML table, already safe, and a caption that will be escaped."""
+    """One picture of a report: SVG (matplotlib) or an HTML table, already safe, and a caption that will be escaped.
+
+    head, rows   a table below the picture, whose cells will be escaped too
+    """
 
     caption: str
     svg: str = ""
     html: str = ""
+    head: Sequence[str] = ()
+    rows: Sequence[Sequence[str | File]] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,10 @@ from isoform.core.engine import seen
 from isoform.core.engine.baselines import fit_baselines
 from isoform.core.engine.evaluate import load_weights
 from isoform.core.engine.progress import Display
+from isoform.core.engine.suspects import describe_suspects, write_suspects
 from isoform.core.errors import UserError, join_names
 from isoform.core.report import page
+from isoform.core.report.files import figure_json
 from isoform.core.runs import checkpoint as checkpoints
 from isoform.core.runs import results
 from isoform.core.runs.folder import RunFolder
@@ -108,10 +110,9 @@ def write_results(
     metrics: Mapping[str, Mapping[str, float]],
     baselines: Mapping[str, Any],
     unseen: seen.Unseen | None = None,
-    importance: Mapping[str, Mapping[str, float]] | None = None,
-    intervals: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """results.json."""
+    """results.json; of `more` what isn't empty."""
     config = outcome.task.config
     results_json = {
         "app": config.app,
@@ -129,12 +130,9 @@ def write_results(
     }
     if stored := outcome.run.stored_baselines():
         results_json["stored_baselines"] = stored
-    if intervals:
-        results_json["intervals"] = intervals
     if unseen is not None:
         results_json["unseen"] = unseen.to_json()
-    if importance:
-        results_json["importance"] = importance
+    results_json |= {name: value for name, value in (more or {}).items() if value}
     if outcome.task.notes:
         results_json["notes"] = list(outcome.task.notes)
     outcome.run.write_json("results.json", results_json)
@@ -154,12 +152,14 @@ def finish(
     metrics: dict[str, Mapping[str, float]] = (
         {"val": outcome.best_metrics} if outcome.best_metrics else {}
     )
-    if sizes.get("val"):
-        _calibrate(outcome)
+    judged: dict[str, Mapping[str, Any]] = {}
+    if sizes.get("val") and (found := _calibrate(outcome)) is not None:
+        judged["val"] = found
     outputs = unseen = None
     ranges: dict[str, tuple[float, float]] = {}
     if sizes.get("test"):
         metrics["test"], outputs, unseen = outcome.evaluate("test", run.seen())
+        judged["test"] = outputs
         task.write_predictions(run.path, "test", outputs)
         ranges = task.intervals("test", outputs)
     beside = baselines
@@ -168,10 +168,10 @@ def finish(
     split = "test" if "test" in metrics else "val"
     shares = task.importance(outcome.model, split) if metrics else {}
     importance = {split: shares} if shares else {}
+    suspected = write_suspects(task, run, judged) if task.has_labels else {}
     intervals = {"test": ranges} if ranges else {}
-    results_json = write_results(
-        outcome, "finished", metrics, beside, unseen, importance, intervals
-    )
+    more = {"intervals": intervals, "importance": importance, "suspected_labels": suspected}
+    results_json = write_results(outcome, "finished", metrics, beside, unseen, more)
     kind = "ema.safetensors" if outcome.averaged else "model.safetensors"
     digest = checkpoints.manifest(checkpoints.place(run.checkpoints, best))[kind][1]
     card = results.card(
@@ -179,9 +179,8 @@ def finish(
     )
     run.write_text("card.md", card)
     if outputs is not None:
-        run.write_json(
-            "figures.json", [asdict(figure) for figure in task.figures(outcome.model, outputs)]
-        )
+        figures = task.figures(outcome.model, outputs)
+        run.write_json("figures.json", [figure_json(figure, run.path) for figure in figures])
     page.write_report([run.path])
     if metrics:
         outcome.show.say(f"{split} (best checkpoint, step {best}): {_shown(metrics[split])}")
@@ -192,6 +191,8 @@ def finish(
         outcome.show.say(seen.describe_unseen(task, unseen, _who(outcome.initial)))
     if shares:
         outcome.show.say(results.describe_importance(shares, split))
+    if suspected:
+        outcome.show.say(describe_suspects(suspected))
     for name in results.beaten_by(results_json):
         theirs = beside[name][split][task.monitor]
         hint = f"; predict with it: --with {name}" if name in run.stored_baselines() else ""
@@ -201,17 +202,22 @@ def finish(
     return results_json
 
 
-def _calibrate(outcome: Outcome) -> None:
-    """calibration.npz, from the best checkpoint on validation, for a task that asks for it."""
+def _calibrate(outcome: Outcome) -> Mapping[str, Any] | None:
+    """calibration.npz, from the best checkpoint on validation, for a task that asks for it; what it was made from.
+
+    None where another pass over validation would be for nothing.
+    """
     task = outcome.task
-    if not task.calibrates:
-        return
-    known = set(task.notes)
+    if not (task.calibrates or task.has_labels):
+        return None
     _, outputs, _ = outcome.evaluate("val")
-    outcome.run.write_arrays("calibration.npz", task.calibrate(outputs))
-    for note in task.notes:
-        if note not in known:
-            outcome.show.say(note)
+    if task.calibrates:
+        known = set(task.notes)
+        outcome.run.write_arrays("calibration.npz", task.calibrate(outputs))
+        for note in task.notes:
+            if note not in known:
+                outcome.show.say(note)
+    return outputs
 
 
 def _shown(metrics: Mapping[str, float]) -> str:

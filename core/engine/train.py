@@ -28,6 +28,7 @@ from isoform.core.engine.progress import Display
 from isoform.core.engine.refusals import refuse_unready
 from isoform.core.engine.sam import Sam
 from isoform.core.engine.signals import StopSignal
+from isoform.core.engine.trackers import Trackers
 from isoform.core.errors import Preempted, RunError, UserError
 from isoform.core.runs import checkpoint as checkpoints
 from isoform.core.runs.folder import RunFolder
@@ -43,13 +44,14 @@ def train(
     command: str | None = None,
     say: Callable[[str], None] | None = None,
     baselines: Mapping[str, Any] | None = None,
+    log: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Trains `task` in the folder `run` and evaluates its best checkpoint once on test; returns results.json.
 
     `command` is the command line that card.md and report.html repeat; `say` gets the lines that a person should see
-    even without `progress` (default: stdout); `baselines` that are known from the same data aren't fitted again. Raises
-    UserError (the folder holds a run, no checkpoint is whole, the configuration changed), RunError (NaN loss, full
-    disk) and Preempted (a signal came and a checkpoint was written).
+    even without `progress` (default: stdout); `baselines` that are known from the same data aren't fitted again; `log`
+    names the trackers (see trackers.py). Raises UserError (the folder holds a run, no checkpoint is whole, the
+    configuration changed), RunError (NaN loss, full disk) and Preempted (a signal came and a checkpoint was written).
     """
     config = task.config
     command = command or f"isoform {config.domain} train {config.app} --seed {config.train.seed}"
@@ -61,9 +63,11 @@ def train(
         if run.results().get("status") == "finished":
             show.say(f"{run.path}: this run is finished")
             return run.results()
-        loop = Loop(task, run, show, stop)
+        watch = Trackers(run, log, show.say)
+        loop = Loop(task, run, show, stop, watch)
         loop.start(resume, command)
         try:
+            watch.start(config)
             loop.run()
             return finish.finish(loop.outcome(), command, baselines)
         except Preempted:
@@ -71,6 +75,7 @@ def train(
             raise
         except UserError:
             if not checkpoints.steps(run.checkpoints):
+                watch.finish({})
                 run.discard()  # a mistake in the data leaves nothing behind that would have to be resumed
             raise
         except BaseException as error:
@@ -81,6 +86,8 @@ def train(
                     f"{run.path}: {error.strerror}; make room and go on with --resume"
                 ) from error
             raise
+        finally:
+            watch.finish(run.results())
 
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -106,8 +113,11 @@ class TrainState:
 class Loop:
     """One run in progress: the model and all that trains it."""
 
-    def __init__(self, task: Task, run: RunFolder, show: Display, stop: StopSignal) -> None:
+    def __init__(
+        self, task: Task, run: RunFolder, show: Display, stop: StopSignal, watch: Trackers
+    ) -> None:
         self.task, self.run_folder, self.show, self.stop = task, run, show, stop
+        self.watch = watch
         self.config = config = task.config.train
         refuse_unready(task)
         assert isinstance(config.epochs, int)
@@ -414,7 +424,9 @@ class Loop:
         self.tick()
         where = {"step": self.state.step, "epoch": self.state.epoch + 1, "split": split}
         timing = {"seconds": round(self.state.seconds, 3), "samples_per_second": round(rate, 2)}
-        self.run_folder.append_metrics({**where, **values, **timing})
+        line = {**where, **values, **timing}
+        self.run_folder.append_metrics(line)
+        self.watch.log(line)
 
     def tick(self) -> float:
         """Adds the time since the last call to the run's seconds, and gives them."""

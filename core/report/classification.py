@@ -6,12 +6,12 @@ C classes, K labels, N samples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from isoform.core.domain import Figure
-from isoform.core.report.drawing import INK, label, short, to_svg, to_table
+from isoform.core.report.drawing import INK, SERIES, label, short, to_svg, to_table
 from isoform.core.report.formatting import fraction
 from isoform.core.supervised.decision import Decision
 from isoform.core.supervised.metrics import (
@@ -29,20 +29,27 @@ MOST_CLASSES = 30  # in a picture of the confusion matrix
 MOST_ROWS = 100  # in a table
 MOST_CURVES = 6  # labels in one picture
 _MOST_POINTS = 250  # of a curve
-_LINES = ("#2f5bd0", "#d9622b", "#2a9163", "#9a3fb5", "#b58a00", "#128ba3")
+_LINES = SERIES[:6]
 
 
 def draw_confusion(axes: Axes, counts_CC: np.ndarray, classes: Sequence[str]) -> None:
     """Rows are the true classes, columns the guessed ones, shades a row's shares."""
     share = counts_CC / np.maximum(counts_CC.sum(1, keepdims=True), 1)
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(share, cmap=_shades(), vmin=0, vmax=1)
     for a, b in zip(*np.nonzero(counts_CC), strict=True):
-        colour = "white" if share[a, b] > 0.5 else "#1c1d22"
+        colour = "white" if share[a, b] > 0.7 else INK
         axes.text(b, a, str(counts_CC[a, b]), ha="center", va="center", fontsize=7, color=colour)
     names = [short(name) for name in classes]
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8, parse_math=False)
     axes.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
     label(axes, "guessed", "true")
+
+
+def _shades() -> Any:
+    """A colormap from the paper, light or dark, to blue."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("shades", [f"{SERIES[0]}00", SERIES[0]])
 
 
 def confusion_figure(counts_CC: np.ndarray, classes: Sequence[str], what: str) -> Figure:
@@ -75,7 +82,7 @@ def draw_reliability(
     axes.plot([0, 1], [0, 1], color=INK, lw=0.8, ls=":")
     used = counts > 0
     size = 10 + 150 * counts[used] / counts.max()
-    axes.scatter(sure[used], share[used], s=size, color="#2f5bd0", alpha=0.7, lw=0)
+    axes.scatter(sure[used], share[used], s=size, color=SERIES[0], alpha=0.7, lw=0)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     label(axes, x, y)
 

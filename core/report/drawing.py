@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import io
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 INK = "#010203"  # stands for the reader's text colour, light or dark
 FRAME = "#9ca0ab"
+# The page's colours of lines (style.css) as pictures name them: there each has a lighter one for dark paper.
+SERIES = ("#2f5bd0", "#d9622b", "#2a9163", "#9a3fb5", "#b58a00", "#128ba3", "#c43a5e", "#6b6f7a")
 PICTURES = (".png", ".svg", ".pdf")
 
 
@@ -39,7 +42,7 @@ def label(axes: Axes, x: str, y: str) -> None:
 
 
 def to_svg(plot: Any) -> str:
-    """A matplotlib figure as SVG text that takes the page's text colour."""
+    """A matplotlib figure as SVG text that takes the page's colours: text and black ones, and those of SERIES."""
     import matplotlib
 
     settings: dict[Any, Any] = {
@@ -51,7 +54,11 @@ def to_svg(plot: Any) -> str:
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a glyph that matplotlib's font lacks: the browser has it
         plot.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return buffer.getvalue().replace(INK, "currentColor")
+    svg = buffer.getvalue().replace(INK, "currentColor")
+    svg = re.sub(r"(?<=: )#000000\b", "currentColor", svg)
+    for place, colour in enumerate(SERIES):
+        svg = svg.replace(f": {colour}", f": var(--series-{place}, {colour})")
+    return svg
 
 
 def picture(plot: Any, path: str | Path) -> bytes:

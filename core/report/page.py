@@ -6,23 +6,32 @@ Curves are inline SVG whose colours are CSS variables, so that they follow the r
 
 from __future__ import annotations
 
-import os
 import re
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from isoform.core.config import toml
+from isoform.core.config.keys import flatten
 from isoform.core.data.writers import plain_json
 from isoform.core.errors import UserError
 from isoform.core.report.chart import Line, chart
+from isoform.core.report.files import link, relative, table_of
 from isoform.core.report.formatting import clock, mebibytes, number
-from isoform.core.runs.folder import RunFolder
-from isoform.core.runs.results import Headline, headline, is_better
+from isoform.core.runs.folder import SUSPECTS, RunFolder
+from isoform.core.runs.results import (
+    Headline,
+    beaten_by,
+    describe_importance,
+    headline,
+    is_better,
+)
+from isoform.core.supervised.suspects import RULE
 
 _BOOKKEEPING = {"step", "epoch", "split", "seconds", "samples_per_second"}
 _OPTIMISATION = ("lr", "grad_norm")
@@ -41,10 +50,11 @@ class Shown:
     status: str
     results: dict[str, Any]
     lines: list[dict[str, Any]]
-    figures: list[dict[str, str]]
+    figures: list[dict[str, Any]]
     command: str
     config: str
     link: str  # to the run's own page, from the folder of this one; "" where it has none
+    suspects: str = ""  # to its suspected labels, likewise
 
     @property
     def headline(self) -> Headline | None:
@@ -64,7 +74,26 @@ class Shown:
         return f"{self.status} after step {step}; the same command with --resume goes on from its last checkpoint"
 
     @property
-    def picture(self) -> dict[str, str] | None:
+    def warning(self) -> str:
+        """That a baseline is better, with the numbers of all that are; "" where none is."""
+        found = headline(self.results)
+        if found is None or found.verdict != "worse":
+            return ""
+        mine, split, metric = self.results["baselines"], found.split, found.metric
+        better = {name: mine[name][split][metric] for name in beaten_by(self.results)}
+        best_first = sorted(better, key=lambda name: better[name], reverse=found.mode == "max")
+        numbers = ", ".join(f"{name} {number(better[name])}" for name in best_first)
+        sentence = verdict_of(found, self.results.get("stored_baselines", []))
+        return f"{sentence} By {split} {metric}: {numbers}, the model {number(found.value)}."
+
+    @property
+    def importance(self) -> str:
+        """What its error hangs on, as sentences."""
+        splits = self.results.get("importance", {}).items()
+        return "; ".join(describe_importance(shares, split) for split, shares in splits)
+
+    @property
+    def picture(self) -> dict[str, Any] | None:
         """The first of its pictures, for a card."""
         return next((figure for figure in self.figures if figure["svg"]), None)
 
@@ -108,6 +137,8 @@ def render(runs: Sequence[Shown]) -> str:
         names=_names(runs),
         tables=[_tables(run) for run in runs],
         wide=_WIDE_COLUMNS,
+        differences=_differences(runs) if comparable else [],
+        rule=RULE,
         pictures=[_pictures(run, at) for at, run in enumerate(runs)],
         data=[{"folder": run.folder, "results": run.results, "metrics": run.lines} for run in runs],
     )
@@ -150,6 +181,8 @@ def _read(run: RunFolder, beside: Path) -> Shown:
     )
     first = config.split("\n", 1)[0]
     figures = run.read_json("figures.json") if (run.path / "figures.json").exists() else []
+    for figure in figures:
+        figure["rows"] = table_of(figure, run.path, beside)
     own = run.path / "report.html"
     return Shown(
         title=f"{results['domain']}/{results['app']}",
@@ -160,7 +193,8 @@ def _read(run: RunFolder, beside: Path) -> Shown:
         figures=figures,
         command=first[2:] if first.startswith("# isoform ") and " train " in first else "",
         config=config,
-        link=quote(os.path.relpath(own, beside)) if own.exists() else "",
+        link=relative(own, beside) if own.exists() else "",
+        suspects=link(SUSPECTS, run.path, beside),
     )
 
 
@@ -247,6 +281,16 @@ def _names(runs: Sequence[Shown]) -> list[tuple[str, str]]:
     return list(pairs)
 
 
+def _differences(runs: Sequence[Shown]) -> list[tuple[str, list[str]]]:
+    """(setting, its value in each run) of the settings in which runs differ."""
+    each = [dict(flatten(tomllib.loads(run.config))) for run in runs]
+    paths = sorted({path for one in each for path in one})
+    rows = [
+        (path, [toml.value(one[path]) if path in one else "-" for one in each]) for path in paths
+    ]
+    return [(".".join(path), values) for path, values in rows if len(set(values)) > 1]
+
+
 def _tables(run: Shown) -> list[dict[str, Any]]:
     """For each split the model's metrics beside every baseline's, as {split, names, rows: [(name, values)], ends}.
 
@@ -258,6 +302,10 @@ def _tables(run: Shown) -> list[dict[str, Any]]:
         if mine:
             theirs = {name: own.get(split, {}) for name, own in run.results["baselines"].items()}
             rows = [(run.results["app"], list(mine.values()))]
+            unseen = run.results.get("unseen", {})
+            if unseen.get("split") == split and unseen["metrics"]:
+                name = f"without {unseen['known']:,} of {unseen['samples']:,} known from training"
+                rows.append((name, [unseen["metrics"].get(n) for n in mine]))
             rows += [(name, [own.get(n) for n in mine]) for name, own in theirs.items() if own]
             ranges = run.results.get("intervals", {}).get(split, {})
             ends = [ranges.get(name) for name in mine] if ranges else []
@@ -265,14 +313,15 @@ def _tables(run: Shown) -> list[dict[str, Any]]:
     return tables
 
 
-def _pictures(run: Shown, at: int) -> list[tuple[str, Markup, int]]:
-    """(caption, picture, columns of its table) of each of the domain's pictures."""
-    drawn = []
+def _pictures(run: Shown, at: int) -> list[dict[str, Any]]:
+    """{caption, drawn, columns of its table, head, rows} of each of the domain's pictures."""
+    pictures = []
     for number_, figure in enumerate(run.figures):
-        picture = Markup(inline_svg(figure["svg"], f"run{at}-{number_}") + figure["html"])
+        drawn = Markup(inline_svg(figure["svg"], f"run{at}-{number_}") + figure["html"])
         columns = figure["html"].split("</tr>")[0].count("<th>")
-        drawn.append((figure["caption"], picture, columns))
-    return drawn
+        more = {"drawn": drawn, "columns": columns, "head": figure.get("head", ())}
+        pictures.append({"caption": figure["caption"], "rows": figure["rows"], **more})
+    return pictures
 
 
 def _card_picture(run: Shown, at: int) -> Markup:

@@ -1,7 +1,7 @@
 """A run folder: its layout, its lock, and writing that never leaves half a file.
 
 config.toml  metrics.jsonl  results.json  task.json  calibration.npz  seen.npz  figures.json  checkpoints/  baselines/
-report.html  card.md  predictions.*
+report.html  card.md  predictions.*  suspected_labels.csv  trackers/
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import fcntl
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +28,8 @@ from isoform.core.runs import checkpoint as checkpoints
 
 StateT = TypeVar("StateT", bound=RunState)
 BASELINES = "baselines"  # the folder of those that a run stores
+SUSPECTS = "suspected_labels.csv"
+TRACKERS = "trackers"  # the folder of what `--log` keeps
 _LOCK = ".lock"
 _CONTENT = ("config.toml", "metrics.jsonl", "results.json", "checkpoints")
 _locks: set[int] = set()
@@ -117,6 +120,7 @@ class RunFolder:
         """Removes what a run writes before its first checkpoint."""
         for name in ("config.toml", "task.json", "seen.npz", "metrics.jsonl", "results.json"):
             (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.path / TRACKERS, ignore_errors=True)
         with suppress(OSError):
             self.checkpoints.rmdir()
 

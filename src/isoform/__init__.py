@@ -55,14 +55,16 @@ def load(
 
 def train(
     app: str, settings: Mapping[str, Any] | None = None, /, *, run_dir: str | Path | None = None, resume: bool = False,
-    apps: str | Path | None = None, progress: bool = True, strict: bool = False, **keywords: Any,
+    apps: str | Path | None = None, progress: bool = True, strict: bool = False,
+    log: Sequence[str] = (), **keywords: Any,
 ) -> Run:  # fmt: skip
     """Trains an app such as "vision/vit-mnist" and returns its Run (`.folder`, `.results`, `.metrics`, `.predictor()`).
 
     Settings are dotted keys in `settings`, {"train.lr": 1e-3}, or keywords with two underscores for the dot,
     `train__lr=1e-3`; `isoform explain APP` lists them. `run_dir` defaults to runs/APP-seedN; `apps` is a file of your
-    own apps. Raises ConfigError (a UserError) with every mistake in the settings at once; with `strict`, UserError that
-    lists the cells, rows and files of the data that can't be used, before there is a run folder.
+    own apps; `log` names trackers that are told too: "tensorboard", "mlflow", "wandb". Raises ConfigError (a UserError)
+    with every mistake in the settings at once; with `strict`, UserError that lists the cells, rows and files of the
+    data that can't be used, before there is a run folder.
     """
     from isoform.core.api import Request
     from isoform.core.api import train as start
@@ -80,6 +82,7 @@ def train(
         resume=resume,
         progress=progress,
         strict=strict,
+        log=log,
         say=print if progress else lambda line: None,
     )
 

@@ -65,6 +65,12 @@ def test_a_folder_is_trained_on_and_predicted(trained, tmp_path):
     for name, answer in answers.items():
         (row,) = isoform.load(run).predict([str(data / name)])
         assert row["p disc"] == pytest.approx(float(answer["p disc"]), abs=1e-6)
+    counts = results.get("suspected_labels", {})
+    likelier = [max(("ball", "disc"), key=lambda c: float(r[f"p {c}"])) for r in answers.values()]
+    wrong = [a != r["target"] for a, r in zip(likelier, answers.values(), strict=True)]
+    assert counts.get("test", 0) == sum(wrong)
+    if counts:
+        assert len(list(_table(run / "suspected_labels.csv"))) == sum(counts.values())
     assert (run / "report.html").read_text().count("<svg") >= 3
     assert isoform.load(run).embed([str(files[0])]).shape == (1, 24)
 

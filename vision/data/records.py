@@ -42,6 +42,10 @@ class Images(abc.ABC):
     ) -> Tensor:
         """[C, H, W]; see images.read_image. Raises UserError with the image's name."""
 
+    def path(self, row: int) -> Path | None:
+        """The file of image `row`; None where it is in none of its own."""
+        return None
+
     @abc.abstractmethod
     def digest(self) -> str:
         """SHA-256 of what identifies the images."""

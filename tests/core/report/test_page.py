@@ -1,6 +1,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import quote
 from xml.etree import ElementTree
 
@@ -10,7 +11,8 @@ import toy
 from isoform.core.engine.train import train
 from isoform.core.errors import UserError
 from isoform.core.report import chart
-from isoform.core.report.drawing import to_table
+from isoform.core.report import page as page_module
+from isoform.core.report.drawing import SERIES, to_svg, to_table
 from isoform.core.report.page import inline_svg, write_report
 from isoform.core.runs.folder import RunFolder
 
@@ -274,3 +276,74 @@ def test_a_chart_is_well_formed_and_inside_its_box(log):
 def test_a_flat_line_has_a_chart():
     ElementTree.fromstring(chart.chart([chart.Line("a", [1, 2], [0.0, 0.0], 0)], title="flat"))
     ElementTree.fromstring(chart.chart([chart.Line("a", [5], [2.0], 0)], title="one", log=True))
+
+
+def results_of(**more):
+    return {"app": "a", "domain": "d", "status": "finished", "parameters": 7, "precision": "fp32",
+            "monitor": "m", "monitor_mode": "max", "metrics": {"test": {"m": 0.5, "k": 0.25}}, "baselines": {},
+            **more}  # fmt: skip
+
+
+def test_a_baseline_that_wins_is_told_on_top(tmp_path):
+    values = {"knn": 0.7, "logistic": 0.9, "majority": 0.4}
+    baselines = {name: {"test": {"m": value}} for name, value in values.items()}
+    run = RunFolder(tmp_path / "one")
+    run.path.mkdir()
+    run.write_json("results.json", results_of(baselines=baselines, stored_baselines=["logistic"]))
+    text = body(write_report([run.path]))
+    sentence = (
+        "The baseline logistic is better than the model. Predict with it: --with logistic. "
+        "By test m: logistic 0.9, knn 0.7, the model 0.5."
+    )
+    assert text.count("is better than the model") == 1 and sentence in text
+    assert text.index('role="alert"') < text.index("</header>") < text.index('class="headline"')
+    run.write_json("results.json", results_of(baselines={"majority": baselines["majority"]}))
+    assert 'role="alert"' not in body(write_report([run.path]))
+
+
+def test_what_is_known_from_training_and_what_the_error_hangs_on_are_shown(tmp_path):
+    run = RunFolder(tmp_path)
+    unseen = {"split": "test", "samples": 1013, "known": 7, "metrics": {"m": 0.375, "k": 0.125}}
+    more = {
+        "unseen": unseen,
+        "importance": {"test": {"graph": 0.31, "<b>": -0.02}},
+        "notes": ["a <note>"],
+    }
+    run.write_json("results.json", results_of(**more))
+    text = body(write_report([tmp_path]))
+    assert "7 of 1,013 samples of test are known from training" in text
+    assert "<td>without 7 of 1,013 known from training</td><td>0.375</td><td>0.125</td>" in text
+    assert (
+        "Exchanged between test samples, the graph by +31 %" in text
+        and "the &lt;b&gt; by -2 %" in text
+    )
+    assert "a &lt;note&gt;" in text
+    run.write_json("results.json", results_of(unseen={**unseen, "metrics": {}}))
+    text = body(write_report([tmp_path]))
+    assert "say nothing about new ones" in text and "<td>without" not in text
+
+
+def test_runs_side_by_side_show_the_settings_that_differ(runs, tmp_path):
+    text = body(write_report([run.path for run in runs], tmp_path / "both.html"))
+    table = text[text.index("Settings that differ") : text.index("<h2>Pictures")]
+    assert "<td>train.seed</td><td>1</td><td>2</td>" in table and table.count("<tr>") == 2
+    same = body(write_report([runs[0].path] * 2, tmp_path / "same.html"))
+    assert "the runs have the same settings" in same
+    (tmp_path / "bare").mkdir()
+    RunFolder(tmp_path / "bare").write_json("results.json", {**runs[0].results()})
+    text = body(write_report([runs[0].path, tmp_path / "bare"], tmp_path / "bare.html"))
+    assert "<td>train.lr</td><td>0.01</td><td>-</td>" in text
+
+
+def test_drawings_take_the_colours_of_the_page():
+    from matplotlib.figure import Figure as Plot
+
+    plot = Plot(figsize=(1, 1))
+    axes = plot.subplots()
+    axes.plot([0, 1], [1, 0], color=SERIES[2])
+    svg = to_svg(plot)
+    assert f"stroke: var(--series-2, {SERIES[2]})" in svg and "stroke: currentColor" in svg
+    assert "#000000" not in svg and svg.count(SERIES[2]) == svg.count("var(--series-2")
+    style = (Path(page_module.__file__).parent / "style.css").read_text()
+    for place, colour in enumerate(SERIES):
+        assert f"--series-{place}: {colour};" in style, "light is what pictures are drawn in"
