@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from isoform.core.data.splits import Rows
 from isoform.core.domain import Prepared
 from isoform.core.errors import UserError, join_names
 from isoform.core.supervised.config import resolve_loss_kind
@@ -45,14 +46,16 @@ def prepare(config: VisionApp) -> Prepared[VisionApp, VisionData]:
     return prepare_records(config, read_records(config.data))
 
 
-def prepare_records(config: VisionApp, records: Records) -> Prepared[VisionApp, VisionData]:
-    """`prepare` where the records have been read."""
+def prepare_records(
+    config: VisionApp, records: Records, splits: Rows | None = None
+) -> Prepared[VisionApp, VisionData]:
+    """`prepare` where the records have been read, and where `splits` are given, split already."""
     notes: list[str] = []
     if config.data.task == "regression" and config.loss.label_smoothing:
         config = update(config, loss={"label_smoothing": 0.0})
         notes.append("loss.label_smoothing is for classes and labels: off, as these are numbers")
     resolve_loss_kind(config.loss, config.data.task)
-    splits = split_rows(records, config.data)
+    splits = split_rows(records, config.data) if splits is None else splits
     imported = None
     if _leaves_model_open(config):
         start = read_start(config.train.init if config.auto else None)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from isoform.core.baselines import Baseline
     from isoform.core.config.schema import AppConfig
     from isoform.core.config.state import RunState
+    from isoform.core.domain.kept_split import KeptSplit
 
 Batch = Any  # a pytree of tensors whose first axis is the sample, as Task.collate makes it
 
@@ -107,6 +108,14 @@ class Task(abc.ABC):
         """uint64 [N, D] of a split's samples, of which one is known again by any (core/data/digests.py); None: never.
 
         A task that gives them has `metrics` of outputs whose first axis is the sample.
+        """
+        return None
+
+    def kept_split(self, before: KeptSplit | None = None) -> KeptSplit | None:
+        """Its samples by name and content, for the run to keep; None (the default) where they have neither.
+
+        before   what a run kept of the same data: files that weren't touched since are not read again, and stretches
+                 of series are looked at where that run has them
         """
         return None
 

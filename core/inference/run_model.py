@@ -15,6 +15,7 @@ from isoform.core.config import load_run_config
 from isoform.core.domain import AnyDomain, Predictor, Prepared, TrainedModel
 from isoform.core.engine import distributed, precision
 from isoform.core.engine.evaluate import evaluate, load_weights
+from isoform.core.engine.kept import OwnSplit, look_at_own
 from isoform.core.engine.seen import describe_unseen, judge_unseen
 from isoform.core.errors import UserError
 from isoform.core.runs.folder import RunFolder, runs_in
@@ -95,20 +96,22 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Evaluates a run's checkpoint (its average where it has one) on `split` of its own data, or of the data at `data`.
 
+    Its own split is the one that it keeps: what was added to the data since isn't judged, and what changed is said.
     Computes in the precision that the run's metrics were measured in, and writes predictions.* into the run folder
-    (predictions.SPLIT.* of another split, with the name of other data behind it).
-    Raises UserError for a folder that isn't a run, an unknown checkpoint, or data that differ from the run's.
+    (predictions.SPLIT.* of another split, with the name of other data behind it, or "changed" where content did).
+    Raises UserError for a folder that isn't a run, an unknown checkpoint, data that don't fit the run, and samples of
+    its split that are gone.
     """
     trained = load_trained(domain, run_dir, checkpoint)
     task = domain.task_from_run(trained.config, trained.state, None if data is None else Path(data))
+    own = look_at_own(task, trained.state.kept, split) if data is None else OwnSplit()
     device = distributed.this_process().device
     metrics, outputs = evaluate(
         task, trained.model.to(device), split, precision_name=trained.precision
     )
     stem = "predictions" if split == "test" else f"predictions.{split}"
-    task.write_predictions(
-        trained.folder, split, outputs, stem if data is None else f"{stem}.{Path(data).stem}"
-    )
+    other = own.suffix if data is None else Path(data).stem
+    task.write_predictions(trained.folder, split, outputs, f"{stem}.{other}" if other else stem)
     known = trained.state.seen if data is not None or split == "test" else None
     unseen = judge_unseen(task, split, outputs, known)
     told = [] if unseen is None else [describe_unseen(task, unseen, "the run")]
@@ -119,7 +122,7 @@ def evaluate_run(
         "checkpoint": trained.step,
         "samples": task.sizes()[split],
         "judged": task.judged(split),
-        "notes": [*task.notes, *told],
+        "notes": [*own.notes, *task.notes, *told],
         "metrics": metrics,
         "unseen": None if unseen is None else unseen.to_json(),
     }

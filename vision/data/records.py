@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import abc
-import hashlib
-import os
 from collections.abc import (
     Callable,
     Iterable,
@@ -19,6 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isoform.core.data.digests import content_digest, file_digests, file_mark
+from isoform.core.domain.kept_split import Mark
+from isoform.core.errors import UserError
 from isoform.vision.data.images import from_pil, read_image
 
 
@@ -40,8 +41,12 @@ class Images(abc.ABC):
         """[C, H, W]; see images.read_image. Raises UserError with the image's name."""
 
     @abc.abstractmethod
-    def digest(self) -> str:
-        """SHA-256 of what identifies the images."""
+    def contents(self, known: Mapping[tuple[str, Mark], str]) -> list[str]:
+        """A digest of what each image holds; `known`: those of files by name and mark, which aren't read again."""
+
+    def marks(self) -> list[Mark] | None:
+        """Of the file of each image, where it is one."""
+        return None
 
 
 class FileImages(Images):
@@ -63,13 +68,18 @@ class FileImages(Images):
         """See Images.read."""
         return read_image(self.path(row), channels, at_least=at_least)
 
-    def digest(self) -> str:
-        """Of names, sizes and times: reading every byte of a large data set would take hours."""
-        sha = hashlib.sha256()
-        for row, name in enumerate(self.names):
-            stat = os.stat(self.path(row))
-            sha.update(os.fsencode(name) + b"\0%d\0%d\0" % (stat.st_size, stat.st_mtime_ns))
-        return sha.hexdigest()
+    def contents(self, known: Mapping[tuple[str, Mark], str]) -> list[str]:
+        """Of the files' bytes."""
+        keys = list(zip(self.names, self.marks(), strict=True)) if known else []
+        found = [known.get(key, "") for key in keys] or [""] * len(self)
+        fresh = [row for row, digest in enumerate(found) if not digest]
+        for row, digest in zip(fresh, file_digests([self.path(row) for row in fresh]), strict=True):
+            found[row] = digest
+        return found
+
+    def marks(self) -> list[Mark]:
+        """See Images.marks."""
+        return [file_mark(self.path(row)) for row in range(len(self))]
 
 
 class ArrayImages(Images):
@@ -88,9 +98,9 @@ class ArrayImages(Images):
         """See Images.read."""
         return convert_channels(self.array[row], channels)
 
-    def digest(self) -> str:
+    def contents(self, known: Mapping[tuple[str, Mark], str]) -> list[str]:
         """Of the pixels."""
-        return hashlib.sha256(self.array.numpy().tobytes()).hexdigest()
+        return [content_digest(image) for image in self.array.numpy()]
 
 
 class PillowImages(Images):
@@ -108,9 +118,15 @@ class PillowImages(Images):
         """See Images.read."""
         return from_pil(self.get(row), channels, self.names[row])
 
-    def digest(self) -> str:
-        """Of the names."""
-        return hashlib.sha256("\0".join(self.names).encode()).hexdigest()
+    def contents(self, known: Mapping[tuple[str, Mark], str]) -> list[str]:
+        """Of the pixels, for which each image is decoded once; "" where that fails."""
+        return [self._content(row) for row in range(len(self))]
+
+    def _content(self, row: int) -> str:
+        try:
+            return content_digest(self.read(row, None).numpy())
+        except UserError:
+            return ""
 
 
 def convert_channels(image_CHW: Tensor, channels: int | None) -> Tensor:
@@ -161,15 +177,15 @@ class Records:
             return ()
         return (label,) if isinstance(label, str) else label
 
-    def digest(self) -> str:
-        """SHA-256 of images and labels: which data a model was trained on."""
-        sha = hashlib.sha256(self.images.digest().encode())
-        for label in self.labels:
+    def label_texts(self) -> list[str]:
+        """All that is known of each row beside its image: label, and weight where there are weights."""
+        texts = []
+        for row, label in enumerate(self.labels):
             plain = label.tolist() if isinstance(label, np.ndarray) else label
-            sha.update(repr(plain).encode() + b"\0")
-        if self.unknown:
-            sha.update(repr(sorted(self.unknown.items())).encode())
-        return sha.hexdigest()
+            unknown = list(self.unknown.get(row, ()))
+            weight = [] if self.weight is None else [float(self.weight[row])]
+            texts.append(repr([plain, *unknown, *weight]))
+        return texts
 
     def encode(self, classes: Sequence[str]) -> np.ndarray:
         """Targets in the order of `classes`: int64 [N], or float32 [N, K] for multi-label and regression.

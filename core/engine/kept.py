@@ -1,0 +1,77 @@
+"""Whether data are still those of a run: what `--resume` refuses, and what evaluating a run's own split says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from isoform.core.domain import Task
+from isoform.core.domain.kept_split import NAMED, Differences, KeptSplit, compare
+from isoform.core.errors import UserError, join_names
+from isoform.core.runs.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class OwnSplit:
+    """What to say of a run's own split as it is found now, and how its predictions are called beside the stored ones.
+
+    suffix   "" where every sample is there as it was, "changed" where content differs, "redrawn" where the run keeps
+             no split
+    """
+
+    notes: tuple[str, ...] = ()
+    suffix: str = ""
+
+
+def refuse_other_data(run: RunFolder, task: Task, moved: bool = False) -> None:
+    """Raises UserError, with what differs, where the task's data aren't those that the run keeps the split of.
+
+    moved: they lie at another place, which a run that keeps no split can't accept.
+    """
+    kept = run.split()
+    if kept is None:
+        if moved:
+            raise UserError(
+                f"{run.path}: keeps no split to compare the data at the new place with; leave their place as it was"
+            )
+        return
+    now = task.kept_split(kept)
+    found = compare(kept, now) if now is not None else Differences()
+    if found:
+        raise UserError(
+            f"{run.path}: its data aren't what it was trained on: {found.describe()}; put them back as they were, or "
+            "train into another --run-dir"
+        )
+
+
+def look_at_own(task: Task, kept: KeptSplit | None, split: str) -> OwnSplit:
+    """A run's own data as they are now beside what it keeps. Raises UserError where samples of `split` are gone."""
+    if kept is None:
+        if type(task).kept_split is Task.kept_split:
+            return OwnSplit()
+        line = "this run keeps no split, as those of older versions: its data are split anew"
+        return OwnSplit((line,), "redrawn")
+    now = task.kept_split(kept)
+    found = compare(kept, now) if now is not None else Differences()
+    if gone := found.removed.get(split):
+        raise UserError(
+            f"{len(gone):,} of the {len(kept.splits[split].names):,} {task.items} of {split} that this run keeps are "
+            f"gone or can't be read: {join_names(gone, NAMED)}; put them back, or judge other data with --data"
+        )
+    notes = []
+    if found.added or found.unnamed > 0:
+        count = len(found.added) + max(0, found.unnamed)
+        names = f" ({join_names(found.added, NAMED)})" if found.added else ""
+        notes.append(
+            f"{count:,} {task.items} were added since the training and aren't judged{names}"
+        )
+    for place, names in found.removed.items():
+        notes.append(
+            f"{len(names):,} {task.items} of {place} are gone since the training: {join_names(names, NAMED)}"
+        )
+    for place, names in found.changed.items():
+        which = f"{len(names):,} of {len(kept.splits[place].names):,} {task.items} of {place}"
+        notes.append(
+            f"changed since the training, in content or label: {which} ({join_names(names, NAMED)})"
+        )
+    notes += [f"{a} and {b} were exchanged since the training" for a, b in found.exchanged]
+    return OwnSplit(tuple(notes), "changed" if split in found.changed else "")
