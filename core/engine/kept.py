@@ -62,11 +62,11 @@ def look_at_own(task: Task, kept: KeptSplit | None, split: str) -> OwnSplit:
         count = len(found.added) + max(0, found.unnamed)
         names = f" ({join_names(found.added, NAMED)})" if found.added else ""
         notes.append(
-            f"{count:,} {task.items} were added since the training and aren't judged{names}"
+            f"{task.items} that were added since the training aren't judged: {count:,}{names}"
         )
     for place, names in found.removed.items():
         notes.append(
-            f"{len(names):,} {task.items} of {place} are gone since the training: {join_names(names, NAMED)}"
+            f"{task.items} of {place} that are gone since the training: {len(names):,} ({join_names(names, NAMED)})"
         )
     for place, names in found.changed.items():
         which = f"{len(names):,} of {len(kept.splits[place].names):,} {task.items} of {place}"
