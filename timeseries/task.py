@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from isoform.core.baselines import Baseline
 from isoform.core.config.state import DataRecord
 from isoform.core.domain import Figure, InitialWeights, Task
+from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import join_names
 from isoform.timeseries import losses
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.conformal import Calibration
+from isoform.timeseries.data.kept import keep_split
 from isoform.timeseries.data.splits import origins
 from isoform.timeseries.data.windows import WindowData
 from isoform.timeseries.judged import windows_to_judge
@@ -44,6 +46,8 @@ class Drawn:
 
 class TimeseriesTask(Task):
     """One time-series app on its windows, or on those of other data."""
+
+    items = "stretches"  # of the rows of a column, as a run keeps them; windows overlap
 
     def __init__(self, config: TimeseriesApp, windows: WindowData) -> None:
         self.config: TimeseriesApp = config
@@ -184,6 +188,11 @@ class TimeseriesTask(Task):
         accumulator = self.accumulator(split)
         accumulator.add(list(range(len(outputs["forecast"]))), outputs)
         return accumulator.metrics()
+
+    def kept_split(self, before: KeptSplit | None = None) -> KeptSplit:
+        """See data/kept.py."""
+        data = self.data
+        return keep_split(self.panel, data.cuts, data.on_disk, before.spans if before else None)
 
     def calibrate(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Conformal offsets from the validation windows; see conformal.py."""
