@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from isoform.core.config import AppConfig, plain
+from isoform.core.config.keys import PLACES, flatten
+from isoform.core.data.text import STDIN
 from isoform.core.domain import Task
 from isoform.core.domain.kept_split import NAMED, Differences, KeptSplit, compare
 from isoform.core.errors import UserError, join_names
@@ -41,6 +45,18 @@ def refuse_other_data(run: RunFolder, task: Task, moved: bool = False) -> None:
             f"{run.path}: its data aren't what it was trained on: {found.describe()}; put them back as they were, or "
             "train into another --run-dir"
         )
+
+
+def refuse_missing_place(folder: Path, config: AppConfig) -> None:
+    """Raises UserError, with how to tell of their new place, where a run's own data aren't there any more."""
+    settings = {".".join(path): value for path, value in flatten(plain(config))}
+    for key in PLACES:
+        place = settings.get(key)
+        if isinstance(place, str) and place != STDIN and not Path(place).expanduser().exists():
+            raise UserError(
+                f"{place}: the data of this run aren't there ({key}); where they were moved, isoform {config.domain} "
+                f"train {config.app} --run-dir {folder} --resume --set {key}=NEW tells it, and --data judges others"
+            )
 
 
 def look_at_own(task: Task, kept: KeptSplit | None, split: str) -> OwnSplit:

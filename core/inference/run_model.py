@@ -15,7 +15,7 @@ from isoform.core.config import load_run_config
 from isoform.core.domain import AnyDomain, Predictor, Prepared, TrainedModel
 from isoform.core.engine import distributed, precision
 from isoform.core.engine.evaluate import evaluate, load_weights
-from isoform.core.engine.kept import OwnSplit, look_at_own
+from isoform.core.engine.kept import OwnSplit, look_at_own, refuse_missing_place
 from isoform.core.engine.seen import describe_unseen, judge_unseen
 from isoform.core.errors import UserError
 from isoform.core.runs.folder import RunFolder, runs_in
@@ -103,6 +103,8 @@ def evaluate_run(
     its split that are gone.
     """
     trained = load_trained(domain, run_dir, checkpoint)
+    if data is None:
+        refuse_missing_place(trained.folder, trained.config)
     task = domain.task_from_run(trained.config, trained.state, None if data is None else Path(data))
     own = look_at_own(task, trained.state.kept, split) if data is None else OwnSplit()
     device = distributed.this_process().device
