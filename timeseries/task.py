@@ -56,6 +56,7 @@ class TimeseriesTask(Task):
         self.augments = config.augment.each
         self.monitor = "mse" if config.loss.kind == "mse" else "mae"
         self.season = windows.season
+        self.notes = tuple(windows.unscored())
         self.calibration: Calibration | None = None  # of the best checkpoint, once it is known
         self.which: Mapping[str, str] = {}  # split -> its windows in words, of other data
         self.run_state: TimeseriesState | None = None  # of the run that is evaluated
@@ -325,7 +326,8 @@ def task_from_run(
         config = config.model_copy(update={"data": data})
     found = windows_to_judge(config, state, path)
     task = TimeseriesTask(found.config, found.windows)
-    task.which, task.notes, task.run_state = found.which, found.notes, state
+    task.which, task.notes = found.which, (*found.notes, *task.notes)
+    task.run_state = state
     known = Calibration.of(state.calibration) if state.calibration else None
     if known is not None:
         task.calibration = known.of_variates(state.variates, task.data.variates)

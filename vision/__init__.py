@@ -47,10 +47,11 @@ class Vision(Domain["VisionApp", "VisionState", "VisionData"]):
         return VisionState
 
     def prepare(self, config: VisionApp) -> Prepared[VisionApp, VisionData]:
-        """See prepare.py."""
+        """See prepare.py, and data/leakage.py for what it refuses."""
+        from isoform.vision.data.leakage import without_leakage
         from isoform.vision.prepare import prepare
 
-        return prepare(config)
+        return without_leakage(prepare(config))
 
     def task(self, prepared: Prepared[VisionApp, VisionData]) -> VisionTask:
         """See task.py."""

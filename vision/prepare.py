@@ -68,7 +68,7 @@ def prepare_records(
         _refuse_unlearnt(data)
         config = _resolve(config, data)
     lost = _lost(data)
-    notes += [*_describe(data), *lost, *_unscored(data)]
+    notes += [*_describe(data), *lost, *unscored(data)]
     few = config.auto and config.train.init is None and len(records) < FEW_IMAGES
     if few and not resolved:
         notes.append(
@@ -149,8 +149,8 @@ def _lost(data: ImageData) -> list[str]:
     return lines
 
 
-def _unscored(data: ImageData) -> list[str]:
-    """Classes that a split lacks, without which some metrics can't be had."""
+def unscored(data: ImageData) -> list[str]:
+    """Classes, labels or targets that validation or test lacks: over which its metrics run, in sentences."""
     lines = []
     for split in ("val", "test"):
         if split in data.rows:

@@ -35,7 +35,7 @@ from isoform.vision.initial import adapt_weights, import_initial, initial_weight
 from isoform.vision.losses import image_loss
 from isoform.vision.metrics import MONITORS, score
 from isoform.vision.models import build_model
-from isoform.vision.prepare import VisionData, prepare_records
+from isoform.vision.prepare import VisionData, prepare_records, unscored
 from isoform.vision.state import VisionState
 
 
@@ -60,6 +60,7 @@ class VisionTask(Task):
         self.scaling = TargetScaling(mean, std).in_float32()
         self.class_weight = self._class_weight()
         self.sample_weight = self._sample_weight()
+        self.notes = unscored(self.data)
 
     def sizes(self) -> dict[str, int]:
         """See Task.sizes."""

@@ -69,9 +69,10 @@ def look_at_own(task: Task, kept: KeptSplit | None, split: str) -> OwnSplit:
     now = task.kept_split(kept)
     found = compare(kept, now) if now is not None else Differences()
     if gone := found.removed.get(split):
+        exchanged = "".join(f"; {a} and {b} are exchanged" for a, b in found.exchanged)
         raise UserError(
             f"{len(gone):,} of the {len(kept.splits[split].names):,} {task.items} of {split} that this run keeps are "
-            f"gone or can't be read: {join_names(gone, NAMED)}; put them back, or judge other data with --data"
+            f"gone or can't be read: {join_names(gone, NAMED)}{exchanged}; put them back, or judge others with --data"
         )
     notes = []
     if found.added or found.unnamed > 0:

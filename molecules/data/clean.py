@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from isoform.core.data.splits import Rows
 from isoform.core.errors import UserError, join_names
 from isoform.molecules.config import DataConfig
-from isoform.molecules.data.duplicates import merge, refuse_leaks
+from isoform.molecules.data.digests import keys_of
+from isoform.molecules.data.duplicates import describe_leaks, merge, refuse_leaks
 from isoform.molecules.data.labelled import Labelled, keep_targets, take
 from isoform.molecules.data.splits import describe_shares, split_rows
 from isoform.molecules.data.standardise import describe_stereo_groups, standardise
@@ -57,12 +59,31 @@ def assign_splits(molecules: Labelled, data: DataConfig) -> Labelled:
     """
     splits = split_rows(molecules, data)
     if not data.allow_leakage:
-        refuse_leaks(molecules, splits)
+        refuse_leaks(compared(molecules, splits, data), splits)
+        said = []
+    else:
+        said = describe_leaks(molecules, splits)
     split = np.full(len(molecules), "", dtype=object)
     for name, rows in splits.items():
         split[rows] = name
-    findings = [*molecules.findings, *describe_shares(splits, data)]
+    findings = [*molecules.findings, *describe_shares(splits, data), *said]
     return replace(molecules, split=split, findings=findings)
+
+
+def compared(molecules: Labelled, splits: Rows, data: DataConfig) -> Labelled:
+    """With the keys by which a molecule is known in another split, worked out here where nothing else asked for them.
+
+    Of the molecules in a split alone; graphs without SMILES have none.
+    """
+    if molecules.keys is not None or molecules.graphs is not None:
+        return molecules
+    rows = np.concatenate([*splits.values()]).astype(np.int64)
+    found, inchis_found = keys_of(take(molecules, rows), data)
+    keys, inchis = [""] * len(molecules), [""] * len(molecules)
+    for row, key, inchi in zip(rows.tolist(), found, inchis_found, strict=True):
+        keys[row] = key or f"\0{row}"  # what is no molecule is equal to none
+        inchis[row] = inchi
+    return replace(molecules, keys=keys, inchis=inchis)
 
 
 def leave_out_unlearnt(molecules: Labelled, train: np.ndarray) -> Labelled:

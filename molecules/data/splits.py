@@ -15,6 +15,7 @@ from isoform.core.data.splits import (
     split_by_size,
     units_of,
 )
+from isoform.core.data.strata import keep_strata
 from isoform.core.errors import UserError
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.duplicates import identities
@@ -29,7 +30,8 @@ def split_rows(molecules: Labelled, data: DataConfig) -> Rows:
     random    drawn by data.split_seed: test first, then val; both are fractions of all. Where one target has classes,
               every split has its share of each. Rows of one molecule stay together.
     scaffold  MoleculeNet's (Wu et al. 2018): frameworks by their number of molecules, each to train while that fits,
-              else to val, else to test. Deterministic; the rarest frameworks are tested on.
+              else to val, else to test. Deterministic; the rarest frameworks are tested on. Where that leaves a class
+              of a target out of a split that it could be in, frameworks change places (core/data/strata.py).
     cluster   Taylor-Butina clusters, whole ones to test and val in the order that data.split_seed draws; one that
               doesn't fit any more goes to train.
     given     the source's; what it leaves open is train, and where it has no val, that is drawn from train.
@@ -92,7 +94,20 @@ def _by_chemistry(molecules: Labelled, data: DataConfig, rng: np.random.Generato
         order = rng.permutation(groups.max(initial=-1) + 1)
         units = [np.flatnonzero(groups == group) for group in order]
         found = fill_splits(units, _wanted(len(rows), data))
+    found, _ = keep_strata(found, groups, _classes(molecules, rows))
     return {split: rows[part] for split, part in found.items()}
+
+
+def _classes(molecules: Labelled, rows: np.ndarray) -> list[np.ndarray]:
+    """Places among the rows of each class of each target; of numbers, of those with a label where some have none."""
+    found = []
+    for values in molecules.targets[rows].T:
+        known = np.isfinite(values)
+        if molecules.task == "regression":
+            found += [] if known.all() else [np.flatnonzero(known)]
+        else:
+            found += [np.flatnonzero(values == value) for value in np.unique(values[known])]
+    return [members for members in found if len(members)]
 
 
 def _joined(groups: np.ndarray, molecules: Labelled, rows: np.ndarray) -> np.ndarray:
@@ -159,7 +174,12 @@ def _random(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> 
         shuffled = [units[i] for i in rng.permutation(len(units))]
         return fill_splits(shuffled, {"test": test, "val": val}, train)
     fractions = {"test": data.test_fraction, "val": data.val_fraction}
-    return draw_units(units, _strata(molecules, units), fractions, rng)
+    drawn = draw_units(units, _strata(molecules, units), fractions, rng)
+    unit_of = np.zeros(len(molecules), np.int64)
+    for number, unit in enumerate(units):
+        unit_of[unit] = number
+    found, _ = keep_strata(drawn, unit_of, _classes(molecules, np.arange(len(molecules))))
+    return found
 
 
 def _units(molecules: Labelled) -> list[np.ndarray]:

@@ -13,10 +13,11 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from isoform.core.data.splits import torn_groups
+from isoform.core.data.splits import SPLITS, torn_groups
 from isoform.core.domain import CheckReport
 from isoform.core.errors import UserError, join_names
 from isoform.core.report.check_page import Group, Picture, render_check_page
+from isoform.core.supervised.metrics import describe_absent
 from isoform.vision.config import VisionApp
 from isoform.vision.data.dataset import spread
 from isoform.vision.data.duplicates import exact_groups, fingerprint, near_pairs
@@ -27,6 +28,7 @@ from isoform.vision.data.splits import split_rows
 from isoform.vision.data.transforms import to_float
 from isoform.vision.prepare import prepare_records
 
+LOOKED_AT = 256  # pixels along the shorter side that tell images apart
 MOST_IMAGES = 20_000  # decoded; of more, that many evenly spaced
 NAMED = 10  # of each kind of finding, in the text
 NAMED_CLASSES = 100
@@ -39,7 +41,7 @@ Rows = Sequence[int]
 
 
 @dataclass
-class _Seen:
+class Looked:
     """What was found in the images that could be read; all lists run alike."""
 
     rows: list[int] = field(default_factory=list)
@@ -52,7 +54,7 @@ class _Seen:
 
 
 @dataclass
-class _Doubles:
+class Doubles:
     """Sets of rows whose images are equal, or nearly so.
 
     leaks          those with images in several splits
@@ -76,8 +78,8 @@ def check(config: VisionApp) -> CheckReport:
     # Torn groups are a finding here, not the end of it.
     splits = split_rows(records, config.data.model_copy(update={"allow_leakage": True}))
     split_of = {int(row): split for split, rows in splits.items() for row in rows}
-    seen = _look(records)
-    doubles = _find_doubles(records, seen, split_of)
+    seen = look(records)
+    doubles = find_doubles(records, seen, split_of)
     torn = torn_groups(records.group, splits) if records.group is not None else []
     data = _describe(records, splits, seen)
     data |= _describe_doubles(records.images.names, doubles, split_of)
@@ -101,11 +103,12 @@ def _refusal(config: VisionApp, records: Records) -> str | None:
     return None
 
 
-def _look(records: Records) -> _Seen:
-    seen = _Seen()
+def look(records: Records) -> Looked:
+    """What every image is known again by, and what it is; JPEG files are decoded as small as that takes."""
+    seen = Looked()
     for row in spread(np.arange(len(records)), MOST_IMAGES).tolist():
         try:
-            image = records.images.read(row, None)
+            image = records.images.read(row, None, LOOKED_AT)
         except UserError as error:
             seen.unreadable[records.images.names[row]] = str(error)
             continue
@@ -114,28 +117,33 @@ def _look(records: Records) -> _Seen:
         seen.digests.append(digest)
         seen.hashes.append(code)
         seen.thumbs.append(thumb)
-        seen.shapes.append(tuple(image.shape))
-        seen.kinds[_kind(records, row, image)] += 1
+        kind, size = _about(records, row, image)
+        seen.shapes.append((image.shape[0], *size))
+        seen.kinds[kind] += 1
     return seen
 
 
-def _kind(records: Records, row: int, image: Tensor) -> str:
-    """Format and mode, such as "PNG P" or "npy float32"."""
-    depth = str(image.dtype).removeprefix("torch.")
+def _about(records: Records, row: int, image: Tensor) -> tuple[str, tuple[int, int]]:
+    """Format and mode, such as "PNG P" or "npy float32", and upright height and width of the whole, pixels."""
+    depth, size = str(image.dtype).removeprefix("torch."), (image.shape[1], image.shape[2])
     if not isinstance(records.images, FileImages):
-        return depth
+        return depth, size
     path = records.images.path(row)
     if path.suffix == ".npy":
-        return f"npy {depth}"
+        return f"npy {depth}", size
     header = open_image(path)
-    return f"{header.format} {header.mode}"
+    if header.format == "JPEG" and min(size) < min(header.size):  # it was decoded smaller
+        width, height = header.size
+        size = (height, width) if (height > width) == (size[0] > size[1]) else (width, height)
+    return f"{header.format} {header.mode}", size
 
 
-def _find_doubles(
+def find_doubles(
     records: Records,
-    seen: _Seen,
+    seen: Looked,
     split_of: Mapping[int, str],
-) -> _Doubles:
+) -> Doubles:
+    """Equal and nearly equal images among those looked at."""
     equal: list[Rows] = [[seen.rows[i] for i in members] for members in exact_groups(seen.digests)]
     together = {(a, b) for members in equal for a in members for b in members}
     thumbs = np.stack(seen.thumbs) if seen.thumbs else np.zeros((0, 768), np.float32)
@@ -150,13 +158,13 @@ def _find_doubles(
     contradictory = [
         members for members in equal if len({repr(records.labels[row]) for row in members}) > 1
     ]
-    return _Doubles(equal, near, leaks, contradictory)
+    return Doubles(equal, near, leaks, contradictory)
 
 
 def _describe(
     records: Records,
     splits: Mapping[str, np.ndarray],
-    seen: _Seen,
+    seen: Looked,
 ) -> dict[str, Any]:
     """What the report's JSON says of sizes, kinds and classes."""
     channels = Counter(shape[0] for shape in seen.shapes)
@@ -178,7 +186,7 @@ def _describe(
 
 def _describe_doubles(
     names: Sequence[str],
-    doubles: _Doubles,
+    doubles: Doubles,
     split_of: Mapping[int, str],
 ) -> dict[str, Any]:
     def name_all(sets: Sequence[Rows]) -> list[list[str]]:
@@ -255,6 +263,10 @@ def _lines(data: dict[str, Any]) -> list[str]:
         )
     if data["classes"]:
         lines += _class_lines(data["classes"])
+        for split in [split for split in SPLITS[1:] if split in data["splits"]]:
+            counts = [each[split] for each in data["classes"].values()]
+            line = describe_absent(counts, list(data["classes"]), split, "classes")
+            lines += [line] if line else []
     lines += _list("skipped", [f"{one['file']} ({one['reason']})" for one in data["skipped"]])
     lines += _list("unreadable", [one["reason"] for one in data["unreadable"]])
     lines += _list("sets of equal images", [" = ".join(names) for names in data["duplicates"]])
@@ -305,9 +317,9 @@ def _list(what: str, items: Sequence[str]) -> list[str]:
 
 def _groups(
     records: Records,
-    seen: _Seen,
+    seen: Looked,
     split_of: Mapping[int, str],
-    doubles: _Doubles,
+    doubles: Doubles,
 ) -> list[Group]:
     """Pictures of the page: samples of each class, then the images that are in two splits or nearly equal."""
     names = records.images.names

@@ -26,15 +26,14 @@ def keep_split(records: Records, rows: Rows, contents: Sequence[str]) -> KeptSpl
         )
     used = np.concatenate([*rows.values()]).tolist() if rows else []
     rest = sorted(set(range(len(records))) - set(used))
-    return KeptSplit(
-        splits, [names[row] for row in rest], len(rest), _parts(records, used, contents)
-    )
+    left_out = [names[row] for row in rest]
+    return KeptSplit(splits, left_out, len(rest), _parts(records, contents))
 
 
-def _parts(records: Records, used: Sequence[int], contents: Sequence[str]) -> dict[str, str]:
+def _parts(records: Records, contents: Sequence[str]) -> dict[str, str]:
     """By class or label the images that have it, by target its values."""
     parts: dict[str, list[str]] = {name: [] for name in records.classes}
-    for row in used:
+    for row in range(len(records)):
         if records.kind == "regression":
             for name, value in zip(records.classes, np.ravel(records.labels[row]), strict=True):
                 parts[name].append(f"{contents[row]} {value!r}")
