@@ -41,7 +41,7 @@ class RunState(Table):
         None, exclude=True, description="digests of the samples it was trained on, of seen.npz"
     )
     kept: SkipValidation[KeptSplit] | None = Field(
-        None, exclude=True, description="its split by names and contents, of split.json"
+        None, exclude=True, description="its split, of split.json; where it is evaluated"
     )
 
     def to_json(self) -> dict[str, Any]:

@@ -103,10 +103,13 @@ def evaluate_run(
     its split that are gone.
     """
     trained = load_trained(domain, run_dir, checkpoint)
+    kept = None
     if data is None:
         refuse_missing_place(trained.folder, trained.config)
-    task = domain.task_from_run(trained.config, trained.state, None if data is None else Path(data))
-    own = look_at_own(task, trained.state.kept, split) if data is None else OwnSplit()
+        kept = RunFolder(runs_in(run_dir)[0]).split()
+    state = trained.state.model_copy(update={"kept": kept})
+    task = domain.task_from_run(trained.config, state, None if data is None else Path(data))
+    own = look_at_own(task, kept, split) if data is None else OwnSplit()
     device = distributed.this_process().device
     metrics, outputs = evaluate(
         task, trained.model.to(device), split, precision_name=trained.precision

@@ -182,7 +182,7 @@ class RunFolder:
             raise UserError(
                 f"{path}: {row}: {first['msg']}; it was written by another version, or changed"
             ) from None
-        beside = {"calibration": self.calibration(), "seen": self.seen(), "kept": self.split()}
+        beside = {"calibration": self.calibration(), "seen": self.seen()}
         return state.model_copy(
             update={name: value for name, value in beside.items() if value is not None}
         )
