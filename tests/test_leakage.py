@@ -73,7 +73,7 @@ LEAKING = {
     ),
     "timeseries": Leaking(
         "itransformer-own", "load.csv",
-        ("data.path=load.csv", "model.context=11", "model.horizon=3", "data.past=[plan]", "data.targets=[load]"),
+        ("data.path=load.csv", "model.context=11", "model.horizon=3", 'data.past=["plan"]', 'data.targets=["load"]'),
         series, ("covariate plan is the target load 1 row ahead",),
     ),
 }  # fmt: skip

@@ -22,8 +22,8 @@ def digests_of(contents: Iterable[str | bytes]) -> np.ndarray:
     return np.array(found, np.uint64)
 
 
-def content_digest(content: bytes | memoryview | np.ndarray | str) -> str:
-    """BLAKE2b of 16 bytes, hex, of a sample's content; of an array its values alone, so that they be contiguous."""
+def content_digest(content: bytes | str) -> str:
+    """BLAKE2b of 16 bytes, hex, of a sample's content."""
     raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
     return hashlib.blake2b(raw, digest_size=16).hexdigest()
 

@@ -77,13 +77,13 @@ def look_at_own(task: Task, kept: KeptSplit | None, split: str) -> OwnSplit:
     notes = []
     if found.added or found.unnamed > 0:
         count = len(found.added) + max(0, found.unnamed)
-        names = f" ({join_names(found.added, NAMED)})" if found.added else ""
+        which = f" ({join_names(found.added, NAMED)})" if found.added else ""
         notes.append(
-            f"{task.items} that were added since the training aren't judged: {count:,}{names}"
+            f"{task.items} that were added since the training aren't judged: {count:,}{which}"
         )
-    for place, names in found.removed.items():
+    for place, gone in found.removed.items():
         notes.append(
-            f"{task.items} of {place} that are gone since the training: {len(names):,} ({join_names(names, NAMED)})"
+            f"{task.items} of {place} that are gone since the training: {len(gone):,} ({join_names(gone, NAMED)})"
         )
     for place, names in found.changed.items():
         which = f"{len(names):,} of {len(kept.splits[place].names):,} {task.items} of {place}"

@@ -39,7 +39,9 @@ def keep_split(
         fixed = content_digest(_static(one))[:16]
         for column, values in _columns(one, on_disk):
             for split, (start, stop) in there.items():
-                digest = panel.sha256 if values is None else content_digest(values[start:stop])
+                digest = (
+                    panel.sha256 if values is None else content_digest(values[start:stop].tobytes())
+                )
                 said = " ".join(part for part in (name, column) if part) or panel.name
                 held[split].append((f"{said} ({split})", digest, fixed))
                 if values is not None:

@@ -100,7 +100,7 @@ class ArrayImages(Images):
 
     def contents(self, known: Mapping[tuple[str, Mark], str]) -> list[str]:
         """Of the pixels."""
-        return [content_digest(image) for image in self.array.numpy()]
+        return [content_digest(image.tobytes()) for image in self.array.numpy()]
 
 
 class PillowImages(Images):
@@ -124,7 +124,7 @@ class PillowImages(Images):
 
     def _content(self, row: int) -> str:
         try:
-            return content_digest(self.read(row, None).numpy())
+            return content_digest(self.read(row, None).numpy().tobytes())
         except UserError:
             return ""
 
