@@ -12,7 +12,7 @@ from isoform.molecules.config import DataConfig
 from isoform.molecules.data.digests import MOST_PARSED, keys_of
 from isoform.molecules.data.duplicates import describe_leaks, merge, refuse_leaks
 from isoform.molecules.data.labelled import Labelled, keep_targets, take
-from isoform.molecules.data.splits import describe_shares, split_rows
+from isoform.molecules.data.splits import describe_shares, draw_splits
 from isoform.molecules.data.standardise import describe_stereo_groups, standardise
 from isoform.molecules.data.targets import describe_left_out
 
@@ -58,7 +58,7 @@ def assign_splits(molecules: Labelled, data: DataConfig) -> Labelled:
     A split far from its share is a finding, and so is a molecule in two splits with data.allow_leakage, which raises
     UserError without it.
     """
-    splits = split_rows(molecules, data)
+    splits, moved = draw_splits(molecules, data)
     molecules = compared(molecules, splits, data)
     if not data.allow_leakage:
         refuse_leaks(molecules, splits)
@@ -66,7 +66,7 @@ def assign_splits(molecules: Labelled, data: DataConfig) -> Labelled:
     split = np.full(len(molecules), "", dtype=object)
     for name, rows in splits.items():
         split[rows] = name
-    findings = [*molecules.findings, *describe_shares(splits, data), *said]
+    findings = [*molecules.findings, *describe_shares(splits, data, moved), *said]
     return replace(molecules, split=split, findings=findings)
 
 

@@ -16,7 +16,7 @@ from isoform.core.data.splits import (
     units_of,
 )
 from isoform.core.data.strata import keep_strata
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, count
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.duplicates import identities
 from isoform.molecules.data.labelled import Labelled
@@ -25,7 +25,14 @@ FAR = 0.05  # of all molecules: a split that differs by more from what was asked
 
 
 def split_rows(molecules: Labelled, data: DataConfig) -> Rows:
-    """{split: its rows, ascending} of every split that has some; a pure function of the molecules and `data`.
+    """The splits of `draw_splits`."""
+    return draw_splits(molecules, data)[0]
+
+
+def draw_splits(molecules: Labelled, data: DataConfig) -> tuple[Rows, int]:
+    """({split: its rows, ascending} of every split that has some, groups that changed places for the sake of a class).
+
+    A pure function of the molecules and `data`.
 
     random    drawn by data.split_seed: test first, then val; both are fractions of all. Where one target has classes,
               every split has its share of each. Rows of one molecule stay together.
@@ -41,12 +48,13 @@ def split_rows(molecules: Labelled, data: DataConfig) -> Rows:
     what was drawn. Raises UserError where train or val stays empty, or data.counts asks for more than there is.
     """
     rng = np.random.default_rng(data.split_seed)
+    moved = 0
     if data.split == "given":
         found = _given(molecules, data, rng)
     elif data.split == "random":
-        found = _random(molecules, data, rng)
+        found, moved = _random(molecules, data, rng)
     else:
-        found = _by_chemistry(molecules, data, rng)
+        found, moved = _by_chemistry(molecules, data, rng)
     found = {split: np.sort(found[split]) for split in SPLITS if len(found[split])}
     for split in ("train", "val"):
         if split not in found:
@@ -54,10 +62,10 @@ def split_rows(molecules: Labelled, data: DataConfig) -> Rows:
                 f"{molecules.origin}: data.split = {data.split} leaves none of {len(molecules)} molecules for {split}; "
                 "use another split, or other fractions"
             )
-    return found
+    return found, moved
 
 
-def describe_shares(splits: Rows, data: DataConfig) -> list[str]:
+def describe_shares(splits: Rows, data: DataConfig, moved: int = 0) -> list[str]:
     """What was asked for and what whole groups allowed, as a sentence, where a split is far from it or empty."""
     if data.split == "given" or data.counts is not None:
         return []
@@ -65,13 +73,18 @@ def describe_shares(splits: Rows, data: DataConfig) -> list[str]:
     n = sum(given.values())
     asked = _wanted(n, data)
     asked["train"] = n - sum(asked.values())
+    lines = []
+    if moved:
+        lines.append(
+            f"data.split = {data.split}: {count(moved, 'group')} changed places, so that no class is left out of a split"
+        )
     far = any(abs(given[split] - asked[split]) > max(1, FAR * n) for split in SPLITS)
     empty = data.test_fraction > 0 and not given["test"]
     if not far and not empty:
-        return []
+        return lines
     sizes = " / ".join(f"{asked[split]:,.0f}" for split in SPLITS)
     had = " / ".join(f"{given[split]:,}" for split in SPLITS)
-    lines = [f"data.split = {data.split}: asked for {sizes} of train / val / test, given {had}"]
+    lines.append(f"data.split = {data.split}: asked for {sizes} of train / val / test, given {had}")
     if empty:
         lines.append(
             "no molecule is left for test: nothing says how good the model is on new ones; use another data.split, or "
@@ -80,7 +93,9 @@ def describe_shares(splits: Rows, data: DataConfig) -> list[str]:
     return lines
 
 
-def _by_chemistry(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> Rows:
+def _by_chemistry(
+    molecules: Labelled, data: DataConfig, rng: np.random.Generator
+) -> tuple[Rows, int]:
     """By frameworks or clusters of what data.counts draws."""
     from isoform.molecules.data.groups import cluster_groups, scaffold_groups
 
@@ -94,8 +109,8 @@ def _by_chemistry(molecules: Labelled, data: DataConfig, rng: np.random.Generato
         order = rng.permutation(groups.max(initial=-1) + 1)
         units = [np.flatnonzero(groups == group) for group in order]
         found = fill_splits(units, _wanted(len(rows), data))
-    found, _ = keep_strata(found, groups, _classes(molecules, rows))
-    return {split: rows[part] for split, part in found.items()}
+    found, moved = keep_strata(found, groups, _classes(molecules, rows))
+    return {split: rows[part] for split, part in found.items()}, moved
 
 
 def _classes(molecules: Labelled, rows: np.ndarray) -> list[np.ndarray]:
@@ -167,19 +182,18 @@ def _smiles(molecules: Labelled, rows: np.ndarray, split: str) -> list[str]:
     return [source[row] for row in rows.tolist()]
 
 
-def _random(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> Rows:
+def _random(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> tuple[Rows, int]:
     units = _units(molecules)
     if data.counts is not None:
         train, val, test = _counts(data, len(molecules))
         shuffled = [units[i] for i in rng.permutation(len(units))]
-        return fill_splits(shuffled, {"test": test, "val": val}, train)
+        return fill_splits(shuffled, {"test": test, "val": val}, train), 0
     fractions = {"test": data.test_fraction, "val": data.val_fraction}
     drawn = draw_units(units, _strata(molecules, units), fractions, rng)
     unit_of = np.zeros(len(molecules), np.int64)
     for number, unit in enumerate(units):
         unit_of[unit] = number
-    found, _ = keep_strata(drawn, unit_of, _classes(molecules, np.arange(len(molecules))))
-    return found
+    return keep_strata(drawn, unit_of, _classes(molecules, np.arange(len(molecules))))
 
 
 def _units(molecules: Labelled) -> list[np.ndarray]:
