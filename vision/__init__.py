@@ -48,10 +48,9 @@ class Vision(Domain["VisionApp", "VisionState", "VisionData"]):
 
     def prepare(self, config: VisionApp) -> Prepared[VisionApp, VisionData]:
         """See prepare.py, and data/leakage.py for what it refuses."""
-        from isoform.vision.data.leakage import without_leakage
-        from isoform.vision.prepare import prepare
+        from isoform.vision.data.leakage import prepare_without_leakage
 
-        return without_leakage(prepare(config))
+        return prepare_without_leakage(config)
 
     def task(self, prepared: Prepared[VisionApp, VisionData]) -> VisionTask:
         """See task.py."""

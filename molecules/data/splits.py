@@ -76,7 +76,7 @@ def describe_shares(splits: Rows, data: DataConfig, moved: int = 0) -> list[str]
     lines = []
     if moved:
         lines.append(
-            f"data.split = {data.split}: {count(moved, 'group')} changed places, so that no class is left out of a split"
+            f"data.split = {data.split}: {count(moved, 'group')} changed places: no class is left out of a split"
         )
     far = any(abs(given[split] - asked[split]) > max(1, FAR * n) for split in SPLITS)
     empty = data.test_fraction > 0 and not given["test"]

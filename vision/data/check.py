@@ -38,6 +38,7 @@ SHOWN_CLASSES, SHOWN_EACH, SHOWN_PAIRS = 24, 6, 12  # on the page
 LEAKS = "The same image or group is in two splits: a score on them would be too good."
 
 Rows = Sequence[int]
+Print = tuple[str, int, np.ndarray]  # see fingerprint
 
 
 @dataclass
@@ -51,6 +52,14 @@ class Looked:
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
     unreadable: dict[str, str] = field(default_factory=dict)
+
+    def add(self, row: int, print_: Print) -> None:
+        """One image, by its `fingerprint`."""
+        digest, code, thumb = print_
+        self.rows.append(row)
+        self.digests.append(digest)
+        self.hashes.append(code)
+        self.thumbs.append(thumb)
 
 
 @dataclass
@@ -103,24 +112,32 @@ def _refusal(config: VisionApp, records: Records) -> str | None:
     return None
 
 
-def look(records: Records) -> Looked:
-    """What every image is known again by, and what it is; JPEG files are decoded as small as that takes."""
+def look(records: Records, known: Mapping[int, Print] | None = None) -> Looked:
+    """What every image is known again by, and what it is; JPEG files are decoded as small as that takes.
+
+    known   fingerprints of rows that were looked at already: then the others' kinds and sizes aren't asked for either
+    """
     seen = Looked()
-    for row in spread(np.arange(len(records)), MOST_IMAGES).tolist():
+    for row in looked_at(records).tolist():
+        if known is not None and row in known:
+            seen.add(row, known[row])
+            continue
         try:
             image = records.images.read(row, None, LOOKED_AT)
         except UserError as error:
             seen.unreadable[records.images.names[row]] = str(error)
             continue
-        digest, code, thumb = fingerprint(image)
-        seen.rows.append(row)
-        seen.digests.append(digest)
-        seen.hashes.append(code)
-        seen.thumbs.append(thumb)
-        kind, size = _about(records, row, image)
-        seen.shapes.append((image.shape[0], *size))
-        seen.kinds[kind] += 1
+        seen.add(row, fingerprint(image))
+        if known is None:
+            kind, size = _about(records, row, image)
+            seen.shapes.append((image.shape[0], *size))
+            seen.kinds[kind] += 1
     return seen
+
+
+def looked_at(records: Records) -> np.ndarray:
+    """The rows that are compared: all, or MOST_IMAGES evenly spaced ones."""
+    return spread(np.arange(len(records)), MOST_IMAGES)
 
 
 def _about(records: Records, row: int, image: Tensor) -> tuple[str, tuple[int, int]]:

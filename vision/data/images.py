@@ -56,7 +56,7 @@ def open_image(source: str | Path | bytes, name: str | None = None) -> Image.Ima
     from PIL import Image, JpegImagePlugin
 
     name = name or (str(source) if not isinstance(source, bytes) else "image")
-    data = source if isinstance(source, bytes) else _read_bytes(Path(source), name)
+    data = source if isinstance(source, bytes) else read_bytes(Path(source), name)
     if not data:
         raise UserError(f"{name}: the file is empty (0 bytes); replace or remove it")
     try:
@@ -198,7 +198,8 @@ def _planes(array_HWC: np.ndarray) -> Tensor:
     )  # a copy: Pillow's memory is read-only
 
 
-def _read_bytes(path: Path, name: str) -> bytes:
+def read_bytes(path: Path, name: str) -> bytes:
+    """A file's content. Raises UserError with its name where it can't be read."""
     try:
         return path.read_bytes()
     except FileNotFoundError:

@@ -2,37 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from isoform.core.data.splits import Rows, torn_groups
 from isoform.core.domain import Prepared
 from isoform.core.errors import UserError
 from isoform.vision.config import VisionApp
-from isoform.vision.data.check import find_doubles, look
-from isoform.vision.data.records import Records
-from isoform.vision.prepare import VisionData
+from isoform.vision.data.check import LOOKED_AT, Print, find_doubles, look, looked_at
+from isoform.vision.data.duplicates import fingerprint
+from isoform.vision.data.images import read_image
+from isoform.vision.data.records import FileImages, Records
+from isoform.vision.data.sources import read_records
+from isoform.vision.prepare import VisionData, prepare_records
 
 
-def without_leakage(prepared: Prepared[VisionApp, VisionData]) -> Prepared[VisionApp, VisionData]:
-    """The same, with a note where leakage is allowed. Raises UserError where it is not and there is some."""
+def prepare_without_leakage(config: VisionApp) -> Prepared[VisionApp, VisionData]:
+    """See prepare.py; with a note where leakage is allowed. Raises UserError where it is not and there is some.
+
+    Files are looked at while they are read for the training, so that none is opened twice.
+    """
+    records = read_records(config.data)
+    looked: dict[int, Print] = {}
+    wanted = set(looked_at(records).tolist())
+
+    def watch(row: int, data: bytes) -> None:
+        if row in wanted and row not in looked:
+            with suppress(UserError):  # which reading it for the training says
+                looked[row] = fingerprint(read_image(data, None, at_least=LOOKED_AT))
+
+    if isinstance(records.images, FileImages):
+        records.images.watch = watch
+    prepared = prepare_records(config, records)
+    if isinstance(records.images, FileImages):
+        records.images.watch = None
     images = prepared.data.images
-    if len(images.rows) < 2:
-        return prepared
-    said = describe_leakage(images.records, images.rows)
-    if said and not prepared.config.data.allow_leakage:
+    said = describe_leakage(records, images.rows, looked) if len(images.rows) > 1 else ""
+    if said and not config.data.allow_leakage:
         raise UserError(
-            f"{images.records.origin}: {said}; remove them (isoform vision check lists all), or set "
-            "data.allow_leakage = true"
+            f"{records.origin}: {said}; remove them (isoform vision check lists all), or set data.allow_leakage = true"
         )
     if not said:
         return prepared
     return replace(prepared, notes=[*prepared.notes, f"warning: {said} (data.allow_leakage)"])
 
 
-def describe_leakage(records: Records, rows: Rows) -> str:
-    """The images and groups that lie in several splits, as a part of a sentence; "" for none."""
+def describe_leakage(records: Records, rows: Rows, looked: Mapping[int, Print]) -> str:
+    """The images and groups that lie in several splits, as a part of a sentence; "" for none.
+
+    looked   the fingerprints of rows that needn't be read for it
+    """
     split_of = {int(row): split for split, members in rows.items() for row in members}
-    used = find_doubles(records, look(records), split_of).leaks
+    used = find_doubles(records, look(records, looked), split_of).leaks
     leaks = [
         members for members in used if len({split_of[r] for r in members if r in split_of}) > 1
     ]

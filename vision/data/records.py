@@ -20,7 +20,7 @@ from torch import Tensor
 from isoform.core.data.digests import content_digest, file_digests, file_mark
 from isoform.core.domain.kept_split import Mark
 from isoform.core.errors import UserError
-from isoform.vision.data.images import from_pil, read_image
+from isoform.vision.data.images import from_pil, read_bytes, read_image
 
 
 class Images(abc.ABC):
@@ -50,10 +50,15 @@ class Images(abc.ABC):
 
 
 class FileImages(Images):
-    """Image files below `root`, named by their path relative to it."""
+    """Image files below `root`, named by their path relative to it.
+
+    Whatever is read is digested on the way, so that no file is read for its digest alone; `watch` gets its bytes too.
+    """
 
     def __init__(self, root: Path, names: Sequence[str]):
         self.root, self.names = root, names
+        self.watch: Callable[[int, bytes], None] | None = None
+        self._digests: dict[int, str] = {}
 
     def path(self, row: int) -> Path:
         """The file of image `row`."""
@@ -66,12 +71,22 @@ class FileImages(Images):
         at_least: int | None = None,
     ) -> Tensor:
         """See Images.read."""
-        return read_image(self.path(row), channels, at_least=at_least)
+        path = self.path(row)
+        if path.suffix.lower() == ".npy":  # its header tells whether to read it at all
+            return read_image(path, channels, at_least=at_least)
+        data = read_bytes(path, str(path))
+        if row not in self._digests:
+            self._digests[row] = content_digest(data)
+        if self.watch is not None:
+            self.watch(row, data)
+        return read_image(data, channels, at_least=at_least, name=str(path))
 
     def contents(self, known: Mapping[tuple[str, Mark], str]) -> list[str]:
         """Of the files' bytes."""
-        keys = list(zip(self.names, self.marks(), strict=True)) if known else []
-        found = [known.get(key, "") for key in keys] or [""] * len(self)
+        found = [self._digests.get(row, "") for row in range(len(self))]
+        if known:
+            keys = zip(self.names, self.marks(), strict=True)
+            found = [one or known.get(key, "") for one, key in zip(found, keys, strict=True)]
         fresh = [row for row, digest in enumerate(found) if not digest]
         for row, digest in zip(fresh, file_digests([self.path(row) for row in fresh]), strict=True):
             found[row] = digest

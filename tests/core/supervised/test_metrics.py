@@ -294,5 +294,5 @@ def test_what_has_no_sample_is_named() -> None:
     assert "no sample of b" in M.describe_unscored(target, NAMES, "test")
     assert M.describe_unscored(np.zeros((2, 3)), NAMES, "test") is None
     assert M.describe_unscored(np.zeros(1, int), [str(k) for k in range(11)], "val").endswith(
-        "1, 2, 3, 4, 5, 6, 7, 8, ..."
+        "1, 2, 3, 4, 5, 6, 7, 8 and 2 more"
     )
