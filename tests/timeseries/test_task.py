@@ -18,6 +18,7 @@ from isoform.core.cli import main
 from isoform.core.data import read
 from isoform.core.errors import UserError
 from isoform.timeseries import DOMAIN, metrics
+from isoform.timeseries.prepare import prepare
 
 CONTEXT, HORIZON, ROWS = 13, 5, 331
 SMALL = [
@@ -263,8 +264,8 @@ def test_too_few_rows_are_one_sentence(tmp_path):
 
 def test_preparing_twice_changes_nothing(sines):
     config = configs.resolve_app("itransformer-own", domain=DOMAIN, sets=[f"data.path={sines}"])
-    prepared = DOMAIN.prepare(config)
-    once, again = prepared.config, DOMAIN.prepare(prepared.config)
+    prepared = prepare(config)
+    once, again = prepared.config, prepare(prepared.config)
     assert again.config == once
     assert list(again.notes) == ["stamps: column stamp"] == list(prepared.notes[:1])
     assert (once.model.horizon, once.backbone.dim) == (24, 64) and isinstance(
