@@ -205,12 +205,6 @@ class HeadConfig(Table):
         False,
         description="RDKit's 2D descriptors, normalised, beside the pooled vector (family graphormer)",
     )
-    descriptor_dropout: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="share of training molecules whose descriptors are hidden, drawn anew for every batch",
-    )
 
 
 class LossConfig(LabelledLoss):

@@ -99,7 +99,7 @@ def _draw_molecules(
     shades = LinearSegmentedColormap.from_list("contributions", colours)
     colouring = ScalarMappable(Normalize(-scale, scale), shades)
     bar = onto.colorbar(colouring, ax=places, shrink=0.6, extend="both")
-    unit = f" ({cases.unit})" if cases.unit else ""
+    unit = f" ({cases.contributed})" if cases.contributed else ""
     bar.set_label(f"what an atom adds{unit}", color=drawing.INK, fontsize=8)
     bar.ax.tick_params(colors=drawing.INK, labelsize=7)
 

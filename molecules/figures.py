@@ -278,7 +278,7 @@ def _molecules(task: MoleculesTask, model: nn.Module, cases: Cases) -> list[Figu
     count = min(SHOWN, len(cases.order))
     worst, best = cases.order[:count], cases.best(count)
     cells = explain_cases(task, model, cases, [*worst, *best])
-    scale, unit = scale_of(cells), cases.unit
+    scale, unit = scale_of(cells), cases.contributed
     of_target = f" of {short(cases.name, 30)}" if len(task.data.names) > 1 and cases.name else ""
     worst_title, best_title = cases.titles
     caption = (

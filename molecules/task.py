@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from isoform.core.baselines import Baseline
 from isoform.core.config.state import DataRecord
 from isoform.core.data import writers
+from isoform.core.data.findings import fold
 from isoform.core.domain import Figure, InitialWeights, Task
 from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import UserError, join_names
@@ -147,13 +148,7 @@ class MoleculesTask(Task):
         return batch
 
     def mix(self, batch: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
-        """Laplacian eigenvectors have no sign of their own: it is drawn anew for every training batch.
-
-        With head.descriptor_dropout the descriptors of some molecules say nothing, so that the graph has to.
-        """
-        if hidden := self.config.head.descriptor_dropout * (self.described is not None):
-            said = torch.from_numpy(rng.random(len(batch["descriptors"])) >= hidden)
-            batch = {**batch, "descriptors": batch["descriptors"] * said[:, None]}
+        """Laplacian eigenvectors have no sign of their own: it is drawn anew for every training batch."""
         return flip_signs(batch, rng) if "laplacian" in batch else batch
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -242,8 +237,14 @@ class MoleculesTask(Task):
             found["bounds_kept"] = float(np.nanmean(outputs["keeps"]))
         if self.calibration is not None and split == "test":
             guess, target = self._learned(outputs)
-            found |= self.calibration.coverage(guess, target, spread=outputs.get("spread"))
+            held = self.calibration.coverage(guess, target, spread=outputs.get("spread"))
+            found |= {self._in_words(name): value for name, value in held.items()}
         return found
+
+    def _in_words(self, name: str) -> str:
+        """A width, which there is of one target alone, says so where it is one of logarithms."""
+        log = self.kind == "regression" and name.startswith("width") and self.scaling.is_log(0)
+        return f"{name} (log10)" if log else name
 
     def _learned(self, outputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """(guess, target), of regression as they are learned: intervals are of logarithms where these are."""
@@ -425,5 +426,5 @@ def task_from_run(config: MoleculesApp, state: MoleculesState, path: Path | None
         task.calibration = Calibration.of(state.calibration)
     if path is not None:
         labels = f"labels are in the column {join_names(data.molecules.target_names, 12)}"
-        task.notes = [f"{path}: {line}" for line in (*data.molecules.findings, labels)]
+        task.notes = [f"{path}: {line}" for line in (*fold(data.molecules.findings), labels)]
     return task

@@ -22,6 +22,7 @@ from isoform.core.errors import join_names
 from isoform.timeseries import losses
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.conformal import Calibration
+from isoform.timeseries.data.digests import digests_at
 from isoform.timeseries.data.kept import keep_split
 from isoform.timeseries.data.splits import origins
 from isoform.timeseries.data.windows import WindowData
@@ -47,7 +48,8 @@ class Drawn:
 class TimeseriesTask(Task):
     """One time-series app on its windows, or on those of other data."""
 
-    items = "stretches"  # of the rows of a column, as a run keeps them; windows overlap
+    items = "windows"
+    kept_items = "stretches"  # of the rows of a column: windows overlap
 
     def __init__(self, config: TimeseriesApp, windows: WindowData) -> None:
         self.config: TimeseriesApp = config
@@ -194,6 +196,14 @@ class TimeseriesTask(Task):
         """See data/kept.py."""
         data = self.data
         return keep_split(self.panel, data.cuts, data.on_disk, before.spans if before else None)
+
+    def digests(self, split: str) -> np.ndarray | None:
+        """See Task.digests and data/digests.py; of a store that is streamed nothing is kept."""
+        data = self.data
+        if data.on_disk:
+            return None
+        pairs = data.where(split, np.arange(data.sizes()[split]))
+        return digests_at(self.panel, pairs, data.horizon)
 
     def calibrate(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Conformal offsets from the validation windows; see conformal.py."""

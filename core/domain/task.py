@@ -34,6 +34,7 @@ class Task(abc.ABC):
     augments: bool = True  # False: `sample` draws nothing, and gets no generator in training too
     bf16_ok: bool = False  # True: precision "auto" may choose bf16 (classification trunks)
     items: str = "samples"  # what they are called in a sentence
+    kept_items: str = ""  # those of `kept_split`, where they are others
     notes: Sequence[str] = ()  # of a result, for a person: console, results.json, report
     # Name prefixes: what `--freeze trunk` holds and `--init` fills.
     trunk: tuple[str, ...] = ("backbone.", "tokeniser.")
@@ -105,10 +106,7 @@ class Task(abc.ABC):
         return CollectAll(self, split)
 
     def digests(self, split: str) -> np.ndarray | None:
-        """uint64 [N, D] of a split's samples, of which one is known again by any (core/data/digests.py); None: never.
-
-        A task that gives them has `metrics` of outputs whose first axis is the sample.
-        """
+        """uint64 [N, D] of a split's samples (core/data/digests.py), each known again by any; None: never."""
         return None
 
     def kept_split(self, before: KeptSplit | None = None) -> KeptSplit | None:

@@ -17,13 +17,15 @@ from isoform.core.config.schema import AppConfig
 from isoform.core.domain import Task
 from isoform.core.engine import kept, seen
 from isoform.core.engine.baselines import fit_baselines
-from isoform.core.engine.evaluate import evaluate, load_weights
+from isoform.core.engine.evaluate import load_weights
 from isoform.core.engine.progress import Display
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.core.report import page
 from isoform.core.runs import checkpoint as checkpoints
 from isoform.core.runs import results
 from isoform.core.runs.folder import RunFolder
+
+_SHOWN = 12  # metrics on a line
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,15 @@ class Outcome:
     stopping: Callable[[], bool]
     show: Display
 
-    def evaluate(self, split: str) -> tuple[dict[str, float], dict[str, Any]]:
-        """Metrics and outputs of the model on a split."""
-        return evaluate(
+    def evaluate(
+        self, split: str, digests: np.ndarray | None = None
+    ) -> tuple[dict[str, float], dict[str, Any], seen.Unseen | None]:
+        """Metrics and outputs of the model on a split, and the metrics without what is among `digests`."""
+        return seen.evaluate_apart(
             self.task,
             self.model,
             split,
+            digests,
             precision_name=self.precision,
             device=self.device,
             stop=self.stopping,
@@ -168,9 +173,8 @@ def finish(
         _calibrate(outcome)
     outputs = unseen = None
     if sizes.get("test"):
-        metrics["test"], outputs = outcome.evaluate("test")
+        metrics["test"], outputs, unseen = outcome.evaluate("test", run.seen())
         task.write_predictions(run.path, "test", outputs)
-        unseen = seen.judge_unseen(task, "test", outputs, run.seen())
     beside = baselines
     if beside is None:
         beside = fit_baselines(task, outcome.show, outcome.stopping, run)
@@ -209,12 +213,13 @@ def _calibrate(outcome: Outcome) -> None:
     task = outcome.task
     if type(task).calibrate is Task.calibrate:
         return  # another pass over validation would be for nothing
-    _, outputs = outcome.evaluate("val")
+    _, outputs, _ = outcome.evaluate("val")
     outcome.run.write_arrays("calibration.npz", task.calibrate(outputs))
 
 
 def _shown(metrics: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    named = [f"{name} {value:.4g}" for name, value in metrics.items()]
+    return join_names(named, _SHOWN, "  ")  # of many targets the table below says more
 
 
 def _by_key(tree: Mapping[str, Any]) -> dict[str, Any]:

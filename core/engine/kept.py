@@ -66,27 +66,25 @@ def look_at_own(task: Task, kept: KeptSplit | None, split: str) -> OwnSplit:
             return OwnSplit()
         line = "this run keeps no split, as those of older versions: its data are split anew"
         return OwnSplit((line,), "redrawn")
-    now = task.kept_split(kept)
+    now, items = task.kept_split(kept), task.kept_items or task.items
     found = compare(kept, now) if now is not None else Differences()
     if gone := found.removed.get(split):
         exchanged = "".join(f"; {a} and {b} are exchanged" for a, b in found.exchanged)
         raise UserError(
-            f"{len(gone):,} of the {len(kept.splits[split].names):,} {task.items} of {split} that this run keeps are "
+            f"{len(gone):,} of the {len(kept.splits[split].names):,} {items} of {split} that this run keeps are "
             f"gone or can't be read: {join_names(gone, NAMED)}{exchanged}; put them back, or judge others with --data"
         )
     notes = []
     if found.added or found.unnamed > 0:
         count = len(found.added) + max(0, found.unnamed)
         which = f" ({join_names(found.added, NAMED)})" if found.added else ""
-        notes.append(
-            f"{task.items} that were added since the training aren't judged: {count:,}{which}"
-        )
+        notes.append(f"{items} that were added since the training aren't judged: {count:,}{which}")
     for place, gone in found.removed.items():
         notes.append(
-            f"{task.items} of {place} that are gone since the training: {len(gone):,} ({join_names(gone, NAMED)})"
+            f"{items} of {place} that are gone since the training: {len(gone):,} ({join_names(gone, NAMED)})"
         )
     for place, names in found.changed.items():
-        which = f"{len(names):,} of {len(kept.splits[place].names):,} {task.items} of {place}"
+        which = f"{len(names):,} of {len(kept.splits[place].names):,} {items} of {place}"
         notes.append(
             f"changed since the training, in content or label: {which} ({join_names(names, NAMED)})"
         )

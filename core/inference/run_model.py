@@ -16,7 +16,7 @@ from isoform.core.domain import AnyDomain, Predictor, Prepared, TrainedModel
 from isoform.core.engine import distributed, precision
 from isoform.core.engine.evaluate import evaluate, load_weights
 from isoform.core.engine.kept import OwnSplit, look_at_own, refuse_missing_place
-from isoform.core.engine.seen import describe_unseen, judge_unseen
+from isoform.core.engine.seen import describe_unseen, evaluate_apart
 from isoform.core.errors import UserError
 from isoform.core.runs.folder import RunFolder, runs_in
 from isoform.core.supervised.ensemble import Ensemble
@@ -111,14 +111,13 @@ def evaluate_run(
     task = domain.task_from_run(trained.config, state, None if data is None else Path(data))
     own = look_at_own(task, kept, split) if data is None else OwnSplit()
     device = distributed.this_process().device
-    metrics, outputs = evaluate(
-        task, trained.model.to(device), split, precision_name=trained.precision
+    known = trained.state.seen if data is not None or split == "test" else None
+    metrics, outputs, unseen = evaluate_apart(
+        task, trained.model.to(device), split, known, precision_name=trained.precision
     )
     stem = "predictions" if split == "test" else f"predictions.{split}"
     other = own.suffix if data is None else Path(data).stem
     task.write_predictions(trained.folder, split, outputs, f"{stem}.{other}" if other else stem)
-    known = trained.state.seen if data is not None or split == "test" else None
-    unseen = judge_unseen(task, split, outputs, known)
     told = [] if unseen is None else [describe_unseen(task, unseen, "the run")]
     return {
         "app": trained.config.app,

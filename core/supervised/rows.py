@@ -58,14 +58,14 @@ def rows_of(
 
     log     tells the numbers whose interval is one of their decimal logarithm: low and high are the prediction divided
             and multiplied by 10 to the radius
-    spread  of guess's shape, that of an ensemble's members, of these numbers the one of their logarithms: the last
-            column
+    spread  of guess's shape, that of an ensemble's members: the last column. Of these numbers it is the one of their
+            logarithms, and is called so: `spread (log10)`
     """
     rows = _rows_of(kind, names, guess, calibration, log, spread)
     if spread is None:
         return rows
     cells = zip(rows, guess, spread, strict=True)
-    return [{**row, **_spread_cells(kind, names, g, s)} for row, g, s in cells]
+    return [{**row, **_spread_cells(kind, names, g, s, log)} for row, g, s in cells]
 
 
 def _rows_of(
@@ -89,13 +89,17 @@ def _rows_of(
     return [make_row(names, p, None if sets is None else sets[i]) for i, p in enumerate(guess)]
 
 
-def _spread_cells(kind: str, names: Sequence[str], guess: np.ndarray, spread: np.ndarray) -> Row:
+def _spread_cells(
+    kind: str, names: Sequence[str], guess: np.ndarray, spread: np.ndarray, log: Sequence[bool]
+) -> Row:
     """Of the numbers or the probabilities; of several classes, of the probability of the one that is predicted."""
     if kind == "multiclass":
         return {"spread": float(spread[int(guess.argmax())])}
     if kind == "multilabel" and len(names) > SHOWN_CLASSES:
         return {}
-    return _side_by_side(names, [{"spread": float(value)} for value in spread])
+    columns = ["spread (log10)" if any(log) and log[k] else "spread" for k in range(len(names))]
+    cells = [{column: float(value)} for column, value in zip(columns, spread, strict=True)]
+    return _side_by_side(names, cells)
 
 
 def _interval_row(

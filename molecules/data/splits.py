@@ -59,7 +59,8 @@ def draw_splits(molecules: Labelled, data: DataConfig) -> tuple[Rows, int]:
     for split in ("train", "val"):
         if split not in found:
             raise UserError(
-                f"{molecules.origin}: data.split = {data.split} leaves none of {len(molecules)} molecules for {split}; "
+                f"{molecules.origin}: data.split = {data.split} leaves none of "
+                f"{count(len(molecules), 'molecule')} for {split}; "
                 "use another split, or other fractions"
             )
     return found, moved
@@ -155,7 +156,7 @@ def _counts(data: DataConfig, n: int) -> tuple[int, int, int]:
         )
     if sum(counts) > n:
         raise UserError(
-            f"data.counts = {list(counts)}: asks for {sum(counts)} molecules and there are {n}"
+            f"data.counts = {list(counts)}: asks for {count(sum(counts), 'molecule')} and there are {n}"
         )
     return counts[0], counts[1], counts[2]
 
@@ -228,10 +229,10 @@ def _given(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> R
         drawn = fill_splits(shuffled, {"val": round(len(found["train"]) * data.val_fraction)})
         found |= {"train": drawn["train"], "val": drawn["val"]}
     if data.counts is not None:
-        for split, count in zip(SPLITS, _counts(data, len(molecules)), strict=True):
-            if count > len(found[split]):
+        for split, wanted in zip(SPLITS, _counts(data, len(molecules)), strict=True):
+            if wanted > len(found[split]):
                 raise UserError(
-                    f"data.counts asks for {count} molecules of {split} and there are {len(found[split])}"
+                    f"data.counts asks for {count(wanted, 'molecule')} of {split} and there are {len(found[split])}"
                 )
-            found[split] = rng.permutation(found[split])[:count]
+            found[split] = rng.permutation(found[split])[:wanted]
     return found
