@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -20,14 +21,15 @@ from isoform.core.report.check_page import Group, Picture, render_check_page
 from isoform.core.supervised.metrics import describe_absent
 from isoform.vision.config import VisionApp
 from isoform.vision.data.dataset import spread
-from isoform.vision.data.duplicates import exact_groups, fingerprint, near_pairs
+from isoform.vision.data.duplicates import exact_groups, fingerprint, fingerprints, near_pairs
 from isoform.vision.data.images import open_image
-from isoform.vision.data.records import FileImages, Records
+from isoform.vision.data.records import ArrayImages, FileImages, Records
 from isoform.vision.data.sources import read_records
 from isoform.vision.data.splits import split_rows
 from isoform.vision.data.transforms import to_float
 from isoform.vision.prepare import prepare_records
 
+TOGETHER = 256  # images in memory that are looked at together
 LOOKED_AT = 256  # pixels along the shorter side that tell images apart
 MOST_IMAGES = 20_000  # decoded; of more, that many evenly spaced
 NAMED = 10  # of each kind of finding, in the text
@@ -118,6 +120,8 @@ def look(records: Records, known: Mapping[int, Print] | None = None) -> Looked:
     known   fingerprints of rows that were looked at already: then the others' kinds and sizes aren't asked for either
     """
     seen = Looked()
+    if known is not None and isinstance(records.images, ArrayImages):
+        known = _prints_of(records.images, looked_at(records))
     for row in looked_at(records).tolist():
         if known is not None and row in known:
             seen.add(row, known[row])
@@ -133,6 +137,14 @@ def look(records: Records, known: Mapping[int, Print] | None = None) -> Looked:
             seen.shapes.append((image.shape[0], *size))
             seen.kinds[kind] += 1
     return seen
+
+
+def _prints_of(images: ArrayImages, rows: np.ndarray) -> dict[int, Print]:
+    """Of images that lie in memory at one size, many at a time."""
+    found: dict[int, Print] = {}
+    for some in np.array_split(rows, max(1, len(rows) // TOGETHER)):
+        found |= zip(some.tolist(), fingerprints(images.array[torch.from_numpy(some)]), strict=True)
+    return found
 
 
 def looked_at(records: Records) -> np.ndarray:
