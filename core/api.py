@@ -17,10 +17,11 @@ from torch import nn
 
 from isoform.core import config as configs
 from isoform.core.config import AppConfig, Resolved, load_run_config, toml
-from isoform.core.config.keys import flatten
+from isoform.core.config.keys import PLACES, flatten
 from isoform.core.data.writers import usual_mode
 from isoform.core.domain import AnyDomain, Export, ImportedModel, Predictor, Prepared, TrainedModel
 from isoform.core.engine.evaluate import load_weights
+from isoform.core.engine.finish import accept_data
 from isoform.core.engine.trackers import require
 from isoform.core.engine.train import train as train_task
 from isoform.core.errors import UserError, join_names
@@ -201,9 +202,13 @@ def _train(request: Request, path: Path, shared: _Shared, *, resume: bool, progr
     if not resume:
         _refuse_run(run)
     stored = load_run_config(path, domain) if (path / "config.toml").is_file() else None
+    before = stored
     if stored is not None:
-        _refuse_other_settings(request, stored, shared)
+        stored = _with_new_place(request, stored, shared)
     if stored is not None and run.results().get("status") == "finished":
+        if stored is not before:
+            for line in accept_data(run, domain.task(shared.prepare(domain, stored))):
+                shared.say(line)
         shared.say(f"{path}: this run is finished")
     else:
         prepared = shared.prepare(domain, request.resolve().config if stored is None else stored)
@@ -249,8 +254,11 @@ def _refuse_run(run: RunFolder) -> None:
         raise UserError(f"{run.path}: is a file; name a folder with --run-dir")
 
 
-def _refuse_other_settings(request: Request, stored: AppConfig, shared: _Shared) -> None:
-    """Raises UserError with the diff where what is asked for now disagrees with the run's own configuration."""
+def _with_new_place(request: Request, stored: AppConfig, shared: _Shared) -> AppConfig:
+    """The run's own configuration, or the same with its data at another place where that is asked for.
+
+    Raises UserError with the diff where anything else that is asked for now disagrees with it.
+    """
     if request.app != stored.app:
         raise UserError(f"the run is of {stored.app}, not of {request.app}; name another --run-dir")
     asked = dict(request.settings)
@@ -266,19 +274,21 @@ def _refuse_other_settings(request: Request, stored: AppConfig, shared: _Shared)
     now = configs.override(
         stored, domain=request.domain, sets=request.sets, flags=request.flags, settings=asked
     )
-    different = configs.diff(stored, now)
+    different = configs.changes(stored, now)
     if not different:
-        return
+        return stored
+    if all(key in PLACES for key, _, _ in different):
+        return now
     with suppress(
         UserError
     ):  # the very command that started the run may say "auto" where the run has what came of it
-        if not configs.diff(
-            stored, shared.prepare(request.domain, request.resolve().config).config
-        ):
-            return
+        again = shared.prepare(request.domain, request.resolve().config).config
+        different = configs.changes(stored, again)
+        if all(key in PLACES for key, _, _ in different):
+            return again if different else stored
     raise UserError(
         "a resumed run keeps its settings, and these differ (the run's -> now asked for):\n  "
-        + "\n  ".join(different)
+        + "\n  ".join(configs.diff(stored, now))
         + "\nleave them out, or train into another --run-dir"
     )
 

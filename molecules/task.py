@@ -19,6 +19,7 @@ from isoform.core.config.state import DataRecord
 from isoform.core.data import writers
 from isoform.core.data.findings import fold
 from isoform.core.domain import Figure, InitialWeights, Task
+from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import UserError, join_names
 from isoform.core.supervised.class_weights import (
     balanced_class_weights,
@@ -53,6 +54,7 @@ from isoform.molecules.data.collate import collate, flip_signs
 from isoform.molecules.data.dataset import MoleculeData, describe_unscored, other_data
 from isoform.molecules.data.descriptors import Normaliser
 from isoform.molecules.data.digests import molecule_digests
+from isoform.molecules.data.kept import keep_split
 from isoform.molecules.exchange import exchanged_error
 from isoform.molecules.losses import flag
 from isoform.molecules.metrics import intervals_of_score, score
@@ -282,6 +284,11 @@ class MoleculesTask(Task):
         data = self.data
         return molecule_digests(data.molecules, data.rows[split], self.config.data)
 
+    def kept_split(self, before: KeptSplit | None = None) -> KeptSplit:
+        """See data/kept.py."""
+        data = self.data
+        return keep_split(data.molecules, data.rows, data.rest, self.config.data)
+
     def calibrate(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Conformal intervals or sets (conformal.py), and the thresholds that eval.threshold asks for (decision.py)."""
         found = calibrate(self.kind, *self._learned(outputs), outputs.get("spread"))
@@ -460,7 +467,8 @@ def task_from_run(config: MoleculesApp, state: MoleculesState, path: Path | None
             "an imported model has no molecules of its own; evaluate what was trained, or use predict"
         )
     scaling = TargetScaling.from_json(state.scaling.model_dump())
-    data = other_data(config, path, state.kind, state.names, state.bond_kinds(), scaling)
+    kinds = state.bond_kinds()
+    data = other_data(config, path, state.kind, state.names, kinds, scaling, state.kept)
     check_ids(data.config, data.store)
     normaliser = (
         None if state.descriptors is None else Normaliser.from_json(state.descriptors.model_dump())

@@ -50,9 +50,9 @@ class Timeseries(Domain["TimeseriesApp", "TimeseriesState", "WindowData"]):
 
     def prepare(self, config: TimeseriesApp) -> Prepared[TimeseriesApp, WindowData]:
         """See prepare.py."""
-        from isoform.timeseries.prepare import prepare
+        from isoform.timeseries.prepare import prepare, without_leakage
 
-        return prepare(config)
+        return without_leakage(prepare(config))
 
     def task(self, prepared: Prepared[TimeseriesApp, WindowData]) -> TimeseriesTask:
         """See task.py."""

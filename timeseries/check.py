@@ -15,7 +15,7 @@ from isoform.core.errors import UserError, join_names
 from isoform.core.report.band import Band, draw_band
 from isoform.core.report.check_page import Group, Picture, render_check_page
 from isoform.timeseries.config import TimeseriesApp
-from isoform.timeseries.data.leakage import find_leaks
+from isoform.timeseries.data.leakage import describe_leak, describe_repeated, find_leaks, is_leakage
 from isoform.timeseries.data.limits import bounds_of
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.read import read_panel
@@ -43,8 +43,8 @@ def check(config: TimeseriesApp) -> CheckReport:
     """Reads the data of an app and reports on them: grid, zones, gaps, ranges, units, splits and windows.
 
     Leakage is a column that is a target to be forecast (data/leakage.py), or test horizons (1 % of them) that stand
-    word for word among the training rows. Raises UserError where the data can't be read; what else stops a training is
-    the refusal.
+    word for word among the training rows, unless data.allow_leakage. Raises UserError where the data can't be read;
+    what else stops a training is the refusal.
     """
     panel = read_panel(config.data)
     refusal, prepared, notes = None, None, list(panel.findings.lines)
@@ -64,10 +64,11 @@ def check(config: TimeseriesApp) -> CheckReport:
         for role, name, variate, lead in leaks
     ]
     data["equal_variates"] = equal_variates(panel)
-    lines = _lines(panel, found, data)
+    lines = _lines(panel, found, data, [describe_leak(leak) for leak in leaks])
     copies = data.get("repeated_windows", 0)
-    leakage = bool(leaks) or (copies > 0 and copies >= 0.01 * data["test_windows"])
-    lines.append("LEAKAGE: see above" if leakage else "no leakage found")
+    found_some = is_leakage(leaks, copies, data.get("test_windows", 0))
+    lines.append("LEAKAGE: see above" if found_some else "no leakage found")
+    leakage = found_some and not config.data.allow_leakage
     page = _page(panel, found, lines, leakage, cuts)
     return CheckReport(lines, data, leakage, page, refusal, prepared)
 
@@ -182,7 +183,7 @@ def _spans(panel: Panel, cuts: Sequence[Borders]) -> dict[str, list[str]]:
     return spans
 
 
-def _lines(panel: Panel, found: Survey, data: Mapping[str, Any]) -> list[str]:
+def _lines(panel: Panel, found: Survey, data: Mapping[str, Any], leaks: Sequence[str]) -> list[str]:
     series = f"{data['series']:,} series of " if data["series"] > 1 else ""
     zone = f" ({panel.tz})" if panel.tz else ""
     lines = [
@@ -236,22 +237,10 @@ def _lines(panel: Panel, found: Survey, data: Mapping[str, Any]) -> list[str]:
             lines.append(
                 f"no window for {', '.join(absent)}: shorten model.context or model.horizon, or give more rows"
             )
-    lines += [_leak(leak) for leak in data["leaks"]]
+    lines += leaks
     if data.get("repeated_windows"):
-        lines.append(
-            f"{data['repeated_windows']:,} of {data['test_windows']:,} test horizons stand word for word in the "
-            "training rows"
-        )
+        lines.append(describe_repeated(data["repeated_windows"], data["test_windows"]))
     return lines
-
-
-def _leak(leak: Mapping[str, Any]) -> str:
-    role = "target" if "target" in leak else "covariate"
-    when = "in the same row"
-    if leak["lead"]:
-        when = f"{_count(abs(leak['lead']), 'row')} {'ahead' if leak['lead'] > 0 else 'before'}"
-    known = ", and known over the horizon" if leak["lead"] < 0 else ""
-    return f"{role} {leak[role]} is the target {leak['variate']} {when}{known}: leave it out (data.drop)"
 
 
 def _by_variate(variates: Mapping[str, Mapping[str, Any]], found: Survey) -> list[str]:

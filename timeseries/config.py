@@ -88,6 +88,10 @@ class DataConfig(Table):
         le=1,
         description="a training window with a larger share of missing values is left out",
     )
+    allow_leakage: bool = Field(
+        False,
+        description="a column that gives a target away, or test rows that stand in training, are no error",
+    )
     bounds: dict[str, Range] = Field(
         default_factory=dict,
         description='limits of forecasts in data units, by variate or "*": {"*" = [0, inf]}',

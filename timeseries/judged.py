@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.timeseries import inputs_for_run, origin
 from isoform.timeseries.config import TimeseriesApp
+from isoform.timeseries.data.kept import borders_kept
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.read import read_panel
 from isoform.timeseries.data.scaling import Scaling
@@ -42,7 +43,7 @@ def windows_to_judge(
     """
     scaling = None if state.scaling is None else Scaling.of_record(state.scaling)
     if path is None:
-        return Judged(config, WindowData(config, read_panel(config.data), scaling))
+        return _own(config, state, scaling)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         if config.data.source in _OWN:
@@ -57,6 +58,22 @@ def windows_to_judge(
         [*found.windows.panel.findings.lines, *(str(one.message) for one in said)]
     )
     return Judged(found.config, found.windows, found.which, tuple(notes))
+
+
+def _own(config: TimeseriesApp, state: TimeseriesState, scaling: Scaling | None) -> Judged:
+    """The stretches that the run keeps, of its own columns in its own order; of an older run, its data cut anew."""
+    panel = read_panel(config.data)
+    if state.kept is None:
+        return Judged(config, WindowData(config, panel, scaling))
+    notes: tuple[str, ...] = ()
+    if state.variates and panel.variates != state.variates:
+        new = [name for name in panel.variates if name not in set(state.variates)]
+        panel = inputs_for_run.read_for_run(panel, config, state)
+        if new:
+            said = join_names(new, inputs_for_run.SHOWN)
+            notes = (f"columns that were added since the training aren't judged: {said}",)
+    cuts = borders_kept(panel, state.kept.spans)
+    return Judged(config, WindowData(config, panel, scaling, cuts), notes=notes)
 
 
 def _unseen(

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from isoform.core.data.splits import SPLITS
 from isoform.core.domain import Prepared
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.timeseries.config import DataConfig, TimeseriesApp
 from isoform.timeseries.data import calendar
 from isoform.timeseries.data.frequency import rows_a_season, shorter_than_a_day
+from isoform.timeseries.data.leakage import describe_leak, describe_repeated, find_leaks, is_leakage
 from isoform.timeseries.data.limits import refuse_wrong_variates
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.read import read_panel
 from isoform.timeseries.data.season import choose_season
 from isoform.timeseries.data.splits import borders_of, overlap_of
+from isoform.timeseries.data.survey import repeated_windows
 from isoform.timeseries.data.windows import WindowData
 from isoform.timeseries.sizes import Sizes, refuse_contradictions
 
@@ -61,6 +64,26 @@ def prepare_panel(config: TimeseriesApp, panel: Panel) -> Prepared[TimeseriesApp
     return Prepared(windows.config, notes, windows, panel.findings.lost)
 
 
+def without_leakage(
+    prepared: Prepared[TimeseriesApp, WindowData],
+) -> Prepared[TimeseriesApp, WindowData]:
+    """The same, with what `check` calls leakage as notes where it is allowed or too little to matter.
+
+    Raises UserError where it is neither.
+    """
+    windows, data = prepared.data, prepared.config.data
+    leaks = find_leaks(windows.panel, windows.horizon)
+    repeated, total = repeated_windows(windows.panel, windows.cuts, windows.horizon)
+    said = [describe_leak(leak) for leak in leaks]
+    said += [describe_repeated(repeated, total)] if repeated else []
+    if is_leakage(leaks, repeated, total) and not data.allow_leakage:
+        raise UserError(
+            f"{windows.panel.name}: a score on these data would be too good: {join_names(said, 3, '; ')}; mend them "
+            "(isoform timeseries check lists all), or set data.allow_leakage = true"
+        )
+    return replace(prepared, notes=[*prepared.notes, *(f"warning: {line}" for line in said)])
+
+
 def _origin_without_marks(config: TimeseriesApp, panel: Panel) -> bool:
     """Whether tokens are to be told time marks that the data don't have (yearly ones, data.calendar = "none")."""
     tokeniser = config.tokeniser
@@ -88,6 +111,7 @@ def _warned(windows: WindowData) -> list[str]:
     empty = [split for split in SPLITS[1:] if not windows.sizes().get(split)]
     names = {"val": "validation", "test": "test"}
     said = [f"no window for {names[split]}: its rows hold no horizon" for split in empty]
+    said += windows.unscored()
     overlap = overlap_of(windows.panel, windows.origins, windows.cuts)
     return [*said, overlap] if overlap else said
 

@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from isoform.core.baselines import Baseline
 from isoform.core.config.state import DataRecord
 from isoform.core.domain import Figure, InitialWeights, Task
+from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import join_names
 from isoform.core.supervised.monitors import resolve_monitor
 from isoform.timeseries import blocks, losses
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.conformal import Calibration
 from isoform.timeseries.data.digests import digests_at
+from isoform.timeseries.data.kept import keep_split
 from isoform.timeseries.data.splits import origins
 from isoform.timeseries.data.windows import WindowData
 from isoform.timeseries.judged import windows_to_judge
@@ -48,6 +50,7 @@ class TimeseriesTask(Task):
     """One time-series app on its windows, or on those of other data."""
 
     items = "windows"
+    kept_items = "stretches"  # of the rows of a column: windows overlap
 
     def __init__(self, config: TimeseriesApp, windows: WindowData) -> None:
         self.config: TimeseriesApp = config
@@ -59,6 +62,7 @@ class TimeseriesTask(Task):
             config.train.monitor, "forecasts", default=usual
         )
         self.season = windows.season
+        self.notes = tuple(windows.unscored())
         self.calibration: Calibration | None = None  # of the best checkpoint, once it is known
         self.which: Mapping[str, str] = {}  # split -> its windows in words, of other data
         self.run_state: TimeseriesState | None = None  # of the run that is evaluated
@@ -209,6 +213,11 @@ class TimeseriesTask(Task):
         pairs = {n.removeprefix(start): v for n, v in outputs.items() if n.startswith(start)}
         return blocks.intervals(pairs)
 
+    def kept_split(self, before: KeptSplit | None = None) -> KeptSplit:
+        """See data/kept.py."""
+        data = self.data
+        return keep_split(self.panel, data.cuts, data.on_disk, before.spans if before else None)
+
     def digests(self, split: str) -> np.ndarray | None:
         """See Task.digests and data/digests.py; of a store that is streamed nothing is kept."""
         data = self.data
@@ -348,7 +357,8 @@ def task_from_run(
         config = config.model_copy(update={"data": data})
     found = windows_to_judge(config, state, path)
     task = TimeseriesTask(found.config, found.windows)
-    task.which, task.notes, task.run_state = found.which, found.notes, state
+    task.which, task.notes = found.which, (*found.notes, *task.notes)
+    task.run_state = state
     known = Calibration.of(state.calibration) if state.calibration else None
     if known is not None:
         task.calibration = known.of_variates(state.variates, task.data.variates)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from isoform.core.data.splits import Rows
 from isoform.core.domain import Prepared
 from isoform.core.errors import UserError, join_names
 from isoform.core.supervised.config import resolve_loss_kind
@@ -53,15 +54,17 @@ def prepare(config: VisionApp) -> Prepared[VisionApp, VisionData]:
     return prepare_records(config, read_records(config.data))
 
 
-def prepare_records(config: VisionApp, records: Records) -> Prepared[VisionApp, VisionData]:
-    """`prepare` where the records have been read."""
+def prepare_records(
+    config: VisionApp, records: Records, splits: Rows | None = None
+) -> Prepared[VisionApp, VisionData]:
+    """`prepare` where the records have been read, and where `splits` are given, split already."""
     notes: list[str] = []
     if config.data.task == "regression" and config.loss.label_smoothing:
         config = update(config, loss={"label_smoothing": 0.0})
         notes.append("loss.label_smoothing is for classes and labels: off, as these are numbers")
     resolve_loss_kind(config.loss, config.data.task)
     resolve_monitor(config.train.monitor, config.data.task)
-    splits = split_rows(records, config.data)
+    splits = split_rows(records, config.data) if splits is None else splits
     imported = None
     open_model = _leaves_model_open(config)
     notes += layout_lines(records, config.data, None if open_model else config.tokeniser.channels)
@@ -82,7 +85,7 @@ def prepare_records(config: VisionApp, records: Records) -> Prepared[VisionApp, 
         config = _resolve(config, data)
         data.preprocess = preprocessing(config)
     lost = _lost(data)
-    notes += [*_describe(data), *lost, *_unscored(data)]
+    notes += [*_describe(data), *lost, *unscored(data)]
     few = config.auto and config.train.init is None and len(records) < FEW_IMAGES
     if few and not resolved:
         notes.append(
@@ -166,8 +169,8 @@ def _lost(data: ImageData) -> list[str]:
     return lines
 
 
-def _unscored(data: ImageData) -> list[str]:
-    """Classes that a split lacks, without which some metrics can't be had."""
+def unscored(data: ImageData) -> list[str]:
+    """Classes, labels or targets that validation or test lacks: over which its metrics run, in sentences."""
     lines = []
     for split in ("val", "test"):
         if split in data.rows:

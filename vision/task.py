@@ -18,6 +18,7 @@ from isoform.core.baselines import Baseline
 from isoform.core.config.state import DataRecord
 from isoform.core.data import writers
 from isoform.core.domain import Figure, InitialWeights, LastLayer, Prepared, Task
+from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import UserError, join_names
 from isoform.core.supervised import bootstrap, class_weights
 from isoform.core.supervised.config import resolve_loss_kind
@@ -36,15 +37,16 @@ from isoform.core.supervised.suspects import suspect_classes, suspect_labels
 from isoform.vision.baselines import baselines
 from isoform.vision.config import VisionApp
 from isoform.vision.data.dataset import preprocessing
+from isoform.vision.data.kept import find_split, keep_split
 from isoform.vision.data.mix import mix_batch
-from isoform.vision.data.sources import other_data
+from isoform.vision.data.sources import other_data, read_records
 from isoform.vision.data.transforms import Augment, Drawn, Preprocess
 from isoform.vision.data.values import to_float
 from isoform.vision.initial import adapt_weights, import_initial, initial_weights
 from isoform.vision.losses import image_loss
 from isoform.vision.metrics import score
 from isoform.vision.models import build_model
-from isoform.vision.prepare import VisionData, prepare
+from isoform.vision.prepare import VisionData, prepare_records, unscored
 from isoform.vision.state import VisionState
 
 
@@ -74,6 +76,7 @@ class VisionTask(Task):
         self.scaling = TargetScaling(mean, std).in_float32()
         self.class_weight = self._class_weight()
         self.sample_weight = self._sample_weight()
+        self.notes = unscored(self.data)
 
     def sizes(self) -> dict[str, int]:
         """See Task.sizes."""
@@ -213,6 +216,11 @@ class VisionTask(Task):
         """See Task.digests and ImageData.digests."""
         return self.data.digests(split)
 
+    def kept_split(self, before: KeptSplit | None = None) -> KeptSplit:
+        """See data/kept.py."""
+        data = self.data
+        return keep_split(data.records, data.rows, data.contents(before))
+
     def initial_weights(self, source: str) -> InitialWeights:
         """See initial.py; a checkpoint is opened once for the model, its training and its baselines."""
         if self.imported is None:
@@ -348,7 +356,11 @@ def _units(p: Preprocess) -> str:
 
 
 def task_from_run(config: VisionApp, state: VisionState, path: Path | None) -> VisionTask:
-    """The task of a finished run, on its own data or on those at `path`; classes and scales are the run's."""
-    task = VisionTask(prepare(config if path is None else other_data(config, path)))
+    """The task of a finished run, on its own split or on the data at `path`; classes and scales are the run's."""
+    if path is not None:
+        config = other_data(config, path)
+    records = read_records(config.data)
+    own = find_split(records, state.kept) if path is None and state.kept is not None else None
+    task = VisionTask(prepare_records(config, records, own))
     task.decide_by(state.calibration)
     return task

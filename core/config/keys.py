@@ -18,6 +18,9 @@ import isoform.core.config.toml as toml
 
 Path = tuple[str, ...]
 
+# Where a run's data lie, which may change where they themselves don't.
+PLACES = ("data.root", "data.path", "data.table")
+
 
 @cache
 def every(schema: type[BaseModel]) -> dict[Path, FieldInfo]:

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, SkipValidation
 
 from isoform.core.config.schema import Table
+from isoform.core.domain.kept_split import KeptSplit
 
 
 class DataRecord(Table):
@@ -38,6 +39,9 @@ class RunState(Table):
     )
     seen: SkipValidation[np.ndarray] | None = Field(
         None, exclude=True, description="digests of the samples it was trained on, of seen.npz"
+    )
+    kept: SkipValidation[KeptSplit] | None = Field(
+        None, exclude=True, description="its split, of split.json; where it is evaluated"
     )
 
     def to_json(self) -> dict[str, Any]:

@@ -5,7 +5,8 @@ Two drawings, each a pure function of its arguments and the generator that it is
 draw_share   a share of rows, of each stratum alike; whole groups are chosen greedily so that strata keep their shares
 draw_units   units (rows that must stay together) shuffled stratum by stratum and given to test, then val, then train
 
-Beside them `fill_splits` gives units away in an order of one's own, and `split_by_size` is MoleculeNet's rule.
+`keep_strata` (strata.py) mends a drawing that left a class out of a split. Beside them `fill_splits` gives units away
+in an order of one's own, and `split_by_size` is MoleculeNet's rule.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from isoform.core.data.strata import Rows, keep_strata
 from isoform.core.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -25,8 +27,6 @@ SPLIT_WORDS = {
 }  # fmt: skip
 
 _BEHIND = re.compile(r"[\s_-]*(set|split|data|images)$")  # "training_set", "test images"
-
-Rows = dict[str, np.ndarray]  # split -> rows
 
 
 def split_of_word(word: str) -> str | None:
@@ -83,16 +83,19 @@ def split_rows(
     test_fraction: float,
     val_fraction: float,
     torn_allowed: bool = False,
+    classes: Sequence[np.ndarray] = (),
 ) -> Rows:
     """{split: sorted rows} of every split that has rows.
 
     Given splits [n] stand ("" = open); where there is no val, it is drawn from train. Where nothing is given, test is
-    drawn from all rows and val from the rest. Raises UserError when a group [n] lies in two given splits, unless
+    drawn from all rows and val from the rest. `classes`, the rows of each, are then in every drawn split that they have
+    enough groups for (strata.py). Raises UserError when a group [n] lies in two given splits, unless
     `torn_allowed`.
     """
     rows = {name: np.flatnonzero(given == name) for name in SPLITS}
     free = np.flatnonzero(given == "")
     rng = np.random.default_rng(seed)
+    fixed: Sequence[str] = ()
     if len(free) == len(given):
         test, rest = draw_share(free, strata, group, test_fraction, rng)
         val, train = draw_share(rest, strata, group, val_fraction, rng)
@@ -100,8 +103,11 @@ def split_rows(
     else:
         if group is not None and not torn_allowed:
             refuse_torn_groups(group, rows)
+        fixed = [split for split in SPLITS if len(rows[split])]
         if len(rows["train"]) and not len(rows["val"]):
             rows["val"], rows["train"] = draw_share(rows["train"], strata, group, val_fraction, rng)
+            fixed = ["test"]
+    rows, _ = keep_strata(rows, np.arange(len(given)) if group is None else group, classes, fixed)
     return {name: np.sort(rows[name]) for name in SPLITS if len(rows[name])}
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from isoform.core.baselines import Baseline
     from isoform.core.config.schema import AppConfig
     from isoform.core.config.state import RunState
+    from isoform.core.domain.kept_split import KeptSplit
 
 Batch = Any  # a pytree of tensors whose first axis is the sample, as Task.collate makes it
 
@@ -35,6 +36,7 @@ class Task(abc.ABC):
     augments: bool = True  # False: `sample` draws nothing, and gets no generator in training too
     bf16_ok: bool = False  # True: precision "auto" may choose bf16 (classification trunks)
     items: str = "samples"  # what they are called in a sentence
+    kept_items: str = ""  # those of `kept_split`, where they are others
     notes: Sequence[str] = ()  # of a result, for a person: console, results.json, report
     has_labels: bool = False  # True: `suspects` is asked about validation and test
     # Name prefixes: what `--freeze trunk` holds and `--init` fills.
@@ -123,6 +125,14 @@ class Task(abc.ABC):
     def calibrates(self) -> bool:
         """Whether `calibrate` has anything to learn, for it takes another pass over validation."""
         return type(self).calibrate is not Task.calibrate
+
+    def kept_split(self, before: KeptSplit | None = None) -> KeptSplit | None:
+        """Its samples by name and content, for the run to keep; None (the default) where they have neither.
+
+        before   what a run kept of the same data: files that weren't touched since are not read again, and stretches
+                 of series are looked at where that run has them
+        """
+        return None
 
     def calibrate(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What the best checkpoint's outputs on validation teach about its uncertainty; nothing by default.

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from isoform.core.config import dump_toml
-from isoform.core.config.keys import flatten
+from isoform.core.config.keys import PLACES, flatten
 from isoform.core.config.schema import AppConfig
 from isoform.core.domain import Task
-from isoform.core.engine import seen
+from isoform.core.engine import kept, seen
 from isoform.core.engine.baselines import fit_baselines
 from isoform.core.engine.evaluate import load_weights
 from isoform.core.engine.progress import Display
@@ -65,7 +65,7 @@ class Outcome:
 def write_start(
     run: RunFolder, task: Task, command: str, initial: str, before: np.ndarray | None = None
 ) -> list[str]:
-    """config.toml, task.json and seen.npz, before the first step; says how much of test is known already.
+    """config.toml, task.json, split.json and seen.npz, before the first step; says how much of test is known already.
 
     `before`: digests of what the initial weights were trained on.
     """
@@ -75,6 +75,7 @@ def write_start(
     if initial:
         state = state.model_copy(update={"initial": initial})
     run.write_json("task.json", state.to_json())
+    run.write_split(task.kept_split())
     digests = seen.gather(task, before)
     run.write_seen(digests)
     if not task.sizes().get("test"):
@@ -87,7 +88,7 @@ def _who(initial: str) -> str:
 
 
 def refuse_changes(run: RunFolder, config: AppConfig) -> None:
-    """Raises UserError naming what differs between a run's config.toml and `config`."""
+    """Raises UserError naming what differs between a run's config.toml and `config`, but for where its data lie."""
     path = run.path / "config.toml"
     try:
         then = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -97,11 +98,28 @@ def refuse_changes(run: RunFolder, config: AppConfig) -> None:
         ) from error
     old, new = (_by_key(tree) for tree in (then, tomllib.loads(dump_toml(config))))
     keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
-    if keys:
+    if keys := [key for key in keys if key not in PLACES]:
         unequal = "; ".join(f"{key}: {old.get(key)!r} -> {new.get(key)!r}" for key in keys)
         raise UserError(
             f"{run.path} was trained with other settings ({unequal}); a resumed run keeps its own"
         )
+
+
+def accept_data(run: RunFolder, task: Task) -> list[str]:
+    """Refuses data other than the run's; of data at a new place config.toml tells from now on, as a line says."""
+    path = run.path / "config.toml"
+    text = path.read_text(encoding="utf-8")
+    old = _by_key(tomllib.loads(text))
+    new = _by_key(tomllib.loads(dump_toml(task.config)))
+    moved = {key: new.get(key) for key in PLACES if old.get(key) != new.get(key)}
+    kept.refuse_other_data(run, task, bool(moved))
+    if not moved:
+        return []
+    comments = "".join(line for line in text.splitlines(keepends=True)[:2] if line.startswith("#"))
+    body = dump_toml(task.config).partition("\n")[2]
+    run.write_text("config.toml", comments + body)
+    places = ", ".join(f"{key} = {value}" for key, value in moved.items())
+    return [f"the same data at another place, which config.toml names from now on: {places}"]
 
 
 def write_results(

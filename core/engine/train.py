@@ -20,7 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from isoform.core.domain import Batch, Task
-from isoform.core.engine import distributed, finish, loader, optim, precision, probe, warm_start
+from isoform.core.engine import (
+    distributed,
+    finish,
+    kept,
+    loader,
+    optim,
+    precision,
+    probe,
+    warm_start,
+)
 from isoform.core.engine.determinism import reproducible, seed_forward
 from isoform.core.engine.evaluate import evaluate, to_device
 from isoform.core.engine.meter import Meter, NonFiniteGuard
@@ -160,10 +169,13 @@ class Loop:
         newest = checkpoints.newest(folder.checkpoints, say) if resume else None
         if newest is not None:
             finish.refuse_changes(folder, self.task.config)
+            for line in finish.accept_data(folder, self.task):
+                say(line)
             self._load(newest[1])
             say(f"resuming {folder.path} from step {newest[0]}")
         else:
             if resume:
+                kept.refuse_other_data(folder, self.task)
                 say(f"{folder.path}: no complete checkpoint yet, starting at step 0")
             if self.config.init:
                 self._load_initial(self.config.init)

@@ -16,6 +16,7 @@ from isoform.core.data.writers import Unwritable
 from isoform.core.domain import AnyDomain, Predictor, Prepared, Task, TrainedModel
 from isoform.core.engine import distributed, precision
 from isoform.core.engine.evaluate import evaluate, load_weights
+from isoform.core.engine.kept import OwnSplit, look_at_own, refuse_missing_place
 from isoform.core.engine.seen import describe_unseen, evaluate_apart
 from isoform.core.errors import UserError
 from isoform.core.runs.folder import RunFolder, runs_in
@@ -97,21 +98,29 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Evaluates a run's checkpoint (its average where it has one) on `split` of its own data, or of the data at `data`.
 
+    Its own split is the one that it keeps: what was added to the data since isn't judged, and what changed is said.
     Computes in the precision that the run's metrics were measured in, and writes predictions.* into the folder `out`,
-    by default the run's (predictions.SPLIT.* of another split, with the name of other data behind it); a run folder
-    that can't be written is a note. Raises UserError for a folder that isn't a run, an unknown checkpoint, data that
-    differ from the run's, or an `out` that can't be written.
+    by default the run's (predictions.SPLIT.* of another split, with the name of other data behind it, or "changed"
+    where content did); a run folder that can't be written is a note. Raises UserError for a folder that isn't a run, an
+    unknown checkpoint, data that don't fit the run, samples of its split that are gone, or an `out` that can't be
+    written.
     """
     trained = load_trained(domain, run_dir, checkpoint)
-    task = domain.task_from_run(trained.config, trained.state, None if data is None else Path(data))
+    kept = None
+    if data is None:
+        refuse_missing_place(trained.folder, trained.config)
+        kept = RunFolder(runs_in(run_dir)[0]).split()
+    state = trained.state.model_copy(update={"kept": kept})
+    task = domain.task_from_run(trained.config, state, None if data is None else Path(data))
+    own = look_at_own(task, kept, split) if data is None else OwnSplit()
     device = distributed.this_process().device
     known = trained.state.seen if data is not None or split == "test" else None
     metrics, outputs, unseen = evaluate_apart(
         task, trained.model.to(device), split, known, precision_name=trained.precision
     )
     stem = "predictions" if split == "test" else f"predictions.{split}"
-    if data is not None:
-        stem = f"{stem}.{Path(data).stem}"
+    other = own.suffix if data is None else Path(data).stem
+    stem = f"{stem}.{other}" if other else stem
     told = _keep_predictions(task, trained.folder, out, split, outputs, stem)
     if unseen is not None:
         told.append(describe_unseen(task, unseen, "the run"))
@@ -122,7 +131,7 @@ def evaluate_run(
         "checkpoint": trained.step,
         "samples": task.sizes()[split],
         "judged": task.judged(split),
-        "notes": [*task.notes, *told],
+        "notes": [*own.notes, *task.notes, *told],
         "metrics": metrics,
         "intervals": task.intervals(split, outputs),
         "unseen": None if unseen is None else unseen.to_json(),

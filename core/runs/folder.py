@@ -1,7 +1,7 @@
 """A run folder: its layout, its lock, and writing that never leaves half a file.
 
-config.toml  metrics.jsonl  results.json  task.json  calibration.npz  seen.npz  figures.json  checkpoints/  baselines/
-report.html  card.md  predictions.*  suspected_labels.csv  trackers/
+config.toml  metrics.jsonl  results.json  task.json  calibration.npz  seen.npz  split.json  figures.json  checkpoints/
+baselines/  report.html  card.md  predictions.*  suspected_labels.csv  trackers/
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from isoform.core.config.state import RunState
 from isoform.core.data.writers import plain_json, utf8
+from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import UserError
 from isoform.core.pretrained.checkpoint_file import read_checkpoint
 from isoform.core.runs import checkpoint as checkpoints
@@ -118,7 +119,8 @@ class RunFolder:
 
     def discard(self) -> None:
         """Removes what a run writes before its first checkpoint."""
-        for name in ("config.toml", "task.json", "seen.npz", "metrics.jsonl", "results.json"):
+        written = ("config.toml", "task.json", "seen.npz", "split.json", "metrics.jsonl")
+        for name in (*written, "results.json"):
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path / TRACKERS, ignore_errors=True)
         with suppress(OSError):
@@ -184,9 +186,9 @@ class RunFolder:
             raise UserError(
                 f"{path}: {row}: {first['msg']}; it was written by another version, or changed"
             ) from None
-        arrays = {"calibration": self.calibration(), "seen": self.seen()}
+        beside = {"calibration": self.calibration(), "seen": self.seen()}
         return state.model_copy(
-            update={name: value for name, value in arrays.items() if value is not None}
+            update={name: value for name, value in beside.items() if value is not None}
         )
 
     def calibration(self) -> dict[str, np.ndarray] | None:
@@ -207,6 +209,24 @@ class RunFolder:
         self.write_arrays(
             "seen.npz", {} if digests is None else {"digests": digests.view(np.int64)}
         )
+
+    def split(self) -> KeptSplit | None:
+        """The samples that the run keeps as its own (split.json); None where it keeps none. Raises UserError."""
+        if not (self.path / "split.json").exists():
+            return None
+        try:
+            return KeptSplit.from_json(self.read_json("split.json"))
+        except (TypeError, KeyError, AttributeError) as error:
+            raise UserError(
+                f"{self.path / 'split.json'}: can't be read ({error}); it was changed, or written by another version"
+            ) from error
+
+    def write_split(self, kept: KeptSplit | None) -> None:
+        """Writes split.json, or removes it where a task has nothing to keep. Surrogates of odd names are escaped."""
+        if kept is None:
+            (self.path / "split.json").unlink(missing_ok=True)
+            return
+        self.write_text("split.json", json.dumps(kept.to_json(), separators=(",", ":")) + "\n")
 
     def _arrays(self, name: str) -> dict[str, np.ndarray]:
         """Those of an .npz file of the run; none where there is no such file. Raises UserError where it is damaged."""

@@ -205,13 +205,19 @@ def describe_unscored(target: np.ndarray, names: Sequence[str], split: str) -> s
         what, counts = "classes", np.bincount(target[target >= 0], minlength=len(names))
     else:
         what, counts = "targets", np.isfinite(target).sum(0)
+    return describe_absent(counts, names, split, what)
+
+
+def describe_absent(
+    counts: Sequence[int] | np.ndarray, names: Sequence[str], split: str, what: str
+) -> str | None:
+    """Which classes, targets or variates a split has no sample of, from how many it has; None where it has of each."""
     absent = [name for name, count in zip(names, counts, strict=True) if not count]
     if not absent:
         return None
-    more = ", ..." if len(absent) > NAMED else ""
     return (
-        f"{split} holds {len(names) - len(absent)} of {len(names)} {what}, and its metrics run over these; "
-        f"no sample of {', '.join(absent[:NAMED])}{more}"
+        f"warning: {split} holds {len(names) - len(absent)} of {len(names)} {what}, and its metrics run over these; "
+        f"no sample of {join_names(absent, NAMED)}"
     )
 
 

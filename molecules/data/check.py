@@ -18,7 +18,7 @@ from isoform.core.errors import UserError, count, join_names
 from isoform.molecules.config import DataConfig, MoleculesApp
 from isoform.molecules.data.check_page import draw_page
 from isoform.molecules.data.clean import UNLABELLED, assign_splits, compare
-from isoform.molecules.data.dataset import MoleculeData, build_data
+from isoform.molecules.data.dataset import MoleculeData, build_data, describe_unscored
 from isoform.molecules.data.duplicates import SAME, identities, leaks, merge, repeated
 from isoform.molecules.data.labelled import Labelled
 from isoform.molecules.data.parsing import canonical, parse, quiet
@@ -107,7 +107,8 @@ def _as_trained(
         parsed = compare(read, data)
         merged = assign_splits(merge(parsed, data), data)
         built = build_data(accepting, merged)
-        merged = replace(built.molecules, skipped=built.skipped)
+        said = [*built.molecules.findings, *describe_unscored(built)]
+        merged = replace(built.molecules, skipped=built.skipped, findings=said)
         prepared = resolve(accepting, built)
     except UserError as error:
         refusal = str(error)

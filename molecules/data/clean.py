@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from isoform.core.data.splits import Rows
 from isoform.core.errors import UserError, join_names
 from isoform.molecules.config import DataConfig
-from isoform.molecules.data.duplicates import merge, refuse_leaks
+from isoform.molecules.data.digests import MOST_PARSED, keys_of
+from isoform.molecules.data.duplicates import describe_leaks, merge, refuse_leaks
 from isoform.molecules.data.labelled import Labelled, keep_targets, take
-from isoform.molecules.data.splits import describe_shares, split_rows
+from isoform.molecules.data.splits import describe_shares, draw_splits
 from isoform.molecules.data.standardise import describe_stereo_groups, standardise
 from isoform.molecules.data.targets import describe_left_out
 
@@ -53,16 +55,38 @@ def compare(molecules: Labelled, data: DataConfig) -> Labelled:
 def assign_splits(molecules: Labelled, data: DataConfig) -> Labelled:
     """The molecules with `split` "train", "val", "test", or "" for what data.counts did not draw.
 
-    A split far from its share is a finding. Raises UserError for a molecule in two splits unless data.allow_leakage.
+    A split far from its share is a finding, and so is a molecule in two splits with data.allow_leakage, which raises
+    UserError without it.
     """
-    splits = split_rows(molecules, data)
+    splits, moved = draw_splits(molecules, data)
+    molecules = compared(molecules, splits, data)
     if not data.allow_leakage:
         refuse_leaks(molecules, splits)
+    said = describe_leaks(molecules, splits)
     split = np.full(len(molecules), "", dtype=object)
     for name, rows in splits.items():
         split[rows] = name
-    findings = [*molecules.findings, *describe_shares(splits, data)]
+    findings = [*molecules.findings, *describe_shares(splits, data, moved), *said]
     return replace(molecules, split=split, findings=findings)
+
+
+def compared(molecules: Labelled, splits: Rows, data: DataConfig) -> Labelled:
+    """With the keys by which a molecule is known in another split, worked out here where nothing else asked for them.
+
+    Of the molecules in a split alone; graphs without SMILES have none, and where leakage is allowed anyhow, more than
+    MOST_PARSED molecules are not parsed for it.
+    """
+    if molecules.keys is not None or molecules.graphs is not None:
+        return molecules
+    rows = np.concatenate([*splits.values()]).astype(np.int64)
+    if data.allow_leakage and len(rows) > MOST_PARSED:
+        return molecules
+    found, inchis_found = keys_of(take(molecules, rows), data)
+    keys, inchis = [""] * len(molecules), [""] * len(molecules)
+    for row, key, inchi in zip(rows.tolist(), found, inchis_found, strict=True):
+        keys[row] = key or f"\0{row}"  # what is no molecule is equal to none
+        inchis[row] = inchi
+    return replace(molecules, keys=keys, inchis=inchis)
 
 
 def leave_out_unlearnt(molecules: Labelled, train: np.ndarray) -> Labelled:

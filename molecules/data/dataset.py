@@ -25,6 +25,7 @@ import numpy as np
 
 from isoform.core.data.findings import fold
 from isoform.core.data.splits import SPLITS
+from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import UserError, count, join_names
 from isoform.core.supervised.metrics import describe_gaps
 from isoform.core.supervised.scaling import TargetScaling
@@ -33,6 +34,7 @@ from isoform.molecules.data.cache import graph_store
 from isoform.molecules.data.clean import clean, clean_and_split, leave_out_unlearnt
 from isoform.molecules.data.descriptors import descriptors
 from isoform.molecules.data.graphs import GraphStore
+from isoform.molecules.data.kept import assign_kept, sample_names
 from isoform.molecules.data.labelled import Labelled, keep_targets, take
 from isoform.molecules.data.read import read_molecules
 
@@ -49,6 +51,7 @@ class MoleculeData:
     rows: dict[str, np.ndarray]  # split -> its rows, ascending; a split without molecules is absent
     skipped: list[tuple[str, str]]
     scaling: TargetScaling
+    rest: Sequence[str] = ()  # names of what is in no split, see kept.sample_names
 
     @property
     def kind(self) -> Kind:
@@ -120,15 +123,22 @@ def other_data(
     names: Sequence[str],
     kinds: np.ndarray,
     scaling: TargetScaling,
+    kept: KeptSplit | None = None,
 ) -> MoleculeData:
     """The data of a finished run, its own (None) or those of a file or folder, whose molecules are all "test" then.
+
+    Its own are in the split that it keeps; one that keeps none splits them anew.
 
     kind, names, scaling   of the run's targets; a file must have them as columns
     kinds                  int16 [kinds + 1, Fb] of bonds, as the run was trained with
     """
     if path is None:
-        own = clean_and_split(read_molecules(config.data), config.data)
-        return build_data(config, _learned(own, names), kinds, scaling)
+        if kept is None:
+            own = clean_and_split(read_molecules(config.data), config.data)
+            return build_data(config, _learned(own, names), kinds, scaling)
+        data = config.data.model_copy(update=_labels_of(config.data, kind, names))
+        found = assign_kept(clean(read_molecules(data), data), kept, data)
+        return build_data(config, _learned(found, names), kinds, scaling)
     data = _elsewhere(config.data, Path(path), kind, names)
     molecules = clean(read_molecules(data), data)
     whole = replace(molecules, split=np.full(len(molecules), "test", dtype=object))
@@ -163,6 +173,15 @@ def _elsewhere(data: DataConfig, path: Path, kind: str, names: Sequence[str]) ->
     return data.model_copy(update=changes)
 
 
+def _labels_of(data: DataConfig, kind: str, names: Sequence[str]) -> dict[str, Any]:
+    """Settings by which a run's own file is read as the run did, whatever columns and classes came to it."""
+    if data.source != "file":
+        return {}
+    if kind == "multiclass":
+        return {"task": kind, "classes": tuple(names)}
+    return {"task": kind, "targets": tuple(names)}
+
+
 def build_data(
     config: MoleculesApp,
     molecules: Labelled,
@@ -171,12 +190,16 @@ def build_data(
 ) -> MoleculeData:
     """Graphs of the molecules that are in a split. Raises UserError where none is left to train on."""
     drawn = np.flatnonzero(np.asarray(molecules.split) != "")
+    names = sample_names(molecules, config.data)
+    rest = [names[row] for row in np.flatnonzero(np.asarray(molecules.split) == "").tolist()]
     molecules = molecules if len(drawn) == len(molecules) else take(molecules, drawn)
     hops = config.score.hops if config.model.family == "graphormer" else 1
     found = graph_store(
         molecules, config.data, hops=hops, laplacian=config.tokeniser.laplacian, kinds=kinds
     )
     left_out = [(molecules.names[row], why) for row, why in found.skipped]
+    names = sample_names(molecules, config.data)
+    rest += [names[row] for row, _ in found.skipped]
     if len(found.kept) < len(molecules):
         molecules = take(molecules, found.kept)
     split = np.asarray(molecules.split)
@@ -196,7 +219,7 @@ def build_data(
     refuse_without_logarithm(molecules, scaling.log)
     rows = {name: at for name in SPLITS if len(at := np.flatnonzero(split == name))}
     return MoleculeData(
-        config, molecules, found.store, rows, [*molecules.skipped, *left_out], scaling
+        config, molecules, found.store, rows, [*molecules.skipped, *left_out], scaling, rest
     )
 
 

@@ -25,11 +25,11 @@ def molecule_digests(molecules: Labelled, rows: np.ndarray, data: DataConfig) ->
     some = take(molecules, rows)
     keys, inchis = some.keys, some.inchis
     if keys is None or inchis is None:
-        keys, inchis = _keys(some, data) if len(some) <= MOST_PARSED else ([""] * len(some),) * 2
+        keys, inchis = keys_of(some, data) if len(some) <= MOST_PARSED else ([""] * len(some),) * 2
     return np.stack([digests_of(one) for one in (some.smiles, keys, inchis)], 1)
 
 
-def _keys(molecules: Labelled, data: DataConfig) -> tuple[list[str], list[str]]:
+def keys_of(molecules: Labelled, data: DataConfig) -> tuple[list[str], list[str]]:
     """Canonical SMILES and InChIKeys, "" where a text is no molecule."""
     clean = Standardiser(data)
     blocks: Sequence[str | None] = molecules.blocks or [None] * len(molecules)

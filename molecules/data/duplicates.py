@@ -205,6 +205,15 @@ def leaks(molecules: Labelled, splits: Mapping[str, np.ndarray]) -> list[list[tu
     return [found for found in places.values() if len({split for split, _ in found}) > 1]
 
 
+def describe_leaks(molecules: Labelled, splits: Mapping[str, np.ndarray]) -> list[str]:
+    """A warning of molecules that are in several splits, where that is allowed and molecules were compared."""
+    found = leaks(molecules, splits)
+    if not found:
+        return []
+    some = ", ".join(f"{molecules.names[row]} ({split})" for split, row in found[0])
+    return [f"warning: {count(len(found), 'molecule')} in several splits, such as {some}"]
+
+
 def refuse_leaks(molecules: Labelled, splits: Mapping[str, np.ndarray]) -> None:
     """Raises UserError naming the first molecule that is in several splits."""
     found = leaks(molecules, splits)

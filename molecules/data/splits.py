@@ -15,6 +15,7 @@ from isoform.core.data.splits import (
     split_by_size,
     units_of,
 )
+from isoform.core.data.strata import keep_strata
 from isoform.core.errors import UserError, count
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.duplicates import identities
@@ -24,12 +25,20 @@ FAR = 0.05  # of all molecules: a split that differs by more from what was asked
 
 
 def split_rows(molecules: Labelled, data: DataConfig) -> Rows:
-    """{split: its rows, ascending} of every split that has some; a pure function of the molecules and `data`.
+    """The splits of `draw_splits`."""
+    return draw_splits(molecules, data)[0]
+
+
+def draw_splits(molecules: Labelled, data: DataConfig) -> tuple[Rows, int]:
+    """({split: its rows, ascending} of every split that has some, groups that changed places for the sake of a class).
+
+    A pure function of the molecules and `data`.
 
     random    drawn by data.split_seed: test first, then val; both are fractions of all. Where one target has classes,
               every split has its share of each. Rows of one molecule stay together.
     scaffold  MoleculeNet's (Wu et al. 2018): frameworks by their number of molecules, each to train while that fits,
-              else to val, else to test. Deterministic; the rarest frameworks are tested on.
+              else to val, else to test. Deterministic; the rarest frameworks are tested on. Where that leaves a class
+              of a target out of a split that it could be in, frameworks change places (core/data/strata.py).
     cluster   Taylor-Butina clusters, whole ones to test and val in the order that data.split_seed draws; one that
               doesn't fit any more goes to train.
     given     the source's; what it leaves open is train, and where it has no val, that is drawn from train.
@@ -39,12 +48,13 @@ def split_rows(molecules: Labelled, data: DataConfig) -> Rows:
     what was drawn. Raises UserError where train or val stays empty, or data.counts asks for more than there is.
     """
     rng = np.random.default_rng(data.split_seed)
+    moved = 0
     if data.split == "given":
         found = _given(molecules, data, rng)
     elif data.split == "random":
-        found = _random(molecules, data, rng)
+        found, moved = _random(molecules, data, rng)
     else:
-        found = _by_chemistry(molecules, data, rng)
+        found, moved = _by_chemistry(molecules, data, rng)
     found = {split: np.sort(found[split]) for split in SPLITS if len(found[split])}
     for split in ("train", "val"):
         if split not in found:
@@ -53,10 +63,10 @@ def split_rows(molecules: Labelled, data: DataConfig) -> Rows:
                 f"{count(len(molecules), 'molecule')} for {split}; "
                 "use another split, or other fractions"
             )
-    return found
+    return found, moved
 
 
-def describe_shares(splits: Rows, data: DataConfig) -> list[str]:
+def describe_shares(splits: Rows, data: DataConfig, moved: int = 0) -> list[str]:
     """What was asked for and what whole groups allowed, as a sentence, where a split is far from it or empty."""
     if data.split == "given" or data.counts is not None:
         return []
@@ -64,13 +74,18 @@ def describe_shares(splits: Rows, data: DataConfig) -> list[str]:
     n = sum(given.values())
     asked = _wanted(n, data)
     asked["train"] = n - sum(asked.values())
+    lines = []
+    if moved:
+        lines.append(
+            f"data.split = {data.split}: {count(moved, 'group')} changed places: no class is left out of a split"
+        )
     far = any(abs(given[split] - asked[split]) > max(1, FAR * n) for split in SPLITS)
     empty = data.test_fraction > 0 and not given["test"]
     if not far and not empty:
-        return []
+        return lines
     sizes = " / ".join(f"{asked[split]:,.0f}" for split in SPLITS)
     had = " / ".join(f"{given[split]:,}" for split in SPLITS)
-    lines = [f"data.split = {data.split}: asked for {sizes} of train / val / test, given {had}"]
+    lines.append(f"data.split = {data.split}: asked for {sizes} of train / val / test, given {had}")
     if empty:
         lines.append(
             "no molecule is left for test: nothing says how good the model is on new ones; use another data.split, or "
@@ -79,7 +94,9 @@ def describe_shares(splits: Rows, data: DataConfig) -> list[str]:
     return lines
 
 
-def _by_chemistry(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> Rows:
+def _by_chemistry(
+    molecules: Labelled, data: DataConfig, rng: np.random.Generator
+) -> tuple[Rows, int]:
     """By frameworks or clusters of what data.counts draws."""
     from isoform.molecules.data.groups import cluster_groups, scaffold_groups
 
@@ -93,7 +110,20 @@ def _by_chemistry(molecules: Labelled, data: DataConfig, rng: np.random.Generato
         order = rng.permutation(groups.max(initial=-1) + 1)
         units = [np.flatnonzero(groups == group) for group in order]
         found = fill_splits(units, _wanted(len(rows), data))
-    return {split: rows[part] for split, part in found.items()}
+    found, moved = keep_strata(found, groups, _classes(molecules, rows))
+    return {split: rows[part] for split, part in found.items()}, moved
+
+
+def _classes(molecules: Labelled, rows: np.ndarray) -> list[np.ndarray]:
+    """Places among the rows of each class of each target; of numbers, of those with a label where some have none."""
+    found = []
+    for values in molecules.targets[rows].T:
+        known = np.isfinite(values)
+        if molecules.task == "regression":
+            found += [] if known.all() else [np.flatnonzero(known)]
+        else:
+            found += [np.flatnonzero(values == value) for value in np.unique(values[known])]
+    return [members for members in found if len(members)]
 
 
 def _joined(groups: np.ndarray, molecules: Labelled, rows: np.ndarray) -> np.ndarray:
@@ -153,14 +183,18 @@ def _smiles(molecules: Labelled, rows: np.ndarray, split: str) -> list[str]:
     return [source[row] for row in rows.tolist()]
 
 
-def _random(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> Rows:
+def _random(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> tuple[Rows, int]:
     units = _units(molecules)
     if data.counts is not None:
         train, val, test = _counts(data, len(molecules))
         shuffled = [units[i] for i in rng.permutation(len(units))]
-        return fill_splits(shuffled, {"test": test, "val": val}, train)
+        return fill_splits(shuffled, {"test": test, "val": val}, train), 0
     fractions = {"test": data.test_fraction, "val": data.val_fraction}
-    return draw_units(units, _strata(molecules, units), fractions, rng)
+    drawn = draw_units(units, _strata(molecules, units), fractions, rng)
+    unit_of = np.zeros(len(molecules), np.int64)
+    for number, unit in enumerate(units):
+        unit_of[unit] = number
+    return keep_strata(drawn, unit_of, _classes(molecules, np.arange(len(molecules))))
 
 
 def _units(molecules: Labelled) -> list[np.ndarray]:

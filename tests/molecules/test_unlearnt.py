@@ -88,7 +88,13 @@ def test_the_case_of_a_target_that_training_lacks():
     assert prepared.data.names == ("a", "b")
     notes = "\n".join(prepared.notes)
     assert 'the target "c": left out, not learned, predicted or scored' in notes
-    assert "val holds 1 of 2 targets, and its metrics run over these; no sample of b" in notes
+    assert (
+        "warning: val holds 1 of 2 targets, and its metrics run over these; no sample of b" in notes
+    )
+    assert any(
+        line.startswith("warning: val holds 1 of 2 targets")
+        for line in DOMAIN.check(case("task_missing_in_val.csv")).lines
+    )
     task = MoleculesTask(prepared.config, prepared.data)
     target = prepared.data.targets("val")
     guess = np.linspace(0.1, 0.9, len(target))[:, None].repeat(2, 1)

@@ -18,12 +18,22 @@ from isoform.core.cli import main
 from isoform.core.data import read
 from isoform.core.errors import UserError
 from isoform.timeseries import DOMAIN, metrics
+from isoform.timeseries.prepare import prepare
 
 CONTEXT, HORIZON, ROWS = 13, 5, 331
 SMALL = [
-    "data.source=file", "data.season=24", f"model.context={CONTEXT}", f"model.horizon={HORIZON}", "train.epochs=1",
-    "train.batch=32", "train.accumulate=1", "backbone.dim=16", "train.log_every=50",
-]  # fmt: skip
+    "data.source=file",
+    "data.season=24",
+    f"model.context={CONTEXT}",
+    f"model.horizon={HORIZON}",
+    "train.epochs=1",
+    "train.batch=32",
+    "train.accumulate=1",
+    "backbone.dim=16",
+    "train.log_every=50",
+]
+# Sines of one period, each what another will be some rows later: leakage, and what these tests want.
+SINES = "data.allow_leakage=true"  # fmt: skip
 
 
 def write_sines(path, names=("north", "south", "east"), rows=ROWS, missing=()):
@@ -44,7 +54,9 @@ def sines(tmp_path_factory):
 
 def app(path, *sets, name="itransformer-tiny"):
     drop = ["data.val_from", "data.test_from", "data.until"] if name == "itransformer-tiny" else []
-    config = configs.resolve_app(name, domain=DOMAIN, sets=[*SMALL, f"data.path={path}", *sets])
+    config = configs.resolve_app(
+        name, domain=DOMAIN, sets=[*SMALL, SINES, f"data.path={path}", *sets]
+    )
     plain = {key.split(".")[1]: None for key in drop}
     return config.model_copy(update={"data": config.data.model_copy(update=plain)})
 
@@ -60,8 +72,9 @@ def run(sines, tmp_path_factory):
     settings = {
         key: json.loads(value) if value[0].isdigit() else value for key, value in settings.items()
     }
-    return isoform.train("timeseries/itransformer-own", run_dir=folder, progress=False, **settings,
-                         **{"data.path": str(sines), "head.quantiles": [0.1, 0.5, 0.9]})  # fmt: skip
+    settings |= {"data.path": str(sines), "data.allow_leakage": True}
+    settings["head.quantiles"] = [0.1, 0.5, 0.9]
+    return isoform.train("timeseries/itransformer-own", run_dir=folder, progress=False, **settings)
 
 
 def test_every_window_is_a_sample(sines):
@@ -164,7 +177,7 @@ def test_the_file_is_opened_and_parsed_once(sines, tmp_path, monkeypatch):
         read, "table_of", lambda *args, **keywords: parsed.append(1) or own_parse(*args, **keywords)
     )
     monkeypatch.setattr(metrics, "_scale_of", lambda *args: scales.append(1) or own_scale(*args))
-    sets = [*SMALL, f"data.path={sines}", "head.quantiles=[0.1, 0.9]"]
+    sets = [*SMALL, SINES, f"data.path={sines}", "head.quantiles=[0.1, 0.9]"]
     words = [word for one in sets for word in ("--set", one)]
     folder = tmp_path / "run"
     argv = [
@@ -251,8 +264,8 @@ def test_too_few_rows_are_one_sentence(tmp_path):
 
 def test_preparing_twice_changes_nothing(sines):
     config = configs.resolve_app("itransformer-own", domain=DOMAIN, sets=[f"data.path={sines}"])
-    prepared = DOMAIN.prepare(config)
-    once, again = prepared.config, DOMAIN.prepare(prepared.config)
+    prepared = prepare(config)
+    once, again = prepared.config, prepare(prepared.config)
     assert again.config == once
     assert list(again.notes) == ["stamps: column stamp"] == list(prepared.notes[:1])
     assert (once.model.horizon, once.backbone.dim) == (24, 64) and isinstance(

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from isoform.core.cli import main
 from isoform.core.config import override
 from isoform.core.errors import UserError
 from isoform.vision import DOMAIN
@@ -171,3 +172,20 @@ def test_what_a_training_would_refuse_is_the_refusal(tmp_path):
     assert "broken.png" in check(root).refusal and "data.on_error" in check(root).refusal
     config = override(app_of_path(root), domain=DOMAIN, sets=['data.on_error="skip"'])
     assert check_app(config).refusal is None
+
+
+def test_a_class_that_test_lacks_is_named_by_check_train_and_eval(tmp_path, capsys):
+    root = class_folders(tmp_path / "own", {"good": 41, "defect": 2})
+    line = "warning: test holds 1 of 2 classes, and its metrics run over these; no sample of defect"
+    sets = [f"data.root={root}", "tokeniser.image=8", "tokeniser.patch=4", "backbone.dim=12", "backbone.depth=1",
+            "backbone.heads=3", "train.epochs=1", "train.warmup=0"]  # fmt: skip
+    words = [word for one in sets for word in ("--set", one)]
+
+    def said(*command: str) -> list[str]:
+        assert main(["vision", *command], domains={"vision": lambda: DOMAIN}) == 0
+        found = capsys.readouterr()
+        return [*found.out.splitlines(), *found.err.splitlines()]
+
+    assert line in said("check", "vit-folder", *words, "--page", str(tmp_path / "p.html"))
+    assert line in said("train", "vit-folder", *words, "--run-dir", str(tmp_path / "run"))
+    assert line in said("eval", str(tmp_path / "run"))

@@ -200,7 +200,7 @@ def test_missing_labels_and_numbers_of_a_table(tmp_path):
         "'oops' (line 4)" in finding and "count as missing" in finding
         for finding in records.findings
     )
-    assert read(table=path, missing=["?"]).digest() != read(table=path).digest()
+    assert read(table=path, missing=["?"]).label_texts() != read(table=path).label_texts()
 
 
 @pytest.mark.parametrize(

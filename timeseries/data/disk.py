@@ -31,7 +31,6 @@ from isoform.timeseries.data.source_file import check_size, file_digest
 from isoform.timeseries.data.stamps import parse_stamps
 from isoform.timeseries.data.table import Table
 
-_HASHED_BYTES = 2**30  # of a larger store, only metadata, names and sizes are hashed
 _BLOCK = 4096  # steps between scattered rows that are still read in one go
 _BROKEN = (
     OSError, ValueError, TypeError, KeyError, RuntimeError, NotImplementedError, OverflowError, IndexError, MemoryError,
@@ -282,12 +281,9 @@ def _last_row(variable: xr.Variable, chunk: int) -> int:
 
 
 def store_digest(path: Path) -> str:
-    """SHA-256 of a store: of all its files, or, above 1 GiB, of its metadata and every file's name and size."""
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    whole = sum(file.stat().st_size for file in files) <= _HASHED_BYTES
+    """SHA-256 of a store: of the names and contents of all its files, which are read once for it, piece by piece."""
     sha = hashlib.sha256()
-    for file in files:
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
         sha.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode())
-        if whole or file.name in ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"):
-            sha.update(file_digest(file).encode())
+        sha.update(file_digest(file).encode())
     return sha.hexdigest()

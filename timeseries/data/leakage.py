@@ -5,14 +5,16 @@ R rows of a series, A columns that may say something, V targets.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import xarray as xr
 
+from isoform.core.errors import count
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.rows import variable_of
 
+SHARE = 0.01  # of the test horizons that may stand in the training rows
 _ROWS, _COLUMNS, _SERIES = 20_000, 200, 32  # looked at: the last rows, the first columns, a spread
 _SAMPLE = 1000  # rows by which a pair is chosen to be looked at in all rows
 _LEADS, _WORK = 48, 2_000_000  # leads at least, and pairs times leads over all series beyond that
@@ -45,6 +47,27 @@ def find_leaks(panel: Panel, horizon: int) -> list[tuple[str, str, str, int]]:
                     key = (role, names[column], panel.variates[target])
                     found.setdefault(key, lead)
     return [(*key, lead) for key, lead in found.items()]
+
+
+def describe_leak(leak: tuple[str, str, str, int]) -> str:
+    """One of `find_leaks` as a sentence."""
+    role, column, target, lead = leak
+    what = "target" if role == "target" else "covariate"
+    when = "in the same row"
+    if lead:
+        when = f"{count(abs(lead), 'row')} {'ahead' if lead > 0 else 'before'}"
+    known = ", and known over the horizon" if lead < 0 else ""
+    return f"{what} {column} is the target {target} {when}{known}: leave it out (data.drop)"
+
+
+def describe_repeated(repeated: int, total: int) -> str:
+    """How many test horizons stand in the training rows; see survey.repeated_windows."""
+    return f"{repeated:,} of {total:,} test horizons stand word for word in the training rows"
+
+
+def is_leakage(leaks: Sequence[object], repeated: int, total: int) -> bool:
+    """Whether a score on these data would be too good: a column gives a target away, or 1 % of test is in training."""
+    return bool(leaks) or (repeated > 0 and repeated >= SHARE * total)
 
 
 def _values(series: xr.Dataset, role: str, rows: int) -> np.ndarray:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from isoform.core.data.splits import SPLITS
 from isoform.core.errors import UserError
+from isoform.core.supervised.metrics import describe_absent
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.data import calendar, holidays
 from isoform.timeseries.data.fill import fill
@@ -118,6 +119,20 @@ class WindowData:
     def has_missing(self) -> bool:
         """Whether any target of the panel is missing."""
         return any(len(gaps) for gaps in self._gaps)
+
+    def unscored(self) -> list[str]:
+        """Which variates have no value in the rows of validation or test, in sentences; of data in memory."""
+        if self.on_disk or not self.has_missing:
+            return []
+        said = []
+        for split in SPLITS[1:]:
+            counts = sum(
+                np.isfinite(self.scaled(series)[slice(*cut[split])]).sum(0)
+                for series, cut in enumerate(self.cuts)
+            )
+            line = describe_absent(np.asarray(counts), self.variates, split, "variates")
+            said += [line] if line and split in self.sizes() else []
+        return said
 
     def where(self, split: str, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """int64 [n, 2]: (number of the series, row of the horizon's first step) of windows of a split."""

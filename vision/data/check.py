@@ -10,19 +10,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from isoform.core.data.splits import torn_groups
+from isoform.core.data.splits import SPLITS, torn_groups
 from isoform.core.domain import CheckReport
 from isoform.core.errors import UserError, join_names
 from isoform.core.report.check_page import Group, Picture, render_check_page
+from isoform.core.supervised.metrics import describe_absent
 from isoform.vision.config import VisionApp
 from isoform.vision.data.arrays import Reading
 from isoform.vision.data.dataset import spread
-from isoform.vision.data.duplicates import exact_groups, fingerprint, near_pairs
-from isoform.vision.data.images import look
-from isoform.vision.data.records import FileImages, Records
+from isoform.vision.data.duplicates import (
+    Print,
+    exact_groups,
+    fingerprint,
+    fingerprints,
+    near_pairs,
+)
+from isoform.vision.data.images import look as look_at_header
+from isoform.vision.data.records import ArrayImages, FileImages, Records
 from isoform.vision.data.sources import read_records
 from isoform.vision.data.splits import split_rows
 from isoform.vision.data.values import (
@@ -36,6 +44,8 @@ from isoform.vision.data.values import (
 from isoform.vision.describe_values import layout_lines
 from isoform.vision.prepare import prepare_records
 
+TOGETHER = 256  # images in memory that are looked at together
+LOOKED_AT = 256  # pixels along the shorter side that tell images apart
 MOST_IMAGES = 20_000  # decoded; of more, that many evenly spaced
 NAMED = 10  # of each kind of finding, in the text
 NAMED_CLASSES = 100
@@ -48,19 +58,25 @@ Rows = Sequence[int]
 
 
 @dataclass(frozen=True)
-class _How:
+class How:
     """How images are read; `channels` are None where they are those of each file."""
 
     reading: Reading
     channels: int | None
 
-    def read(self, records: Records, row: int) -> Tensor:
+    @classmethod
+    def of(cls, config: VisionApp) -> How:
+        """As the app reads them; grey, colour and transparency are looked at as they are."""
+        channels = config.tokeniser.channels
+        return cls(Reading.of(config.data), None if channels in (1, 3, 4) else channels)
+
+    def read(self, records: Records, row: int, at_least: int | None = None) -> Tensor:
         """[C, H, W]. Raises UserError."""
-        return records.images.read(row, self.channels, None, self.reading)
+        return records.images.read(row, self.channels, at_least, self.reading)
 
 
 @dataclass
-class _Seen:
+class Looked:
     """What was found in the images that could be read; all lists run alike."""
 
     rows: list[int] = field(default_factory=list)
@@ -73,9 +89,18 @@ class _Seen:
     kinds: Counter[str] = field(default_factory=Counter)
     unreadable: dict[str, str] = field(default_factory=dict)
 
+    def add(self, row: int, print_: Print) -> None:
+        """One image, by its `fingerprint`."""
+        self.rows.append(row)
+        self.digests.append(print_.digest)
+        self.hashes.append(print_.code)
+        self.thumbs.append(print_.thumb)
+        self.low.append(print_.low)
+        self.high.append(print_.high)
+
 
 @dataclass
-class _Doubles:
+class Doubles:
     """Sets of rows whose images are equal, or nearly so.
 
     leaks          those with images in several splits
@@ -103,10 +128,9 @@ def check(config: VisionApp) -> CheckReport:
     # Torn groups are a finding here, not the end of it.
     splits = split_rows(records, config.data.model_copy(update={"allow_leakage": True}))
     split_of = {int(row): split for split, rows in splits.items() for row in rows}
-    channels = config.tokeniser.channels
-    how = _How(Reading.of(config.data), None if channels in (1, 3, 4) else channels)
-    seen = _look(records, how)
-    doubles = _find_doubles(records, seen, split_of)
+    how = How.of(config)
+    seen = look(records, how)
+    doubles = find_doubles(records, seen, split_of)
     torn = torn_groups(records.group, splits) if records.group is not None else []
     data = _describe(records, splits, seen)
     data |= _describe_doubles(records.images.names, doubles, split_of)
@@ -122,40 +146,62 @@ def check(config: VisionApp) -> CheckReport:
     return CheckReport(lines, data, leakage, page, refusal, prepared)
 
 
-def _look(records: Records, how: _How) -> _Seen:
-    seen = _Seen()
-    for row in spread(np.arange(len(records)), MOST_IMAGES).tolist():
+def look(records: Records, how: How, known: Mapping[int, Print] | None = None) -> Looked:
+    """What every image is known again by, and what it is; JPEG files are decoded as small as that takes.
+
+    known   fingerprints of rows that were looked at already: then the others' kinds and sizes aren't asked for either
+    """
+    seen = Looked()
+    if known is not None and isinstance(records.images, ArrayImages):
+        known = _prints_of(records.images, looked_at(records))
+    for row in looked_at(records).tolist():
+        if known is not None and row in known:
+            seen.add(row, known[row])
+            continue
         try:
-            image = how.read(records, row)
+            image = how.read(records, row, LOOKED_AT)
+            kind, shape = _about(records, row, image, how) if known is None else ("", ())
         except UserError as error:
             seen.unreadable[records.images.names[row]] = str(error)
             continue
-        digest, code, thumb = fingerprint(image)
-        seen.rows.append(row)
-        seen.digests.append(digest)
-        seen.hashes.append(code)
-        seen.thumbs.append(thumb)
-        seen.shapes.append(tuple(image.shape))
-        low, high = extent(image)
-        seen.low.append(low.numpy())
-        seen.high.append(high.numpy())
-        seen.kinds[_kind(records, row, image, how)] += 1
+        seen.add(row, fingerprint(image))
+        if known is None:
+            seen.shapes.append(shape)
+            seen.kinds[kind] += 1
     return seen
 
 
-def _kind(records: Records, row: int, image: Tensor, how: _How) -> str:
-    """Format and mode, such as "PNG P" or "npy float32"."""
-    depth = str(image.dtype).removeprefix("torch.")
+def _prints_of(images: ArrayImages, rows: np.ndarray) -> dict[int, Print]:
+    """Of images that lie in memory at one size, many at a time."""
+    found: dict[int, Print] = {}
+    for some in np.array_split(rows, max(1, len(rows) // TOGETHER)):
+        found |= zip(some.tolist(), fingerprints(images.array[torch.from_numpy(some)]), strict=True)
+    return found
+
+
+def looked_at(records: Records) -> np.ndarray:
+    """The rows that are compared: all, or MOST_IMAGES evenly spaced ones."""
+    return spread(np.arange(len(records)), MOST_IMAGES)
+
+
+def _about(records: Records, row: int, image: Tensor, how: How) -> tuple[str, tuple[int, ...]]:
+    """Format and mode, such as "PNG P" or "npy float32", and channels, upright height and width of the whole."""
+    size = (image.shape[1], image.shape[2])
     if not isinstance(records.images, FileImages):
-        return depth
-    return look(records.images.path(row), how.channels, how.reading).kind
+        return str(image.dtype).removeprefix("torch."), tuple(image.shape)
+    header = look_at_header(records.images.path(row), how.channels, how.reading)
+    whole = (header.height, header.width)
+    if min(size) < min(whole):  # it was decoded smaller
+        size = whole if (whole[0] > whole[1]) == (size[0] > size[1]) else whole[::-1]
+    return header.kind, (image.shape[0], *size)
 
 
-def _find_doubles(
+def find_doubles(
     records: Records,
-    seen: _Seen,
+    seen: Looked,
     split_of: Mapping[int, str],
-) -> _Doubles:
+) -> Doubles:
+    """Equal and nearly equal images among those looked at."""
     equal: list[Rows] = [[seen.rows[i] for i in members] for members in exact_groups(seen.digests)]
     together = {(a, b) for members in equal for a in members for b in members}
     thumbs = np.stack(seen.thumbs) if seen.thumbs else np.zeros((0, 768), np.float32)
@@ -172,13 +218,13 @@ def _find_doubles(
     contradictory = [
         members for members in equal if len({repr(records.labels[row]) for row in members}) > 1
     ]
-    return _Doubles(equal, near, leaks, contradictory)
+    return Doubles(equal, near, leaks, contradictory)
 
 
 def _describe(
     records: Records,
     splits: Mapping[str, np.ndarray],
-    seen: _Seen,
+    seen: Looked,
 ) -> dict[str, Any]:
     """What the report's JSON says of sizes, kinds and classes."""
     channels = Counter(shape[0] for shape in seen.shapes)
@@ -200,7 +246,7 @@ def _describe(
 
 def _describe_doubles(
     names: Sequence[str],
-    doubles: _Doubles,
+    doubles: Doubles,
     split_of: Mapping[int, str],
 ) -> dict[str, Any]:
     def name_all(sets: Sequence[Rows]) -> list[list[str]]:
@@ -244,7 +290,7 @@ def _targets(records: Records) -> dict[str, dict[str, float]]:
     return targets
 
 
-def _by_channels(seen: _Seen) -> dict[int, list[int]]:
+def _by_channels(seen: Looked) -> dict[int, list[int]]:
     """Places of the images that can be compared, by their number of channels."""
     places: dict[int, list[int]] = {}
     for i, low in enumerate(seen.low):
@@ -252,7 +298,7 @@ def _by_channels(seen: _Seen) -> dict[int, list[int]]:
     return places
 
 
-def _usual(seen: _Seen) -> tuple[float, float]:
+def _usual(seen: Looked) -> tuple[float, float]:
     """(low, high) of all images but those whose values are far from the others'; (0, 1) of 8-bit ones."""
     ranges = [
         usual_range(np.stack([seen.low[i] for i in each]), np.stack([seen.high[i] for i in each]))
@@ -263,7 +309,7 @@ def _usual(seen: _Seen) -> tuple[float, float]:
     return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
-def _values(names: Sequence[str], seen: _Seen) -> dict[str, Any]:
+def _values(names: Sequence[str], seen: Looked) -> dict[str, Any]:
     """The range of values that aren't those of 8 bits, and which images lie far from it."""
     low, high = _usual(seen)
     found = []
@@ -313,6 +359,10 @@ def _lines(data: dict[str, Any]) -> list[str]:
         )
     if data["classes"]:
         lines += _class_lines(data["classes"])
+        for split in [split for split in SPLITS[1:] if split in data["splits"]]:
+            counts = [each[split] for each in data["classes"].values()]
+            line = describe_absent(counts, list(data["classes"]), split, "classes")
+            lines += [line] if line else []
     lines += _list("skipped", [f"{one['file']} ({one['reason']})" for one in data["skipped"]])
     lines += _list("unreadable", [one["reason"] for one in data["unreadable"]])
     lines += _list("values far from those of the other images", data["far_values"])
@@ -364,10 +414,10 @@ def _list(what: str, items: Sequence[str]) -> list[str]:
 
 def _groups(
     records: Records,
-    seen: _Seen,
+    seen: Looked,
     split_of: Mapping[int, str],
-    doubles: _Doubles,
-    how: _How,
+    doubles: Doubles,
+    how: How,
 ) -> list[Group]:
     """Pictures of the page: samples of each class, then the images that are in two splits or nearly equal."""
     names = records.images.names

@@ -6,6 +6,7 @@ and a new one of the same file agree.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,9 +16,11 @@ import torch
 from torch import Tensor
 
 from isoform.core.data.digests import digests_of
+from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import UserError, join_names
 from isoform.vision.config import VisionApp
 from isoform.vision.data.arrays import AS_STORED
+from isoform.vision.data.kept import known_contents
 from isoform.vision.data.records import ArrayImages, Records
 from isoform.vision.data.transforms import Fitted, Preprocess, resize
 from isoform.vision.data.values import Statistics, measure, to_float
@@ -52,6 +55,7 @@ class ImageData:
         self.records = records
         self.classes = _classes(records, config.data.classes)
         self.targets = records.encode(self.classes)
+        self._contents: list[str] | None = None
         self.preprocess = preprocessing(config)
         self.held = _hold(records, splits, self.preprocess, config)
         bad = self.held.unreadable
@@ -68,8 +72,16 @@ class ImageData:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of images, labels and splits."""
-        return self.records.digest()
+        """SHA-256 of all images' contents and labels, whatever their order, names and times."""
+        held = zip(self.contents(), self.records.label_texts(), strict=True)
+        lines = sorted(f"{content} {label}\n" for content, label in held)
+        return hashlib.sha256("".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
+
+    def contents(self, before: KeptSplit | None = None) -> list[str]:
+        """A digest of what each image holds, worked out once; files that a run kept one of aren't read again."""
+        if self._contents is None:
+            self._contents = self.records.images.contents(known_contents(before))
+        return self._contents
 
     @property
     def unreadable(self) -> dict[str, str]:

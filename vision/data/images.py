@@ -292,13 +292,14 @@ def _name(source: str | Path | bytes, name: str | None) -> str:
 
 
 def _bytes_of(source: str | Path | bytes, name: str) -> bytes:
-    data = source if isinstance(source, bytes) else _read_bytes(Path(source), name)
+    data = source if isinstance(source, bytes) else read_bytes(Path(source), name)
     if not data:
         raise UserError(f"{name}: the file is empty (0 bytes); replace or remove it")
     return data
 
 
-def _read_bytes(path: Path, name: str) -> bytes:
+def read_bytes(path: Path, name: str) -> bytes:
+    """A file's content. Raises UserError with its name where it can't be read."""
     try:
         return path.read_bytes()
     except FileNotFoundError:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import abc
-import hashlib
-import os
 from collections.abc import (
     Callable,
     Iterable,
@@ -19,9 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isoform.core.errors import UserError
+from isoform.core.data.digests import content_digest, file_digests, file_mark
+from isoform.core.domain.kept_split import Mark
+from isoform.core.errors import UserError, printable
 from isoform.vision.data.arrays import AS_STORED, Reading, from_array
-from isoform.vision.data.images import from_pil, read_image
+from isoform.vision.data.images import from_pil, read_bytes, read_image
 
 
 class Images(abc.ABC):
@@ -47,15 +47,24 @@ class Images(abc.ABC):
         return None
 
     @abc.abstractmethod
-    def digest(self) -> str:
-        """SHA-256 of what identifies the images."""
+    def contents(self, known: Mapping[tuple[str, Mark], str]) -> list[str]:
+        """A digest of what each image holds; `known`: those of files by name and mark, which aren't read again."""
+
+    def marks(self) -> list[Mark] | None:
+        """Of the file of each image, where it is one."""
+        return None
 
 
 class FileImages(Images):
-    """Image files below `root`, named by their path relative to it."""
+    """Image files below `root`, named by their path relative to it.
+
+    Whatever is read is digested on the way, so that no file is read for its digest alone; `watch` gets its bytes too.
+    """
 
     def __init__(self, root: Path, names: Sequence[str]):
         self.root, self.names = root, names
+        self.watch: Callable[[int, bytes], None] | None = None
+        self._digests: dict[int, str] = {}
 
     def path(self, row: int) -> Path:
         """The file of image `row`."""
@@ -69,17 +78,30 @@ class FileImages(Images):
         reading: Reading = AS_STORED,
     ) -> Tensor:
         """See Images.read."""
-        return read_image(self.path(row), channels, at_least=at_least, reading=reading)
+        path = self.path(row)
+        if path.suffix.lower() == ".npy":  # its header tells whether to read it at all
+            return read_image(path, channels, at_least=at_least, reading=reading)
+        data = read_bytes(path, str(path))
+        if row not in self._digests:
+            self._digests[row] = content_digest(data)
+        if self.watch is not None:
+            self.watch(row, data)
+        return read_image(data, channels, at_least=at_least, name=str(path), reading=reading)
 
-    def digest(self) -> str:
-        """Of names, sizes and times: reading every byte of a large data set would take hours."""
-        sha = hashlib.sha256()
-        for row, name in enumerate(self.names):
-            sha.update(os.fsencode(name) + b"\0")
-            if self.path(row).exists():  # of a table's rows that are left out, not all do
-                stat = os.stat(self.path(row))
-                sha.update(b"%d\0%d\0" % (stat.st_size, stat.st_mtime_ns))
-        return sha.hexdigest()
+    def contents(self, known: Mapping[tuple[str, Mark], str]) -> list[str]:
+        """Of the files' bytes."""
+        found = [self._digests.get(row, "") for row in range(len(self))]
+        if known:
+            keys = zip(map(printable, self.names), self.marks(), strict=True)
+            found = [one or known.get(key, "") for one, key in zip(found, keys, strict=True)]
+        fresh = [row for row, digest in enumerate(found) if not digest]
+        for row, digest in zip(fresh, file_digests([self.path(row) for row in fresh]), strict=True):
+            found[row] = digest
+        return found
+
+    def marks(self) -> list[Mark]:
+        """See Images.marks."""
+        return [file_mark(self.path(row)) for row in range(len(self))]
 
 
 class ArrayImages(Images):
@@ -103,9 +125,9 @@ class ArrayImages(Images):
             )
         return convert_channels(self.array[row], channels)
 
-    def digest(self) -> str:
+    def contents(self, known: Mapping[tuple[str, Mark], str]) -> list[str]:
         """Of the pixels."""
-        return hashlib.sha256(self.array.numpy().tobytes()).hexdigest()
+        return [content_digest(image.tobytes()) for image in self.array.numpy()]
 
 
 class PillowImages(Images):
@@ -124,9 +146,15 @@ class PillowImages(Images):
         """See Images.read."""
         return from_pil(self.get(row), channels, self.names[row], reading)
 
-    def digest(self) -> str:
-        """Of the names."""
-        return hashlib.sha256("\0".join(self.names).encode()).hexdigest()
+    def contents(self, known: Mapping[tuple[str, Mark], str]) -> list[str]:
+        """Of the pixels, for which each image is decoded once; "" where that fails."""
+        return [self._content(row) for row in range(len(self))]
+
+    def _content(self, row: int) -> str:
+        try:
+            return content_digest(self.read(row, None).numpy().tobytes())
+        except UserError:
+            return ""
 
 
 def convert_channels(image_CHW: Tensor, channels: int | None) -> Tensor:
@@ -175,15 +203,15 @@ class Records:
             return ()
         return (label,) if isinstance(label, str) else label
 
-    def digest(self) -> str:
-        """SHA-256 of images and labels: which data a model was trained on."""
-        sha = hashlib.sha256(self.images.digest().encode())
-        for label in self.labels:
+    def label_texts(self) -> list[str]:
+        """All that is known of each row beside its image: label, and weight where there are weights."""
+        texts = []
+        for row, label in enumerate(self.labels):
             plain = label.tolist() if isinstance(label, np.ndarray) else label
-            sha.update(repr(plain).encode() + b"\0")
-        if self.unknown:
-            sha.update(repr(sorted(self.unknown.items())).encode())
-        return sha.hexdigest()
+            unknown = list(self.unknown.get(row, ()))
+            weight = [] if self.weight is None else [float(self.weight[row])]
+            texts.append(repr([plain, *unknown, *weight]))
+        return texts
 
     def encode(self, classes: Sequence[str]) -> np.ndarray:
         """Targets in the order of `classes`: int64 [N], or float32 [N, K] for multi-label and regression.

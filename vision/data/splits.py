@@ -22,7 +22,20 @@ def split_rows(records: Records, data: DataConfig) -> splits.Rows:
         test_fraction=data.test_fraction,
         val_fraction=data.val_fraction,
         torn_allowed=data.allow_leakage,
+        classes=classes_of(records),
     )
+
+
+def classes_of(records: Records) -> list[np.ndarray]:
+    """The rows of each class or label; of numbers the rows with a value, of a target that some have none of."""
+    if records.kind == "regression":
+        known = np.isfinite(np.asarray(records.labels, np.float64).reshape(len(records), -1))
+        return [np.flatnonzero(column) for column in known.T if not column.all()]
+    found: dict[str, list[int]] = {name: [] for name in records.classes}
+    for row in range(len(records)):
+        for name in records.names_of(row):
+            found[name].append(row)
+    return [np.array(rows, np.int64) for rows in found.values() if rows]
 
 
 def strata_of(records: Records) -> np.ndarray:

@@ -289,10 +289,12 @@ def test_what_has_no_sample_is_named() -> None:
     classes = np.array([0, 2, -1, 2])
     assert M.describe_unscored(np.array([2, 0, 1, -1]), NAMES, "val") is None
     line = M.describe_unscored(classes, NAMES, "test")
-    assert line == "test holds 2 of 3 classes, and its metrics run over these; no sample of b"
+    assert (
+        line == "warning: test holds 2 of 3 classes, and its metrics run over these; no sample of b"
+    )
     target = np.array([[1, np.nan, np.nan], [np.nan, np.nan, 0]])
     assert "no sample of b" in M.describe_unscored(target, NAMES, "test")
     assert M.describe_unscored(np.zeros((2, 3)), NAMES, "test") is None
     assert M.describe_unscored(np.zeros(1, int), [str(k) for k in range(11)], "val").endswith(
-        "1, 2, 3, 4, 5, 6, 7, 8, ..."
+        "1, 2, 3, 4, 5, 6, 7, 8 and 2 more"
     )
