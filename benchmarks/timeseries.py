@@ -111,7 +111,10 @@ def batch_of(shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
 def answer(model: nn.Module, x: Tensor, marks: Tensor) -> Tensor:
     """[B, H, V] of either model."""
     if isinstance(model, PlainITransformer):
-        return model(x, marks)
+        return model(
+            x,
+            marks,
+        )
     if isinstance(model, Converted):
         return model(x, None, None, marks)[..., 0]
     return model(x, calendar=marks)[..., 0]
@@ -126,7 +129,11 @@ def inference(shape: Shape) -> Case:
 
         def run() -> Tensor:
             with torch.inference_mode():
-                return answer(model, x, marks)
+                return answer(
+                    model,
+                    x,
+                    marks,
+                )
 
         return run, lambda: {"forecast": run()}
 
@@ -146,7 +153,11 @@ def steps(shape: Shape) -> Case:
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-6, fused=True)
 
         def gradients() -> Tensor:
-            forecast = answer(model, x, marks)
+            forecast = answer(
+                model,
+                x,
+                marks,
+            )
             F.mse_loss(forecast, y).backward()
             return forecast
 
@@ -215,7 +226,11 @@ def whole_isoform(shape: Shape, folder: Path, **changes: object) -> Callable[[in
             ]
             batches = loader.read_batches(task, "train", keys, seed=0)
             for key in keys:
-                loop._step([key], batches, lr=1e-4)
+                loop._step(
+                    [key],
+                    batches,
+                    lr=1e-4,
+                )
 
     return run
 

@@ -25,6 +25,7 @@ from isoform.core.engine.finish import accept_data
 from isoform.core.engine.trackers import require
 from isoform.core.engine.train import train as train_task
 from isoform.core.errors import UserError, join_names
+from isoform.core.inference import verify as verification
 from isoform.core.inference.engines import with_engine
 from isoform.core.inference.export import base_formats, is_written, warn_of_licence
 from isoform.core.inference.run_model import (
@@ -34,8 +35,6 @@ from isoform.core.inference.run_model import (
     load_model,
     load_trained,
 )
-from isoform.core.inference.verify import Agreement
-from isoform.core.inference.verify import verify as verify_export
 from isoform.core.runs import checkpoint as checkpoints
 from isoform.core.runs.checkpoint import Checkpoint
 from isoform.core.runs.exported import as_run, is_exported
@@ -450,7 +449,7 @@ def export(
     out: str | Path,
     checkpoint: str = "best",
     verify: Sequence[str] = (),
-) -> Agreement | None:
+) -> verification.Agreement | None:
     """Writes a run's model in another format, whole or not at all; with inputs to `verify` only what answers alike.
 
     With these a file that is there already is verified as it is, and nothing is written. Warns of a NonCommercial
@@ -463,10 +462,10 @@ def export(
     trained = load_trained(domain, run_dir, checkpoint)
     warn_of_licence(trained)
     if verify and is_written(Path(out)):
-        return verify_export(domain, trained, kind, Path(out), verify)
+        return verification.verify(domain, trained, kind, Path(out), verify)
     with staged(out) as path:
         formats_of(domain)[kind](trained, path)
-        return verify_export(domain, trained, kind, path, verify) if verify else None
+        return verification.verify(domain, trained, kind, path, verify) if verify else None
 
 
 @contextmanager

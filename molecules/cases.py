@@ -65,7 +65,11 @@ class Cases:
 def rank_cases(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> Cases:
     """The test molecules of `guess` ([N, K] predictions or probabilities) by their error against `target`."""
     if task.kind == "multiclass":
-        return _by_class(task, guess, target)
+        return _by_class(
+            task,
+            guess,
+            target,
+        )
     labelled = np.flatnonzero(np.isfinite(target).any(0))
     k = int(labelled[0]) if len(labelled) else 0
     known = np.flatnonzero(np.isfinite(target[:, k]))

@@ -48,7 +48,11 @@ class GraphormerHead(nn.Module):
         )
         self.norm = make_norm("layer" if config.hidden else "none", dim, backbone.eps)
         self.dropout = nn.Dropout(config.dropout)
-        self.out = Linear(dim, outputs, bias=False)
+        self.out = Linear(
+            dim,
+            outputs,
+            bias=False,
+        )
         self.bias = nn.Parameter(torch.zeros(1))
         if self.transform is not None:
             initialise(self.transform)

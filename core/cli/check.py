@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from isoform.core.domain import AnyDomain, CheckReport
 
 _NAME = re.compile(r"[\w-]+")  # anything else is a path, and apps.toml needn't be read
+# Tables of which a model is made: those of isoform's apps don't contradict each other, and to build one takes torch.
+OF_MODELS = ("backbone", "tokeniser", "decoder", "score", "head", "parts")
 
 
 def check(context: Context) -> int:
@@ -31,7 +33,7 @@ def check(context: Context) -> int:
         console.say(f"samples: {page}")
         console.result["page"] = str(page)
     refusal = report.refusal
-    if args.sets or args.apps:  # those of isoform's apps don't contradict each other
+    if args.apps or any(one.split(".")[0] in OF_MODELS for one in args.sets):
         refusal = refusal or _refusal_to_train(domain, report)
     if refusal is not None:
         raise UserError(refusal)

@@ -57,7 +57,10 @@ class Resolved:
 
 def app_names(domain: str, apps_file: str | Path | None = None) -> list[str]:
     """Every app of a domain, in the order of the files."""
-    apps = read_apps(apps_file, domain)
+    apps = read_apps(
+        apps_file,
+        domain,
+    )
     names = list(apps.tables(domain))
     if apps.errors:
         raise ConfigError(apps.errors)
@@ -70,7 +73,11 @@ def resolve_every_app(apps: Apps, domain: AnyDomain) -> list[AppConfig]:
     errors = apps.errors
     found = []
     for app in tables:
-        layers = layers_of(app, tables, errors)
+        layers = layers_of(
+            app,
+            tables,
+            errors,
+        )
         resolved, wrong = _validate(domain.schema(), domain.name, app, layers)
         errors += wrong
         found += [] if resolved is None else [resolved.config]
@@ -108,7 +115,10 @@ def resolve_layers(
     dotted key -> value from Python. The user's file is checked as a whole. Raises ConfigError with one line a mistake.
     """
     schema = domain.schema()
-    apps = read_apps(apps_file, domain.name)
+    apps = read_apps(
+        apps_file,
+        domain.name,
+    )
     tables = apps.tables(domain.name)
     errors = apps.errors
     if app not in tables:

@@ -71,8 +71,14 @@ class Table:
     missing: frozenset[str | float] = frozenset()
     decimal: str | None = None
     said: list[Finding] = field(default_factory=list)
-    _texts: dict[str, list[str]] = field(default_factory=dict, repr=False)
-    _numbers: dict[str, Numbers] = field(default_factory=dict, repr=False)
+    _texts: dict[str, list[str]] = field(
+        default_factory=dict,
+        repr=False,
+    )
+    _numbers: dict[str, Numbers] = field(
+        default_factory=dict,
+        repr=False,
+    )
     _elsewhere: dict[str, str] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:

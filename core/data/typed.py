@@ -81,7 +81,10 @@ class FrameColumn:
     def numbers(self) -> np.ndarray:
         """As `table.Typed`."""
         if self.numeric:
-            return self.column.to_numpy(np.float64, na_value=np.nan)
+            return self.column.to_numpy(
+                np.float64,
+                na_value=np.nan,
+            )
         return _numbers_among(self.column.tolist())
 
     def series(self) -> pd.Series:
@@ -177,7 +180,11 @@ def read_parquet(raw: Raw, limits: Limits) -> Table:
         ) from None
     try:
         with pq.ParquetFile(pa.BufferReader(raw.content)) as file:
-            _refuse_large(raw, file.metadata, limits)
+            _refuse_large(
+                raw,
+                file.metadata,
+                limits,
+            )
             content = file.read()
     except (pa.ArrowException, OSError, ValueError) as error:
         said = " ".join(str(error).split())[:120]

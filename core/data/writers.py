@@ -82,7 +82,10 @@ def write_rows(rows: Rows, path: str | Path) -> None:
 
 def write_columns(columns: Columns, path: str | Path) -> None:
     """Writes columns of one length in the format that the file's ending names."""
-    suffix = format_of(path, ROWS)
+    suffix = format_of(
+        path,
+        ROWS,
+    )
     if suffix == ".csv":
         write_atomically(path, csv_text(columns))
     elif suffix == ".jsonl":
@@ -134,7 +137,10 @@ def write_together(contents: Mapping[str | Path, bytes | str]) -> None:
     path = Path()
     try:
         for path, content in ((Path(name), content) for name, content in contents.items()):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(
+                parents=True,
+                exist_ok=True,
+            )
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             handle, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

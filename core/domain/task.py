@@ -87,7 +87,10 @@ class Task(abc.ABC):
         One, `loss`, by default. A task that perturbs a batch along its gradient yields several, each divided by their
         number, and finds the perturbation's gradient where it takes up again.
         """
-        yield self.loss(model, batch)
+        yield self.loss(
+            model,
+            batch,
+        )
 
     @abc.abstractmethod
     def predict(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:

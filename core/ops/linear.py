@@ -14,5 +14,8 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor | Deferred) -> Tensor:
         """[..., K] -> [..., N]."""
         if isinstance(x, Deferred):
-            return x.linear(self.weight, self.bias)
+            return x.linear(
+                self.weight,
+                self.bias,
+            )
         return linear(x, self.weight, self.bias)

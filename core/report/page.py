@@ -111,7 +111,10 @@ def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> P
         else (first if len(runs) == 1 else first.parent) / "report.html"
     )
     page = render([_read(RunFolder(run), final.parent) for run in runs])
-    final.parent.mkdir(parents=True, exist_ok=True)
+    final.parent.mkdir(
+        parents=True,
+        exist_ok=True,
+    )
     return RunFolder(final.parent).write_text(final.name, page)
 
 
@@ -182,7 +185,11 @@ def _read(run: RunFolder, beside: Path) -> Shown:
     first = config.split("\n", 1)[0]
     figures = run.read_json("figures.json") if (run.path / "figures.json").exists() else []
     for figure in figures:
-        figure["rows"] = table_of(figure, run.path, beside)
+        figure["rows"] = table_of(
+            figure,
+            run.path,
+            beside,
+        )
     own = run.path / "report.html"
     return Shown(
         title=f"{results['domain']}/{results['app']}",

@@ -41,7 +41,10 @@ class SupervisedPredictor(Predictor):
         self, items: Sequence[Any], errors: dict[int, str]
     ) -> Iterator[tuple[list[int], Any]]:
         """`batches` of what the model's `features` reads, where that is less than the whole model reads."""
-        return self.batches(items, errors)
+        return self.batches(
+            items,
+            errors,
+        )
 
     @abc.abstractmethod
     def run(self, function: Any, batch: Any) -> Tensor:
@@ -55,7 +58,10 @@ class SupervisedPredictor(Predictor):
         """See Predictor.demand."""
         if self.kind == "regression":
             super().demand(probability)
-        self.decision = replace(self.decision, min_probability=probability)
+        self.decision = replace(
+            self.decision,
+            min_probability=probability,
+        )
 
     def guess(self, output: np.ndarray) -> np.ndarray:
         """[n, K] numbers in the targets' units, or probabilities, from float32 outputs; these by default."""

@@ -105,7 +105,12 @@ def qualify(
     for name in qualifiers:
         if _belongs(rows, name, target, targets):
             if is_relation(rows.cells(name)):
-                found = _with_bounds(rows, name, target, found)
+                found = _with_bounds(
+                    rows,
+                    name,
+                    target,
+                    found,
+                )
             elif _has_role(name, "units"):
                 found = _in_one_unit(rows, name, target, found)
             else:

@@ -36,9 +36,7 @@ def test_recoded_and_resized_copies_are_near_and_others_are_not():
     images += [recoded(image, "JPEG", quality=80) for image in originals]
     images += [recoded(image.resize((100, 75)), "PNG") for image in originals]
     found = [fingerprint(image) for image in images]
-    pairs = set(
-        near_pairs([code for _, code, _ in found], np.stack([thumb for *_, thumb in found]))
-    )
+    pairs = set(near_pairs([one.code for one in found], np.stack([one.thumb for one in found])))
     assert pairs == {p for i in range(40) for p in ((i, 40 + i), (i, 80 + i), (40 + i, 80 + i))}
     assert exact_groups([digest for digest, *_ in found]) == []
 
@@ -46,7 +44,7 @@ def test_recoded_and_resized_copies_are_near_and_others_are_not():
 def test_plain_images_of_different_colours_differ():
     plain = [recoded(Image.new("RGB", (9, 9), colour), "PNG") for colour in ("red", "blue", "red")]
     found = [fingerprint(image) for image in plain]
-    assert near_pairs([code for _, code, _ in found], np.stack([thumb for *_, thumb in found])) == [
+    assert near_pairs([one.code for one in found], np.stack([one.thumb for one in found])) == [
         (0, 2)
     ]
     assert exact_groups([digest for digest, *_ in found]) == [[0, 2]]
@@ -150,9 +148,7 @@ def test_mnist5k_has_no_duplicates():
     found = [
         fingerprint(images.read(row, None)) for row in range(500, 1000)
     ]  # the ones, the most alike
-    assert (
-        near_pairs([code for _, code, _ in found], np.stack([thumb for *_, thumb in found])) == []
-    )
+    assert near_pairs([one.code for one in found], np.stack([one.thumb for one in found])) == []
 
 
 def test_a_table_is_checked_under_settings_of_its_own(tmp_path):

@@ -47,7 +47,8 @@ def test_the_order_of_a_table_has_no_say_in_the_digest(folder, tmp_path):
 
 
 def test_files_that_were_not_touched_are_not_read_again(folder, monkeypatch):
-    streamed = {"cache": "none", "mean": [0.5], "std": [0.5]}  # nothing is read to prepare it
+    known = {"mean": [0.5], "std": [0.5], "lowest": [0.0], "highest": [1.0]}
+    streamed = {"cache": "none", **known}  # nothing is read to prepare it
     kept = of(folder, **streamed).kept_split()
     picture(999).save(folder / "dog" / "03.png")
     read, original = [], digests.file_digests

@@ -67,7 +67,10 @@ def parse_freq(text: str) -> str:
     if offset is None or at:
         raise UserError(_NO_STEP.format(text=text))
     if isinstance(offset, pd.offsets.BusinessHour):
-        return _business_hours(offset.n, text)
+        return _business_hours(
+            offset.n,
+            text,
+        )
     return str(offset.freqstr) if length is None else name_of(length)
 
 

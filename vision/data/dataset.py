@@ -53,7 +53,10 @@ class ImageData:
         splits: Mapping[str, np.ndarray],
     ) -> None:
         self.records = records
-        self.classes = _classes(records, config.data.classes)
+        self.classes = _classes(
+            records,
+            config.data.classes,
+        )
         self.targets = records.encode(self.classes)
         self._contents: list[str] | None = None
         self.preprocess = preprocessing(config)

@@ -56,7 +56,10 @@ class VitTokeniser(nn.Module):
         if config.position == "learned":
             self.position = without_decay(nn.Parameter(torch.zeros(1, rows, dim)))
         elif config.position == "sincos":
-            table = sincos_2d(self.grid, dim)
+            table = sincos_2d(
+                self.grid,
+                dim,
+            )
             unplaced = table.new_zeros(rows - len(table), dim)
             del self.position
             self.register_buffer("position", torch.cat([unplaced, table])[None])
@@ -70,9 +73,15 @@ class VitTokeniser(nn.Module):
         """Normal of 0.02 for special tokens, of `position_std` for positions; the convolution's own for patches."""
         for token in (self.class_token, self.distill_token, self.registers):
             if token is not None:
-                nn.init.normal_(token, std=0.02)
+                nn.init.normal_(
+                    token,
+                    std=0.02,
+                )
         if isinstance(self.position, nn.Parameter):
-            nn.init.normal_(self.position, std=self.config.position_std)
+            nn.init.normal_(
+                self.position,
+                std=self.config.position_std,
+            )
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """(rows, columns) of patches in an image of that many pixels."""
