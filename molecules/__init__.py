@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from isoform.core.domain import Domain
@@ -33,6 +33,7 @@ class Molecules(Domain["MoleculesApp", "MoleculesState", "MoleculeData"]):
 
     name = "molecules"
     summary = "molecules: properties from SMILES, with Graphormer"
+    fitted = ("target_mean", "target_std")
 
     def schema(self) -> type[MoleculesApp]:
         """See config.py."""
@@ -102,6 +103,14 @@ class Molecules(Domain["MoleculesApp", "MoleculesState", "MoleculeData"]):
         from isoform.molecules.predictor import MoleculePredictor
 
         return MoleculePredictor(trained)
+
+    def join_folds(
+        self, members: Sequence[TrainedModel[MoleculesApp, MoleculesState]]
+    ) -> tuple[MoleculesState, list[nn.Module]]:
+        """See folds.py."""
+        from isoform.molecules.folds import join_folds
+
+        return join_folds(members)
 
     def graph(self, trained: TrainedModel[MoleculesApp, MoleculesState]) -> Graph:
         """See export.py."""

@@ -12,6 +12,7 @@ from isoform.core.config.schema import (
     DecimalMark,
     EvalConfig,
     Floats,
+    FoldedData,
     Names,
     Sentinels,
     Table,
@@ -37,7 +38,7 @@ def _known_source(value: str) -> str:
     raise ValueError(f"no such source of molecules; known: {', '.join(SOURCES)}, pyg:NAME")
 
 
-class DataConfig(Table):
+class DataConfig(FoldedData):
     """Which molecules, which of their labels, how they are cleaned and how they are split."""
 
     source: Annotated[str, AfterValidator(_known_source)] = Field(

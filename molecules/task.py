@@ -254,6 +254,13 @@ class MoleculesTask(Task):
         """What exchanging graphs, or descriptors, costs; see exchange.py."""
         return exchanged_error(self, model, split)
 
+    def groups(self, split: str) -> list[str | None] | None:
+        """See Task.groups."""
+        groups = self.data.molecules.groups
+        if groups is None:
+            return None
+        return [groups[row] or None for row in self.data.rows[split].tolist()]
+
     def digests(self, split: str) -> np.ndarray | None:
         """See Task.digests and data/digests.py."""
         data = self.data

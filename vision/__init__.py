@@ -33,6 +33,7 @@ class Vision(Domain["VisionApp", "VisionState", "VisionData"]):
 
     name = "vision"
     summary = "images: classes, labels or numbers, with ViT"
+    fitted = ("mean", "std", "target_mean", "target_std")
 
     def schema(self) -> type[VisionApp]:
         """See config.py."""
@@ -93,6 +94,14 @@ class Vision(Domain["VisionApp", "VisionState", "VisionData"]):
         from isoform.vision.predictor import VisionPredictor
 
         return VisionPredictor(trained)
+
+    def join_folds(
+        self, members: Sequence[TrainedModel[VisionApp, VisionState]]
+    ) -> tuple[VisionState, list[nn.Module]]:
+        """See folds.py."""
+        from isoform.vision.folds import join_folds
+
+        return join_folds(members)
 
     def expand_inputs(self, inputs: Sequence[str]) -> list[str]:
         """Folders of images and lists of their names."""

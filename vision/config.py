@@ -12,6 +12,7 @@ from isoform.core.config.schema import (
     DecimalMark,
     EvalConfig,
     Floats,
+    FoldedData,
     Names,
     Range,
     Sentinels,
@@ -84,7 +85,7 @@ class AugmentConfig(Table):
     )
 
 
-class DataConfig(Table):
+class DataConfig(FoldedData):
     """Where the images are, how they are split, and what is done to them before the tokeniser."""
 
     source: Annotated[str, AfterValidator(_known_source)] = Field(

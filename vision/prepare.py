@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from isoform.core.data.folds import SET_ASIDE
 from isoform.core.domain import Prepared
 from isoform.core.errors import UserError, join_names
 from isoform.core.supervised.config import resolve_loss_kind
@@ -65,6 +66,8 @@ def prepare_records(config: VisionApp, records: Records) -> Prepared[VisionApp, 
         _refuse_unlearnt(data)
         config = _resolve(config, data)
     lost = _lost(data)
+    if config.data.folds is not None and (records.split != "").any():
+        notes.append(SET_ASIDE)
     notes += [*_describe(data), *lost, *_unscored(data)]
     few = config.auto and config.train.init is None and len(records) < FEW_IMAGES
     if few and not resolved:

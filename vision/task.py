@@ -27,6 +27,7 @@ from isoform.vision.baselines import baselines
 from isoform.vision.config import VisionApp
 from isoform.vision.data.dataset import preprocessing
 from isoform.vision.data.mix import mix_batch
+from isoform.vision.data.records import ALONE
 from isoform.vision.data.sources import other_data
 from isoform.vision.data.transforms import Augment, Drawn, to_float
 from isoform.vision.initial import adapt_weights, import_initial, initial_weights
@@ -160,6 +161,14 @@ class VisionTask(Task):
     def score(self, guess: np.ndarray, target: np.ndarray) -> dict[str, float]:
         """Metrics of a guess [N, K]; see metrics.py."""
         return score(self.kind, guess, target, self.classes, self.scaling.std)
+
+    def groups(self, split: str) -> list[str | None] | None:
+        """See Task.groups; an image whose cell of the group is empty has none."""
+        group = self.data.records.group
+        if group is None:
+            return None
+        names = (str(group[row]) for row in self.data.rows[split].tolist())
+        return [None if name.startswith(ALONE) else name for name in names]
 
     def digests(self, split: str) -> np.ndarray | None:
         """See Task.digests and ImageData.digests."""

@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from isoform.core import api
+from isoform.core.cli.console import Console
 from isoform.core.cli.context import Context
+from isoform.core.config import load_run_config
 from isoform.core.data import writers
+from isoform.core.data.folds import is_fold
 from isoform.core.domain import AnyDomain, Predictor, Speaker
+from isoform.core.engine.groups import Groups, group_rows, groups_of_folds
 from isoform.core.errors import UserError
 from isoform.core.inference.run_model import evaluate_run
 from isoform.core.report.formatting import several
 from isoform.core.runs.exported import is_exported
-from isoform.core.runs.results import summarise_seeds
+from isoform.core.runs.results import summarise_folds, summarise_seeds
 from isoform.core.supervised.rows import put_in_front
 
 
@@ -24,30 +28,47 @@ def evaluate(context: Context) -> int:
     """Metrics of a run on a split of its own data or of other data; mean and spread of a group of seeds."""
     args, console = context.args, context.console
     options = {"split": args.split, "data": args.data, "checkpoint": args.checkpoint}
-    each = [evaluate_run(context.domain, run, **options) for run in api.runs_in(args.run_dir)]
+    runs = api.runs_in(args.run_dir)
+    each = [evaluate_run(context.domain, run, **options) for run in runs]
     for note in each[0]["notes"]:
         console.warn(note)
     console.say(each[0]["judged"])
     if len(each) == 1:
         console.table(["metric", args.split], list(each[0]["metrics"].items()))
+        _show_groups(console, each[0].get("groups"))
         console.result = each[0]
         return 0
-    together = evaluate_run(context.domain, args.run_dir, **options)["metrics"]
-    summary = summarise_seeds([{"metrics": {"test": one["metrics"]}} for one in each])["metrics"][
-        "test"
-    ]
+    # Of a fold's own data some are what the others were trained on.
+    fold = args.data is None and is_fold(load_run_config(runs[0], context.domain))
+    together = {} if fold else evaluate_run(context.domain, args.run_dir, **options)["metrics"]
+    results = [{"metrics": {"test": one["metrics"]}} for one in each]
+    summarise = summarise_folds if fold else summarise_seeds
+    summary = summarise(results)["metrics"]["test"]
     rows = [
         [name, one["mean"], one["std"], several(one["values"]), together.get(name)]
         for name, one in summary.items()
     ]
     console.table(["metric", f"{args.split} mean", "std", "values", "ensemble"], rows)
+    groups = groups_of_folds([one.get("groups") for one in each]) if fold else None
+    _show_groups(console, groups)
     console.result = {
         **each[0],
         "checkpoint": args.checkpoint,
         "metrics": summary,
         "ensemble": together,
+        **({"groups": groups} if groups else {}),
     }
     return 0
+
+
+def _show_groups(console: Console, groups: Groups | None) -> None:
+    if groups is None:
+        return
+    names, rows = group_rows(groups)
+    more = groups["count"] - len(rows)
+    console.table(["group", *names], rows)
+    if more:
+        console.say(f"and {more:,} smaller groups")
 
 
 def predict(context: Context) -> int:

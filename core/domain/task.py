@@ -103,6 +103,13 @@ class Task(abc.ABC):
         """
         return CollectAll(self, split)
 
+    def groups(self, split: str) -> Sequence[str | None] | None:
+        """The group (data.group) of each sample of a split, None of one without; None where there are no groups.
+
+        A task that gives them has `metrics` of outputs whose first axis is the sample.
+        """
+        return None
+
     def digests(self, split: str) -> np.ndarray | None:
         """uint64 [N, D] of a split's samples, of which one is known again by any (core/data/digests.py); None: never.
 

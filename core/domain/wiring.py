@@ -127,6 +127,9 @@ class Domain(abc.ABC, Generic[AppT, StateT, DataT]):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    fitted: ClassVar[
+        tuple[str, ...]
+    ] = ()  # keys of data that training samples fill: each fold has its own
 
     # What its files hold -------------------------------------------------------------------------------------------
 
@@ -180,6 +183,23 @@ class Domain(abc.ABC, Generic[AppT, StateT, DataT]):
     def outputs(self, config: AppT, state: StateT) -> Outputs:
         """What the model's outputs are, for the average of several models; numbers by default."""
         return "numbers"
+
+    def join_folds(
+        self, members: Sequence[TrainedModel[AppT, StateT]]
+    ) -> tuple[StateT, list[nn.Module]]:
+        """The models of a cross-validation side by side: all called, and answering, as one state says.
+
+        Its calibration is theirs, joined. Raises UserError where they can't be, or learned from different data.
+        """
+        raise UserError(
+            f"{self.name}: models of folds can't be joined; predict with each by itself"
+        )
+
+    def join_predictions(self, folders: Sequence[Path], out: Path) -> None:
+        """Writes the folds' predictions of test into `out`, with their numbers; nothing where they are tables.
+
+        Those core joins.
+        """
 
     def expand_inputs(self, inputs: Sequence[str]) -> list[Any]:
         """Inputs of the command line as inputs of the predictor (folders, lists of names); as they are by default."""

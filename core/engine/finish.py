@@ -18,6 +18,7 @@ from isoform.core.domain import Task
 from isoform.core.engine import seen
 from isoform.core.engine.baselines import fit_baselines
 from isoform.core.engine.evaluate import evaluate, load_weights
+from isoform.core.engine.groups import describe_groups, group_figure, judge_groups
 from isoform.core.engine.progress import Display
 from isoform.core.errors import UserError
 from isoform.core.report import page
@@ -104,8 +105,9 @@ def write_results(
     baselines: Mapping[str, Any],
     unseen: seen.Unseen | None = None,
     importance: Mapping[str, Mapping[str, float]] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """results.json."""
+    """results.json; `more` are rows that only some runs have."""
     config = outcome.task.config
     results_json = {
         "app": config.app,
@@ -127,6 +129,7 @@ def write_results(
         results_json["unseen"] = unseen.to_json()
     if importance:
         results_json["importance"] = importance
+    results_json |= more or {}
     if outcome.task.notes:
         results_json["notes"] = list(outcome.task.notes)
     outcome.run.write_json("results.json", results_json)
@@ -148,18 +151,20 @@ def finish(
     )
     if sizes.get("val"):
         _calibrate(outcome)
-    outputs = unseen = None
+    outputs = unseen = groups = None
     if sizes.get("test"):
         metrics["test"], outputs = outcome.evaluate("test")
         task.write_predictions(run.path, "test", outputs)
         unseen = seen.judge_unseen(task, "test", outputs, run.seen())
+        groups = judge_groups(task, "test", outputs)
     beside = baselines
     if beside is None:
         beside = fit_baselines(task, outcome.show, outcome.stopping, run)
     split = "test" if "test" in metrics else "val"
     shares = task.importance(outcome.model, split) if metrics else {}
     importance = {split: shares} if shares else {}
-    results_json = write_results(outcome, "finished", metrics, beside, unseen, importance)
+    more = {"groups": {"test": groups}} if groups else {}
+    results_json = write_results(outcome, "finished", metrics, beside, unseen, importance, more)
     kind = "ema.safetensors" if outcome.averaged else "model.safetensors"
     digest = checkpoints.manifest(checkpoints.place(run.checkpoints, best))[kind][1]
     card = results.card(
@@ -167,14 +172,17 @@ def finish(
     )
     run.write_text("card.md", card)
     if outputs is not None:
-        run.write_json(
-            "figures.json", [asdict(figure) for figure in task.figures(outcome.model, outputs)]
-        )
+        figures = task.figures(outcome.model, outputs)
+        if groups is not None:
+            figures.append(group_figure(groups, "test"))
+        run.write_json("figures.json", [asdict(figure) for figure in figures])
     page.write_report([run.path])
     if metrics:
         outcome.show.say(f"{split} (best checkpoint, step {best}): {_shown(metrics[split])}")
     if unseen is not None:
         outcome.show.say(seen.describe_unseen(task, unseen, _who(outcome.initial)))
+    if groups is not None:
+        outcome.show.say(describe_groups(groups, task.monitor, "test"))
     if shares:
         outcome.show.say(results.describe_importance(shares, split))
     for name in results.beaten_by(results_json):

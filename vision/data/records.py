@@ -21,6 +21,8 @@ from torch import Tensor
 
 from isoform.vision.data.images import from_pil, read_image
 
+ALONE = "\0row "  # what the group of a row begins with that has none: it is one by itself
+
 
 class Images(abc.ABC):
     """A sequence of images that can be read one at a time."""

@@ -14,7 +14,7 @@ from isoform.core.data.splits import read_splits
 from isoform.core.data.table import Table
 from isoform.core.errors import UserError, join_names
 from isoform.vision.config import DataConfig
-from isoform.vision.data.records import FileImages, Records, sorted_classes
+from isoform.vision.data.records import ALONE, FileImages, Records, sorted_classes
 
 # Whether an image has the label that names the column.
 MARKS = {"1": True, "1.0": True, "0": False, "0.0": False}
@@ -206,7 +206,7 @@ def _groups(table: Table, column: str | None) -> np.ndarray | None:
     name = column or ("group" if "group" in table.columns else None)
     if name is None:
         return None
-    groups = [cell or f"\0row {row}" for row, cell in enumerate(table.cells(name))]
+    groups = [cell or f"{ALONE}{row}" for row, cell in enumerate(table.cells(name))]
     return np.array(groups, dtype=object)
 
 

@@ -1,0 +1,111 @@
+"""`train --folds` on molecules: folds of whole molecules, series and frameworks, and their models as one."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import isoform
+from isoform.core.cli import main
+from isoform.core.errors import UserError
+from isoform.molecules import DOMAIN
+from isoform.molecules.prepare import prepare
+from isoform.molecules.task import MoleculesTask
+
+from .runs import TEXTS, app, table
+
+SERIES = [f"s{k % 13}" if k % 17 else "" for k in range(67)]
+
+APPS = """
+[molecules.tiny]
+data = {path = "molecules.csv", label = "id", targets = ["label"], canonical = true, group = "series"}
+backbone = {dim = 16, depth = 1, heads = 2, mlp_dim = 16, order = "pre", eps = 1e-5}
+train = {epochs = 1, batch = 16, lr = 3e-3, weight_decay = 0.0}
+eval.baselines = []
+"""
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch, capsys):
+    """67 molecules of 13 series; words behind `isoform molecules` -> (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(MoleculesTask, "figures", lambda self, model, outputs: [])
+    table(Path("molecules.csv"), series=SERIES)
+    Path("apps.toml").write_text(APPS)
+
+    def call(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main(["molecules", *map(str, words)], domains={"molecules": lambda: DOMAIN})
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.mark.parametrize("descriptors", [False, True])
+def test_folds_by_series_and_their_models_together(cli, descriptors):
+    train = ["train", "tiny", "--apps", "apps.toml", "--folds", 2, "--run-dir", "g"]
+    sets = ["--set", "head.descriptors=true"] if descriptors else []
+    assert cli(*train, *sets)[0] == 0
+    with open("g/predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["input"] for row in rows) == sorted(f"m{k}" for k in range(67))
+    series = dict(zip((f"m{k}" for k in range(67)), SERIES, strict=True))
+    fold_of: dict[str, set[str]] = {}
+    for row in rows:
+        fold_of.setdefault(series[row["input"]], set()).add(row["fold"])
+    assert all(len(folds) == 1 for name, folds in fold_of.items() if name)
+    found = json.loads(Path("g/results.json").read_text())
+    assert [sum(sizes.values()) for sizes in found["sizes"]] == [67, 67]
+    assert found["groups"]["test"]["count"] == 13 and found["groups"]["test"]["without"] == 4
+    each = [isoform.load(f"g/fold-{k}") for k in (1, 2)]
+    assert each[0].scaling != each[1].scaling
+    texts = list(TEXTS[:7])
+    mine = [[row["prediction"] for row in one.predict(texts)] for one in each]
+    both = isoform.load("g")
+    got = both.predict(texts)
+    np.testing.assert_allclose([row["prediction"] for row in got], np.mean(mine, 0), rtol=1e-4)
+    assert not np.allclose(mine[0], mine[1], rtol=1e-3)
+    assert all(row["similarity"] == 1 for row in got), "one of the folds learned from each"
+    bounds = [one.calibration.radius_RK for one in each]
+    assert both.calibration is not None
+    np.testing.assert_allclose(both.calibration.radius_RK, np.mean(bounds, 0))
+    assert "67 molecules" not in cli("predict", "g", "CCO")[2]
+    code, out, _ = cli("eval", "g/fold-2", "--json")
+    again = json.loads(out.splitlines()[-1])["metrics"]["mae"]
+    assert again == pytest.approx(found["metrics"]["test"]["mae"]["values"][1], rel=1e-5)
+
+
+@pytest.mark.parametrize("split", ["random", "scaffold", "cluster"])
+def test_what_a_split_keeps_together_folds_do_too(tmp_path, split):
+    path = table(tmp_path / "molecules.csv", "binary", series=SERIES)
+    tested: list[str] = []
+    shares = []
+    for fold in (1, 2, 3):
+        data = {"split": split, "folds": 3, "fold": fold, "group": "series"}
+        config = app(path, data={**app(path).data.model_dump(exclude_unset=True), **data})
+        found = prepare(config.model_copy(update={"auto": False})).data
+        names = np.array(found.molecules.names)
+        rows = found.rows
+        assert sum(map(len, rows.values())) == 67 and not set(rows["train"]) & set(rows["test"])
+        groups = np.array(found.molecules.groups)
+        others = set(groups[np.concatenate([rows["train"], rows["val"]])]) - {""}
+        assert not others & set(groups[rows["test"]])
+        assert not set(groups[rows["train"]]) & set(groups[rows["val"]]) - {""}
+        tested += names[rows["test"]].tolist()
+        shares.append(float(found.targets("test").mean()))
+    assert sorted(tested) == sorted(f"m{k}" for k in range(67))
+    if split == "random":
+        assert max(shares) - min(shares) < 0.25
+
+
+def test_folds_draw_their_own_splits(tmp_path):
+    path = table(tmp_path / "molecules.csv")
+    base = app(path).data.model_dump(exclude_unset=True)
+    with pytest.raises(UserError, match=r"data\.counts draws one split and data\.folds several"):
+        prepare(app(path, data={**base, "counts": [30, 20, 17], "folds": 3, "fold": 1}))
+    with pytest.raises(UserError, match="has 67 groups of molecules and data.folds = 68"):
+        prepare(app(path, data={**base, "folds": 68, "fold": 1}))
