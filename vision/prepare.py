@@ -20,7 +20,7 @@ from isoform.core.supervised.scaling import TargetScaling
 from isoform.vision.choose_model import choose_model, read_start, update
 from isoform.vision.config import VisionApp
 from isoform.vision.data.dataset import ImageData
-from isoform.vision.data.records import Records
+from isoform.vision.data.records import UNLABELLED, Records, leave_out_unlabelled
 from isoform.vision.data.sources import read_records
 from isoform.vision.data.splits import split_rows
 from isoform.vision.initial import Imported
@@ -49,6 +49,7 @@ def prepare(config: VisionApp) -> Prepared[VisionApp, VisionData]:
 def prepare_records(config: VisionApp, records: Records) -> Prepared[VisionApp, VisionData]:
     """`prepare` where the records have been read."""
     notes: list[str] = []
+    records = leave_out_unlabelled(records)
     if config.data.task == "regression" and config.loss.label_smoothing:
         config = update(config, loss={"label_smoothing": 0.0})
         notes.append("loss.label_smoothing is for classes and labels: off, as these are numbers")
@@ -140,7 +141,9 @@ def _lost(data: ImageData) -> list[str]:
     if data.unreadable:
         name, why = next(iter(data.unreadable.items()))
         lines.append(f"{len(data.unreadable)} unreadable image(s) left out, such as {name}: {why}")
-    skipped = data.records.skipped
+    skipped = [one for one in data.records.skipped if one[1] != UNLABELLED]
+    if unlabelled := len(data.records.skipped) - len(skipped):
+        lines.append(f"{unlabelled} image(s) without any label left out")
     if skipped:
         name, why = skipped[0]
         lines.append(

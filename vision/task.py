@@ -252,11 +252,11 @@ class VisionTask(Task):
             }
         if self.kind == "multiclass":
             return {"target": self.classes[int(target)] if target >= 0 else None}
-        return {
-            "target": "|".join(
-                name for name, value in zip(self.classes, target, strict=True) if value > 0.5
-            )
-        }
+        named = list(zip(self.classes, target, strict=True))
+        cells: dict[str, object] = {"target": "|".join(name for name, is_ in named if is_ > 0.5)}
+        if self.data.records.unknown:
+            cells["unknown"] = "|".join(name for name, is_ in named if np.isnan(is_))
+        return cells
 
     def figures(self, model: nn.Module, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
         """See figures.py."""

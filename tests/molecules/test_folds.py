@@ -76,7 +76,7 @@ def test_folds_by_series_and_their_models_together(cli, descriptors):
     bounds = [one.calibration.radius_RK for one in each]
     assert both.calibration is not None
     np.testing.assert_allclose(both.calibration.radius_RK, np.mean(bounds, 0))
-    code, out, _ = cli("eval", "g/fold-2", "--json")
+    _code, out, _ = cli("eval", "g/fold-2", "--json")
     again = json.loads(out.splitlines()[-1])["metrics"]["mae"]
     assert again == pytest.approx(found["metrics"]["test"]["mae"]["values"][1], rel=1e-5)
 
@@ -97,7 +97,9 @@ def test_what_a_split_keeps_together_folds_do_too(tmp_path, split):
         find = {"scaffold": scaffold_groups, "cluster": cluster_groups}.get(split)
         groups = np.array(found.molecules.groups if find is None else find(smiles)).astype(str)
         parts = [set(groups[rows[split]]) - {""} for split in ("train", "val", "test")]
-        assert all(parts) and not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
+        assert all(parts) and not (
+            parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2]
+        )
         tested += names[rows["test"]].tolist()
         shares.append(float(found.targets("test").mean()))
     assert sorted(tested) == sorted(f"m{k}" for k in range(67))
@@ -110,5 +112,5 @@ def test_folds_draw_their_own_splits(tmp_path):
     base = app(path).data.model_dump(exclude_unset=True)
     with pytest.raises(UserError, match=r"data\.counts draws one split and data\.folds several"):
         prepare(app(path, data={**base, "counts": [30, 20, 17], "folds": 3, "fold": 1}))
-    with pytest.raises(UserError, match="has 67 groups of molecules and data.folds = 68"):
+    with pytest.raises(UserError, match=r"has 67 groups of molecules and data\.folds = 68"):
         prepare(app(path, data={**base, "folds": 68, "fold": 1}))

@@ -88,7 +88,7 @@ def test_a_fold_is_a_block_of_time_and_knows_nothing_of_what_follows(tmp_path):
 
 def test_folds_of_time_that_hold_nothing_or_are_cut_by_dates_are_refused(tmp_path):
     path = saved(frame(), tmp_path / "series.csv")
-    with pytest.raises(UserError, match="take fewer folds, or a shorter model.horizon|too few"):
+    with pytest.raises(UserError, match=r"take fewer folds, or a shorter model\.horizon|too few"):
         prepared(path, folds=80, fold=70)
     with pytest.raises(UserError, match=r"data\.test_from cut time once"):
         prepared(path, folds=3, fold=1, test_from="2026-03-10")

@@ -42,7 +42,10 @@ def test_a_group_is_in_one_fold_and_folds_are_alike_as_far_as_groups_allow():
     fold = drawn(labels, group, 3)
     assert all(len(set(fold[group == name])) == 1 for name in set(group))
     for name in ("a", "b"):
-        share = np.array([(labels[fold == k] == name).sum() for k in (1, 2, 3)]) / (labels == name).sum()
+        share = (
+            np.array([(labels[fold == k] == name).sum() for k in (1, 2, 3)])
+            / (labels == name).sum()
+        )
         assert share.min() > 0.2 and share.max() < 0.47
 
 
