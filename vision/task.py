@@ -287,4 +287,8 @@ class VisionTask(Task):
 
 def task_from_run(config: VisionApp, path: Path | None) -> VisionTask:
     """The task of a finished run, on its own data or on those at `path`; classes and scales are the run's."""
-    return VisionTask(prepare(config if path is None else other_data(config, path)))
+    prepared = prepare(config if path is None else other_data(config, path))
+    task = VisionTask(prepared)
+    if path is not None:
+        task.notes = prepared.lost
+    return task

@@ -110,6 +110,15 @@ class Task(abc.ABC):
         """
         return None
 
+    def group_metrics(
+        self, split: str, outputs: Mapping[str, np.ndarray]
+    ) -> Mapping[str, Mapping[str, float]] | None:
+        """The number of `samples` and metrics of each group that the task itself adds up, such as the series of a panel.
+
+        None (the default): `groups` says whose samples are which.
+        """
+        return None
+
     def digests(self, split: str) -> np.ndarray | None:
         """uint64 [N, D] of a split's samples, of which one is known again by any (core/data/digests.py); None: never.
 

@@ -173,7 +173,7 @@ def finish(
     run.write_text("card.md", card)
     if outputs is not None:
         figures = task.figures(outcome.model, outputs)
-        if groups is not None:
+        if groups is not None and task.groups("test") is not None:
             figures.append(group_figure(groups, "test"))
         run.write_json("figures.json", [asdict(figure) for figure in figures])
     page.write_report([run.path])

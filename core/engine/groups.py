@@ -27,6 +27,10 @@ def judge_groups(task: Task, split: str, outputs: Mapping[str, np.ndarray]) -> G
     {"count", "without" (samples of no group), "metrics": {group: {"samples", name: value}}}, the largest first. A
     metric that a group can't tell (roc_auc of one class alone) is missing there.
     """
+    own = task.group_metrics(split, outputs)
+    if own is not None:
+        largest = sorted(own, key=lambda name: (-own[name]["samples"], name))[:LARGEST]
+        return {"count": len(own), "without": 0, "metrics": {name: own[name] for name in largest}}
     names = task.groups(split)
     if names is None:
         return None
@@ -46,11 +50,11 @@ def judge_groups(task: Task, split: str, outputs: Mapping[str, np.ndarray]) -> G
 
 
 def groups_of_folds(each: Sequence[Groups | None]) -> Groups | None:
-    """Of the folds of a cross-validation, each of which tests groups of its own; None where there are none."""
+    """Of folds that test groups of their own; None where there are none, and where all test the same (series)."""
     known = [one for one in each if one]
-    if not known:
-        return None
     judged = {name: own for one in known for name, own in one["metrics"].items()}
+    if not judged or len(judged) < sum(len(one["metrics"]) for one in known):
+        return None
     largest = sorted(judged, key=lambda name: (-judged[name]["samples"], name))[:LARGEST]
     sums = {key: sum(one[key] for one in known) for key in ("count", "without")}
     return {**sums, "metrics": {name: judged[name] for name in largest}}

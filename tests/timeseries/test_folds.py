@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -98,8 +99,6 @@ def test_series_cut_by_date_share_the_borders_of_their_folds(tmp_path):
     table = frame(rows=211)
     late = frame(rows=151, start="2026-03-05")
     both = [one.assign(id=name) for name, one in (("a", table), ("b", late))]
-    import pandas as pd
-
     path = saved(pd.concat(both), tmp_path / "series.csv")
     data = prepared(path, folds=3, fold=2, id=["id"], split="date", panel="series")
     borders = []

@@ -282,7 +282,9 @@ def test_a_missing_target_counts_for_nothing(tmp_path, kind):
     task = task_of(config)
     n = task.sizes()["train"]
     whole = batch(task, n=n)
-    if kind == "multiclass":  # without its one class an image is left out, but for one outside data.classes
+    if (
+        kind == "multiclass"
+    ):  # without its one class an image is left out, but for one outside data.classes
         assert (whole["target"] >= 0).all() and task.sizes()["test"] == 10
         whole["target"][-1] = -1
     else:
