@@ -113,7 +113,7 @@ class Task(abc.ABC):
     def group_metrics(
         self, split: str, outputs: Mapping[str, np.ndarray]
     ) -> Mapping[str, Mapping[str, float]] | None:
-        """The number of `samples` and metrics of each group that the task itself adds up, such as the series of a panel.
+        """The number of `samples` and metrics of each group that the task itself adds up: the series of a panel.
 
         None (the default): `groups` says whose samples are which.
         """

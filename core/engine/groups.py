@@ -1,4 +1,4 @@
-"""How good a model is on each group of samples (patients, sites, frameworks), where data.group names them.
+"""How good a model is on each group of samples (patients, sites, frameworks), where a task has them.
 
 N samples of a split.
 """
@@ -90,4 +90,4 @@ def group_figure(groups: Groups, split: str) -> Figure:
     body = [[row[0], *map(number, row[1:])] for row in rows]
     more = groups["count"] - len(rows)
     left = f", the {len(rows)} largest of {groups['count']:,}" if more else ""
-    return Figure(f"Groups (data.group) on {split}{left}", html=to_table(["group", *names], body))
+    return Figure(f"Groups on {split}{left}", html=to_table(["group", *names], body))

@@ -8,16 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rdkit import Chem
 
 import isoform
 from isoform.core.cli import main
+from isoform.core.engine.groups import judge_groups
 from isoform.core.errors import UserError
 from isoform.molecules import DOMAIN
 from isoform.molecules.data.groups import cluster_groups, scaffold_groups
 from isoform.molecules.prepare import prepare
 from isoform.molecules.task import MoleculesTask
 
-from .runs import TEXTS, app, table
+from .runs import TEXTS, app, table, task_of
 
 SERIES = [f"s{k % 13}" if k % 17 else "" for k in range(67)]
 
@@ -105,6 +107,24 @@ def test_what_a_split_keeps_together_folds_do_too(tmp_path, split):
     assert sorted(tested) == sorted(f"m{k}" for k in range(67))
     if split == "random":
         assert max(shares) - min(shares) < 0.25
+
+
+def test_frameworks_are_groups_where_they_split(tmp_path):
+    path = table(tmp_path / "molecules.csv")
+    base = app(path).data.model_dump(exclude_unset=True)
+    task = task_of(app(path, data={**base, "split": "scaffold", "folds": 3, "fold": 1}))
+    smiles, groups = task.data.smiles("test"), task.groups("test")
+    assert len(groups) == len(smiles) == task.sizes()["test"]
+    for text, group in zip(smiles, groups, strict=True):
+        rings = Chem.MolFromSmiles(text).GetRingInfo().NumRings()
+        assert (group == "acyclic") == (rings == 0)
+        assert rings == 0 or Chem.MolFromSmiles(group).GetRingInfo().NumRings() == rings
+    assert len(set(groups)) > 1
+    target = task.data.targets("test")
+    found = judge_groups(task, "test", {"prediction": target + 1.5, "target": target})
+    assert sum(one["samples"] for one in found["metrics"].values()) <= len(smiles)
+    assert all(one["mae"] == pytest.approx(1.5) for one in found["metrics"].values())
+    assert task_of(app(path)).groups("test") is None
 
 
 def test_folds_draw_their_own_splits(tmp_path):

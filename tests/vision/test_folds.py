@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 import isoform
 from isoform.core.cli import main
+from isoform.core.config import changes, load_run_config
 from isoform.vision import DOMAIN
 from isoform.vision.task import VisionTask
 
@@ -102,6 +104,14 @@ def test_folds_by_patient_are_runs_whose_tests_are_all_images(cli):
     )
     code, out, _ = cli(*train, "--resume")
     assert code == 0 and out.count("this run is finished") == 3 and results("g") == found
+    # A fold that is gone is trained again, and nothing else; folds differ in what they were drawn for alone.
+    shutil.rmtree("g/fold-2")
+    code, out, _ = cli(*train, "--resume")
+    assert code == 0 and out.count("this run is finished") == 2
+    assert results("g")["metrics"] == found["metrics"]
+    first, second = (load_run_config(f"g/fold-{k}", DOMAIN) for k in (1, 2))
+    different = {key for key, _, _ in changes(first, second)}
+    assert {"data.fold"} < different <= {"data.fold", "data.mean", "data.std"}
     code, _, err = cli(*train[:-3], 4, *train[-2:], "--resume")
     assert code == 2 and "data.folds: 3 -> 4" in err
     code, _, err = cli(*train)
