@@ -87,6 +87,10 @@ class Vision(Domain["VisionApp", "VisionState", "VisionData"]):
         """Of classes and labels their logits."""
         if state.kind == "multiclass":
             return "classes"
+        if state.kind == "multihead":
+            from isoform.vision.heads import blocks_of
+
+            return tuple(one.stop - one.start for one in blocks_of(state.classes).values())
         return "labels" if state.kind in ("binary", "multilabel") else "numbers"
 
     def predictor(self, trained: TrainedModel[VisionApp, VisionState]) -> Predictor:

@@ -51,6 +51,8 @@ def baselines(data: ImageData, score: Score) -> list[Baseline]:
     `score` turns (probabilities [N, K] or predictions, targets) into metrics.
     """
     kind = data.records.kind
+    if kind == "multihead":  # every class of every head by itself; `score` makes shares of a head's
+        kind = "multilabel"
     there = data.rows.get("train", np.zeros(0, np.int64))
     if not len(there):
         return []

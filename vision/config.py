@@ -92,9 +92,10 @@ class DataConfig(FoldedData):
         "folder",
         description=f"{', '.join(SOURCES)} (recognised from data.path), or torchvision:NAME",
     )
-    task: Literal["multiclass", "multilabel", "regression"] = Field(
+    task: Literal["multiclass", "multilabel", "regression", "multihead"] = Field(
         "multiclass",
-        description="one class an image, several labels or none, or numbers (the last two need a table)",
+        description="one class an image, several labels or none, numbers, or a class for each of data.labels' columns "
+        "with a head for each (all but the first need a table)",
     )
     root: str | None = Field(
         None, description="folder of the data: train/val/test/CLASS/files, or CLASS/files"

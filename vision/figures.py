@@ -6,7 +6,7 @@ C channels, H x W pixels, n test images whose targets are known, K classes, labe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from isoform.core.report.drawing import (
 from isoform.core.supervised.metrics import binary_metrics, confusion
 from isoform.vision.data.dataset import spread
 from isoform.vision.data.transforms import to_float
+from isoform.vision.heads import blocks_of, names_of, true_classes
 from isoform.vision.maps import attention_map
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def figures(
         return [look]
     if task.kind == "regression":
         return [_scatter_figure(task, answers), _largest_errors(task, answers), look]
+    if task.kind == "multihead":
+        return [look, *_head_figures(task, outputs)]
     if task.kind == "multilabel":
         return [_sample_grid(task, answers), _label_table(task, answers), look]
     guessed = answers.guess.argmax(1)
@@ -83,6 +86,19 @@ def figures(
     found.append(confusion_figure(counts, task.classes, "images"))
     found.append(calibration_figure(answers.guess.max(1), guessed == answers.target))
     found.append(class_table(counts, task.classes, "images"))
+    return found
+
+
+def _head_figures(task: VisionTask, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
+    """Confusion and classes of every head, over the images whose class it is known of."""
+    found, guess = [], task.guess(outputs)
+    for column, block in blocks_of(task.classes).items():
+        true, names = true_classes(outputs["target"], block), names_of(task.classes, block)
+        known = true >= 0
+        if known.any():
+            counts = confusion(guess[known, block].argmax(1), true[known], len(names))
+            each = [confusion_figure(counts, names, "images"), class_table(counts, names, "images")]
+            found += [replace(one, caption=f"{column}: {one.caption}") for one in each]
     return found
 
 

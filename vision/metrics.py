@@ -15,6 +15,7 @@ from isoform.core.supervised.metrics import (
     multilabel_metrics,
     regression_metrics,
 )
+from isoform.vision.heads import heads_metrics
 
 # data.task -> the validation metric that chooses the best checkpoint, and whether more or less of it is better.
 MONITORS = MappingProxyType(
@@ -22,6 +23,7 @@ MONITORS = MappingProxyType(
         "multiclass": ("top1", "max"),
         "multilabel": ("average_precision", "max"),
         "regression": ("rmse", "min"),
+        "multihead": ("top1", "max"),
     }
 )
 
@@ -41,6 +43,8 @@ def score(
     """
     if kind == "multiclass":
         return multiclass_metrics(guess_NK, target)
+    if kind == "multihead":
+        return heads_metrics(guess_NK, target, names)
     if kind == "multilabel":
         return multilabel_metrics(guess_NK, target)
     return regression_metrics(guess_NK, target, names, scale_K)

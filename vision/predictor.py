@@ -22,6 +22,7 @@ from isoform.vision.config import VisionApp
 from isoform.vision.data.folders import list_images
 from isoform.vision.data.images import MAX_PIXELS, to_input
 from isoform.vision.data.transforms import Preprocess
+from isoform.vision.heads import head_rows, probabilities
 from isoform.vision.state import VisionState
 
 
@@ -78,6 +79,8 @@ class VisionPredictor(SupervisedPredictor):
             raise UserError(
                 f"the model has {output.shape[1]} outputs and task.json names {len(names)} classes"
             )
+        if state.kind == "multihead":
+            return head_rows(names, self.guess(output), self.spread())
         return rows_of(state.kind, names, self.guess(output), spread=self.spread())
 
     def guess(self, output: np.ndarray) -> np.ndarray:
@@ -85,6 +88,8 @@ class VisionPredictor(SupervisedPredictor):
         state = self.state
         if state.kind == "regression":
             return output * np.asarray(state.target_std) + np.asarray(state.target_mean)
+        if state.kind == "multihead":
+            return probabilities(output, state.classes)
         return softmax(output) if state.kind == "multiclass" else sigmoid(output)
 
 

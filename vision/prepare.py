@@ -23,6 +23,7 @@ from isoform.vision.data.dataset import ImageData
 from isoform.vision.data.records import UNLABELLED, Records, leave_out_unlabelled
 from isoform.vision.data.sources import read_records
 from isoform.vision.data.splits import split_rows
+from isoform.vision.heads import blocks_of, true_classes
 from isoform.vision.initial import Imported
 
 FEW_IMAGES = 5000  # below this, starting from pretrained weights is worth more than any setting
@@ -158,6 +159,11 @@ def _unscored(data: ImageData) -> list[str]:
     for split in ("val", "test"):
         if split in data.rows:
             target = data.targets[data.rows[split]]
+            if data.records.kind == "multihead":
+                for block in blocks_of(data.classes).values():
+                    mine, names = true_classes(target, block), data.classes[block]
+                    lines += describe_gaps(mine, names, split, yes_no=False)
+                continue
             yes_no = data.records.kind == "multilabel"
             lines += describe_gaps(target, data.classes, split, yes_no=yes_no)
     return lines

@@ -23,6 +23,7 @@ from isoform.core.supervised.config import resolve_loss_kind
 from isoform.core.supervised.metrics import sigmoid, softmax
 from isoform.core.supervised.rows import SHOWN_CLASSES, rows_of
 from isoform.core.supervised.scaling import TargetScaling
+from isoform.vision import heads
 from isoform.vision.baselines import baselines
 from isoform.vision.config import VisionApp
 from isoform.vision.data.dataset import preprocessing
@@ -126,6 +127,16 @@ class VisionTask(Task):
         output, target = model(batch["image"]).float(), batch["target"]
         if self.kind == "regression":
             target = self.scaling.scale(target, torch.float32)
+        if self.kind == "multihead":
+            return heads.heads_loss(
+                self.loss_kind,
+                output,
+                target,
+                batch.get("weight"),
+                self.classes,
+                class_weight_K=self.class_weight,
+                smoothing=self.config.loss.label_smoothing,
+            )
         return image_loss(
             self.kind,
             self.loss_kind,
@@ -154,6 +165,8 @@ class VisionTask(Task):
         """[N, K] numbers in the targets' own units, or probabilities of labels, or of classes (that sum to 1)."""
         if self.kind == "regression":
             return outputs["prediction"]
+        if self.kind == "multihead":
+            return heads.probabilities(outputs["logits"], self.classes)
         return (
             softmax(outputs["logits"]) if self.kind == "multiclass" else sigmoid(outputs["logits"])
         )
@@ -234,7 +247,13 @@ class VisionTask(Task):
         self, folder: Path, split: str, outputs: Mapping[str, np.ndarray], stem: str = "predictions"
     ) -> list[Path]:
         """STEM.csv: input, target, prediction, ..."""
-        rows = rows_of(self.kind, self.classes, self.guess(outputs))
+        guess = self.guess(outputs)
+        several = self.kind == "multihead"
+        rows = (
+            heads.head_rows(self.classes, guess)
+            if several
+            else rows_of(self.kind, self.classes, guess)
+        )
         names = self.data.records.images.names
         for i, row in enumerate(rows):
             row["input"] = names[int(self.data.rows[split][i])]
@@ -252,6 +271,8 @@ class VisionTask(Task):
             }
         if self.kind == "multiclass":
             return {"target": self.classes[int(target)] if target >= 0 else None}
+        if self.kind == "multihead":
+            return heads.target_cells(self.classes, target)
         named = list(zip(self.classes, target, strict=True))
         cells: dict[str, object] = {"target": "|".join(name for name, is_ in named if is_ > 0.5)}
         if self.data.records.unknown:
@@ -271,6 +292,8 @@ class VisionTask(Task):
         target = self.data.targets[self.data.rows["train"]]
         if self.kind == "multiclass":
             return class_weights.balanced_class_weights(target, len(self.classes))
+        if self.kind == "multihead":
+            return heads.balanced_weights(target, self.classes)
         if self.kind == "multilabel":
             return class_weights.positive_weights(target)
         raise UserError('data.class_weights = "balanced" needs classes; this app predicts numbers')

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from isoform.core.config.schema import AppConfig
     from isoform.core.config.state import RunState
 
-# Of a model: numbers, logits of classes of which one is true, or logits of labels, each true or not.
-Outputs = Literal["numbers", "classes", "labels"]
+# Of a model: numbers, logits of classes of which one is true, or logits of labels, each true or not; sizes: of blocks
+# of classes side by side, of each of which one is true.
+Outputs = Literal["numbers", "classes", "labels"] | tuple[int, ...]
 AppT = TypeVar("AppT", bound="AppConfig")  # the closed tables of a domain's apps
 StateT = TypeVar("StateT", bound="RunState")  # its task.json
 DataT = TypeVar("DataT")  # what its data are once read

@@ -99,6 +99,9 @@ def average(answers: Tensor, outputs: Outputs) -> Tensor:
     """[M, ...] -> [...]; see Ensemble."""
     if outputs == "numbers":
         return answers.mean(0)
+    if isinstance(outputs, tuple):
+        blocks = answers.split(outputs, -1)
+        return torch.cat([average(block, "classes") for block in blocks], -1)
     share = math.log(len(answers))
     if outputs == "classes":
         return functional.log_softmax(answers, -1).logsumexp(0) - share

@@ -33,8 +33,9 @@ def read_image_table(data: DataConfig) -> Records:
     """The rows of `data.table`, with the targets of data.task.
 
     Multi-label: one column of labels joined by `|` (an empty cell has none), or several columns of 0 and 1 named after
-    the labels. An empty label, mark or number is missing. Image paths are relative to `data.root`, or to the table's
-    folder, and may not lead out of it. Raises UserError naming the row of the first mistake.
+    the labels. Multi-head: a class in each column. An empty label, mark or number is missing. Image paths are relative
+    to `data.root`, or to the table's folder, and may not lead out of it. Raises UserError naming the row of the first
+    mistake.
     """
     if data.table is None and data.path is None:
         raise UserError(
@@ -170,7 +171,33 @@ def _numbers(table: Table, data: DataConfig) -> Labels:
     return Labels(list(np.stack(columns, 1)), list(data.labels))
 
 
-_LABELS = {"multiclass": _classes, "multilabel": _labels, "regression": _numbers}
+def _heads(table: Table, data: DataConfig) -> Labels:
+    """A class for each of several columns, called COLUMN=CLASS; see heads.py."""
+    rows: list[list[str]] = [[] for _ in range(len(table))]
+    unknown: dict[int, list[str]] = {}
+    classes: list[str] = []
+    for column in data.labels:
+        if "=" in column:
+            raise UserError(
+                f'{table.origin}: column "{column}" (data.labels) may not hold "="; name it otherwise'
+            )
+        own = _classes(table, data.model_copy(update={"labels": (column,)}))
+        names = [f"{column}={name}" for name in own.classes]
+        for row, name in enumerate(own.rows):
+            if name is None:
+                unknown.setdefault(row, []).extend(names)
+            else:
+                rows[row].append(f"{column}={name}")
+        classes += names
+    return Labels([tuple(names) for names in rows], classes, unknown)
+
+
+_LABELS = {
+    "multiclass": _classes,
+    "multilabel": _labels,
+    "regression": _numbers,
+    "multihead": _heads,
+}
 
 
 def _is_missing(table: Table, cell: str) -> bool:
