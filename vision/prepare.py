@@ -20,7 +20,7 @@ from isoform.core.supervised.scaling import TargetScaling
 from isoform.vision.choose_model import choose_model, read_start, update
 from isoform.vision.config import VisionApp
 from isoform.vision.data.dataset import ImageData
-from isoform.vision.data.records import UNLABELLED, Records, leave_out_unlabelled
+from isoform.vision.data.records import UNLABELLED, Records
 from isoform.vision.data.sources import read_records
 from isoform.vision.data.splits import split_rows
 from isoform.vision.heads import blocks_of, true_classes
@@ -50,7 +50,6 @@ def prepare(config: VisionApp) -> Prepared[VisionApp, VisionData]:
 def prepare_records(config: VisionApp, records: Records) -> Prepared[VisionApp, VisionData]:
     """`prepare` where the records have been read."""
     notes: list[str] = []
-    records = leave_out_unlabelled(records)
     if config.data.task == "regression" and config.loss.label_smoothing:
         config = update(config, loss={"label_smoothing": 0.0})
         notes.append("loss.label_smoothing is for classes and labels: off, as these are numbers")

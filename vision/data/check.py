@@ -21,7 +21,7 @@ from isoform.vision.config import VisionApp
 from isoform.vision.data.dataset import spread
 from isoform.vision.data.duplicates import exact_groups, fingerprint, near_pairs
 from isoform.vision.data.images import open_image
-from isoform.vision.data.records import FileImages, Records, leave_out_unlabelled
+from isoform.vision.data.records import FileImages, Records
 from isoform.vision.data.sources import read_records
 from isoform.vision.data.splits import split_rows
 from isoform.vision.data.transforms import to_float
@@ -73,8 +73,6 @@ def check(config: VisionApp) -> CheckReport:
     """
     records = read_records(config.data)
     refusal = _refusal(config, records)
-    if refusal is None:
-        records = leave_out_unlabelled(records)
     # Torn groups are a finding here, not the end of it.
     splits = split_rows(records, config.data.model_copy(update={"allow_leakage": True}))
     split_of = {int(row): split for split, rows in splits.items() for row in rows}

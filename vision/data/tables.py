@@ -14,7 +14,13 @@ from isoform.core.data.splits import read_splits
 from isoform.core.data.table import Table
 from isoform.core.errors import UserError, join_names
 from isoform.vision.config import DataConfig
-from isoform.vision.data.records import ALONE, FileImages, Records, sorted_classes
+from isoform.vision.data.records import (
+    ALONE,
+    FileImages,
+    Records,
+    leave_out_unlabelled,
+    sorted_classes,
+)
 
 # Whether an image has the label that names the column.
 MARKS = {"1": True, "1.0": True, "0": False, "0.0": False}
@@ -33,9 +39,9 @@ def read_image_table(data: DataConfig) -> Records:
     """The rows of `data.table`, with the targets of data.task.
 
     Multi-label: one column of labels joined by `|` (an empty cell has none), or several columns of 0 and 1 named after
-    the labels. Multi-head: a class in each column. An empty label, mark or number is missing. Image paths are relative
-    to `data.root`, or to the table's folder, and may not lead out of it. Raises UserError naming the row of the first
-    mistake.
+    the labels. Multi-head: a class in each column. An empty label, mark or number is missing, and a row without anything
+    known is left out. Image paths are relative to `data.root`, or to the table's folder, and may not lead out of it.
+    Raises UserError naming the row of the first mistake.
     """
     if data.table is None and data.path is None:
         raise UserError(
@@ -54,7 +60,7 @@ def read_image_table(data: DataConfig) -> Records:
     _refuse_absent_columns(table, data)
     names = [_image(table, row, cell, root) for row, cell in enumerate(table.cells(data.paths))]
     labels = _LABELS[data.task](table, data)
-    return Records(
+    records = Records(
         images=FileImages(root, names),
         labels=labels.rows,
         classes=labels.classes,
@@ -67,6 +73,7 @@ def read_image_table(data: DataConfig) -> Records:
         origin=str(path),
         licence="the data owner's",
     )
+    return leave_out_unlabelled(records)
 
 
 def _refuse_absent_columns(table: Table, data: DataConfig) -> None:
