@@ -39,8 +39,8 @@ def read_image_table(data: DataConfig) -> Records:
     """The rows of `data.table`, with the targets of data.task.
 
     Multi-label: one column of labels joined by `|` (an empty cell has none), or several columns of 0 and 1 named after
-    the labels. Multi-head: a class in each column. An empty label, mark or number is missing, and a row without anything
-    known is left out. Image paths are relative to `data.root`, or to the table's folder, and may not lead out of it.
+    the labels. Multi-head: a class in each column. An empty label, mark or number is missing, and a row that has
+    none is left out. Image paths are relative to `data.root`, or to the table's folder, and may not lead out of it.
     Raises UserError naming the row of the first mistake.
     """
     if data.table is None and data.path is None:
