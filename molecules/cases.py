@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from isoform.core.engine.evaluate import to_device
 from isoform.molecules.attribution import average_atom, contributions, log_odds
 from isoform.molecules.data.featurise import Options, molecule_of
-from isoform.molecules.drawings import MOST_DRAWN, Cell
+from isoform.molecules.drawings import MOST_DRAWN, Cell, unit_of_logarithm
 
 if TYPE_CHECKING:
     from isoform.molecules.task import MoleculesTask
@@ -39,6 +39,7 @@ class Cases:
     target: int
     name: str
     unit: str
+    contributed: str  # the unit of what atoms contribute
     order: np.ndarray
     error: np.ndarray
     kinds: np.ndarray
@@ -85,18 +86,21 @@ def rank_cases(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> Ca
         return Cases(
             **ranked,
             unit="log-odds",
+            contributed="log-odds",
             kinds=truth[order].astype(int),
             measure="distance of probability and label",
             raised="the log-odds of 1",
             titles=ANSWERS,
         )
     unit = task.data.units[k] if k < len(task.data.units) else ""
+    log = task.scaling.is_log(k)
     return Cases(
         **ranked,
         unit=unit,
+        contributed=unit_of_logarithm(unit) if log else unit,
         kinds=np.zeros(len(order), int),
         measure=f"absolute error ({unit})" if unit else "absolute error",
-        raised="the prediction",
+        raised="the decimal logarithm of the prediction" if log else "the prediction",
         titles=("The largest errors", "The smallest errors"),
     )
 
@@ -111,6 +115,7 @@ def _by_class(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> Cas
         target=0,
         name="",
         unit="log-odds",
+        contributed="log-odds",
         order=known[order],
         error=wrong[order].astype(float),
         kinds=truth[order],

@@ -10,13 +10,13 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from isoform.core.config.schema import (
     AppConfig,
     DecimalMark,
-    EvalConfig,
     Floats,
     FoldedData,
     Names,
     Sentinels,
     Table,
 )
+from isoform.core.supervised.config import LabelledEval
 from isoform.core.supervised.config import LossConfig as LabelledLoss
 
 SOURCES = (
@@ -206,12 +206,6 @@ class HeadConfig(Table):
         False,
         description="RDKit's 2D descriptors, normalised, beside the pooled vector (family graphormer)",
     )
-    descriptor_dropout: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="share of training molecules whose descriptors are hidden, drawn anew for every batch",
-    )
 
 
 class LossConfig(LabelledLoss):
@@ -228,7 +222,7 @@ class LossConfig(LabelledLoss):
     flag_size: float = Field(0.001, gt=0, description="length of such a step")
 
 
-class MoleculesEval(EvalConfig):
+class MoleculesEval(LabelledEval):
     """Evaluation, with the domain's baselines; see baselines.py."""
 
     known: ClassVar[tuple[str, ...]] = (

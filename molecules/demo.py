@@ -16,12 +16,17 @@ from isoform.core.cli import demo
 from isoform.core.engine.evaluate import evaluate
 from isoform.core.inference.run_model import load_trained
 from isoform.core.report import drawing
-from isoform.core.report.classification import MOST_CLASSES, draw_confusion, draw_reliability
+from isoform.core.report.classification import (
+    MOST_CLASSES,
+    draw_confusion,
+    draw_reliability,
+    draw_sorting,
+)
 from isoform.core.supervised.metrics import confusion, reliability
 from isoform.molecules import DOMAIN
 from isoform.molecules.cases import Cases, explain_cases, rank_cases
 from isoform.molecules.drawings import colour_of, pixels, scale_of
-from isoform.molecules.figures import draw_curves, draw_parity
+from isoform.molecules.figures import draw_parity
 from isoform.molecules.task import MoleculesTask, task_from_run
 
 ROWS, COLUMNS = 3, 4  # of molecules
@@ -64,12 +69,13 @@ def draw_answers(
     if task.kind == "regression":
         draw_parity(onto.subplots(), task, guess, target, k)
     elif task.kind == "binary":
-        draw_curves(onto.subplots(2, 1), task, guess, target)
+        draw_sorting(onto.subplots(2, 1), task.data.names, guess, target, task.decision)
     else:
         known, names = target >= 0, task.data.names
         said, true = guess[known], target[known]
         if len(names) <= MOST_CLASSES:
-            draw_confusion(onto.subplots(), confusion(said.argmax(1), true, len(names)), names)
+            counts = confusion(task.decision.classes(said), true, len(names))
+            draw_confusion(onto.subplots(), counts, names)
         else:
             found = reliability(said.max(1), said.argmax(1) == true)
             draw_reliability(
@@ -99,7 +105,7 @@ def _draw_molecules(
     shades = LinearSegmentedColormap.from_list("contributions", colours)
     colouring = ScalarMappable(Normalize(-scale, scale), shades)
     bar = onto.colorbar(colouring, ax=places, shrink=0.6, extend="both")
-    unit = f" ({cases.unit})" if cases.unit else ""
+    unit = f" ({cases.contributed})" if cases.contributed else ""
     bar.set_label(f"what an atom adds{unit}", color=drawing.INK, fontsize=8)
     bar.ax.tick_params(colors=drawing.INK, labelsize=7)
 

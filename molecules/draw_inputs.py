@@ -20,7 +20,7 @@ from isoform.molecules.attribution import average_atom, contributions, log_odds
 from isoform.molecules.cases import AVERAGED
 from isoform.molecules.data.featurise import Options, molecule_of
 from isoform.molecules.data.file import Structure
-from isoform.molecules.drawings import MOST_DRAWN, Cell, scale_of, sheet
+from isoform.molecules.drawings import MOST_DRAWN, Cell, scale_of, sheet, unit_of_logarithm
 
 if TYPE_CHECKING:
     from isoform.molecules.predictor import MoleculePredictor
@@ -118,10 +118,17 @@ def _unit(predictor: MoleculePredictor) -> str:
     return units[0] if units else ""
 
 
+def _is_log(predictor: MoleculePredictor) -> bool:
+    """Whether contributions are to the logarithm of the first target."""
+    return predictor.scaling is not None and predictor.scaling.is_log(0)
+
+
 def _page(predictor: MoleculePredictor, cells: Sequence[Cell], count: int) -> str:
+    log, unit = _is_log(predictor), _unit(predictor)
+    target = predictor.names[0] if predictor.names else "target 1"
     what = {
-        "regression": f"the prediction of {predictor.names[0] if predictor.names else 'target 1'}",
-        "binary": f"the log-odds of {predictor.names[0] if predictor.names else 'target 1'}",
+        "regression": f"the {'decimal logarithm of the ' * log}prediction of {target}",
+        "binary": f"the log-odds of {target}",
         "multiclass": "the log-odds of the class that is predicted",
     }[predictor.kind]
     lines = [
@@ -130,7 +137,7 @@ def _page(predictor: MoleculePredictor, cells: Sequence[Cell], count: int) -> st
     ]
     if count > len(cells):
         lines.append(f"The first {len(cells)} of {count} molecules are drawn.")
-    drawing = sheet(cells, COLUMNS, scale_of(cells), _unit(predictor))
+    drawing = sheet(cells, COLUMNS, scale_of(cells), unit_of_logarithm(unit) if log else unit)
     pictures = [Picture("", drawn=drawing)]
     title = f"Predictions of {predictor.config.app}"
     return render_check_page(title, lines, groups=[Group("Molecules", pictures, "curves")])

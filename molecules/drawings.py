@@ -50,6 +50,11 @@ def scale_of(cells: Sequence[Cell]) -> float:
     return float(np.quantile(np.concatenate(found), 0.9)) or 1.0 if found else 1.0
 
 
+def unit_of_logarithm(unit: str) -> str:
+    """Of contributions to a decimal logarithm."""
+    return f"log10 {unit}".strip()
+
+
 def colour_of(value: float, scale: float) -> tuple[float, float, float]:
     """Red, green and blue in [0, 1]: white at 0, orange what raises, blue what lowers."""
     share = min(abs(value) / scale, 1.0)

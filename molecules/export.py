@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from isoform.core.domain import Graph, TrainedModel
 from isoform.core.errors import UserError
+from isoform.core.supervised.decision import Decision
 from isoform.molecules.atoms import Batch
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.data.collate import collate
@@ -114,6 +115,7 @@ def graph_of(trained: Trained) -> Graph:
         key: value for key, value in state.to_json().items() if key in STATE_FACTS
     }
     facts |= {key: getattr(config.data, key) for key in DATA_FACTS}
+    facts |= Decision.of(config.eval, state.calibration).facts()
     facts |= {"hops": config.score.hops, "hf_compat": config.tokeniser.hf_compat}
     return Graph(GraphCall(trained.model), example, "outputs", facts, free, inputs_of_batch)
 

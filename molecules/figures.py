@@ -5,7 +5,7 @@ N molecules, K targets, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +17,12 @@ from isoform.core.report.classification import (
     calibration_figure,
     class_table,
     confusion_figure,
+    sorting_figure,
 )
 from isoform.core.report.drawing import INK, label, short, to_svg, to_table
 from isoform.core.runs.results import describe_importance
-from isoform.core.supervised.metrics import average_precision, confusion, roc_auc
+from isoform.core.supervised.decision import as_labels
+from isoform.core.supervised.metrics import confusion
 from isoform.molecules.cases import Cases, explain_cases, rank_cases
 from isoform.molecules.drawings import scale_of, sheet
 
@@ -32,10 +34,8 @@ if TYPE_CHECKING:
 MOST_PANELS = 6  # targets in one picture
 SHOWN = 6  # molecules of the best, and of the worst
 _BLUE, _SOFT, _DARK = "#2f5bd0", "#9fb4ea", "#14265c"
-_LINES = ("#2f5bd0", "#d9622b", "#2a9163", "#9a3fb5", "#b58a00", "#128ba3")
 _MOST_SIZES = 14  # bars of the error by size
 _MOST_MARKS = 1500  # that stay shapes; more become pixels
-_MOST_POINTS = 250  # of a curve
 
 
 def figures(
@@ -185,74 +185,15 @@ def _target_table(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) ->
 
 
 def _binary(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> list[Figure]:
-    from matplotlib.figure import Figure as Plot
-
-    targets = len(task.data.names)
-    plot = Plot(figsize=(7.4, 3.8), layout="constrained")
-    drawn = draw_curves(plot.subplots(1, 2), task, guess, target)
-    more = f", the first {drawn} of {targets} targets" if drawn < targets else ""
-    caption = (
-        f"How well probabilities sort {len(target):,} test molecules{more}: the area below the left curve is the "
-        "ROC AUC, below the right one the average precision; dotted: by chance"
-    )
-    found = [Figure(caption, to_svg(plot))]
+    names = task.data.names
+    found = [sorting_figure(names, guess, target, task.decision, "molecules")]
     known = np.isfinite(target)
     if known.any():
         said, true = guess[known], target[known] > 0.5
         found.append(calibration_figure(said, true, "probability of 1", "share that is 1"))
-    if targets > 1:
+    if len(names) > 1:
         found.append(_target_table(task, guess, target))
     return found
-
-
-def draw_curves(
-    axes: Sequence[Axes], task: MoleculesTask, guess: np.ndarray, target: np.ndarray
-) -> int:
-    """ROC and precision-recall curves, onto two axes, of the first targets with labels of both kinds; how many."""
-    left, right = axes
-    left.plot([0, 1], [0, 1], color=INK, lw=0.8, ls=":")
-    drawn = 0
-    for k in range(len(task.data.names)):
-        known = np.isfinite(target[:, k])
-        true = target[known, k] > 0.5
-        if drawn == MOST_PANELS or true.all() or not true.any():
-            continue
-        colour, name = _LINES[drawn], short(task.data.names[k], 14)
-        said = guess[known, k]
-        fall, rise, precision = curves_of(said, true)
-        left.plot(fall, rise, color=colour, lw=1.5, label=f"{name} {roc_auc(said, true):.3f}")
-        sorted_well = average_precision(said, true)
-        right.step(
-            rise, precision, color=colour, lw=1.5, where="pre", label=f"{name} {sorted_well:.3f}"
-        )
-        right.axhline(true.mean(), color=colour, lw=0.8, ls=":")
-        drawn += 1
-    label(left, "share of 0 found wrongly", "share of 1 found")
-    label(right, "share of 1 found (recall)", "right among those found")
-    for place in (left, right):
-        place.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03))
-    if drawn:
-        left.legend(loc="lower right", fontsize=8, frameon=False, labelcolor=INK)
-        right.legend(loc="lower left", fontsize=8, frameon=False, labelcolor=INK)
-    return drawn
-
-
-def curves_of(score_N: np.ndarray, true_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(false-positive rate, recall, precision) at every threshold that tells two scores apart, thinned for drawing.
-
-    From (0, 0) to (1, 1); both kinds must be there.
-    """
-    order = np.argsort(-score_N, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(score_N[order]) != 0, True))
-    hits = np.cumsum(true_N[order])[ends]
-    found = ends + 1
-    if len(ends) > _MOST_POINTS:
-        some = np.unique(np.linspace(0, len(ends) - 1, _MOST_POINTS).round().astype(int))
-        hits, found = hits[some], found[some]
-    rise = np.append(0.0, hits / true_N.sum())
-    fall = np.append(0.0, (found - hits) / (~true_N).sum())
-    precision = hits / found
-    return fall, rise, np.append(precision[0], precision)
 
 
 def _multiclass(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> list[Figure]:
@@ -260,12 +201,14 @@ def _multiclass(task: MoleculesTask, guess: np.ndarray, target: np.ndarray) -> l
     said, true, names = guess[known], target[known], task.data.names
     if not len(true):
         return []
-    counts = confusion(said.argmax(1), true, len(names))
-    return [
-        confusion_figure(counts, names, "molecules"),
-        calibration_figure(said.max(1), said.argmax(1) == true),
-        class_table(counts, names, "molecules"),
-    ]
+    counts = confusion(task.decision.classes(said), true, len(names))
+    found = [confusion_figure(counts, names, "molecules")]
+    if len(names) == 2:
+        labels = as_labels(task.kind, said, true)
+        found.append(sorting_figure(names[1:], *labels, task.decision, "molecules"))
+    found.append(calibration_figure(said.max(1), said.argmax(1) == true))
+    found.append(class_table(counts, names, "molecules"))
+    return found
 
 
 # Molecules ------------------------------------------------------------------------------------------------------------
@@ -278,7 +221,7 @@ def _molecules(task: MoleculesTask, model: nn.Module, cases: Cases) -> list[Figu
     count = min(SHOWN, len(cases.order))
     worst, best = cases.order[:count], cases.best(count)
     cells = explain_cases(task, model, cases, [*worst, *best])
-    scale, unit = scale_of(cells), cases.unit
+    scale, unit = scale_of(cells), cases.contributed
     of_target = f" of {short(cases.name, 30)}" if len(task.data.names) > 1 and cases.name else ""
     worst_title, best_title = cases.titles
     caption = (

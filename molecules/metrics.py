@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from isoform.core.supervised import bootstrap
+from isoform.core.supervised.decision import Decision
 from isoform.core.supervised.metrics import (
     binary_target_metrics,
     multiclass_metrics,
     regression_metrics,
 )
 from isoform.molecules.data.dataset import MoleculeData
+
+LEARNED = ("mae", "rmse", "r2")  # given a second time where a target's logarithm is learned
 
 
 def score(data: MoleculeData, guess: np.ndarray, target: np.ndarray) -> dict[str, float]:
@@ -31,8 +35,27 @@ def score(data: MoleculeData, guess: np.ndarray, target: np.ndarray) -> dict[str
         learned = regression_metrics(
             scaling.learned(guess), scaling.learned(target), data.names, scaling.std, loss="l1"
         )
-        found |= {
-            f"{name}_learned": learned[name] for name in ("mae", "rmse", "r2") if name in learned
-        }
+        again = [name for name in LEARNED if name in learned]
+        found |= {f"{name}_learned": learned[name] for name in again}
         found["loss"] = learned["loss"]
     return found
+
+
+def intervals_of_score(
+    data: MoleculeData, guess: np.ndarray, target: np.ndarray, decision: Decision
+) -> dict[str, tuple[float, float]]:
+    """Bootstrap intervals of what `score` and decision_metrics give; see core/supervised/bootstrap.py."""
+    names, scaling = data.names, data.scaling
+    if data.kind == "multiclass":
+        found = bootstrap.of_classes(guess, target, decision)
+    elif data.kind == "binary":
+        found = bootstrap.of_labels(data.kind, guess, target, names, decision)
+    else:
+        found = bootstrap.of_numbers(guess, target, names, scaling.std, loss="l1", ranks=True)
+        if any(scaling.log):
+            as_learned = (scaling.learned(guess), scaling.learned(target), names, scaling.std)
+            learned = bootstrap.of_numbers(*as_learned, loss="l1")
+            again = [name for name in LEARNED if name in learned]
+            found |= {f"{name}_learned": learned[name] for name in again}
+            found["loss"] = learned["loss"]
+    return bootstrap.intervals(found, len(target))

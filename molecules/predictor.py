@@ -17,6 +17,7 @@ from isoform.core.data.inputs import list_inputs
 from isoform.core.domain import TrainedModel
 from isoform.core.errors import UserError
 from isoform.core.supervised.conformal import Calibration
+from isoform.core.supervised.decision import Decision
 from isoform.core.supervised.ensemble import spread_of
 from isoform.core.supervised.metrics import sigmoid, softmax
 from isoform.core.supervised.predictor import SupervisedPredictor, describe_seen_inputs
@@ -67,7 +68,8 @@ class MoleculePredictor(SupervisedPredictor):
         self.scaling = (
             TargetScaling.from_json(state.scaling.model_dump()) if state.scaling else None
         )
-        self.calibration = Calibration.of(state.calibration) if state.calibration else None
+        self.calibration = Calibration.found_in(state.calibration)
+        self.decision = Decision.of(trained.config.eval, state.calibration)
         self.normaliser = (
             Normaliser.from_json(state.descriptors.model_dump()) if state.descriptors else None
         )
@@ -117,7 +119,8 @@ class MoleculePredictor(SupervisedPredictor):
         """SMILES, prediction with its uncertainty, and the nearest training molecule."""
         names, log = self._names(output.shape[1]), self.scaling.log if self.scaling else ()
         guess, apart = self.guess(output), self.spread()
-        rows = rows_of(self.kind, names, guess, self.calibration, log=log, spread=apart)
+        bounds, decide = self.calibration, self.decision
+        rows = rows_of(self.kind, names, guess, bounds, log=log, spread=apart, decision=decide)
         nearest = self.nearest.find(batch.fingerprints)
         found = [
             {"smiles": smiles, **row, **near}

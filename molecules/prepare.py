@@ -37,9 +37,9 @@ def resolve(config: MoleculesApp, data: MoleculeData) -> Prepared[MoleculesApp, 
     """
     outputs = len(data.names)
     if config.head.outputs not in (0, outputs):
-        what = "classes" if data.kind == "multiclass" else "targets"
+        words = ("class", "classes") if data.kind == "multiclass" else ("target",)
         raise UserError(
-            f"head.outputs = {config.head.outputs}, but {data.molecules.origin} has {outputs} {what}"
+            f"head.outputs = {config.head.outputs}, but {data.molecules.origin} has {count(outputs, *words)}"
         )
     if config.head.descriptors and not data.has_smiles:
         raise UserError(

@@ -8,6 +8,7 @@ n molecules, K targets, C classes, F descriptors.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,14 @@ def _model(folder: Path, told: dict[str, Any], kind: str, classes: int) -> Any:
 
 
 class BaselinePredictor(MoleculePredictor):
-    """Rows as those of the run's model, by a stored baseline and without intervals: these are the model's own."""
+    """Rows as those of the run's model, by a stored baseline, without its intervals and thresholds."""
 
     def __init__(
         self, trained: TrainedModel[MoleculesApp, MoleculesState], fitted: PerTarget
     ) -> None:
         super().__init__(trained)
         self.model, self.calibration = _OfDescriptors(fitted), None
+        self.decision = replace(self.decision, threshold_K=None)
         raw = np.zeros(len(NAMES))
         self.normaliser = _AsTheyAre(raw, raw, raw, raw)  # trees know what is missing
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from isoform.core.baselines import Baseline
 from isoform.core.config.state import DataRecord
 from isoform.core.data import writers
+from isoform.core.data.findings import fold
 from isoform.core.domain import Figure, InitialWeights, Task
 from isoform.core.errors import UserError, join_names
 from isoform.core.supervised.class_weights import (
@@ -28,12 +29,20 @@ from isoform.core.supervised.class_weights import (
 )
 from isoform.core.supervised.config import resolve_loss_kind
 from isoform.core.supervised.conformal import Calibration, calibrate
+from isoform.core.supervised.decision import (
+    Decision,
+    check_threshold,
+    decision_metrics,
+    describe_thresholds,
+    learn_thresholds,
+)
 from isoform.core.supervised.ensemble import spread_of
 from isoform.core.supervised.losses import class_loss, keeps_bound, label_loss
 from isoform.core.supervised.metrics import (
     sigmoid,
     softmax,
 )
+from isoform.core.supervised.monitors import has_both_kinds, resolve_monitor
 from isoform.core.supervised.rows import rows_of
 from isoform.core.supervised.scaling import TargetScaling
 from isoform.molecules import familiar
@@ -45,7 +54,7 @@ from isoform.molecules.data.descriptors import Normaliser
 from isoform.molecules.data.digests import molecule_digests
 from isoform.molecules.exchange import exchanged_error
 from isoform.molecules.losses import flag
-from isoform.molecules.metrics import score
+from isoform.molecules.metrics import intervals_of_score, score
 from isoform.molecules.models import make_model
 from isoform.molecules.prepare import check_ids
 from isoform.molecules.state import DescriptorState, MoleculesState, ScalingState
@@ -70,22 +79,24 @@ class MoleculesTask(Task):
         self.described = self._described() if self.config.head.descriptors else None
         self.loss_kind = resolve_loss_kind(config.loss, self.kind, default="l1")
         self.weights = self._label_weights() if config.data.class_weights == "balanced" else None
-        self.monitor, self.monitor_mode = self._monitor()
+        val = data.judged[data.rows.get("val", [])]
+        self.monitor, self.monitor_mode = resolve_monitor(
+            config.train.monitor, self.kind, val, default=self._usual_monitor(val)
+        )
+        if "train" in data.rows:
+            check_threshold(config.eval, self.kind, data.names, val)
+        self.decision = Decision.of(config.eval)  # of the best checkpoint, once it is known
         self.notes = describe_unscored(data)
 
-    def _monitor(self) -> tuple[str, str]:
+    def _usual_monitor(self, val: np.ndarray) -> str:
         """One target by its own error, several or a logarithm by the scaled one; of classes, what benchmarks go by."""
         if self.kind == "regression":
             if len(self.data.names) > 1 or any(self.scaling.log):
-                return "loss", "min"
-            return ("rmse" if self.loss_kind == "mse" else "mae"), "min"
+                return "loss"
+            return "rmse" if self.loss_kind == "mse" else "mae"
         if self.kind == "multiclass":
-            return "top1", "max"
-        for column in self.data.targets("val").T if "val" in self.data.rows else ():
-            known = column[np.isfinite(column)]
-            if len(known) and 0 < known.mean() < 1:
-                return "roc_auc", "max"
-        return "loss", "min"
+            return "top1"
+        return "roc_auc" if has_both_kinds(val) else "loss"
 
     def _described(self) -> Tensor:
         """float32 [n, F] normalised descriptors of all molecules, by the training molecules' range."""
@@ -145,13 +156,7 @@ class MoleculesTask(Task):
         return batch
 
     def mix(self, batch: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
-        """Laplacian eigenvectors have no sign of their own: it is drawn anew for every training batch.
-
-        With head.descriptor_dropout the descriptors of some molecules say nothing, so that the graph has to.
-        """
-        if hidden := self.config.head.descriptor_dropout * (self.described is not None):
-            said = torch.from_numpy(rng.random(len(batch["descriptors"])) >= hidden)
-            batch = {**batch, "descriptors": batch["descriptors"] * said[:, None]}
+        """Laplacian eigenvectors have no sign of their own: it is drawn anew for every training batch."""
         return flip_signs(batch, rng) if "laplacian" in batch else batch
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -235,13 +240,29 @@ class MoleculesTask(Task):
 
     def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         """See core/supervised/metrics.py; on test, how many labels the intervals hold, too."""
-        found = self.score(self.guess(outputs), outputs["target"])
+        guess, target = self.guess(outputs), outputs["target"]
+        found = self.score(guess, target)
+        if split == "test":
+            found |= decision_metrics(self.decision, self.kind, guess, target)
         if "keeps" in outputs and np.isfinite(outputs["keeps"]).any():
             found["bounds_kept"] = float(np.nanmean(outputs["keeps"]))
         if self.calibration is not None and split == "test":
             guess, target = self._learned(outputs)
-            found |= self.calibration.coverage(guess, target, spread=outputs.get("spread"))
+            held = self.calibration.coverage(guess, target, spread=outputs.get("spread"))
+            found |= {self._in_words(name): value for name, value in held.items()}
         return found
+
+    def intervals(
+        self, split: str, outputs: Mapping[str, np.ndarray]
+    ) -> dict[str, tuple[float, float]]:
+        """See core/supervised/bootstrap.py; of labels that are no bounds."""
+        guess, target = self.guess(outputs), outputs["target"]
+        return intervals_of_score(self.data, guess, target, self.decision)
+
+    def _in_words(self, name: str) -> str:
+        """A width, which there is of one target alone, says so where it is one of logarithms."""
+        log = self.kind == "regression" and name.startswith("width") and self.scaling.is_log(0)
+        return f"{name} (log10)" if log else name
 
     def _learned(self, outputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """(guess, target), of regression as they are learned: intervals are of logarithms where these are."""
@@ -271,10 +292,20 @@ class MoleculesTask(Task):
         return molecule_digests(data.molecules, data.rows[split], self.config.data)
 
     def calibrate(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Conformal intervals or sets from the validation molecules; see core/supervised/conformal.py."""
+        """Conformal intervals or sets (conformal.py), and the thresholds that eval.threshold asks for (decision.py)."""
         found = calibrate(self.kind, *self._learned(outputs), outputs.get("spread"))
-        self.calibration = Calibration.of(found) if found else None
+        asked, probability = self.config.eval, self.guess(outputs)
+        found |= learn_thresholds(asked, self.kind, probability, outputs["target"])
+        self.know(found)
         return found
+
+    def know(self, learned: Mapping[str, np.ndarray] | None) -> None:
+        """What validation taught (RunState.calibration); a note says which thresholds a rule chose."""
+        self.calibration = Calibration.found_in(learned)
+        self.decision = Decision.of(self.config.eval, learned)
+        rule = self.config.eval.threshold
+        told = describe_thresholds(self.decision, rule, self.data.names, self.kind)
+        self.notes = (*self.notes, *told)
 
     def initial_weights(self, source: str) -> InitialWeights:
         """What `isoform molecules import` reads."""
@@ -363,8 +394,15 @@ class MoleculesTask(Task):
         self, folder: Path, split: str, outputs: Mapping[str, np.ndarray], stem: str = "predictions"
     ) -> list[Path]:
         """STEM.csv: input (its name), smiles, target, prediction, ..."""
-        guess, log, apart = self.guess(outputs), self.scaling.log, outputs.get("spread")
-        made = rows_of(self.kind, self.data.names, guess, self.calibration, log=log, spread=apart)
+        made = rows_of(
+            self.kind,
+            self.data.names,
+            self.guess(outputs),
+            self.calibration,
+            log=self.scaling.log,
+            spread=outputs.get("spread"),
+            decision=self.decision,
+        )
         molecules, target = self.data.molecules, self.data.labels[self.data.rows[split]]
         rows = []
         for i, (at, row) in enumerate(zip(self.data.rows[split].tolist(), made, strict=True)):
@@ -424,9 +462,8 @@ def task_from_run(config: MoleculesApp, state: MoleculesState, path: Path | None
         None if state.descriptors is None else Normaliser.from_json(state.descriptors.model_dump())
     )
     task = MoleculesTask(data.config, data, normaliser)
-    if state.calibration:
-        task.calibration = Calibration.of(state.calibration)
     if path is not None:
         labels = f"labels are in the column {join_names(data.molecules.target_names, 12)}"
-        task.notes = [f"{path}: {line}" for line in (*data.molecules.findings, labels)]
+        task.notes = [f"{path}: {line}" for line in (*fold(data.molecules.findings), labels)]
+    task.know(state.calibration)
     return task

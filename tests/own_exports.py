@@ -12,7 +12,9 @@ import numpy as np
 
 import isoform
 from isoform.core import api, cli
+from isoform.core.config import load_run_config
 from isoform.core.domain import AnyDomain
+from isoform.core.engine.warm_start import initial_weights
 from isoform.core.runs.folder import RunFolder
 
 
@@ -36,8 +38,13 @@ def assert_exports_come_back(
             found = isoform.load(again)
             assert found.predict(inputs) == rows, (kind, again.name)
             np.testing.assert_array_equal(found.embed(inputs), features)
-        if kind == "bundle":  # it knows what it was trained on, too
-            np.testing.assert_array_equal(RunFolder(imported).seen(), RunFolder(run).seen())
+        seen = RunFolder(run).seen()  # what it was trained on goes along, and on
+        np.testing.assert_array_equal(RunFolder(imported).seen(), seen)
+        if seen is not None:
+            task = domain.task(domain.prepare(load_run_config(run, domain)))
+            start = initial_weights(task, str(out))
+            assert start.source == name
+            np.testing.assert_array_equal(start.seen, seen)
         words = [domain.name, "embed", str(out), *map(str, inputs), "--out", f"{out}.npz"]
         assert cli.main(words, domains={domain.name: lambda: domain}) == 0
         arrays = np.load(f"{out}.npz", allow_pickle=False)

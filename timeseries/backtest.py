@@ -22,6 +22,7 @@ from isoform.core.errors import UserError
 from isoform.timeseries import comparison, inputs_for_run
 from isoform.timeseries.baselines.naive import SeasonalNaive
 from isoform.timeseries.comparison import PairedComparison
+from isoform.timeseries.data.digests import find_known
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.windows import WindowData
 from isoform.timeseries.external_forecasts import ExternalForecasts, read_forecasts
@@ -135,6 +136,8 @@ def backtest(
         raise UserError(f"--out: more than {_MOST_ROWS:,} forecasts; choose a larger --step")
     units = inputs_for_run.units_of(panel, predictor.state)
     judged = Backtest(panel, windows, walk, found, units)
+    if find_known(panel, found.windows[:, 1:], horizon, predictor.state.seen).any():
+        judged.apart = Backtest(panel, windows, walk._replace(keep=False), found, units)
     paired = {name: PairedComparison(len(found.times), windows.spread_units()) for name in theirs}
     run = predictor.model
     try:
@@ -167,6 +170,10 @@ def _walk(
         usual = windows.forecast_units(naive.predict(windows, part[:, 1:]))
         truth = _truth(panel, part, predictor.horizon)
         judged.add(part, forecasts, usual, truth, windows.without_past(part[:, 1:]))
+        if judged.apart is not None:
+            new = ~find_known(panel, part[:, 1:], predictor.horizon, predictor.state.seen)
+            kept = (forecasts.of(new), usual[new], truth[new])
+            judged.apart.add(part[new], *kept, windows.without_past(part[new, 1:]))
         for name, one in theirs.items():
             _compare(paired[name], one, part, forecasts.mean_nHV, truth, walk.lead)
 

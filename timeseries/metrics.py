@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from isoform.core.domain import MetricAccumulator
+from isoform.timeseries.blocks import BlockSums
 from isoform.timeseries.conformal import Calibration
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ KEPT = 64 << 20  # bytes of windows that outputs() holds at most
 FEWEST = 8  # windows that it holds even where they are larger than that
 _CHUNK = 1 << 18  # values that are worked on at a time: as many as fit into a processor's cache
 _BLOCK = 64 << 20  # bytes of rows that are read at a time
+_EVERY = slice(None)
 
 
 def groups_by_unit(units: Sequence[str]) -> dict[str, slice | np.ndarray]:
@@ -61,7 +63,8 @@ class ForecastAccumulator(MetricAccumulator):
 
     `levels` are those of the quantiles that are added, `season` the rows a season of MASE and `scale_units` [S, V] its
     denominators in the data's units, from the training rows if None. With a `calibration` the intervals judged are
-    those that it makes of what is added, at its own levels.
+    those that it makes of what is added, at its own levels. `resampled`: outputs hold what a bootstrap of the figures
+    draws, see blocks.py.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class ForecastAccumulator(MetricAccumulator):
         *,
         calibration: Calibration | None = None,
         limit: int = KEPT,
+        resampled: bool = False,
     ) -> None:
         self.data, self.season, self.calibration, self.limit = data, season, calibration, limit
         self.given = tuple(levels)
@@ -93,10 +97,13 @@ class ForecastAccumulator(MetricAccumulator):
         self.units = groups_by_unit(data.panel.units)
         self.sums: dict[str, np.ndarray] = {}  # [H, V]
         self.series_sums: dict[str, np.ndarray] = {}  # [S, V], where there are several series
+        count = len(data.panel.series)
+        self.blocks = BlockSums(count, max(data.horizon, season)) if resampled else None
         self.below_Q = np.zeros(0)
         self.kept: dict[str, list[np.ndarray]] = {}
         self.kept_indices: list[int] = []
         self._chosen: np.ndarray | None = None
+        self._block_n: np.ndarray | None = None  # of the windows of the part that is summed
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -127,6 +134,7 @@ class ForecastAccumulator(MetricAccumulator):
             target, error = np.where(seen, target, 0), np.where(seen, error, 0)
         absolute = np.abs(error)
         series = part["where"][:, 0]
+        self._block_n = None if self.blocks is None else self.blocks.of(part["where"])
         self.windows += len(target)
         count = np.ones_like(error, bool) if seen is None else seen
         self._up("count", count)
@@ -137,8 +145,8 @@ class ForecastAccumulator(MetricAccumulator):
         self._up_series("mae", absolute, series)
         for one in np.unique(series):
             mine, per_mase_V = series == one, self.per_mase_SV[one]
-            self._up("mase", absolute[mine], per_mase_V)
-            self._up("mase_count", count[mine], per_mase_V > 0)
+            self._up("mase", absolute[mine], per_mase_V, mine)
+            self._up("mase_count", count[mine], per_mase_V > 0, mine)
         size = np.abs(target * self.std32 + self.mean32) + np.abs(
             forecast * self.std32 + self.mean32
         )
@@ -180,9 +188,18 @@ class ForecastAccumulator(MetricAccumulator):
                     found.append((f"{100 * (other - level):.4g}", low, high))
         return found
 
-    def _up(self, name: str, value_nHV: np.ndarray, factor: np.ndarray | float = 1.0) -> None:
+    def _up(
+        self,
+        name: str,
+        value_nHV: np.ndarray,
+        factor: np.ndarray | float = 1.0,
+        mine: np.ndarray | slice = _EVERY,
+    ) -> None:
+        """Adds values, `mine` telling which of the part's windows they are of."""
         total_HV = value_nHV.sum(0, dtype=np.float64) * factor
         self.sums[name] = self.sums[name] + total_HV if name in self.sums else total_HV
+        if self.blocks is not None and self._block_n is not None:
+            self.blocks.add(name, value_nHV, factor, self._block_n[mine])
 
     def _up_series(self, name: str, value_nHV: np.ndarray, series: np.ndarray) -> None:
         count = len(self.data.panel.series)
@@ -200,19 +217,7 @@ class ForecastAccumulator(MetricAccumulator):
 
     def _means(self, axis: int | None) -> dict[str, np.ndarray]:
         """Means over steps (axis 0: each variate has its own, whatever its unit), variates (1) or both."""
-        if not self.sums:
-            return {}
-        s = self.sums
-        pairs = {name: (s[name], s["count"]) for name in ("mse", "mae")}
-        pairs |= self._in_units("unit_mae", s["mae"] * self.std, axis)
-        pairs |= self._in_units("unit_rmse", s["mse"] * self.std**2, axis)
-        pairs |= {"mase": (s["mase"], s["mase_count"]), "smape": (s["smape"], s["count"])}
-        if "crps" in s:
-            pairs |= self._in_units("crps", s["crps"] * self.std, axis)
-            pairs["scaled_crps"] = s["crps"], s["count"]
-        for name, _, _ in self._intervals() if "crps" in s else ():
-            pairs[f"coverage_{name}"] = s[f"coverage_{name}"], s["count"]
-            pairs |= self._in_units(f"width_{name}", s[f"width_{name}"] * self.std, axis)
+        pairs = self._pairs(self.sums, by_unit=axis != 0)
         with np.errstate(invalid="ignore"):
             found = {
                 name: np.asarray(top.sum(axis) / n.sum(axis)) for name, (top, n) in pairs.items()
@@ -222,16 +227,34 @@ class ForecastAccumulator(MetricAccumulator):
             for name, value in found.items()
         }
 
-    def _in_units(
-        self, name: str, value_HV: np.ndarray, axis: int | None
+    def _pairs(
+        self, s: Mapping[str, np.ndarray], *, by_unit: bool = True
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Sums in units and their counts: a pair for every unit, where several variates come into one mean."""
-        count = self.sums["count"]
-        if axis == 0:
-            return {name: (value_HV, count)}
-        return {
-            f"{name}{end}": (value_HV[:, mine], count[:, mine]) for end, mine in self.units.items()
-        }
+        """Of every figure what its mean is over: (sum, count), both [H, V], or [K, V] of blocks.
+
+        With `by_unit` a figure in units is a pair for every unit, as several variates come into one mean.
+        """
+        if not s:
+            return {}
+
+        def in_units(name: str, value: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+            groups = self.units if by_unit else {"": slice(None)}
+            return {
+                f"{name}{end}": (value[:, mine], s["count"][:, mine])
+                for end, mine in groups.items()
+            }
+
+        pairs = {name: (s[name], s["count"]) for name in ("mse", "mae")}
+        pairs |= in_units("unit_mae", s["mae"] * self.std)
+        pairs |= in_units("unit_rmse", s["mse"] * self.std**2)
+        pairs |= {"mase": (s["mase"], s["mase_count"]), "smape": (s["smape"], s["count"])}
+        if "crps" in s:
+            pairs |= in_units("crps", s["crps"] * self.std)
+            pairs["scaled_crps"] = s["crps"], s["count"]
+        for name, _, _ in self._intervals() if "crps" in s else ():
+            pairs[f"coverage_{name}"] = s[f"coverage_{name}"], s["count"]
+            pairs |= in_units(f"width_{name}", s[f"width_{name}"] * self.std)
+        return pairs
 
     def _series_means(self) -> dict[str, np.ndarray]:
         """[S] of every series: windows, count, mae, unit_mae, mase and coverage."""
@@ -255,7 +278,8 @@ class ForecastAccumulator(MetricAccumulator):
         "quantiles" [k, H, V, Q] and "levels" [Q]: at most `limit` bytes, but 8 windows in any case. "windows": how many
         were judged. "by_variate/NAME" [V] and "by_step/NAME" [H] for every metric and for "count", the values that it
         is a mean of; "by_level/below" [Q]: share of values at or below each quantile. Of several series
-        "by_series/NAME" [S] for windows, count, mae, unit_mae, mase and coverage.
+        "by_series/NAME" [S] for windows, count, mae, unit_mae, mase and coverage. Resampled ones also have
+        "by_block/NAME" [K, 2], sum and count of each block of windows.
         """
         order = np.argsort(self.kept_indices, kind="stable")
         found = {name: np.concatenate(parts)[order] for name, parts in self.kept.items()}
@@ -267,6 +291,9 @@ class ForecastAccumulator(MetricAccumulator):
             if self.sums:
                 found[f"{table}/count"] = self.sums["count"].sum(axis)
         found |= {f"by_series/{name}": value for name, value in self._series_means().items()}
+        if self.blocks is not None:
+            for name, (top, n) in self._pairs(self.blocks.table()).items():
+                found[f"by_block/{name}"] = np.stack([top.sum(1), n.sum(1)], 1)
         if "crps" in self.sums:
             found["levels"] = np.array(self.levels)
             found["by_level/below"] = self.below_Q / max(1, self.sums["count"].sum())

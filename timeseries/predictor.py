@@ -24,6 +24,7 @@ from isoform.core.supervised.ensemble import spread_of
 from isoform.timeseries import inputs_for_run, origin
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.conformal import Calibration
+from isoform.timeseries.data.digests import find_known
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.scaling import Scaling
 from isoform.timeseries.data.windows import WindowData
@@ -47,6 +48,16 @@ class Forecasts:
     spread_nHV: np.ndarray | None = (
         None  # of an ensemble's members: the standard deviation of their forecasts
     )
+
+    def of(self, chosen: np.ndarray) -> Forecasts:
+        """Of some of the windows."""
+        quantiles, spread = self.quantiles_nHVQ, self.spread_nHV
+        return Forecasts(
+            self.mean_nHV[chosen],
+            None if quantiles is None else quantiles[chosen],
+            self.levels,
+            None if spread is None else spread[chosen],
+        )
 
 
 class TimeseriesPredictor(Predictor):
@@ -125,6 +136,8 @@ class TimeseriesPredictor(Predictor):
             else inputs_for_run.read_future(future, self.config, self.state, panel)
         )
         panel, windows = self._look_back(panel, start, ahead)
+        if start is not None:
+            self._warn_of_known(panel, start)
         for i in range(len(panel.series)):
             row = _origin(windows.panel)
             if windows.missing_future(i, row):
@@ -256,6 +269,18 @@ class TimeseriesPredictor(Predictor):
         ):
             return self.scaling
         return self.windows(panel).scaling
+
+    def _warn_of_known(self, panel: Panel, start: str | pd.Timestamp) -> None:
+        first = [origin.origin_of(panel, i, start, self.context) for i in range(len(panel.series))]
+        pairs = np.stack([np.arange(len(first)), first], 1)
+        known = int(find_known(panel, pairs, self.horizon, self.state.seen).sum())
+        if known:
+            of = f" of {known:,} of {len(first):,} series" if len(first) > 1 else ""
+            warnings.warn(
+                f"the run was trained on rows{of} from {start} on: how well it forecasts them says nothing about new "
+                "ones",
+                stacklevel=3,
+            )
 
     def _warn_of_empty(self, made: Forecasts, cut: Panel) -> None:
         for i, series in enumerate(cut):

@@ -65,6 +65,7 @@ class Backtest:
     sums: dict[str, np.ndarray] = field(default_factory=dict)  # [H, V]
     series_sums: dict[str, np.ndarray] = field(default_factory=dict)  # [S, V]
     kept: list[Kept] = field(default_factory=list)
+    apart: Backtest | None = None  # the same without the windows that the run was trained on
 
     def __post_init__(self) -> None:
         variates = len(self.panel.variates)
@@ -245,6 +246,8 @@ class Backtest:
             )
         if walked.overlapping:
             lines.append(self._overlap())
+        if self.apart is not None:
+            lines.append(self._known(self.apart))
         if self.empty_V.any():
             each = [
                 f"{name} in {count:,}"
@@ -258,6 +261,12 @@ class Backtest:
         if self.sums["count"].any() and not self.sums["usual"].any():
             lines.append("the seasonal naive forecast is without any error here: no skill over it")
         return lines
+
+    def _known(self, apart: Backtest) -> str:
+        said = f"{self.judged - apart.judged:,} of {self.judged:,} windows forecast rows that this run was trained on"
+        figures = apart.figures() if apart.judged else {}
+        named = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        return f"{said}; the others alone: {named}" if named else said
 
     def _overlap(self) -> str:
         count, clear = self.walked.overlapping, self.walked.clear_from
@@ -287,6 +296,9 @@ class Backtest:
             "without_look_back": dict(zip(names, self.empty_V.tolist(), strict=True)),
             "against": against or None,
         }
+        if self.apart is not None:
+            found["trained_on"] = self.judged - self.apart.judged
+            found["metrics_without"] = self.apart.figures() if self.apart.judged else {}
         if len(self.panel.series) > 1:
             found |= {
                 "by_series": self.figures_by_series(),

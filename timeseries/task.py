@@ -18,9 +18,11 @@ from isoform.core.baselines import Baseline
 from isoform.core.config.state import DataRecord
 from isoform.core.domain import Figure, InitialWeights, Task
 from isoform.core.errors import join_names
-from isoform.timeseries import losses
+from isoform.core.supervised.monitors import resolve_monitor
+from isoform.timeseries import blocks, losses
 from isoform.timeseries.config import TimeseriesApp
 from isoform.timeseries.conformal import Calibration
+from isoform.timeseries.data.digests import digests_at
 from isoform.timeseries.data.splits import origins
 from isoform.timeseries.data.windows import WindowData
 from isoform.timeseries.judged import windows_to_judge
@@ -45,12 +47,17 @@ class Drawn:
 class TimeseriesTask(Task):
     """One time-series app on its windows, or on those of other data."""
 
+    items = "windows"
+
     def __init__(self, config: TimeseriesApp, windows: WindowData) -> None:
         self.config: TimeseriesApp = config
         self.data, self.panel = windows, windows.panel
         self.levels = tuple(sorted(config.head.quantiles))
         self.augments = config.augment.each
-        self.monitor = "mse" if config.loss.kind == "mse" else "mae"
+        usual = "mse" if config.loss.kind == "mse" else "mae"
+        self.monitor, self.monitor_mode = resolve_monitor(
+            config.train.monitor, "forecasts", default=usual
+        )
         self.season = windows.season
         self.calibration: Calibration | None = None  # of the best checkpoint, once it is known
         self.which: Mapping[str, str] = {}  # split -> its windows in words, of other data
@@ -165,10 +172,19 @@ class TimeseriesTask(Task):
         return output.float()
 
     def accumulator(self, split: str) -> ForecastAccumulator:
-        """Errors summed as the windows come by; intervals of test windows are calibrated ones. See metrics.py."""
-        calibration = self.calibration if split == "test" else None
+        """Errors summed as the windows come by, of test by blocks too, for `intervals`. See metrics.py."""
+        return self._sums(split, resampled=split == "test")
+
+    def _sums(self, split: str, *, resampled: bool = False) -> ForecastAccumulator:
+        """Intervals of test windows are calibrated ones."""
         return ForecastAccumulator(
-            self.data, split, self.levels, self.season, self._mase_scale_SV, calibration=calibration
+            self.data,
+            split,
+            self.levels,
+            self.season,
+            self._mase_scale_SV,
+            calibration=self.calibration if split == "test" else None,
+            resampled=resampled,
         )
 
     @functools.cached_property
@@ -184,6 +200,22 @@ class TimeseriesTask(Task):
         accumulator = self.accumulator(split)
         accumulator.add(list(range(len(outputs["forecast"]))), outputs)
         return accumulator.metrics()
+
+    def intervals(
+        self, split: str, outputs: Mapping[str, np.ndarray]
+    ) -> dict[str, tuple[float, float]]:
+        """See blocks.py."""
+        start = "by_block/"
+        pairs = {n.removeprefix(start): v for n, v in outputs.items() if n.startswith(start)}
+        return blocks.intervals(pairs)
+
+    def digests(self, split: str) -> np.ndarray | None:
+        """See Task.digests and data/digests.py; of a store that is streamed nothing is kept."""
+        data = self.data
+        if data.on_disk:
+            return None
+        pairs = data.where(split, np.arange(data.sizes()[split]))
+        return digests_at(self.panel, pairs, data.horizon)
 
     def calibrate(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Conformal offsets from the validation windows; see conformal.py."""
@@ -226,7 +258,7 @@ class TimeseriesTask(Task):
         """See baselines/."""
         from isoform.timeseries.baselines import baselines
 
-        return baselines(self.data, self.accumulator, self.season)
+        return baselines(self.data, self._sums, self.season)
 
     def inference_state(self) -> TimeseriesState:
         """Names, units, frequency and scale of the data: what forecasting another file needs."""

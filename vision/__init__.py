@@ -81,7 +81,7 @@ class Vision(Domain["VisionApp", "VisionState", "VisionData"]):
         """The task of a finished run, on its own data or on those at `data`; classes and scales are the run's."""
         from isoform.vision.task import task_from_run
 
-        return task_from_run(config, data)
+        return task_from_run(config, state, data)
 
     def outputs(self, config: VisionApp, state: VisionState) -> Outputs:
         """Of classes and labels their logits."""

@@ -10,7 +10,6 @@ from pydantic import AfterValidator, Field
 from isoform.core.config.schema import (
     AppConfig,
     DecimalMark,
-    EvalConfig,
     Floats,
     FoldedData,
     Names,
@@ -18,7 +17,7 @@ from isoform.core.config.schema import (
     Sentinels,
     Table,
 )
-from isoform.core.supervised.config import LossConfig
+from isoform.core.supervised.config import LabelledEval, LossConfig
 from isoform.vision.data.sources import SOURCES, source_of
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 
@@ -182,7 +181,7 @@ class DataConfig(FoldedData):
     )
 
 
-class VisionEval(EvalConfig):
+class VisionEval(LabelledEval):
     """Evaluation, with the domain's baselines; see baselines.py."""
 
     known: ClassVar[tuple[str, ...]] = (

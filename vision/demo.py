@@ -51,8 +51,9 @@ def draw(
         part = range(start, min(start + COLUMNS, len(chosen)))
         for i in part:
             image = task.data.fitted(int(rows[chosen[i]]))
+            target = outputs["target"][i]
             cells.append(
-                (image, *guess_of(task.kind, task.classes, guess[i], outputs["target"][i]))
+                (image, *guess_of(task.kind, task.classes, guess[i], target, task.decision))
             )
         cells += [map_cell(maps[i]) for i in part]
     drawing.save(draw_grid(cells, min(COLUMNS, len(chosen))), path)

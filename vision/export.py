@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from isoform.core.domain import Graph, TrainedModel
+from isoform.core.supervised.decision import Decision
 from isoform.vision.config import VisionApp
 from isoform.vision.state import VisionState
 from isoform.vision.vit.pretrained.export_official import export_official, origin_of, timm_model
@@ -38,6 +39,7 @@ def graph(trained: Trained) -> Graph:
     facts = trained.state.model_dump(
         mode="json", include={"kind", "classes", "preprocessing", "target_mean", "target_std"}
     )
+    facts |= Decision.of(config.eval, trained.state.calibration).facts()
     return Graph(trained.model, example, "outputs", facts)
 
 

@@ -18,6 +18,7 @@ from isoform.core.report.classification import (
     calibration_figure,
     class_table,
     confusion_figure,
+    sorting_figure,
 )
 from isoform.core.report.drawing import (
     INK,
@@ -26,6 +27,7 @@ from isoform.core.report.drawing import (
     to_svg,
     to_table,
 )
+from isoform.core.supervised.decision import Decision, as_labels
 from isoform.core.supervised.metrics import binary_metrics, confusion
 from isoform.vision.data.dataset import spread
 from isoform.vision.data.transforms import to_float
@@ -74,9 +76,11 @@ def figures(
         return [_scatter_figure(task, answers), _largest_errors(task, answers), look]
     if task.kind == "multihead":
         return [look, *_head_figures(task, outputs)]
+    labels = as_labels(task.kind, answers.guess, answers.target)
     if task.kind == "multilabel":
-        return [_sample_grid(task, answers), _label_table(task, answers), look]
-    guessed = answers.guess.argmax(1)
+        sorting = sorting_figure(task.classes, *labels, task.decision, "images")
+        return [_sample_grid(task, answers), sorting, _label_table(task, answers), look]
+    guessed = task.decision.classes(answers.guess)
     counts = confusion(guessed, answers.target, len(task.classes))
     found = [_sample_grid(task, answers)]
     worst = _worst_mistakes(task, answers)
@@ -84,7 +88,10 @@ def figures(
         found.append(worst)
     found.append(look)
     found.append(confusion_figure(counts, task.classes, "images"))
-    found.append(calibration_figure(answers.guess.max(1), guessed == answers.target))
+    if len(task.classes) == 2:
+        found.append(sorting_figure(task.classes[1:], *labels, task.decision, "images"))
+    likelier = answers.guess.argmax(1)
+    found.append(calibration_figure(answers.guess.max(1), likelier == answers.target))
     found.append(class_table(counts, task.classes, "images"))
     return found
 
@@ -134,15 +141,17 @@ def guess_of(
     classes: Sequence[str],
     guess: np.ndarray,
     target: np.ndarray,
+    decision: Decision,
 ) -> tuple[str, bool | None]:
     """(caption, right or wrong) of one image, from its guess [K] and its target."""
     if kind == "regression":
         return f"{guess[0]:.4g}\nis {target[0]:.4g}", None
     if kind == "multilabel":
-        named = [short(name, 12) for name, p in zip(classes, guess, strict=True) if p >= 0.5]
-        right = ((guess >= 0.5) == (target > 0.5)).all()
+        said = decision.yes(guess)
+        named = [short(name, 12) for name, yes in zip(classes, said, strict=True) if yes]
+        right = (said == (target > 0.5)).all()
         return ", ".join(named[:3]) or "(none)", bool(right)
-    guessed, true = int(guess.argmax()), int(target)
+    guessed, true = int(decision.classes(guess[None])[0]), int(target)
     caption = f"{short(classes[guessed], 11)} {guess[guessed]:.0%}"
     if guessed == true:
         return caption, True
@@ -151,7 +160,8 @@ def guess_of(
 
 def _cell(task: VisionTask, answers: Answers, i: int) -> Cell:
     image = task.data.fitted(int(answers.rows[i]))
-    caption, right = guess_of(task.kind, task.classes, answers.guess[i], answers.target[i])
+    guess, target = answers.guess[i], answers.target[i]
+    caption, right = guess_of(task.kind, task.classes, guess, target, task.decision)
     return image, caption, right
 
 
@@ -165,7 +175,7 @@ def _sample_grid(task: VisionTask, answers: Answers) -> Figure:
 
 
 def _worst_mistakes(task: VisionTask, answers: Answers) -> Figure | None:
-    wrong = np.flatnonzero(answers.guess.argmax(1) != answers.target)
+    wrong = np.flatnonzero(task.decision.classes(answers.guess) != answers.target)
     if not len(wrong):
         return None
     surest_first = np.argsort(-answers.guess[wrong].max(1), kind="stable")

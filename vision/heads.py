@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isoform.core.supervised import class_weights
+from isoform.core.supervised import bootstrap, class_weights
+from isoform.core.supervised.decision import Decision
 from isoform.core.supervised.losses import class_loss
 from isoform.core.supervised.metrics import mean_over_targets, multiclass_metrics, softmax
 from isoform.core.supervised.rows import Row, rows_of
@@ -92,6 +93,22 @@ def heads_metrics(
     return mean_over_targets(each, list(blocks))
 
 
+def statistics(
+    guess_NK: np.ndarray, target_NK: np.ndarray, classes: Sequence[str]
+) -> dict[str, bootstrap.Statistic]:
+    """Those of `heads_metrics`."""
+    measured, each = heads_metrics(guess_NK, target_NK, classes), {}
+    for column, block in blocks_of(classes).items():
+        true = true_classes(target_NK, block)
+        for name, one in bootstrap.of_classes(guess_NK[:, block], true, Decision()).items():
+            if name in measured:
+                each[f"{name} {column}"] = one
+    several: dict[str, list[bootstrap.Statistic]] = {}
+    for name, one in each.items():
+        several.setdefault(name.split(" ")[0], []).append(one)
+    return {**{name: bootstrap.mean_of(ones) for name, ones in several.items()}, **each}
+
+
 def balanced_weights(target_nK: np.ndarray, classes: Sequence[str]) -> Tensor:
     """float32 [K] of the training targets: in each head as `class_weights.balanced_class_weights`."""
     parts = []
@@ -102,16 +119,21 @@ def balanced_weights(target_nK: np.ndarray, classes: Sequence[str]) -> Tensor:
 
 
 def head_rows(
-    classes: Sequence[str], guess_nK: np.ndarray, spread_nK: np.ndarray | None = None
+    classes: Sequence[str],
+    guess_nK: np.ndarray,
+    spread_nK: np.ndarray | None = None,
+    *,
+    decision: Decision,
 ) -> list[Row]:
     """Rows as of one class, the head's column behind each name: "prediction organ", "p organ=liver", ..."""
     rows: list[Row] = [{} for _ in guess_nK]
     for column, block in blocks_of(classes).items():
         names = names_of(classes, block)
         spread = None if spread_nK is None else spread_nK[:, block]
-        for row, own in zip(
-            rows, rows_of("multiclass", names, guess_nK[:, block], spread=spread), strict=True
-        ):
+        own_rows = rows_of(
+            "multiclass", names, guess_nK[:, block], spread=spread, decision=decision
+        )
+        for row, own in zip(rows, own_rows, strict=True):
             row |= {_named(key, column): cell for key, cell in own.items()}
     return rows
 

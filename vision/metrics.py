@@ -1,4 +1,4 @@
-"""How good a guess is, by the task: the metrics are those of isoform.core.supervised, and one chooses the checkpoint.
+"""How good a guess is, by the task: the metrics are those of isoform.core.supervised.
 
 N samples, K classes, labels or targets.
 """
@@ -6,7 +6,6 @@ N samples, K classes, labels or targets.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import MappingProxyType
 
 import numpy as np
 
@@ -16,16 +15,6 @@ from isoform.core.supervised.metrics import (
     regression_metrics,
 )
 from isoform.vision.heads import heads_metrics
-
-# data.task -> the validation metric that chooses the best checkpoint, and whether more or less of it is better.
-MONITORS = MappingProxyType(
-    {
-        "multiclass": ("top1", "max"),
-        "multilabel": ("average_precision", "max"),
-        "regression": ("rmse", "min"),
-        "multihead": ("top1", "max"),
-    }
-)
 
 
 def score(

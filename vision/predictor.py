@@ -15,6 +15,7 @@ from torch import Tensor
 from isoform.core.data.digests import digests_of
 from isoform.core.domain import TrainedModel
 from isoform.core.errors import UserError
+from isoform.core.supervised.decision import Decision
 from isoform.core.supervised.metrics import sigmoid, softmax
 from isoform.core.supervised.predictor import SupervisedPredictor, describe_seen_inputs
 from isoform.core.supervised.rows import rows_of
@@ -35,7 +36,8 @@ class VisionPredictor(SupervisedPredictor):
     def __init__(self, trained: TrainedModel[VisionApp, VisionState]) -> None:
         self.model = trained.model.eval()
         self.batch_size = trained.config.eval.batch
-        self.state = trained.state
+        self.state, self.kind = trained.state, trained.state.kind
+        self.decision = Decision.of(trained.config.eval, trained.state.calibration)
         self.looked_at: list[int] = []  # digests of the images since `remarks` was asked
         self.preprocess = Preprocess(**dict(trained.state.preprocessing))
 
@@ -79,9 +81,10 @@ class VisionPredictor(SupervisedPredictor):
             raise UserError(
                 f"the model has {output.shape[1]} outputs and task.json names {len(names)} classes"
             )
+        guess, apart = self.guess(output), self.spread()
         if state.kind == "multihead":
-            return head_rows(names, self.guess(output), self.spread())
-        return rows_of(state.kind, names, self.guess(output), spread=self.spread())
+            return head_rows(names, guess, apart, decision=self.decision)
+        return rows_of(state.kind, names, guess, spread=apart, decision=self.decision)
 
     def guess(self, output: np.ndarray) -> np.ndarray:
         """See SupervisedPredictor.guess."""

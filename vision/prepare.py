@@ -16,6 +16,7 @@ from isoform.core.domain import Prepared
 from isoform.core.errors import UserError, join_names
 from isoform.core.supervised.config import resolve_loss_kind
 from isoform.core.supervised.metrics import describe_gaps
+from isoform.core.supervised.monitors import resolve_monitor
 from isoform.core.supervised.scaling import TargetScaling
 from isoform.vision.choose_model import choose_model, read_start, update
 from isoform.vision.config import VisionApp
@@ -54,6 +55,7 @@ def prepare_records(config: VisionApp, records: Records) -> Prepared[VisionApp, 
         config = update(config, loss={"label_smoothing": 0.0})
         notes.append("loss.label_smoothing is for classes and labels: off, as these are numbers")
     resolve_loss_kind(config.loss, config.data.task)
+    resolve_monitor(config.train.monitor, config.data.task)
     splits = split_rows(records, config.data)
     imported = None
     if _leaves_model_open(config):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +17,19 @@ from torch import Tensor, nn
 from isoform.core.baselines import Baseline
 from isoform.core.config.state import DataRecord
 from isoform.core.data import writers
-from isoform.core.domain import Figure, InitialWeights, Prepared, Task
+from isoform.core.domain import Figure, InitialWeights, LastLayer, Prepared, Task
 from isoform.core.errors import UserError, join_names
-from isoform.core.supervised import class_weights
+from isoform.core.supervised import bootstrap, class_weights
 from isoform.core.supervised.config import resolve_loss_kind
+from isoform.core.supervised.decision import (
+    Decision,
+    check_threshold,
+    decision_metrics,
+    describe_thresholds,
+    learn_thresholds,
+)
 from isoform.core.supervised.metrics import sigmoid, softmax
+from isoform.core.supervised.monitors import resolve_monitor
 from isoform.core.supervised.rows import SHOWN_CLASSES, rows_of
 from isoform.core.supervised.scaling import TargetScaling
 from isoform.vision import heads
@@ -33,7 +42,7 @@ from isoform.vision.data.sources import other_data
 from isoform.vision.data.transforms import Augment, Drawn, to_float
 from isoform.vision.initial import adapt_weights, import_initial, initial_weights
 from isoform.vision.losses import image_loss
-from isoform.vision.metrics import MONITORS, score
+from isoform.vision.metrics import score
 from isoform.vision.models import build_model
 from isoform.vision.prepare import VisionData, prepare
 from isoform.vision.state import VisionState
@@ -53,7 +62,11 @@ class VisionTask(Task):
         self.classes = self.data.classes
         self.preprocess = preprocessing(config)
         self.augment = Augment(config.augment, self.preprocess)
-        self.monitor, self.monitor_mode = MONITORS[self.kind]
+        val = self.data.targets[self.data.rows.get("val", [])]
+        if "train" in self.data.rows:
+            check_threshold(config.eval, self.kind, self.classes, val)
+        self.decision = Decision.of(config.eval)  # of the best checkpoint, once it is known
+        self.monitor, self.monitor_mode = resolve_monitor(config.train.monitor, self.kind, val)
         self.bf16_ok = self.kind != "regression"
         self.loss_kind = resolve_loss_kind(config.loss, self.kind)
         mean, std = config.data.target_mean or (0.0,), config.data.target_std or (1.0,)
@@ -158,8 +171,46 @@ class VisionTask(Task):
         return {"logits": output, "target": batch["target"]}
 
     def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """See metrics.py."""
-        return self.score(self.guess(outputs), outputs["target"])
+        """See metrics.py; on test also how good the answers are, by the threshold of their probability."""
+        guess, target = self.guess(outputs), outputs["target"]
+        found = self.score(guess, target)
+        if split == "test" and self.kind != "multihead":
+            found |= decision_metrics(self.decision, self.kind, guess, target)
+        return found
+
+    def intervals(
+        self, split: str, outputs: Mapping[str, np.ndarray]
+    ) -> dict[str, tuple[float, float]]:
+        """See core/supervised/bootstrap.py."""
+        guess, target = self.guess(outputs), outputs["target"]
+        if self.kind == "regression":
+            found = bootstrap.of_numbers(guess, target, self.classes, self.scaling.std)
+        elif self.kind == "multiclass":
+            found = bootstrap.of_classes(guess, target, self.decision)
+        elif self.kind == "multihead":
+            found = heads.statistics(guess, target, self.classes)
+        else:
+            found = bootstrap.of_labels(self.kind, guess, target, self.classes, self.decision)
+        return bootstrap.intervals(found, len(target))
+
+    @property
+    def calibrates(self) -> bool:
+        """Where a rule is to choose the threshold."""
+        return isinstance(self.config.eval.threshold, str)
+
+    def calibrate(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The thresholds that eval.threshold asks for; see core/supervised/decision.py."""
+        guess, target = self.guess(outputs), outputs["target"]
+        found = learn_thresholds(self.config.eval, self.kind, guess, target)
+        self.decide_by(found)
+        return found
+
+    def decide_by(self, learned: Mapping[str, np.ndarray] | None) -> None:
+        """Answers follow what validation taught (RunState.calibration); a note says so where a rule chose."""
+        self.decision = Decision.of(self.config.eval, learned)
+        rule = self.config.eval.threshold
+        told = describe_thresholds(self.decision, rule, self.classes, self.kind)
+        self.notes = (*self.notes, *told)
 
     def guess(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """[N, K] numbers in the targets' own units, or probabilities of labels, or of classes (that sum to 1)."""
@@ -196,6 +247,16 @@ class VisionTask(Task):
     def adapt_weights(self, weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
         """See initial.py."""
         return adapt_weights(weights, model)
+
+    def last_layer(self, model: nn.Module) -> LastLayer:
+        """The head's linear layer. Raises UserError where a distillation token has one of its own."""
+        vit: Any = model
+        if vit.head.linear is None or vit.head.linear_distill is not None:
+            raise UserError(
+                "train.probe fits one linear layer, and this head has one for each of two tokens; leave it out, or set "
+                "tokeniser.distill_token = false"
+            )
+        return LastLayer(vit.head.linear, lambda batch: vit.features(batch["image"]), "image")
 
     def baselines(self) -> Sequence[Baseline]:
         """See baselines.py, and probe.py for those of the trunk that a training starts from."""
@@ -248,12 +309,10 @@ class VisionTask(Task):
     ) -> list[Path]:
         """STEM.csv: input, target, prediction, ..."""
         guess = self.guess(outputs)
-        several = self.kind == "multihead"
-        rows = (
-            heads.head_rows(self.classes, guess)
-            if several
-            else rows_of(self.kind, self.classes, guess)
-        )
+        if self.kind == "multihead":
+            rows = heads.head_rows(self.classes, guess, decision=self.decision)
+        else:
+            rows = rows_of(self.kind, self.classes, guess, decision=self.decision)
         names = self.data.records.images.names
         for i, row in enumerate(rows):
             row["input"] = names[int(self.data.rows[split][i])]
@@ -308,10 +367,11 @@ class VisionTask(Task):
         )
 
 
-def task_from_run(config: VisionApp, path: Path | None) -> VisionTask:
+def task_from_run(config: VisionApp, state: VisionState, path: Path | None) -> VisionTask:
     """The task of a finished run, on its own data or on those at `path`; classes and scales are the run's."""
     prepared = prepare(config if path is None else other_data(config, path))
     task = VisionTask(prepared)
+    task.decide_by(state.calibration)
     if path is not None:
         task.notes = prepared.lost
     return task

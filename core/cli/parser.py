@@ -280,6 +280,12 @@ def _predict(parser: argparse.ArgumentParser) -> None:
         help="a baseline that the run stored, in its model's place, such as descriptor_boosting",
     )
     parser.add_argument(
+        "--min-probability",
+        type=float,
+        metavar="P",
+        help='a prediction whose top probability is lower says "undecided" (default: the run\'s eval.min_probability)',
+    )
+    parser.add_argument(
         "--engine",
         default="eager",
         choices=["eager", "packed", "openvino"],

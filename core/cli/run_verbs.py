@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from isoform.core.inference.run_model import evaluate_run
 from isoform.core.report.formatting import several
 from isoform.core.runs.exported import is_exported
 from isoform.core.runs.results import summarise_folds, summarise_seeds
-from isoform.core.supervised.rows import put_in_front
+from isoform.core.supervised.rows import is_undecided, put_in_front
 
 
 def evaluate(context: Context) -> int:
@@ -34,13 +34,17 @@ def evaluate(context: Context) -> int:
         console.warn(note)
     console.say(each[0]["judged"])
     if len(each) == 1:
-        console.table(["metric", args.split], list(each[0]["metrics"].items()))
+        ranges = each[0]["intervals"]
+        head = ["metric", args.split, *(["95 % interval"] if ranges else [])]
+        values = each[0]["metrics"].items()
+        console.table(head, [[name, value, *_ends(ranges, name)] for name, value in values])
         _show_groups(console, each[0].get("groups"))
         console.result = each[0]
         return 0
     # Of a fold's own data some are what the others were trained on.
     fold = args.data is None and is_fold(load_run_config(runs[0], context.domain))
-    together = {} if fold else evaluate_run(context.domain, args.run_dir, **options)["metrics"]
+    group = {} if fold else evaluate_run(context.domain, args.run_dir, **options)
+    together = group.get("metrics", {})
     results = [{"metrics": {"test": one["metrics"]}} for one in each]
     summarise = summarise_folds if fold else summarise_seeds
     summary = summarise(results)["metrics"]["test"]
@@ -56,6 +60,7 @@ def evaluate(context: Context) -> int:
         "checkpoint": args.checkpoint,
         "metrics": summary,
         "ensemble": together,
+        "intervals": group.get("intervals", {}),
         **({"groups": groups} if groups else {}),
     }
     return 0
@@ -71,12 +76,23 @@ def _show_groups(console: Console, groups: Groups | None) -> None:
         console.say(f"and {more:,} smaller groups")
 
 
+def _ends(ranges: Mapping[str, Sequence[float]], name: str) -> list[str | None]:
+    """The cell of a metric's interval, where there are any."""
+    found = ranges.get(name)
+    shown = None if found is None else f"{found[0]:.4g} to {found[1]:.4g}"
+    return [shown] if ranges else []
+
+
 def predict(context: Context) -> int:
     """One row an input; 0 if at least one succeeded (with --strict, all), else 2."""
     args, console = context.args, context.console
     if args.out is not None:
         writers.format_of(args.out, writers.ROWS)
     predictor = _chosen_predictor(context)
+    if args.min_probability is not None:
+        if not 0 <= args.min_probability <= 1:
+            raise UserError(f"--min-probability {args.min_probability:g}: lies between 0 and 1")
+        predictor.demand(args.min_probability)
     predictor.speaker = console
     items = predictor.expand(context.domain.expand_inputs(args.inputs))
     if not items:
@@ -94,6 +110,9 @@ def predict(context: Context) -> int:
         console.warn(line)
     failed = sum(bool(row.get("error")) for row in rows)
     console.result = {"inputs": len(rows), "failed": failed}
+    if undecided := sum(map(is_undecided, rows)):
+        console.warn(f"{undecided} of {len(rows)} are undecided: their top probability is too low")
+        console.result["undecided"] = undecided
     if page is not None:
         writers.write_together({args.draw: page.encode()})
         console.say(f"drawn: {args.draw}")

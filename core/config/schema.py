@@ -232,12 +232,22 @@ class TrainConfig(Table):
         None, gt=0, description="evaluations without improvement before stopping; none if unset"
     )
     evaluate_every: int = Field(1, gt=0, description="epochs between validations")
+    monitor: str | None = Field(
+        None,
+        description="validation metric that chooses the best checkpoint, such as balanced_accuracy or loss; "
+        "the domain's own choice if unset",
+    )
     log_every: int = Field(50, gt=0, description="optimiser steps between lines of metrics.jsonl")
     checkpoint_every: int | None = Field(
         None, gt=0, description="optimiser steps between checkpoints; each epoch if unset"
     )
     init: str | None = Field(None, description="run folder or checkpoint file to start from")
     freeze: Literal["none", "trunk"] = "none"
+    probe: bool = Field(
+        False,
+        description="the trunk is frozen and its features are computed once; the last layer is fitted to them, instead "
+        "of trained by steps",
+    )
 
 
 class EvalConfig(Table):

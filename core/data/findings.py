@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-NAMED = 5  # columns, rows or cells that a line names
+NAMED = 5  # columns, rows or cells that a line names, and lines of one kind
+# What makes two lines of one kind differ: names and cells in quotes, and numbers.
+_PARTICULARS = re.compile(r"""("[^"]*"|'[^']*'|[-+]?\d[\w.,+-]*)""")
+_ALIKE = 4  # words of a line, without those, that tell its kind
 
 
 @dataclass(frozen=True)
@@ -44,3 +49,21 @@ def merged(findings: Iterable[Finding]) -> list[Finding]:
             columns = tuple(dict.fromkeys((*before.columns, *one.columns)))
             by_text[one.text] = Finding(one.text, columns, (*before.rows, *one.rows))
     return list(by_text.values())
+
+
+def fold(lines: Iterable[str], most: int = NAMED) -> list[str]:
+    """Lines without those of a kind that `most` are shown of: what is said of each of 600 columns is no reading.
+
+    In the place of what is left out stands how many lines it was. Two lines are of one kind where they begin alike but
+    for names in quotes and numbers.
+    """
+    given = list(lines)
+    kinds = [tuple(_PARTICULARS.sub("", line).split()[:_ALIKE]) for line in given]
+    whole, seen, found = Counter(kinds), Counter[tuple[str, ...]](), []
+    for kind, line in zip(kinds, given, strict=True):
+        seen[kind] += 1
+        if seen[kind] <= most:
+            found.append(line)
+        if seen[kind] == most < whole[kind]:
+            found.append(f"  and {whole[kind] - most:,} more such lines")
+    return found

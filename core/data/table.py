@@ -15,7 +15,7 @@ from isoform.core.data.findings import NAMED, Finding, merged, some
 from isoform.core.data.notation import decimal_evidence
 from isoform.core.data.numbers import Notation, Numbers, is_settled, plain_numbers, read_numbers
 from isoform.core.data.plain import ArrowText
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,7 +166,8 @@ class Table:
 
     def why_ragged(self, row: int) -> str:
         """ "has 2 cells where there are 3 columns"."""
-        return f"has {len(self.ragged[row])} cells where there are {len(self.columns)} columns"
+        cells, columns = count(len(self.ragged[row]), "cell"), count(len(self.columns), "column")
+        return f"has {cells} where there are {columns}"
 
     def refuse_ragged(self) -> None:
         """Raises UserError naming the first row with another number of cells than there are columns."""

@@ -9,6 +9,7 @@ from isoform.core.domain.task import (
     CollectAll,
     Figure,
     InitialWeights,
+    LastLayer,
     MetricAccumulator,
     Task,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "Graph",
     "ImportedModel",
     "InitialWeights",
+    "LastLayer",
     "MetricAccumulator",
     "Outputs",
     "Predictor",

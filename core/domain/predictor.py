@@ -56,6 +56,12 @@ class Predictor(abc.ABC):
         """The parts of some long work, with their progress shown where there is a speaker."""
         return parts if self.speaker is None else self.speaker.track(parts, doing)
 
+    def demand(self, probability: float) -> None:
+        """From now on a prediction whose top probability is lower says "undecided". Raises UserError for numbers."""
+        raise UserError(
+            "--min-probability: this model predicts numbers, not probabilities; leave it out"
+        )
+
     def remarks(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """What a person should know of the rows that `predict` made, in sentences; nothing by default."""
         return []

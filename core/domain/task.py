@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from isoform.core.errors import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,6 +94,15 @@ class Task(abc.ABC):
     def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Named metrics over a whole split, `monitor` among them; `outputs` are predict's, joined in sample order."""
 
+    def intervals(
+        self, split: str, outputs: Mapping[str, np.ndarray]
+    ) -> dict[str, tuple[float, float]]:
+        """(low, high) of metrics: the middle 95 % over resamples (core/supervised/bootstrap.py); none by default.
+
+        `outputs` are the accumulator's; metrics whose resampling would take long have none.
+        """
+        return {}
+
     def judged(self, split: str) -> str:
         """One line that says which samples an evaluation of `split` judges; it goes to console and --json."""
         return f"judged: {self.sizes()[split]:,} samples, split {split}"
@@ -120,11 +131,13 @@ class Task(abc.ABC):
         return None
 
     def digests(self, split: str) -> np.ndarray | None:
-        """uint64 [N, D] of a split's samples, of which one is known again by any (core/data/digests.py); None: never.
-
-        A task that gives them has `metrics` of outputs whose first axis is the sample.
-        """
+        """uint64 [N, D] of a split's samples (core/data/digests.py), each known again by any; None: never."""
         return None
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether `calibrate` has anything to learn, for it takes another pass over validation."""
+        return type(self).calibrate is not Task.calibrate
 
     def calibrate(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What the best checkpoint's outputs on validation teach about its uncertainty; nothing by default.
@@ -145,6 +158,12 @@ class Task(abc.ABC):
     ) -> Mapping[str, Tensor]:
         """Initial weights made to fit `model` (a position table of another grid is resized); unchanged by default."""
         return weights
+
+    def last_layer(self, model: nn.Module) -> LastLayer:
+        """The linear layer behind the trunk of `model`, for train.probe. Raises UserError where there is none such."""
+        raise UserError(
+            "train.probe fits the one linear layer behind a trunk, and this model has none; leave it out"
+        )
 
     def baselines(self) -> Sequence[Baseline]:
         """Simple methods to judge beside the model; listing them costs nothing, each is fitted when asked to."""
@@ -223,6 +242,19 @@ class CollectAll(MetricAccumulator):
             self.indices = [self.indices[i] for i in order]
             self.parts = {name: [value] for name, value in self.joined.items()}  # one copy, not two
         return self.joined
+
+
+@dataclass(frozen=True)
+class LastLayer:
+    """A model's last layer by itself: Task.loss and Task.predict take it in the model's place on a batch of features.
+
+    features  [B, D] what the layer reads, of a batch; in evaluation mode
+    name      the entry of a batch that the trunk reads, and that features take the place of
+    """
+
+    layer: nn.Linear
+    features: Callable[[Batch], Tensor]
+    name: str
 
 
 @dataclass(frozen=True)

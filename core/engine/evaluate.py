@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from isoform.core.domain import Task
+from isoform.core.domain import MetricAccumulator, Task
 from isoform.core.engine import loader, precision
 from isoform.core.errors import Preempted, UserError
 
@@ -24,10 +24,12 @@ def evaluate(
     device: torch.device | None = None,
     workers: int | None = None,
     stop: Callable[[], bool] = lambda: False,
+    accumulator: MetricAccumulator | None = None,
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Metrics over a whole split, and what the task keeps of it: by default Task.predict's outputs in sample order.
 
-    The model is used as it stands, in evaluation mode (its mode is put back). Raises UserError for a split that the
+    The model is used as it stands, in evaluation mode (its mode is put back). What it predicts goes to `accumulator`,
+    the task's own if None. Raises UserError for a split that the
     task lacks, Preempted as soon as `stop()` is true.
     """
     size = task.sizes().get(split, 0)
@@ -42,7 +44,7 @@ def evaluate(
     ]
     # Starting workers costs more than a few batches.
     workers = min(loader.workers_of(task) if workers is None else workers, len(keys) // 4)
-    accumulator = task.accumulator(split)
+    accumulator = task.accumulator(split) if accumulator is None else accumulator
     training = model.training
     model.eval()
     try:
@@ -54,7 +56,7 @@ def evaluate(
                 with precision.autocast(precision_name, device):
                     predicted = task.predict(model, to_device(batch, device))
                 accumulator.add(
-                    key.indices, {name: _array(value) for name, value in predicted.items()}
+                    key.indices, {name: array_of(value) for name, value in predicted.items()}
                 )
     finally:
         model.train(training)
@@ -83,6 +85,7 @@ def to_device(batch: Any, device: torch.device) -> Any:
     )
 
 
-def _array(value: Tensor) -> np.ndarray:
+def array_of(value: Tensor) -> np.ndarray:
+    """On the CPU; halves as float32."""
     value = value.detach().cpu()
     return (value.float() if value.dtype in (torch.bfloat16, torch.float16) else value).numpy()

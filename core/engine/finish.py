@@ -17,14 +17,16 @@ from isoform.core.config.schema import AppConfig
 from isoform.core.domain import Task
 from isoform.core.engine import seen
 from isoform.core.engine.baselines import fit_baselines
-from isoform.core.engine.evaluate import evaluate, load_weights
+from isoform.core.engine.evaluate import load_weights
 from isoform.core.engine.groups import describe_groups, group_figure, judge_groups
 from isoform.core.engine.progress import Display
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, join_names
 from isoform.core.report import page
 from isoform.core.runs import checkpoint as checkpoints
 from isoform.core.runs import results
 from isoform.core.runs.folder import RunFolder
+
+_SHOWN = 12  # metrics on a line
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,15 @@ class Outcome:
     stopping: Callable[[], bool]
     show: Display
 
-    def evaluate(self, split: str) -> tuple[dict[str, float], dict[str, Any]]:
-        """Metrics and outputs of the model on a split."""
-        return evaluate(
+    def evaluate(
+        self, split: str, digests: np.ndarray | None = None
+    ) -> tuple[dict[str, float], dict[str, Any], seen.Unseen | None]:
+        """Metrics and outputs of the model on a split, and the metrics without what is among `digests`."""
+        return seen.evaluate_apart(
             self.task,
             self.model,
             split,
+            digests,
             precision_name=self.precision,
             device=self.device,
             stop=self.stopping,
@@ -105,6 +110,7 @@ def write_results(
     baselines: Mapping[str, Any],
     unseen: seen.Unseen | None = None,
     importance: Mapping[str, Mapping[str, float]] | None = None,
+    intervals: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """results.json; `more` are rows that only some runs have."""
@@ -125,6 +131,8 @@ def write_results(
     }
     if stored := outcome.run.stored_baselines():
         results_json["stored_baselines"] = stored
+    if intervals:
+        results_json["intervals"] = intervals
     if unseen is not None:
         results_json["unseen"] = unseen.to_json()
     if importance:
@@ -152,10 +160,11 @@ def finish(
     if sizes.get("val"):
         _calibrate(outcome)
     outputs = unseen = groups = None
+    ranges: dict[str, tuple[float, float]] = {}
     if sizes.get("test"):
-        metrics["test"], outputs = outcome.evaluate("test")
+        metrics["test"], outputs, unseen = outcome.evaluate("test", run.seen())
         task.write_predictions(run.path, "test", outputs)
-        unseen = seen.judge_unseen(task, "test", outputs, run.seen())
+        ranges = task.intervals("test", outputs)
         groups = judge_groups(task, "test", outputs)
     beside = baselines
     if beside is None:
@@ -163,8 +172,11 @@ def finish(
     split = "test" if "test" in metrics else "val"
     shares = task.importance(outcome.model, split) if metrics else {}
     importance = {split: shares} if shares else {}
+    intervals = {"test": ranges} if ranges else {}
     more = {"groups": {"test": groups}} if groups else {}
-    results_json = write_results(outcome, "finished", metrics, beside, unseen, importance, more)
+    results_json = write_results(
+        outcome, "finished", metrics, beside, unseen, importance, intervals, more
+    )
     kind = "ema.safetensors" if outcome.averaged else "model.safetensors"
     digest = checkpoints.manifest(checkpoints.place(run.checkpoints, best))[kind][1]
     card = results.card(
@@ -179,6 +191,9 @@ def finish(
     page.write_report([run.path])
     if metrics:
         outcome.show.say(f"{split} (best checkpoint, step {best}): {_shown(metrics[split])}")
+    if task.monitor in ranges:
+        low, high = ranges[task.monitor]
+        outcome.show.say(f"95 % interval of test {task.monitor}: {low:.4g} to {high:.4g}")
     if unseen is not None:
         outcome.show.say(seen.describe_unseen(task, unseen, _who(outcome.initial)))
     if groups is not None:
@@ -197,14 +212,19 @@ def finish(
 def _calibrate(outcome: Outcome) -> None:
     """calibration.npz, from the best checkpoint on validation, for a task that asks for it."""
     task = outcome.task
-    if type(task).calibrate is Task.calibrate:
-        return  # another pass over validation would be for nothing
-    _, outputs = outcome.evaluate("val")
+    if not task.calibrates:
+        return
+    known = set(task.notes)
+    _, outputs, _ = outcome.evaluate("val")
     outcome.run.write_arrays("calibration.npz", task.calibrate(outputs))
+    for note in task.notes:
+        if note not in known:
+            outcome.show.say(note)
 
 
 def _shown(metrics: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    named = [f"{name} {value:.4g}" for name, value in metrics.items()]
+    return join_names(named, _SHOWN, "  ")  # of many targets the table below says more
 
 
 def _by_key(tree: Mapping[str, Any]) -> dict[str, Any]:

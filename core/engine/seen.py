@@ -5,13 +5,19 @@ N samples of a split, D digests of each.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+from torch import nn
 
 from isoform.core.data.digests import NOTHING
-from isoform.core.domain import Task
+from isoform.core.domain import MetricAccumulator, Task
+from isoform.core.engine.evaluate import evaluate
+from isoform.core.errors import join_names
+
+_SHOWN = 12  # metrics in a sentence
 
 
 @dataclass(frozen=True)
@@ -50,17 +56,45 @@ def find_known(task: Task, split: str, seen: np.ndarray | None) -> np.ndarray | 
     return np.asarray(np.isin(digests_ND, seen).any(1))
 
 
-def judge_unseen(
-    task: Task, split: str, outputs: Mapping[str, np.ndarray], seen: np.ndarray | None
-) -> Unseen | None:
-    """The split's metrics without the samples in `seen`; None where there are none of them, or nothing is known."""
-    known = find_known(task, split, seen)
+class Apart(MetricAccumulator):
+    """One pass judged twice: as a whole, and without the samples that are `known`."""
+
+    def __init__(self, task: Task, split: str, known: np.ndarray) -> None:
+        self.split, self.known = split, known
+        self.whole, self.rest = task.accumulator(split), task.accumulator(split)
+
+    def add(self, indices: Sequence[int], outputs: Mapping[str, np.ndarray]) -> None:
+        """See MetricAccumulator.add."""
+        self.whole.add(indices, outputs)
+        new = np.flatnonzero(~self.known[np.asarray(indices)]).tolist()
+        if new:
+            kept = {name: value[new] for name, value in outputs.items()}
+            self.rest.add([indices[place] for place in new], kept)
+
+    def metrics(self) -> dict[str, float]:
+        """Of the whole."""
+        return self.whole.metrics()
+
+    def outputs(self) -> dict[str, np.ndarray]:
+        """Of the whole."""
+        return self.whole.outputs()
+
+    def unseen(self) -> Unseen:
+        """What is left without the known ones."""
+        metrics = {} if self.known.all() else self.rest.metrics()
+        named = {name: float(value) for name, value in metrics.items()}
+        return Unseen(self.split, len(self.known), int(self.known.sum()), named)
+
+
+def evaluate_apart(
+    task: Task, model: nn.Module, split: str, seen: np.ndarray | None, **options: Any
+) -> tuple[dict[str, float], dict[str, np.ndarray], Unseen | None]:
+    """See `evaluate`; and the metrics without the samples in `seen`, None where none is there or nothing is known."""
+    known = find_known(task, split, seen) if task.sizes().get(split) else None
     if known is None or not known.any():
-        return None
-    metrics = {}
-    if not known.all():
-        metrics = task.metrics(split, {name: value[~known] for name, value in outputs.items()})
-    return Unseen(split, len(known), int(known.sum()), metrics)
+        return *evaluate(task, model, split, **options), None
+    both = Apart(task, split, known)
+    return *evaluate(task, model, split, accumulator=both, **options), both.unseen()
 
 
 def describe_known(task: Task, split: str, known: np.ndarray | None, who: str) -> list[str]:
@@ -80,6 +114,7 @@ def describe_unseen(task: Task, found: Unseen, who: str) -> str:
             f"{who} was trained on all {found.samples:,} {task.items} of {found.split}: its metrics say nothing about "
             "new ones"
         )
-    values = "  ".join(f"{name} {value:.4g}" for name, value in found.metrics.items())
+    named = [f"{name} {value:.4g}" for name, value in found.metrics.items()]
+    values = join_names(named, _SHOWN, "  ")
     count = f"{found.known:,} of {found.samples:,} {task.items}"
     return f"{found.split} without {count} that {who} was trained on: {values}"

@@ -8,6 +8,7 @@ from (seed, epoch, index) or (seed, step), so all that a run carries is weights,
 from __future__ import annotations
 
 import errno
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from isoform.core.baselines import chosen
 from isoform.core.domain import Batch, Task
-from isoform.core.engine import distributed, finish, loader, optim, precision, warm_start
+from isoform.core.engine import distributed, finish, loader, optim, precision, probe, warm_start
 from isoform.core.engine.determinism import reproducible, seed_forward
 from isoform.core.engine.evaluate import evaluate, to_device
 from isoform.core.engine.meter import Meter, NonFiniteGuard
@@ -30,6 +31,7 @@ from isoform.core.engine.signals import StopSignal
 from isoform.core.errors import Preempted, RunError, UserError
 from isoform.core.runs import checkpoint as checkpoints
 from isoform.core.runs.folder import RunFolder
+from isoform.core.runs.results import is_better
 
 
 def train(
@@ -122,8 +124,10 @@ class Loop:
         self.model = task.build().to(self.device)
         self.precision = precision.resolve(config.precision, task.bf16_ok, self.model, self.device)
         self.frozen: list[nn.Module] = []
-        if config.freeze == "trunk":
+        if config.freeze == "trunk" or config.probe:
             self._freeze(task.trunk)
+        if config.probe:
+            task.last_layer(self.model)  # refuses a model without one
         self.ema = optim.Ema(self.model, config.ema) if config.ema else None
         self.optimizer = optim.build_optimizer(self.model, config)
         self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -168,7 +172,7 @@ class Loop:
                 say(line)
         folder.cut_metrics(self.state.log_bytes)
         self.record("running")
-        if self.config.warmup >= self.epochs:
+        if self.config.warmup >= self.epochs and not self.config.probe:
             say(
                 f"the warm-up of {self.config.warmup:g} epochs is as long as the run: the learning rate never falls"
             )
@@ -211,7 +215,11 @@ class Loop:
     # ------------------------------------------------------------------ the loop
 
     def run(self) -> None:
-        """Trains to the last epoch, or until patience runs out."""
+        """Trains to the last epoch, or until patience runs out; a probe is fitted instead."""
+        if self.config.probe:
+            if not self.ended:
+                self._fit_probe()
+            return
         plan = loader.epoch_batches(self.task, self.config.seed, self.state.epoch)
         per_epoch = -(-len(plan) // self.config.accumulate)
         self.show.begin(per_epoch * self.epochs, self.state.step)
@@ -230,6 +238,26 @@ class Loop:
             raise
         if self.state.epoch < self.epochs:
             self.show.say(f"stopped early: no better validation in {self.state.stale} evaluations")
+
+    def _fit_probe(self) -> None:
+        """Fits the last layer to the trunk's features; what each strength gives is a line of metrics.jsonl."""
+        state, task = self.state, self.task
+        last = task.last_layer(self.model.eval())
+        tried = []
+        for one in probe.fit(task, last, self.precision, lambda: self.stop.requested):
+            state.step += 1
+            tried.append(one)
+            if one.metrics:
+                self._log("val", {**one.metrics, "strength": one.strength}, 0.0)
+        best = max(tried, key=lambda one: one.worth(task.monitor, task.monitor_mode))
+        best.put_into(last.layer)
+        if self.ema is not None:
+            self.ema = optim.Ema(self.model, self.config.ema)
+        self.show.say(f"fitted to the trunk's features with strength {best.strength:g}")
+        value = best.metrics.get(task.monitor, math.nan)
+        state.best, state.best_metrics = None if math.isnan(value) else value, best.metrics
+        state.best_step, state.epoch = state.step, self.epochs
+        self.save()
 
     @property
     def ended(self) -> bool:
@@ -360,8 +388,8 @@ class Loop:
                 f"the task's metrics ({', '.join(metrics)}) lack {task.monitor!r}, which it monitors"
             )
         value = metrics[task.monitor]
-        sign = 1 if task.monitor_mode == "max" else -1
-        better = value == value and (state.best is None or sign * value > sign * state.best)
+        best = state.best is None or is_better(value, state.best, task.monitor_mode)
+        better = value == value and best
         # Of equals the later is kept: on few validation images a coarse metric ties long before training is done.
         kept = better or value == state.best
         state.stale = 0 if better else state.stale + 1

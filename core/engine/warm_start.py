@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from isoform.core.domain import InitialWeights, Task
 from isoform.core.errors import UserError, join_names
+from isoform.core.runs.exported import as_run, is_exported
 from isoform.core.runs.folder import RunFolder
 
 
@@ -22,6 +24,9 @@ def initial_weights(task: Task, source: str) -> InitialWeights:
     path = Path(source)
     if (path / "config.toml").is_file() or (path / "checkpoints").is_dir():
         return read_run_weights(path)
+    if is_exported(path):  # what it was trained on comes along
+        with as_run(path) as folder:
+            return replace(read_run_weights(folder), source=path.name)
     if path.suffix == ".safetensors" and path.is_file():
         initial = read_safetensors(path)
         if any(name.startswith("backbone.") for name in initial.weights):

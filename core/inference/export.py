@@ -1,6 +1,6 @@
 """A run's model in other formats: what every domain's `isoform DOMAIN export RUN --format ... --out PATH` shares.
 
-    safetensors  our names and, as the one metadata entry, the configuration, task.json and calibration
+    safetensors  our names and, as the one metadata entry, the configuration, task.json, calibration and seen.npz
     onnx         one .onnx file, any batch size, checked against the model with onnxruntime
     openvino     PATH.xml beside PATH.bin, float32
     bundle       a zip of the smallest run folder that predicts elsewhere
@@ -28,7 +28,7 @@ from isoform.core.config import dump_toml
 from isoform.core.domain import AnyDomain, Export, Graph, TrainedModel
 from isoform.core.errors import UserError
 from isoform.core.runs import checkpoint as checkpoints
-from isoform.core.runs.exported import BUNDLED, METADATA, json_of
+from isoform.core.runs.exported import BUNDLED, METADATA, MOST_DIGESTS, json_of, text_of_digests
 from isoform.core.runs.folder import RunFolder
 
 TOLERANCE = 1e-4  # of the largest output, between our model and another engine's
@@ -63,6 +63,8 @@ def write_safetensors(trained: TrainedModel[Any, Any], out: Path) -> None:
     }
     if trained.state.calibration:
         about["calibration"] = json_of(trained.state.calibration)
+    if trained.state.seen is not None and len(trained.state.seen) <= MOST_DIGESTS:
+        about["seen"] = text_of_digests(trained.state.seen)
     save_file(trained.weights(), out, metadata={METADATA: json.dumps(about)})
 
 

@@ -17,7 +17,7 @@ from isoform.core.domain import AnyDomain, Predictor, Prepared, TrainedModel
 from isoform.core.engine import distributed, precision
 from isoform.core.engine.evaluate import evaluate, load_weights
 from isoform.core.engine.groups import judge_groups
-from isoform.core.engine.seen import describe_unseen, judge_unseen
+from isoform.core.engine.seen import describe_unseen, evaluate_apart
 from isoform.core.errors import UserError
 from isoform.core.runs.folder import RunFolder, runs_in
 from isoform.core.supervised.ensemble import Ensemble
@@ -118,15 +118,14 @@ def evaluate_run(
     trained = load_trained(domain, run_dir, checkpoint)
     task = domain.task_from_run(trained.config, trained.state, None if data is None else Path(data))
     device = distributed.this_process().device
-    metrics, outputs = evaluate(
-        task, trained.model.to(device), split, precision_name=trained.precision
+    known = trained.state.seen if data is not None or split == "test" else None
+    metrics, outputs, unseen = evaluate_apart(
+        task, trained.model.to(device), split, known, precision_name=trained.precision
     )
     stem = "predictions" if split == "test" else f"predictions.{split}"
     task.write_predictions(
         trained.folder, split, outputs, stem if data is None else f"{stem}.{Path(data).stem}"
     )
-    known = trained.state.seen if data is not None or split == "test" else None
-    unseen = judge_unseen(task, split, outputs, known)
     told = [] if unseen is None else [describe_unseen(task, unseen, "the run")]
     groups = judge_groups(task, split, outputs)
     return {
@@ -138,6 +137,7 @@ def evaluate_run(
         "judged": task.judged(split),
         "notes": [*task.notes, *told],
         "metrics": metrics,
+        "intervals": task.intervals(split, outputs),
         "unseen": None if unseen is None else unseen.to_json(),
         **({"groups": groups} if groups else {}),
     }
@@ -176,6 +176,10 @@ class PredictorInPrecision(Predictor):
     def draw(self, rows: Sequence[Mapping[str, Any]]) -> str:
         """See Predictor.draw."""
         return self._in_precision(self.inner.draw)(rows)
+
+    def demand(self, probability: float) -> None:
+        """See Predictor.demand."""
+        self.inner.demand(probability)
 
     def remarks(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """See Predictor.remarks."""

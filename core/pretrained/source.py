@@ -17,7 +17,9 @@ from isoform.core.pretrained.checkpoint_file import read_checkpoint
 from isoform.core.pretrained.layout import Layout, state_dict_of
 
 # Where trainers put their state dict in a file, averaged weights first.
-STATE_KEYS = ("model_ema", "state_dict_ema", "model", "state_dict", "model_state_dict", "teacher")
+STATE_KEYS = (
+    "model_ema", "state_dict_ema", "model", "state_dict", "model_state_dict", "base_model", "teacher",
+)  # fmt: skip
 NAMED = re.compile(r"[a-z]{2,}:.+")  # timm:NAME: a model that a library knows, and no file
 
 

@@ -1,4 +1,7 @@
-"""Pictures of classifiers that several domains show: confusion, calibration, classes. C classes, N samples."""
+"""Pictures of classifiers that several domains show: confusion, calibration, classes, how well probabilities sort.
+
+C classes, K labels, N samples.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,23 @@ import numpy as np
 from isoform.core.domain import Figure
 from isoform.core.report.drawing import INK, label, short, to_svg, to_table
 from isoform.core.report.formatting import fraction
-from isoform.core.supervised.metrics import mean_distance, per_class, reliability
+from isoform.core.supervised.decision import Decision
+from isoform.core.supervised.metrics import (
+    average_precision,
+    mean_distance,
+    per_class,
+    reliability,
+    roc_auc,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_CLASSES = 30  # in a picture of the confusion matrix
 MOST_ROWS = 100  # in a table
+MOST_CURVES = 6  # labels in one picture
+_MOST_POINTS = 250  # of a curve
+_LINES = ("#2f5bd0", "#d9622b", "#2a9163", "#9a3fb5", "#b58a00", "#128ba3")
 
 
 def draw_confusion(axes: Axes, counts_CC: np.ndarray, classes: Sequence[str]) -> None:
@@ -95,3 +108,96 @@ def class_table(counts_CC: np.ndarray, classes: Sequence[str], what: str) -> Fig
     more = f", the {MOST_ROWS} worst of {len(classes)}" if len(classes) > MOST_ROWS else ""
     head = ["class", what, "precision", "recall", "F1"]
     return Figure(f"Classes on test, worst first{more}", html=to_table(head, rows))
+
+
+def sorting_figure(
+    names: Sequence[str],
+    probability_NK: np.ndarray,
+    target_NK: np.ndarray,
+    decision: Decision,
+    what: str,
+) -> Figure:
+    """ROC and precision-recall curves of labels (of two classes of the second one), with their thresholds as dots.
+
+    target_NK   1 yes, 0 no, NaN = missing
+    what        the samples
+    """
+    from matplotlib.figure import Figure as Plot
+
+    plot = Plot(figsize=(7.4, 3.8), layout="constrained")
+    drawn = draw_sorting(plot.subplots(1, 2), names, probability_NK, target_NK, decision)
+    more = f", the first {drawn} of {len(names)} labels" if drawn < len(names) else ""
+    return Figure(
+        f"How well probabilities sort {len(target_NK):,} test {what}{more}: the area below the left curve is the ROC "
+        f"AUC, below the right one the average precision; dotted: by chance; the dot: {_told(names, decision)}",
+        to_svg(plot),
+    )
+
+
+def _told(names: Sequence[str], decision: Decision) -> str:
+    threshold_K = decision.threshold_K
+    if threshold_K is None:
+        return "the threshold, 0.5"
+    if len(threshold_K) == 1:
+        return f"the threshold, {threshold_K[0]:.4g}"
+    shown = zip(names[:MOST_CURVES], threshold_K, strict=False)
+    return "the thresholds, " + ", ".join(f"{short(name)} {value:.4g}" for name, value in shown)
+
+
+def draw_sorting(
+    axes: Sequence[Axes],
+    names: Sequence[str],
+    probability_NK: np.ndarray,
+    target_NK: np.ndarray,
+    decision: Decision,
+) -> int:
+    """The curves of `sorting_figure`, onto two axes, of the first labels that are both yes and no; how many."""
+    left, right = axes
+    left.plot([0, 1], [0, 1], color=INK, lw=0.8, ls=":")
+    said_NK = decision.yes(probability_NK)
+    drawn = 0
+    for k in range(len(names)):
+        known = np.isfinite(target_NK[:, k])
+        true = target_NK[known, k] > 0.5
+        if drawn == MOST_CURVES or true.all() or not true.any():
+            continue
+        colour, name = _LINES[drawn], short(names[k], 14)
+        score, said = probability_NK[known, k], said_NK[known, k]
+        fall, rise, precision = curves_of(score, true)
+        left.plot(fall, rise, color=colour, lw=1.5, label=f"{name} {roc_auc(score, true):.3f}")
+        sorted_well = average_precision(score, true)
+        right.step(
+            rise, precision, color=colour, lw=1.5, where="pre", label=f"{name} {sorted_well:.3f}"
+        )
+        right.axhline(true.mean(), color=colour, lw=0.8, ls=":")
+        found, false = said[true].mean(), said[~true].mean()
+        left.scatter([false], [found], s=30, color=colour, zorder=3)
+        if said.any():
+            right.scatter([found], [true[said].mean()], s=30, color=colour, zorder=3)
+        drawn += 1
+    label(left, "share of no found wrongly (1 - specificity)", "share of yes found (sensitivity)")
+    label(right, "share of yes found (recall)", "right among those found (precision)")
+    for place in (left, right):
+        place.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03))
+    if drawn:
+        left.legend(loc="lower right", fontsize=8, frameon=False, labelcolor=INK)
+        right.legend(loc="lower left", fontsize=8, frameon=False, labelcolor=INK)
+    return drawn
+
+
+def curves_of(score_N: np.ndarray, true_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(false-positive rate, recall, precision) at every threshold that tells two scores apart, thinned for drawing.
+
+    From (0, 0) to (1, 1); both kinds must be there.
+    """
+    order = np.argsort(-score_N, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(score_N[order]) != 0, True))
+    hits = np.cumsum(true_N[order])[ends]
+    found = ends + 1
+    if len(ends) > _MOST_POINTS:
+        some = np.unique(np.linspace(0, len(ends) - 1, _MOST_POINTS).round().astype(int))
+        hits, found = hits[some], found[some]
+    rise = np.append(0.0, hits / true_N.sum())
+    fall = np.append(0.0, (found - hits) / (~true_N).sum())
+    precision = hits / found
+    return fall, rise, np.append(precision[0], precision)

@@ -248,7 +248,10 @@ def _names(runs: Sequence[Shown]) -> list[tuple[str, str]]:
 
 
 def _tables(run: Shown) -> list[dict[str, Any]]:
-    """For each split the model's metrics beside every baseline's, as {split, names, rows: [(name, values)]}."""
+    """For each split the model's metrics beside every baseline's, as {split, names, rows: [(name, values)], ends}.
+
+    `ends` are those of the model's 95 % intervals, None where a metric has none; empty where none has.
+    """
     tables = []
     for split in ("test", "val"):
         mine = run.results["metrics"].get(split)
@@ -256,7 +259,9 @@ def _tables(run: Shown) -> list[dict[str, Any]]:
             theirs = {name: own.get(split, {}) for name, own in run.results["baselines"].items()}
             rows = [(run.results["app"], list(mine.values()))]
             rows += [(name, [own.get(n) for n in mine]) for name, own in theirs.items() if own]
-            tables.append({"split": split, "names": list(mine), "rows": rows})
+            ranges = run.results.get("intervals", {}).get(split, {})
+            ends = [ranges.get(name) for name in mine] if ranges else []
+            tables.append({"split": split, "names": list(mine), "rows": rows, "ends": ends})
     return tables
 
 

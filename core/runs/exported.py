@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import tempfile
@@ -24,6 +25,7 @@ from isoform.core.runs.checkpoint import Checkpoint
 from isoform.core.runs.folder import RunFolder
 
 METADATA = "isoform"  # the entry of a .safetensors that holds everything beside the weights
+MOST_DIGESTS = 5_000_000  # in that entry: with its metadata a .safetensors may take 100 MB
 # Of a run folder what a bundle has, where the run has it.
 BUNDLED = ("config.toml", "task.json", "calibration.npz", "seen.npz", "results.json", "card.md")
 _CHECKPOINT = re.compile(r"checkpoints/step-\d{7,}/[a-z]+\.(safetensors|json)")
@@ -93,6 +95,7 @@ def _unfold(path: Path, folder: Path) -> None:
         texts = {"config.toml": about["config"], "task.json": json.dumps(about["task"])}
         results = {"precision": str(about.get("precision", "fp32")), "metrics": {}, "baselines": {}}
         arrays = arrays_of(about.get("calibration", {}))
+        seen = digests_of_text(about["seen"]) if "seen" in about else None
         step = int(about.get("step", 0))
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
@@ -103,6 +106,7 @@ def _unfold(path: Path, folder: Path) -> None:
     run = RunFolder(folder)
     run.write_json("results.json", results)
     run.write_arrays("calibration.npz", arrays)
+    run.write_seen(seen)
     state = {"place": {"step": step, "best_step": step}}
     checkpoints.write(run.checkpoints, step, Checkpoint(read_checkpoint(path), None, {}, state))
 
@@ -131,4 +135,23 @@ def arrays_of(told: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return found
 
 
-__all__ = ["BUNDLED", "METADATA", "arrays_of", "as_run", "is_exported", "json_of"]
+def text_of_digests(seen: np.ndarray) -> str:
+    """uint64 as text; see `digests_of_text`."""
+    return base64.b64encode(seen.astype("<u8").tobytes()).decode()
+
+
+def digests_of_text(text: str) -> np.ndarray:
+    """What `text_of_digests` was given. Raises ValueError or TypeError for anything else."""
+    return np.frombuffer(base64.b64decode(text, validate=True), "<u8").astype(np.uint64)
+
+
+__all__ = [
+    "BUNDLED",
+    "METADATA",
+    "MOST_DIGESTS",
+    "arrays_of",
+    "as_run",
+    "is_exported",
+    "json_of",
+    "text_of_digests",
+]

@@ -193,8 +193,9 @@ def card(
         "SHA-256 of the weights": weights_sha256,
     }
     rows = "\n".join(f"- **{name}**: {_line(value)}" for name, value in about.items())
+    ranges = results.get("intervals", {})
     metrics = "\n".join(
-        f"| {split} | {_line(name)} | {'' if value is None else format(value, '.6g')} |"
+        f"| {split} | {_line(name)} | {_number(value)} | {_range(ranges.get(split, {}).get(name))} |"
         for split, values in results["metrics"].items()
         for name, value in values.items()
     )
@@ -203,13 +204,21 @@ def card(
             f"{unseen['split']} without {unseen['known']} of {unseen['samples']} trained on before"
         )
         metrics += "".join(
-            f"\n| {place} | {_line(name)} | {'' if value is None else format(value, '.6g')} |"
+            f"\n| {place} | {_line(name)} | {_number(value)} | |"
             for name, value in unseen["metrics"].items()
         )
     return (
         f"# {task.config.domain}/{task.config.app}\n\n{_line(task.config.summary)}\n\n{rows}\n\n"
-        f"## Metrics\n\n    {command}\n\n| split | metric | value |\n|---|---|---|\n{metrics}\n"
+        f"## Metrics\n\n    {command}\n\n| split | metric | value | 95 % interval |\n|---|---|---|---|\n{metrics}\n"
     )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else format(value, ".6g")
+
+
+def _range(ends: Sequence[float] | None) -> str:
+    return "" if ends is None else f"{ends[0]:.4g} to {ends[1]:.4g}"
 
 
 def _line(text: Any) -> str:

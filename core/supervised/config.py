@@ -1,13 +1,17 @@
-"""The table `loss` of an app with labels, and which losses fit which task. No torch here: configs stay fast to read."""
+"""The tables `loss` and `eval` of an app with labels, and which losses fit which task.
+
+No torch here: configs stay fast to read.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from isoform.core.config.schema import Table
+from isoform.core.config.schema import EvalConfig, Table
 from isoform.core.errors import UserError
 
 # Task -> the losses that fit its targets; the first is the one where nobody asks (a domain may say otherwise).
@@ -33,6 +37,41 @@ class LossConfig(Table):
         ge=0,
         lt=1,
         description="share of each target that is spread evenly over the classes, or over yes and no",
+    )
+
+
+_RULE = re.compile(
+    r"youden|f1|sensitivity@specificity=(0?\.\d+|1\.?0*)|specificity@sensitivity=(0?\.\d+|1\.?0*)"
+)
+
+
+def _known_threshold(value: float | str) -> float | str:
+    if isinstance(value, str):
+        if not _RULE.fullmatch(value):
+            raise ValueError(
+                f'"{value}" is neither a number nor a rule; the rules are youden, f1, sensitivity@specificity=0.9 and '
+                "specificity@sensitivity=0.9 (or another share)"
+            )
+    elif not 0 < value < 1:
+        raise ValueError(f"{value:g} is no threshold; it lies between 0 and 1")
+    return value
+
+
+class LabelledEval(EvalConfig):
+    """Evaluation of an app with labels, and how probabilities become an answer; see decision.py."""
+
+    threshold: Annotated[float | str, AfterValidator(_known_threshold)] = Field(
+        0.5,
+        description="probability from which on a label, or of two classes the second, is the answer, or the rule that "
+        "chooses it on validation: youden, f1, sensitivity@specificity=0.9 (the most sensitivity at that specificity), "
+        "specificity@sensitivity=0.9",
+    )
+    min_probability: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description='a prediction whose top probability is lower says "undecided"; predict takes another by '
+        "--min-probability",
     )
 
 

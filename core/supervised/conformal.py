@@ -86,10 +86,15 @@ class Calibration:
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Calibration:
-        """From what `calibrate` gave: RunState.calibration."""
+        """From what `calibrate` gave, where that is not empty."""
         known = ("radius_RK", "label_RK", "class_R", "epsilon_K")
         bounds = {name: arrays[name] for name in known if name in arrays}
         return cls(tuple(float(level) for level in arrays["levels"]), **bounds)
+
+    @classmethod
+    def found_in(cls, arrays: Mapping[str, np.ndarray] | None) -> Calibration | None:
+        """That of RunState.calibration; None where it holds none."""
+        return cls.of(arrays) if arrays and "levels" in arrays else None
 
     def bound(self, level: float = SHOWN) -> np.ndarray | None:
         """[K] radii or scores of that level (NaN where a target has none), [1] of classes; None where it is unknown."""

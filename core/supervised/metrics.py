@@ -38,12 +38,12 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 
 
 def multiclass_metrics(probability_NK: np.ndarray, target_N: np.ndarray) -> dict[str, float]:
-    """top1, top5 (more than 5 classes), balanced_accuracy, macro_f1, average_precision, calibration_error, loss.
+    """top1, top5 (more than 5 classes), balanced_accuracy, macro_f1, roc_auc, average_precision, ..., loss.
 
-    average_precision is the mean over the classes that occur, one against the rest; with two classes it is the second
-    class's, and roc_auc is given too. balanced_accuracy is the mean over the classes that occur, macro_f1 over those
-    that occur or are guessed. loss is the mean negative log-likelihood. Samples without a class (below 0) are left out;
-    where no sample has one, what may be monitored is NaN.
+    average_precision and roc_auc (where two classes occur) are means over the classes that occur, one against the rest;
+    with two classes they are the second class's. balanced_accuracy is the mean over the classes that occur, macro_f1
+    over those that occur or are guessed. loss is the mean negative log-likelihood. Samples without a class (below 0)
+    are left out; where no sample has one, what may be monitored is NaN.
     """
     known_N = target_N >= 0
     if not known_N.any():
@@ -61,7 +61,10 @@ def multiclass_metrics(probability_NK: np.ndarray, target_N: np.ndarray) -> dict
     if classes == 2:
         metrics |= binary_metrics(probability_NK[:, 1], target_N == 1)
     else:
-        each = [average_precision(probability_NK[:, k], target_N == k) for k in np.unique(target_N)]
+        there = np.unique(target_N)
+        if len(there) > 1:
+            metrics["roc_auc"] = mean([roc_auc(probability_NK[:, k], target_N == k) for k in there])
+        each = [average_precision(probability_NK[:, k], target_N == k) for k in there]
         metrics["average_precision"] = mean(each)
     metrics["calibration_error"] = calibration_error(probability_NK, target_N)
     true_class_N = probability_NK[np.arange(n), target_N]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from isoform.core.data.inputs import list_inputs
 from isoform.core.domain import Predictor
 from isoform.core.errors import UserError
+from isoform.core.supervised.decision import Decision
 from isoform.core.supervised.ensemble import spread_of
 from isoform.core.supervised.rows import name_of_input, put_in_front
 
@@ -26,6 +28,8 @@ class SupervisedPredictor(Predictor):
 
     model: nn.Module  # in evaluation mode; its `features` gives [n, D]
     item = "input"  # what an item is called in a sentence
+    kind = "regression"  # what `make_rows` takes the outputs for; see rows.py
+    decision = Decision()
 
     @abc.abstractmethod
     def batches(
@@ -46,6 +50,12 @@ class SupervisedPredictor(Predictor):
     @abc.abstractmethod
     def make_rows(self, output: np.ndarray, batch: Any) -> list[dict[str, Any]]:
         """A row (rows.py) for each item of a batch, from the model's float32 outputs [n, K]."""
+
+    def demand(self, probability: float) -> None:
+        """See Predictor.demand."""
+        if self.kind == "regression":
+            super().demand(probability)
+        self.decision = replace(self.decision, min_probability=probability)
 
     def guess(self, output: np.ndarray) -> np.ndarray:
         """[n, K] numbers in the targets' units, or probabilities, from float32 outputs; these by default."""

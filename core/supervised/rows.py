@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from isoform.core.supervised.conformal import SHOWN, Calibration
+from isoform.core.supervised.decision import UNDECIDED, Decision
 
 Row = dict[str, Any]
 
+LIKELIER = Decision()
 SHOWN_CLASSES = 20  # with more, a table of predictions has no column for each class's probability
 
 
@@ -45,27 +47,31 @@ def rows_of(
     *,
     log: Sequence[bool] = (),
     spread: np.ndarray | None = None,
+    decision: Decision = LIKELIER,
 ) -> list[Row]:
     """Rows of `guess`, [n, K] numbers or probabilities or [n, C] probabilities, as metrics take it.
 
     regression   prediction, `low 0.9`, `high 0.9`, uncertainty (half that interval's width)
     binary       prediction (0 or 1), probability (of 1), `set 0.9`, uncertainty (entropy in bits), of each target
-    multilabel   prediction (labels of probability 0.5 and more, joined by `|`), probability, `p LABEL`
+    multilabel   prediction (labels that are said, joined by `|`), probability, `p LABEL`
     multiclass   prediction, probability, `p CLASS` of up to 20 classes, `set 0.9`, uncertainty (entropy, 1 = all alike)
 
     With several targets every column of the first two has the target's name behind it. Without calibration there are no
     intervals and no sets.
 
+    What is said is the likelier answer, or as the `decision` has it. Where its least top probability isn't reached, the
+    prediction is "undecided"; labels that are not decided are left out of it and joined in the column "undecided".
+
     log     tells the numbers whose interval is one of their decimal logarithm: low and high are the prediction divided
             and multiplied by 10 to the radius
-    spread  of guess's shape, that of an ensemble's members, of these numbers the one of their logarithms: the last
-            column
+    spread  of guess's shape, that of an ensemble's members: the last column. Of these numbers it is the one of their
+            logarithms, and is called so: `spread (log10)`
     """
-    rows = _rows_of(kind, names, guess, calibration, log, spread)
+    rows = _rows_of(kind, names, guess, calibration, log, spread, decision)
     if spread is None:
         return rows
     cells = zip(rows, guess, spread, strict=True)
-    return [{**row, **_spread_cells(kind, names, g, s)} for row, g, s in cells]
+    return [{**row, **_spread_cells(kind, names, g, s, log)} for row, g, s in cells]
 
 
 def _rows_of(
@@ -75,9 +81,10 @@ def _rows_of(
     calibration: Calibration | None,
     log: Sequence[bool],
     spread: np.ndarray | None,
+    decision: Decision,
 ) -> list[Row]:
     if kind == "multilabel":
-        return [_label_set_row(names, p_K) for p_K in guess]
+        return [_label_set_row(names, p_K, decision) for p_K in guess]
     if kind == "regression":
         radius = None if calibration is None else calibration.radius(guess, spread)
         rows = range(len(guess))
@@ -86,16 +93,27 @@ def _rows_of(
         ]
     sets = None if calibration is None else calibration.sets(guess)
     make_row = _class_row if kind == "multiclass" else _binary_row
-    return [make_row(names, p, None if sets is None else sets[i]) for i, p in enumerate(guess)]
+    each = [None] * len(guess) if sets is None else sets
+    return [make_row(names, p, one, decision) for p, one in zip(guess, each, strict=True)]
 
 
-def _spread_cells(kind: str, names: Sequence[str], guess: np.ndarray, spread: np.ndarray) -> Row:
+def is_undecided(row: Mapping[str, Any]) -> bool:
+    """Whether a prediction of a row, or a label, isn't decided."""
+    said = (cell for name, cell in row.items() if name.partition(" ")[0] == "prediction")
+    return bool(row.get(UNDECIDED)) or UNDECIDED in said
+
+
+def _spread_cells(
+    kind: str, names: Sequence[str], guess: np.ndarray, spread: np.ndarray, log: Sequence[bool]
+) -> Row:
     """Of the numbers or the probabilities; of several classes, of the probability of the one that is predicted."""
     if kind == "multiclass":
         return {"spread": float(spread[int(guess.argmax())])}
     if kind == "multilabel" and len(names) > SHOWN_CLASSES:
         return {}
-    return _side_by_side(names, [{"spread": float(value)} for value in spread])
+    columns = ["spread (log10)" if any(log) and log[k] else "spread" for k in range(len(names))]
+    cells = [{column: float(value)} for column, value in zip(columns, spread, strict=True)]
+    return _side_by_side(names, cells)
 
 
 def _interval_row(
@@ -117,11 +135,15 @@ def _interval_row(
     return _side_by_side(names, cells)
 
 
-def _binary_row(names: Sequence[str], p_K: np.ndarray, sets_K2: np.ndarray | None) -> Row:
+def _binary_row(
+    names: Sequence[str], p_K: np.ndarray, sets_K2: np.ndarray | None, decision: Decision
+) -> Row:
     cells: list[Row] = []
+    said, is_open = decision.yes(p_K), decision.is_open(np.maximum(p_K, 1 - p_K))
     for k in range(len(names)):
         p = float(p_K[k])
-        own: Row = {"prediction": int(p >= 0.5), "probability": _plain(p_K[k])}
+        answer = UNDECIDED if is_open[k] else int(said[k])
+        own: Row = {"prediction": answer, "probability": _plain(p_K[k])}
         if sets_K2 is not None:
             own[f"set {SHOWN:g}"] = _join_members(("0", "1"), sets_K2[k])
         own["uncertainty"] = entropy(np.array([1 - p, p]))
@@ -139,18 +161,24 @@ def _side_by_side(names: Sequence[str], cells: Sequence[Row]) -> Row:
     return row
 
 
-def _label_set_row(names: Sequence[str], p_K: np.ndarray) -> Row:
-    chosen = np.flatnonzero(p_K >= 0.5).tolist()
-    return {
+def _label_set_row(names: Sequence[str], p_K: np.ndarray, decision: Decision) -> Row:
+    is_open = decision.is_open(np.maximum(p_K, 1 - p_K))
+    chosen = np.flatnonzero(decision.yes(p_K) & ~is_open).tolist()
+    row: Row = {
         "prediction": "|".join(names[k] for k in chosen),
         "probability": "|".join(str(_plain(p_K[k])) for k in chosen),
         **_each_probability(names, p_K),
     }
+    if decision.min_probability:
+        row[UNDECIDED] = _join_members(names, is_open)
+    return row
 
 
-def _class_row(names: Sequence[str], p_C: np.ndarray, set_C: np.ndarray | None) -> Row:
-    best = int(p_C.argmax())
-    row: Row = {"prediction": names[best]}
+def _class_row(
+    names: Sequence[str], p_C: np.ndarray, set_C: np.ndarray | None, decision: Decision
+) -> Row:
+    best = int(decision.classes(p_C[None])[0])
+    row: Row = {"prediction": UNDECIDED if decision.is_open(p_C.max()) else names[best]}
     row["probability"] = _plain(p_C[best])
     row |= _each_probability(names, p_C)
     if set_C is not None:

@@ -80,6 +80,10 @@ class TargetScaling:
             else found
         )
 
+    def is_log(self, target: int) -> bool:
+        """Whether a target is learned as its decimal logarithm."""
+        return bool(self.log) and self.log[target]
+
     def learned(self, values: np.ndarray) -> np.ndarray:
         """[..., K] in the data's units -> as they are learned, unscaled: the logarithm of those that have one."""
         if not any(self.log):

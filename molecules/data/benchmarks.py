@@ -12,7 +12,7 @@ import numpy as np
 
 from isoform.core.data.delimited import records_of
 from isoform.core.data.text import Raw, decode, read_bytes
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, count
 from isoform.core.pretrained.checkpoint_file import read_checkpoint
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.columns import pick
@@ -166,7 +166,7 @@ def _read_mapping(
     for line, row in records:
         if len(row) != len(header):
             raise UserError(
-                f"{path} line {line}: has {len(row)} cells where there are {len(header)} columns"
+                f"{path} line {line}: has {count(len(row), 'cell')} where there are {len(header)} columns"
             )
         smiles.append(row[text_at])
         names.append(row[name_at])
@@ -248,7 +248,7 @@ def read_pcqm4mv2(data: DataConfig) -> Labelled:
             raise UserError(f'{path}: has no "{official}" rows; it should be the split of {about}')
         split[_checked(numbers.ravel().astype(np.int64), number + 1, path)] = part
     findings = [
-        f"{hidden:,} molecules of the official test sets have no published label and are left out"
+        f"{count(hidden, 'molecule')} of the official test sets without a published label: left out"
     ]
     if data.split == "given":
         findings.append(
@@ -280,6 +280,6 @@ def _plain_rows(raw: Raw, columns: list[str]) -> Iterator[list[str]]:
     for line, row in records:
         if len(row) != len(columns):
             raise UserError(
-                f"{raw.origin} line {line}: has {len(row)} cells where there are {len(columns)}"
+                f"{raw.origin} line {line}: has {count(len(row), 'cell')} where there are {len(columns)}"
             )
         yield row

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rdkit import Chem
 
-from isoform.core.errors import join_names
+from isoform.core.errors import count, join_names
 from isoform.molecules.data.parsing import (
     MOST_ATOMS,
     MOST_TEXT,
@@ -37,13 +37,11 @@ def smiles_of(rows: MoleculeTable, column: str) -> list[str]:
             cells[row], name = cut_name(cell)
             names += [name] if name else []
     if inchi:
-        rows.say(
-            f'column "{column}": {inchi:,} InChI are read as the SMILES that RDKit makes of them'
-        )
+        rows.say(f'column "{column}": {inchi:,} InChI, read as the SMILES that RDKit makes of them')
     if names:
         rows.say(
-            f'column "{column}": {len(names):,} cells have a name behind the SMILES, of which the first word is read '
-            f"(names: {join_names(names, _NAMED)})"
+            f'column "{column}": {count(len(names), "cell")} with a name behind the SMILES, of which the '
+            f"first word is read (names: {join_names(names, _NAMED)})"
         )
     return cells
 

@@ -11,6 +11,7 @@ import numpy as np
 from rdkit import Chem
 from rdkit.Chem.MolStandardize import rdMolStandardize
 
+from isoform.core.data.findings import fold
 from isoform.core.data.splits import SPLITS, Rows
 from isoform.core.domain import CheckReport
 from isoform.core.errors import UserError, count, join_names
@@ -27,7 +28,7 @@ from isoform.molecules.prepare import resolve
 
 MOST_MOLECULES = 20_000  # looked at closely; of more, that many evenly spaced
 NAMED = 10  # of each kind of finding, in the text
-_TARGETS, _ELEMENTS = 50, 12  # listed
+_TARGETS, _ELEMENTS = 12, 12  # listed
 
 
 @dataclass
@@ -254,9 +255,9 @@ def _lines(
         + (f" ({shares})" if shares else "")
     ]
     lines += [f"no splits: {unsplit}"] if unsplit else []
-    lines += list(molecules.findings)
+    lines += fold(molecules.findings)
     if len(seen.rows) < len(molecules) and molecules.graphs is None:
-        lines.append(f"{len(seen.rows)} evenly spaced molecules were looked at closely")
+        lines.append(f"{len(seen.rows):,} evenly spaced molecules were looked at closely")
     if report["atoms"]:
         lines.append(
             "atoms a molecule: " + ", ".join(f"{name} {n}" for name, n in report["atoms"].items())
@@ -320,7 +321,7 @@ def _target_lines(report: dict[str, Any]) -> list[str]:
         else:
             lines.append(f"target {name}: no labels")
     more = len(report["targets"]) - _TARGETS
-    return lines + ([f"  and {more} more targets"] if more > 0 else [])
+    return lines + ([f"  and {count(more, 'more target')}"] if more > 0 else [])
 
 
 def _found(what: str, items: Sequence[str]) -> list[str]:

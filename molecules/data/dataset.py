@@ -23,6 +23,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from isoform.core.data.findings import fold
 from isoform.core.data.splits import SPLITS
 from isoform.core.errors import UserError, count, join_names
 from isoform.core.supervised.metrics import describe_gaps
@@ -210,7 +211,7 @@ def _scaling(
     for key, values in (("target_mean", mean), ("target_std", std)):
         if len(values) != targets:
             raise UserError(
-                f"data.{key} holds {len(values)} numbers and there are {targets} targets"
+                f"data.{key} holds {count(len(values), 'number')} for {count(targets, 'target')}"
             )
     return TargetScaling(tuple(mean), tuple(std), log)
 
@@ -228,7 +229,7 @@ def learned_as_log(molecules: Labelled, data: DataConfig) -> tuple[bool, ...]:
     log = tuple(one == "log10" for one in (wanted * len(names) if len(wanted) == 1 else wanted))
     if len(log) != len(names):
         raise UserError(
-            f"data.transform names {len(log)} and there are {len(names)} targets ({join_names(names)}); "
+            f"data.transform names {len(log)} for {count(len(names), 'target')} ({join_names(names)}); "
             "name one for all, or one each"
         )
     return log
@@ -269,7 +270,7 @@ def describe_data(data: MoleculeData) -> list[str]:
     )
     return [
         f"{molecules.origin}: {sizes}; {what} ({data.kind})",
-        *molecules.findings,
+        *fold(molecules.findings),
         *describe_unscored(data),
         *describe_losses(data),
     ]

@@ -214,8 +214,10 @@ def refuse_leaks(molecules: Labelled, splits: Mapping[str, np.ndarray]) -> None:
         assert molecules.keys is not None
         key, spelled = molecules.keys[row], molecules.keys[there]
         as_ = "" if key == spelled else f", as {spelled[:80]}, of the same InChIKey"
+        others = count(len(found) - 1, "other molecule")
+        more = f", and so {'is' if len(found) == 2 else 'are'} {others} in two splits"
         raise UserError(
             f"{molecules.origin}: {key[:80]} is in {split} ({molecules.names[row]}) and in {other} "
-            f"({molecules.names[there]}{as_}), and so are {len(found) - 1} other molecules in two splits: mend the "
+            f"({molecules.names[there]}{as_}){more * (len(found) > 1)}: mend the "
             "splits, or set data.allow_leakage = true"
         )

@@ -71,8 +71,9 @@ def featurise(
 ) -> Graph | str:
     """The graph of one SMILES or mol block, or what is wrong with it ("is no SMILES"); never raises. See `Options`.
 
-    Salts are one graph of several pieces; isotopes are not told apart; a dummy atom counts as "misc". Values that OGB
-    has no category for go to its "misc"; of bond stereo, where it has none, atropisomers go to "any".
+    Salts are one graph of several pieces; an isotope of a heavy atom is not told apart, and [2H] is an atom of its own;
+    a dummy atom counts as "misc". Values that OGB has no category for go to its "misc"; of bond stereo, where it has
+    none, atropisomers go to "any".
     """
     found = featurise_chunk([text], Options(chirality, canonical, explicit_h, max_atoms))
     return found.skipped[0][1] if found.skipped else Graph(*found.graphs.graph(0))

@@ -161,7 +161,8 @@ def _classes(rows: MoleculeTable, names: Sequence[str], data: DataConfig) -> Lab
     ]
     if odd:
         rows.say(
-            f'"{names[0]}": {len(odd)} labels are none of the classes and count as missing: {shown(odd, rows.names)}'
+            f'"{names[0]}": {count(len(odd), "label")} of none of the classes, taken for missing: '
+            f"{shown(odd, rows.names)}"
         )
     return Labels(np.array([[place.get(cell, math.nan)] for cell in cells]), "multiclass", classes)
 

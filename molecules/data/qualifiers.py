@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from isoform.core.data.numbers import Numbers
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, count
 from isoform.molecules.data.tables import MoleculeTable
 
 # What a relation, in the cell itself or in a column beside it, says of the truth: at least that, at most, about.
@@ -178,7 +178,8 @@ def _in_one_unit(rows: MoleculeTable, name: str, target: str, found: Numbers) ->
     rows.say(f'the unit of "{target}" is {usual}{_conversions(name, usual, counts)}')
     if nameless:
         rows.say(
-            f'"{target}": {len(nameless)} without a unit count as missing ({rows.names[nameless[0]]})'
+            f'"{target}": {count(len(nameless), "number")} without a unit, taken for missing '
+            f"({rows.names[nameless[0]]})"
         )
     return replace(found, values=values)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from isoform.core.data.read import read_table
 from isoform.core.data.table import Table
 from isoform.core.data.text import LIMITS, Raw, decode, lines_of
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, count
 from isoform.molecules.data.parsing import MOST_BLOCK, canonical, parse_block
 from isoform.molecules.data.tables import MoleculeTable, text_column
 
@@ -119,7 +119,8 @@ def _join_table(rows: MoleculeTable) -> None:
     table = read_table(beside)
     if len(table) != len(rows):
         rows.say(
-            f"{beside.name} beside it is left alone: its {len(table)} rows can't be matched with {len(rows)} records"
+            f"{beside.name} beside it is left alone: its {count(len(table), 'row')} can't be matched "
+            f"with {count(len(rows), 'record')}"
         )
         return
     new = [name for name in table.names if name not in rows.columns]

@@ -16,7 +16,7 @@ from isoform.core.data.splits import (
     split_by_size,
     units_of,
 )
-from isoform.core.errors import UserError
+from isoform.core.errors import UserError, count
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.duplicates import identities
 from isoform.molecules.data.labelled import Labelled
@@ -53,7 +53,8 @@ def split_rows(molecules: Labelled, data: DataConfig) -> Rows:
     for split in ("train", "val"):
         if split not in found:
             raise UserError(
-                f"{molecules.origin}: data.split = {data.split} leaves none of {len(molecules)} molecules for {split}; "
+                f"{molecules.origin}: data.split = {data.split} leaves none of "
+                f"{count(len(molecules), 'molecule')} for {split}; "
                 "use another split, or other fractions"
             )
     return found
@@ -161,7 +162,7 @@ def _counts(data: DataConfig, n: int) -> tuple[int, int, int]:
         )
     if sum(counts) > n:
         raise UserError(
-            f"data.counts = {list(counts)}: asks for {sum(counts)} molecules and there are {n}"
+            f"data.counts = {list(counts)}: asks for {count(sum(counts), 'molecule')} and there are {n}"
         )
     return counts[0], counts[1], counts[2]
 
@@ -230,10 +231,10 @@ def _given(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> R
         drawn = fill_splits(shuffled, {"val": round(len(found["train"]) * data.val_fraction)})
         found |= {"train": drawn["train"], "val": drawn["val"]}
     if data.counts is not None:
-        for split, count in zip(SPLITS, _counts(data, len(molecules)), strict=True):
-            if count > len(found[split]):
+        for split, wanted in zip(SPLITS, _counts(data, len(molecules)), strict=True):
+            if wanted > len(found[split]):
                 raise UserError(
-                    f"data.counts asks for {count} molecules of {split} and there are {len(found[split])}"
+                    f"data.counts asks for {count(wanted, 'molecule')} of {split} and there are {len(found[split])}"
                 )
-            found[split] = rng.permutation(found[split])[:count]
+            found[split] = rng.permutation(found[split])[:wanted]
     return found

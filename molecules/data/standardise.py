@@ -178,7 +178,7 @@ def describe_stereo_groups(molecules: Labelled) -> list[str]:
         return []
     many = len(marked) > 1
     return [
-        f"{len(marked)} {'molecules are' if many else 'molecule is'} marked as a racemate or by relative stereo "
+        f"{count(len(marked), 'molecule')} {'are' if many else 'is'} marked as a racemate or by relative stereo "
         f"chemistry ({join_names(marked, NAMED)}), which is dropped: {'each counts' if many else 'it counts'} as the "
         "one stereoisomer that is drawn"
     ]

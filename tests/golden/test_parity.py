@@ -12,12 +12,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from golden import graph_kinds, molecule_kinds, series_kinds, timeseries_kinds, vision_kinds
+from golden import (
+    graph_kinds,
+    molecule_kinds,
+    point_kinds,
+    series_kinds,
+    timeseries_kinds,
+    vision_kinds,
+)
 from golden.cases import PENDING, Case
 
 KINDS: dict[str, Callable[[Case, Path], None]] = {
     **vision_kinds.KINDS, **timeseries_kinds.KINDS, **series_kinds.KINDS, **graph_kinds.KINDS,
-    **molecule_kinds.KINDS,
+    **molecule_kinds.KINDS, **point_kinds.KINDS,
 }  # fmt: skip
 
 

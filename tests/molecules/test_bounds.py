@@ -160,7 +160,7 @@ def test_a_logarithm_is_learned_and_predicted_in_units(tmp_path):
 @pytest.mark.parametrize(
     ("tables", "words"),
     [
-        ({"data": {"transform": ("log10", "none")}}, "data.transform names 2 and there are 1 targets (label)"),
+        ({"data": {"transform": ("log10", "none")}}, "data.transform names 2 for 1 target (label)"),
         ({"data": {"transform": ("log10",)}}, '"label" is 0 '),
     ],
 )  # fmt: skip

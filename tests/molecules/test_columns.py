@@ -250,7 +250,7 @@ def test_molar_units_become_the_most_common_one_and_others_are_refused(tmp_path)
     assert any(
         'the unit of "ki" is nM, by the column "ki_units"; 4 from uM' in f for f in found.findings
     )
-    assert any("4 without a unit count as missing" in line for line in found.findings)
+    assert any("4 numbers without a unit, taken for missing" in line for line in found.findings)
     weights = table(tmp_path, "smiles,ki,units", Y, [("nM", "ug/mL")[k % 2] for k in range(ROWS)])
     assert 'several units in the column "units" (nM 9, ug/mL 8)' in refusal(
         lambda: read_file(weights, data())

@@ -115,7 +115,7 @@ def test_pcqm4mv2(tmp_path, new):
     assert found.targets[:, 0].tolist() == [1 + k / 8 for k in range(18)]
     assert part(found, "train") == list(range(13)) and part(found, "test") == list(range(13, 18))
     assert (
-        "2 molecules of the official test sets have no published label and are left out"
+        "2 molecules of the official test sets without a published label: left out"
         in found.findings
     )
     prepared = load_molecules(

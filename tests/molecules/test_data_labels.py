@@ -96,8 +96,7 @@ def test_numbers_may_be_classes_and_their_order_is_by_value(tmp_path):
     few = read(path, classes=("10", "2"))
     np.testing.assert_array_equal(few.targets[:, 0], [0, 1, np.nan, 1, 0, np.nan])
     assert any(
-        "1 labels are none of the classes" in line and "'1' (line 7)" in line
-        for line in few.findings
+        "1 label of none of the classes" in line and "'1' (line 7)" in line for line in few.findings
     )
 
 

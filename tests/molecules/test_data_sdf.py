@@ -95,4 +95,4 @@ def test_gdb1k(golden_data):
     assert (
         len(found) == 1000 and not found.skipped and found.smiles[:2] == ["C#CC#N", "C#CC(=O)C#C"]
     )
-    assert any("991 rows can't be matched with 1000 records" in line for line in found.findings)
+    assert any("991 rows can't be matched with 1,000 records" in line for line in found.findings)

@@ -99,7 +99,7 @@ def test_rows_that_are_wrong_are_named_by_line_and_the_rest_is_read(tmp_path):
         ("", "the first line is empty"),
         ("\n\nsmiles,y\n", "the first line is empty"),
         ("smiles,y\n", "holds no molecule that can be read"),
-        ("smiles,y\nCCO\n", "holds no molecule that can be read (line 2: has 1 cells"),
+        ("smiles,y\nCCO\n", "holds no molecule that can be read (line 2: has 1 cell"),
         ("smiles,smiles\nC,C\n", 'two columns have the same name, they are called "smiles"'),
         (
             'smiles,y\n"CCO,1\nCC,2\n',
@@ -215,7 +215,7 @@ def test_structures_to_predict_keep_every_row_in_its_place(tmp_path):
     found = read_structures(path, data(label="id"))
     assert [row.name for row in found] == ["a", f"{path} line 3", "c", "d"]
     assert [row.smiles for row in found] == ["CCO", "", "no molecule", "CCN"]
-    assert [row.error for row in found] == ["", "has 1 cells where there are 2 columns", "", ""]
+    assert [row.error for row in found] == ["", "has 1 cell where there are 2 columns", "", ""]
 
 
 def test_a_table_of_few_different_texts_is_not_held_twice(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from isoform.core.errors import UserError
 from isoform.molecules.data import descriptors as D
 from isoform.molecules.data.descriptors import NAMES, Normaliser, compute, descriptors
+from isoform.molecules.data.featurise import featurise
 
 from .smiles import MOLECULES
 
@@ -59,6 +60,25 @@ def test_by_hand():
         ethanol["NumHDonors"] == ethanol["NumHAcceptors"] == ethanol["fr_Al_OH"] == 1
         and ethanol["RingCount"] == 0
     )
+
+
+@pytest.mark.parametrize("pair", [("CCO", "[13CH3]CO"), ("CCO", "CC[18OH]"), ("CCCl", "CC[37Cl]")])
+def test_of_a_heavy_isotope_masses_alone_know(pair):
+    plain, heavy = compute(list(pair))
+    seen = [
+        name
+        for name, a, b in zip(NAMES, plain, heavy, strict=True)
+        if not np.isclose(a, b, equal_nan=True)
+    ]
+    masses = ["MolWt", "HeavyAtomMolWt", "ExactMolWt"]
+    assert sorted(seen) == sorted(["BCUT2D_MWHI", "BCUT2D_MWLOW", *masses])
+    one, other = (featurise(text) for text in pair)
+    np.testing.assert_array_equal(one.atoms, other.atoms)
+
+
+def test_deuterium_is_an_atom_of_the_graph():
+    spelled = ("CC(=O)O", "[2H]C([2H])([2H])C(=O)O", "[H]C([H])([H])C(=O)O")
+    assert [len(featurise(text).atoms) for text in spelled] == [4, 7, 4]
 
 
 def test_what_cannot_be_computed_is_missing():

@@ -13,9 +13,11 @@ import isoform
 from isoform.core import cli
 from isoform.core.errors import UserError
 from isoform.molecules import DOMAIN, draw_inputs
+from isoform.molecules.cases import rank_cases
+from isoform.molecules.drawings import unit_of_logarithm
 
 from .batches import MIXED
-from .runs import group, trained
+from .runs import app, group, task_of, trained
 
 
 def main(*words: object) -> int:
@@ -54,6 +56,20 @@ def test_contributions_sum_to_what_is_predicted(tmp_path: Path, monkeypatch) -> 
             assert len(cells[place].atoms) == cells[place].mol.GetNumAtoms()
             moved = rows[place]["prediction"] - from_
             assert cells[place].atoms.sum() == pytest.approx(moved, abs=2e-3)
+
+
+def test_contributions_to_a_logarithm_are_called_so(tmp_path: Path) -> None:
+    run, page = trained(tmp_path, "decades", data={"transform": ["log10"]}), tmp_path / "page.html"
+    assert main("predict", run, "CCO", "c1ccccc1O", "--draw", page) == 0
+    text = page.read_text()
+    assert "raise the decimal logarithm of the prediction of label" in text
+    assert re.search(r">\+[0-9.e-]+ log10 or more<", text)
+    task = task_of(app(tmp_path / "molecules.csv", data={"transform": ["log10"]}))
+    target = task.data.targets("test")
+    cases = rank_cases(task, target + 1, target)
+    assert (cases.contributed, cases.unit) == ("log10", "")
+    assert cases.raised == "the decimal logarithm of the prediction"
+    assert unit_of_logarithm("nM") == "log10 nM"
 
 
 def test_what_cant_be_drawn_is_said(tmp_path: Path) -> None:

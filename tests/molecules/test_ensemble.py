@@ -56,17 +56,18 @@ def test_spread_and_intervals_of_logarithms(tmp_path: Path) -> None:
     for one, two, row in zip(*each, rows, strict=True):
         pair = np.log10([one["prediction"], two["prediction"]])
         assert np.log10(row["prediction"]) == pytest.approx(pair.mean(), abs=1e-5)
-        assert row["spread"] == pytest.approx(pair.std(ddof=1), abs=1e-5)
-        want = 10 ** (radius * (row["spread"] + epsilon))
+        assert row["spread (log10)"] == pytest.approx(pair.std(ddof=1), abs=1e-5)
+        want = 10 ** (radius * (row["spread (log10)"] + epsilon))
         assert row["high 0.9"] / row["prediction"] == pytest.approx(want, rel=1e-6)
         assert row["prediction"] / row["low 0.9"] == pytest.approx(want, rel=1e-6)
     found = evaluate_run(DOMAIN, folder)["metrics"]
+    assert "width 0.9 (log10)" in found and "width 0.9" not in found
     judged = list(csv.DictReader((folder / "predictions.csv").open()))
     inside = [
         float(one["low 0.9"]) <= float(one["target"]) <= float(one["high 0.9"]) for one in judged
     ]
     assert found["coverage 0.9"] == pytest.approx(np.mean(inside))
-    assert len({one["spread"] for one in judged}) > 1
+    assert len({one["spread (log10)"] for one in judged}) > 1
 
 
 def test_evaluating_and_exporting_a_group(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

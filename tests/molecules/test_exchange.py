@@ -59,17 +59,3 @@ def test_the_exchange_leaves_the_model_as_it_was(tmp_path):
     first, again = (exchanged_error(one, model, "val") for _ in range(2))
     assert first == again and model.training and np.isfinite(list(first.values())).all()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
-def test_hidden_descriptors_are_a_drawn_share_of_the_molecules(tmp_path):
-    told = app(table(tmp_path / "m.csv"), head={"descriptors": True, "descriptor_dropout": 0.43})
-    one = task_of(told)
-    rows = list(one.data.rows["train"])
-    batch = one.collate(rows)
-    hidden = [
-        (one.mix(batch, np.random.default_rng(k))["descriptors"] == 0).all(1).numpy()
-        for k in range(50)
-    ]
-    assert abs(np.mean(hidden) - 0.43) < 0.05 and not (hidden[0] == hidden[1]).all()
-    shown = one.mix(batch, np.random.default_rng(0))["descriptors"][~hidden[0]]
-    assert torch.equal(shown, batch["descriptors"][~hidden[0]])

@@ -14,12 +14,11 @@ from matplotlib.figure import Figure
 
 from isoform.core.engine.evaluate import evaluate
 from isoform.core.report.page import inline_svg
-from isoform.core.supervised.metrics import average_precision, roc_auc
 from isoform.molecules import demo
 from isoform.molecules.attribution import average_atom, contributions
 from isoform.molecules.cases import explain_cases, rank_cases
 from isoform.molecules.drawings import Cell, colour_of, scale_of, shapes_of, sheet
-from isoform.molecules.figures import by_size, curves_of, figures
+from isoform.molecules.figures import by_size, figures
 
 from .runs import TEXTS, app, table, task_of, trained
 
@@ -205,27 +204,6 @@ def test_colours():
     assert raised[0] > raised[2] and lowered[2] > lowered[0] and colour_of(5.0, 2.0) == raised
     assert scale_of([Cell(None, np.array([0.0, -3.0]), ())]) == pytest.approx(2.7)
     assert scale_of([Cell(None, None, ())]) == scale_of([Cell(None, np.zeros(2), ())]) == 1.0
-
-
-@pytest.mark.parametrize("levels", [3, 17, 5000])
-def test_curves_enclose_what_the_metrics_say(levels):
-    rng = np.random.default_rng(levels)
-    true = rng.random(211) < 0.3
-    score = rng.integers(0, levels, 211) / levels + 0.2 * true
-    fall, rise, precision = curves_of(score, true)
-    assert np.trapezoid(rise, fall) == pytest.approx(roc_auc(score, true))
-    assert (np.diff(rise) * precision[1:]).sum() == pytest.approx(average_precision(score, true))
-    assert (fall[0], rise[0], fall[-1], rise[-1]) == (0, 0, 1, 1)
-
-
-def test_long_curves_are_thinned():
-    rng = np.random.default_rng(0)
-    true = rng.random(7001) < 0.1
-    score = rng.random(7001) + true
-    fall, rise, _ = curves_of(score, true)
-    assert len(rise) < 300 and np.trapezoid(rise, fall) == pytest.approx(
-        roc_auc(score, true), abs=0.01
-    )
 
 
 @pytest.mark.parametrize("largest", [9, 97])

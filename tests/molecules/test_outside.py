@@ -154,7 +154,7 @@ def test_rows_of_the_wrong_length_keep_what_they_have(tmp_path) -> None:
     found = read_structures(path, data())
     assert [one.cells["id"] for one in found] == ["a", "b", "c"]
     assert [one.error for one in found][1:] == [
-        "has 1 cells where there are 3 columns", "has 4 cells where there are 3 columns",
+        "has 1 cell where there are 3 columns", "has 4 cells where there are 3 columns",
     ]  # fmt: skip
 
 
@@ -252,7 +252,7 @@ def test_the_cases_are_read(name: str, first: str, targets: list[str]) -> None:
     if name == "smi_comma.smi":
         assert read_file(path, data(label="name")).names[:2] == ["mol0", "mol1"]
     if name == "tab_trailing_name.csv":
-        assert "20 cells have a name behind the SMILES" in said and "mol0" in said
+        assert "20 cells with a name behind the SMILES" in said and "mol0" in said
     if name == "inchi.csv":
         assert "20 InChI" in said
 

@@ -100,7 +100,7 @@ def test_the_case_of_a_target_that_training_lacks():
 def test_outputs_that_count_a_target_without_training_labels_are_refused(tmp_path):
     config = made(tmp_path, "regression")
     asked = config.model_copy(update={"head": config.head.model_copy(update={"outputs": 2})})
-    with pytest.raises(UserError, match=r"head\.outputs = 2, but t\.csv has 1 targets"):
+    with pytest.raises(UserError, match=r"head\.outputs = 2, but t\.csv has 1 target"):
         prepare(asked)
 
 

@@ -220,7 +220,7 @@ def test_table_mistakes(tmp_path):
         "path,label\n": ("no rows",),
         "path,klass\n0.png,a\n": ('no column "label"', "klass"),
         "path,label,label\n0.png,a,b\n": ("same name",),
-        "path,label\n0.png\n": ("line 2", "has 1 cells where there are 2 columns"),
+        "path,label\n0.png\n": ("line 2", "has 1 cell where there are 2 columns"),
         "path,label\nnone.png,a\n": ("line 2", "no such file"),
         "path,label\n0.png,\n0.png,\n": ("no class at all",),
         "path,label\n,a\n0.png,b\n": ("line 2", "the path is empty"),

@@ -145,6 +145,10 @@ def test_heads_from_a_table_to_predictions_by_command(tmp_path, monkeypatch, cap
     found = json.loads(Path("g/fold-1/results.json").read_text())
     metrics = found["metrics"]["test"]
     assert metrics["top1"] == pytest.approx((metrics["top1 organ"] + metrics["top1 finding"]) / 2)
+    ranges = found["intervals"]["test"]
+    assert {"top1", "top1 organ", "loss finding"} <= ranges.keys() <= metrics.keys()
+    for name in ("top1", "top1 organ", "loss", "loss finding"):
+        assert ranges[name][0] <= metrics[name] <= ranges[name][1]
     assert {"majority", "logistic", "knn"} <= found["baselines"].keys()
     assert all(np.isfinite(own["test"]["loss"]) for own in found["baselines"].values())
     captions = [one["caption"] for one in json.loads(Path("g/fold-1/figures.json").read_text())]

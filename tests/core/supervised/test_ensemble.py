@@ -101,4 +101,4 @@ def test_spread_is_a_column_of_every_kind() -> None:
     (row,) = rows_of("regression", ["a"], guess, calibration, spread=apart)
     assert (row["low 0.9"], row["high 0.9"], row["uncertainty"]) == (7, 13, 3)
     (row,) = rows_of("regression", ["a"], guess, calibration, log=(True,), spread=apart)
-    assert (row["low 0.9"], row["high 0.9"], row["spread"]) == (0.01, 10_000, 0.5)
+    assert (row["low 0.9"], row["high 0.9"], row["spread (log10)"]) == (0.01, 10_000, 0.5)

@@ -33,6 +33,8 @@ def test_multiclass_as_scikit_learn(ties):
     assert found["loss"] == pytest.approx(sklearn.log_loss(y, p, labels=range(7)))
     each = [sklearn.average_precision_score(y == k, p[:, k]) for k in range(6)]
     assert found["average_precision"] == pytest.approx(np.mean(each))
+    each = [sklearn.roc_auc_score(y == k, p[:, k]) for k in range(6)]
+    assert found["roc_auc"] == pytest.approx(np.mean(each))
     if not ties:
         assert found["top5"] == pytest.approx(
             sklearn.top_k_accuracy_score(y, p, k=5, labels=range(7))

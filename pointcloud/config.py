@@ -1,0 +1,88 @@
+"""The closed tables of a point cloud app. No torch here: `isoform explain` and every error of a config stay fast."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, Strict
+
+from isoform.core.config.schema import AppConfig, BackboneConfig, Readout, Table
+
+# TOML has arrays, not tuples.
+Widths = Annotated[tuple[int, ...], Strict(False)]
+
+# What Point-MAE's trunk has otherwise than the table's defaults.
+TRUNK = {
+    "dim": 384, "depth": 12, "heads": 6, "qkv_bias": False, "eps": 1e-5, "position": "readd",
+}  # fmt: skip
+
+
+class ModelConfig(Table):
+    """Which model a cloud goes through."""
+
+    kind: Literal["pretrain", "classify", "segment"] = Field(
+        "classify",
+        description="pretrain: masked patches are drawn again; classify: an answer a cloud; segment: a part a point",
+    )
+
+
+class PatchConfig(Table):
+    """Points -> tokens: patches around centres, each through a small PointNet (Pang et al. 2022, section 3.1)."""
+
+    groups: int = Field(64, gt=0, description="centres, by farthest point sampling")
+    group_size: int = Field(32, gt=0, description="nearest points of each, itself among them")
+    channels: int = Field(3, ge=3, description="of a point: x, y, z, and features behind them")
+    widths: Widths = Field((128, 256, 512), description="of the small PointNet")
+    patch_dim: int | None = Field(
+        None, gt=0, description="features of a patch before one more layer (Point-BERT: 256)"
+    )
+    position_hidden: int = Field(128, gt=0, description="of the layers that place a centre")
+    class_token: bool = True
+    origin_rule: float = Field(
+        0.0,
+        ge=0,
+        description="squared radius around the origin where no centre is chosen (pointnet2_ops: 1e-3); 0: none",
+    )
+    ties: Literal["lowest", "cuda"] = Field(
+        "lowest", description="of equally far points the first, or the one that pointnet2_ops takes"
+    )
+
+
+class MaskConfig(Table):
+    """Which patches pretraining hides."""
+
+    ratio: float = Field(0.6, gt=0, lt=1, description="share of the patches")
+    kind: Literal["random", "block"] = Field(
+        "random", description="block: those nearest to a random centre"
+    )
+
+
+class PointHeadConfig(Table):
+    """Tokens -> answer."""
+
+    pool: Readout = Field("class_max", description="class token and largest value side by side")
+    widths: Widths = Field((256, 256), description="of the layers before the last")
+    norm: bool = Field(True, description="a batch norm behind each of them")
+    dropout: float = Field(0.5, ge=0, lt=1)
+    outputs: int = Field(0, ge=0, description="classes or parts; from the data if 0")
+
+
+class PartConfig(Table):
+    """What part segmentation adds: features of several blocks, carried from the centres to all points."""
+
+    blocks: Widths = Field((3, 7, 11), description="whose outputs are read, by number")
+    propagation: Widths = Field((1536, 1024), description="layers behind the interpolation")
+    shapes: int = Field(16, ge=0, description="classes of the whole cloud, given beside it")
+    shape_dim: int = Field(64, gt=0, description="features of that class")
+
+
+class PointcloudApp(AppConfig):
+    """An app of the point cloud domain."""
+
+    model: ModelConfig = ModelConfig()
+    tokeniser: PatchConfig = PatchConfig()
+    backbone: BackboneConfig = BackboneConfig.model_validate(TRUNK)
+    decoder: BackboneConfig = BackboneConfig.model_validate({**TRUNK, "depth": 4})
+    mask: MaskConfig = MaskConfig()
+    head: PointHeadConfig = PointHeadConfig()
+    parts: PartConfig = PartConfig()

@@ -1,0 +1,134 @@
+"""ASPRS .las and .laz, by laspy. Stored integers, flags, extra bytes and records are left as they are.
+
+N points.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import laspy
+import numpy as np
+
+from isoform.core.errors import UserError
+from isoform.pointcloud.files.cloud import Cloud, refuse_size
+
+LEGACY = 31  # the largest class that point formats 0 to 5 can hold
+STORED = ("X", "Y", "Z")
+
+
+def read_las(path: Path, columns: Sequence[str] = ()) -> Cloud:
+    """All points; coordinates are the stored integers times scale plus offset, in float64.
+
+    The points that are there count, not the header's number. A no-data value of an extra dimension is NaN. Raises
+    UserError for a file that is cut off, saying how many points are whole.
+    """
+    try:
+        with laspy.open(path) as reader:
+            promised = reader.header.point_count
+            size = reader.header.point_format.size
+            refuse_size(promised * size, path)
+            _refuse_cut(path, reader.header, promised)
+            las = reader.read()
+            _know_no_data(las)
+    except (laspy.errors.LaspyException, ValueError, OSError, struct.error, EOFError) as error:
+        raise UserError(f"{path}: is no LAS that can be read ({error})") from None
+    except RuntimeError as error:  # what lazrs raises
+        whole = _whole_points(path)
+        raise UserError(
+            f"{path}: its compressed points are cut off or damaged ({error}); {whole:,} of {promised:,} can be read"
+        ) from None
+    if len(las.points) != promised:
+        raise UserError(f"{path}: is cut off: {len(las.points):,} of {promised:,} points are whole")
+    notes = []
+    xyz = np.stack([np.asarray(las[axis], np.float64) for axis in "xyz"], 1)
+    fields = {}
+    for dimension in las.point_format.dimensions:
+        if dimension.name not in STORED:
+            fields[dimension.name] = _field(las, dimension)
+    if len(xyz) and not np.allclose(
+        [las.header.mins, las.header.maxs], [xyz.min(0), xyz.max(0)], atol=1e-3
+    ):
+        notes.append("the header's bounds are not those of the points, which count")
+    return Cloud(xyz, fields, None, "las", tuple(notes), las)
+
+
+def _know_no_data(las: laspy.LasData) -> None:
+    """laspy reads no-data values into the record of extra bytes alone, and would write them no more."""
+    records = las.vlrs.get("ExtraBytesVlr")
+    told = {
+        one.format_name(): one.no_data for record in records for one in record.extra_bytes_structs
+    }
+    dimensions = las.point_format.dimensions
+    for k, dimension in enumerate(dimensions):
+        if told.get(dimension.name) is not None:
+            dimensions[k] = dimension._replace(no_data=told[dimension.name])
+
+
+def _field(las: laspy.LasData, dimension: laspy.DimensionInfo) -> np.ndarray:
+    values = np.asarray(las[dimension.name])
+    if dimension.no_data is None:
+        return values
+    stored = np.asarray(las.points.array[dimension.name])
+    return np.where(stored == np.asarray(dimension.no_data), np.nan, values.astype(np.float64))
+
+
+def _refuse_cut(path: Path, header: laspy.LasHeader, promised: int) -> None:
+    """Uncompressed points that the file is too short for."""
+    if header.are_points_compressed:
+        return
+    room = path.stat().st_size - header.offset_to_point_data
+    whole = max(0, room // header.point_format.size)
+    if whole < promised:
+        raise UserError(f"{path}: is cut off: {whole:,} of {promised:,} points are whole")
+
+
+def _whole_points(path: Path) -> int:
+    """How many points of a damaged .laz can be read, in chunks."""
+    found = 0
+    try:
+        with laspy.open(path, laz_backend=laspy.LazBackend.Lazrs) as reader:
+            for points in reader.chunk_iterator(1000):
+                found += len(points)
+    except (RuntimeError, ValueError, OSError, laspy.errors.LaspyException):
+        return found
+    return found
+
+
+def write_las(
+    path: Path, cloud: Cloud, labels: Mapping[str, np.ndarray], *, codes: np.ndarray | None = None
+) -> list[str]:
+    """The file that `cloud` was read from, with more fields; returns notes.
+
+    labels  new extra dimensions [N] by name; a name that is taken gets a number behind it
+    codes   [N] classes to put into the field "classification", which is otherwise left alone. One above 31 in an old
+            point format promotes the file to format 6 or its like, which can hold it
+
+    Coordinates are the same stored integers under the same scale and offset.
+    """
+    las = laspy.LasData(cloud.carrier.header, cloud.carrier.points.copy())
+    las.evlrs = cloud.carrier.evlrs
+    notes = []
+    if codes is not None and len(codes) and codes.max() > LEGACY and las.header.point_format.id < 6:
+        newer = {0: 6, 1: 6, 2: 7, 3: 7, 4: 9, 5: 10}[las.header.point_format.id]
+        las = laspy.convert(las, point_format_id=newer, file_version="1.4")
+        notes.append(
+            f"classes above {LEGACY} don't fit the file's old point format: it is {newer} now"
+        )
+    if codes is not None:
+        las.classification = codes.astype(np.uint8)
+    taken = set(las.point_format.dimension_names)
+    for name, values in labels.items():
+        own = name
+        number = 2
+        while own in taken:
+            own, number = f"{name} {number}", number + 1
+        if own != name:
+            notes.append(f"there is a field {name} already: the new one is called {own}")
+        las.add_extra_dim(laspy.ExtraBytesParams(own, values.dtype, description="isoform"))
+        las[own] = values
+        taken.add(own)
+    las.write(str(path))
+    return notes

@@ -1,0 +1,36 @@
+"""What training minimises: the distance of drawn patches, and cross-entropy of clouds and of points.
+
+B clouds, N points, M masked patches of K points, C classes, P parts.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from isoform.core.supervised.losses import class_loss
+from isoform.pointcloud.ops import chamfer_l1, chamfer_l2
+from isoform.pointcloud.pointmae.model import Drawn
+
+
+def reconstruction_loss(drawn: Drawn, kind: str = "cdl2") -> Tensor:
+    """The Chamfer distance of each masked patch to the true one, mean over all; float32 whatever the precision.
+
+    kind: "cdl1" or "cdl2", Point-MAE's words. Raises ValueError for another.
+    """
+    made, target = drawn.points.flatten(0, 1).float(), drawn.target.flatten(0, 1).float()
+    if kind not in ("cdl1", "cdl2"):
+        raise ValueError(f"no loss of pretraining is called {kind!r}; there are cdl1 and cdl2")
+    return chamfer_l1(made, target) if kind == "cdl1" else chamfer_l2(made, target)
+
+
+def cloud_loss(logits_BC: Tensor, target_B: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy; `smoothing` is what the true class gives to the others alone, as Point-BERT has it."""
+    classes = logits_BC.shape[1]
+    # The house's spreads over all classes, the true one too.
+    shared = smoothing * classes / (classes - 1) if classes > 1 else 0.0
+    return class_loss("ce", logits_BC.float(), target_B, smoothing=min(shared, 1.0))
+
+
+def part_loss(logits_BNP: Tensor, target_BN: Tensor) -> Tensor:
+    """Cross-entropy over all points of all clouds; a label of -1 counts nothing."""
+    return class_loss("ce", logits_BNP.float().flatten(0, 1), target_BN.flatten())

@@ -1,0 +1,23 @@
+"""task.json of a point cloud run: what predicting and exporting need beside settings and weights."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from isoform.core.config.schema import Names, Table
+from isoform.core.config.state import RunState
+
+
+class SourceState(Table):
+    """Where an imported model came from, for the way back."""
+
+    layout: str
+
+
+class PointcloudState(RunState):
+    """A point cloud run's task.json."""
+
+    classes: Names = Field(
+        (), description="of the outputs, in their order; none: the outputs' numbers"
+    )
+    source: SourceState | None = Field(None, description="of an imported model")
