@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, Strict
+from pydantic import AfterValidator, Field, Strict
 
-from isoform.core.config.schema import AppConfig, BackboneConfig, Readout, Table
+from isoform.core.config.schema import (
+    AppConfig,
+    BackboneConfig,
+    Names,
+    Range,
+    Readout,
+    Table,
+)
+from isoform.core.supervised.config import LabelledEval
+from isoform.core.supervised.config import LossConfig as LabelledLoss
+from isoform.pointcloud.data.sources import SOURCES, source_of
 
 # TOML has arrays, not tuples.
 Widths = Annotated[tuple[int, ...], Strict(False)]
@@ -17,6 +27,11 @@ TRUNK = {
 }  # fmt: skip
 
 
+def _known_source(value: str) -> str:
+    source_of(value)
+    return value
+
+
 class ModelConfig(Table):
     """Which model a cloud goes through."""
 
@@ -24,6 +39,59 @@ class ModelConfig(Table):
         "classify",
         description="pretrain: masked patches are drawn again; classify: an answer a cloud; segment: a part a point",
     )
+
+
+class DataConfig(Table):
+    """Where the clouds are, how they are split, and what is done to them before the tokeniser."""
+
+    source: Annotated[str, AfterValidator(_known_source)] = Field(
+        "folder", description=", ".join(SOURCES)
+    )
+    root: str | None = Field(
+        None, description="folder of the data: train/val/test/CLASS/files, or CLASS/files"
+    )
+    path: str | None = Field(None, description="a folder, or a file of many equal clouds")
+    columns: Names = Field(
+        (), description="names of a file's columns where it can't tell: x, y, z, intensity"
+    )
+    points: int = Field(1024, gt=0, description="of a cloud, at most")
+    draw: Literal["farthest", "first"] = Field(
+        "farthest",
+        description="which points of a larger cloud an evaluation sees; training draws them at random",
+    )
+    scale: Literal["unit", "keep"] = Field(
+        "unit", description="unit: the farthest point lies at distance 1; keep: the file's unit"
+    )
+    val_fraction: float = Field(
+        0.1, gt=0, lt=1, description="of the training clouds, where no val split is given"
+    )
+    test_fraction: float = Field(
+        0.1, ge=0, le=1, description="share of all clouds, where no split at all is given"
+    )
+    split_seed: int = Field(
+        0, ge=0, description="of random splits; all of train.seed share one test set"
+    )
+    on_error: Literal["fail", "skip"] = Field(
+        "fail", description="an unreadable cloud ends the run, or is left out"
+    )
+    workers: int = Field(
+        0, ge=0, description="loader processes; their number never changes a result"
+    )
+    classes: Names | None = Field(
+        None, description="in the order of the outputs; found in the data if unset"
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: rare classes weigh more"
+    )
+
+
+class AugmentConfig(Table):
+    """Random changes of training clouds; every draw is a function of (seed, epoch, index)."""
+
+    scale: Range = Field((1.0, 1.0), description="smallest and largest factor, of each axis")
+    shift: float = Field(0.0, ge=0, description="largest, of each axis")
+    yaw: float = Field(0.0, ge=0, le=180, description="largest turn around z either way, degrees")
+    noise: float = Field(0.0, ge=0, description="deviation of every coordinate")
 
 
 class PatchConfig(Table):
@@ -76,13 +144,31 @@ class PartConfig(Table):
     shape_dim: int = Field(64, gt=0, description="features of that class")
 
 
+class LossConfig(LabelledLoss):
+    """What training minimises: of classes cross-entropy, of masked patches their distance to the true ones."""
+
+    chamfer: Literal["cdl1", "cdl2"] = Field(
+        "cdl2", description="cdl2: squared distances; cdl1: distances (pretraining)"
+    )
+
+
+class PointcloudEval(LabelledEval):
+    """Evaluation, with the domain's baselines; see baselines.py."""
+
+    known: ClassVar[tuple[str, ...]] = ("majority", "shape_forest", "centre")
+
+
 class PointcloudApp(AppConfig):
     """An app of the point cloud domain."""
 
     model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
     tokeniser: PatchConfig = PatchConfig()
     backbone: BackboneConfig = BackboneConfig.model_validate(TRUNK)
     decoder: BackboneConfig = BackboneConfig.model_validate({**TRUNK, "depth": 4})
     mask: MaskConfig = MaskConfig()
     head: PointHeadConfig = PointHeadConfig()
     parts: PartConfig = PartConfig()
+    loss: LossConfig = LossConfig()
+    eval: PointcloudEval = PointcloudEval()

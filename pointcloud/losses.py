@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from isoform.core.supervised.losses import class_loss
-from isoform.pointcloud.ops import chamfer_l1, chamfer_l2
+from isoform.pointcloud.ops import chamfer_l1, chamfer_l2, knn_points
 from isoform.pointcloud.pointmae.model import Drawn
 
 
@@ -23,12 +23,30 @@ def reconstruction_loss(drawn: Drawn, kind: str = "cdl2") -> Tensor:
     return chamfer_l1(made, target) if kind == "cdl1" else chamfer_l2(made, target)
 
 
-def cloud_loss(logits_BC: Tensor, target_B: Tensor, smoothing: float = 0.0) -> Tensor:
+def drawn_distances(drawn: Drawn, kind: str) -> Tensor:
+    """[B] the same of every cloud alone."""
+    made, target = drawn.points.flatten(0, 1).float(), drawn.target.flatten(0, 1).float()
+    there, back = knn_points(made, target).dists, knn_points(target, made).dists
+    if kind == "cdl1":
+        there, back = there.sqrt() / 2, back.sqrt() / 2
+    each = there.mean((1, 2)) + back.mean((1, 2))
+    return each.unflatten(0, drawn.points.shape[:2]).mean(1)
+
+
+def cloud_loss(
+    logits_BC: Tensor,
+    target_B: Tensor,
+    smoothing: float = 0.0,
+    class_weight_C: Tensor | None = None,
+) -> Tensor:
     """Cross-entropy; `smoothing` is what the true class gives to the others alone, as Point-BERT has it."""
     classes = logits_BC.shape[1]
     # The house's spreads over all classes, the true one too.
     shared = smoothing * classes / (classes - 1) if classes > 1 else 0.0
-    return class_loss("ce", logits_BC.float(), target_B, smoothing=min(shared, 1.0))
+    factor = None if class_weight_C is None else class_weight_C.to(logits_BC.device)
+    return class_loss(
+        "ce", logits_BC.float(), target_B, class_weight_C=factor, smoothing=min(shared, 1.0)
+    )
 
 
 def part_loss(logits_BNP: Tensor, target_BN: Tensor) -> Tensor:

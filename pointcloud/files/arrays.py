@@ -23,7 +23,12 @@ def read_arrays(path: Path, columns: Sequence[str] = ()) -> Cloud:
         return _bin(path, columns)
     if kind == ".npy":
         return _cloud({"points": _npy(path)}, path, columns)
-    return _cloud(_npz(path) if kind == ".npz" else _h5(path), path, columns)
+    return _cloud(read_all_arrays(path), path, columns)
+
+
+def read_all_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Every array of a .npz or .h5 by its name, texts too; none that would have to be unpickled. Raises UserError."""
+    return _npz(path) if path.suffix.lower() == ".npz" else _h5(path)
 
 
 def _cloud(arrays: Mapping[str, np.ndarray], path: Path, columns: Sequence[str]) -> Cloud:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ def read_mesh(path: Path, columns: Sequence[str] = ()) -> Cloud:
         found = trimesh.load(
             io.BytesIO(content), file_type=kind, process=False, maintain_order=True
         )
-        parts = list(found.dump()) if isinstance(found, trimesh.Scene) else [found]
+        parts: list[Any] = list(found.dump()) if isinstance(found, trimesh.Scene) else [found]
     except Exception as error:  # noqa: BLE001  (each of trimesh's readers has its own)
         raise UserError(
             f"{path}: is no .{kind} that can be read ({type(error).__name__}: {error})"
@@ -48,7 +49,7 @@ def _mended(content: bytes) -> bytes:
     return content
 
 
-def _colours(parts: list[object]) -> dict[str, np.ndarray]:
+def _colours(parts: list[Any]) -> dict[str, np.ndarray]:
     """Of the vertices, where all parts have some of their own."""
     found = []
     for part in parts:

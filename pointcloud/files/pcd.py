@@ -43,7 +43,7 @@ def read_pcd(path: Path, columns: Sequence[str] = ()) -> Cloud:
     else:
         table = _columns(body, header, path)
     xyz, fields = split_axes(table, path)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if header.viewpoint != UNMOVED:
         notes = (
             "the sensor's pose (VIEWPOINT) is not applied: the points are in the file's frame",

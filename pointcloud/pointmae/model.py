@@ -19,7 +19,7 @@ from isoform.pointcloud.config import PartConfig, PatchConfig, PointcloudApp
 from isoform.pointcloud.ops import interpolate_three_nearest
 from isoform.pointcloud.pointmae.head import PointHead
 from isoform.pointcloud.pointmae.patches import Patches, cut_into_patches
-from isoform.pointcloud.pointmae.tokeniser import Place, PointTokeniser
+from isoform.pointcloud.pointmae.tokeniser import Place, PointTokeniser, over_points
 
 
 class PointClassifier(nn.Module):
@@ -131,13 +131,8 @@ class Propagation(nn.Module):
         """[B, N, 3], [B, G, 3], [B, G, F] -> [B, N, last width]."""
         x = torch.cat([points, interpolate_three_nearest(points, centres, features)], 2)
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            x = _over_points(norm, layer(x)).relu()
+            x = over_points(norm, layer(x)).relu()
         return x
-
-
-def _over_points(norm: nn.Module, x_BNF: Tensor) -> Tensor:
-    """A batch norm over all points of all clouds."""
-    return norm(x_BNF.flatten(0, 1)).unflatten(0, x_BNF.shape[:2])
 
 
 class PartSegmenter(nn.Module):
@@ -190,9 +185,9 @@ class PartSegmenter(nn.Module):
         for_point, for_cloud = self.first.weight.split([x.shape[2], of_cloud.shape[1]], 1)
         once = F.linear(of_cloud, for_cloud, self.first.bias)
         x = F.linear(x, for_point) + once[:, None]
-        x = self.dropout(_over_points(self.norms[0], x).relu())
+        x = self.dropout(over_points(self.norms[0], x).relu())
         for layer, norm in zip(self.hidden, self.norms[1:], strict=True):
-            x = _over_points(norm, layer(x)).relu()
+            x = over_points(norm, layer(x)).relu()
         return self.out(x)
 
 

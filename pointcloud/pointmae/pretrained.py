@@ -151,8 +151,17 @@ def unsupported_by_official(config: PointcloudApp) -> list[str]:
         found += [phrase.replace("backbone.", f"{name}.") for phrase in phrases]
     if config.tokeniser.channels != 3:
         found.append(f"tokeniser.channels is {config.tokeniser.channels} here and 3 there")
-    if config.model.kind == "classify" and config.head.pool != "class_max":
-        found.append(f"head.pool is {config.head.pool!r} here and 'class_max' there")
+    if config.model.kind != "classify":
+        return found
+    h, layers = config.head, 1 if config.tokeniser.patch_dim else 2
+    if h.pool != "class_max":
+        found.append(f"head.pool is {h.pool!r} here and 'class_max' there")
+    if len(h.widths) != layers or h.norm != (layers == 2):
+        there = "two with a batch norm" if layers == 2 else "one without"
+        norm = "a" if h.norm else "no"
+        found.append(
+            f"the head has {len(h.widths)} layers and {norm} batch norm here, {there} there"
+        )
     return found
 
 

@@ -33,15 +33,19 @@ class PatchEncoder(nn.Module):
 
     def forward(self, points_BGKC: Tensor) -> Tensor:
         """See the class."""
-        batch, groups, size, channels = points_BGKC.shape
-        x = self.norm1(self.point(points_BGKC.reshape(-1, channels))).relu()
-        x = self.point2(x).unflatten(0, (batch * groups, size))
-        whole = x.amax(1)
+        x = over_points(self.norm1, self.point(points_BGKC)).relu()
+        x = self.point2(x)
+        whole = x.amax(2, keepdim=True)
         # The patch's half of the matrix is multiplied once a patch, not once a point.
-        of_patch, of_point = self.mixed.weight.split(whole.shape[1], 1)
-        mixed = F.linear(x, of_point) + F.linear(whole, of_patch, self.mixed.bias)[:, None]
-        x = self.norm2(mixed.flatten(0, 1)).relu()
-        return self.out(x).unflatten(0, (batch, groups, size)).amax(2)
+        of_patch, of_point = self.mixed.weight.split(whole.shape[3], 1)
+        mixed = F.linear(x, of_point) + F.linear(whole, of_patch, self.mixed.bias)
+        return self.out(over_points(self.norm2, mixed).relu()).amax(2)
+
+
+def over_points(norm: nn.Module, x: Tensor) -> Tensor:
+    """A batch norm of [..., F] over all points alike."""
+    normed: Tensor = norm(x.reshape(-1, x.shape[-1])).reshape(x.shape)
+    return normed
 
 
 class Place(nn.Sequential):
@@ -77,7 +81,7 @@ class PointTokeniser(nn.Module):
         x, pos = self.reduce(self.encoder(patches.points)), self.place(patches.centres)
         coords, valid, prefix = patches.centres, patches.valid, 0
         if self.class_token is not None and self.class_place is not None:
-            batch = len(x)
+            batch = x.shape[0]
             x = torch.cat([self.class_token.expand(batch, -1, -1), x], 1)
             pos = torch.cat([self.class_place.expand(batch, -1, -1), pos], 1)
             coords = torch.cat([torch.zeros_like(coords[:, :1]), coords], 1)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import isoform
 from checks import assert_same_bits
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.errors import UserError
@@ -162,3 +163,12 @@ def test_pointberts_pretraining_starts_its_classifier():
     fine = import_checkpoint(GOLDEN / "pointbert" / "classifier_official.pth")
     trunk = {name: t for name, t in fine.weights.items() if not name.startswith("head.")}
     assert_same_bits(start.weights, trunk)
+
+
+def test_models_have_names():
+    model = isoform.create("pointcloud/pointmae", outputs=5, groups=16)
+    assert sum(p.numel() for p in model.parameters()) == 22_099_752 - 35 * 257
+    trunk = isoform.create("pointcloud/pointmae-tiny", features_only=True)
+    assert trunk(cloud(61)).shape == (2, 32)
+    with pytest.raises(UserError, match="no point cloud model"):
+        isoform.create("pointcloud/pointnet")

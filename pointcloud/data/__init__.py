@@ -1,0 +1,1 @@
+"""Where clouds come from and what is done to them before the tokeniser."""

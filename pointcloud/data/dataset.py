@@ -1,0 +1,124 @@
+"""The clouds of an app: read once, framed, and split.
+
+N points, C channels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from isoform.core.data import splits
+from isoform.core.errors import UserError
+from isoform.pointcloud.config import DataConfig
+from isoform.pointcloud.data.records import Records, digest_of
+from isoform.pointcloud.data.transforms import dominated_by_one, draw_points, frame_of
+
+KEPT = 8  # times data.points that are kept of a larger cloud, for training to draw from
+
+
+class CloudData:
+    """Clouds in memory, float32 in their own frames, and which of them train, validate and test.
+
+    clouds      [N, C] of each row; an unreadable one is None, and in no split
+    targets     int64 [rows], -1 where no class is known
+    digests_N   uint64 [rows] of their coordinates as read
+    unreadable  name -> why
+    """
+
+    def __init__(self, config: DataConfig, records: Records) -> None:
+        self.config, self.records = config, records
+        self.classes: Sequence[str] = config.classes or records.classes
+        known = {name: k for k, name in enumerate(self.classes)}
+        unknown = sorted({label for label in records.labels if label is not None} - known.keys())
+        if unknown:
+            raise UserError(
+                f"{records.origin}: class {unknown[0]!r} is none of the {len(known)} known ones (data.classes)"
+            )
+        self.targets = np.array(
+            [known[label] if label is not None else -1 for label in records.labels], np.int64
+        )
+        self.clouds: list[np.ndarray | None] = []
+        self.unreadable: dict[str, str] = {}
+        self.dominated: dict[str, str] = {}
+        digests = []
+        for row in range(len(records)):
+            cloud, digest = self._read(row)
+            self.clouds.append(cloud)
+            digests.append(digest)
+        self.digests_N = np.array(digests, np.uint64)
+        self.rows = self._split()
+
+    def _read(self, row: int) -> tuple[np.ndarray | None, int]:
+        name = self.records.clouds.names[row]
+        try:
+            points = self.records.clouds.read(row)
+        except UserError as error:
+            if self.config.on_error == "fail":
+                raise UserError(
+                    f"{error}; mend or remove it, or set data.on_error = skip"
+                ) from None
+            self.unreadable[name] = str(error)
+            return None, 0
+        far = dominated_by_one(points[:, :3])
+        if far is not None:
+            self.dominated[name] = (
+                f"its point {far} lies so far away that the others shrink to nothing"
+            )
+        return self.framed(points), digest_of(points)
+
+    def framed(self, points: np.ndarray) -> np.ndarray:
+        """float32 [at most 8 times data.points, C] in the cloud's own frame; of more points an even choice is kept."""
+        frame = frame_of(points[:, :3], self.config.scale)
+        own = np.concatenate([frame.into(points[:, :3]), points[:, 3:].astype(np.float32)], 1)
+        most = KEPT * self.config.points
+        if len(own) <= most:
+            return own
+        rng = np.random.default_rng(digest_of(points) % 2**32)
+        return own[np.sort(rng.choice(len(own), most, replace=False))]
+
+    def _split(self) -> splits.Rows:
+        """As given, or drawn by data.split_seed, each class alike; unreadable clouds are in none."""
+        strata = np.array([label or "" for label in self.records.labels], dtype=object)
+        rows = splits.split_rows(
+            self.records.split,
+            strata,
+            None,
+            seed=self.config.split_seed,
+            test_fraction=self.config.test_fraction,
+            val_fraction=self.config.val_fraction,
+        )
+        readable = np.array([cloud is not None for cloud in self.clouds])
+        found = {split: part[readable[part]] for split, part in rows.items()}
+        return {split: part for split, part in found.items() if len(part)}
+
+    def cloud(self, row: int) -> np.ndarray:
+        """float32 [N, C]."""
+        found = self.clouds[row]
+        assert found is not None
+        return found
+
+    def evaluated(self, row: int) -> np.ndarray:
+        """float32 [at most data.points, C] as an evaluation sees it: the same points every time."""
+        return choose_evaluated(self.cloud(row), self.config)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the clouds' coordinates and classes, whatever their order."""
+        pairs = zip(self.digests_N.tolist(), self.records.labels, strict=True)
+        lines = sorted(f"{digest} {label}" for digest, label in pairs)
+        return hashlib.sha256("\n".join(lines).encode("utf-8", "replace")).hexdigest()
+
+
+def choose_evaluated(cloud: np.ndarray, config: DataConfig) -> np.ndarray:
+    """float32 [at most data.points, C]: the points of a framed cloud that an evaluation sees."""
+    if len(cloud) <= config.points:
+        return cloud
+    return cloud[draw_points(cloud, config.points, config.draw)]
+
+
+def sizes_of(rows: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Number of clouds a split."""
+    return {split: len(part) for split, part in rows.items()}

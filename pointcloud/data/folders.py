@@ -1,0 +1,99 @@
+"""Clouds in class folders: root/train/CLASS/files (and val, test), root/CLASS/files, or root/CLASS/train/files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from isoform.core.data.splits import SPLIT_WORDS
+from isoform.core.errors import UserError
+from isoform.pointcloud.config import DataConfig
+from isoform.pointcloud.data.records import FileClouds, Records
+from isoform.pointcloud.files import SUFFIXES
+
+SURFACE = 4  # points drawn on a mesh for one that a training sees
+
+
+def read_folder(data: DataConfig) -> Records:
+    """Every file of points below `data.root`; its class is the first folder that is no split.
+
+    Hidden files, files that hold no points by their ending, and links that lead out of the root are skipped and named.
+    Raises UserError where there is none, or one class alone.
+    """
+    where = data.root or data.path
+    if where is None:
+        raise UserError(
+            "data.root is not set: give the folder of the clouds, --set data.root=FOLDER"
+        )
+    root = Path(where).expanduser()
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder (data.root)")
+    names, labels, split = [], [], []
+    skipped: list[tuple[str, str]] = []
+    for path in _files(root, skipped):
+        parts = list(path.relative_to(root).parts[:-1])
+        word = next((part for part in parts[:2] if part.lower() in SPLIT_WORDS), None)
+        if word is not None:
+            parts.remove(word)
+        if not parts:
+            skipped.append((_name(path, root), "not in a class folder"))
+            continue
+        names.append(os.fspath(path.relative_to(root)))
+        labels.append(_text(parts[0]))
+        split.append(SPLIT_WORDS[word.lower()] if word else "")
+    given = np.array(split, dtype=object)
+    if not names:
+        more = (
+            f" ({len(skipped)} files skipped, such as {skipped[0][0]}: {skipped[0][1]})"
+            if skipped
+            else ""
+        )
+        raise UserError(
+            f"{root}: no files of points in class folders; expected {root}/CLASS/*.ply{more}"
+        )
+    if 0 < (given == "").sum() < len(given):
+        name = names[int(np.flatnonzero(given == "")[0])]
+        raise UserError(
+            f"{root}: some files lie in train, val or test and others, such as {name}, don't"
+        )
+    classes = sorted(set(labels))
+    if len(classes) < 2 and data.classes is None:
+        raise UserError(f"{root}: only one class folder ({classes[0]}); a classifier needs two")
+    clouds = FileClouds(root, names, data.columns, SURFACE * data.points)
+    return Records(clouds, labels, classes, given, str(root), "the data owner's", skipped)
+
+
+def _files(root: Path, skipped: list[tuple[str, str]]) -> Iterator[Path]:
+    """Files of points at any depth, in the order of their paths; what is left out goes to `skipped`."""
+    home = root.resolve()
+    for here, folders, found in os.walk(root):
+        for name in sorted(folders):
+            path = Path(here, name)
+            if name.startswith(".") or path.is_symlink():
+                folders.remove(name)
+                skipped.append(
+                    (_name(path, root), "hidden" if name.startswith(".") else "a link to a folder")
+                )
+        folders.sort()
+        for name in sorted(found):
+            path = Path(here, name)
+            if name.startswith("."):
+                skipped.append((_name(path, root), "hidden"))
+            elif not name.lower().endswith(SUFFIXES):
+                skipped.append((_name(path, root), "no file of points by its ending"))
+            elif path.is_symlink() and not path.resolve().is_relative_to(home):
+                skipped.append((_name(path, root), "a link that leads out of the data folder"))
+            else:
+                yield path
+
+
+def _name(path: Path, root: Path) -> str:
+    return _text(os.fspath(path.relative_to(root)))
+
+
+def _text(name: str) -> str:
+    """A file's name as text that any encoder takes, whatever bytes it is made of."""
+    return os.fsencode(name).decode("utf-8", "replace")

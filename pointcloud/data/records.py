@@ -1,0 +1,120 @@
+"""What every source of clouds gives: readable clouds, their labels, and what is known of their splits.
+
+N points, C channels: x, y, z, and features behind them.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from isoform.core.data.digests import digests_of
+from isoform.core.errors import UserError
+from isoform.pointcloud.files import read_cloud
+from isoform.pointcloud.ops import sample_surface
+
+
+class Clouds(abc.ABC):
+    """A sequence of clouds that can be read one at a time."""
+
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @abc.abstractmethod
+    def read(self, row: int) -> np.ndarray:
+        """float64 [N, C] in its own frame, N at least 1. Raises UserError with the cloud's name."""
+
+
+class HeldClouds(Clouds):
+    """Clouds in memory."""
+
+    def __init__(self, clouds: Sequence[np.ndarray], names: Sequence[str]) -> None:
+        self.clouds, self.names = clouds, names
+
+    def read(self, row: int) -> np.ndarray:
+        """See Clouds.read."""
+        return np.asarray(self.clouds[row], np.float64)
+
+
+class FileClouds(Clouds):
+    """Files below `root`, named by their path relative to it; see `points_of`."""
+
+    def __init__(
+        self, root: Path, names: Sequence[str], columns: Sequence[str], surface: int
+    ) -> None:
+        self.root, self.names = root, names
+        self.columns, self.surface = tuple(columns), surface
+
+    def read(self, row: int) -> np.ndarray:
+        """See Clouds.read."""
+        return points_of(self.root / self.names[row], self.columns, self.surface)
+
+
+def points_of(path: Path, columns: Sequence[str], surface: int) -> np.ndarray:
+    """float64 [N, 3]: a file's points that have coordinates; of a mesh `surface` points drawn evenly on its faces.
+
+    Which these are depends on the mesh alone. Raises UserError where there is none.
+    """
+    cloud = read_cloud(path, columns)
+    if cloud.faces is not None and len(cloud.faces):
+        try:
+            found, _, _ = sample_surface(cloud.xyz, cloud.faces, surface, np.random.default_rng(0))
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from None
+        return found
+    found = cloud.xyz[cloud.usable()]
+    if not len(found):
+        raise UserError(f"{path}: none of its {len(cloud):,} points has coordinates")
+    return found
+
+
+@dataclass
+class Records:
+    """The rows of a data set before it is split.
+
+    labels    a class's name a row; None: nothing is known
+    classes   every name that a label may have
+    split     "train", "val", "test" or "" (not given) a row
+    skipped   (file, reason) of what lies among the data and was not read
+    findings  what was noticed or chosen while reading, a line each
+    """
+
+    clouds: Clouds
+    labels: Sequence[str | None]
+    classes: Sequence[str]
+    split: np.ndarray
+    origin: str
+    licence: str = "unknown"
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.clouds)
+
+
+def digest_of(points: np.ndarray) -> int:
+    """Of a cloud's coordinates: the same points in the same order are the same cloud, whatever its file is called."""
+    return int(digests_of([np.ascontiguousarray(points, np.float64).tobytes()])[0])
+
+
+def strokes() -> Records:
+    """MNIST-5k; see strokes.py."""
+    from isoform.core.data.mnist5k import LICENCE, ORIGIN
+    from isoform.pointcloud.data.strokes import read_strokes
+
+    clouds, digits, split = read_strokes()
+    names = [f"mnist5k/{row:04d}" for row in range(len(clouds))]
+    return Records(
+        HeldClouds(clouds, names),
+        [str(digit) for digit in digits],
+        [str(digit) for digit in range(10)],
+        split,
+        origin=f"strokes of {ORIGIN}",
+        licence=LICENCE,
+    )

