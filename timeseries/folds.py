@@ -36,15 +36,20 @@ def _learned(state: TimeseriesState) -> tuple[object, ...]:
     return names, state.scaling, state.levels, state.season, state.data and state.data.sha256
 
 
-def join_predictions(folders: Sequence[Path], out: Path) -> None:
+def join_predictions(
+    folders: Sequence[Path],
+    out: Path,
+) -> None:
     """predictions.nc of all folds along their windows, with the coordinate `fold` (window)."""
     parts = []
     for number, folder in enumerate(folders, 1):
         with xr.open_dataset(folder / "predictions.nc", engine="h5netcdf") as found:
             part = found.load()
-        parts.append(part.assign_coords(fold=("window", [number] * part.sizes["window"])))
+        fold = [number] * part.sizes["window"]
+        parts.append(part.assign_coords(fold=("window", fold)))
     joined = xr.concat(parts, "window", combine_attrs="drop_conflicts")
-    joined.attrs["windows_evaluated"] = sum(part.attrs["windows_evaluated"] for part in parts)
+    counts = [part.attrs["windows_evaluated"] for part in parts]
+    joined.attrs["windows_evaluated"] = sum(counts)
     new = out / ".predictions.nc.part"
     try:
         joined.to_netcdf(new, engine="h5netcdf")

@@ -69,21 +69,35 @@ def train_folds(
     return api.Run(path, results, request.domain)
 
 
-def _chosen(request: api.Request, first: Path) -> dict[str, Any]:
+def _chosen(
+    request: api.Request,
+    first: Path,
+) -> dict[str, Any]:
     """What the first fold made of the settings that were left open, but for what its training samples filled."""
     settled = config.load_run_config(first, request.domain)
     own = {f"data.{key}" for key in request.domain.fitted}
     changes = config.changes(request.resolve().config, settled)
-    return {key: now for key, _, now in changes if key not in own and now is not None}
+    found = {}
+    for key, _, now in changes:
+        if key not in own and now is not None:
+            found[key] = now
+    return found
 
 
-def _sizes(request: api.Request, folder: Path) -> dict[str, int]:
+def _sizes(
+    request: api.Request,
+    folder: Path,
+) -> dict[str, int]:
     """Samples of each split of a fold."""
     data = RunFolder(folder).state(request.domain.state_schema()).data
     return {} if data is None else dict(data.sizes)
 
 
-def _join_predictions(request: api.Request, folders: Sequence[Path], out: Path) -> None:
+def _join_predictions(
+    request: api.Request,
+    folders: Sequence[Path],
+    out: Path,
+) -> None:
     request.domain.join_predictions(folders, out)
     tables = [folder / "predictions.csv" for folder in folders]
     if all(table.exists() for table in tables):

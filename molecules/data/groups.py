@@ -23,8 +23,10 @@ def scaffold_groups(smiles: Sequence[str]) -> np.ndarray:
 
     A molecule that has none (see `frameworks`) is a group of its own.
     """
-    found = frameworks(smiles)
-    return number_texts(row if text is None else text for row, text in enumerate(found))
+    keys: list[object] = []
+    for row, text in enumerate(frameworks(smiles)):
+        keys.append(row if text is None else text)
+    return number_texts(keys)
 
 
 def frameworks(smiles: Sequence[str]) -> list[str | None]:
@@ -34,7 +36,8 @@ def frameworks(smiles: Sequence[str]) -> list[str | None]:
     """
     found: list[str | None] = []
     for text in smiles:
-        key, mol = None, parse_smiles(text, MOST_ATOMS)
+        key = None
+        mol = parse_smiles(text, MOST_ATOMS)
         if not isinstance(mol, str):
             with suppress(ValueError, RuntimeError), quiet():
                 key = MurckoScaffold.MurckoScaffoldSmiles(mol=mol, includeChirality=False)
