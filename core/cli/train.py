@@ -77,7 +77,10 @@ def _show(context: Context, metrics: Mapping[str, Any], baselines: Mapping[str, 
         context.console.table([split, *mine], rows)
 
 
-def _show_spread(context: Context, metrics: Mapping[str, Any]) -> None:
+def _show_spread(
+    context: Context,
+    metrics: Mapping[str, Any],
+) -> None:
     rows = [
         [split, name, spread["mean"], spread["std"], several(spread["values"])]
         for split, spreads in metrics.items()

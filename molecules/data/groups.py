@@ -83,7 +83,10 @@ def fingerprints(smiles: Sequence[str]) -> np.ndarray:
     return bits
 
 
-def similar_rows(bits: np.ndarray, similarity: float) -> list[np.ndarray]:
+def similar_rows(
+    bits: np.ndarray,
+    similarity: float,
+) -> list[np.ndarray]:
     """For each row of bool [n, BITS] the rows of at least that Tanimoto similarity, itself among them; ascending."""
     counts = bits.sum(1).astype(np.float32)
     columns = np.ascontiguousarray(bits.T, np.float32)
