@@ -108,16 +108,19 @@ def train(
     strict: bool = False,
     log: Sequence[str] = (),
     say: Say,
+    said: set[str] | None = None,
 ) -> Run:
     """Trains one run; run_dir defaults to runs/APP-seedN. What was found in the data is said, whatever was left open.
 
-    Raises UserError for a folder that holds a run, unless `resume`: then the run goes on with its own configuration,
-    and what the request sets must agree with it; with `strict`, for data of which something couldn't be used; for a
-    tracker in `log` whose library isn't there (engine/trackers.py).
+    `said`: lines of other folds that need not be said again. Raises UserError for a folder that holds a run, unless
+    `resume`: then the run goes on with its own configuration, and what the request sets must agree with it; with
+    `strict`, for data of which something couldn't be used; for a tracker in `log` whose library isn't there
+    (engine/trackers.py).
     """
     require(log)
     path = Path(run_dir) if run_dir is not None else _default_folder(request)
-    return _train(request, path, _Shared(strict, say, tuple(log)), resume=resume, progress=progress)
+    shared = _Shared(strict, say, tuple(log), set() if said is None else said)
+    return _train(request, path, shared, resume=resume, progress=progress)
 
 
 def train_seeds(
@@ -142,7 +145,7 @@ def train_seeds(
     path = Path(run_dir) if run_dir is not None else Path("runs") / f"{request.app}-seeds"
     group = RunFolder(path)
     if not resume:
-        _refuse_run(group)
+        refuse_run(group)
     shared = _Shared(strict, say, tuple(log))
     runs = []
     for seed in range(1, seeds + 1):
@@ -168,7 +171,7 @@ class _Shared:
     strict: bool
     say: Say
     log: tuple[str, ...] = ()  # names of trackers
-    noted: bool = False
+    said: set[str] = field(default_factory=set)
     prepared: Prepared[Any, Any] | None = None
     baselines: Mapping[str, Any] | None = None
 
@@ -190,16 +193,17 @@ class _Shared:
                 + "\n  ".join(prepared.lost)
                 + "\nmend them, or train without --strict"
             )
-        for note in () if self.noted else prepared.notes:
-            self.say(note)
-        self.noted = True
+        for note in prepared.notes:
+            if note not in self.said:
+                self.say(note)
+        self.said.update(prepared.notes)
 
 
 def _train(request: Request, path: Path, shared: _Shared, *, resume: bool, progress: bool) -> Run:
     reset_peak_memory()  # reading the data is a part of what this run takes
     domain, run = request.domain, RunFolder(path)
     if not resume:
-        _refuse_run(run)
+        refuse_run(run)
     stored = load_run_config(path, domain) if (path / "config.toml").is_file() else None
     if stored is not None:
         _refuse_other_settings(request, stored, shared)
@@ -240,8 +244,9 @@ def _default_folder(request: Request) -> Path:
     return Path("runs") / f"{request.app}-seed{request.resolve().config.train.seed}"
 
 
-def _refuse_run(run: RunFolder) -> None:
-    if run.exists() or any(run.path.glob("seed-*/config.toml")):
+def refuse_run(run: RunFolder) -> None:
+    """Raises UserError where a folder holds a run, or a group of runs, or is a file."""
+    if run.exists() or configs.members_of(run.path):
         raise UserError(
             f"{run.path}: holds a run already; add --resume to go on with it, or name another --run-dir"
         )
@@ -446,9 +451,10 @@ def export(
     With these a file that is there already is verified as it is, and nothing is written. Warns of a NonCommercial
     licence of the weights that the run started from. Raises UserError where `out` is taken, or answers differently.
     """
-    if len(runs_in(run_dir)) > 1:
+    if len(several := runs_in(run_dir)) > 1:
+        what = several[0].name.partition("-")[0]
         raise UserError(
-            f"{run_dir}: holds several seeds; export one of them, such as {run_dir}/seed-1"
+            f"{run_dir}: holds several {what}s; export one of them, such as {several[0]}"
         )
     trained = load_trained(domain, run_dir, checkpoint)
     warn_of_licence(trained)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from isoform.core.data.folds import SET_ASIDE
 from isoform.core.errors import UserError, join_names
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.duplicates import merge, refuse_leaks
@@ -61,7 +62,8 @@ def assign_splits(molecules: Labelled, data: DataConfig) -> Labelled:
     split = np.full(len(molecules), "", dtype=object)
     for name, rows in splits.items():
         split[rows] = name
-    findings = [*molecules.findings, *describe_shares(splits, data)]
+    aside = [SET_ASIDE] if data.folds is not None and data.split == "given" else []
+    findings = [*molecules.findings, *aside, *describe_shares(splits, data)]
     return replace(molecules, split=split, findings=findings)
 
 
