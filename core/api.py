@@ -6,9 +6,8 @@ Nothing here prints, but for `say`, which gets the lines that a person should se
 from __future__ import annotations
 
 import shlex
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from torch import nn
 from isoform.core import config as configs
 from isoform.core.config import AppConfig, Resolved, load_run_config, toml
 from isoform.core.config.keys import PLACES, flatten
-from isoform.core.data.writers import usual_mode
+from isoform.core.data.writers import staged
 from isoform.core.domain import AnyDomain, Export, ImportedModel, Predictor, Prepared, TrainedModel
 from isoform.core.engine.evaluate import load_weights
 from isoform.core.engine.finish import accept_data
@@ -108,16 +107,19 @@ def train(
     strict: bool = False,
     log: Sequence[str] = (),
     say: Say,
+    said: set[str] | None = None,
 ) -> Run:
     """Trains one run; run_dir defaults to runs/APP-seedN. What was found in the data is said, whatever was left open.
 
-    Raises UserError for a folder that holds a run, unless `resume`: then the run goes on with its own configuration,
-    and what the request sets must agree with it; with `strict`, for data of which something couldn't be used; for a
-    tracker in `log` whose library isn't there (engine/trackers.py).
+    `said`: lines of other folds that need not be said again. Raises UserError for a folder that holds a run, unless
+    `resume`: then the run goes on with its own configuration, and what the request sets must agree with it; with
+    `strict`, for data of which something couldn't be used; for a tracker in `log` whose library isn't there
+    (engine/trackers.py).
     """
     require(log)
     path = Path(run_dir) if run_dir is not None else _default_folder(request)
-    return _train(request, path, _Shared(strict, say, tuple(log)), resume=resume, progress=progress)
+    shared = _Shared(strict, say, tuple(log), set() if said is None else said)
+    return _train(request, path, shared, resume=resume, progress=progress)
 
 
 def train_seeds(
@@ -142,7 +144,7 @@ def train_seeds(
     path = Path(run_dir) if run_dir is not None else Path("runs") / f"{request.app}-seeds"
     group = RunFolder(path)
     if not resume:
-        _refuse_run(group)
+        refuse_run(group)
     shared = _Shared(strict, say, tuple(log))
     runs = []
     for seed in range(1, seeds + 1):
@@ -168,7 +170,7 @@ class _Shared:
     strict: bool
     say: Say
     log: tuple[str, ...] = ()  # names of trackers
-    noted: bool = False
+    said: set[str] = field(default_factory=set)
     prepared: Prepared[Any, Any] | None = None
     baselines: Mapping[str, Any] | None = None
 
@@ -190,16 +192,17 @@ class _Shared:
                 + "\n  ".join(prepared.lost)
                 + "\nmend them, or train without --strict"
             )
-        for note in () if self.noted else prepared.notes:
-            self.say(note)
-        self.noted = True
+        for note in prepared.notes:
+            if note not in self.said:
+                self.say(note)
+        self.said.update(prepared.notes)
 
 
 def _train(request: Request, path: Path, shared: _Shared, *, resume: bool, progress: bool) -> Run:
     reset_peak_memory()  # reading the data is a part of what this run takes
     domain, run = request.domain, RunFolder(path)
     if not resume:
-        _refuse_run(run)
+        refuse_run(run)
     stored = load_run_config(path, domain) if (path / "config.toml").is_file() else None
     before = stored
     if stored is not None:
@@ -244,8 +247,9 @@ def _default_folder(request: Request) -> Path:
     return Path("runs") / f"{request.app}-seed{request.resolve().config.train.seed}"
 
 
-def _refuse_run(run: RunFolder) -> None:
-    if run.exists() or any(run.path.glob("seed-*/config.toml")):
+def refuse_run(run: RunFolder) -> None:
+    """Raises UserError where a folder holds a run, or a group of runs, or is a file."""
+    if run.exists() or configs.members_of(run.path):
         raise UserError(
             f"{run.path}: holds a run already; add --resume to go on with it, or name another --run-dir"
         )
@@ -455,9 +459,10 @@ def export(
     With these a file that is there already is verified as it is, and nothing is written. Warns of a NonCommercial
     licence of the weights that the run started from. Raises UserError where `out` is taken, or answers differently.
     """
-    if len(runs_in(run_dir)) > 1:
+    if len(several := runs_in(run_dir)) > 1:
+        what = several[0].name.partition("-")[0]
         raise UserError(
-            f"{run_dir}: holds several seeds; export one of them, such as {run_dir}/seed-1"
+            f"{run_dir}: holds several {what}s; export one of them, such as {several[0]}"
         )
     trained = load_trained(domain, run_dir, checkpoint)
     warn_of_licence(trained)
@@ -466,30 +471,6 @@ def export(
     with staged(out) as path:
         formats_of(domain)[kind](trained, path)
         return verification.verify(domain, trained, kind, path, verify) if verify else None
-
-
-@contextmanager
-def staged(out: str | Path) -> Iterator[Path]:
-    """A path to write at; what is written there, and beside it, takes its place at the end if all went well.
-
-    Raises UserError where something is in that place already, or nothing can be written.
-    """
-    final = Path(out)
-    if final.exists() and (not final.is_dir() or any(final.iterdir())):
-        raise UserError(f"{final}: exists already; name another --out")
-    anchor = next(folder for folder in final.absolute().parents if folder.exists())
-    try:
-        with tempfile.TemporaryDirectory(dir=anchor, prefix=f".{final.name}.") as made:
-            yield Path(made) / final.name
-            final.parent.mkdir(parents=True, exist_ok=True)
-            for written in Path(made).rglob("*"):
-                usual_mode(written)  # safetensors' can't be read by others
-            for written in Path(made).iterdir():
-                written.replace(final.parent / written.name)
-    except OSError as error:
-        raise UserError(
-            f"{final}: can't be written ({error.strerror}); name another --out"
-        ) from error
 
 
 def _card(imported: ImportedModel[Any, Any], source: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,6 +34,7 @@ class Molecules(Domain["MoleculesApp", "MoleculesState", "MoleculeData"]):
 
     name = "molecules"
     summary = "molecules: properties from SMILES, with Graphormer"
+    fitted = ("target_mean", "target_std")
 
     def schema(self) -> type[MoleculesApp]:
         """See config.py."""
@@ -103,6 +104,14 @@ class Molecules(Domain["MoleculesApp", "MoleculesState", "MoleculeData"]):
         from isoform.molecules.predictor import MoleculePredictor
 
         return MoleculePredictor(trained)
+
+    def join_folds(
+        self, members: Sequence[TrainedModel[MoleculesApp, MoleculesState]]
+    ) -> tuple[MoleculesState, list[nn.Module]]:
+        """See folds.py."""
+        from isoform.molecules.folds import join_folds
+
+        return join_folds(members)
 
     def graph(self, trained: TrainedModel[MoleculesApp, MoleculesState]) -> Graph:
         """See export.py."""

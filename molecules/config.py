@@ -11,6 +11,7 @@ from isoform.core.config.schema import (
     AppConfig,
     DecimalMark,
     Floats,
+    FoldedData,
     Names,
     Seed,
     Sentinels,
@@ -38,7 +39,7 @@ def _known_source(value: str) -> str:
     raise ValueError(f"no such source of molecules; known: {', '.join(SOURCES)}, pyg:NAME")
 
 
-class DataConfig(Table):
+class DataConfig(FoldedData):
     """Which molecules, which of their labels, how they are cleaned and how they are split."""
 
     source: Annotated[str, AfterValidator(_known_source)] = Field(

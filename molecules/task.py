@@ -279,6 +279,17 @@ class MoleculesTask(Task):
         """What exchanging graphs, or descriptors, costs; see exchange.py."""
         return exchanged_error(self, model, split)
 
+    def groups(self, split: str) -> list[str | None] | None:
+        """See Task.groups: data.group, or without it of data.split = scaffold the frameworks."""
+        groups = self.data.molecules.groups
+        if groups is not None:
+            return [groups[row] or None for row in self.data.rows[split].tolist()]
+        if self.config.data.split != "scaffold" or not self.data.has_smiles:
+            return None
+        from isoform.molecules.data.groups import frameworks
+
+        return ["acyclic" if text == "" else text for text in frameworks(self.data.smiles(split))]
+
     def digests(self, split: str) -> np.ndarray | None:
         """See Task.digests and data/digests.py."""
         data = self.data

@@ -97,6 +97,14 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "PointcloudData"]):
 
         return PointcloudPredictor(trained)
 
+    def join_folds(
+        self, members: Sequence[TrainedModel[PointcloudApp, PointcloudState]]
+    ) -> tuple[PointcloudState, list[nn.Module]]:
+        """See folds.py."""
+        from isoform.pointcloud.folds import join_folds
+
+        return join_folds(members)
+
     def expand_inputs(self, inputs: Sequence[str]) -> list[str]:
         """Folders of files of points."""
         from isoform.pointcloud.predictor import expand_inputs

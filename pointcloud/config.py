@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, Strict
 from isoform.core.config.schema import (
     AppConfig,
     BackboneConfig,
+    FoldedData,
     Names,
     Range,
     Readout,
@@ -42,7 +43,7 @@ class ModelConfig(Table):
     )
 
 
-class DataConfig(Table):
+class DataConfig(FoldedData):
     """Where the clouds are, how they are split, and what is done to them before the tokeniser."""
 
     source: Annotated[str, AfterValidator(_known_source)] = Field(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from isoform.core.data.folds import SET_ASIDE
 from isoform.core.domain import Prepared
 from isoform.core.errors import UserError, count
 from isoform.core.supervised.metrics import describe_gaps
@@ -49,6 +50,8 @@ def prepare(config: PointcloudApp) -> Prepared[PointcloudApp, PointcloudData]:
         config = _choose_epochs(config, len(data.rows.get("train", ())))
     lost = _lost(data)
     notes = [*_describe(config, data), *lost]
+    if config.data.folds is not None and (data.records.split != "").any():
+        notes.append(SET_ASIDE)
     for split in ("val", "test") if config.model.kind == "classify" else ():
         if split in data.rows:
             notes += describe_gaps(
@@ -110,4 +113,14 @@ def other_data(config: PointcloudApp, path: str) -> PointcloudApp:
     from pathlib import Path
 
     source = "folder" if Path(path).is_dir() else "set"
-    return update(config, data={"source": source, "path": path, "root": None, "test_fraction": 1.0})
+    return update(
+        config,
+        data={
+            "source": source,
+            "path": path,
+            "root": None,
+            "test_fraction": 1.0,
+            "folds": None,
+            "fold": None,
+        },
+    )

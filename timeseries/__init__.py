@@ -9,7 +9,7 @@ from isoform.core.domain import Domain, Verb
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from torch import nn
@@ -102,6 +102,20 @@ class Timeseries(Domain["TimeseriesApp", "TimeseriesState", "WindowData"]):
         from isoform.timeseries.stored_baselines import BaselinePredictor, read
 
         return BaselinePredictor(trained, *read(folder, name, int(trained.config.model.horizon)))
+
+    def join_folds(
+        self, members: Sequence[TrainedModel[TimeseriesApp, TimeseriesState]]
+    ) -> tuple[TimeseriesState, list[nn.Module]]:
+        """See folds.py."""
+        from isoform.timeseries.folds import join_folds
+
+        return join_folds(members)
+
+    def join_predictions(self, folders: Sequence[Path], out: Path) -> None:
+        """predictions.nc; see folds.py."""
+        from isoform.timeseries.folds import join_predictions
+
+        join_predictions(folders, out)
 
     def graph(self, trained: TrainedModel[TimeseriesApp, TimeseriesState]) -> Graph:
         """See export.py."""

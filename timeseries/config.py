@@ -12,6 +12,7 @@ from isoform.core.config.schema import (
     DecimalMark,
     EvalConfig,
     Floats,
+    FoldedData,
     Names,
     Range,
     Sentinels,
@@ -22,7 +23,7 @@ BASELINES = ("last", "seasonal_naive", "ets", "theta", "linear", "lag_boosting")
 Source = Literal["file", "pedestrians", "ett-hour", "ett-minute", "custom", "solar", "pems"]
 
 
-class DataConfig(Table):
+class DataConfig(FoldedData):
     """Which file, which of its columns mean what, how gaps are mended and where the splits lie."""
 
     source: Source = Field(

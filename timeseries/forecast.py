@@ -344,7 +344,7 @@ def write(
     others = dict(beside or {})
     suffix = Path(path).suffix.lower()
     if suffix == ".zarr":
-        with api.staged(path) as place:
+        with writers.staged(path) as place:
             found.to_zarr(place, mode="w-", zarr_format=2)  # of format 3, text has no settled form
             writers.write_together(others)
         return

@@ -56,6 +56,7 @@ def prepare_panel(config: TimeseriesApp, panel: Panel) -> Prepared[TimeseriesApp
     windows = WindowData(_with_whole_trunk(config), panel)
     if not windows.sizes().get("train"):
         raise UserError(_no_training(windows))
+    chosen += _fold(windows)
     try:
         refuse_contradictions(windows.config, Sizes.of(windows))
     except ValueError as error:
@@ -82,6 +83,22 @@ def without_leakage(
             "(isoform timeseries check lists all), or set data.allow_leakage = true"
         )
     return replace(prepared, notes=[*prepared.notes, *(f"warning: {line}" for line in said)])
+
+
+def _fold(windows: WindowData) -> list[str]:
+    """What a fold of time is, as a line. Raises UserError where its block holds no window to test on."""
+    data = windows.config.data
+    if data.folds is None:
+        return []
+    if not windows.sizes().get("test"):
+        raise UserError(
+            f"{windows.panel.name}: {windows.panel.most_rows} rows cut into {data.folds + 1} blocks of time hold no "
+            f"horizon of {windows.horizon} to test on; take fewer folds, or a shorter model.horizon"
+        )
+    return [
+        f"fold {data.fold} of {data.folds} by rolling origin: tested on one of {data.folds + 1} blocks of time, "
+        "trained on what lies before it; the first block is in no test, and the scale is that of the first fold"
+    ]
 
 
 def _origin_without_marks(config: TimeseriesApp, panel: Panel) -> bool:

@@ -236,6 +236,22 @@ class TimeseriesTask(Task):
             self.notes = (*self.notes, self.calibration.note)
         return found
 
+    def group_metrics(
+        self, split: str, outputs: Mapping[str, np.ndarray]
+    ) -> dict[str, dict[str, float]] | None:
+        """See Task.group_metrics: of several series, each that has windows; figures.py draws them."""
+        windows_S = outputs.get("by_series/windows")
+        if windows_S is None:
+            return None
+        names = [name for name in outputs if name.startswith("by_series/")]
+        rest = [name for name in names if not name.endswith(("/windows", "/count"))]
+        found = {}
+        for number, series in enumerate(self.panel):
+            if windows_S[number]:
+                own = {name.partition("/")[2]: float(outputs[name][number]) for name in rest}
+                found[str(series.attrs["id"])] = {"samples": float(windows_S[number]), **own}
+        return found
+
     def judged(self, split: str) -> str:
         """See Task.judged."""
         which = self.which.get(split, f"the {split} split of {self.panel.name}")

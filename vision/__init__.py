@@ -34,6 +34,7 @@ class Vision(Domain["VisionApp", "VisionState", "VisionData"]):
     name = "vision"
     summary = "images: classes, labels or numbers, with ViT"
     telling_formats = ("timm",)
+    fitted = ("mean", "std", "lowest", "highest", "target_mean", "target_std")
 
     def schema(self) -> type[VisionApp]:
         """See config.py."""
@@ -87,6 +88,10 @@ class Vision(Domain["VisionApp", "VisionState", "VisionData"]):
         """Of classes and labels their logits."""
         if state.kind == "multiclass":
             return "classes"
+        if state.kind == "multihead":
+            from isoform.vision.heads import blocks_of
+
+            return tuple(one.stop - one.start for one in blocks_of(state.classes).values())
         return "labels" if state.kind in ("binary", "multilabel") else "numbers"
 
     def predictor(self, trained: TrainedModel[VisionApp, VisionState]) -> Predictor:
@@ -94,6 +99,14 @@ class Vision(Domain["VisionApp", "VisionState", "VisionData"]):
         from isoform.vision.predictor import VisionPredictor
 
         return VisionPredictor(trained)
+
+    def join_folds(
+        self, members: Sequence[TrainedModel[VisionApp, VisionState]]
+    ) -> tuple[VisionState, list[nn.Module]]:
+        """See folds.py."""
+        from isoform.vision.folds import join_folds
+
+        return join_folds(members)
 
     def expand_inputs(self, inputs: Sequence[str]) -> list[str]:
         """Folders of images and lists of their names."""

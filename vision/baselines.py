@@ -7,9 +7,9 @@
     knn        the 5 nearest training images by Euclidean distance of pixels
 
 Pixels are those of the model's images, with the training images' lowest and highest value as 0 and 1, shrunk to at
-most 32 x 32. At most 5,000 random training images are used, of those whose every target is known. The pixel methods are
-left out, and that is said, where more than 20,000 images would have to be decoded for them, or with more than 200
-classes.
+most 32 x 32. At most 5,000 random training images are used, of those whose every target is known (the constants take
+each target's own). The pixel methods are left out, and that is said, where more than 20,000 images would have to be
+decoded for them, or with more than 200 classes.
 
 N images, M training images, D pixels, K classes, labels or targets.
 """
@@ -52,9 +52,12 @@ def baselines(data: ImageData, score: Score) -> list[Baseline]:
     `score` turns (probabilities [N, K] or predictions, targets) into metrics.
     """
     kind = data.records.kind
-    train = data.complete_rows(data.rows["train"]) if "train" in data.rows else np.zeros(0, int)
-    if not len(train):
+    if kind == "multihead":  # every class of every head by itself; `score` makes shares of a head's
+        kind = "multilabel"
+    there = data.rows.get("train", np.zeros(0, np.int64))
+    if not len(there):
         return []
+    train = data.complete_rows(there)
     held_out = {split: rows for split, rows in data.rows.items() if split != "train"}
     classes = len(data.classes)
     pixels = _Pixels(data, np.random.default_rng(0).permutation(train)[:TRAIN_IMAGES], held_out)
@@ -65,7 +68,7 @@ def baselines(data: ImageData, score: Score) -> list[Baseline]:
         }
 
     def constant(fitting: Fitting) -> Metrics:
-        return judge(_fit_constant(data.targets[train], kind, classes), held_out)
+        return judge(_fit_constant(data.targets[there], kind, classes), held_out)
 
     def linear(fitting: Fitting) -> Metrics:
         x, y = pixels.train(fitting)
@@ -106,6 +109,8 @@ class _Pixels:
 
     def why_not(self) -> str:
         """Why pixels aren't for these data; empty where they are."""
+        if not len(self.rows["train"]):
+            return "no training image has all labels"
         if len(self.data.classes) > MOST_CLASSES:
             return f"pixels are compared for at most {MOST_CLASSES} classes"
         if self.data.held.resident is None and self.judged + TRAIN_IMAGES > DECODED_IMAGES:
@@ -129,11 +134,12 @@ class _Pixels:
 def _fit_constant(target: np.ndarray, kind: str, classes: int) -> Method:
     """The mean target, or the shares of classes or labels: one more of each than there are, so none is impossible."""
     if kind == "regression":
-        constant = target.mean(0)
+        constant = np.nanmean(target, 0)
     elif kind == "multilabel":
-        constant = (target.sum(0) + 1) / (len(target) + 2)
+        constant = (np.nansum(target, 0) + 1) / (np.isfinite(target).sum(0) + 2)
     else:
-        constant = (np.bincount(target, minlength=classes) + 1) / (len(target) + classes)
+        known = target[target >= 0]
+        constant = (np.bincount(known, minlength=classes) + 1) / (len(known) + classes)
     return lambda x: np.tile(constant, (len(x), 1))
 
 

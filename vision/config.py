@@ -12,6 +12,7 @@ from isoform.core.config.schema import (
     AppConfig,
     DecimalMark,
     Floats,
+    FoldedData,
     Names,
     Range,
     Seed,
@@ -104,16 +105,17 @@ class AugmentConfig(Table):
     )
 
 
-class DataConfig(Table):
+class DataConfig(FoldedData):
     """Where the images are, how they are split, and what is done to them before the tokeniser."""
 
     source: Annotated[str, AfterValidator(_known_source)] = Field(
         "folder",
         description=f"{', '.join(SOURCES)} (recognised from data.path), or torchvision:NAME",
     )
-    task: Literal["multiclass", "multilabel", "regression"] = Field(
+    task: Literal["multiclass", "multilabel", "regression", "multihead"] = Field(
         "multiclass",
-        description="one class an image, several labels or none, or numbers (the last two need a table)",
+        description="one class an image, several labels or none, numbers, or a class for each of data.labels' columns "
+        "with a head for each (all but the first need a table)",
     )
     root: str | None = Field(
         None, description="folder of the data: train/val/test/CLASS/files, or CLASS/files"

@@ -6,7 +6,7 @@ C channels, H x W pixels, n test images whose targets are known, K classes, labe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from isoform.core.supervised.decision import Decision, as_labels
 from isoform.core.supervised.metrics import binary_metrics, confusion
 from isoform.vision.data.dataset import spread
 from isoform.vision.data.values import to_float
+from isoform.vision.heads import blocks_of, names_of, true_classes
 from isoform.vision.maps import attention_map
 from isoform.vision.nearest import nearest_training
 
@@ -77,6 +78,8 @@ def figures(
         return [look]
     if task.kind == "regression":
         return [_scatter_figure(task, answers), _largest_errors(task, model, answers), look]
+    if task.kind == "multihead":
+        return [look, *_head_figures(task, outputs)]
     labels = as_labels(task.kind, answers.guess, answers.target)
     if task.kind == "multilabel":
         sorting = sorting_figure(task.classes, *labels, task.decision, "images")
@@ -91,6 +94,19 @@ def figures(
     likelier = answers.guess.argmax(1)
     found.append(calibration_figure(answers.guess.max(1), likelier == answers.target))
     found.append(class_table(counts, task.classes, "images"))
+    return found
+
+
+def _head_figures(task: VisionTask, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
+    """Confusion and classes of every head, over the images whose class it is known of."""
+    found, guess = [], task.guess(outputs)
+    for column, block in blocks_of(task.classes).items():
+        true, names = true_classes(outputs["target"], block), names_of(task.classes, block)
+        known = true >= 0
+        if known.any():
+            counts = confusion(guess[known, block].argmax(1), true[known], len(names))
+            each = [confusion_figure(counts, names, "images"), class_table(counts, names, "images")]
+            found += [replace(one, caption=f"{column}: {one.caption}") for one in each]
     return found
 
 

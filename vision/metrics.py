@@ -14,6 +14,7 @@ from isoform.core.supervised.metrics import (
     multilabel_metrics,
     regression_metrics,
 )
+from isoform.vision.heads import heads_metrics
 
 
 def score(
@@ -31,6 +32,8 @@ def score(
     """
     if kind == "multiclass":
         return multiclass_metrics(guess_NK, target)
+    if kind == "multihead":
+        return heads_metrics(guess_NK, target, names)
     if kind == "multilabel":
         return multilabel_metrics(guess_NK, target)
     return regression_metrics(guess_NK, target, names, scale_K)

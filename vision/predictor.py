@@ -28,6 +28,7 @@ from isoform.vision.data.folders import list_images
 from isoform.vision.data.images import MAX_PIXELS, to_input
 from isoform.vision.data.transforms import Preprocess
 from isoform.vision.data.values import describe_inputs, extent
+from isoform.vision.heads import head_rows, probabilities
 from isoform.vision.state import VisionState
 
 
@@ -96,6 +97,8 @@ class VisionPredictor(SupervisedPredictor):
                 f"the model has {output.shape[1]} outputs and task.json names {len(names)} classes"
             )
         guess, apart = self.guess(output), self.spread()
+        if state.kind == "multihead":
+            return head_rows(names, guess, apart, decision=self.decision)
         return rows_of(state.kind, names, guess, spread=apart, decision=self.decision)
 
     def guess(self, output: np.ndarray) -> np.ndarray:
@@ -104,6 +107,8 @@ class VisionPredictor(SupervisedPredictor):
         if state.kind == "regression":
             scaling = TargetScaling(state.target_mean, state.target_std)
             return scaling.unscale(torch.from_numpy(output), torch.float32).numpy()
+        if state.kind == "multihead":
+            return probabilities(output, state.classes)
         return softmax(output) if state.kind == "multiclass" else sigmoid(output)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from isoform.core.data.folds import SET_ASIDE
 from isoform.core.data.splits import Rows
 from isoform.core.domain import Prepared
 from isoform.core.errors import UserError, join_names
@@ -26,10 +27,11 @@ from isoform.vision.choose_model import (
 )
 from isoform.vision.config import VisionApp
 from isoform.vision.data.dataset import ImageData, preprocessing
-from isoform.vision.data.records import Records
+from isoform.vision.data.records import UNLABELLED, Records
 from isoform.vision.data.sources import read_records
 from isoform.vision.data.splits import split_rows
 from isoform.vision.describe_values import describe_values, layout_lines
+from isoform.vision.heads import blocks_of, true_classes
 from isoform.vision.impossible import refuse_impossible
 from isoform.vision.initial import Imported
 
@@ -87,6 +89,8 @@ def prepare_records(
         config = _resolve(config, data)
         data.preprocess = preprocessing(config)
     lost = _lost(data)
+    if config.data.folds is not None and (records.split != "").any():
+        notes.append(SET_ASIDE)
     notes += [*_describe(data), *lost, *unscored(data)]
     few = config.auto and config.train.init is None and len(records) < FEW_IMAGES
     if few and not resolved:
@@ -162,7 +166,9 @@ def _lost(data: ImageData) -> list[str]:
     if data.unreadable:
         name, why = next(iter(data.unreadable.items()))
         lines.append(f"{len(data.unreadable)} unreadable image(s) left out, such as {name}: {why}")
-    skipped = data.records.skipped
+    skipped = [one for one in data.records.skipped if one[1] != UNLABELLED]
+    if unlabelled := len(data.records.skipped) - len(skipped):
+        lines.append(f"{unlabelled} image(s) without any label left out")
     if skipped:
         name, why = skipped[0]
         lines.append(
@@ -177,6 +183,11 @@ def unscored(data: ImageData) -> list[str]:
     for split in ("val", "test"):
         if split in data.rows:
             target = data.targets[data.rows[split]]
+            if data.records.kind == "multihead":
+                for block in blocks_of(data.classes).values():
+                    mine, names = true_classes(target, block), data.classes[block]
+                    lines += describe_gaps(mine, names, split, yes_no=False)
+                continue
             yes_no = data.records.kind == "multilabel"
             lines += describe_gaps(target, data.classes, split, yes_no=yes_no)
     return lines

@@ -226,7 +226,7 @@ def _judged(
         method,
         x,
         y,
-        kind=task.kind,
+        kind="multilabel" if task.kind == "multihead" else task.kind,
         classes=len(task.classes),
         score=score,
         monitor=task.monitor,

@@ -33,7 +33,7 @@ class Preprocessing(Table):
 class VisionState(RunState):
     """A vision run's task.json."""
 
-    kind: Literal["multiclass", "multilabel", "regression"] = "multiclass"
+    kind: Literal["multiclass", "multilabel", "regression", "multihead"] = "multiclass"
     classes: Names = Field(
         (), description="of the outputs, in their order; none: the outputs' numbers"
     )

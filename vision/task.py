@@ -34,11 +34,13 @@ from isoform.core.supervised.monitors import resolve_monitor
 from isoform.core.supervised.rows import SHOWN_CLASSES, rows_of
 from isoform.core.supervised.scaling import TargetScaling
 from isoform.core.supervised.suspects import suspect_classes, suspect_labels
+from isoform.vision import heads
 from isoform.vision.baselines import baselines
 from isoform.vision.config import VisionApp
 from isoform.vision.data.dataset import preprocessing
 from isoform.vision.data.kept import find_split, keep_split
 from isoform.vision.data.mix import mix_batch
+from isoform.vision.data.records import ALONE
 from isoform.vision.data.sources import other_data, read_records
 from isoform.vision.data.transforms import Augment, Drawn, Preprocess
 from isoform.vision.data.values import to_float
@@ -140,6 +142,16 @@ class VisionTask(Task):
         output, target = model(batch["image"]).float(), batch["target"]
         if self.kind == "regression":
             target = self.scaling.scale(target, torch.float32)
+        if self.kind == "multihead":
+            return heads.heads_loss(
+                self.loss_kind,
+                output,
+                target,
+                batch.get("weight"),
+                self.classes,
+                class_weight_K=self.class_weight,
+                smoothing=self.config.loss.label_smoothing,
+            )
         return image_loss(
             self.kind,
             self.loss_kind,
@@ -164,7 +176,7 @@ class VisionTask(Task):
         """See metrics.py; on test also how good the answers are, by the threshold of their probability."""
         guess, target = self.guess(outputs), outputs["target"]
         found = self.score(guess, target)
-        if split == "test":
+        if split == "test" and self.kind != "multihead":
             found |= decision_metrics(self.decision, self.kind, guess, target)
         return found
 
@@ -177,6 +189,8 @@ class VisionTask(Task):
             found = bootstrap.of_numbers(guess, target, self.classes, self.scaling.std)
         elif self.kind == "multiclass":
             found = bootstrap.of_classes(guess, target, self.decision)
+        elif self.kind == "multihead":
+            found = heads.statistics(guess, target, self.classes)
         else:
             found = bootstrap.of_labels(self.kind, guess, target, self.classes, self.decision)
         return bootstrap.intervals(found, len(target))
@@ -204,6 +218,8 @@ class VisionTask(Task):
         """[N, K] numbers in the targets' own units, or probabilities of labels, or of classes (that sum to 1)."""
         if self.kind == "regression":
             return outputs["prediction"]
+        if self.kind == "multihead":
+            return heads.probabilities(outputs["logits"], self.classes)
         return (
             softmax(outputs["logits"]) if self.kind == "multiclass" else sigmoid(outputs["logits"])
         )
@@ -211,6 +227,14 @@ class VisionTask(Task):
     def score(self, guess: np.ndarray, target: np.ndarray) -> dict[str, float]:
         """Metrics of a guess [N, K]; see metrics.py."""
         return score(self.kind, guess, target, self.classes, self.scaling.std)
+
+    def groups(self, split: str) -> list[str | None] | None:
+        """See Task.groups; an image whose cell of the group is empty has none."""
+        group = self.data.records.group
+        if group is None:
+            return None
+        names = (str(group[row]) for row in self.data.rows[split].tolist())
+        return [None if name.startswith(ALONE) else name for name in names]
 
     def digests(self, split: str) -> np.ndarray | None:
         """See Task.digests and ImageData.digests."""
@@ -291,7 +315,11 @@ class VisionTask(Task):
         self, folder: Path, split: str, outputs: Mapping[str, np.ndarray], stem: str = "predictions"
     ) -> list[Path]:
         """STEM.csv: input, target, prediction, ..."""
-        rows = rows_of(self.kind, self.classes, self.guess(outputs), decision=self.decision)
+        guess = self.guess(outputs)
+        if self.kind == "multihead":
+            rows = heads.head_rows(self.classes, guess, decision=self.decision)
+        else:
+            rows = rows_of(self.kind, self.classes, guess, decision=self.decision)
         names = self.data.records.images.names
         for i, row in enumerate(rows):
             row["input"] = names[int(self.data.rows[split][i])]
@@ -309,15 +337,18 @@ class VisionTask(Task):
             }
         if self.kind == "multiclass":
             return {"target": self.classes[int(target)] if target >= 0 else None}
-        return {
-            "target": "|".join(
-                name for name, value in zip(self.classes, target, strict=True) if value > 0.5
-            )
-        }
+        if self.kind == "multihead":
+            return heads.target_cells(self.classes, target)
+        named = list(zip(self.classes, target, strict=True))
+        cells: dict[str, object] = {"target": "|".join(name for name, is_ in named if is_ > 0.5)}
+        if self.data.records.unknown:
+            cells["unknown"] = "|".join(name for name, is_ in named if np.isnan(is_))
+        return cells
 
     def suspects(self, split: str, outputs: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         """See Task.suspects."""
-        find = suspect_classes if self.kind == "multiclass" else suspect_labels
+        finders = {"multiclass": suspect_classes, "multihead": heads.suspects}
+        find = finders.get(self.kind, suspect_labels)
         names, rows = self.data.records.images.names, self.data.rows[split]
         return [
             {"sample": row["sample"], "input": names[int(rows[row["sample"]])], **row}
@@ -337,6 +368,8 @@ class VisionTask(Task):
         target = self.data.targets[self.data.rows["train"]]
         if self.kind == "multiclass":
             return class_weights.balanced_class_weights(target, len(self.classes))
+        if self.kind == "multihead":
+            return heads.balanced_weights(target, self.classes)
         return class_weights.positive_weights(target)
 
     def _sample_weight(self) -> Tensor | None:
@@ -361,6 +394,9 @@ def task_from_run(config: VisionApp, state: VisionState, path: Path | None) -> V
         config = other_data(config, path)
     records = read_records(config.data)
     own = find_split(records, state.kept) if path is None and state.kept is not None else None
-    task = VisionTask(prepare_records(config, records, own))
+    prepared = prepare_records(config, records, own)
+    task = VisionTask(prepared)
     task.decide_by(state.calibration)
+    if path is not None:
+        task.notes = prepared.lost
     return task

@@ -290,6 +290,12 @@ def _train(parser: argparse.ArgumentParser) -> None:
     seeds.add_argument(
         "--seeds", type=int, metavar="N", help="train with seeds 1 to N; report mean and spread"
     )
+    parser.add_argument(
+        "--folds",
+        type=int,
+        metavar="K",
+        help="cross-validation: K runs, every sample (of a time series: every block but the first) tested on once",
+    )
 
 
 def _eval(parser: argparse.ArgumentParser) -> None:

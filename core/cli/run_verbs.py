@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from isoform.core import api
+from isoform.core.cli.console import Console
 from isoform.core.cli.context import Context
+from isoform.core.config import load_run_config
 from isoform.core.data import writers
+from isoform.core.data.folds import is_fold
 from isoform.core.domain import AnyDomain, Predictor, Speaker
+from isoform.core.engine.groups import Groups, group_rows, groups_of_folds
 from isoform.core.errors import UserError
 from isoform.core.inference.run_model import evaluate_run
 from isoform.core.report.formatting import several
 from isoform.core.runs.exported import is_exported
-from isoform.core.runs.results import summarise_seeds
+from isoform.core.runs.results import summarise_folds, summarise_seeds
 from isoform.core.supervised.rows import is_undecided, put_in_front
 
 
@@ -38,26 +42,42 @@ def evaluate(context: Context) -> int:
         head = ["metric", args.split, *(["95 % interval"] if ranges else [])]
         values = each[0]["metrics"].items()
         console.table(head, [[name, value, *_ends(ranges, name)] for name, value in values])
+        _show_groups(console, each[0].get("groups"))
         console.result = each[0]
         return 0
-    group = evaluate_run(context.domain, args.run_dir, **options, out=place)
-    together = group["metrics"]
-    summary = summarise_seeds([{"metrics": {"test": one["metrics"]}} for one in each])["metrics"][
-        "test"
-    ]
+    # Of a fold's own data some are what the others were trained on.
+    fold = args.data is None and is_fold(load_run_config(runs[0], context.domain))
+    group = {} if fold else evaluate_run(context.domain, args.run_dir, **options, out=place)
+    together = group.get("metrics", {})
+    results = [{"metrics": {"test": one["metrics"]}} for one in each]
+    summarise = summarise_folds if fold else summarise_seeds
+    summary = summarise(results)["metrics"]["test"]
     rows = [
         [name, one["mean"], one["std"], several(one["values"]), together.get(name)]
         for name, one in summary.items()
     ]
     console.table(["metric", f"{args.split} mean", "std", "values", "ensemble"], rows)
+    groups = groups_of_folds([one.get("groups") for one in each]) if fold else None
+    _show_groups(console, groups)
     console.result = {
         **each[0],
         "checkpoint": args.checkpoint,
         "metrics": summary,
         "ensemble": together,
-        "intervals": group["intervals"],
+        "intervals": group.get("intervals", {}),
+        **({"groups": groups} if groups else {}),
     }
     return 0
+
+
+def _show_groups(console: Console, groups: Groups | None) -> None:
+    if groups is None:
+        return
+    names, rows = group_rows(groups)
+    more = groups["count"] - len(rows)
+    console.table(["group", *names], rows)
+    if more:
+        console.say(f"and {more:,} smaller groups")
 
 
 def _ends(ranges: Mapping[str, Sequence[float]], name: str) -> list[str | None]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from isoform.core import api
 from isoform.core.cli.context import Context
-from isoform.core.errors import Preempted
+from isoform.core.cli.folds import train_folds
+from isoform.core.errors import Preempted, UserError
 from isoform.core.report.formatting import several
 
 _FLAGS = {
@@ -22,7 +23,7 @@ _WIDE = 10  # metrics in a line
 
 
 def train(context: Context) -> int:
-    """Trains an app (with one seed, or several) and shows its metrics beside the baselines."""
+    """Trains an app (with one seed, or several, or in folds) and shows its metrics beside the baselines."""
     args, console = context.args, context.console
     given = {key: getattr(args, flag) for flag, key in _FLAGS.items()}
     flags = {key: value for key, value in given.items() if value is not None}
@@ -34,14 +35,22 @@ def train(context: Context) -> int:
         "log": args.log,
         "say": console.say,
     }
+    if args.folds is not None and args.seeds is not None:
+        raise UserError(
+            "--folds with --seeds: a fold is trained with one seed; repeat --folds with another --seed and --run-dir"
+        )
     try:
-        if args.seeds is None:
+        if args.folds is not None:
+            run = train_folds(request, args.folds, args.run_dir, **options)
+        elif args.seeds is None:
             run = api.train(request, args.run_dir, **options)
         else:
             run = api.train_seeds(request, args.seeds, args.run_dir, **options)
     except KeyboardInterrupt:
         raise Preempted("interrupted; the same command with --resume goes on") from None
-    if args.seeds is None:
+    if args.folds is not None:
+        _show_spread(context, run.metrics)
+    elif args.seeds is None:
         _show(context, run.metrics, run.results.get("baselines", {}))
     else:
         _show_seeds(context, run.metrics, run.results.get("ensemble", {}))
@@ -67,6 +76,18 @@ def _show(context: Context, metrics: Mapping[str, Any], baselines: Mapping[str, 
         )
     elif mine:
         context.console.table([split, *mine], rows)
+
+
+def _show_spread(
+    context: Context,
+    metrics: Mapping[str, Any],
+) -> None:
+    rows = [
+        [split, name, spread["mean"], spread["std"], several(spread["values"])]
+        for split, spreads in metrics.items()
+        for name, spread in spreads.items()
+    ]
+    context.console.table(["split", "metric", "mean", "std", "values"], rows)
 
 
 def _show_seeds(

@@ -328,12 +328,20 @@ def dump_toml(config: AppConfig, *, threads: int | None = None) -> str:
     return f"# isoform {__version__}, seed {config.train.seed}{count}\n{toml.dumps(plain(config))}"
 
 
+def members_of(group: Path) -> list[Path]:
+    """The runs that `--seeds` or `--folds` wrote into a folder, by number; none of another folder."""
+    found = [
+        path.parent for kind in ("seed", "fold") for path in group.glob(f"{kind}-*/config.toml")
+    ]
+    return sorted(found, key=lambda run: (len(run.name), run.name))
+
+
 def run_domain(run: str | Path) -> str:
     """Name of the domain whose run, or group of seeds, a folder holds. Raises UserError where it holds none."""
-    first = Path(run) / "config.toml"
-    if not first.is_file():
-        first = min(Path(run).glob("seed-*/config.toml"), default=first)
-    name = _run_tree(first.parent).get("domain")
+    first = Path(run)
+    if not (first / "config.toml").is_file():
+        first = next(iter(members_of(first)), first)
+    name = _run_tree(first).get("domain")
     if not isinstance(name, str):
         raise UserError(
             f"{run}/config.toml: names no domain; name a folder that `isoform DOMAIN train` wrote"
@@ -356,8 +364,9 @@ def load_run_config(run: str | Path, domain: AnyDomain) -> AppConfig:
 def _run_tree(run: Path) -> toml.Tree:
     path = run / "config.toml"
     if not path.is_file():
-        if next(run.glob("seed-*/config.toml"), None):
-            raise UserError(f"{run}: holds several seeds; name one of them, such as {run}/seed-1")
+        if several := members_of(run):
+            what = several[0].name.partition("-")[0]
+            raise UserError(f"{run}: holds several {what}s; name one of them, such as {several[0]}")
         reason = "isn't a run folder (it has no config.toml)" if run.exists() else "doesn't exist"
         raise UserError(f"{run}: {reason}; name a folder that `isoform DOMAIN train` wrote")
     tree, mistakes = toml.parse(read_text(path))

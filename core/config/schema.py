@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     Strict,
     field_validator,
+    model_validator,
 )
 
 from isoform.core.config.keys import suggest
@@ -73,6 +74,27 @@ class Table(BaseModel):
     """A closed, frozen, strictly typed table of apps.toml (an integer is accepted where a float is meant)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+class FoldedData(Table):
+    """The keys of a domain's `data` that make a run one fold of a cross-validation (core/data/folds.py)."""
+
+    folds: int | None = Field(
+        None,
+        ge=2,
+        description="folds of a cross-validation, of which this run is data.fold; `train --folds K` trains all",
+    )
+    fold: int | None = Field(
+        None, ge=1, description="the fold, from 1, that tests: the others train and validate"
+    )
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> FoldedData:
+        if (self.folds is None) != (self.fold is None):
+            raise ValueError("folds and fold go together; `train --folds K` sets both")
+        if self.folds is not None and self.fold is not None and self.fold > self.folds:
+            raise ValueError(f"fold = {self.fold} is not among {self.folds} folds")
+        return self
 
 
 class BackboneConfig(Table):

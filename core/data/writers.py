@@ -13,7 +13,8 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,6 +158,30 @@ def write_together(contents: Mapping[str | Path, bytes | str]) -> None:
     finally:
         for part in new.values():
             part.unlink(missing_ok=True)
+
+
+@contextmanager
+def staged(out: str | Path) -> Iterator[Path]:
+    """A path to write at; what is written there, and beside it, takes its place at the end if all went well.
+
+    Raises UserError where something is in that place already, or nothing can be written.
+    """
+    final = Path(out)
+    if final.exists() and (not final.is_dir() or any(final.iterdir())):
+        raise UserError(f"{final}: exists already; name another --out")
+    anchor = next(folder for folder in final.absolute().parents if folder.exists())
+    try:
+        with tempfile.TemporaryDirectory(dir=anchor, prefix=f".{final.name}.") as made:
+            yield Path(made) / final.name
+            final.parent.mkdir(parents=True, exist_ok=True)
+            for written in Path(made).rglob("*"):
+                usual_mode(written)  # safetensors' can't be read by others
+            for written in Path(made).iterdir():
+                written.replace(final.parent / written.name)
+    except OSError as error:
+        raise UserError(
+            f"{final}: can't be written ({error.strerror}); name another --out"
+        ) from error
 
 
 def usual_mode(path: Path) -> None:

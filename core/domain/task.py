@@ -120,6 +120,22 @@ class Task(abc.ABC):
         """
         return CollectAll(self, split)
 
+    def groups(self, split: str) -> Sequence[str | None] | None:
+        """The group (data.group) of each sample of a split, None of one without; None where there are no groups.
+
+        A task that gives them has `metrics` of outputs whose first axis is the sample.
+        """
+        return None
+
+    def group_metrics(
+        self, split: str, outputs: Mapping[str, np.ndarray]
+    ) -> Mapping[str, Mapping[str, float]] | None:
+        """The number of `samples` and metrics of each group that the task itself adds up: the series of a panel.
+
+        None (the default): `groups` says whose samples are which.
+        """
+        return None
+
     def digests(self, split: str) -> np.ndarray | None:
         """uint64 [N, D] of a split's samples (core/data/digests.py), each known again by any; None: never."""
         return None

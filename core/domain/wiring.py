@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from isoform.core.config.schema import AppConfig
     from isoform.core.config.state import RunState
 
-# Of a model: numbers, logits of classes of which one is true, or logits of labels, each true or not.
-Outputs = Literal["numbers", "classes", "labels"]
+# Of a model: numbers, logits of classes of which one is true, or logits of labels, each true or not; sizes: of blocks
+# of classes side by side, of each of which one is true.
+Outputs = Literal["numbers", "classes", "labels"] | tuple[int, ...]
 AppT = TypeVar("AppT", bound="AppConfig")  # the closed tables of a domain's apps
 StateT = TypeVar("StateT", bound="RunState")  # its task.json
 DataT = TypeVar("DataT")  # what its data are once read
@@ -132,6 +133,8 @@ class Domain(abc.ABC, Generic[AppT, StateT, DataT]):
     summary: ClassVar[str]
     # Of the formats of its own those that tell how an input is prepared, as a run does; with others the run's settings.
     telling_formats: ClassVar[tuple[str, ...]] = ()
+    # Keys of data that training samples fill: each fold has its own.
+    fitted: ClassVar[tuple[str, ...]] = ()
 
     # What its files hold -------------------------------------------------------------------------------------------
 
@@ -185,6 +188,23 @@ class Domain(abc.ABC, Generic[AppT, StateT, DataT]):
     def outputs(self, config: AppT, state: StateT) -> Outputs:
         """What the model's outputs are, for the average of several models; numbers by default."""
         return "numbers"
+
+    def join_folds(
+        self, members: Sequence[TrainedModel[AppT, StateT]]
+    ) -> tuple[StateT, list[nn.Module]]:
+        """The models of a cross-validation side by side: all called, and answering, as one state says.
+
+        Its calibration is theirs, joined. Raises UserError where they can't be, or learned from different data.
+        """
+        raise UserError(
+            f"{self.name}: models of folds can't be joined; predict with each by itself"
+        )
+
+    def join_predictions(self, folders: Sequence[Path], out: Path) -> None:
+        """Writes the folds' predictions of test into `out`, with their numbers; nothing where they are tables.
+
+        Those core joins.
+        """
 
     def expand_inputs(self, inputs: Sequence[str]) -> list[Any]:
         """Inputs of the command line as inputs of the predictor (folders, lists of names); as they are by default."""

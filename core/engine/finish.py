@@ -18,6 +18,7 @@ from isoform.core.domain import Task
 from isoform.core.engine import kept, seen
 from isoform.core.engine.baselines import fit_baselines
 from isoform.core.engine.evaluate import load_weights
+from isoform.core.engine.groups import describe_groups, group_figure, judge_groups
 from isoform.core.engine.progress import Display
 from isoform.core.engine.suspects import describe_suspects, write_suspects
 from isoform.core.errors import UserError, join_names
@@ -173,13 +174,14 @@ def finish(
     judged: dict[str, Mapping[str, Any]] = {}
     if sizes.get("val") and (found := _calibrate(outcome)) is not None:
         judged["val"] = found
-    outputs = unseen = None
+    outputs = unseen = groups = None
     ranges: dict[str, tuple[float, float]] = {}
     if sizes.get("test"):
         metrics["test"], outputs, unseen = outcome.evaluate("test", run.seen())
         judged["test"] = outputs
         task.write_predictions(run.path, "test", outputs)
         ranges = task.intervals("test", outputs)
+        groups = judge_groups(task, "test", outputs)
     beside = baselines
     if beside is None:
         beside = fit_baselines(task, outcome.show, outcome.stopping, run)
@@ -188,7 +190,12 @@ def finish(
     importance = {split: shares} if shares else {}
     suspected = write_suspects(task, run, judged) if task.has_labels else {}
     intervals = {"test": ranges} if ranges else {}
-    more = {"intervals": intervals, "importance": importance, "suspected_labels": suspected}
+    more = {
+        "intervals": intervals,
+        "importance": importance,
+        "suspected_labels": suspected,
+        "groups": {"test": groups} if groups else {},
+    }
     results_json = write_results(outcome, "finished", metrics, beside, unseen, more)
     kind = "ema.safetensors" if outcome.averaged else "model.safetensors"
     digest = checkpoints.manifest(checkpoints.place(run.checkpoints, best))[kind][1]
@@ -198,6 +205,8 @@ def finish(
     run.write_text("card.md", card)
     if outputs is not None:
         figures = task.figures(outcome.model, outputs)
+        if groups is not None and task.groups("test") is not None:
+            figures.append(group_figure(groups, "test"))
         run.write_json("figures.json", [figure_json(figure, run.path) for figure in figures])
     page.write_report([run.path])
     if metrics:
@@ -207,6 +216,8 @@ def finish(
         outcome.show.say(f"95 % interval of test {task.monitor}: {low:.4g} to {high:.4g}")
     if unseen is not None:
         outcome.show.say(seen.describe_unseen(task, unseen, _who(outcome.initial)))
+    if groups is not None:
+        outcome.show.say(describe_groups(groups, task.monitor, "test"))
     if shares:
         outcome.show.say(results.describe_importance(shares, split))
     if suspected:

@@ -19,7 +19,7 @@ from isoform.core.errors import UserError
 from isoform.core.inference.export import onnx_file
 from isoform.core.inference.opened import GraphModel, OpenedGraph
 from isoform.core.inference.optimise import Precision, optimise
-from isoform.core.supervised.ensemble import Ensemble
+from isoform.core.supervised.ensemble import Adapted, Ensemble
 
 Engine = Literal["eager", "packed", "openvino"]
 ENGINES: tuple[Engine, ...] = ("eager", "packed", "openvino")
@@ -39,6 +39,10 @@ def with_engine(
         ]
         model = Ensemble([member.model for member in members], trained.model.outputs)
         return replace(trained, model=model, precision=members[0].precision)
+    if isinstance(trained.model, Adapted):
+        own = trained.model
+        inner = with_engine(domain, replace(trained, model=own.model), engine)
+        return replace(inner, model=Adapted(inner.model, own.before, own.after))
     precision = cast(Precision, trained.precision)
     match engine:
         case "eager":

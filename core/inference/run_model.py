@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from isoform.core.config import load_run_config
+from isoform.core.data.folds import is_fold
 from isoform.core.data.writers import Unwritable
 from isoform.core.domain import AnyDomain, Predictor, Prepared, Task, TrainedModel
 from isoform.core.engine import distributed, precision
 from isoform.core.engine.evaluate import evaluate, load_weights
+from isoform.core.engine.groups import judge_groups
 from isoform.core.engine.kept import OwnSplit, look_at_own, refuse_missing_place
 from isoform.core.engine.seen import describe_unseen, evaluate_apart
 from isoform.core.errors import UserError
@@ -33,14 +35,19 @@ def load_trained(
 ) -> TrainedModel[Any, Any]:
     """A run's model in evaluation mode, built without its data; the averaged weights where the run has them.
 
-    Of a group of seeds, all of them as one `Ensemble`. Raises UserError for a folder that isn't a run of this domain or
-    is damaged, and for an unknown checkpoint.
+    Of a group of seeds or folds, all of them as one `Ensemble`. Raises UserError for a folder that isn't a run of this
+    domain or is damaged, and for an unknown checkpoint.
     """
     runs = runs_in(run_dir)
     if len(runs) == 1:
         return _load_one(domain, runs[0], checkpoint)
     members = [_load_one(domain, run, checkpoint) for run in runs]
     first = members[0]
+    if is_fold(first.config):
+        state, models = domain.join_folds(members)
+        state = state.model_copy(update={"seen": _seen_by_any(members)})
+        ensemble = Ensemble(models, domain.outputs(first.config, state)).eval()
+        return replace(first, state=state, model=ensemble, folder=Path(run_dir))
     for other in members[1:]:
         if other.state.to_json() != first.state.to_json():
             raise UserError(
@@ -50,6 +57,15 @@ def load_trained(
     outputs = domain.outputs(first.config, first.state)
     model = Ensemble([member.model for member in members], outputs).eval()
     return replace(first, state=state, model=model, folder=Path(run_dir))
+
+
+def _seen_by_any(members: Sequence[TrainedModel[Any, Any]]) -> np.ndarray | None:
+    """Digests of what any of them was trained on; None where one doesn't know."""
+    import numpy as np
+
+    each = [member.state.seen for member in members]
+    known = [seen for seen in each if seen is not None]
+    return np.unique(np.concatenate(known)) if len(known) == len(each) else None
 
 
 def _load_one(domain: AnyDomain, run_dir: Path, checkpoint: str | int) -> TrainedModel[Any, Any]:
@@ -124,6 +140,7 @@ def evaluate_run(
     told = _keep_predictions(task, trained.folder, out, split, outputs, stem)
     if unseen is not None:
         told.append(describe_unseen(task, unseen, "the run"))
+    groups = judge_groups(task, split, outputs)
     return {
         "app": trained.config.app,
         "domain": domain.name,
@@ -135,6 +152,7 @@ def evaluate_run(
         "metrics": metrics,
         "intervals": task.intervals(split, outputs),
         "unseen": None if unseen is None else unseen.to_json(),
+        **({"groups": groups} if groups else {}),
     }
 
 

@@ -14,9 +14,9 @@ def number(value: float | None) -> str:
     return f"{0 if abs(value) < 1e-9 else value:.4g}"
 
 
-def several(values: Iterable[float]) -> str:
-    """Numbers of four significant digits side by side."""
-    return " ".join(f"{value:.4g}" for value in values)
+def several(values: Iterable[float | None]) -> str:
+    """Numbers of four significant digits side by side; "-" for what isn't known."""
+    return " ".join("-" if value is None else f"{value:.4g}" for value in values)
 
 
 def axis_number(value: float) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 from pydantic import ValidationError
 from torch import Tensor
 
+from isoform.core.config import members_of
 from isoform.core.config.state import RunState
 from isoform.core.data.writers import plain_json, utf8
 from isoform.core.domain.kept_split import KeptSplit
@@ -48,14 +49,11 @@ os.register_at_fork(after_in_child=_close_inherited_locks)
 
 
 def runs_in(folder: str | Path) -> list[Path]:
-    """The run itself, or the runs of a group that `--seeds` made, by seed."""
+    """The run itself, or the runs of a group that `--seeds` or `--folds` made, by seed or fold."""
     folder = Path(folder)
-    seeds = sorted(
-        folder.glob("seed-*/config.toml"),
-        key=lambda path: (len(path.parent.name), path.parent.name),
-    )
-    group = seeds and not (folder / "config.toml").exists()
-    return [path.parent for path in seeds] if group else [folder]
+    runs = members_of(folder)
+    group = runs and not (folder / "config.toml").exists()
+    return runs if group else [folder]
 
 
 class RunFolder:

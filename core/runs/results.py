@@ -73,6 +73,25 @@ def describe_importance(shares: Mapping[str, float], split: str) -> str:
     return f"exchanged between {split} samples, {' and '.join(changes)} change the error"
 
 
+def summarise_folds(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean, sample standard deviation and values of every metric over the results.json of the folds, and of baselines.
+
+    {"folds": K, "metrics": {split: {name: {"mean", "std", "values"}}}, "baselines": {NAME: the same}}; a fold that
+    can't tell a number (a class without samples) has None among the values, and the mean is over the others.
+    """
+    summary: dict[str, Any] = {"folds": len(results)}
+    summary["metrics"] = _splits_of([result.get("metrics", {}) for result in results])
+    baselines = [result.get("baselines", {}) for result in results]
+    names = [name for name in baselines[0] if all(name in one for one in baselines)]
+    summary["baselines"] = {name: _splits_of([one[name] for one in baselines]) for name in names}
+    return summary
+
+
+def _splits_of(each: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
+    splits = [split for split in ("val", "test") if all(split in one for one in each)]
+    return {split: _spreads([one[split] for one in each], partial=True) for split in splits}
+
+
 def summarise_seeds(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Mean, sample standard deviation and values of every metric over the results.json of several seeds.
 
@@ -88,12 +107,12 @@ def summarise_seeds(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return summary
 
 
-def _spreads(each: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+def _spreads(each: Sequence[Mapping[str, float]], *, partial: bool = False) -> dict[str, Any]:
     found = {}
-    for name in each[0]:
+    for name in dict.fromkeys(name for one in each for name in one):
         values = [one.get(name) for one in each]
         known = [value for value in values if value is not None]
-        if len(known) == len(values):
+        if len(known) == len(values) or (partial and known):
             found[name] = {
                 "mean": statistics.fmean(known),
                 "std": statistics.stdev(known) if len(known) > 1 else 0.0,

@@ -20,6 +20,7 @@ LOSS_KINDS: Mapping[str, tuple[str, ...]] = {
     "binary": ("bce",),
     "multilabel": ("bce",),
     "multiclass": ("ce", "bce"),
+    "multihead": ("ce", "bce"),
 }
 
 
@@ -77,7 +78,7 @@ class LabelledEval(EvalConfig):
 def resolve_loss_kind(loss: LossConfig, task: str, *, default: str | None = None) -> str:
     """The loss of a task: loss.kind, or where it is unset `default` if that fits the task, else the task's first.
 
-    task    regression, binary, multilabel or multiclass
+    task    regression, binary, multilabel, multiclass or multihead
 
     Raises UserError for a loss or a smoothing that does not fit the task.
     """

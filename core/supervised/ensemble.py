@@ -1,4 +1,4 @@
-"""Several trained models as one: what the runs of `--seeds` answer together, and how far they are apart.
+"""Several trained models as one: what the runs of `--seeds` or `--folds` answer together, and how far they are apart.
 
 M members, n items of a batch, K outputs of an item.
 """
@@ -6,7 +6,7 @@ M members, n items of a batch, K outputs of an item.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,10 +41,67 @@ class Ensemble(nn.Module):
         return torch.cat([member.features(*inputs, **named).float() for member in each], -1)
 
 
+class Adapted(nn.Module):
+    """A model that is called, and answers, on other scales than it was trained on."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        before: Callable[[Any], Any],
+        after: Callable[[Tensor], Tensor] = lambda output: output,
+    ) -> None:
+        """`before` makes the model's own input of what it is called with, `after` the answer of its own output."""
+        super().__init__()
+        self.model, self.before, self.after = model, before, after
+
+    def forward(self, batch: Any) -> Tensor:
+        """float32."""
+        return self.after(self.model(self.before(batch)).float())
+
+    def features(self, batch: Any) -> Tensor:
+        """The model's own."""
+        model: Any = self.model
+        features: Tensor = model.features(self.before(batch))
+        return features
+
+    def __getattr__(self, name: str) -> Any:
+        """What else is asked of the model itself, such as its `tokeniser`."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "model":
+                raise
+            return getattr(self.model, name)
+
+
+def answer_in(
+    mean: Sequence[float], std: Sequence[float], own_mean: Sequence[float], own_std: Sequence[float]
+) -> Callable[[Tensor], Tensor]:
+    """Scaled numbers [..., K] of one mean and deviation from those of a model's own."""
+    factor = torch.tensor([b / a for a, b in zip(std, own_std, strict=True)], dtype=torch.float64)
+    offset = [(b - a) / s for a, b, s in zip(mean, own_mean, std, strict=True)]
+    shift = torch.tensor(offset, dtype=torch.float64)
+    return lambda own: (own.double() * factor.to(own.device) + shift.to(own.device)).float()
+
+
+def mean_arrays(each: Sequence[Mapping[str, np.ndarray] | None]) -> dict[str, np.ndarray]:
+    """The means of calibrations' arrays, which bound the errors of the average of models; {} where they don't match."""
+    first = each[0] or {}
+    shapes = {name: array.shape for name, array in first.items()}
+    for other in each:
+        if {name: array.shape for name, array in (other or {}).items()} != shapes:
+            return {}
+    found = {name: np.mean([(one or {})[name] for one in each], 0) for name in first}
+    return {name: value.astype(first[name].dtype) for name, value in found.items()}
+
+
 def average(answers: Tensor, outputs: Outputs) -> Tensor:
     """[M, ...] -> [...]; see Ensemble."""
     if outputs == "numbers":
         return answers.mean(0)
+    if isinstance(outputs, tuple):
+        blocks = answers.split(outputs, -1)
+        return torch.cat([average(block, "classes") for block in blocks], -1)
     share = math.log(len(answers))
     if outputs == "classes":
         return functional.log_softmax(answers, -1).logsumexp(0) - share

@@ -17,6 +17,7 @@ _LESS = ("rmse", "mae", "mse", "mase", "smape", "loss")  # is better
 MONITORS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "multiclass": ("top1", "balanced_accuracy", "roc_auc", "average_precision", "loss"),
+        "multihead": ("top1", "balanced_accuracy", "loss"),
         "multilabel": ("average_precision", "roc_auc", "loss"),
         "binary": ("roc_auc", "average_precision", "loss"),
         "regression": ("rmse", "mae", "loss"),

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from isoform.core.data.folds import SET_ASIDE
 from isoform.core.data.splits import Rows
 from isoform.core.errors import UserError, join_names
 from isoform.molecules.config import DataConfig
@@ -66,7 +67,9 @@ def assign_splits(molecules: Labelled, data: DataConfig) -> Labelled:
     split = np.full(len(molecules), "", dtype=object)
     for name, rows in splits.items():
         split[rows] = name
-    findings = [*molecules.findings, *describe_shares(splits, data, moved), *said]
+    aside = [SET_ASIDE] if data.folds is not None and data.split == "given" else []
+    shares = describe_shares(splits, data, moved)
+    findings = [*molecules.findings, *aside, *shares, *said]
     return replace(molecules, split=split, findings=findings)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 from rdkit.Chem import rdFingerprintGenerator
 from rdkit.Chem.Scaffolds import MurckoScaffold
 
+from isoform.core.data.splits import number_texts
 from isoform.core.errors import UserError
 from isoform.molecules.data.parsing import MOST_ATOMS, parse_smiles, quiet
 
@@ -19,22 +21,28 @@ MOST_CLUSTERED = 20_000  # every pair is compared: 20,000 take about a minute
 def scaffold_groups(smiles: Sequence[str]) -> np.ndarray:
     """[n] number of each molecule's Bemis-Murcko framework, in the order of their first molecules.
 
-    Frameworks are compared without stereo chemistry, as MoleculeNet's split does; all acyclic molecules share the empty
-    one. A molecule that RDKit can't parse, or find the framework of, is a group of its own.
+    A molecule that has none (see `frameworks`) is a group of its own.
     """
-    numbers: dict[str, int] = {}
-    groups = np.empty(len(smiles), np.int64)
-    for row, text in enumerate(smiles):
-        key = f"\0{row}"
+    keys: list[object] = []
+    for row, text in enumerate(frameworks(smiles)):
+        keys.append(row if text is None else text)
+    return number_texts(keys)
+
+
+def frameworks(smiles: Sequence[str]) -> list[str | None]:
+    """Bemis-Murcko frameworks as SMILES; None of a molecule that RDKit can't parse, or find the framework of.
+
+    They are without stereo chemistry, as MoleculeNet's split has them; that of an acyclic molecule is "".
+    """
+    found: list[str | None] = []
+    for text in smiles:
+        key = None
         mol = parse_smiles(text, MOST_ATOMS)
         if not isinstance(mol, str):
-            try:
-                with quiet():
-                    key = MurckoScaffold.MurckoScaffoldSmiles(mol=mol, includeChirality=False)
-            except (ValueError, RuntimeError):
-                pass
-        groups[row] = numbers.setdefault(key, len(numbers))
-    return groups
+            with suppress(ValueError, RuntimeError), quiet():
+                key = MurckoScaffold.MurckoScaffoldSmiles(mol=mol, includeChirality=False)
+        found.append(key)
+    return found
 
 
 def cluster_groups(smiles: Sequence[str]) -> np.ndarray:
@@ -75,7 +83,10 @@ def fingerprints(smiles: Sequence[str]) -> np.ndarray:
     return bits
 
 
-def similar_rows(bits: np.ndarray, similarity: float) -> list[np.ndarray]:
+def similar_rows(
+    bits: np.ndarray,
+    similarity: float,
+) -> list[np.ndarray]:
     """For each row of bool [n, BITS] the rows of at least that Tanimoto similarity, itself among them; ascending."""
     counts = bits.sum(1).astype(np.float32)
     columns = np.ascontiguousarray(bits.T, np.float32)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from isoform.core.data.folds import assign_folds, refuse_few
 from isoform.core.data.splits import (
     SPLITS,
     Rows,
@@ -43,13 +44,16 @@ def draw_splits(molecules: Labelled, data: DataConfig) -> tuple[Rows, int]:
               doesn't fit any more goes to train.
     given     the source's; what it leaves open is train, and where it has no val, that is drawn from train.
 
-    With data.group, rows of one group stay together in the first three.
+    With data.group, rows of one group stay together in the first three. Of a cross-validation data.fold is test, drawn
+    by molecules, frameworks or clusters, and the rest gives val (a given split is set aside).
     data.counts: that many molecules drawn by data.split_seed, the rest in no split; scaffold, cluster and given split
     what was drawn. Raises UserError where train or val stays empty, or data.counts asks for more than there is.
     """
     rng = np.random.default_rng(data.split_seed)
     moved = 0
-    if data.split == "given":
+    if data.folds is not None:
+        found = _fold(molecules, data, rng)
+    elif data.split == "given":
         found = _given(molecules, data, rng)
     elif data.split == "random":
         found, moved = _random(molecules, data, rng)
@@ -68,7 +72,7 @@ def draw_splits(molecules: Labelled, data: DataConfig) -> tuple[Rows, int]:
 
 def describe_shares(splits: Rows, data: DataConfig, moved: int = 0) -> list[str]:
     """What was asked for and what whole groups allowed, as a sentence, where a split is far from it or empty."""
-    if data.split == "given" or data.counts is not None:
+    if data.folds is not None or data.split == "given" or data.counts is not None:
         return []
     given = {split: len(splits.get(split, ())) for split in SPLITS}
     n = sum(given.values())
@@ -92,6 +96,38 @@ def describe_shares(splits: Rows, data: DataConfig, moved: int = 0) -> list[str]
             "a larger data.test_fraction"
         )
     return lines
+
+
+def _fold(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> Rows:
+    """One fold as test; val is drawn from the rest, by whole units again."""
+    if data.counts is not None:
+        raise UserError("data.counts draws one split and data.folds several: leave one of them out")
+    folds = data.folds
+    assert folds is not None
+    units = _fold_units(molecules, data)
+    refuse_few(len(units), folds, molecules.origin, "groups of molecules")
+    kinds = _strata(molecules, units)
+    unit_of, stratum = np.zeros((2, len(molecules)), np.int64)
+    for number, rows in enumerate(units):
+        unit_of[rows] = number
+    for number, members in enumerate(kinds):
+        stratum[np.concatenate([units[i] for i in members])] = number
+    fold = assign_folds(stratum, unit_of, folds, np.random.default_rng(data.split_seed))
+    rest = [rows for rows in units if fold[rows[0]] != data.fold]
+    share = data.val_fraction * folds / (folds - 1)  # of what is left
+    found = draw_units(rest, _strata(molecules, rest), {"val": min(share, 0.5)}, rng)
+    return {**found, "test": np.flatnonzero(fold == data.fold)}
+
+
+def _fold_units(molecules: Labelled, data: DataConfig) -> list[np.ndarray]:
+    """Rows that no fold tears apart: of one molecule or group, and of one framework or cluster where these split."""
+    if data.split not in ("scaffold", "cluster"):
+        return _units(molecules)
+    from isoform.molecules.data.groups import cluster_groups, scaffold_groups
+
+    rows = np.arange(len(molecules))
+    find = scaffold_groups if data.split == "scaffold" else cluster_groups
+    return units_of(_joined(find(_smiles(molecules, rows, data.split)), molecules, rows))
 
 
 def _by_chemistry(

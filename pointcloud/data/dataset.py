@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from isoform.core.data import splits
+from isoform.core.data import folds, splits
 from isoform.core.errors import UserError
 from isoform.pointcloud.config import DataConfig
 from isoform.pointcloud.data.records import Records, digest_of
@@ -80,10 +80,14 @@ class CloudData:
         return own[np.sort(rng.choice(len(own), most, replace=False))]
 
     def _split(self) -> splits.Rows:
-        """As given, or drawn by data.split_seed, each class alike; unreadable clouds are in none."""
+        """As given, or drawn by data.split_seed, each class alike, or one fold; unreadable clouds are in none."""
         strata = np.array([label or "" for label in self.records.labels], dtype=object)
+        given = self.records.split
+        if self.config.folds is not None:
+            seed, origin = self.config.split_seed, self.records.origin
+            given = folds.given_by_fold(self.config, strata, None, seed=seed, origin=origin)
         rows = splits.split_rows(
-            self.records.split,
+            given,
             strata,
             None,
             seed=self.config.split_seed,

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from isoform.core.engine.evaluate import evaluate
+from isoform.core.engine.groups import judge_groups
 from isoform.timeseries import DOMAIN, demo, figures
 from isoform.timeseries.task import TimeseriesTask
 
@@ -132,6 +133,11 @@ def test_series_of_a_panel_the_worst_first(tmp_path: Path) -> None:
     assert task.season == 24 and int(rows[0][1]) == len(steps)
     assert skills[0] == pytest.approx(1 - ours / usual, rel=1e-3)
     assert float(rows[0][2]) == pytest.approx(ours, rel=1e-3)
+    judged = judge_groups(task, "test", outputs)  # what results.json has of the 20 largest
+    assert judged["count"] == 22 and len(judged["metrics"]) == 20
+    for name, own in judged["metrics"].items():
+        assert own["samples"] == len(steps)
+        assert own["unit_mae"] == outputs["by_series/unit_mae"][ids.index(name)]
 
 
 def test_one_variate_without_quantiles(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from isoform.core.data.folds import block_of_fold
 from isoform.core.data.splits import SPLITS
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
@@ -31,6 +32,9 @@ def borders(
 ) -> Borders:
     """{split: (first row, row after the last)} of the rows that a window of that split forecasts.
 
+    With data.folds, test is the fold's block of time (core/data/folds.py), and val, data.val_fraction of the rows up to
+    its end, lies before it; later rows are in no split.
+
     Benchmarks as their official loaders cut them: ett-hour 12, 4 and 4 months of 30 days (ett-minute: of four rows an
     hour), custom int(0.7 rows) and, at the end, int(0.2 rows), solar int(0.7 rows), int(0.1 rows) and, at the end,
     int(0.2 rows), pems at int(0.6 rows) and int(0.8 rows). Other data by data.val_from and data.test_from, first rows
@@ -39,6 +43,10 @@ def borders(
     `stamps` are the local ones of the rows; only dates need them, and `tz` only a date with an offset.
     Raises UserError for too few rows of a benchmark, and for dates that are none or the wrong way round.
     """
+    if data.folds is not None and data.fold is not None:
+        test, stop = block_of_fold(rows, data.folds, data.fold)
+        val = max(0, test - round(stop * data.val_fraction))
+        return {"train": (0, val), "val": (val, test), "test": (test, stop)}
     if data.source in ("ett-hour", "ett-minute"):
         return _ett_borders(data, rows)
     if data.source not in _OFFICIAL:
@@ -132,7 +140,11 @@ def borders_of(data: DataConfig, panel: Panel) -> list[Borders]:
 
     Raises UserError where data.val_from or data.test_from leaves a split without a row in all of them.
     """
-    together = data.split == "date" and data.source not in _OFFICIAL
+    if data.folds is not None and (data.val_from or data.test_from):
+        raise UserError(
+            "data.val_from and data.test_from cut time once and data.folds several times: leave one of them out"
+        )
+    together = data.split == "date" and (data.source not in _OFFICIAL or data.folds is not None)
     found = _by_date(data, panel) if together else _by_rows(data, panel)
     for key, split in (("val_from", "val"), ("test_from", "test")):
         if getattr(data, key) is not None and all(cut[split][0] >= cut[split][1] for cut in found):
@@ -163,12 +175,11 @@ def _by_date(data: DataConfig, panel: Panel) -> list[Borders]:
     joint = np.unique(np.concatenate([*apart.values()]))
     cut = borders(data, len(joint), panel.local(pd.DatetimeIndex(joint)), panel.tz)
     instants = np.append(joint, joint[-1] + np.timedelta64(1, UNIT))
+    ends = instants[[cut["val"][0], *cut["test"]]]
     found = []
     for time in times:
-        val, test = (
-            int(np.searchsorted(time, instants[cut[split][0]])) for split in ("val", "test")
-        )
-        found.append({"train": (0, val), "val": (val, test), "test": (test, len(time))})
+        val, test, stop = np.searchsorted(time, ends).tolist()
+        found.append({"train": (0, val), "val": (val, test), "test": (test, stop)})
     return found
 
 

@@ -51,7 +51,8 @@ class WindowData:
     season                  rows a season, of MASE and the seasonal naive forecast
     on_disk                 windows are read from a store block by block (data.stream)
     cuts                    borders of each series' splits: the ones given, else those of `splits.borders_of`, whose
-                            training rows the scale is fitted on in any case
+                            training rows the scale is fitted on in any case (of folds the first one's, so that the
+                            errors of all are in one unit)
 
     No window is ever left out but training windows above data.max_missing.
     Raises UserError for covariates of one name, and for splits and calendars that make no sense.
@@ -92,6 +93,8 @@ class WindowData:
         usual = borders_of(data, panel)
         self.cuts = usual if cuts is None else list(cuts)
         self.season = rows_a_season(panel.freq, data.season)
+        if data.folds is not None:
+            usual = borders_of(data.model_copy(update={"fold": 1}), panel)
         self.scaling = self.reader.scaling = self._fit(scaling, usual)
         self._fills = {kind: self.scaling.rest(kind, columns[kind]) for kind in STORED}
         span = self.context + self.horizon

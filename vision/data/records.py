@@ -9,7 +9,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from torch import Tensor
 
 from isoform.core.data.digests import content_digest, file_digests, file_mark
 from isoform.core.domain.kept_split import Mark
-from isoform.core.errors import UserError, printable
+from isoform.core.errors import UserError, join_names, printable
 from isoform.vision.data.arrays import AS_STORED, Reading, from_array
 from isoform.vision.data.images import from_pil, read_bytes, read_image
+
+ALONE = "\0row "  # what the group of a row begins with that has none: it is one by itself
 
 
 class Images(abc.ABC):
@@ -236,6 +238,35 @@ class Records:
                 if name in place:
                     targets[row, place[name]] = np.nan
         return targets
+
+
+UNLABELLED = "has no label"  # the reason of an image that is left out for that
+
+
+def leave_out_unlabelled(records: Records) -> Records:
+    """The records of whose labels or numbers at least one is known; the others are in `skipped`.
+
+    An image that is known to have none of several labels is labelled. Raises UserError where none is left.
+    """
+    targets = records.encode(records.classes)
+    known = targets >= 0 if targets.ndim == 1 else ~np.isnan(targets).all(1)
+    images = records.images
+    if known.all() or not isinstance(images, FileImages):
+        return records
+    if not known.any():
+        raise UserError(f"{records.origin}: no image has a label ({join_names(records.classes)})")
+    rows = np.flatnonzero(known).tolist()
+    gone = [(images.names[row], UNLABELLED) for row in np.flatnonzero(~known).tolist()]
+    return replace(
+        records,
+        images=FileImages(images.root, [images.names[row] for row in rows]),
+        labels=[records.labels[row] for row in rows],
+        split=records.split[rows],
+        group=None if records.group is None else records.group[rows],
+        weight=None if records.weight is None else records.weight[rows],
+        unknown={k: records.unknown[row] for k, row in enumerate(rows) if row in records.unknown},
+        skipped=[*records.skipped, *gone],
+    )
 
 
 def sorted_classes(names: Iterable[str]) -> list[str]:

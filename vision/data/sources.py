@@ -97,6 +97,8 @@ def other_data(config: VisionApp, path: str | Path) -> VisionApp:
         "table": None,
         "test_fraction": 1.0,
         "group": None,
+        "folds": None,
+        "fold": None,
     }
     return config.model_copy(update={"data": config.data.model_copy(update=update)})
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from isoform.core.data import splits
+from isoform.core.data import folds, splits
 from isoform.vision.config import DataConfig
 from isoform.vision.data.records import Records
 
 
 def split_rows(records: Records, data: DataConfig) -> splits.Rows:
-    """{split: sorted rows} of every split that has rows; see core's for the rules.
+    """{split: sorted rows} of every split that has rows; see core's for the rules. Of one fold, where data.fold is set.
 
-    Raises UserError when a group lies in two given splits, unless data.allow_leakage.
+    Raises UserError when a group lies in two given splits, unless data.allow_leakage, and for too few rows or groups.
     """
+    given, strata = records.split, strata_of(records)
+    if data.folds is not None:
+        given = folds.given_by_fold(
+            data, strata, records.group, seed=data.split_seed, origin=records.origin
+        )
     return splits.split_rows(
-        records.split,
-        strata_of(records),
+        given,
+        strata,
         records.group,
         seed=data.split_seed,
         test_fraction=data.test_fraction,

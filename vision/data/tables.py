@@ -15,7 +15,13 @@ from isoform.core.data.splits import read_splits
 from isoform.core.data.table import Table
 from isoform.core.errors import UserError, join_names
 from isoform.vision.config import DataConfig
-from isoform.vision.data.records import FileImages, Records, sorted_classes
+from isoform.vision.data.records import (
+    ALONE,
+    FileImages,
+    Records,
+    leave_out_unlabelled,
+    sorted_classes,
+)
 
 # Whether an image has the label that names the column.
 MARKS = {"1": True, "1.0": True, "0": False, "0.0": False}
@@ -34,8 +40,9 @@ def read_image_table(data: DataConfig) -> Records:
     """The rows of `data.table`, with the targets of data.task.
 
     Multi-label: one column of labels joined by `|` (an empty cell has none), or several columns of 0 and 1 named after
-    the labels. An empty label, mark or number is missing. Image paths are relative to `data.root`, or to the table's
-    folder, and may not lead out of it. Raises UserError naming the row of the first mistake.
+    the labels. Multi-head: a class in each column. An empty label, mark or number is missing, and a row that has
+    none is left out. Image paths are relative to `data.root`, or to the table's folder, and may not lead out of it.
+    Raises UserError naming the row of the first mistake.
     """
     if data.table is None and data.path is None:
         raise UserError(
@@ -55,7 +62,7 @@ def read_image_table(data: DataConfig) -> Records:
     cells = enumerate(table.cells(data.paths))
     names = [_image(table, row, cell, root, data) for row, cell in cells]
     labels = _LABELS[data.task](table, data)
-    return Records(
+    records = Records(
         images=FileImages(root, names),
         labels=labels.rows,
         classes=labels.classes,
@@ -68,6 +75,7 @@ def read_image_table(data: DataConfig) -> Records:
         origin=str(path),
         licence="the data owner's",
     )
+    return leave_out_unlabelled(records)
 
 
 def _refuse_absent_columns(table: Table, data: DataConfig) -> None:
@@ -176,7 +184,33 @@ def _numbers(table: Table, data: DataConfig) -> Labels:
     return Labels(list(np.stack(columns, 1)), list(data.labels))
 
 
-_LABELS = {"multiclass": _classes, "multilabel": _labels, "regression": _numbers}
+def _heads(table: Table, data: DataConfig) -> Labels:
+    """A class for each of several columns, called COLUMN=CLASS; see heads.py."""
+    rows: list[list[str]] = [[] for _ in range(len(table))]
+    unknown: dict[int, list[str]] = {}
+    classes: list[str] = []
+    for column in data.labels:
+        if "=" in column:
+            raise UserError(
+                f'{table.origin}: column "{column}" (data.labels) may not hold "="; name it otherwise'
+            )
+        own = _classes(table, data.model_copy(update={"labels": (column,)}))
+        names = [f"{column}={name}" for name in own.classes]
+        for row, name in enumerate(own.rows):
+            if name is None:
+                unknown.setdefault(row, []).extend(names)
+            else:
+                rows[row].append(f"{column}={name}")
+        classes += names
+    return Labels([tuple(names) for names in rows], classes, unknown)
+
+
+_LABELS = {
+    "multiclass": _classes,
+    "multilabel": _labels,
+    "regression": _numbers,
+    "multihead": _heads,
+}
 
 
 def _is_missing(table: Table, cell: str) -> bool:
@@ -212,7 +246,7 @@ def _groups(table: Table, column: str | None) -> np.ndarray | None:
     name = column or ("group" if "group" in table.columns else None)
     if name is None:
         return None
-    groups = [cell or f"\0row {row}" for row, cell in enumerate(table.cells(name))]
+    groups = [cell or f"{ALONE}{row}" for row, cell in enumerate(table.cells(name))]
     return np.array(groups, dtype=object)
 
 

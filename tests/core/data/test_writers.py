@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from isoform.core.api import staged
 from isoform.core.data import writers
 from isoform.core.errors import UserError, printable
 
@@ -113,9 +112,9 @@ def test_every_written_file_has_the_mode_of_the_umask(tmp_path: Path, mask: int)
         for ending in ("npz", "parquet"):
             writers.write_features(["x"], np.zeros((1, 3)), tmp_path / f"f.{ending}")
         writers.write_together({tmp_path / "b" / "x.nc": b"1", tmp_path / "y.xlsx": b"2"})
-        with staged(tmp_path / "model.safetensors") as out:
+        with writers.staged(tmp_path / "model.safetensors") as out:
             save_file({"w": np.zeros(3, np.float32)}, out)
-        with staged(tmp_path / "folder") as out:
+        with writers.staged(tmp_path / "folder") as out:
             out.mkdir()
             save_file({"w": np.zeros(3, np.float32)}, out / "model.safetensors")
     finally:
