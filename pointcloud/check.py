@@ -11,6 +11,7 @@ from isoform.core.errors import UserError, count, join_names
 from isoform.core.report.check_page import render_check_page
 from isoform.pointcloud.config import PointcloudApp
 from isoform.pointcloud.data.dataset import CloudData
+from isoform.pointcloud.data.kept import find_doubles, find_leaks, splits_by_row
 from isoform.pointcloud.data.sources import read_records
 from isoform.pointcloud.prepare import prepare, update
 
@@ -26,15 +27,15 @@ def check(config: PointcloudApp) -> CheckReport:
     """
     refusal = prepared = None
     try:
-        prepared = prepare(config)
+        prepared = prepare(update(config, data={"allow_leakage": True}))
     except UserError as error:
         refusal = str(error)
     records = read_records(config.data)
     data = CloudData(update(config, data={"on_error": "skip"}).data, records)
-    splits = {int(row): split for split, rows in data.rows.items() for row in rows}
-    doubles = _doubles(data)
+    splits = splits_by_row(data)
+    doubles = find_doubles(data)
     names = records.clouds.names
-    leaks = [rows for rows in doubles if len({splits.get(row) for row in rows}) > 1]
+    leaks = find_leaks(data)
     contradictory = [rows for rows in doubles if len({records.labels[row] for row in rows}) > 1]
     counts = _class_counts(data)
     points = [len(cloud) for cloud in data.clouds if cloud is not None]
@@ -53,16 +54,8 @@ def check(config: PointcloudApp) -> CheckReport:
     }
     lines = _lines(found, records.findings)
     page = render_check_page(str(records.origin), lines, LEAKS if leaks else "", [])
-    return CheckReport(lines, found, bool(leaks), page, refusal, prepared)
-
-
-def _doubles(data: CloudData) -> list[list[int]]:
-    """Rows whose clouds are equal, point for point."""
-    rows: dict[int, list[int]] = {}
-    for row, digest in enumerate(data.digests_N.tolist()):
-        if data.clouds[row] is not None:
-            rows.setdefault(digest, []).append(row)
-    return [found for found in rows.values() if len(found) > 1]
+    leakage = bool(leaks) and not config.data.allow_leakage
+    return CheckReport(lines, found, leakage, page, refusal, prepared)
 
 
 def _class_counts(data: CloudData) -> dict[str, dict[str, int]]:

@@ -76,6 +76,7 @@ class DataConfig(FoldedData):
     on_error: Literal["fail", "skip"] = Field(
         "fail", description="an unreadable cloud ends the run, or is left out"
     )
+    allow_leakage: bool = Field(False, description="the same cloud in two splits is no error")
     workers: int = Field(
         0, ge=0, description="loader processes; their number never changes a result"
     )

@@ -8,10 +8,12 @@ from typing import Any
 
 from isoform.core.data.folds import SET_ASIDE
 from isoform.core.domain import Prepared
+from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import UserError, count
 from isoform.core.supervised.metrics import describe_gaps
 from isoform.pointcloud.config import PointcloudApp
 from isoform.pointcloud.data.dataset import CloudData, sizes_of
+from isoform.pointcloud.data.kept import describe_leaks, find_split
 from isoform.pointcloud.data.sources import read_records
 
 
@@ -22,10 +24,13 @@ class PointcloudData:
     clouds: CloudData
 
 
-def prepare(config: PointcloudApp) -> Prepared[PointcloudApp, PointcloudData]:
+def prepare(
+    config: PointcloudApp, kept: KeptSplit | None = None
+) -> Prepared[PointcloudApp, PointcloudData]:
     """The app with nothing left open, what was chosen, as lines to print, and its data.
 
-    Raises UserError for data that are missing or don't fit the config.
+    kept  the split of a run, which is found again instead of drawn
+    Raises UserError for data that are missing or don't fit the config, and for leakage unless data.allow_leakage.
     """
     if config.model.kind == "segment":
         raise UserError(
@@ -36,9 +41,16 @@ def prepare(config: PointcloudApp) -> Prepared[PointcloudApp, PointcloudData]:
         raise UserError(
             f"tokeniser.channels = {config.tokeniser.channels}: clouds are read as x, y, z; set it to 3"
         )
-    data = CloudData(config.data, read_records(config.data))
+    records = read_records(config.data)
+    data = CloudData(config.data, records, None if kept is None else find_split(records, kept))
     if not data.rows:
         raise UserError(f"{data.records.origin}: no cloud can be read")
+    leaks = describe_leaks(data)
+    if leaks and not config.data.allow_leakage:
+        raise UserError(
+            f"{records.origin}: {leaks}; remove them (isoform pointcloud check lists all), or set "
+            "data.allow_leakage = true"
+        )
     classes = len(data.classes)
     if config.model.kind == "classify":
         if config.head.outputs not in (0, classes):
@@ -50,6 +62,7 @@ def prepare(config: PointcloudApp) -> Prepared[PointcloudApp, PointcloudData]:
         config = _choose_epochs(config, len(data.rows.get("train", ())))
     lost = _lost(data)
     notes = [*_describe(config, data), *lost]
+    notes += [f"warning: {leaks} (data.allow_leakage)"] if leaks else []
     if config.data.folds is not None and (data.records.split != "").any():
         notes.append(SET_ASIDE)
     for split in ("val", "test") if config.model.kind == "classify" else ():

@@ -18,6 +18,7 @@ from isoform.core.baselines import Baseline
 from isoform.core.config.state import DataRecord
 from isoform.core.data import writers
 from isoform.core.domain import Figure, InitialWeights, Prepared, Task
+from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import UserError, join_names
 from isoform.core.supervised import bootstrap
 from isoform.core.supervised.class_weights import balanced_class_weights
@@ -36,12 +37,13 @@ from isoform.core.supervised.rows import SHOWN_CLASSES, rows_of
 from isoform.core.supervised.suspects import suspect_classes
 from isoform.pointcloud.config import PointcloudApp
 from isoform.pointcloud.data.dataset import sizes_of
+from isoform.pointcloud.data.kept import keep_split
 from isoform.pointcloud.data.transforms import Augment, draw_points
 from isoform.pointcloud.losses import cloud_loss, drawn_distances, reconstruction_loss
 from isoform.pointcloud.masks import mask_of
 from isoform.pointcloud.pointmae.model import Drawn, PointMae, build_model
 from isoform.pointcloud.pointmae.patches import cut_into_patches
-from isoform.pointcloud.prepare import PointcloudData, other_data, prepare
+from isoform.pointcloud.prepare import PointcloudData, other_data, prepare, update
 from isoform.pointcloud.state import PointcloudState
 
 
@@ -199,6 +201,10 @@ class PointcloudTask(Task):
         told = describe_thresholds(self.decision, rule, self.classes, "multiclass")
         self.notes = (*self.notes, *told)
 
+    def kept_split(self, before: KeptSplit | None = None) -> KeptSplit:
+        """See data/kept.py."""
+        return keep_split(self.data)
+
     def digests(self, split: str) -> np.ndarray | None:
         """See Task.digests: of the coordinates as they were read."""
         return self.data.digests_N[self.data.rows[split]][:, None]
@@ -305,7 +311,12 @@ def task_from_run(
         raise UserError(
             "an imported model has no clouds of its own; evaluate what was trained, or use predict"
         )
-    task = PointcloudTask(prepare(config if path is None else other_data(config, str(path))))
+    # What check and training say of leakage was said then.
+    config = update(config, data={"allow_leakage": True})
+    if path is None:
+        task = PointcloudTask(prepare(config, state.kept))
+    else:
+        task = PointcloudTask(prepare(other_data(config, str(path))))
     if not task.pretrains:
         task.decide_by(state.calibration)
     return task

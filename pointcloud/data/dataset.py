@@ -28,7 +28,10 @@ class CloudData:
     unreadable  name -> why
     """
 
-    def __init__(self, config: DataConfig, records: Records) -> None:
+    def __init__(
+        self, config: DataConfig, records: Records, own: splits.Rows | None = None
+    ) -> None:
+        """`own`: the rows of a run's splits, where they aren't to be drawn."""
         self.config, self.records = config, records
         self.classes: Sequence[str] = config.classes or records.classes
         known = {name: k for k, name in enumerate(self.classes)}
@@ -49,7 +52,7 @@ class CloudData:
             self.clouds.append(cloud)
             digests.append(digest)
         self.digests_N = np.array(digests, np.uint64)
-        self.rows = self._split()
+        self.rows = self._readable(self._split() if own is None else own)
 
     def _read(self, row: int) -> tuple[np.ndarray | None, int]:
         name = self.records.clouds.names[row]
@@ -80,13 +83,13 @@ class CloudData:
         return own[np.sort(rng.choice(len(own), most, replace=False))]
 
     def _split(self) -> splits.Rows:
-        """As given, or drawn by data.split_seed, each class alike, or one fold; unreadable clouds are in none."""
+        """As given, or drawn by data.split_seed, each class alike, or one fold."""
         strata = np.array([label or "" for label in self.records.labels], dtype=object)
         given = self.records.split
         if self.config.folds is not None:
             seed, origin = self.config.split_seed, self.records.origin
             given = folds.given_by_fold(self.config, strata, None, seed=seed, origin=origin)
-        rows = splits.split_rows(
+        return splits.split_rows(
             given,
             strata,
             None,
@@ -94,6 +97,8 @@ class CloudData:
             test_fraction=self.config.test_fraction,
             val_fraction=self.config.val_fraction,
         )
+
+    def _readable(self, rows: splits.Rows) -> splits.Rows:
         readable = np.array([cloud is not None for cloud in self.clouds])
         found = {split: part[readable[part]] for split, part in rows.items()}
         return {split: part for split, part in found.items() if len(part)}
