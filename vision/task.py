@@ -398,5 +398,5 @@ def task_from_run(config: VisionApp, state: VisionState, path: Path | None) -> V
     task = VisionTask(prepared)
     task.decide_by(state.calibration)
     if path is not None:
-        task.notes = prepared.lost
+        task.notes = (*prepared.lost, *task.notes)
     return task

@@ -52,7 +52,7 @@ def draw_splits(molecules: Labelled, data: DataConfig) -> tuple[Rows, int]:
     rng = np.random.default_rng(data.split_seed)
     moved = 0
     if data.folds is not None:
-        found = _fold(molecules, data, rng)
+        found, moved = _fold(molecules, data, rng)
     elif data.split == "given":
         found = _given(molecules, data, rng)
     elif data.split == "random":
@@ -98,7 +98,7 @@ def describe_shares(splits: Rows, data: DataConfig, moved: int = 0) -> list[str]
     return lines
 
 
-def _fold(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> Rows:
+def _fold(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> tuple[Rows, int]:
     """One fold as test; val is drawn from the rest, by whole units again."""
     if data.counts is not None:
         raise UserError("data.counts draws one split and data.folds several: leave one of them out")
@@ -116,7 +116,8 @@ def _fold(molecules: Labelled, data: DataConfig, rng: np.random.Generator) -> Ro
     rest = [rows for rows in units if fold[rows[0]] != data.fold]
     share = data.val_fraction * folds / (folds - 1)  # of what is left
     found = draw_units(rest, _strata(molecules, rest), {"val": min(share, 0.5)}, rng)
-    return {**found, "test": np.flatnonzero(fold == data.fold)}
+    found["test"] = np.flatnonzero(fold == data.fold)
+    return keep_strata(found, unit_of, _classes(molecules, np.arange(len(molecules))), ["test"])
 
 
 def _fold_units(molecules: Labelled, data: DataConfig) -> list[np.ndarray]:
