@@ -35,9 +35,10 @@ def vision(ugly: Ugly, folder, columns) -> Read:
             **ugly.settings,
         )
     )
-    targets = np.array(
-        [[np.nan if cell is None else cell for cell in row] for row in records.labels], float
-    )
+    rows = ROWS if len(records.images) > 1 else 1
+    targets = np.full((rows, len(columns)), np.nan)  # rows without any value are left out
+    for name, row in zip(records.images.names, records.labels, strict=True):
+        targets[IMAGES.index(name)] = [np.nan if cell is None else cell for cell in row]
     return dict(zip(columns, targets.T, strict=True)), list(records.findings)
 
 

@@ -20,12 +20,12 @@ class Preprocessing(Table):
     resize: Literal["crop", "squash", "pad", "border"] = "crop"
     crop_pct: float = 1.0
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    mean: Floats = Field((0.5, 0.5, 0.5), description="of each channel, as scaled")
+    std: Floats = Field((0.5, 0.5, 0.5), description="of each channel, as scaled")
     window: Range | None = None
     scale: Literal["auto"] | float = "auto"
     layout: Literal["auto", "channels_first", "channels_last"] = "auto"
     page: Literal["auto", "all"] | int = "auto"
-    mean: Floats = Field((0.5, 0.5, 0.5), description="of each channel, as scaled")
-    std: Floats = Field((0.5, 0.5, 0.5), description="of each channel, as scaled")
     lowest: Floats = Field((), description="of each channel in the training images; empty: unknown")
     highest: Floats = Field((), description="of each channel in the training images")
 

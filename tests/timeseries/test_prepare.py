@@ -199,8 +199,7 @@ def test_an_origin_without_a_calendar_ahead_is_refused():
 
 
 @pytest.mark.parametrize(("bounds", "message"), [
-    ({"load": [120, 80]}, r"data.bounds: load = \[120, 80\] holds no range"),
-    ({"load": [5, 5]}, "holds no range"), ({"*": [1, 0]}, r"\* = \[1, 0\] holds no range"),
+    ({"load": [5, 5]}, r"data.bounds: load = \[5, 5\] holds no range"),
     ({"load": [np.nan, 1]}, "holds no range"),
     ({"laod": [0, 1]}, r"laod is no variate of these data \(load, temp\); did you mean load\?"),
     ({"load": [0, 1], "wind": [0, 1]}, r"wind is no variate of these data \(load, temp\)$"),
@@ -334,12 +333,10 @@ def test_a_week_of_six_hours_is_the_season_of_the_report_and_the_backtest():
 
 def test_misspelt_and_inverted_bounds_of_a_file_are_refused():
     path = case("base_hourly.csv")
-    for bounds, message in (
-        ("{load=[120,80]}", "holds no range"),
-        ("{load=[0,200],tmep=[0,1]}", "tmep is no variate"),
-    ):
-        config = own(f"data.path={path}", f"data.bounds={bounds}")
-        assert message in (check(config).refusal or "")
+    with pytest.raises(UserError, match=r"data\.bounds: the smaller number.*120"):
+        own(f"data.path={path}", "data.bounds={load=[120,80]}")
+    config = own(f"data.path={path}", "data.bounds={load=[0,200],tmep=[0,1]}")
+    assert "tmep is no variate" in (check(config).refusal or "")
 
 
 def test_a_new_store_doesn_t_take_the_others_windows(tmp_path, capsys):
