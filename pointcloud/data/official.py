@@ -13,10 +13,25 @@ from isoform.pointcloud.data.records import FileClouds, HeldClouds, Records
 from isoform.pointcloud.data.sets import read_equal_clouds
 
 NORMALS = ("x", "y", "z", "nx", "ny", "nz")  # the columns of ModelNet40's files
-SCANNED = (
-    "bag", "bin", "box", "cabinet", "chair", "desk", "display", "door", "shelf", "table", "bed", "pillow", "sink",
-    "sofa", "toilet",
-)  # fmt: skip
+SCANNED = tuple(
+    [
+        "bag",
+        "bin",
+        "box",
+        "cabinet",
+        "chair",
+        "desk",
+        "display",
+        "door",
+        "shelf",
+        "table",
+        "bed",
+        "pillow",
+        "sink",
+        "sofa",
+        "toilet",
+    ]
+)
 PARTS = (("train", "training"), ("test", "test"))  # ours, and how ScanObjectNN's files begin
 
 
