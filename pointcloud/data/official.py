@@ -13,24 +13,22 @@ from isoform.pointcloud.data.records import FileClouds, HeldClouds, Records
 from isoform.pointcloud.data.sets import read_equal_clouds
 
 NORMALS = ("x", "y", "z", "nx", "ny", "nz")  # the columns of ModelNet40's files
-SCANNED = tuple(
-    [
-        "bag",
-        "bin",
-        "box",
-        "cabinet",
-        "chair",
-        "desk",
-        "display",
-        "door",
-        "shelf",
-        "table",
-        "bed",
-        "pillow",
-        "sink",
-        "sofa",
-        "toilet",
-    ]
+SCANNED = (
+    "bag",
+    "bin",
+    "box",
+    "cabinet",
+    "chair",
+    "desk",
+    "display",
+    "door",
+    "shelf",
+    "table",
+    "bed",
+    "pillow",
+    "sink",
+    "sofa",
+    "toilet",
 )
 PARTS = (("train", "training"), ("test", "test"))  # ours, and how ScanObjectNN's files begin
 
