@@ -53,6 +53,10 @@ class DataConfig(FoldedData):
         None, description="folder of the data: train/val/test/CLASS/files, or CLASS/files"
     )
     path: str | None = Field(None, description="a folder, or a file of many equal clouds")
+    variant: Literal["OBJ_BG", "OBJ_ONLY", "PB_T50_RS"] = Field(
+        "PB_T50_RS",
+        description="of ScanObjectNN: with background, without, or moved and turned, which is the hardest",
+    )
     columns: Names = Field(
         (), description="names of a file's columns where it can't tell: x, y, z, intensity"
     )

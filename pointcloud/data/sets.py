@@ -35,7 +35,7 @@ def read_set(data: DataConfig) -> Records:
     names: list[str] = []
     split: list[str] = []
     for part, file in parts:
-        points, own, called = _read(file)
+        points, own, called = read_equal_clouds(file)
         clouds += list(points)
         labels += own
         names += called
@@ -51,7 +51,8 @@ def read_set(data: DataConfig) -> Records:
     return Records(held, labels, classes, given, str(path), "the data owner's", [], found)
 
 
-def _read(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
+def read_equal_clouds(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
+    """(points [clouds, points, 3], labels as text, names) of a .npz or .h5. Raises UserError for other arrays."""
     arrays = read_all_arrays(path)
     points = _one_of(arrays, POINTS, path)
     if points.ndim != 3 or points.shape[2] < 3:

@@ -52,6 +52,24 @@ def _read_set(data: DataConfig) -> Records:
     return read_set(data)
 
 
+def _read_modelnet40(data: DataConfig) -> Records:
+    from isoform.pointcloud.data.official import read_modelnet40
+
+    return read_modelnet40(data)
+
+
+def _read_scanobjectnn(data: DataConfig) -> Records:
+    from isoform.pointcloud.data.official import read_scanobjectnn
+
+    return read_scanobjectnn(data)
+
+
+def _read_shapenet55(data: DataConfig) -> Records:
+    from isoform.pointcloud.data.official import read_shapenet55
+
+    return read_shapenet55(data)
+
+
 SOURCES: Mapping[str, Source] = MappingProxyType(
     {
         "strokes": Source(
@@ -59,5 +77,14 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         ),
         "folder": Source("your clouds", "data.root: a folder a class", _read_folder),
         "set": Source("your clouds", "data.path: .npz or .h5 of points, labels, names", _read_set),
+        "modelnet40": Source(
+            "ModelNet40", "data.root: modelnet40_normal_resampled", _read_modelnet40, 40
+        ),
+        "scanobjectnn": Source(
+            "ScanObjectNN", "data.root: the folder of h5_files", _read_scanobjectnn, 15
+        ),
+        "shapenet55": Source(
+            "ShapeNet-55", "data.root: ShapeNet-55 and shapenet_pc", _read_shapenet55, 55
+        ),
     }
 )

@@ -1,0 +1,138 @@
+"""The official layouts of clouds: ModelNet40, ScanObjectNN and ShapeNet-55, as their authors hand them out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from isoform.core.errors import UserError
+from isoform.pointcloud.config import DataConfig
+from isoform.pointcloud.data.records import FileClouds, HeldClouds, Records
+from isoform.pointcloud.data.sets import read_equal_clouds
+
+NORMALS = ("x", "y", "z", "nx", "ny", "nz")  # the columns of ModelNet40's files
+SCANNED = (
+    "bag",
+    "bin",
+    "box",
+    "cabinet",
+    "chair",
+    "desk",
+    "display",
+    "door",
+    "shelf",
+    "table",
+    "bed",
+    "pillow",
+    "sink",
+    "sofa",
+    "toilet",
+)
+PARTS = (("train", "training"), ("test", "test"))  # ours, and how ScanObjectNN's files begin
+
+
+def read_modelnet40(data: DataConfig) -> Records:
+    """modelnet40_normal_resampled: modelnet40_{shape_names,train,test}.txt, and CLASS/CLASS_0001.txt of points.
+
+    Raises UserError for the first file that is missing.
+    """
+    root = _root(data, "modelnet40_normal_resampled")
+    classes = _lines(root / "modelnet40_shape_names.txt")
+    names, labels, split = [], [], []
+    for part in ("train", "test"):
+        where = root / f"modelnet40_{part}.txt"
+        for name in _lines(where):
+            label = name.rpartition("_")[0]
+            if label not in classes:
+                raise UserError(f"{where}: {name} is of no class of modelnet40_shape_names.txt")
+            names.append(f"{label}/{name}.txt")
+            labels.append(label)
+            split.append(part)
+    _refuse_missing(root, names)
+    clouds = FileClouds(root, names, NORMALS, data.points)
+    return Records(clouds, labels, classes, _given(split), "ModelNet40", "research only")
+
+
+def read_scanobjectnn(data: DataConfig) -> Records:
+    """ScanObjectNN's h5_files: `data` [clouds, 2048, 3] and `label` of the variant that data.variant names.
+
+    Raises UserError for a file that is missing and for labels beyond the 15 classes.
+    """
+    root = _root(data, "ScanObjectNN")
+    home = root / "h5_files" if (root / "h5_files").is_dir() else root
+    folder = "main_split_nobg" if data.variant == "OBJ_ONLY" else "main_split"
+    changed = "_augmentedrot_scale75" if data.variant == "PB_T50_RS" else ""
+    clouds: list[np.ndarray] = []
+    names, labels, split = [], [], []
+    for part, word in PARTS:
+        path = home / folder / f"{word}_objectdataset{changed}.h5"
+        if not path.is_file():
+            raise UserError(f"{path}: no such file (data.root, data.variant = {data.variant})")
+        points, numbers, called = read_equal_clouds(path)
+        for number in numbers:
+            if not number.isdigit() or int(number) >= len(SCANNED):
+                raise UserError(
+                    f"{path}: label {number} is none of ScanObjectNN's, 0 to {len(SCANNED) - 1}"
+                )
+        clouds += list(points)
+        names += called
+        labels += [SCANNED[int(number)] for number in numbers]
+        split += [part] * len(points)
+    held = HeldClouds(clouds, names)
+    origin = f"ScanObjectNN, {data.variant}"
+    return Records(held, labels, SCANNED, _given(split), origin, "research only")
+
+
+def read_shapenet55(data: DataConfig) -> Records:
+    """ShapeNet-55: ShapeNet-55/{train,test}.txt name SYNSET-ID.npy, and shapenet_pc/ holds them.
+
+    A cloud's class is its synset. Raises UserError for the first file that is missing.
+    """
+    root = _root(data, "ShapeNet55-34")
+    names, labels, split = [], [], []
+    for part in ("train", "test"):
+        where = root / "ShapeNet-55" / f"{part}.txt"
+        for name in _lines(where):
+            synset, apart, _ = name.partition("-")
+            if not apart or not name.endswith(".npy"):
+                raise UserError(f"{where}: {name!r} is no SYNSET-ID.npy")
+            names.append(f"shapenet_pc/{name}")
+            labels.append(synset)
+            split.append(part)
+    _refuse_missing(root, names)
+    clouds = FileClouds(root, names, (), data.points)
+    licence = "ShapeNet's terms of use"
+    return Records(clouds, labels, sorted(set(labels)), _given(split), "ShapeNet-55", licence)
+
+
+def _root(data: DataConfig, usual: str) -> Path:
+    where = data.root or data.path
+    if where is None:
+        raise UserError(f"data.root is not set: give the folder {usual}, --set data.root=FOLDER")
+    root = Path(where).expanduser()
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder (data.root)")
+    return root
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file (data.root)")
+    text = path.read_text(encoding="utf-8", errors="replace")
+    found = [line.strip() for line in text.splitlines() if line.strip()]
+    if not found:
+        raise UserError(f"{path}: names nothing")
+    return found
+
+
+def _refuse_missing(root: Path, names: Sequence[str]) -> None:
+    gone = [name for name in names if not (root / name).is_file()]
+    if gone:
+        more = f" ({len(gone):,} of {len(names):,} are missing)" if len(gone) > 1 else ""
+        raise UserError(f"{root / gone[0]}: no such file, but a list of the data names it{more}")
+
+
+def _given(split: Sequence[str]) -> np.ndarray:
+    return np.array(split, dtype=object)
