@@ -43,7 +43,9 @@ def main(
         args = parse(argv, domains)
         with said_by(console):
             code = args.run(Context(args, domains, console))
-    except SystemExit as stop:  # argparse after --help
+    except SystemExit as stop:  # argparse after --help; a benchmark says with a text why it ends
+        if isinstance(stop.code, str):
+            return console.fail(stop.code, MISTAKE, debug=False)
         return int(stop.code or 0)
     except (UserError, UsageError) as error:
         code = console.fail(str(error), MISTAKE, debug and not isinstance(error, UsageError))
