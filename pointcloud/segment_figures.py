@@ -20,9 +20,20 @@ if TYPE_CHECKING:
     from isoform.pointcloud.segment_task import SegmentTask
 
 SHOWN = 3000  # points of a picture
-COLOURS = (
-    "#8c6d46", "#2f5bd0", "#c43a5e", "#2a9163", "#d9822b", "#7a4fb5", "#3aa6b9", "#9aa02c", "#d16ba5", "#555555",
-)  # fmt: skip
+COLOURS = tuple(
+    [
+        "#8c6d46",
+        "#2f5bd0",
+        "#c43a5e",
+        "#2a9163",
+        "#d9822b",
+        "#7a4fb5",
+        "#3aa6b9",
+        "#9aa02c",
+        "#d16ba5",
+        "#555555",
+    ]
+)
 NONE = "#bbbbbb"  # of a point without a class
 
 
