@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from isoform.core.domain import Domain
+from isoform.core.domain import Domain, Verb
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
@@ -20,15 +21,19 @@ if TYPE_CHECKING:
         Outputs,
         Predictor,
         Prepared,
+        Speaker,
         Task,
         TrainedModel,
     )
     from isoform.pointcloud.config import PointcloudApp
+    from isoform.pointcloud.data.scans import ScanData
     from isoform.pointcloud.prepare import PointcloudData
     from isoform.pointcloud.state import PointcloudState
 
+    AnyData = PointcloudData | ScanData  # of clouds with classes, of scans with classes of points
 
-class Pointcloud(Domain["PointcloudApp", "PointcloudState", "PointcloudData"]):
+
+class Pointcloud(Domain["PointcloudApp", "PointcloudState", "AnyData"]):
     """Clouds of points in; classes out, or masked parts drawn again."""
 
     name = "pointcloud"
@@ -46,20 +51,32 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "PointcloudData"]):
 
         return PointcloudState
 
-    def prepare(self, config: PointcloudApp) -> Prepared[PointcloudApp, PointcloudData]:
-        """See prepare.py."""
+    def prepare(self, config: PointcloudApp) -> Prepared[PointcloudApp, AnyData]:
+        """See prepare.py, and of scans segment_prepare.py."""
+        if config.model.kind == "segment":
+            from isoform.pointcloud.segment_prepare import prepare_scans
+
+            return prepare_scans(config)
         from isoform.pointcloud.prepare import prepare
 
-        return prepare(config)
+        return cast("Prepared[PointcloudApp, AnyData]", prepare(config))
 
-    def task(self, prepared: Prepared[PointcloudApp, PointcloudData]) -> Task:
-        """See task.py."""
+    def task(self, prepared: Prepared[PointcloudApp, AnyData]) -> Task:
+        """See task.py and segment_task.py."""
+        if prepared.config.model.kind == "segment":
+            from isoform.pointcloud.segment_task import SegmentTask
+
+            return SegmentTask(cast("Prepared[PointcloudApp, ScanData]", prepared))
         from isoform.pointcloud.task import PointcloudTask
 
-        return PointcloudTask(prepared)
+        return PointcloudTask(cast("Prepared[PointcloudApp, PointcloudData]", prepared))
 
     def check(self, config: PointcloudApp) -> CheckReport:
-        """See check.py."""
+        """See check.py, and of scans segment_prepare.py."""
+        if config.model.kind == "segment":
+            from isoform.pointcloud.segment_prepare import check_scans
+
+            return check_scans(config)
         from isoform.pointcloud.check import check
 
         return check(config)
@@ -82,7 +99,11 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "PointcloudData"]):
     def task_from_run(
         self, config: PointcloudApp, state: PointcloudState, data: Path | None
     ) -> Task:
-        """See task.py."""
+        """See task.py and segment_task.py."""
+        if config.model.kind == "segment":
+            from isoform.pointcloud.segment_task import task_of_scans
+
+            return task_of_scans(config, state, data)
         from isoform.pointcloud.task import task_from_run
 
         return task_from_run(config, state, data)
@@ -92,7 +113,11 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "PointcloudData"]):
         return "classes" if config.model.kind == "classify" else "numbers"
 
     def predictor(self, trained: TrainedModel[PointcloudApp, PointcloudState]) -> Predictor:
-        """See predictor.py."""
+        """See predictor.py and labels.py."""
+        if trained.config.model.kind == "segment":
+            from isoform.pointcloud.labels import Labeller
+
+            return Labeller(trained)
         from isoform.pointcloud.predictor import PointcloudPredictor
 
         return PointcloudPredictor(trained)
@@ -142,6 +167,39 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "PointcloudData"]):
         from isoform.pointcloud.describe import describe
 
         return describe(config, detail=detail)
+
+    def verbs(self) -> Mapping[str, Verb]:
+        """See labels.py."""
+        label = Verb(
+            help="write scans with a class and a confidence for every point",
+            arguments=_label_arguments,
+            run=_run_label,
+        )
+        return {"label": label}
+
+
+def _label_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_dir", metavar="RUN", help="run folder of a segmentation")
+    parser.add_argument("scans", nargs="+", metavar="SCAN", help="files of points, or folders")
+    parser.add_argument(
+        "--out", required=True, metavar="FILE", help=".las, .laz or .ply; of several scans a folder"
+    )
+    parser.add_argument(
+        "--min-probability",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="a less sure point gets the code 0, unclassified",
+    )
+    parser.add_argument(
+        "--checkpoint", default="best", metavar="WHICH", help="best, last or a step"
+    )
+
+
+def _run_label(args: argparse.Namespace, console: Speaker) -> int:
+    from isoform.pointcloud.labels import run_label
+
+    return run_label(args, console)
 
 
 DOMAIN = Pointcloud()

@@ -22,6 +22,7 @@ from isoform.pointcloud.data.sources import SOURCES, source_of
 
 # TOML has arrays, not tuples.
 Widths = Annotated[tuple[int, ...], Strict(False)]
+Codes = Annotated[tuple[int, ...], Strict(False)]
 
 # What Point-MAE's trunk has otherwise than the table's defaults.
 TRUNK = {
@@ -67,6 +68,18 @@ class DataConfig(FoldedData):
     )
     scale: Literal["unit", "keep"] = Field(
         "unit", description="unit: the farthest point lies at distance 1; keep: the file's unit"
+    )
+    label: str = Field(
+        "classification", description="field of a scan that holds a code a point (segment)"
+    )
+    unlabelled: Codes = Field(
+        (0,), description="codes that are no label: such points count nothing (segment)"
+    )
+    tile: float = Field(
+        5.0, gt=0, description="edge of a tile of a scan, in the file's unit (segment)"
+    )
+    overlap: float = Field(
+        0.5, ge=0, lt=1, description="share of a tile that its neighbour has too"
     )
     val_fraction: float = Field(
         0.1, gt=0, lt=1, description="of the training clouds, where no val split is given"
@@ -162,7 +175,12 @@ class LossConfig(LabelledLoss):
 class PointcloudEval(LabelledEval):
     """Evaluation, with the domain's baselines; see baselines.py."""
 
-    known: ClassVar[tuple[str, ...]] = ("majority", "shape_forest", "centre")
+    known: ClassVar[tuple[str, ...]] = (
+        "majority",
+        "shape_forest",
+        "centre",
+        "point_forest",
+    )
 
 
 class PointcloudApp(AppConfig):

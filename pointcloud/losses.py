@@ -49,6 +49,12 @@ def cloud_loss(
     )
 
 
-def part_loss(logits_BNP: Tensor, target_BN: Tensor) -> Tensor:
+def part_loss(
+    logits_BNP: Tensor,
+    target_BN: Tensor,
+    smoothing: float = 0.0,
+    class_weight_P: Tensor | None = None,
+) -> Tensor:
     """Cross-entropy over all points of all clouds; a label of -1 counts nothing."""
-    return class_loss("ce", logits_BNP.float().flatten(0, 1), target_BN.flatten())
+    logits, target = logits_BNP.float().flatten(0, 1), target_BN.flatten()
+    return class_loss("ce", logits, target, class_weight_C=class_weight_P, smoothing=smoothing)

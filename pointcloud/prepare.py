@@ -32,11 +32,6 @@ def prepare(
     kept  the split of a run, which is found again instead of drawn
     Raises UserError for data that are missing or don't fit the config, and for leakage unless data.allow_leakage.
     """
-    if config.model.kind == "segment":
-        raise UserError(
-            'model.kind = "segment": part segmentation is imported and exported, training it is not part of this '
-            "release yet"
-        )
     if config.tokeniser.channels != 3:
         raise UserError(
             f"tokeniser.channels = {config.tokeniser.channels}: clouds are read as x, y, z; set it to 3"

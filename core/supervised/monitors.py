@@ -20,6 +20,7 @@ MONITORS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "multihead": ("top1", "balanced_accuracy", "loss"),
         "multilabel": ("average_precision", "roc_auc", "loss"),
         "binary": ("roc_auc", "average_precision", "loss"),
+        "parts": ("miou", "accuracy", "loss"),
         "regression": ("rmse", "mae", "loss"),
         "forecasts": ("mse", "mae", "mase", "smape"),
     }

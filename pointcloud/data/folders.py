@@ -33,7 +33,7 @@ def read_folder(data: DataConfig) -> Records:
         raise UserError(f"{root}: no such folder (data.root)")
     names, labels, split = [], [], []
     skipped: list[tuple[str, str]] = []
-    for path in _files(root, skipped):
+    for path in list_files(root, skipped):
         parts = list(path.relative_to(root).parts[:-1])
         word = next((part for part in parts[:2] if split_of_word(part)), None)
         if word is not None:
@@ -66,7 +66,7 @@ def read_folder(data: DataConfig) -> Records:
     return Records(clouds, labels, classes, given, str(root), "the data owner's", skipped)
 
 
-def _files(root: Path, skipped: list[tuple[str, str]]) -> Iterator[Path]:
+def list_files(root: Path, skipped: list[tuple[str, str]]) -> Iterator[Path]:
     """Files of points at any depth, in the order of their paths; what is left out goes to `skipped`."""
     home = root.resolve()
     for here, folders, found in os.walk(root):

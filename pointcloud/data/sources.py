@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from isoform.core.errors import UserError
+
 if TYPE_CHECKING:
     from isoform.pointcloud.config import DataConfig
     from isoform.pointcloud.data.records import Records
@@ -70,6 +72,14 @@ def _read_shapenet55(data: DataConfig) -> Records:
     return read_shapenet55(data)
 
 
+def _read_scans(data: DataConfig) -> Records:
+    raise UserError(
+        f'data.source = "{data.source}" has a class for every point; set model.kind = segment (pointmae-seg-own)'
+    )
+
+
+SCANS = ("scenes", "scans")  # whose points have classes, not the clouds; see scans.py
+
 SOURCES: Mapping[str, Source] = MappingProxyType(
     {
         "strokes": Source(
@@ -85,6 +95,10 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         ),
         "shapenet55": Source(
             "ShapeNet-55", "data.root: ShapeNet-55 and shapenet_pc", _read_shapenet55, 55
+        ),
+        "scenes": Source("made scenes, a class a point", "made, always the same", _read_scans, 5),
+        "scans": Source(
+            "your scans, a class a point", "data.root: train, val and test with scans", _read_scans
         ),
     }
 )

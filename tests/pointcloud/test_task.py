@@ -245,8 +245,6 @@ def test_what_the_data_lack_is_refused(tmp_path):
     (data / "ball" / "torn.ply").write_bytes(b"ply\nformat")
     with pytest.raises(UserError, match=r"torn\.ply.*data\.on_error = skip"):
         train(**{"data.root": str(data)})
-    with pytest.raises(UserError, match="not part of this release"):
-        train(**{"data.root": str(data), "model.kind": "segment"})
     assert not (tmp_path / "no").exists()
 
 
