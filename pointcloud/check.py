@@ -30,8 +30,11 @@ def check(config: PointcloudApp) -> CheckReport:
         prepared = prepare(update(config, data={"allow_leakage": True}))
     except UserError as error:
         refusal = str(error)
-    records = read_records(config.data)
-    data = CloudData(update(config, data={"on_error": "skip"}).data, records)
+    if prepared is not None:
+        data = prepared.data.clouds
+    else:  # what can't be trained on is described as far as it can be read
+        data = CloudData(update(config, data={"on_error": "skip"}).data, read_records(config.data))
+    records = data.records
     splits = splits_by_row(data)
     doubles = find_doubles(data)
     names = records.clouds.names

@@ -5,7 +5,6 @@ n clouds of a batch, K classes, D features.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from isoform.core.data.below import LeftOut, warn_of_left_out
 from isoform.core.domain import TrainedModel
-from isoform.core.errors import UserError, join_names
+from isoform.core.errors import UserError
 from isoform.core.supervised.conformal import Calibration
 from isoform.core.supervised.decision import Decision
 from isoform.core.supervised.metrics import softmax
@@ -22,10 +22,9 @@ from isoform.core.supervised.predictor import SupervisedPredictor, describe_seen
 from isoform.core.supervised.rows import rows_of
 from isoform.pointcloud.config import PointcloudApp
 from isoform.pointcloud.data.dataset import choose_evaluated
-from isoform.pointcloud.data.folders import SURFACE
+from isoform.pointcloud.data.folders import SURFACE, list_files
 from isoform.pointcloud.data.records import digest_of, points_of
 from isoform.pointcloud.data.transforms import frame_of
-from isoform.pointcloud.files import SUFFIXES
 from isoform.pointcloud.state import PointcloudState
 from isoform.pointcloud.task import pad
 
@@ -126,14 +125,9 @@ def expand_inputs(inputs: Sequence[str]) -> list[str]:
     for one in inputs:
         path = Path(one)
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.name.lower().endswith(SUFFIXES))
-            found += [str(file) for file in files if file.is_file()]
-            if others := [file for file in path.rglob("*") if file.is_file() and file not in files]:
-                named = join_names(sorted(file.relative_to(path) for file in others))
-                warnings.warn(
-                    f"{path}: {len(others)} left out, no points by the ending: {named}",
-                    stacklevel=1,
-                )
+            left_out: LeftOut = []
+            found += [str(file) for file in list_files(path, left_out)]
+            warn_of_left_out(path, left_out)
         else:
             found.append(one)
     return found

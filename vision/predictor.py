@@ -6,7 +6,6 @@ N inputs, n images of a batch, C channels, H x W pixels, K classes, labels or ta
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isoform.core.data.below import warn_of_left_out
 from isoform.core.data.digests import digests_of
 from isoform.core.domain import TrainedModel
-from isoform.core.errors import UserError, join_names
+from isoform.core.errors import UserError
 from isoform.core.supervised.decision import Decision
 from isoform.core.supervised.metrics import sigmoid, softmax
 from isoform.core.supervised.predictor import SupervisedPredictor, describe_seen_inputs
@@ -123,9 +123,7 @@ def expand_inputs(inputs: Sequence[str]) -> list[str]:
         if path.is_dir():
             left_out: list[tuple[str, str]] = []
             found += [str(file) for file in list_images(path, path, left_out)]
-            if left_out:
-                named = join_names(f"{name} ({why})" for name, why in left_out)
-                warnings.warn(f"{path}: {len(left_out)} left out: {named}", stacklevel=1)
+            warn_of_left_out(path, left_out)
         elif path.suffix.lower() == ".txt" and path.is_file():
             if path.stat().st_size > MAX_PIXELS:
                 raise UserError(f"{path}: is too large for a list of images")

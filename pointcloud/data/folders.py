@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from isoform.core.data.below import LeftOut, files_below, name_below
 from isoform.core.data.splits import split_of_word
 from isoform.core.errors import UserError, printable
 from isoform.pointcloud.config import DataConfig
@@ -39,7 +39,7 @@ def read_folder(data: DataConfig) -> Records:
         if word is not None:
             parts.remove(word)
         if not parts:
-            skipped.append((_name(path, root), "not in a class folder"))
+            skipped.append((name_below(path, root), "not in a class folder"))
             continue
         names.append(os.fspath(path.relative_to(root)))
         labels.append(printable(parts[0]))
@@ -66,29 +66,7 @@ def read_folder(data: DataConfig) -> Records:
     return Records(clouds, labels, classes, given, str(root), "the data owner's", skipped)
 
 
-def list_files(root: Path, skipped: list[tuple[str, str]]) -> Iterator[Path]:
-    """Files of points at any depth, in the order of their paths; what is left out goes to `skipped`."""
-    home = root.resolve()
-    for here, folders, found in os.walk(root):
-        for name in sorted(folders):
-            path = Path(here, name)
-            if name.startswith(".") or path.is_symlink():
-                folders.remove(name)
-                skipped.append(
-                    (_name(path, root), "hidden" if name.startswith(".") else "a link to a folder")
-                )
-        folders.sort()
-        for name in sorted(found):
-            path = Path(here, name)
-            if name.startswith("."):
-                skipped.append((_name(path, root), "hidden"))
-            elif not name.lower().endswith(SUFFIXES):
-                skipped.append((_name(path, root), "no file of points by its ending"))
-            elif path.is_symlink() and not path.resolve().is_relative_to(home):
-                skipped.append((_name(path, root), "a link that leads out of the data folder"))
-            else:
-                yield path
-
-
-def _name(path: Path, root: Path) -> str:
-    return printable(os.fspath(path.relative_to(root)))
+def list_files(root: Path, skipped: LeftOut) -> list[Path]:
+    """Files of points at any depth; see core/data/below.py."""
+    other = "no file of points by its ending"
+    return files_below(root, root, skipped, endings=SUFFIXES, other=other)

@@ -151,7 +151,7 @@ def read_scans(data: DataConfig, *, alone: bool = False) -> tuple[list[Scan], di
     root = Path(data.root).expanduser()
     left: list[tuple[str, str]] = []
     if root.is_dir():
-        files = list(list_files(root, left))
+        files = list_files(root, left)
     elif alone and root.is_file():
         root, files = root.parent, [root]
     else:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from isoform.core.errors import UserError
-from isoform.pointcloud.files.cloud import Cloud, refuse_size, split_axes
+from isoform.pointcloud.files.cloud import Cloud, refuse_size, split_axes, usual_names
 
 POINTS = ("points", "xyz", "pos", "positions", "coord", "coords", "data", "arr_0")
 NUSCENES = ("x", "y", "z", "intensity", "ring")  # .pcd.bin is nuScenes' own ending
@@ -48,7 +48,7 @@ def _cloud(arrays: Mapping[str, np.ndarray], path: Path, columns: Sequence[str])
             f"{path}: {leading} is {points.dtype} {points.shape}, and a cloud is [points, 3 columns or more]"
         )
     else:
-        names = tuple(columns) or _usual(points.shape[1])
+        names = tuple(columns) or usual_names(points.shape[1])
         if len(names) != points.shape[1]:
             raise UserError(
                 f"{path}: {leading} has {points.shape[1]} columns, and {len(names)} names are given"
@@ -59,10 +59,6 @@ def _cloud(arrays: Mapping[str, np.ndarray], path: Path, columns: Sequence[str])
         if name != leading and len(np.shape(values)) in (1, 2) and len(values) == len(xyz):
             fields[name] = values
     return Cloud(xyz, fields, None, "array")
-
-
-def _usual(count: int) -> tuple[str, ...]:
-    return ("x", "y", "z", *(f"column {k}" for k in range(4, count + 1)))[:count]
 
 
 def _npy(path: Path) -> np.ndarray:

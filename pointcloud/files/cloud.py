@@ -96,3 +96,8 @@ def split_axes(
     xyz = np.stack([np.asarray(table[names[axis]], np.float64) for axis in AXES], 1)
     used = {names[axis] for axis in AXES}
     return xyz, {name: values for name, values in table.items() if name not in used}
+
+
+def usual_names(count: int) -> tuple[str, ...]:
+    """Of columns that nobody names: x, y, z, column 4, column 5, ..."""
+    return (*AXES, *(f"column {k}" for k in range(4, count + 1)))[:count]

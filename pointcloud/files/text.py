@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from isoform.core.errors import UserError
-from isoform.pointcloud.files.cloud import Cloud, refuse_size, split_axes
+from isoform.pointcloud.files.cloud import Cloud, refuse_size, split_axes, usual_names
 
 COMMENTS = ("#", "//")
 
@@ -30,7 +30,7 @@ def read_text(path: Path, columns: Sequence[str] = ()) -> Cloud:
         raise UserError(f"{path}: is no table of numbers, a point a line ({error})") from None
     if not len(table):
         raise UserError(f"{path}: holds no point")
-    given = tuple(columns) or names or _usual(table.shape[1])
+    given = tuple(columns) or names or usual_names(table.shape[1])
     if len(given) != table.shape[1]:
         raise UserError(
             f"{path}: has {table.shape[1]} columns, and {len(given)} names: {', '.join(given)}"
@@ -65,7 +65,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _usual(count: int) -> tuple[str, ...]:
-    return ("x", "y", "z", *(f"column {k}" for k in range(4, count + 1)))[:count]

@@ -5,12 +5,12 @@ root/train/CLASS/files (and val, test)      root/CLASS/train/files      root/CLA
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from isoform.core.data.below import name_below
 from isoform.core.data.splits import split_of_word
 from isoform.core.errors import UserError, join_names, printable
 
@@ -86,9 +86,9 @@ def _class_folders(folder: Path, root: Path, skipped: list[tuple[str, str]]) -> 
     found = []
     for entry in sorted(folder.iterdir()):
         if not entry.is_dir():
-            skipped.append((_name(entry, root), "not in a class folder"))
+            skipped.append((name_below(entry, root), "not in a class folder"))
         elif entry.name.startswith("."):
-            skipped.append((_name(entry, root), "hidden"))
+            skipped.append((name_below(entry, root), "hidden"))
         else:
             found.append(entry)
     return found
@@ -99,7 +99,7 @@ def _skip_others(
 ) -> None:
     for entry in sorted(folder.iterdir()):
         if entry not in splits:
-            skipped.append((_name(entry, root), "beside the folders of the splits"))
+            skipped.append((name_below(entry, root), "beside the folders of the splits"))
 
 
 def _refuse_twice(folder: Path, splits: Sequence[Path]) -> None:
@@ -115,7 +115,3 @@ def _refuse_splits_as_classes(root: Path, classes: Sequence[Path]) -> None:
             f"{root}: its folders ({join_names(names)}) look like splits and would be read as classes; call them "
             "train, val and test, with a folder a class in each"
         )
-
-
-def _name(path: Path, root: Path) -> str:
-    return printable(os.fspath(path.relative_to(root)))

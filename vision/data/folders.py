@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from isoform.core.errors import UserError, printable
+from isoform.core.data.below import files_below, name_below
+from isoform.core.errors import UserError
 from isoform.vision.config import DataConfig
 from isoform.vision.data.class_folders import find_class_folders
 from isoform.vision.data.images import EXTENSIONS
 from isoform.vision.data.records import FileImages, Records, sorted_classes
 
 IMAGENET = "ILSVRC2012 from https://image-net.org (agree to its terms there), one folder a class in train/ and val/"
-
-_FOLDER_LINK = "a link to a folder; see data.follow_links"
 
 
 def read_folder(data: DataConfig, *, official_val_is_test: bool = False) -> Records:
@@ -35,7 +34,7 @@ def read_folder(data: DataConfig, *, official_val_is_test: bool = False) -> Reco
     for part, name, folder in folders.found:
         files = list_images(folder, root, skipped, follow=data.follow_links)
         if not files and not folder.is_symlink():  # that of a link was named by list_images
-            skipped.append((_name(folder, root), "a class folder without images"))
+            skipped.append((name_below(folder, root), "a class folder without images"))
         names += [os.fspath(file.relative_to(root)) for file in files]
         labels += [name] * len(files)
         split += [part] * len(files)
@@ -93,40 +92,8 @@ def list_images(
 
     follow   links to folders, and links that lead out of the root, are read like anything else; each folder once
     """
-    files: list[Path] = []
-    home = root.resolve()
-    if folder.is_symlink() and not follow:
-        skipped.append((_name(folder, root), _FOLDER_LINK))
-        return files
-    been = {folder.resolve()}
-    for here, folders, found in os.walk(folder, followlinks=follow):
-        for name in sorted(folders):
-            path = Path(here, name)
-            reason = "hidden" if name.startswith(".") else ""
-            if path.is_symlink() and not reason:
-                reason = "" if follow else _FOLDER_LINK
-            if follow and not reason and path.resolve() in been:
-                reason = "a folder that was read under another name"
-            been.add(path.resolve())
-            if reason:
-                folders.remove(name)
-                skipped.append((_name(path, root), reason))
-        folders.sort()
-        for name in sorted(found):
-            path = Path(here, name)
-            if name.startswith("."):
-                reason = "hidden"
-            elif path.suffix.lower() not in EXTENSIONS:
-                reason = "not an image by its ending"
-            elif path.is_symlink() and not (follow or path.resolve().is_relative_to(home)):
-                reason = "a link that leads out of the data folder; see data.follow_links"
-            elif not path.is_file():
-                reason = "not a regular file"
-            else:
-                files.append(path)
-                continue
-            skipped.append((_name(path, root), reason))
-    return files
+    other = "not an image by its ending"
+    return files_below(folder, root, skipped, endings=EXTENSIONS, other=other, follow=follow)
 
 
 def _root(data: DataConfig, hint: str = "") -> Path:
@@ -170,7 +137,3 @@ def _groups(data: DataConfig, names: list[str]) -> np.ndarray | None:
             )
         groups.append(match.group(1) if pattern.groups else match.group())
     return np.array(groups, dtype=object)
-
-
-def _name(path: Path, root: Path) -> str:
-    return printable(os.fspath(path.relative_to(root)))
