@@ -10,7 +10,7 @@ from isoform.core.domain import CheckReport
 from isoform.core.errors import UserError, count, join_names
 from isoform.core.report.check_page import render_check_page
 from isoform.pointcloud.config import PointcloudApp
-from isoform.pointcloud.data.dataset import CloudData
+from isoform.pointcloud.data.dataset import CloudData, describe_thinned
 from isoform.pointcloud.data.kept import find_doubles, find_leaks, splits_by_row
 from isoform.pointcloud.data.sources import read_records
 from isoform.pointcloud.prepare import prepare, update
@@ -55,7 +55,8 @@ def check(config: PointcloudApp) -> CheckReport:
         "contradictory_labels": [[names[row] for row in rows] for rows in contradictory],
         "leaks": [[f"{splits.get(row, '-')}: {names[row]}" for row in rows] for rows in leaks],
     }
-    lines = _lines(found, records.findings)
+    noticed = [*records.findings, *describe_thinned(data.thinned), *data.features.notes()]
+    lines = _lines(found, noticed)
     page = render_check_page(str(records.origin), lines, LEAKS if leaks else "", [])
     leakage = bool(leaks) and not config.data.allow_leakage
     return CheckReport(lines, found, leakage, page, refusal, prepared)

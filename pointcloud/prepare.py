@@ -12,7 +12,8 @@ from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import UserError, count
 from isoform.core.supervised.metrics import describe_gaps
 from isoform.pointcloud.config import PointcloudApp
-from isoform.pointcloud.data.dataset import CloudData, sizes_of
+from isoform.pointcloud.data.dataset import CloudData, describe_thinned, sizes_of
+from isoform.pointcloud.data.features import count_channels
 from isoform.pointcloud.data.kept import describe_leaks, find_split
 from isoform.pointcloud.data.sources import read_records
 
@@ -32,10 +33,7 @@ def prepare(
     kept  the split of a run, which is found again instead of drawn
     Raises UserError for data that are missing or don't fit the config, and for leakage unless data.allow_leakage.
     """
-    if config.tokeniser.channels != 3:
-        raise UserError(
-            f"tokeniser.channels = {config.tokeniser.channels}: clouds are read as x, y, z; set it to 3"
-        )
+    config = with_channels(config)
     records = read_records(config.data)
     data = CloudData(config.data, records, None if kept is None else find_split(records, kept))
     if not data.rows:
@@ -56,7 +54,7 @@ def prepare(
     if config.train.epochs == "auto":
         config = _choose_epochs(config, len(data.rows.get("train", ())))
     lost = _lost(data)
-    notes = [*_describe(config, data), *lost]
+    notes = [*_describe(config, data), *describe_start(config), *lost]
     notes += [f"warning: {leaks} (data.allow_leakage)"] if leaks else []
     if config.data.folds is not None and (data.records.split != "").any():
         notes.append(SET_ASIDE)
@@ -66,6 +64,27 @@ def prepare(
                 data.targets[data.rows[split]], data.classes, split, yes_no=False
             )
     return Prepared(config, notes, PointcloudData(data), lost)
+
+
+def with_channels(config: PointcloudApp) -> PointcloudApp:
+    """The channels that data.features make. Raises UserError for others that were asked for."""
+    asked, names = config.tokeniser.channels, config.data.features
+    channels = count_channels(names)
+    if asked not in (3, channels):
+        raise UserError(
+            f"tokeniser.channels = {asked}: x, y, z{' and ' if names else ''}{', '.join(names)} (data.features) make "
+            f"{channels}; leave it out"
+        )
+    return config if asked == channels else update(config, tokeniser={"channels": channels})
+
+
+def describe_start(config: PointcloudApp) -> list[str]:
+    """What becomes of features that weights of x, y, z don't know."""
+    if not config.data.features or config.train.init is None:
+        return []
+    return [
+        "train.init: where its weights read x, y, z alone, those of data.features start at 0: the same answers at first"
+    ]
 
 
 def _choose_epochs(config: PointcloudApp, clouds: int) -> PointcloudApp:
@@ -82,6 +101,8 @@ def _describe(config: PointcloudApp, data: CloudData) -> list[str]:
         f"{data.records.origin}: {sizes}; {len(data.classes)} classes; {min(points):,} to {max(points):,} points a "
         f"cloud, of which a training sees at most {config.data.points:,}",
         *data.records.findings,
+        *describe_thinned(data.thinned),
+        *data.features.notes(),
     ]
     if config.train.epochs and data.rows.get("train") is not None:
         lines.append(

@@ -11,6 +11,8 @@ from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import UserError, count, join_names
 from isoform.core.report.check_page import render_check_page
 from isoform.pointcloud.config import PointcloudApp
+from isoform.pointcloud.data.dataset import describe_thinned
+from isoform.pointcloud.data.features import FeatureReader
 from isoform.pointcloud.data.scans import (
     Scan,
     ScanData,
@@ -20,7 +22,7 @@ from isoform.pointcloud.data.scans import (
 )
 from isoform.pointcloud.data.scenes import CLASSES
 from isoform.pointcloud.data.sources import SCANS
-from isoform.pointcloud.prepare import update
+from isoform.pointcloud.prepare import describe_start, update, with_channels
 
 LEAKS = "The same scan is in two splits: a score on it would be too good."
 
@@ -36,7 +38,9 @@ def prepare_scans(
     Raises UserError for data that are missing or don't fit, and for leakage unless data.allow_leakage.
     """
     _check_settings(config)
-    scans, skipped = read_scans(config.data, alone=alone)
+    config = with_channels(config)
+    reader = FeatureReader(config.data)
+    scans, skipped = read_scans(config.data, reader, alone=alone)
     if kept is not None:
         rows = kept.rows_among([scan.name for scan in scans])
         scans = [scans[row] for part in rows.values() for row in part]
@@ -61,7 +65,9 @@ def prepare_scans(
         patience = config.train.patience or max(3, epochs // 4)
         config = update(config, train={"epochs": epochs, "patience": patience})
     lost = _lost(data)
-    notes = [*_describe(data, samples), *lost]
+    large = {scan.name: scan.points.thinned for scan in scans if scan.points.thinned is not None}
+    notes = [*_describe(data, samples), *describe_thinned(large), *reader.notes()]
+    notes += [*describe_start(config), *lost]
     notes += [f"warning: {leaks} (data.allow_leakage)"] if leaks else []
     return Prepared(config, notes, data, lost)
 
@@ -74,10 +80,8 @@ def _check_settings(config: PointcloudApp) -> None:
         )
     if data.folds is not None:
         raise UserError("data.folds: scans aren't folded; leave it out")
-    if tokeniser.channels != 3 or tokeniser.class_token is False:
-        raise UserError(
-            "tokeniser: scans are read as x, y, z; leave channels and class_token as they are"
-        )
+    if tokeniser.class_token is False:
+        raise UserError("tokeniser.class_token: a segmentation has none; leave it as it is")
     if parts.shapes:
         raise UserError(
             f"parts.shapes = {parts.shapes}: a scan has no class beside it; set it to 0"

@@ -37,6 +37,7 @@ from isoform.core.supervised.rows import SHOWN_CLASSES, rows_of
 from isoform.core.supervised.suspects import suspect_classes
 from isoform.pointcloud.config import PointcloudApp
 from isoform.pointcloud.data.dataset import sizes_of
+from isoform.pointcloud.data.features import normal_columns
 from isoform.pointcloud.data.kept import keep_split
 from isoform.pointcloud.data.transforms import Augment, draw_points
 from isoform.pointcloud.losses import cloud_loss, drawn_distances, reconstruction_loss
@@ -72,7 +73,8 @@ class PointcloudTask(Task):
         if not self.pretrains and resolve_loss_kind(config.loss, "multiclass") != "ce":
             raise UserError("loss.kind: of classes of clouds it is ce")
         a = config.augment
-        self.augment = Augment(a.scale, a.shift, a.yaw, a.noise)
+        normals = normal_columns(config.data.features)
+        self.augment = Augment(a.scale, a.shift, a.yaw, a.noise, normals)
         self.calibration: Calibration | None = None
         self.class_weight = self._class_weight()
 
@@ -214,6 +216,14 @@ class PointcloudTask(Task):
         from isoform.pointcloud.pointmae.pretrained import initial_weights
 
         return initial_weights(source, self.config)
+
+    def adapt_weights(
+        self, weights: Mapping[str, Tensor], model: nn.Module
+    ) -> Mapping[str, Tensor]:
+        """See Task.adapt_weights: channels of data.features start at 0."""
+        from isoform.pointcloud.pointmae.pretrained import widen_channels
+
+        return widen_channels(weights, model)
 
     def baselines(self) -> Sequence[Baseline]:
         """See baselines.py."""
