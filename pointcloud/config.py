@@ -69,6 +69,9 @@ class DataConfig(FoldedData):
     scale: Literal["unit", "keep"] = Field(
         "unit", description="unit: the farthest point lies at distance 1; keep: the file's unit"
     )
+    up: Literal["x", "y", "z"] = Field(
+        "z", description="axis of the files that points upwards; many meshes have y"
+    )
     label: str = Field(
         "classification", description="field of a scan that holds a code a point (segment)"
     )

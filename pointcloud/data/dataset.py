@@ -74,7 +74,7 @@ class CloudData:
 
     def framed(self, points: np.ndarray) -> np.ndarray:
         """float32 [at most 8 times data.points, C] in the cloud's own frame; of more points an even choice is kept."""
-        frame = frame_of(points[:, :3], self.config.scale)
+        frame = frame_of(points[:, :3], self.config.scale, self.config.up)
         own = np.concatenate([frame.into(points[:, :3]), points[:, 3:].astype(np.float32)], 1)
         most = KEPT * self.config.points
         if len(own) <= most:
