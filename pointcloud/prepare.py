@@ -104,6 +104,11 @@ def _describe(config: PointcloudApp, data: CloudData) -> list[str]:
         *describe_thinned(data.thinned),
         *data.features.notes(),
     ]
+    if data.unused:
+        lines.append(
+            f"data.labels = {config.data.labels:g}: {count(data.unused, 'training cloud')} left out, the same for "
+            "every train.seed (data.split_seed draws); validation and test stay whole"
+        )
     if config.train.epochs and data.rows.get("train") is not None:
         lines.append(
             f"{count(len(data.rows['train']), 'training cloud')}: {count(int(config.train.epochs), 'epoch')}"
@@ -149,6 +154,7 @@ def other_data(config: PointcloudApp, path: str) -> PointcloudApp:
             "path": path,
             "root": None,
             "test_fraction": 1.0,
+            "labels": 1.0,
             "folds": None,
             "fold": None,
         },

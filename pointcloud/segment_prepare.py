@@ -80,6 +80,8 @@ def _check_settings(config: PointcloudApp) -> None:
         )
     if data.folds is not None:
         raise UserError("data.folds: scans aren't folded; leave it out")
+    if data.source == "scenes" and data.up != "z":
+        raise UserError("data.up: made scenes have z upwards; leave it out")
     if tokeniser.class_token is False:
         raise UserError("tokeniser.class_token: a segmentation has none; leave it as it is")
     if parts.shapes:

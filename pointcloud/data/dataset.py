@@ -32,6 +32,7 @@ class CloudData:
     unreadable  name -> why
     thinned     name -> what was kept of a large cloud
     features    what was noticed of data.features
+    unused      training clouds beyond data.labels
     """
 
     def __init__(
@@ -61,6 +62,16 @@ class CloudData:
             digests.append(digest)
         self.digests_N = np.array(digests, np.uint64)
         self.rows = self._readable(self._split() if own is None else own)
+        self.unused = 0
+        if own is None and config.labels < 1 and "train" in self.rows:
+            whole = self.rows["train"]
+            self.rows["train"] = splits.keep_labelled(
+                whole,
+                records.labels,
+                config.labels,
+                config.split_seed,
+            )
+            self.unused = len(whole) - len(self.rows["train"])
 
     def _read(self, row: int) -> tuple[np.ndarray | None, int]:
         name = self.records.clouds.names[row]
@@ -135,7 +146,7 @@ def frame_cloud(cloud: Cloud, config: DataConfig, features: FeatureReader, where
     most = KEPT * config.points
     thinned = thin(cloud.xyz, config.voxel, most)
     part = cloud if thinned is None else taken(cloud, thinned.kept)
-    frame = frame_of(part.xyz, config.scale)
+    frame = frame_of(part.xyz, config.scale, config.up)
     beside = features.read(part, where)
     digest = digest_of(cloud.xyz, beside[:, features.own])
     own = np.concatenate([frame.into(part.xyz), beside], 1)

@@ -132,16 +132,31 @@ class FeatureReader:
 
         Raises UserError, naming the fields that there are, for one that is missing, and for colours beyond their depth.
         """
-        columns = [self._one(cloud, one, where) for one in self.features]
+        if not self.features:
+            return np.zeros((len(cloud), 0), np.float32)
+        up = self._upright(cloud.xyz)
+        found = np.concatenate([self._one(cloud, up, one, where) for one in self.features], 1)
         self._note_depth(cloud, where)
-        return np.concatenate([np.zeros((len(cloud), 0), np.float32), *columns], 1)
+        normals = normal_columns(self.data.features)
+        if normals is not None and NORMALS not in self.data.features:
+            part = slice(normals[0] - 3, normals[1] - 3)
+            found[:, part] = self._upright(found[:, part])
+        return found
 
-    def _one(self, cloud: Cloud, one: Feature, where: str) -> np.ndarray:
-        """float32 [N, width]."""
+    def _upright(self, vectors: np.ndarray) -> np.ndarray:
+        """[N, 3] of the file with z upwards."""
+        if self.data.up == "z":
+            return vectors
+        from isoform.pointcloud.data.transforms import upright
+
+        return upright(vectors, self.data.up)
+
+    def _one(self, cloud: Cloud, up: np.ndarray, one: Feature, where: str) -> np.ndarray:
+        """float32 [N, width]; `up` are the coordinates [N, 3] with z upwards."""
         if one.name == NORMALS:
-            return upward_normals(cloud.xyz)
+            return upward_normals(up)
         if one.name == HEIGHT:
-            values = height_above_ground(cloud.xyz, ground_cell(self.data), GROUND)
+            values = height_above_ground(up, ground_cell(self.data), GROUND)
         else:
             values = self._field(cloud, one, where)
         known = np.isfinite(values)

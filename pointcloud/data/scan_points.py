@@ -16,6 +16,7 @@ from isoform.pointcloud.data.features import FeatureReader
 from isoform.pointcloud.data.records import digest_of, taken
 from isoform.pointcloud.data.thinning import Thinned, thin
 from isoform.pointcloud.data.tiles import Tile, cover, cut_into_tiles
+from isoform.pointcloud.data.transforms import upright
 from isoform.pointcloud.files import Cloud
 
 FEW = 16  # share of data.points with which a tile is left out where others cover its points
@@ -25,7 +26,7 @@ FEW = 16  # share of data.points with which a tile is left out where others cove
 class ScanPoints:
     """Points that have coordinates.
 
-    xyz       float64 [N, 3] in the file's frame
+    xyz       float64 [N, 3] in the file's frame, turned upright where data.up says so
     features  float32 [N, F] of the points that are drawn from; 0 of others
     thinned   which these are; None: all
     digest    of what the file says of the points
@@ -47,7 +48,8 @@ class ScanPoints:
         if thinned is not None:
             features = np.zeros((len(cloud), found.shape[1]), np.float32)
             features[thinned.kept] = found
-        return cls(cloud.xyz, features, thinned, digest_of(cloud.xyz, found[:, reader.own]))
+        xyz = cloud.xyz if data.up == "z" else upright(cloud.xyz, data.up)
+        return cls(xyz, features, thinned, digest_of(xyz, found[:, reader.own]))
 
     def tiles(self, data: DataConfig) -> list[Tile]:
         """The overlapping tiles of the points that are drawn from."""

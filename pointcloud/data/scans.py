@@ -27,7 +27,8 @@ from isoform.pointcloud.data.tiles import Tile
 from isoform.pointcloud.files import SUFFIXES, Cloud, read_cloud
 from isoform.pointcloud.files.cloud import column
 
-SCENES = ("train",) * 8 + ("val", "test")  # the made ones: scene k is drawn from the seed k
+# The made ones: scene k is drawn from the seed k.
+SCENES = ("train",) * 16 + ("val",) * 2 + ("test",) * 4
 
 
 @dataclass(frozen=True)
