@@ -168,14 +168,22 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "AnyData"]):
 
         return describe(config, detail=detail)
 
+    def predict_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """See protocols.py; PointcloudPredictor takes them."""
+        from isoform.pointcloud.protocols import predict_arguments
+
+        predict_arguments(parser)
+
     def verbs(self) -> Mapping[str, Verb]:
-        """See labels.py."""
+        """See labels.py and protocols.py."""
+        from isoform.pointcloud.protocols import PROTOCOLS
+
         label = Verb(
             help="write scans with a class and a confidence for every point",
             arguments=_label_arguments,
             run=_run_label,
         )
-        return {"label": label}
+        return {"label": label, **PROTOCOLS}
 
 
 def _label_arguments(parser: argparse.ArgumentParser) -> None:

@@ -100,6 +100,13 @@ class DataConfig(FoldedData):
         description="share of each class's training clouds that is learned from, at least one, drawn by split_seed; "
         "the rest is left out, and validation and test stay whole (classify)",
     )
+    ways: int | None = Field(
+        None,
+        ge=2,
+        description="classes of a few-shot episode, which data.fold numbers: train --folds 10 (classify)",
+    )
+    shots: int = Field(10, gt=0, description="training clouds of each of them (few-shot)")
+    queries: int = Field(20, gt=0, description="test clouds of each of them (few-shot)")
     on_error: Literal["fail", "skip"] = Field(
         "fail", description="an unreadable cloud ends the run, or is left out"
     )
@@ -224,5 +231,11 @@ class PointcloudApp(AppConfig):
             raise ValueError(
                 f"data.labels = {self.data.labels:g} leaves labelled clouds out, and model.kind = {self.model.kind} "
                 "learns from none; leave it out"
+            )
+        if self.data.ways is not None and (not classifies or self.data.labels < 1):
+            other = "data.labels" if classifies else f"model.kind = {self.model.kind}"
+            raise ValueError(
+                f"data.ways = {self.data.ways} is an episode of few labelled clouds, which doesn't go with {other}; "
+                "leave one out"
             )
         return self

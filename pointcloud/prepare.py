@@ -13,6 +13,7 @@ from isoform.core.errors import UserError, count
 from isoform.core.supervised.metrics import describe_gaps
 from isoform.pointcloud.config import PointcloudApp
 from isoform.pointcloud.data.dataset import CloudData, sizes_of
+from isoform.pointcloud.data.fewer import describe_episode
 from isoform.pointcloud.data.kept import describe_leaks, find_split
 from isoform.pointcloud.data.sources import read_records
 
@@ -58,9 +59,10 @@ def prepare(
     lost = _lost(data)
     notes = [*_describe(config, data), *lost]
     notes += [f"warning: {leaks} (data.allow_leakage)"] if leaks else []
-    if config.data.folds is not None and (data.records.split != "").any():
+    few = config.data.ways is not None
+    if config.data.folds is not None and not few and (data.records.split != "").any():
         notes.append(SET_ASIDE)
-    for split in ("val", "test") if config.model.kind == "classify" else ():
+    for split in ("val", "test") if config.model.kind == "classify" and not few else ():
         if split in data.rows:
             notes += describe_gaps(
                 data.targets[data.rows[split]], data.classes, split, yes_no=False
@@ -83,7 +85,9 @@ def _describe(config: PointcloudApp, data: CloudData) -> list[str]:
         f"cloud, of which a training sees at most {config.data.points:,}",
         *data.records.findings,
     ]
-    if data.unused:
+    if config.data.ways is not None:
+        lines.append(describe_episode(data.rows, data.targets, data.classes, config.data))
+    elif data.unused:
         lines.append(
             f"data.labels = {config.data.labels:g}: {count(data.unused, 'training cloud')} left out, the same for "
             "every train.seed (data.split_seed draws); validation and test stay whole"
@@ -134,6 +138,7 @@ def other_data(config: PointcloudApp, path: str) -> PointcloudApp:
             "root": None,
             "test_fraction": 1.0,
             "labels": 1.0,
+            "ways": None,
             "folds": None,
             "fold": None,
         },

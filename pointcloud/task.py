@@ -251,7 +251,9 @@ class PointcloudTask(Task):
             sizes=self.sizes(),
             left_out=len(self.data.unreadable) + len(self.data.records.skipped),
         )
-        return PointcloudState(classes=tuple(self.classes), data=data)
+        train = self.data.rows.get("train", [])
+        least = min((len(self.data.cloud(int(row))) for row in train), default=None)
+        return PointcloudState(classes=tuple(self.classes), data=data, least_points=least)
 
     @functools.cached_property
     def _origin(self) -> str:

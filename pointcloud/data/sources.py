@@ -72,6 +72,12 @@ def _read_shapenet55(data: DataConfig) -> Records:
     return read_shapenet55(data)
 
 
+def _read_modelnet_fewshot(data: DataConfig) -> Records:
+    from isoform.pointcloud.data.official import read_modelnet_fewshot
+
+    return read_modelnet_fewshot(data)
+
+
 def _read_scans(data: DataConfig) -> Records:
     raise UserError(
         f'data.source = "{data.source}" has a class for every point; set model.kind = segment (pointmae-seg-own)'
@@ -95,6 +101,9 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         ),
         "shapenet55": Source(
             "ShapeNet-55", "data.root: ShapeNet-55 and shapenet_pc", _read_shapenet55, 55
+        ),
+        "modelnet_fewshot": Source(
+            "ModelNet40, few shots", "data.root: ModelNetFewshot", _read_modelnet_fewshot, 40
         ),
         "scenes": Source("made scenes, a class a point", "made, always the same", _read_scans, 5),
         "scans": Source(
