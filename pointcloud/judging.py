@@ -12,7 +12,8 @@ import numpy as np
 from isoform.core.config import override
 from isoform.core.data.writers import write_together
 from isoform.core.domain import TrainedModel
-from isoform.core.engine.kept import refuse_missing_place
+from isoform.core.engine.kept import look_at_own, refuse_missing_place
+from isoform.core.engine.seen import find_known
 from isoform.core.errors import UserError
 from isoform.core.inference.run_model import load_trained
 from isoform.core.runs.folder import RunFolder, runs_in
@@ -20,11 +21,12 @@ from isoform.pointcloud.config import PointcloudApp
 from isoform.pointcloud.data.dataset import CloudData
 from isoform.pointcloud.prepare import prepare, update
 from isoform.pointcloud.state import PointcloudState
+from isoform.pointcloud.task import PointcloudTask
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A run's model and labelled clouds; `notes`: what was lost of them, and what the run was trained on."""
+    """A run's model and labelled clouds; `notes`: what was lost or changed, and what the run was trained on."""
 
     trained: TrainedModel[PointcloudApp, PointcloudState]
     clouds: CloudData
@@ -42,7 +44,7 @@ def open_judged(
 
     sets   "data.KEY=VALUE" over the run's settings
 
-    Raises UserError for several runs, for a model without a class or a feature a cloud, and for clouds without labels.
+    Raises UserError for several runs, for a model without features of whole clouds, and for clouds that are gone.
     """
     trained = load_one(run_dir, checkpoint)
     if trained.config.model.kind == "segment":
@@ -54,12 +56,12 @@ def open_judged(
         )
     if own:
         refuse_missing_place(trained.folder, trained.config)
-    config = _of_classes(trained.config, data, sets)
-    found = prepare(config, RunFolder(trained.folder).split() if own else None)
-    clouds = found.data.clouds
-    if not (clouds.targets >= 0).any():
-        raise UserError(f"{clouds.records.origin}: its clouds have no classes")
-    return Judged(trained, clouds, [*found.lost, *_known(clouds, trained.state.seen)])
+    kept = RunFolder(trained.folder).split() if own else None
+    found = prepare(_of_classes(trained.config, data, sets), kept)
+    task = PointcloudTask(found)
+    changed = look_at_own(task, kept, "test").notes if own and task.sizes().get("test") else ()
+    known = warn_of_known(task, "test", trained.state.seen)
+    return Judged(trained, task.data, [*found.lost, *changed, *known])
 
 
 def load_one(
@@ -72,6 +74,16 @@ def load_one(
     if len(runs) > 1:
         raise UserError(f"{run_dir}: holds several runs; name one of them, such as {runs[0]}")
     return load_trained(DOMAIN, runs[0], checkpoint)
+
+
+def warn_of_known(task: PointcloudTask, split: str, seen: np.ndarray | None) -> list[str]:
+    """How many clouds of a split are among those that the run was trained on, as a sentence; nothing where none are."""
+    known = find_known(task, split, seen) if task.sizes().get(split) else None
+    if known is None or not known.any():
+        return []
+    return [
+        f"warning: {known.sum():,} of {len(known):,} clouds of {split} are among those that the run was trained on"
+    ]
 
 
 def write_judgement(place: Path, content: Mapping[str, Any]) -> None:
@@ -101,16 +113,3 @@ def _of_classes(config: PointcloudApp, data: str | None, sets: Sequence[str]) ->
     changed = override(config, domain=DOMAIN, sets=sets) if sets else config
     assert isinstance(changed, PointcloudApp)
     return changed
-
-
-def _known(clouds: CloudData, seen: np.ndarray | None) -> list[str]:
-    """How many test clouds the run was trained on, as a sentence."""
-    rows = clouds.rows.get("test")
-    if seen is None or rows is None:
-        return []
-    known = int(np.isin(clouds.digests_N[rows], seen).sum())
-    if not known:
-        return []
-    return [
-        f"warning: {known:,} of {len(rows):,} test clouds are among those that the run was trained on"
-    ]

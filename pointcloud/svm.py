@@ -110,7 +110,8 @@ def run_svm(args: argparse.Namespace, console: Speaker) -> int:
     judged = open_judged(args.run_dir, checkpoint=args.checkpoint, data=args.data, sets=args.sets)
     clouds = judged.clouds
     rows = labelled_rows(clouds)
-    console.say(*judged.notes)
+    for note in judged.notes:
+        console.warn(note)
     x = {s: features_of(judged, own, console.track, f"features of {s}") for s, own in rows.items()}
     y = {split: clouds.targets[own] for split, own in rows.items()}
     found = fit_svm(x, y, len(clouds.classes))

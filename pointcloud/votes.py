@@ -24,13 +24,13 @@ from torch import nn
 from isoform.core.domain import Speaker
 from isoform.core.engine import distributed, precision
 from isoform.core.engine.evaluate import evaluate, to_device
-from isoform.core.engine.kept import refuse_missing_place
+from isoform.core.engine.kept import look_at_own, refuse_missing_place
 from isoform.core.errors import UserError
 from isoform.core.runs.folder import RunFolder
 from isoform.core.supervised.metrics import softmax
 from isoform.pointcloud.data.draws import Draws
 from isoform.pointcloud.data.transforms import Augment
-from isoform.pointcloud.judging import load_one, write_judgement
+from isoform.pointcloud.judging import load_one, warn_of_known, write_judgement
 from isoform.pointcloud.task import PointcloudTask, pad, task_from_run
 
 Track = Callable[[Sequence[Any], str], Iterable[Any]]
@@ -80,9 +80,9 @@ def run_vote(args: argparse.Namespace, console: Speaker) -> int:
     for name, value in (("--draws", args.draws), ("--best-of", args.best_of)):
         if value is not None and value < 1:
             raise UserError(f"{name} {value}: should be at least 1")
-    task, trained = _open(args)
-    if not task.sizes().get(args.split):
-        raise UserError(f"{args.run_dir}: its data have no {args.split} split")
+    task, trained, notes = _open(args)
+    for note in notes:
+        console.warn(note)
     model = trained.model.to(distributed.this_process().device)
     plain, _ = evaluate(task, model, args.split, precision_name=trained.precision)
     voting = Voting(task, model, args.split, args.draws, trained.precision)
@@ -126,7 +126,8 @@ def _best_of(voting: Voting, votes: int, first: float, track: Track) -> dict[str
     }
 
 
-def _open(args: argparse.Namespace) -> tuple[PointcloudTask, Any]:
+def _open(args: argparse.Namespace) -> tuple[PointcloudTask, Any, list[str]]:
+    """The clouds and the model, and what is to be said of them."""
     trained = load_one(args.run_dir, args.checkpoint)
     if trained.config.model.kind != "classify":
         raise UserError(
@@ -138,4 +139,9 @@ def _open(args: argparse.Namespace) -> tuple[PointcloudTask, Any]:
         kept = RunFolder(trained.folder).split()
     state = trained.state.model_copy(update={"kept": kept})
     path = None if args.data is None else Path(args.data)
-    return task_from_run(trained.config, state, path), trained
+    task = task_from_run(trained.config, state, path)
+    if not task.sizes().get(args.split):
+        raise UserError(f"{args.run_dir}: there are no clouds in the split {args.split}")
+    changed = [] if path else look_at_own(task, kept, args.split).notes
+    seen = trained.state.seen if path or args.split == "test" else None
+    return task, trained, [*changed, *warn_of_known(task, args.split, seen)]

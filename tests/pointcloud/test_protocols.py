@@ -35,7 +35,10 @@ SMALL = {
     "tokeniser.widths": [3, 5, 7], "tokeniser.position_hidden": 3, "backbone.dim": 12, "backbone.depth": 1,
     "backbone.heads": 2, "train.batch": 8, "eval.baselines": [],
 }  # fmt: skip
-DECODER = {"decoder.dim": 12, "decoder.heads": 2, "decoder.depth": 1}
+DECODER = {
+    "decoder.dim": 12, "decoder.heads": 2, "decoder.depth": 1, "decoder.qkv_bias": False, "decoder.eps": 1e-5,
+    "decoder.position": "readd",
+}  # fmt: skip
 
 
 def write_set(path, each=31, points=83, seed=0):
@@ -226,6 +229,31 @@ def test_an_svm_on_other_clouds_and_on_fewer_labels(data, pretrained, tmp_path):
     other = write_set(tmp_path / "other.npz", each=17, seed=7)
     code, found = run_cli("svm", pretrained, "--data", other, *out)
     assert code == 0 and sum(found["clouds"].values()) == 3 * 17 and found["data"] == "other.npz"
+
+
+def test_an_imported_encoder_is_given_clouds(data, pretrained, tmp_path, capsys):
+    api.export(DOMAIN, pretrained, "official", tmp_path / "official.pth")
+    sets = ("tokeniser.groups=7", "tokeniser.group_size=5", "backbone.heads=2", "decoder.heads=2",
+            "tokeniser.origin_rule=0.0", "data.points=61")  # fmt: skip
+    words = [word for text in sets for word in ("--set", text)]
+    imported = tmp_path / "imported"
+    code, _ = run_cli("import", tmp_path / "official.pth", *words, "--out", imported)
+    assert code == 0
+    assert main(["pointcloud", "svm", str(imported)], domains={"pointcloud": lambda: DOMAIN}) == 2
+    assert "has no clouds of its own" in capsys.readouterr().err
+    code, found = run_cli("svm", imported, "--data", data)
+    own = run_cli("svm", pretrained, "--out", tmp_path / "svm.json")[1]
+    assert code == 0 and found["metrics"] == own["metrics"] and found["C"] == own["C"]
+
+
+def test_test_clouds_that_the_encoder_knows_are_counted(data, pretrained, tmp_path, capsys):
+    run_cli("svm", pretrained, "--out", tmp_path / "svm.json")
+    assert "was trained on" not in capsys.readouterr().err
+    run_cli("svm", pretrained, "--set", "data.split_seed=1", "--out", tmp_path / "svm.json")
+    kept = {split: set(rows.tolist()) for split, rows in prepared(data).data.clouds.rows.items()}
+    test = set(prepared(data, **{"data.split_seed": 1}).data.clouds.rows["test"].tolist())
+    known = len(test & (kept["train"] | kept["val"]))
+    assert f"{known} of {len(test)} clouds of test are among those" in capsys.readouterr().err
 
 
 def test_what_an_svm_refuses(data, pretrained, tmp_path, capsys):
