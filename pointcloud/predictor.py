@@ -24,7 +24,8 @@ from isoform.pointcloud.config import PointcloudApp
 from isoform.pointcloud.data.dataset import choose_evaluated
 from isoform.pointcloud.data.folders import SURFACE, list_files
 from isoform.pointcloud.data.records import digest_of, points_of
-from isoform.pointcloud.data.transforms import frame_of
+from isoform.pointcloud.data.transforms import dominated_by_one, frame_of
+from isoform.pointcloud.files import Cloud
 from isoform.pointcloud.state import PointcloudState
 from isoform.pointcloud.task import pad
 
@@ -41,6 +42,7 @@ class PointcloudPredictor(SupervisedPredictor):
         self.kind = "multiclass"
         self.decision = Decision.of(self.config.eval, self.state.calibration)
         self.looked_at: list[int] = []  # digests of the clouds since `remarks` was asked
+        self.dominated = 0  # clouds of which one point lies far from the others, since then
         self.resampled = 0  # clouds of more points than the model sees, since then
 
     def batches(
@@ -67,11 +69,12 @@ class PointcloudPredictor(SupervisedPredictor):
             points = np.asarray(item, np.float64)
             if points.ndim != 2 or points.shape[1] < 3 or not len(points):
                 raise UserError(f"an array of shape {points.shape}: a cloud is [points, 3]")
-            points = points[np.isfinite(points[:, :3]).all(1), :3]
+            points = points[Cloud(points[:, :3]).usable(), :3]
             if not len(points):
                 raise UserError("an array without a point that is finite")
         if self.state.seen is not None:
             self.looked_at.append(digest_of(points))
+        self.dominated += data.scale == "unit" and dominated_by_one(points) is not None
         self.resampled += len(points) > data.points
         own = frame_of(points, data.scale, data.up).into(points)
         return choose_evaluated(own, data)
@@ -101,7 +104,13 @@ class PointcloudPredictor(SupervisedPredictor):
         """How many clouds the model was trained on, and how many had more points than it sees."""
         looked_at, self.looked_at = self.looked_at, []
         resampled, self.resampled = self.resampled, 0
+        dominated, self.dominated = self.dominated, 0
         lines = []
+        if dominated:
+            lines.append(
+                f"in {dominated:,} of {len(rows):,} clouds one point lies so far away that scaling shrinks the others "
+                "to nothing: remove it"
+            )
         if resampled:
             lines.append(
                 f"{resampled:,} of {len(rows):,} clouds have more points than the {self.config.data.points:,} that the "
