@@ -5,12 +5,14 @@ n clouds of a batch, K classes, D features.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from isoform.core.data.below import LeftOut, warn_of_left_out
@@ -23,10 +25,12 @@ from isoform.core.supervised.predictor import SupervisedPredictor, describe_seen
 from isoform.core.supervised.rows import name_of_input, rows_of
 from isoform.pointcloud.config import PointcloudApp
 from isoform.pointcloud.data.dataset import choose_evaluated, describe_thinned, frame_cloud
+from isoform.pointcloud.data.draws import Draws
 from isoform.pointcloud.data.features import FeatureReader, count_channels, parse_features
 from isoform.pointcloud.data.folders import SURFACE, list_files
-from isoform.pointcloud.data.records import usable_cloud
+from isoform.pointcloud.data.records import digest_of, usable_cloud
 from isoform.pointcloud.data.thinning import Thinned
+from isoform.pointcloud.data.transforms import dominated_by_one
 from isoform.pointcloud.files import Cloud
 from isoform.pointcloud.files.cloud import AXES
 from isoform.pointcloud.state import PointcloudState
@@ -45,22 +49,32 @@ class PointcloudPredictor(SupervisedPredictor):
         self.kind = "multiclass"
         self.decision = Decision.of(self.config.eval, self.state.calibration)
         self.noticed = _Noticed(FeatureReader(self.config.data))
+        self.draws, self.keep_points = 1, False
+
+    def adopt(self, options: argparse.Namespace) -> None:
+        """--draws and --points."""
+        if options.draws < 1:
+            raise UserError(f"--draws {options.draws}: should be at least 1")
+        if options.draws > 1 and options.points == "keep":
+            raise UserError("--draws with --points keep: all points are one draw; leave one out")
+        self.draws, self.keep_points = options.draws, options.points == "keep"
 
     def batches(
         self, items: Sequence[Any], errors: dict[int, str]
-    ) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
-        """Clouds in their frames, with as many points as in training at most."""
+    ) -> Iterator[tuple[list[int], dict[str, Any]]]:
+        """Clouds in their frames, with as many points as in training at most; further draws of them are "again"."""
         size = self.config.eval.batch
         for start in range(0, len(items), size):
-            places, clouds = [], []
+            places, looks = [], []
             for place in range(start, min(start + size, len(items))):
                 try:
-                    clouds.append(self._cloud(items[place]))
+                    looks.append(self._looks(self._cloud(items[place])))
                     places.append(place)
                 except UserError as error:
                     errors[place] = str(error)
             if places:
-                yield places, pad(clouds)
+                first, *again = (pad(clouds) for clouds in zip(*looks, strict=True))
+                yield places, {**first, "again": again}
 
     def _cloud(self, item: Any) -> np.ndarray:
         data, noticed = self.config.data, self.noticed
@@ -74,15 +88,17 @@ class PointcloudPredictor(SupervisedPredictor):
         else:
             cloud = self._cloud_of_array(item)
         where = name_of_input(item, noticed.clouds)
-        found = frame_cloud(cloud, data, noticed.features, where)
+        found = frame_cloud(cloud, data, noticed.features, where, whole=self.keep_points)
         noticed.clouds += 1
-        noticed.resampled += len(cloud) > data.points
         if self.state.seen is not None:
             noticed.digests.append(found.digest)
+        noticed.dominated += data.scale == "unit" and dominated_by_one(cloud.xyz) is not None
+        noticed.resampled += len(cloud) > data.points
+        noticed.sparse += len(cloud) < (self.state.least_points or 0)
         if found.thinned is not None:
             noticed.thinned[where] = found.thinned
         noticed.radii.append(float(np.linalg.norm(found.points[:, :3], axis=1).max()))
-        return choose_evaluated(found.points, data)
+        return found.points
 
     def _cloud_of_array(self, item: Any) -> Cloud:
         """Columns are x, y, z, then the fields of data.features, unless data.columns name them; others are ignored."""
@@ -92,20 +108,34 @@ class PointcloudPredictor(SupervisedPredictor):
         if points.ndim != 2 or points.shape[1] < (len(names) if own else 3) or not len(points):
             wanted = f"[points, {len(names)}: {', '.join(names)}]" if own else "[points, 3]"
             raise UserError(f"an array of shape {points.shape}: a cloud is {wanted}")
-        points = points[np.isfinite(points[:, :3]).all(1)]
+        points = points[Cloud(points[:, :3]).usable()]
         if not len(points):
             raise UserError("an array without a point that is finite")
         fields = {name: points[:, k] for k, name in enumerate(names) if k > 2 and own}
         return Cloud(points[:, :3], fields)
 
-    def run(self, function: Any, batch: dict[str, Tensor]) -> Tensor:
+    def _looks(self, own: np.ndarray) -> list[np.ndarray]:
+        """What the model gets of a framed cloud: a cloud for each draw."""
+        data = self.config.data
+        if self.keep_points:
+            return [own]
+        if self.draws == 1:
+            return [choose_evaluated(own, data)]
+        drawn = Draws(own, data.points, digest_of(own))
+        return [drawn[number] for number in range(self.draws)]
+
+    def run(self, function: Any, batch: dict[str, Any]) -> Tensor:
         """See SupervisedPredictor.run. Raises UserError where a model without classes is to predict them."""
         if function is self.model and self.config.model.kind != "classify":
             raise UserError(
                 f"this run's model is for {self.config.model.kind}: it has no classes to predict; use embed"
             )
-        output: Tensor = function(batch["points"].to(self.device), batch["lengths"].to(self.device))
-        return output
+        looks = [batch, *batch.get("again", ())]
+        outputs = [
+            function(look["points"].to(self.device), look["lengths"].to(self.device))
+            for look in looks
+        ]
+        return outputs[0] if len(outputs) == 1 else torch.stack(outputs).mean(0)
 
     def make_rows(self, output: np.ndarray, batch: Any) -> list[dict[str, Any]]:
         """See core/supervised/rows.py."""
@@ -120,13 +150,23 @@ class PointcloudPredictor(SupervisedPredictor):
         return softmax(output)
 
     def remarks(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-        """What was done to the clouds, thinned, chosen of, kept in their unit, and how many are the training's."""
+        """What was done to the clouds, what is unlike the training's, and how many are the training's own."""
         noticed, self.noticed = self.noticed, _Noticed(FeatureReader(self.config.data))
         data, lines = self.config.data, describe_thinned(noticed.thinned)
+        if noticed.dominated:
+            lines.append(
+                f"in {noticed.dominated:,} of {len(rows):,} clouds one point lies so far away that scaling shrinks the "
+                "others to nothing: remove it"
+            )
         if noticed.resampled:
             lines.append(
                 f"{noticed.resampled:,} of {len(rows):,} clouds have more points than the {data.points:,} that the "
-                f"model was trained on: as many were chosen of each (data.draw = {data.draw})"
+                f"model was trained on: {self._resampling()}"
+            )
+        if noticed.sparse:
+            lines.append(
+                f"{noticed.sparse:,} of {len(rows):,} clouds have fewer points than any that the model was trained on "
+                f"({self.state.least_points:,}): its answers to them are less sure than they say"
             )
         if data.scale == "keep" and noticed.radii:
             low, high = min(noticed.radii), max(noticed.radii)
@@ -140,6 +180,14 @@ class PointcloudPredictor(SupervisedPredictor):
             lines += [describe_seen_inputs(known, len(noticed.digests), "clouds")] if known else []
         return lines
 
+    def _resampling(self) -> str:
+        """What was done to clouds of more points, as a part of a sentence."""
+        if self.keep_points:
+            return "all were kept (--points keep), and answers to denser clouds can be far off"
+        if self.draws > 1:
+            return f"as many were drawn of each, {self.draws} times, and the logits averaged"
+        return f"as many were chosen of each (data.draw = {self.config.data.draw})"
+
 
 @dataclass
 class _Noticed:
@@ -147,7 +195,9 @@ class _Noticed:
 
     features: FeatureReader
     clouds: int = 0
+    dominated: int = 0  # of which one point lies far from the others
     resampled: int = 0  # of more points than the model sees
+    sparse: int = 0  # of fewer than any in training
     digests: list[int] = field(default_factory=list)
     radii: list[float] = field(default_factory=list)
     thinned: dict[str, Thinned] = field(default_factory=dict)

@@ -5,6 +5,7 @@ N points, C channels.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -15,11 +16,14 @@ from isoform.core.data import folds, splits
 from isoform.core.errors import UserError
 from isoform.pointcloud.config import DataConfig
 from isoform.pointcloud.data.features import FeatureReader
+from isoform.pointcloud.data.fewer import choose_learned
+from isoform.pointcloud.data.near import Pair, join_pairs, near_pairs
 from isoform.pointcloud.data.records import Records, digest_of, taken
 from isoform.pointcloud.data.thinning import Thinned, thin
 from isoform.pointcloud.data.transforms import dominated_by_one, draw_points, frame_of
 from isoform.pointcloud.files import Cloud
 
+NEAR = "near"  # as data.group
 KEPT = 8  # times data.points that are kept of a larger cloud, for training to draw from
 
 
@@ -32,7 +36,8 @@ class CloudData:
     unreadable  name -> why
     thinned     name -> what was kept of a large cloud
     features    what was noticed of data.features
-    unused      training clouds beyond data.labels
+    unused      clouds that data.labels, or a few-shot episode, leaves out
+    group       what must not be torn apart, a key a row, or None
     """
 
     def __init__(
@@ -61,17 +66,14 @@ class CloudData:
             self.clouds.append(cloud)
             digests.append(digest)
         self.digests_N = np.array(digests, np.uint64)
+        self.group = records.group if config.group != NEAR else None
+        if config.group == NEAR and own is None:
+            self.group = self._shapes()
         self.rows = self._readable(self._split() if own is None else own)
-        self.unused = 0
-        if own is None and config.labels < 1 and "train" in self.rows:
-            whole = self.rows["train"]
-            self.rows["train"] = splits.keep_labelled(
-                whole,
-                records.labels,
-                config.labels,
-                config.split_seed,
-            )
-            self.unused = len(whole) - len(self.rows["train"])
+        readable = sum(map(len, self.rows.values()))
+        if own is None:
+            self.rows = choose_learned(self.rows, records.labels, config, records.origin)
+        self.unused = readable - sum(map(len, self.rows.values()))
 
     def _read(self, row: int) -> tuple[np.ndarray | None, int]:
         name = self.records.clouds.names[row]
@@ -98,17 +100,31 @@ class CloudData:
         """As given, or drawn by data.split_seed, each class alike, or one fold."""
         strata = np.array([label or "" for label in self.records.labels], dtype=object)
         given = self.records.split
-        if self.config.folds is not None:
+        if self.config.folds is not None and self.config.ways is None:
             seed, origin = self.config.split_seed, self.records.origin
-            given = folds.given_by_fold(self.config, strata, None, seed=seed, origin=origin)
+            given = folds.given_by_fold(self.config, strata, self.group, seed=seed, origin=origin)
         return splits.split_rows(
             given,
             strata,
-            None,
+            self.group,
             seed=self.config.split_seed,
             test_fraction=self.config.test_fraction,
             val_fraction=self.config.val_fraction,
+            torn_allowed=self.config.allow_leakage,
         )
+
+    @functools.cached_property
+    def near(self) -> list[Pair]:
+        """Pairs of rows that show one shape; see near.py."""
+        read = [row for row, cloud in enumerate(self.clouds) if cloud is not None]
+        found = near_pairs([self.cloud(row) for row in read])
+        return [Pair(read[first], read[second], distance) for first, second, distance in found]
+
+    def _shapes(self) -> np.ndarray:
+        """Of each row the name of the first cloud of its shape."""
+        numbers = join_pairs(len(self.clouds), self.near)
+        names = np.array(self.records.clouds.names, dtype=object)
+        return names[np.unique(numbers, return_index=True)[1]][numbers]
 
     def _readable(self, rows: splits.Rows) -> splits.Rows:
         readable = np.array([cloud is not None for cloud in self.clouds])
@@ -141,16 +157,21 @@ class Framed(NamedTuple):
     thinned: Thinned | None
 
 
-def frame_cloud(cloud: Cloud, config: DataConfig, features: FeatureReader, where: str) -> Framed:
-    """At most 8 times data.points: a large cloud is thinned by voxels, and of what is left an even choice is kept."""
+def frame_cloud(
+    cloud: Cloud, config: DataConfig, features: FeatureReader, where: str, *, whole: bool = False
+) -> Framed:
+    """At most 8 times data.points: a large cloud is thinned by voxels, and of what is left an even choice is kept.
+
+    whole  all points are
+    """
     most = KEPT * config.points
-    thinned = thin(cloud.xyz, config.voxel, most)
+    thinned = None if whole else thin(cloud.xyz, config.voxel, most)
     part = cloud if thinned is None else taken(cloud, thinned.kept)
     frame = frame_of(part.xyz, config.scale, config.up)
     beside = features.read(part, where)
     digest = digest_of(cloud.xyz, beside[:, features.own])
     own = np.concatenate([frame.into(part.xyz), beside], 1)
-    if len(own) > most:
+    if len(own) > most and not whole:
         rng = np.random.default_rng(digest % 2**32)
         own = own[np.sort(rng.choice(len(own), most, replace=False))]
     return Framed(own, digest, thinned)

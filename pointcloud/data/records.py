@@ -6,7 +6,8 @@ N points, F features of each.
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from isoform.core.data.digests import digests_of
 from isoform.core.errors import UserError
+from isoform.pointcloud.data.facts import Facts, facts_of
 from isoform.pointcloud.files import Cloud, read_cloud
 from isoform.pointcloud.ops import sample_surface
 
@@ -25,6 +27,11 @@ class Clouds(abc.ABC):
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @functools.cached_property
+    def facts(self) -> dict[int, Facts]:
+        """Row -> what its file holds, of the rows that were read; see facts.py."""
+        return {}
 
     @abc.abstractmethod
     def read(self, row: int) -> Cloud:
@@ -48,7 +55,9 @@ class HeldClouds(Clouds):
     def read(self, row: int) -> Cloud:
         """See Clouds.read."""
         own = {name: values[row] for name, values in self.fields.items()}
-        return Cloud(np.asarray(self.clouds[row], np.float64), own)
+        cloud = Cloud(np.asarray(self.clouds[row], np.float64), own)
+        self.facts[row] = facts_of(cloud)
+        return cloud
 
 
 class FileClouds(Clouds):
@@ -62,16 +71,26 @@ class FileClouds(Clouds):
 
     def read(self, row: int) -> Cloud:
         """See Clouds.read."""
-        return usable_cloud(self.root / self.names[row], self.columns, self.surface)
+        note = functools.partial(self._note, row)
+        return usable_cloud(self.root / self.names[row], self.columns, self.surface, note)
+
+    def _note(self, row: int, cloud: Cloud) -> None:
+        self.facts[row] = facts_of(cloud)
 
 
-def usable_cloud(path: Path, columns: Sequence[str], surface: int) -> Cloud:
+def usable_cloud(
+    path: Path,
+    columns: Sequence[str],
+    surface: int,
+    note: Callable[[Cloud], None] = lambda cloud: None,
+) -> Cloud:
     """A file's points that have coordinates; of a mesh `surface` points drawn evenly on its faces.
 
-    Which these are depends on the mesh alone; numbers of its vertices are carried to them. Raises UserError where
-    there is none.
+    Which these are depends on the mesh alone; numbers of its vertices are carried to them. `note` is told the whole
+    file. Raises UserError where there is none.
     """
     cloud = read_cloud(path, columns)
+    note(cloud)
     if cloud.faces is not None and len(cloud.faces):
         try:
             found, face, weights = sample_surface(
@@ -107,6 +126,7 @@ class Records:
     labels    a class's name a row; None: nothing is known
     classes   every name that a label may have
     split     "train", "val", "test" or "" (not given) a row
+    group     what must not be torn apart, a key a row, or None
     skipped   (file, reason) of what lies among the data and was not read
     findings  what was noticed or chosen while reading, a line each
     """
@@ -119,6 +139,7 @@ class Records:
     licence: str = "unknown"
     skipped: list[tuple[str, str]] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
+    group: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.clouds)

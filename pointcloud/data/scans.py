@@ -18,6 +18,7 @@ from isoform.core.data.splits import split_of_word
 from isoform.core.domain.kept_split import KeptSplit, Samples
 from isoform.core.errors import UserError, printable
 from isoform.pointcloud.config import DataConfig
+from isoform.pointcloud.data.facts import Facts, facts_of
 from isoform.pointcloud.data.features import FeatureReader
 from isoform.pointcloud.data.folders import list_files
 from isoform.pointcloud.data.records import taken
@@ -39,6 +40,7 @@ class Scan:
     split: str
     points: ScanPoints
     code: np.ndarray  # int64 [N]
+    facts: Facts | None = None  # of the whole file
 
     @property
     def xyz(self) -> np.ndarray:
@@ -156,7 +158,7 @@ def read_scans(
             skipped[name] = "not in a folder train, val or test"
             continue
         try:
-            points, code = labelled_points(path, data, reader)
+            points, code, facts = labelled_points(path, data, reader)
         except UserError as error:
             if data.on_error == "fail":
                 raise UserError(
@@ -164,7 +166,7 @@ def read_scans(
                 ) from None
             skipped[name] = str(error)
             continue
-        scans.append(Scan(name, split or "test", points, code))
+        scans.append(Scan(name, split or "test", points, code, facts))
     if not scans:
         raise UserError(
             f"{root}: no scan in a folder train, val or test; expected {root}/train/*.las ({' '.join(SUFFIXES)})"
@@ -174,14 +176,15 @@ def read_scans(
 
 def labelled_points(
     path: Path, data: DataConfig, reader: FeatureReader
-) -> tuple[ScanPoints, np.ndarray]:
-    """(points that have coordinates, int64 [N] their codes); see `codes_in`."""
+) -> tuple[ScanPoints, np.ndarray, Facts]:
+    """Points that have coordinates, int64 [N] their codes, see `codes_in`; and what the file holds."""
     cloud = read_cloud(path, data.columns)
     usable = cloud.usable()
     if not usable.any():
         raise UserError(f"{path}: none of its {len(cloud):,} points has coordinates")
     code = codes_in(cloud, data.label, data.unlabelled, str(path))[usable]
-    return ScanPoints.of(taken(cloud, usable), data, reader, str(path)), code
+    points = ScanPoints.of(taken(cloud, usable), data, reader, str(path))
+    return points, code, facts_of(cloud)
 
 
 def codes_in(cloud: Cloud, name: str, unlabelled: Sequence[int], where: str) -> np.ndarray:
