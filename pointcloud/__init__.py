@@ -72,9 +72,9 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "AnyData"]):
         return PointcloudTask(cast("Prepared[PointcloudApp, PointcloudData]", prepared))
 
     def check(self, config: PointcloudApp) -> CheckReport:
-        """See check.py, and of scans segment_prepare.py."""
+        """See check.py, and of scans segment_check.py."""
         if config.model.kind == "segment":
-            from isoform.pointcloud.segment_prepare import check_scans
+            from isoform.pointcloud.segment_check import check_scans
 
             return check_scans(config)
         from isoform.pointcloud.check import check
@@ -82,11 +82,11 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "AnyData"]):
         return check(config)
 
     def app_of_path(self, path: Path) -> PointcloudApp:
-        """`pointmae-own` on a folder of clouds, or on a file of many."""
+        """`pointmae-own` on a folder of clouds, on a table of them, or on a file of many."""
         from isoform.core.config import resolve_app
+        from isoform.pointcloud.data.sources import source_of_path
 
-        source = "folder" if path.is_dir() else "set"
-        settings = {"data.source": source, "data.path": str(path)}
+        settings = {"data.source": source_of_path(path), "data.path": str(path)}
         app = resolve_app("pointmae-own", domain=self, settings=settings)
         return cast("PointcloudApp", app)
 

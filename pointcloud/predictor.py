@@ -27,7 +27,8 @@ from isoform.pointcloud.data.dataset import choose_evaluated
 from isoform.pointcloud.data.draws import Draws
 from isoform.pointcloud.data.folders import SURFACE, list_files
 from isoform.pointcloud.data.records import digest_of, points_of
-from isoform.pointcloud.data.transforms import frame_of
+from isoform.pointcloud.data.transforms import dominated_by_one, frame_of
+from isoform.pointcloud.files import Cloud
 from isoform.pointcloud.state import PointcloudState
 from isoform.pointcloud.task import pad
 
@@ -44,6 +45,7 @@ class PointcloudPredictor(SupervisedPredictor):
         self.kind = "multiclass"
         self.decision = Decision.of(self.config.eval, self.state.calibration)
         self.looked_at: list[int] = []  # digests of the clouds since `remarks` was asked
+        self.dominated = 0  # clouds of which one point lies far from the others, since then
         self.resampled = 0  # clouds of more points than the model sees, since then
         self.sparse = 0  # clouds of fewer than any in training, since then
         self.draws, self.keep_points = 1, False
@@ -81,11 +83,12 @@ class PointcloudPredictor(SupervisedPredictor):
             points = np.asarray(item, np.float64)
             if points.ndim != 2 or points.shape[1] < 3 or not len(points):
                 raise UserError(f"an array of shape {points.shape}: a cloud is [points, 3]")
-            points = points[np.isfinite(points[:, :3]).all(1), :3]
+            points = points[Cloud(points[:, :3]).usable(), :3]
             if not len(points):
                 raise UserError("an array without a point that is finite")
         if self.state.seen is not None:
             self.looked_at.append(digest_of(points))
+        self.dominated += data.scale == "unit" and dominated_by_one(points) is not None
         self.resampled += len(points) > data.points
         self.sparse += len(points) < (self.state.least_points or 0)
         return frame_of(points, data.scale, data.up).into(points)
@@ -130,7 +133,13 @@ class PointcloudPredictor(SupervisedPredictor):
         looked_at, self.looked_at = self.looked_at, []
         resampled, self.resampled = self.resampled, 0
         sparse, self.sparse = self.sparse, 0
+        dominated, self.dominated = self.dominated, 0
         lines = []
+        if dominated:
+            lines.append(
+                f"in {dominated:,} of {len(rows):,} clouds one point lies so far away that scaling shrinks the others "
+                "to nothing: remove it"
+            )
         if resampled:
             lines.append(
                 f"{resampled:,} of {len(rows):,} clouds have more points than the {self.config.data.points:,} that the "

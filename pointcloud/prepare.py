@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from isoform.core.data.folds import SET_ASIDE
 from isoform.core.domain import Prepared
@@ -12,10 +15,10 @@ from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import UserError, count
 from isoform.core.supervised.metrics import describe_gaps
 from isoform.pointcloud.config import PointcloudApp
-from isoform.pointcloud.data.dataset import CloudData, sizes_of
+from isoform.pointcloud.data.dataset import NEAR, CloudData, sizes_of
 from isoform.pointcloud.data.fewer import describe_episode
 from isoform.pointcloud.data.kept import describe_leaks, find_split
-from isoform.pointcloud.data.sources import read_records
+from isoform.pointcloud.data.sources import read_records, source_of_path
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,13 @@ def _describe(config: PointcloudApp, data: CloudData) -> list[str]:
             f"data.labels = {config.data.labels:g}: {count(data.unused, 'training cloud')} left out, the same for "
             "every train.seed (data.split_seed draws); validation and test stay whole"
         )
+    if config.data.group == NEAR and data.group is not None:
+        sizes_N = np.unique(data.group.astype(str), return_counts=True)[1]
+        several = sizes_N[sizes_N > 1]
+        lines.append(
+            f"data.group = near: {several.sum():,} clouds share {count(len(several), 'shape')} and stay together, "
+            f"at most {sizes_N.max():,} of one"
+        )
     if config.train.epochs and data.rows.get("train") is not None:
         lines.append(
             f"{count(len(data.rows['train']), 'training cloud')}: {count(int(config.train.epochs), 'epoch')}"
@@ -127,15 +137,14 @@ def update(config: PointcloudApp, **tables: Mapping[str, Any]) -> PointcloudApp:
 
 def other_data(config: PointcloudApp, path: str) -> PointcloudApp:
     """The same app on the data at `path`, all of it for evaluation where it is not split itself (`eval --data`)."""
-    from pathlib import Path
-
-    source = "folder" if Path(path).is_dir() else "set"
     return update(
         config,
         data={
-            "source": source,
+            "source": source_of_path(Path(path)),
             "path": path,
             "root": None,
+            "table": None,
+            "group": None,
             "test_fraction": 1.0,
             "labels": 1.0,
             "ways": None,
