@@ -171,12 +171,13 @@ class PointcloudTask(Task):
         if self.pretrains:
             return super().last_layer(model)
         classifier = cast(PointClassifier, model)
-        if len(classifier.head.hidden):
+        last = classifier.head.out
+        if len(classifier.head.hidden) or not isinstance(last, nn.Linear):
             raise UserError(
                 "train.probe fits one linear layer, and this head has others in front of it: set head.widths = []"
             )
         return LastLayer(
-            classifier.head.out,
+            last,
             lambda batch: classifier.features(batch["points"], batch["lengths"]),
             "points",
         )
@@ -260,8 +261,8 @@ class PointcloudTask(Task):
             sizes=self.sizes(),
             left_out=len(self.data.unreadable) + len(self.data.records.skipped),
         )
-        train = self.data.rows.get("train", [])
-        least = min((len(self.data.cloud(int(row))) for row in train), default=None)
+        train = self.data.rows.get("train", np.zeros(0, np.int64))
+        least = min((len(self.data.cloud(row)) for row in train.tolist()), default=None)
         return PointcloudState(classes=tuple(self.classes), data=data, least_points=least)
 
     @functools.cached_property
