@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from isoform.core.domain import CheckReport
+from isoform.core.domain import CheckReport, Prepared
 from isoform.core.errors import UserError, count, join_names
 from isoform.core.report.check_page import render_check_page
-from isoform.pointcloud.config import PointcloudApp
+from isoform.pointcloud.config import DataConfig, PointcloudApp
 from isoform.pointcloud.data.dataset import CloudData
 from isoform.pointcloud.data.kept import find_doubles, find_leaks, splits_by_row
+from isoform.pointcloud.data.records import Records
 from isoform.pointcloud.data.sources import read_records
 from isoform.pointcloud.prepare import prepare, update
 
@@ -20,8 +21,17 @@ RARE = 10
 LEAKS = "The same cloud is in two splits: a score on it would be too good."
 
 
-def check(config: PointcloudApp) -> CheckReport:
+def check(
+    config: PointcloudApp,
+    prepare: Callable[[PointcloudApp], Prepared[PointcloudApp, Any]] = prepare,
+    read: Callable[[DataConfig], Records] = read_records,
+    parts: Callable[[Any], tuple[list[str], Any]] | None = None,
+) -> CheckReport:
     """Reads the data of an app and reports on them. Leakage: a cloud is in two splits, point for point.
+
+    prepare     reads them; what it makes has `clouds`
+    read        their records alone, where that refuses them
+    parts       what more is to be said of what was prepared, as lines and for --json, where points have parts
 
     Raises UserError where there are no data to read.
     """
@@ -33,7 +43,7 @@ def check(config: PointcloudApp) -> CheckReport:
     if prepared is not None:
         data = prepared.data.clouds
     else:  # what can't be trained on is described as far as it can be read
-        data = CloudData(update(config, data={"on_error": "skip"}).data, read_records(config.data))
+        data = CloudData(update(config, data={"on_error": "skip"}).data, read(config.data))
     records = data.records
     splits = splits_by_row(data)
     doubles = find_doubles(data)
@@ -56,6 +66,9 @@ def check(config: PointcloudApp) -> CheckReport:
         "leaks": [[f"{splits.get(row, '-')}: {names[row]}" for row in rows] for rows in leaks],
     }
     lines = _lines(found, records.findings)
+    if parts is not None and prepared is not None:
+        more, found["parts"] = parts(prepared.data)
+        lines += more
     page = render_check_page(str(records.origin), lines, LEAKS if leaks else "", [])
     leakage = bool(leaks) and not config.data.allow_leakage
     return CheckReport(lines, found, leakage, page, refusal, prepared)

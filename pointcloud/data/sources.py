@@ -78,6 +78,17 @@ def _read_scans(data: DataConfig) -> Records:
     )
 
 
+def _read_parts(data: DataConfig) -> Records:
+    raise UserError(
+        f'data.source = "{data.source}" has a part for every point: set model.kind = segment, or for classes of clouds '
+        "and for pretraining data.source = folder"
+    )
+
+
+PARTED = (
+    "parts",
+    "shapenetpart",
+)  # clouds with a class each whose points are its parts; see parts/data.py
 SCANS = ("scenes", "scans")  # whose points have classes, not the clouds; see scans.py
 
 SOURCES: Mapping[str, Source] = MappingProxyType(
@@ -95,6 +106,17 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         ),
         "shapenet55": Source(
             "ShapeNet-55", "data.root: ShapeNet-55 and shapenet_pc", _read_shapenet55, 55
+        ),
+        "parts": Source(
+            "your clouds, a part a point",
+            "data.root: a folder a class; or one .npz or .h5",
+            _read_parts,
+        ),
+        "shapenetpart": Source(
+            "ShapeNetPart",
+            "data.root: shapenetcore_partanno_segmentation_benchmark_v0_normal",
+            _read_parts,
+            50,
         ),
         "scenes": Source("made scenes, a class a point", "made, always the same", _read_scans, 5),
         "scans": Source(
