@@ -18,6 +18,7 @@ from isoform.core.domain import Speaker
 from isoform.core.errors import UserError, count
 from isoform.pointcloud.data.scans import chosen_points, codes_of, framed, tiles_of
 from isoform.pointcloud.data.tiles import Votes
+from isoform.pointcloud.data.transforms import upright
 from isoform.pointcloud.files import Cloud, read_cloud, write_cloud
 from isoform.pointcloud.files.write import WRITTEN
 from isoform.pointcloud.predictor import PointcloudPredictor, expand_inputs
@@ -61,7 +62,7 @@ class Labeller(PointcloudPredictor):
         """float32 [N, P], averaged over the tiles that a point lies in; zeros for a point without coordinates."""
         data = self.config.data
         usable = np.flatnonzero(cloud.usable())
-        xyz = cloud.xyz[usable]
+        xyz = upright(cloud.xyz[usable], data.up)
         tiles = tiles_of(xyz, data)
         turns = [
             (number, turn)

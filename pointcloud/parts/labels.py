@@ -72,7 +72,7 @@ class PartLabeller(Labeller):
         if not len(usable):
             return found
         xyz = cloud.xyz[usable]
-        own = frame_of(xyz, data.scale).into(xyz)
+        own = frame_of(xyz, data.scale, data.up).into(xyz)
         votes = Votes(len(own), parts)
         size, turns = self.config.eval.batch, every_turn(len(own), data.points)
         starts = range(0, turns_of(len(own), data.points), size)
