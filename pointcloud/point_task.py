@@ -19,7 +19,7 @@ from isoform.pointcloud.pointmae.model import build_model
 from isoform.pointcloud.state import PointcloudState
 
 
-class Facts(NamedTuple):
+class Provenance(NamedTuple):
     """Where data came from, whose they are, their SHA-256, and how many files and clouds were left out."""
 
     origin: str
@@ -35,7 +35,7 @@ class PointTask(Task):
     classes: Sequence[str]  # names of the outputs
 
     @abc.abstractmethod
-    def facts(self) -> Facts:
+    def provenance(self) -> Provenance:
         """Of the data."""
 
     @abc.abstractmethod
@@ -61,7 +61,7 @@ class PointTask(Task):
 
     def inference_state(self) -> PointcloudState:
         """Class names, and which data these were."""
-        facts = self.facts()
+        facts = self.provenance()
         data = DataRecord(
             origin=name_of(facts.origin),
             licence=facts.licence,
@@ -73,7 +73,7 @@ class PointTask(Task):
 
     def card(self) -> dict[str, str]:
         """See Task.card."""
-        facts = self.facts()
+        facts = self.provenance()
         return {
             "data": f"{name_of(facts.origin)} ({self.amount()})",
             "licence of the data": facts.licence,

@@ -28,7 +28,7 @@ from isoform.pointcloud.data.tiles import Votes
 from isoform.pointcloud.data.transforms import draw_points
 from isoform.pointcloud.losses import part_loss
 from isoform.pointcloud.metrics import part_metrics
-from isoform.pointcloud.point_task import Facts, PointTask, augment_of
+from isoform.pointcloud.point_task import PointTask, Provenance, augment_of
 from isoform.pointcloud.prepare import update
 from isoform.pointcloud.segment_prepare import prepare_scans
 from isoform.pointcloud.state import PointcloudState
@@ -133,10 +133,10 @@ class SegmentTask(PointTask):
 
         return baselines(self)
 
-    def facts(self) -> Facts:
-        """See PointTask.facts."""
+    def provenance(self) -> Provenance:
+        """See PointTask.provenance."""
         data = self.data
-        return Facts(data.origin, data.licence, data.digest, len(data.skipped))
+        return Provenance(data.origin, data.licence, data.digest, len(data.skipped))
 
     def amount(self) -> str:
         """See PointTask.amount."""

@@ -25,4 +25,7 @@ class PointcloudState(RunState):
         None,
         description="of a part segmentation: class of clouds -> codes of its parts, which are the outputs in turn",
     )
+    least_points: int | None = Field(
+        None, description="of the training cloud that has fewest; none for an imported model"
+    )
     source: SourceState | None = Field(None, description="of an imported model")

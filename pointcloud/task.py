@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from isoform.core.baselines import Baseline
 from isoform.core.data import writers
+from isoform.core.data.splits import ALONE
 from isoform.core.domain import Figure, LastLayer, Prepared
 from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import UserError
@@ -39,7 +40,7 @@ from isoform.pointcloud.data.kept import keep_split
 from isoform.pointcloud.data.transforms import draw_points
 from isoform.pointcloud.losses import cloud_loss, drawn_distances, reconstruction_loss
 from isoform.pointcloud.masks import mask_of
-from isoform.pointcloud.point_task import Facts, PointTask, augment_of
+from isoform.pointcloud.point_task import PointTask, Provenance, augment_of
 from isoform.pointcloud.pointmae.model import Drawn, PointClassifier, PointMae
 from isoform.pointcloud.pointmae.patches import cut_into_patches
 from isoform.pointcloud.prepare import PointcloudData, other_data, prepare, update
@@ -91,6 +92,14 @@ class PointcloudTask(PointTask):
     def sizes(self) -> dict[str, int]:
         """See Task.sizes."""
         return sizes_of(self.data.rows)
+
+    def groups(self, split: str) -> list[str | None] | None:
+        """See Task.groups; of a table's column. A cloud whose cell is empty has none."""
+        group = self.data.records.group
+        if group is None or self.pretrains:
+            return None
+        names = (str(group[row]) for row in self.data.rows[split].tolist())
+        return [None if name.startswith(ALONE) else name for name in names]
 
     def sample(self, split: str, index: int, rng: np.random.Generator | None) -> Sample:
         """Training draws the points of a larger cloud and changes it; an evaluation sees the same points every time."""
@@ -227,11 +236,17 @@ class PointcloudTask(PointTask):
 
         return baselines(self)
 
-    def facts(self) -> Facts:
-        """See PointTask.facts."""
+    def inference_state(self) -> PointcloudState:
+        """See PointTask.inference_state; and the points of the smallest training cloud."""
+        train = self.data.rows.get("train", [])
+        least = min((len(self.data.cloud(int(row))) for row in train), default=None)
+        return super().inference_state().model_copy(update={"least_points": least})
+
+    def provenance(self) -> Provenance:
+        """See PointTask.provenance."""
         records = self.data.records
         left_out = len(self.data.unreadable) + len(records.skipped)
-        return Facts(records.origin, records.licence, self.data.digest, left_out)
+        return Provenance(records.origin, records.licence, self.data.digest, left_out)
 
     def preprocessing(self) -> str:
         """See PointTask.preprocessing."""

@@ -24,11 +24,13 @@ class CodedFiles(Clouds):
     """Files below `root`, read as `data` describes them: data.columns, data.label, data.unlabelled."""
 
     def __init__(self, root: Path, names: Sequence[str], data: DataConfig) -> None:
-        self.root, self.names, self.data = root, names, data
+        self.root, self.names = root, names
+        self.data = data.model_copy(update={"up": "z"})  # CloudData turns clouds upright
 
     def read(self, row: int) -> np.ndarray:
         """float64 [N, 4]: x, y, z and a code, -1 where a point has none. Raises UserError with the file's name."""
-        xyz, code = labelled_points(self.root / self.names[row], self.data)
+        found = labelled_points(self.root / self.names[row], self.data)
+        xyz, code, self.facts[row] = found
         return np.column_stack([xyz, code])
 
 

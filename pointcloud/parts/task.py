@@ -33,7 +33,7 @@ from isoform.pointcloud.metrics import CONVENTIONS, cloud_mious, shape_metrics
 from isoform.pointcloud.parts.data import PartData, every_turn
 from isoform.pointcloud.parts.prepare import prepare_parts
 from isoform.pointcloud.parts.table import PartTable
-from isoform.pointcloud.point_task import Facts, PointTask, augment_of
+from isoform.pointcloud.point_task import PointTask, Provenance, augment_of
 from isoform.pointcloud.prepare import update
 from isoform.pointcloud.state import PointcloudState
 
@@ -229,11 +229,11 @@ class PartTask(PointTask):
         """See PointTask.inference_state; and the parts of every class."""
         return super().inference_state().model_copy(update={"parts": dict(self.table.codes)})
 
-    def facts(self) -> Facts:
-        """See PointTask.facts."""
+    def provenance(self) -> Provenance:
+        """See PointTask.provenance."""
         clouds = self.data.clouds
         left_out = len(clouds.unreadable) + len(clouds.records.skipped)
-        return Facts(clouds.records.origin, clouds.records.licence, self.data.digest, left_out)
+        return Provenance(clouds.records.origin, clouds.records.licence, self.data.digest, left_out)
 
     def amount(self) -> str:
         """See PointTask.amount."""
@@ -344,6 +344,7 @@ def task_of_parts(config: PointcloudApp, state: PointcloudState, path: Path | No
         "source": "shapenetpart" if official else "parts",
         "root": str(path),
         "path": None,
+        "group": None,
         "test_fraction": 1.0,
     }
     return PartTask(prepare_parts(update(config, data=other), table=table))
