@@ -19,6 +19,8 @@ from isoform.pointcloud.data.scans import codes_in, labelled_points
 from isoform.pointcloud.data.sets import read_set
 from isoform.pointcloud.files import Cloud
 
+SETS = (".npz", ".h5", ".hdf5")
+
 
 class CodedFiles(Clouds):
     """Files below `root`, read as `data` describes them: data.columns, data.label, data.unlabelled."""
@@ -41,6 +43,10 @@ def read_coded(data: DataConfig) -> Records:
     """
     where = data.root or data.path
     if where is not None and Path(where).expanduser().is_file():
+        if Path(where).suffix.lower() not in SETS:
+            raise UserError(
+                f"{where}: name a folder with a folder a class, or one {' or '.join(SETS)}"
+            )
         return _read_coded_set(data.model_copy(update={"path": where}))
     records = read_folder(data, least=1)
     assert isinstance(records.clouds, FileClouds)

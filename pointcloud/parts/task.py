@@ -30,7 +30,7 @@ from isoform.pointcloud.data.tiles import Votes
 from isoform.pointcloud.data.transforms import draw_points
 from isoform.pointcloud.losses import part_loss
 from isoform.pointcloud.metrics import CONVENTIONS, cloud_mious, shape_metrics
-from isoform.pointcloud.parts.data import PartData, every_turn
+from isoform.pointcloud.parts.data import Draw, PartData, every_turn
 from isoform.pointcloud.parts.prepare import prepare_parts
 from isoform.pointcloud.parts.table import PartTable
 from isoform.pointcloud.point_task import PointTask, Provenance, augment_of
@@ -75,14 +75,16 @@ class PartTask(PointTask):
         if config.eval.threshold != LabelledEval().threshold:
             raise UserError("eval.threshold: parts have none; leave it out")
         self.official = config.train.recipe == "official"
-        points = config.data.points
-        self.draws = {
-            split: draws
-            for split in SPLITS
-            if (draws := self.data.draws(split, points, once=split == "train" or self.official))
-        }
+        self.draws = {split: draws for split in SPLITS if (draws := self._draws(split))}
         self.augment = augment_of(config)
         self.class_weight = self._class_weight()
+
+    def _draws(self, split: str) -> list[Draw]:
+        """A training skips clouds without a point that has a part."""
+        once = split == "train" or self.official
+        found = self.data.draws(split, self.config.data.points, once=once)
+        targets = self.data.targets
+        return [d for d in found if split != "train" or (targets[d.row] >= 0).any()]
 
     def sizes(self) -> dict[str, int]:
         """See Task.sizes: a draw of each training cloud, and as many of the others as show all of their points."""
@@ -106,7 +108,8 @@ class PartTask(PointTask):
         row, turn = self.draws[split][index]
         points, wanted = self.data.points(row), self.config.data.points
         if self.official:
-            drawing = np.random.default_rng(row) if rng is None else rng
+            key = int(self.data.clouds.digests_N[row])
+            drawing = np.random.default_rng(key) if rng is None else rng
             chosen = drawing.integers(len(points), size=wanted)
         elif rng is None:
             chosen = next(itertools.islice(every_turn(len(points), wanted), turn, None))
