@@ -28,10 +28,11 @@ LARGEST = 255  # code that the field "classification" of a .las can hold
 
 
 class Labels(NamedTuple):
-    """What a model says of each point: codes int64 [N], and probabilities of these float32 [N]."""
+    """What a model says of each point: codes int64 [N], probabilities of these float32 [N], bool [N]: said nothing."""
 
     code: np.ndarray
     confidence: np.ndarray
+    unknown: np.ndarray
 
 
 class Labeller(PointcloudPredictor):
@@ -47,13 +48,19 @@ class Labeller(PointcloudPredictor):
         """Refused: see predict."""
         raise UserError("this run's model has no features of whole clouds; use label")
 
+    def take_shape(self, name: str | None) -> None:
+        """The class of the clouds to come, of a model that reads it. Raises UserError: this one doesn't."""
+        if name is not None:
+            raise UserError("this run's model reads scans, which have no class; leave out --shape")
+
+    @property
+    def codes(self) -> tuple[np.ndarray, int]:
+        """(int64 [P], what is written for each class; what is written for none)."""
+        return codes_of(self.state.classes), UNCLASSIFIED
+
     def probabilities(self, cloud: Cloud) -> np.ndarray:
         """float32 [N, P], averaged over the tiles that a point lies in; zeros for a point without coordinates."""
         data = self.config.data
-        if not self.state.classes:
-            raise UserError(
-                "this model reads each cloud's class beside its points; label takes what was trained"
-            )
         usable = np.flatnonzero(cloud.usable())
         xyz = upright(cloud.xyz[usable], data.up)
         tiles = tiles_of(xyz, data)
@@ -80,12 +87,13 @@ class Labeller(PointcloudPredictor):
         return probability
 
     def label(self, cloud: Cloud, min_probability: float = 0.0) -> Labels:
-        """The likeliest class of each point; code 0 below `min_probability`, and without coordinates."""
+        """The likeliest class of each point; none below `min_probability`, and without coordinates."""
         probability = self.probabilities(cloud)
         confidence = probability.max(1, initial=0.0)
-        code = codes_of(self.state.classes)[probability.argmax(1)]
+        codes, none = self.codes
         unknown = (confidence < min_probability) | (confidence == 0)
-        return Labels(np.where(unknown, UNCLASSIFIED, code), confidence)
+        code = np.where(unknown, none, codes[probability.argmax(1)])
+        return Labels(code, confidence, unknown)
 
 
 def run_label(args: argparse.Namespace, console: Speaker) -> int:
@@ -104,13 +112,14 @@ def run_label(args: argparse.Namespace, console: Speaker) -> int:
         raise UserError(
             f"{args.run_dir}: its model has an answer a cloud, not a point; use predict"
         )
+    predictor.take_shape(args.shape)
     told = []
     for scan, place in places.items():
         cloud = read_cloud(scan, predictor.config.data.columns)
         labels = predictor.label(cloud, args.min_probability)
         for note in write_labels(place, cloud, labels, predictor.config.data.label):
             console.warn(f"{place}: {note}")
-        missing = int((labels.code == UNCLASSIFIED).sum())
+        missing = int(labels.unknown.sum())
         told.append(
             {"input": scan, "out": str(place), "points": len(cloud), "unclassified": missing}
         )
@@ -155,7 +164,8 @@ def write_labels(place: Path, cloud: Cloud, labels: Labels, field: str) -> list[
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     las = place.suffix.lower() in (".las", ".laz")
-    own = las and field == "classification" and labels.code.max(initial=0) <= LARGEST
+    fits = labels.code.min(initial=0) >= 0 and labels.code.max(initial=0) <= LARGEST
+    own = las and field == "classification" and fits
     more = {} if own else {"label": labels.code.astype(np.int32)}
     half = place.with_name(f".{place.stem}.part{place.suffix}")
     try:

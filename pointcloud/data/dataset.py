@@ -83,7 +83,7 @@ class CloudData:
             self.dominated[name] = (
                 f"its point {far} lies so far away that the others shrink to nothing"
             )
-        return self.framed(points), digest_of(points)
+        return self.framed(points), digest_of(points[:, :3])
 
     def framed(self, points: np.ndarray) -> np.ndarray:
         """float32 [at most 8 times data.points, C] in the cloud's own frame; of more points an even choice is kept."""
