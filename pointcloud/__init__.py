@@ -113,11 +113,15 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "AnyData"]):
         return "classes" if config.model.kind == "classify" else "numbers"
 
     def predictor(self, trained: TrainedModel[PointcloudApp, PointcloudState]) -> Predictor:
-        """See predictor.py and labels.py."""
+        """See predictor.py, labels.py and reconstruct.py."""
         if trained.config.model.kind == "segment":
             from isoform.pointcloud.labels import Labeller
 
             return Labeller(trained)
+        if trained.config.model.kind == "pretrain":
+            from isoform.pointcloud.reconstruct import Reconstructor
+
+            return Reconstructor(trained)
         from isoform.pointcloud.predictor import PointcloudPredictor
 
         return PointcloudPredictor(trained)
@@ -169,13 +173,18 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "AnyData"]):
         return describe(config, detail=detail)
 
     def verbs(self) -> Mapping[str, Verb]:
-        """See labels.py."""
+        """See labels.py and reconstruct.py."""
         label = Verb(
             help="write scans with a class and a confidence for every point",
             arguments=_label_arguments,
             run=_run_label,
         )
-        return {"label": label}
+        reconstruct = Verb(
+            help="hide patches of clouds and write them as a pretrained model draws them again",
+            arguments=_reconstruct_arguments,
+            run=_run_reconstruct,
+        )
+        return {"label": label, "reconstruct": reconstruct}
 
 
 def _label_arguments(parser: argparse.ArgumentParser) -> None:
@@ -200,6 +209,38 @@ def _run_label(args: argparse.Namespace, console: Speaker) -> int:
     from isoform.pointcloud.labels import run_label
 
     return run_label(args, console)
+
+
+def _reconstruct_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_dir", metavar="RUN", help="run folder of a pretraining")
+    parser.add_argument("clouds", nargs="+", metavar="CLOUD", help="files of points, or folders")
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="FILE",
+        help=".ply with the seen and the drawn points (field drawn); of several clouds a folder",
+    )
+    parser.add_argument(
+        "--original",
+        metavar="FILE",
+        help="also the cloud as it was: .ply with the field hidden; of several clouds a folder",
+    )
+    parser.add_argument(
+        "--mask-ratio",
+        type=float,
+        metavar="R",
+        help="share of hidden patches; as in training if unset",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="which patches are hidden")
+    parser.add_argument(
+        "--checkpoint", default="best", metavar="WHICH", help="best, last or a step"
+    )
+
+
+def _run_reconstruct(args: argparse.Namespace, console: Speaker) -> int:
+    from isoform.pointcloud.reconstruct import run_reconstruct
+
+    return run_reconstruct(args, console)
 
 
 DOMAIN = Pointcloud()
