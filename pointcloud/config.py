@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, Strict
+from pydantic import AfterValidator, Field, Strict, model_validator
 
 from isoform.core.config.schema import (
     AppConfig,
@@ -69,6 +69,9 @@ class DataConfig(FoldedData):
     scale: Literal["unit", "keep"] = Field(
         "unit", description="unit: the farthest point lies at distance 1; keep: the file's unit"
     )
+    up: Literal["x", "y", "z"] = Field(
+        "z", description="axis of the files that points upwards; many meshes have y"
+    )
     label: str = Field(
         "classification", description="field of a scan that holds a code a point (segment)"
     )
@@ -89,6 +92,13 @@ class DataConfig(FoldedData):
     )
     split_seed: Seed = Field(
         0, description="of random splits; all of train.seed share one test set"
+    )
+    labels: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of each class's training clouds that is learned from, at least one, drawn by split_seed; "
+        "the rest is left out, and validation and test stay whole (classify)",
     )
     on_error: Literal["fail", "skip"] = Field(
         "fail", description="an unreadable cloud ends the run, or is left out"
@@ -148,7 +158,11 @@ class MaskConfig(Table):
 class PointHeadConfig(Table):
     """Tokens -> answer."""
 
-    pool: Readout = Field("class_max", description="class token and largest value side by side")
+    pool: Readout = Field(
+        "class_max",
+        description="class_max: class token and largest value side by side; cat_mean_max: of an encoder whose class "
+        "token learned nothing mean and largest value",
+    )
     widths: Widths = Field((256, 256), description="of the layers before the last")
     norm: bool = Field(True, description="a batch norm behind each of them")
     dropout: float = Field(0.5, ge=0, lt=1)
@@ -197,3 +211,18 @@ class PointcloudApp(AppConfig):
     parts: PartConfig = PartConfig()
     loss: LossConfig = LossConfig()
     eval: PointcloudEval = PointcloudEval()
+
+    @model_validator(mode="after")
+    def _for_classes_alone(self) -> PointcloudApp:
+        classifies = self.model.kind == "classify"
+        if classifies and not self.tokeniser.class_token and self.head.pool.startswith("class"):
+            raise ValueError(
+                f"head.pool = {self.head.pool} reads the class token that tokeniser.class_token = false leaves out; "
+                "set it to cat_mean_max"
+            )
+        if self.data.labels < 1 and not classifies:
+            raise ValueError(
+                f"data.labels = {self.data.labels:g} leaves labelled clouds out, and model.kind = {self.model.kind} "
+                "learns from none; leave it out"
+            )
+        return self

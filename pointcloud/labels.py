@@ -17,6 +17,7 @@ from isoform.core.domain import Speaker
 from isoform.core.errors import UserError, count
 from isoform.pointcloud.data.scans import chosen_points, codes_of, framed, tiles_of
 from isoform.pointcloud.data.tiles import Votes
+from isoform.pointcloud.data.transforms import upright
 from isoform.pointcloud.files import Cloud, read_cloud, write_cloud
 from isoform.pointcloud.files.write import WRITTEN
 from isoform.pointcloud.outputs import places_of, written_whole
@@ -54,7 +55,7 @@ class Labeller(PointcloudPredictor):
                 "this model reads each cloud's class beside its points; label takes what was trained"
             )
         usable = np.flatnonzero(cloud.usable())
-        xyz = cloud.xyz[usable]
+        xyz = upright(cloud.xyz[usable], data.up)
         tiles = tiles_of(xyz, data)
         turns = [
             (number, turn)

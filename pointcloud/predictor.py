@@ -77,7 +77,7 @@ class PointcloudPredictor(SupervisedPredictor):
         if self.state.seen is not None:
             self.looked_at.append(digest_of(points))
         self.resampled += len(points) > data.points
-        own = frame_of(points, data.scale).into(points)
+        own = frame_of(points, data.scale, data.up).into(points)
         return choose_evaluated(own, data)
 
     def run(self, function: Any, batch: dict[str, Tensor]) -> Tensor:

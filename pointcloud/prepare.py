@@ -83,6 +83,11 @@ def _describe(config: PointcloudApp, data: CloudData) -> list[str]:
         f"cloud, of which a training sees at most {config.data.points:,}",
         *data.records.findings,
     ]
+    if data.unused:
+        lines.append(
+            f"data.labels = {config.data.labels:g}: {count(data.unused, 'training cloud')} left out, the same for "
+            "every train.seed (data.split_seed draws); validation and test stay whole"
+        )
     if config.train.epochs and data.rows.get("train") is not None:
         lines.append(
             f"{count(len(data.rows['train']), 'training cloud')}: {count(int(config.train.epochs), 'epoch')}"
@@ -128,6 +133,7 @@ def other_data(config: PointcloudApp, path: str) -> PointcloudApp:
             "path": path,
             "root": None,
             "test_fraction": 1.0,
+            "labels": 1.0,
             "folds": None,
             "fold": None,
         },

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from isoform.core.baselines import Baseline
 from isoform.core.config.state import DataRecord
 from isoform.core.data import writers
-from isoform.core.domain import Figure, InitialWeights, Prepared, Task
+from isoform.core.domain import Figure, InitialWeights, LastLayer, Prepared, Task
 from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import UserError, join_names
 from isoform.core.supervised import bootstrap
@@ -41,7 +41,7 @@ from isoform.pointcloud.data.kept import keep_split
 from isoform.pointcloud.data.transforms import Augment, draw_points
 from isoform.pointcloud.losses import cloud_loss, drawn_distances, reconstruction_loss
 from isoform.pointcloud.masks import mask_of
-from isoform.pointcloud.pointmae.model import Drawn, PointMae, build_model
+from isoform.pointcloud.pointmae.model import Drawn, PointClassifier, PointMae, build_model
 from isoform.pointcloud.pointmae.patches import cut_into_patches
 from isoform.pointcloud.prepare import PointcloudData, other_data, prepare, update
 from isoform.pointcloud.state import PointcloudState
@@ -133,7 +133,7 @@ class PointcloudTask(Task):
         if self.pretrains:
             drawn = self._draw(model, batch)
             return {"loss": reconstruction_loss(drawn, self.config.loss.chamfer)}
-        output = model(batch["points"], batch["lengths"]).float()
+        output = self._logits(model, batch)
         smoothing = self.config.loss.label_smoothing
         loss = cloud_loss(output, batch["target"], smoothing, self.class_weight)
         return {"loss": loss}
@@ -148,8 +148,29 @@ class PointcloudTask(Task):
         """{"logits" [B, K], "target"}; of pretraining {"distance" [B]}, of each cloud's hidden patches."""
         if self.pretrains:
             return {"distance": drawn_distances(self._draw(model, batch), self.config.loss.chamfer)}
-        output = model(batch["points"], batch["lengths"]).float()
-        return {"logits": output, "target": batch["target"]}
+        return {"logits": self._logits(model, batch), "target": batch["target"]}
+
+    def _logits(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """[B, K] of the model, or of its last layer alone, which reads features in the points' place."""
+        points = batch["points"]
+        features = points.ndim == 2
+        output: Tensor = model(points) if features else model(points, batch["lengths"])
+        return output.float()
+
+    def last_layer(self, model: nn.Module) -> LastLayer:
+        """The head's, where it is its only one. Raises UserError where there are others, and for a pretraining."""
+        if self.pretrains:
+            return super().last_layer(model)
+        classifier = cast(PointClassifier, model)
+        if len(classifier.head.hidden):
+            raise UserError(
+                "train.probe fits one linear layer, and this head has others in front of it: set head.widths = []"
+            )
+        return LastLayer(
+            classifier.head.out,
+            lambda batch: classifier.features(batch["points"], batch["lengths"]),
+            "points",
+        )
 
     def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Of classes those of core; of pretraining "loss", the mean distance of hidden patches."""

@@ -59,6 +59,7 @@ READOUTS = {
     "max": 1,
     "mean_max": 1,
     "class_max": 2,
+    "cat_mean_max": 2,
     "attention": 1,
     "none": 1,
 }

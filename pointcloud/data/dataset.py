@@ -26,6 +26,7 @@ class CloudData:
     targets     int64 [rows], -1 where no class is known
     digests_N   uint64 [rows] of their coordinates as read
     unreadable  name -> why
+    unused      training clouds beyond data.labels
     """
 
     def __init__(
@@ -53,6 +54,16 @@ class CloudData:
             digests.append(digest)
         self.digests_N = np.array(digests, np.uint64)
         self.rows = self._readable(self._split() if own is None else own)
+        self.unused = 0
+        if own is None and config.labels < 1 and "train" in self.rows:
+            whole = self.rows["train"]
+            self.rows["train"] = splits.keep_labelled(
+                whole,
+                records.labels,
+                config.labels,
+                config.split_seed,
+            )
+            self.unused = len(whole) - len(self.rows["train"])
 
     def _read(self, row: int) -> tuple[np.ndarray | None, int]:
         name = self.records.clouds.names[row]
@@ -74,7 +85,7 @@ class CloudData:
 
     def framed(self, points: np.ndarray) -> np.ndarray:
         """float32 [at most 8 times data.points, C] in the cloud's own frame; of more points an even choice is kept."""
-        frame = frame_of(points[:, :3], self.config.scale)
+        frame = frame_of(points[:, :3], self.config.scale, self.config.up)
         own = np.concatenate([frame.into(points[:, :3]), points[:, 3:].astype(np.float32)], 1)
         most = KEPT * self.config.points
         if len(own) <= most:

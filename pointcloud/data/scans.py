@@ -23,10 +23,12 @@ from isoform.pointcloud.data.folders import list_files
 from isoform.pointcloud.data.records import digest_of
 from isoform.pointcloud.data.scenes import make_scene
 from isoform.pointcloud.data.tiles import Tile, cover, cut_into_tiles
+from isoform.pointcloud.data.transforms import upright
 from isoform.pointcloud.files import SUFFIXES, Cloud, read_cloud
 from isoform.pointcloud.files.cloud import column
 
-SCENES = ("train",) * 8 + ("val", "test")  # the made ones: scene k is drawn from the seed k
+# The made ones: scene k is drawn from the seed k.
+SCENES = ("train",) * 16 + ("val",) * 2 + ("test",) * 4
 FEW = 16  # share of data.points with which a tile is left out where others cover its points
 
 
@@ -187,7 +189,7 @@ def labelled_points(path: Path, data: DataConfig) -> tuple[np.ndarray, np.ndarra
     if not usable.any():
         raise UserError(f"{path}: none of its {len(cloud):,} points has coordinates")
     code = codes_in(cloud, data.label, data.unlabelled, str(path))
-    return cloud.xyz[usable], code[usable]
+    return upright(cloud.xyz[usable], data.up), code[usable]
 
 
 def codes_in(cloud: Cloud, name: str, unlabelled: Sequence[int], where: str) -> np.ndarray:
