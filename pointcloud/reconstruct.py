@@ -130,7 +130,7 @@ class Reconstructor(PointcloudPredictor):
         if seed < 0:
             raise UserError(f"seed {seed}: it is 0 or above")
         points = self.read(cloud)
-        frame = frame_of(points[:, :3], data.scale)
+        frame = frame_of(points[:, :3], data.scale, data.up)
         own = np.concatenate([frame.into(points[:, :3]), points[:, 3:].astype(np.float32)], 1)
         if len(own) > data.points:
             rows = draw_points(own, data.points, data.draw)

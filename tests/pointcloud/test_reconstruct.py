@@ -11,8 +11,10 @@ from isoform.core.cli import main
 from isoform.core.errors import UserError
 from isoform.pointcloud import DOMAIN
 from isoform.pointcloud.config import MaskConfig, PointcloudApp
+from isoform.pointcloud.data.transforms import UPRIGHT
 from isoform.pointcloud.files import read_cloud
 from isoform.pointcloud.pointmae.model import build_model
+from isoform.pointcloud.prepare import update
 from isoform.pointcloud.reconstruct import Reconstructor, draw_again
 
 from .test_task import SMALL, write_clouds
@@ -115,6 +117,10 @@ def test_a_moved_cloud_has_its_drawn_points_moved(trained, monkeypatch):
     near, far = model.reconstruct(xyz), model.reconstruct(16 * xyz + UTM)
     np.testing.assert_allclose((far.drawn - UTM) / 16, near.drawn, atol=1e-4)
     assert far.distance == pytest.approx(near.distance, rel=1e-3)
+    model.config = update(model.config, data={"up": "y"})
+    lying = xyz @ UPRIGHT["y"]  # the same cloud in a file whose y points upwards
+    turned = model.reconstruct(lying).drawn
+    np.testing.assert_allclose(turned @ UPRIGHT["y"].T, near.drawn, atol=1e-4)
 
 
 @pytest.mark.parametrize("points", [1, 3, 6, 500])
