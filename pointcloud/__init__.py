@@ -218,7 +218,7 @@ def _reconstruct_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         required=True,
         metavar="FILE",
-        help=".ply with the seen and the drawn points (field drawn); of several clouds a folder",
+        help=".ply with what wasn't hidden and what was drawn (field drawn); of several clouds a folder",
     )
     parser.add_argument(
         "--original",

@@ -87,7 +87,8 @@ def answer_scene(
         points = task.data.evaluated(row)[:, :3]
         points = points[thin(len(points), MOST // len(rows))]
         views.append(View(points, np.full(len(points), answer), caption, frame=len(views)))
-    return Scene(views, ANSWERS, ("right", "wrong"), flat=lies_flat(task))
+    names = ("right", "wrong") if len({int(view.colour[0]) for view in views}) > 1 else ()
+    return Scene(views, ANSWERS, names, flat=lies_flat(task))
 
 
 def reconstruction_figure(task: PointcloudTask, model: PointMae) -> Figure:

@@ -85,13 +85,14 @@ def draw_again(
 class Reconstruction:
     """What a pretrained model makes of a cloud, in the frame of its file: float64 [., 3] each.
 
-    seen, hidden   points of the cloud, unchanged        drawn  in place of the hidden ones
+    kept, hidden       points of the cloud, unchanged; of those kept the model saw what lies in a patch that was shown
+    drawn              in place of the hidden ones
     distance, centre   see Redrawn; in the model's frame, where a cloud of scale "unit" has radius 1
     masked, patches    how many patches were hidden, and of how many
-    points             of the file; the model sees data.points of them at most
+    points             of the file; data.points of them at most are kept or hidden
     """
 
-    seen: np.ndarray
+    kept: np.ndarray
     hidden: np.ndarray
     drawn: np.ndarray
     distance: float
@@ -101,12 +102,12 @@ class Reconstruction:
     points: int
 
     def completed(self) -> Cloud:
-        """Seen and drawn points, with the field "drawn": 1 where the model drew, else 0."""
-        return _marked(self.seen, self.drawn, "drawn")
+        """Kept and drawn points, with the field "drawn": 1 where the model drew, else 0."""
+        return _marked(self.kept, self.drawn, "drawn")
 
     def original(self) -> Cloud:
-        """Seen and hidden points as they were, with the field "hidden"."""
-        return _marked(self.seen, self.hidden, "hidden")
+        """Kept and hidden points as they were, with the field "hidden"."""
+        return _marked(self.kept, self.hidden, "hidden")
 
 
 def _marked(first: np.ndarray, second: np.ndarray, name: str) -> Cloud:
@@ -138,10 +139,11 @@ class Reconstructor(PointcloudPredictor):
         else:
             chosen = points[:, :3]
         rng = np.random.default_rng([seed, digest_of(points)])
-        assert isinstance(self.model, PointMae)
+        if not isinstance(self.model, PointMae):
+            raise UserError("several models would draw several clouds; take the run of one seed")
         made = draw_again(self.model, config, own, rng.random(groups, dtype=np.float32))
         return Reconstruction(
-            seen=chosen[made.seen],
+            kept=chosen[~made.hidden],
             hidden=chosen[made.hidden],
             drawn=frame.back(made.drawn),
             distance=made.distance,
@@ -175,7 +177,7 @@ def run_reconstruct(args: argparse.Namespace, console: Speaker) -> int:
         if set(originals.values()) & set(places.values()):
             raise UserError(f"--original {args.original}: is where --out is written; name another")
     predictor: Any = api.load_predictor(DOMAIN, args.run_dir, args.checkpoint)
-    if not isinstance(predictor, Reconstructor):
+    if getattr(predictor.config.model, "kind", "") != "pretrain":
         raise UserError(
             f"{args.run_dir}: its model draws no points; reconstruct takes a pretraining (model.kind = pretrain)"
         )
@@ -206,7 +208,7 @@ def _row(name: str, place: Path, original: Path | None, made: Reconstruction) ->
         "out": str(place),
         "original": None if original is None else str(original),
         "points": made.points,
-        "seen": len(made.seen),
+        "kept": len(made.kept),
         "hidden": len(made.hidden),
         "drawn": len(made.drawn),
         "masked_patches": made.masked,
@@ -217,11 +219,11 @@ def _row(name: str, place: Path, original: Path | None, made: Reconstruction) ->
 
 
 def _lines(place: Path, made: Reconstruction, kind: str) -> list[str]:
-    judged = len(made.seen) + len(made.hidden)
-    few = f" (of {made.points:,}, as many as the model sees)" if judged < made.points else ""
+    taken = len(made.kept) + len(made.hidden)
+    few = f"; {taken:,} of its {made.points:,} points were taken" if taken < made.points else ""
     return [
-        f"{place}: {len(made.seen):,} of {count(judged, 'point')} seen{few}, {len(made.drawn):,} drawn for "
-        f"{made.masked} of {made.patches} patches",
+        f"{place}: {count(len(made.kept), 'point')} kept, {len(made.drawn):,} drawn for the {len(made.hidden):,} "
+        f"hidden in {made.masked} of {made.patches} patches{few}",
         f"  Chamfer distance of the hidden patches ({kind}, in the model's frame): {made.distance:.4g}; "
         f"every point in its patch's middle: {made.centre:.4g}",
     ]

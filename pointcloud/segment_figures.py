@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from isoform.pointcloud.segment_task import SegmentTask
 
 SHOWN = 6000  # points of a scan
+FAINT = f"{NONE}50"  # of points that are right, where the others are to be seen
 
 
 def figures(task: SegmentTask, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
@@ -56,7 +57,7 @@ def parts_scene(
     names       of the clouds, for captions         most        points of a cloud that are shown
 
     Classes that occur in these clouds have colours, in their order; points that are right, or that nobody can judge,
-    are grey in the third view, and others have the colour of their true class.
+    are faint in the third view, and others have the colour of their true class.
     """
     seen = [np.unique(np.concatenate([a, b])) for a, b in zip(true, said, strict=True)]
     present = np.unique(np.concatenate(seen))
@@ -64,6 +65,7 @@ def parts_scene(
     colour = np.full(len(classes) + 1, len(present))  # the last is that of -1
     colour[present] = np.arange(len(present))
     most = min(most, MOST // 3 // max(1, len(clouds)))
+    palette = [COLOURS[i % len(COLOURS)] for i in range(len(present))]
     views: list[View] = []
     for k, (cloud, a, b) in enumerate(zip(clouds, true, said, strict=True)):
         known = a >= 0
@@ -75,9 +77,8 @@ def parts_scene(
         views += [
             View(xyz, colour[a[chosen]], f"true{name}", k),
             View(xyz, colour[b[chosen]], "said", k),
-            View(xyz, colour[wrong[chosen]], f"differs: {share:.1%}", k),
+            View(xyz, colour[wrong[chosen]], f"differs: {share:.1%}", k, [*palette, FAINT]),
         ]
-    palette = [COLOURS[i % len(COLOURS)] for i in range(len(present))]
     labels = [short(classes[int(c)], 24) for c in present]
     columns = (3, 1) if len(clouds) == 1 else (6, 3)
     return Scene(views, [*palette, NONE], [*labels, "right, or not judged"], columns)

@@ -5,6 +5,7 @@
 const START = {turn: 35 * Math.PI / 180, tilt: 20 * Math.PI / 180};
 const BINS = 48; // of depth: points are drawn from the farthest on
 const EYE = 4; // distance of the eye, in radii of a cloud
+const WAYS = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]};
 const FAINT = 0.08; // of points that the legend doesn't point at
 
 function bytesOf(text) {
@@ -104,7 +105,7 @@ function draw(canvas, view, camera, chosen) {
   const scale = 0.47 * edge * camera.zoom;
   const [left, top] = [edge / 2 + camera.right * edge, edge / 2 + camera.down * edge];
   const few = Math.sqrt(Math.max(60, view.most));
-  const size = Math.max(0.9 * ratio, 0.19 * edge / few) * Math.sqrt(camera.zoom);
+  const size = Math.max(1.1 * ratio, 0.19 * edge / few) * Math.sqrt(camera.zoom);
   for (let b = 0; b < BINS; b++) {
     const near = b / (BINS - 1);
     const radius = size * (0.75 + 0.5 * near);
@@ -146,7 +147,8 @@ function show(place) {
   turning.tabIndex = 0;
   turning.setAttribute("role", "group");
   turning.setAttribute("aria-roledescription", "points that turn");
-  turning.setAttribute("aria-label", `${views.length} views; arrow keys turn, plus and minus zoom, 0 resets`);
+  const keys = "arrow keys turn, with Shift they move, plus and minus zoom, 0 resets";
+  turning.setAttribute("aria-label", `${views.length} views; ${keys}`);
   turning.style.setProperty("--columns", scene.columns[0]);
   turning.style.setProperty("--narrow", scene.columns[1]);
   const canvases = views.map((view) => {
@@ -231,7 +233,7 @@ function show(place) {
   turning.addEventListener("dblclick", reset);
   turning.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
-    const way = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[event.key];
+    const way = WAYS[event.key];
     if (way && event.shiftKey) move(0.05 * way[0], 0.05 * way[1]);
     else if (way) turn(Math.PI / 24 * way[0], Math.PI / 24 * way[1]);
     else if (event.key === "+" || event.key === "=") zoom(1.2);
@@ -246,7 +248,8 @@ function show(place) {
   scene.names.forEach((name, k) => {
     const one = button("", "", () => {
       chosen = chosen === k ? -1 : k;
-      [...legend.children].forEach((other, j) => other.setAttribute("aria-pressed", j === chosen));
+      const press = (other, j) => other.setAttribute("aria-pressed", String(j === chosen));
+      [...legend.children].forEach(press);
       redraw();
     });
     const dot = element("i", "dot");
@@ -256,13 +259,14 @@ function show(place) {
     one.setAttribute("aria-pressed", "false");
     legend.append(one);
   });
-  tools.append(
-    legend,
+  const ways = element("div", "ways");
+  ways.append(
     element("span", "hint", "Drag turns, Shift and drag moves; after a click the wheel zooms"),
     button("−", "zoom out", () => zoom(1 / 1.3)),
     button("+", "zoom in", () => zoom(1.3)),
     button("reset", "", reset),
   );
+  tools.append(legend, ways);
   place.append(turning, tools);
   place.querySelector(".still").hidden = true;
   new ResizeObserver(redraw).observe(turning);

@@ -21,9 +21,10 @@ from isoform.core.report.files import shown
 
 # Told apart by colour-blind readers and seen on light and dark paper; the first ones lie farthest apart. Found by a
 # search for the largest smallest distance in Oklab under Machado et al.'s (2009) three kinds of colour blindness.
+# None is a colour of `drawing.SERIES`, which would follow the page's light or dark in a legend, unlike the points.
 COLOURS = (
-    "#2f5bd0",
-    "#d9622b",
+    "#2f5bd1",
+    "#d9622c",
     "#36baeb",
     "#704674",
     "#c6a290",
@@ -34,6 +35,7 @@ COLOURS = (
 NONE = "#9ca0ab"  # of points that aren't judged
 MOST = 24_000  # points of a scene, so that a page stays below a megabyte
 LEVELS = 65_535  # of a coordinate
+LEGEND = 6  # names in a line of a still picture
 VIEW = (
     np.deg2rad(35),
     np.deg2rad(20),
@@ -61,7 +63,7 @@ class View:
 class Scene:
     """Views that turn together.
 
-    palette  colours "#rrggbb"       names  of its first colours, a legend
+    palette  "#rrggbb" or "#rrggbbaa"  names  of its first colours, a legend
     columns  side by side on a wide page, and on a narrow one
     flat     seen from above at first
     """
@@ -121,12 +123,13 @@ def thin(count: int, most: int) -> np.ndarray:
 
 def draw_still(scene: Scene) -> Any:
     """A matplotlib figure of a scene: points as pixels, near ones darker, captions as text in the page's colour."""
+    from matplotlib.colors import to_rgba_array
     from matplotlib.figure import Figure as Plot
 
     columns = min(scene.columns[0], len(scene.views))
     rows = -(-len(scene.views) // columns)
     edge = max(1.6, 7.2 / columns)
-    legend = 0.3 * bool(scene.names)
+    legend = 0.25 * -(-len(scene.names) // LEGEND)
     plot = Plot(
         figsize=(edge * columns, (edge + 0.25) * rows + legend), dpi=120, layout="constrained"
     )
@@ -140,15 +143,15 @@ def draw_still(scene: Scene) -> Any:
             (np.asarray(view.points, np.float64) - middle) / radius, scene.flat
         )
         order = np.argsort(depth, kind="stable")
-        colours = np.array([*(view.palette or scene.palette)])[np.asarray(view.colour, int)[order]]
+        colours = to_rgba_array([*(view.palette or scene.palette)])[np.asarray(view.colour, int)]
+        colours[:, 3] *= 0.55 + 0.45 * ((depth + 1) / 2).clip(0, 1)
         most = max(len(other.points) for other in scene.views if other.frame == view.frame)
         size = (edge * 72 * 0.38) ** 2 / max(most, 60)
         place.scatter(
             across[order],
             up[order],
             s=size,
-            c=colours,
-            alpha=0.55 + 0.45 * ((depth[order] + 1) / 2).clip(0, 1),
+            c=colours[order],
             lw=0,
             rasterized=True,
         )
@@ -169,13 +172,12 @@ def _draw_legend(plot: Any, scene: Scene) -> None:
         dots,
         [name for _, name in pairs],
         loc="outside lower center",
-        ncols=min(len(pairs), 5),
+        ncols=min(len(pairs), LEGEND),
         frameon=False,
         fontsize=8,
         labelcolor=INK,
     )
-    for dot, text in zip(made.legend_handles, made.get_texts(), strict=True):
-        dot.set_rasterized(True)  # as the points are: its colour doesn't follow the page
+    for text in made.get_texts():
         text.set_parse_math(False)
 
 
