@@ -72,9 +72,9 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "AnyData"]):
         return PointcloudTask(cast("Prepared[PointcloudApp, PointcloudData]", prepared))
 
     def check(self, config: PointcloudApp) -> CheckReport:
-        """See check.py, and of scans segment_prepare.py."""
+        """See check.py, and of scans segment_check.py."""
         if config.model.kind == "segment":
-            from isoform.pointcloud.segment_prepare import check_scans
+            from isoform.pointcloud.segment_check import check_scans
 
             return check_scans(config)
         from isoform.pointcloud.check import check
@@ -82,11 +82,11 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "AnyData"]):
         return check(config)
 
     def app_of_path(self, path: Path) -> PointcloudApp:
-        """`pointmae-own` on a folder of clouds, or on a file of many."""
+        """`pointmae-own` on a folder of clouds, on a table of them, or on a file of many."""
         from isoform.core.config import resolve_app
+        from isoform.pointcloud.data.sources import source_of_path
 
-        source = "folder" if path.is_dir() else "set"
-        settings = {"data.source": source, "data.path": str(path)}
+        settings = {"data.source": source_of_path(path), "data.path": str(path)}
         app = resolve_app("pointmae-own", domain=self, settings=settings)
         return cast("PointcloudApp", app)
 
@@ -172,8 +172,16 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "AnyData"]):
 
         return describe(config, detail=detail)
 
+    def predict_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """See protocols.py; PointcloudPredictor takes them."""
+        from isoform.pointcloud.protocols import predict_arguments
+
+        predict_arguments(parser)
+
     def verbs(self) -> Mapping[str, Verb]:
-        """See labels.py and reconstruct.py."""
+        """See labels.py, reconstruct.py and protocols.py."""
+        from isoform.pointcloud.protocols import PROTOCOLS
+
         label = Verb(
             help="write scans with a class and a confidence for every point",
             arguments=_label_arguments,
@@ -184,7 +192,7 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "AnyData"]):
             arguments=_reconstruct_arguments,
             run=_run_reconstruct,
         )
-        return {"label": label, "reconstruct": reconstruct}
+        return {"label": label, "reconstruct": reconstruct, **PROTOCOLS}
 
 
 def _label_arguments(parser: argparse.ArgumentParser) -> None:

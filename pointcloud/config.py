@@ -53,7 +53,23 @@ class DataConfig(FoldedData):
     root: str | None = Field(
         None, description="folder of the data: train/val/test/CLASS/files, or CLASS/files"
     )
-    path: str | None = Field(None, description="a folder, or a file of many equal clouds")
+    path: str | None = Field(None, description="a folder, a file of many equal clouds, or a table")
+    table: str | None = Field(
+        None, description="csv of file, label, optional split and group; instead of folders"
+    )
+    paths: str = Field(
+        "file",
+        description="the table's column of files of points, relative to data.root or to the table",
+    )
+    class_column: str = Field("label", description="the table's column of classes")
+    split_column: str = Field(
+        "split", description="the table's column of train, val or test, if it has one"
+    )
+    group: str | None = Field(
+        None,
+        description='what stays in one split and in one fold: the table\'s column (`group` if it has one), or "near": '
+        "clouds of one shape, noisy, drawn anew, moved, scaled or turned",
+    )
     variant: Literal["OBJ_BG", "OBJ_ONLY", "PB_T50_RS"] = Field(
         "PB_T50_RS",
         description="of ScanObjectNN: with background, without, or moved and turned, which is the hardest",
@@ -100,10 +116,19 @@ class DataConfig(FoldedData):
         description="share of each class's training clouds that is learned from, at least one, drawn by split_seed; "
         "the rest is left out, and validation and test stay whole (classify)",
     )
+    ways: int | None = Field(
+        None,
+        ge=2,
+        description="classes of a few-shot episode, which data.fold numbers: train --folds 10 (classify)",
+    )
+    shots: int = Field(10, gt=0, description="training clouds of each of them (few-shot)")
+    queries: int = Field(20, gt=0, description="test clouds of each of them (few-shot)")
     on_error: Literal["fail", "skip"] = Field(
         "fail", description="an unreadable cloud ends the run, or is left out"
     )
-    allow_leakage: bool = Field(False, description="the same cloud in two splits is no error")
+    allow_leakage: bool = Field(
+        False, description="the same cloud or group in two splits is no error"
+    )
     workers: int = Field(
         0, ge=0, description="loader processes; their number never changes a result"
     )
@@ -224,5 +249,11 @@ class PointcloudApp(AppConfig):
             raise ValueError(
                 f"data.labels = {self.data.labels:g} leaves labelled clouds out, and model.kind = {self.model.kind} "
                 "learns from none; leave it out"
+            )
+        if self.data.ways is not None and (not classifies or self.data.labels < 1):
+            other = "data.labels" if classifies else f"model.kind = {self.model.kind}"
+            raise ValueError(
+                f"data.ways = {self.data.ways} is an episode of few labelled clouds, which doesn't go with {other}; "
+                "leave one out"
             )
         return self

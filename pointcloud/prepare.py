@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from isoform.core.data.folds import SET_ASIDE
 from isoform.core.domain import Prepared
@@ -12,9 +15,10 @@ from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import UserError, count
 from isoform.core.supervised.metrics import describe_gaps
 from isoform.pointcloud.config import PointcloudApp
-from isoform.pointcloud.data.dataset import CloudData, sizes_of
+from isoform.pointcloud.data.dataset import NEAR, CloudData, sizes_of
+from isoform.pointcloud.data.fewer import describe_episode
 from isoform.pointcloud.data.kept import describe_leaks, find_split
-from isoform.pointcloud.data.sources import read_records
+from isoform.pointcloud.data.sources import read_records, source_of_path
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,10 @@ def prepare(
     lost = _lost(data)
     notes = [*_describe(config, data), *lost]
     notes += [f"warning: {leaks} (data.allow_leakage)"] if leaks else []
-    if config.data.folds is not None and (data.records.split != "").any():
+    few = config.data.ways is not None
+    if config.data.folds is not None and not few and (data.records.split != "").any():
         notes.append(SET_ASIDE)
-    for split in ("val", "test") if config.model.kind == "classify" else ():
+    for split in ("val", "test") if config.model.kind == "classify" and not few else ():
         if split in data.rows:
             notes += describe_gaps(
                 data.targets[data.rows[split]], data.classes, split, yes_no=False
@@ -83,10 +88,19 @@ def _describe(config: PointcloudApp, data: CloudData) -> list[str]:
         f"cloud, of which a training sees at most {config.data.points:,}",
         *data.records.findings,
     ]
-    if data.unused:
+    if config.data.ways is not None:
+        lines.append(describe_episode(data.rows, data.targets, data.classes, config.data))
+    elif data.unused:
         lines.append(
             f"data.labels = {config.data.labels:g}: {count(data.unused, 'training cloud')} left out, the same for "
             "every train.seed (data.split_seed draws); validation and test stay whole"
+        )
+    if config.data.group == NEAR and data.group is not None:
+        sizes_N = np.unique(data.group.astype(str), return_counts=True)[1]
+        several = sizes_N[sizes_N > 1]
+        lines.append(
+            f"data.group = near: {several.sum():,} clouds share {count(len(several), 'shape')} and stay together, "
+            f"at most {sizes_N.max():,} of one"
         )
     if config.train.epochs and data.rows.get("train") is not None:
         lines.append(
@@ -123,17 +137,17 @@ def update(config: PointcloudApp, **tables: Mapping[str, Any]) -> PointcloudApp:
 
 def other_data(config: PointcloudApp, path: str) -> PointcloudApp:
     """The same app on the data at `path`, all of it for evaluation where it is not split itself (`eval --data`)."""
-    from pathlib import Path
-
-    source = "folder" if Path(path).is_dir() else "set"
     return update(
         config,
         data={
-            "source": source,
+            "source": source_of_path(Path(path)),
             "path": path,
             "root": None,
+            "table": None,
+            "group": None,
             "test_fraction": 1.0,
             "labels": 1.0,
+            "ways": None,
             "folds": None,
             "fold": None,
         },

@@ -1,4 +1,4 @@
-"""From an app on labelled scans to its data and to settings with nothing left open; and what check says of them."""
+"""From an app on labelled scans to its data and to settings with nothing left open."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from isoform.core.domain import CheckReport, Prepared
+from isoform.core.domain import Prepared
 from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import UserError, count, join_names
-from isoform.core.report.check_page import render_check_page
 from isoform.pointcloud.config import PointcloudApp
 from isoform.pointcloud.data.scans import (
     Scan,
@@ -21,8 +20,6 @@ from isoform.pointcloud.data.scans import (
 from isoform.pointcloud.data.scenes import CLASSES
 from isoform.pointcloud.data.sources import SCANS
 from isoform.pointcloud.prepare import update
-
-LEAKS = "The same scan is in two splits: a score on it would be too good."
 
 
 def prepare_scans(
@@ -74,6 +71,10 @@ def _check_settings(config: PointcloudApp) -> None:
         )
     if data.folds is not None:
         raise UserError("data.folds: scans aren't folded; leave it out")
+    if data.group is not None or data.table is not None:
+        raise UserError(
+            "data.group and data.table: scans lie in train, val and test; leave them out"
+        )
     if tokeniser.channels != 3 or tokeniser.class_token is False:
         raise UserError(
             "tokeniser: scans are read as x, y, z; leave channels and class_token as they are"
@@ -131,48 +132,24 @@ def _describe(data: ScanData, samples: int) -> list[str]:
     return lines
 
 
+def unknown_codes(data: ScanData) -> dict[int, int]:
+    """{code: points} of labels that the model has no output for."""
+    unknown: dict[int, int] = {}
+    for scan, target in zip(data.scans, data.targets, strict=True):
+        codes, counts = np.unique(scan.code[(scan.code >= 0) & (target < 0)], return_counts=True)
+        for code, points in zip(codes.tolist(), counts.tolist(), strict=True):
+            unknown[code] = unknown.get(code, 0) + points
+    return unknown
+
+
 def _lost(data: ScanData) -> list[str]:
     """Files that weren't read, and points whose code the model has no output for."""
     lines = []
     if data.skipped:
         name, why = next(iter(data.skipped.items()))
         lines.append(f"{count(len(data.skipped), 'file')} left out, such as {name}: {why}")
-    unknown: dict[int, int] = {}
-    for scan, target in zip(data.scans, data.targets, strict=True):
-        codes, counts = np.unique(scan.code[(scan.code >= 0) & (target < 0)], return_counts=True)
-        for code, points in zip(codes.tolist(), counts.tolist(), strict=True):
-            unknown[code] = unknown.get(code, 0) + points
-    for code, points in sorted(unknown.items()):
+    for code, points in sorted(unknown_codes(data).items()):
         lines.append(
             f"code {code} is none of the classes that are trained: its {count(points, 'point')} count nothing"
         )
     return lines
-
-
-def check_scans(config: PointcloudApp) -> CheckReport:
-    """What a segmentation would be trained on: scans, points of each class by split, equal scans in two splits."""
-    allowed = update(config, data={"allow_leakage": True})
-    prepared = prepare_scans(allowed)
-    data: ScanData = prepared.data
-    counts = {name: dict.fromkeys(data.draws, 0) for name in data.classes}
-    for scan, target in zip(data.scans, data.targets, strict=True):
-        each = np.bincount(target[target >= 0], minlength=len(data.classes))
-        for name, points in zip(data.classes, each.tolist(), strict=True):
-            counts[name][scan.split] = counts[name].get(scan.split, 0) + points
-    leaks = describe_equal_scans(data.scans)
-    lines = list(prepared.notes)
-    for name, by_split in counts.items():
-        parts = ", ".join(f"{points:,} {split}" for split, points in by_split.items())
-        lines.append(f"  {name}: {parts} points")
-    lines.append(f"LEAKAGE, {leaks}" if leaks else "no leakage between splits found")
-    found = {
-        "origin": data.origin,
-        "scans": len(data.scans),
-        "points": counts,
-        "skipped": dict(data.skipped),
-        "leaks": [leaks] if leaks else [],
-    }
-    page = render_check_page(data.origin, lines, LEAKS if leaks else "", [])
-    return CheckReport(
-        lines, found, bool(leaks) and not config.data.allow_leakage, page, None, prepared
-    )

@@ -20,4 +20,7 @@ class PointcloudState(RunState):
     classes: Names = Field(
         (), description="of the outputs, in their order; none: the outputs' numbers"
     )
+    least_points: int | None = Field(
+        None, description="of the training cloud that has fewest; none for an imported model"
+    )
     source: SourceState | None = Field(None, description="of an imported model")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from isoform.core.baselines import Baseline
 from isoform.core.config.state import DataRecord
 from isoform.core.data import writers
+from isoform.core.data.splits import ALONE
 from isoform.core.domain import Figure, InitialWeights, LastLayer, Prepared, Task
 from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import UserError, join_names
@@ -93,6 +94,14 @@ class PointcloudTask(Task):
     def sizes(self) -> dict[str, int]:
         """See Task.sizes."""
         return sizes_of(self.data.rows)
+
+    def groups(self, split: str) -> list[str | None] | None:
+        """See Task.groups; of a table's column. A cloud whose cell is empty has none."""
+        group = self.data.records.group
+        if group is None or self.pretrains:
+            return None
+        names = (str(group[row]) for row in self.data.rows[split].tolist())
+        return [None if name.startswith(ALONE) else name for name in names]
 
     def build(self) -> nn.Module:
         """A fresh model. Raises UserError where the tables contradict each other."""
@@ -251,7 +260,9 @@ class PointcloudTask(Task):
             sizes=self.sizes(),
             left_out=len(self.data.unreadable) + len(self.data.records.skipped),
         )
-        return PointcloudState(classes=tuple(self.classes), data=data)
+        train = self.data.rows.get("train", [])
+        least = min((len(self.data.cloud(int(row))) for row in train), default=None)
+        return PointcloudState(classes=tuple(self.classes), data=data, least_points=least)
 
     @functools.cached_property
     def _origin(self) -> str:

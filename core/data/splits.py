@@ -28,6 +28,7 @@ SPLIT_WORDS = {
 
 LABELS_STREAM = 1  # beside a seed: draws of labels are no draws of splits
 
+ALONE = "\0row "  # what the group of a row begins with that has none
 _BEHIND = re.compile(r"[\s_-]*(set|split|data|images)$")  # "training_set", "test images"
 
 
@@ -56,6 +57,12 @@ def read_splits(
             )
         splits[row] = split or ""
     return splits
+
+
+def read_groups(cells: Sequence[str]) -> np.ndarray:
+    """The group of each cell of a column, object [n]; a row whose cell is empty is a group by itself (ALONE)."""
+    groups = [cell or f"{ALONE}{row}" for row, cell in enumerate(cells)]
+    return np.array(groups, dtype=object)
 
 
 def stratify(labels: Sequence[object], kind: str) -> np.ndarray:

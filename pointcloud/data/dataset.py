@@ -5,6 +5,7 @@ N points, C channels.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 
@@ -13,9 +14,12 @@ import numpy as np
 from isoform.core.data import folds, splits
 from isoform.core.errors import UserError
 from isoform.pointcloud.config import DataConfig
+from isoform.pointcloud.data.fewer import choose_learned
+from isoform.pointcloud.data.near import Pair, join_pairs, near_pairs
 from isoform.pointcloud.data.records import Records, digest_of
 from isoform.pointcloud.data.transforms import dominated_by_one, draw_points, frame_of
 
+NEAR = "near"  # as data.group
 KEPT = 8  # times data.points that are kept of a larger cloud, for training to draw from
 
 
@@ -26,7 +30,8 @@ class CloudData:
     targets     int64 [rows], -1 where no class is known
     digests_N   uint64 [rows] of their coordinates as read
     unreadable  name -> why
-    unused      training clouds beyond data.labels
+    unused      clouds that data.labels, or a few-shot episode, leaves out
+    group       what must not be torn apart, a key a row, or None
     """
 
     def __init__(
@@ -53,17 +58,14 @@ class CloudData:
             self.clouds.append(cloud)
             digests.append(digest)
         self.digests_N = np.array(digests, np.uint64)
+        self.group = records.group if config.group != NEAR else None
+        if config.group == NEAR and own is None:
+            self.group = self._shapes()
         self.rows = self._readable(self._split() if own is None else own)
-        self.unused = 0
-        if own is None and config.labels < 1 and "train" in self.rows:
-            whole = self.rows["train"]
-            self.rows["train"] = splits.keep_labelled(
-                whole,
-                records.labels,
-                config.labels,
-                config.split_seed,
-            )
-            self.unused = len(whole) - len(self.rows["train"])
+        readable = sum(map(len, self.rows.values()))
+        if own is None:
+            self.rows = choose_learned(self.rows, records.labels, config, records.origin)
+        self.unused = readable - sum(map(len, self.rows.values()))
 
     def _read(self, row: int) -> tuple[np.ndarray | None, int]:
         name = self.records.clouds.names[row]
@@ -97,17 +99,31 @@ class CloudData:
         """As given, or drawn by data.split_seed, each class alike, or one fold."""
         strata = np.array([label or "" for label in self.records.labels], dtype=object)
         given = self.records.split
-        if self.config.folds is not None:
+        if self.config.folds is not None and self.config.ways is None:
             seed, origin = self.config.split_seed, self.records.origin
-            given = folds.given_by_fold(self.config, strata, None, seed=seed, origin=origin)
+            given = folds.given_by_fold(self.config, strata, self.group, seed=seed, origin=origin)
         return splits.split_rows(
             given,
             strata,
-            None,
+            self.group,
             seed=self.config.split_seed,
             test_fraction=self.config.test_fraction,
             val_fraction=self.config.val_fraction,
+            torn_allowed=self.config.allow_leakage,
         )
+
+    @functools.cached_property
+    def near(self) -> list[Pair]:
+        """Pairs of rows that show one shape; see near.py."""
+        read = [row for row, cloud in enumerate(self.clouds) if cloud is not None]
+        found = near_pairs([self.cloud(row) for row in read])
+        return [Pair(read[first], read[second], distance) for first, second, distance in found]
+
+    def _shapes(self) -> np.ndarray:
+        """Of each row the name of the first cloud of its shape."""
+        numbers = join_pairs(len(self.clouds), self.near)
+        names = np.array(self.records.clouds.names, dtype=object)
+        return names[np.unique(numbers, return_index=True)[1]][numbers]
 
     def _readable(self, rows: splits.Rows) -> splits.Rows:
         readable = np.array([cloud is not None for cloud in self.clouds])

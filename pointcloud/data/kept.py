@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from isoform.core.data.digests import content_digest, set_digest
-from isoform.core.data.splits import Rows
+from isoform.core.data.splits import Rows, torn_groups
 from isoform.core.domain.kept_split import KeptSplit, Samples
 from isoform.core.errors import printable
 from isoform.pointcloud.data.dataset import CloudData
@@ -69,14 +69,19 @@ def splits_by_row(data: CloudData) -> Mapping[int, str]:
 
 
 def describe_leaks(data: CloudData) -> str:
-    """The equal clouds in several splits as a part of a sentence; "" for none."""
+    """The equal clouds and the groups in several splits as a part of a sentence; "" for none."""
     leaks, split_of = find_leaks(data), splits_by_row(data)
-    if not leaks:
-        return ""
-    names = data.records.clouds.names
-    shown = [
-        " = ".join(f"{names[row]} ({split_of.get(row, '-')})" for row in rows[:2])
-        for rows in leaks[:NAMED]
-    ]
-    more = f" and {len(leaks) - NAMED:,} more" if len(leaks) > NAMED else ""
-    return f"equal clouds lie in several splits: {', '.join(shown)}{more}"
+    parts = []
+    if leaks:
+        names = data.records.clouds.names
+        shown = [
+            " = ".join(f"{names[row]} ({split_of.get(row, '-')})" for row in rows[:2])
+            for rows in leaks[:NAMED]
+        ]
+        more = f" and {len(leaks) - NAMED:,} more" if len(leaks) > NAMED else ""
+        parts.append(f"equal clouds lie in several splits: {', '.join(shown)}{more}")
+    torn = torn_groups(data.group, data.rows) if data.group is not None else []
+    if torn:
+        name, places = torn[0]
+        parts.append(f'group "{name}" lies in {" and ".join(places)} ({len(torn):,} such group(s))')
+    return "; ".join(parts)

@@ -6,7 +6,8 @@ N points, C channels: x, y, z, and features behind them.
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import numpy as np
 
 from isoform.core.data.digests import digests_of
 from isoform.core.errors import UserError
-from isoform.pointcloud.files import read_cloud
+from isoform.pointcloud.data.facts import Facts, facts_of
+from isoform.pointcloud.files import Cloud, read_cloud
 from isoform.pointcloud.ops import sample_surface
 
 
@@ -25,6 +27,11 @@ class Clouds(abc.ABC):
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @functools.cached_property
+    def facts(self) -> dict[int, Facts]:
+        """Row -> what its file holds, of the rows that were read; see facts.py."""
+        return {}
 
     @abc.abstractmethod
     def read(self, row: int) -> np.ndarray:
@@ -39,7 +46,9 @@ class HeldClouds(Clouds):
 
     def read(self, row: int) -> np.ndarray:
         """See Clouds.read."""
-        return np.asarray(self.clouds[row], np.float64)
+        found = np.asarray(self.clouds[row], np.float64)
+        self.facts[row] = facts_of(Cloud(found[:, :3]))
+        return found
 
 
 class FileClouds(Clouds):
@@ -53,15 +62,25 @@ class FileClouds(Clouds):
 
     def read(self, row: int) -> np.ndarray:
         """See Clouds.read."""
-        return points_of(self.root / self.names[row], self.columns, self.surface)
+        note = functools.partial(self._note, row)
+        return points_of(self.root / self.names[row], self.columns, self.surface, note)
+
+    def _note(self, row: int, cloud: Cloud) -> None:
+        self.facts[row] = facts_of(cloud)
 
 
-def points_of(path: Path, columns: Sequence[str], surface: int) -> np.ndarray:
+def points_of(
+    path: Path,
+    columns: Sequence[str],
+    surface: int,
+    note: Callable[[Cloud], None] = lambda cloud: None,
+) -> np.ndarray:
     """float64 [N, 3]: a file's points that have coordinates; of a mesh `surface` points drawn evenly on its faces.
 
-    Which these are depends on the mesh alone. Raises UserError where there is none.
+    Which these are depends on the mesh alone; `note` is told the whole file. Raises UserError where there is none.
     """
     cloud = read_cloud(path, columns)
+    note(cloud)
     if cloud.faces is not None and len(cloud.faces):
         try:
             found, _, _ = sample_surface(cloud.xyz, cloud.faces, surface, np.random.default_rng(0))
@@ -81,6 +100,7 @@ class Records:
     labels    a class's name a row; None: nothing is known
     classes   every name that a label may have
     split     "train", "val", "test" or "" (not given) a row
+    group     what must not be torn apart, a key a row, or None
     skipped   (file, reason) of what lies among the data and was not read
     findings  what was noticed or chosen while reading, a line each
     """
@@ -93,6 +113,7 @@ class Records:
     licence: str = "unknown"
     skipped: list[tuple[str, str]] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
+    group: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.clouds)

@@ -19,6 +19,7 @@ from isoform.core.data.splits import split_of_word
 from isoform.core.domain.kept_split import KeptSplit, Samples
 from isoform.core.errors import UserError, printable
 from isoform.pointcloud.config import DataConfig
+from isoform.pointcloud.data.facts import Facts, facts_of
 from isoform.pointcloud.data.folders import list_files
 from isoform.pointcloud.data.records import digest_of
 from isoform.pointcloud.data.scenes import make_scene
@@ -40,6 +41,7 @@ class Scan:
     split: str
     xyz: np.ndarray  # float64 [N, 3]
     code: np.ndarray  # int64 [N]
+    facts: Facts | None = None  # of the whole file
 
 
 class Draw(NamedTuple):
@@ -166,7 +168,7 @@ def read_scans(data: DataConfig, *, alone: bool = False) -> tuple[list[Scan], di
             skipped[name] = "not in a folder train, val or test"
             continue
         try:
-            xyz, code = labelled_points(path, data)
+            xyz, code, facts = labelled_points(path, data)
         except UserError as error:
             if data.on_error == "fail":
                 raise UserError(
@@ -174,7 +176,7 @@ def read_scans(data: DataConfig, *, alone: bool = False) -> tuple[list[Scan], di
                 ) from None
             skipped[name] = str(error)
             continue
-        scans.append(Scan(name, split or "test", xyz, code))
+        scans.append(Scan(name, split or "test", xyz, code, facts))
     if not scans:
         raise UserError(
             f"{root}: no scan in a folder train, val or test; expected {root}/train/*.las ({' '.join(SUFFIXES)})"
@@ -182,14 +184,14 @@ def read_scans(data: DataConfig, *, alone: bool = False) -> tuple[list[Scan], di
     return scans, skipped
 
 
-def labelled_points(path: Path, data: DataConfig) -> tuple[np.ndarray, np.ndarray]:
-    """(float64 [N, 3], int64 [N]) of the points that have coordinates; see `codes_in`."""
+def labelled_points(path: Path, data: DataConfig) -> tuple[np.ndarray, np.ndarray, Facts]:
+    """(float64 [N, 3], int64 [N]) of the points that have coordinates, see `codes_in`; and what the file holds."""
     cloud = read_cloud(path, data.columns)
     usable = cloud.usable()
     if not usable.any():
         raise UserError(f"{path}: none of its {len(cloud):,} points has coordinates")
     code = codes_in(cloud, data.label, data.unlabelled, str(path))
-    return upright(cloud.xyz[usable], data.up), code[usable]
+    return upright(cloud.xyz[usable], data.up), code[usable], facts_of(cloud)
 
 
 def codes_in(cloud: Cloud, name: str, unlabelled: Sequence[int], where: str) -> np.ndarray:

@@ -17,6 +17,8 @@ from isoform.pointcloud.files.cloud import Cloud, refuse_size
 
 LEGACY = 31  # the largest class that point formats 0 to 5 can hold
 STORED = ("X", "Y", "Z")
+OVERLAP = 12  # a class in formats 0 to 5, a flag of its own in newer ones
+EMPTY = 64  # bytes that suffice for a .laz without points, behind its header
 
 
 def read_las(path: Path, columns: Sequence[str] = ()) -> Cloud:
@@ -27,10 +29,9 @@ def read_las(path: Path, columns: Sequence[str] = ()) -> Cloud:
     """
     try:
         with laspy.open(path) as reader:
-            promised = reader.header.point_count
-            size = reader.header.point_format.size
-            refuse_size(promised * size, path)
-            _refuse_cut(path, reader.header, promised)
+            said = reader.header.point_count
+            promised = reader.header.point_count = _count_points(path, reader.header)
+            refuse_size(promised * reader.header.point_format.size, path)
             las = reader.read()
             _know_no_data(las)
     except (laspy.errors.LaspyException, ValueError, OSError, struct.error, EOFError) as error:
@@ -43,6 +44,10 @@ def read_las(path: Path, columns: Sequence[str] = ()) -> Cloud:
     if len(las.points) != promised:
         raise UserError(f"{path}: is cut off: {len(las.points):,} of {promised:,} points are whole")
     notes = []
+    if promised != said:
+        notes.append(
+            f"the header speaks of {said:,} points and {promised:,} are there, which count"
+        )
     xyz = np.stack([np.asarray(las[axis], np.float64) for axis in "xyz"], 1)
     fields = {}
     for dimension in las.point_format.dimensions:
@@ -75,14 +80,25 @@ def _field(las: laspy.LasData, dimension: laspy.DimensionInfo) -> np.ndarray:
     return np.where(stored == np.asarray(dimension.no_data), np.nan, values.astype(np.float64))
 
 
-def _refuse_cut(path: Path, header: laspy.LasHeader, promised: int) -> None:
-    """Uncompressed points that the file is too short for."""
+def _count_points(path: Path, header: laspy.LasHeader) -> int:
+    """How many points there are: those that fill the room up to what follows them, else as many as the header says.
+
+    Raises UserError for a room that is too small, and for compressed points whose number isn't told.
+    """
+    said: int = header.point_count
+    starts = (header.start_of_first_evlr, header.start_of_waveform_data_packet_record)
+    begin, size = header.offset_to_point_data, header.point_format.size
+    end = min([path.stat().st_size, *(start for start in starts if start > begin)])
+    whole, rest = divmod(max(0, end - begin), size)
     if header.are_points_compressed:
-        return
-    room = path.stat().st_size - header.offset_to_point_data
-    whole = max(0, room // header.point_format.size)
-    if whole < promised:
-        raise UserError(f"{path}: is cut off: {whole:,} of {promised:,} points are whole")
+        if said == 0 and end - begin > EMPTY:
+            raise UserError(
+                f"{path}: its header speaks of 0 points, and compressed ones follow: mend the header"
+            )
+        return said
+    if whole < said:
+        raise UserError(f"{path}: is cut off: {whole:,} of {said:,} points are whole")
+    return said if rest else whole
 
 
 def _whole_points(path: Path) -> int:
@@ -104,7 +120,7 @@ def write_las(
 
     labels  new extra dimensions [N] by name; a name that is taken gets a number behind it
     codes   [N] classes to put into the field "classification", which is otherwise left alone. One above 31 in an old
-            point format promotes the file to format 6 or its like, which can hold it
+            point format promotes the file to format 6 or its like, which can hold it; class 12 becomes the flag overlap
 
     Coordinates are the same stored integers under the same scale and offset.
     """
@@ -113,7 +129,9 @@ def write_las(
     notes = []
     if codes is not None and len(codes) and codes.max() > LEGACY and las.header.point_format.id < 6:
         newer = {0: 6, 1: 6, 2: 7, 3: 7, 4: 9, 5: 10}[las.header.point_format.id]
+        overlap = np.asarray(las.classification) == OVERLAP
         las = laspy.convert(las, point_format_id=newer, file_version="1.4")
+        las.overlap = overlap
         notes.append(
             f"classes above {LEGACY} don't fit the file's old point format: it is {newer} now"
         )
