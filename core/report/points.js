@@ -6,6 +6,7 @@ const START = {turn: 35 * Math.PI / 180, tilt: 20 * Math.PI / 180};
 const BINS = 48; // of depth: points are drawn from the farthest on
 const EYE = 4; // distance of the eye, in radii of a cloud
 const WAYS = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]};
+const SMALL = 1.6; // radius in CSS pixels
 const FAINT = 0.08; // of points that the legend doesn't point at
 
 function bytesOf(text) {
@@ -93,6 +94,18 @@ function byDepth(depth) {
   return {order, starts};
 }
 
+// A disc; where nobody would see that it is one, a square of its area, which is many times as fast.
+function dot(context, x, y, radius, small) {
+  if (small) {
+    const edge = 1.77 * radius;
+    context.fillRect(x - edge / 2, y - edge / 2, edge, edge);
+  } else {
+    context.beginPath();
+    context.arc(x, y, radius, 0, 2 * Math.PI);
+    context.fill();
+  }
+}
+
 function draw(canvas, view, camera, chosen) {
   const ratio = window.devicePixelRatio || 1;
   const edge = Math.round(canvas.clientWidth * ratio);
@@ -109,14 +122,13 @@ function draw(canvas, view, camera, chosen) {
   for (let b = 0; b < BINS; b++) {
     const near = b / (BINS - 1);
     const radius = size * (0.75 + 0.5 * near);
+    const small = radius < SMALL * ratio;
     for (let k = starts[b]; k < starts[b + 1]; k++) {
       const i = order[k];
       const faint = chosen >= 0 && view.colour[i] !== chosen;
       context.globalAlpha = faint ? FAINT : 0.6 + 0.4 * near;
       context.fillStyle = view.palette[view.colour[i]];
-      context.beginPath();
-      context.arc(left + scale * x[i], top - scale * y[i], radius, 0, 2 * Math.PI);
-      context.fill();
+      dot(context, left + scale * x[i], top - scale * y[i], radius, small);
     }
   }
 }
