@@ -239,7 +239,7 @@ class PointcloudTask(PointTask):
 
     def inference_state(self) -> PointcloudState:
         """See PointTask.inference_state; and the points of the smallest training cloud."""
-        train = self.data.rows.get("train", [])
+        train = self.data.rows.get("train", np.zeros(0, np.int64))
         least = min((len(self.data.cloud(int(row))) for row in train), default=None)
         return super().inference_state().model_copy(update={"least_points": least})
 
