@@ -15,11 +15,12 @@ from isoform.core.config.schema import (
     Readout,
     Seed,
     Table,
+    TrainConfig,
 )
 from isoform.core.supervised.config import LabelledEval
 from isoform.core.supervised.config import LossConfig as LabelledLoss
 from isoform.pointcloud.data.features import parse_features
-from isoform.pointcloud.data.sources import SOURCES, source_of
+from isoform.pointcloud.data.sources import PARTED, SCANS, SOURCES, source_of
 
 # TOML has arrays, not tuples.
 Widths = Annotated[tuple[int, ...], Strict(False)]
@@ -47,6 +48,15 @@ class ModelConfig(Table):
     kind: Literal["pretrain", "classify", "segment"] = Field(
         "classify",
         description="pretrain: masked patches are drawn again; classify: an answer a cloud; segment: a part a point",
+    )
+
+
+class PointcloudTrain(TrainConfig):
+    """How the engine trains, and by whose recipe."""
+
+    recipe: Literal["isoform", "official"] = Field(
+        "isoform",
+        description="official: with the oddities of Point-MAE's code; see recipe.py",
     )
 
 
@@ -106,7 +116,8 @@ class DataConfig(FoldedData):
         "z", description="axis of the files that points upwards; many meshes have y"
     )
     label: str = Field(
-        "classification", description="field of a scan that holds a code a point (segment)"
+        "classification",
+        description="field of a scan or a cloud that holds a code a point (segment)",
     )
     unlabelled: Codes = Field(
         (0,), description="codes that are no label: such points count nothing (segment)"
@@ -161,6 +172,10 @@ class AugmentConfig(Table):
     """Random changes of training clouds; every draw is a function of (seed, epoch, index)."""
 
     scale: Range = Field((1.0, 1.0), description="smallest and largest factor, of each axis")
+    scale_axes: bool = Field(
+        True,
+        description="an axis has a factor of its own; false: one for all three, which keeps shapes",
+    )
     shift: float = Field(0.0, ge=0, description="largest, of each axis")
     yaw: float = Field(0.0, ge=0, le=180, description="largest turn around z either way, degrees")
     noise: float = Field(0.0, ge=0, description="deviation of every coordinate")
@@ -218,7 +233,11 @@ class PartConfig(Table):
 
     blocks: Widths = Field((3, 7, 11), description="whose outputs are read, by number")
     propagation: Widths = Field((1536, 1024), description="layers behind the interpolation")
-    shapes: int = Field(16, ge=0, description="classes of the whole cloud, given beside it")
+    shapes: int = Field(
+        0,
+        ge=0,
+        description="classes of the whole cloud, given beside it; of parts from the data if 0",
+    )
     shape_dim: int = Field(64, gt=0, description="features of that class")
 
 
@@ -244,6 +263,7 @@ class PointcloudEval(LabelledEval):
 class PointcloudApp(AppConfig):
     """An app of the point cloud domain."""
 
+    train: PointcloudTrain = PointcloudTrain()
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -255,6 +275,15 @@ class PointcloudApp(AppConfig):
     parts: PartConfig = PartConfig()
     loss: LossConfig = LossConfig()
     eval: PointcloudEval = PointcloudEval()
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether points are judged as parts of a cloud whose class is given; otherwise as points of a scan, or not."""
+        return (
+            self.model.kind == "segment"
+            and self.data.source not in SCANS
+            and (self.data.source in PARTED or self.parts.shapes > 0)
+        )
 
     @model_validator(mode="after")
     def _for_classes_alone(self) -> PointcloudApp:

@@ -76,17 +76,20 @@ class PointcloudPredictor(SupervisedPredictor):
                 first, *again = (pad(clouds) for clouds in zip(*looks, strict=True))
                 yield places, {**first, "again": again}
 
-    def _cloud(self, item: Any) -> np.ndarray:
-        data, noticed = self.config.data, self.noticed
+    def read(self, item: Any) -> Cloud:
+        """The points of an item that have coordinates, one at least, and their fields. Raises UserError."""
+        data = self.config.data
         if count_channels(data.features) != self.config.tokeniser.channels:
             raise UserError(
                 f"this model reads {self.config.tokeniser.channels} channels of a point, and its data.features don't "
                 "say which"
             )
         if isinstance(item, (str, Path)):
-            cloud = usable_cloud(Path(item), data.columns, SURFACE * data.points)
-        else:
-            cloud = self._cloud_of_array(item)
+            return usable_cloud(Path(item), data.columns, SURFACE * data.points)
+        return self._cloud_of_array(item)
+
+    def _cloud(self, item: Any) -> np.ndarray:
+        data, noticed, cloud = self.config.data, self.noticed, self.read(item)
         where = name_of_input(item, noticed.clouds)
         found = frame_cloud(cloud, data, noticed.features, where, whole=self.keep_points)
         noticed.clouds += 1
@@ -152,7 +155,7 @@ class PointcloudPredictor(SupervisedPredictor):
     def remarks(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """What was done to the clouds, what is unlike the training's, and how many are the training's own."""
         noticed, self.noticed = self.noticed, _Noticed(FeatureReader(self.config.data))
-        data, lines = self.config.data, describe_thinned(noticed.thinned)
+        data, lines = self.config.data, [*noticed.done, *describe_thinned(noticed.thinned)]
         if noticed.dominated:
             lines.append(
                 f"in {noticed.dominated:,} of {len(rows):,} clouds one point lies so far away that scaling shrinks the "
@@ -200,6 +203,7 @@ class _Noticed:
     sparse: int = 0  # of fewer than any in training
     digests: list[int] = field(default_factory=list)
     radii: list[float] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)  # what else was done to them, a sentence each
     thinned: dict[str, Thinned] = field(default_factory=dict)
 
 

@@ -20,6 +20,7 @@ from isoform.pointcloud.data.features import count_channels
 from isoform.pointcloud.data.fewer import describe_episode
 from isoform.pointcloud.data.kept import describe_leaks, find_split
 from isoform.pointcloud.data.sources import read_records, source_of_path
+from isoform.pointcloud.recipe import follow_recipe
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,11 @@ def prepare(
                 f"head.outputs = {config.head.outputs}, but {data.records.origin} has {classes} classes"
             )
         config = update(config, data={"classes": tuple(data.classes)}, head={"outputs": classes})
+    config, told = follow_recipe(config)
     if config.train.epochs == "auto":
-        config = _choose_epochs(config, len(data.rows.get("train", ())))
-    lost = _lost(data)
-    notes = [*_describe(config, data), *describe_start(config), *lost]
+        config = choose_epochs(config, len(data.rows.get("train", ())))
+    lost = describe_lost(data)
+    notes = [*describe_data(config, data), *told, *lost]
     notes += [f"warning: {leaks} (data.allow_leakage)"] if leaks else []
     few = config.data.ways is not None
     if config.data.folds is not None and not few and (data.records.split != "").any():
@@ -92,14 +94,15 @@ def describe_start(config: PointcloudApp) -> list[str]:
     ]
 
 
-def _choose_epochs(config: PointcloudApp, clouds: int) -> PointcloudApp:
+def choose_epochs(config: PointcloudApp, clouds: int) -> PointcloudApp:
     """As many as keep a thousand clouds of the default size within a quarter of an hour on two cores."""
     epochs = max(20, min(150, 60_000 // max(clouds, 1)))
     patience = config.train.patience or max(10, epochs // 4)
     return update(config, train={"epochs": epochs, "patience": patience})
 
 
-def _describe(config: PointcloudApp, data: CloudData) -> list[str]:
+def describe_data(config: PointcloudApp, data: CloudData) -> list[str]:
+    """Lines on the clouds, their splits and the training to come."""
     sizes = ", ".join(f"{n} {split}" for split, n in sizes_of(data.rows).items())
     points = [len(cloud) for cloud in data.clouds if cloud is not None]
     lines = [
@@ -108,6 +111,7 @@ def _describe(config: PointcloudApp, data: CloudData) -> list[str]:
         *data.records.findings,
         *describe_thinned(data.thinned),
         *data.features.notes(),
+        *describe_start(config),
     ]
     if config.data.ways is not None:
         lines.append(describe_episode(data.rows, data.targets, data.classes, config.data))
@@ -130,7 +134,7 @@ def _describe(config: PointcloudApp, data: CloudData) -> list[str]:
     return lines
 
 
-def _lost(data: CloudData) -> list[str]:
+def describe_lost(data: CloudData) -> list[str]:
     """Clouds and other files that weren't read, and those that one point dominates."""
     lines = []
     for found, what in (

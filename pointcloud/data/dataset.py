@@ -18,7 +18,7 @@ from isoform.pointcloud.config import DataConfig
 from isoform.pointcloud.data.features import FeatureReader
 from isoform.pointcloud.data.fewer import choose_learned
 from isoform.pointcloud.data.near import Pair, join_pairs, near_pairs
-from isoform.pointcloud.data.records import Records, digest_of, taken
+from isoform.pointcloud.data.records import CODE, Records, digest_of, taken
 from isoform.pointcloud.data.thinning import Thinned, thin
 from isoform.pointcloud.data.transforms import dominated_by_one, draw_points, frame_of
 from isoform.pointcloud.files import Cloud
@@ -171,6 +171,8 @@ def frame_cloud(
     beside = features.read(part, where)
     digest = digest_of(cloud.xyz, beside[:, features.own])
     own = np.concatenate([frame.into(part.xyz), beside], 1)
+    if CODE in part.fields:
+        own = np.column_stack([own, part.fields[CODE].astype(np.float32)])
     if len(own) > most and not whole:
         rng = np.random.default_rng(digest % 2**32)
         own = own[np.sort(rng.choice(len(own), most, replace=False))]

@@ -1,12 +1,14 @@
 """The official layouts of clouds, as their authors hand them out: ModelNet40 and its few-shot episodes, ScanObjectNN,
-ShapeNet-55.
+ShapeNet-55, ShapeNetPart.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +16,12 @@ from isoform.core.errors import UserError
 from isoform.core.pretrained.checkpoint_file import read_plain_pickle
 from isoform.core.pretrained.unpickler import CHECKPOINT
 from isoform.pointcloud.config import DataConfig
+from isoform.pointcloud.data.coded import CodedFiles
 from isoform.pointcloud.data.records import FileClouds, HeldClouds, Records
 from isoform.pointcloud.data.sets import read_equal_clouds
 
 NORMALS = ("x", "y", "z", "nx", "ny", "nz")  # the columns of ModelNet40's files
+PARTED = (*NORMALS, "part")  # and of ShapeNetPart's
 SCANNED = (
     "bag",
     "bin",
@@ -117,6 +121,49 @@ def read_shapenet55(data: DataConfig) -> Records:
     clouds = FileClouds(root, names, (), data.points)
     licence = "ShapeNet's terms of use"
     return Records(clouds, labels, sorted(set(labels)), _given(split), "ShapeNet-55", licence)
+
+
+def read_shapenetpart(data: DataConfig, shapes: Sequence[str]) -> Records:
+    """Clouds [N, 4], a part's code behind x, y, z; see read_coded. `shapes`: the categories that there may be.
+
+    synsetoffset2category.txt names each category's folder, shuffled_{train,val,test}_file_list.json of train_test_split
+    the clouds, and FOLDER/ID.txt holds x y z nx ny nz part a line. Raises UserError for the first missing or odd one.
+    """
+    root = _root(data, "shapenetcore_partanno_segmentation_benchmark_v0_normal")
+    where = root / "synsetoffset2category.txt"
+    folders = {}
+    for line in _lines(where):
+        name, _, folder = line.partition("\t") if "\t" in line else line.partition(" ")
+        if name not in shapes or not folder.strip():
+            raise UserError(f"{where}: {line!r} is no category of ShapeNetPart and its folder")
+        folders[folder.strip()] = name
+    names, labels, split = [], [], []
+    for part in ("train", "val", "test"):
+        listed = root / "train_test_split" / f"shuffled_{part}_file_list.json"
+        for entry in _json_list(listed):
+            folder, _, name = entry.removeprefix("shape_data/").partition("/")
+            if folder not in folders or not name:
+                raise UserError(f"{listed}: {entry!r} is no shape_data/FOLDER/ID of a category")
+            names.append(f"{folder}/{name}.txt")
+            labels.append(folders[folder])
+            split.append(part)
+    _refuse_missing(root, names)
+    own = data.model_copy(update={"columns": PARTED, "label": PARTED[-1], "unlabelled": ()})
+    clouds = CodedFiles(root, names, own)
+    licence = "ShapeNet's terms of use"
+    return Records(clouds, labels, list(shapes), _given(split), "ShapeNetPart", licence)
+
+
+def _json_list(path: Path) -> list[str]:
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file (data.root)") from None
+    except ValueError as error:
+        raise UserError(f"{path}: is no JSON ({error})") from None
+    if not isinstance(found, list) or not all(isinstance(entry, str) for entry in found):
+        raise UserError(f"{path}: is no list of names")
+    return found
 
 
 def read_modelnet_fewshot(data: DataConfig) -> Records:

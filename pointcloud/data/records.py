@@ -19,6 +19,8 @@ from isoform.pointcloud.data.facts import Facts, facts_of
 from isoform.pointcloud.files import Cloud, read_cloud
 from isoform.pointcloud.ops import sample_surface
 
+CODE = "code of a part"  # the field of a point's part, a channel behind all others
+
 
 class Clouds(abc.ABC):
     """A sequence of clouds that can be read one at a time."""
@@ -55,7 +57,7 @@ class HeldClouds(Clouds):
     def read(self, row: int) -> Cloud:
         """See Clouds.read."""
         own = {name: values[row] for name, values in self.fields.items()}
-        cloud = Cloud(np.asarray(self.clouds[row], np.float64), own)
+        cloud = Cloud(np.asarray(self.clouds[row], np.float64)[:, :3], own)
         self.facts[row] = facts_of(cloud)
         return cloud
 

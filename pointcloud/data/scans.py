@@ -158,7 +158,8 @@ def read_scans(
             skipped[name] = "not in a folder train, val or test"
             continue
         try:
-            points, code, facts = labelled_points(path, data, reader)
+            cloud, code, facts = labelled_cloud(path, data)
+            points = ScanPoints.of(cloud, data, reader, str(path))
         except UserError as error:
             if data.on_error == "fail":
                 raise UserError(
@@ -174,17 +175,14 @@ def read_scans(
     return scans, skipped
 
 
-def labelled_points(
-    path: Path, data: DataConfig, reader: FeatureReader
-) -> tuple[ScanPoints, np.ndarray, Facts]:
+def labelled_cloud(path: Path, data: DataConfig) -> tuple[Cloud, np.ndarray, Facts]:
     """Points that have coordinates, int64 [N] their codes, see `codes_in`; and what the file holds."""
     cloud = read_cloud(path, data.columns)
     usable = cloud.usable()
     if not usable.any():
         raise UserError(f"{path}: none of its {len(cloud):,} points has coordinates")
     code = codes_in(cloud, data.label, data.unlabelled, str(path))[usable]
-    points = ScanPoints.of(taken(cloud, usable), data, reader, str(path))
-    return points, code, facts_of(cloud)
+    return taken(cloud, usable), code, facts_of(cloud)
 
 
 def codes_in(cloud: Cloud, name: str, unlabelled: Sequence[int], where: str) -> np.ndarray:

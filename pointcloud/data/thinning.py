@@ -47,7 +47,7 @@ def thin(xyz: np.ndarray, voxel: float | None, automatic: float | int) -> Thinne
                cloud's extent is halved, and halved again
     Raises UserError for voxels too small to be numbered.
     """
-    if voxel == 0 or (voxel is None and len(xyz) <= LARGE):
+    if not len(xyz) or voxel == 0 or (voxel is None and len(xyz) <= LARGE):
         return None
     edge = voxel
     if edge is None:

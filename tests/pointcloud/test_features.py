@@ -540,7 +540,7 @@ def test_extra_dimensions_are_features_and_come_back(scans, tmp_path, capsys):
     assert label(run, scan, "--out", out) == 0
     told = capsys.readouterr().out
     assert "points thinned to" in told and f"no data, read as 0: {none.sum():,}" not in told
-    assert "read as 0:" in told and "tiles of 7" in told
+    assert "read as 0:" in told and "tiles of 7 in the scan's unit" in told
     assert_only_labelled(scan, out, "confidence 2")
 
 
