@@ -167,7 +167,7 @@ class PointcloudTask(PointTask):
                 "train.probe fits one linear layer, and this head has others in front of it: set head.widths = []"
             )
         return LastLayer(
-            classifier.head.out,
+            cast(nn.Linear, classifier.head.out),
             lambda batch: classifier.features(batch["points"], batch["lengths"]),
             "points",
         )
@@ -238,7 +238,7 @@ class PointcloudTask(PointTask):
 
     def inference_state(self) -> PointcloudState:
         """See PointTask.inference_state; and the points of the smallest training cloud."""
-        train = self.data.rows.get("train", [])
+        train = self.data.rows.get("train", np.zeros(0, np.int64))
         least = min((len(self.data.cloud(int(row))) for row in train), default=None)
         return super().inference_state().model_copy(update={"least_points": least})
 
