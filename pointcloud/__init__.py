@@ -130,7 +130,7 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "AnyData"]):
         return "classes" if config.model.kind == "classify" else "numbers"
 
     def predictor(self, trained: TrainedModel[PointcloudApp, PointcloudState]) -> Predictor:
-        """See predictor.py, labels.py and parts/labels.py."""
+        """See predictor.py, labels.py, parts/labels.py and reconstruct.py."""
         if trained.config.has_parts:
             from isoform.pointcloud.parts.labels import PartLabeller
 
@@ -139,6 +139,10 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "AnyData"]):
             from isoform.pointcloud.labels import Labeller
 
             return Labeller(trained)
+        if trained.config.model.kind == "pretrain":
+            from isoform.pointcloud.reconstruct import Reconstructor
+
+            return Reconstructor(trained)
         from isoform.pointcloud.predictor import PointcloudPredictor
 
         return PointcloudPredictor(trained)
@@ -196,7 +200,7 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "AnyData"]):
         predict_arguments(parser)
 
     def verbs(self) -> Mapping[str, Verb]:
-        """See labels.py and protocols.py."""
+        """See labels.py, reconstruct.py and protocols.py."""
         from isoform.pointcloud.protocols import PROTOCOLS
 
         label = Verb(
@@ -204,7 +208,12 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "AnyData"]):
             arguments=_label_arguments,
             run=_run_label,
         )
-        return {"label": label, **PROTOCOLS}
+        reconstruct = Verb(
+            help="hide patches of clouds and write them as a pretrained model draws them again",
+            arguments=_reconstruct_arguments,
+            run=_run_reconstruct,
+        )
+        return {"label": label, "reconstruct": reconstruct, **PROTOCOLS}
 
 
 def _label_arguments(parser: argparse.ArgumentParser) -> None:
@@ -232,6 +241,38 @@ def _run_label(args: argparse.Namespace, console: Speaker) -> int:
     from isoform.pointcloud.labels import run_label
 
     return run_label(args, console)
+
+
+def _reconstruct_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_dir", metavar="RUN", help="run folder of a pretraining")
+    parser.add_argument("clouds", nargs="+", metavar="CLOUD", help="files of points, or folders")
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="FILE",
+        help=".ply with what wasn't hidden and what was drawn (field drawn); of several clouds a folder",
+    )
+    parser.add_argument(
+        "--original",
+        metavar="FILE",
+        help="also the cloud as it was: .ply with the field hidden; of several clouds a folder",
+    )
+    parser.add_argument(
+        "--mask-ratio",
+        type=float,
+        metavar="R",
+        help="share of hidden patches; as in training if unset",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="which patches are hidden")
+    parser.add_argument(
+        "--checkpoint", default="best", metavar="WHICH", help="best, last or a step"
+    )
+
+
+def _run_reconstruct(args: argparse.Namespace, console: Speaker) -> int:
+    from isoform.pointcloud.reconstruct import run_reconstruct
+
+    return run_reconstruct(args, console)
 
 
 DOMAIN = Pointcloud()

@@ -6,7 +6,6 @@ N points of a file, P classes.
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -21,7 +20,8 @@ from isoform.pointcloud.data.tiles import Votes
 from isoform.pointcloud.data.transforms import upright
 from isoform.pointcloud.files import Cloud, read_cloud, write_cloud
 from isoform.pointcloud.files.write import WRITTEN
-from isoform.pointcloud.predictor import PointcloudPredictor, expand_inputs
+from isoform.pointcloud.outputs import places_of, written_whole
+from isoform.pointcloud.predictor import PointcloudPredictor
 
 UNCLASSIFIED = 0
 LARGEST = 255  # code that the field "classification" of a .las can hold
@@ -105,7 +105,7 @@ def run_label(args: argparse.Namespace, console: Speaker) -> int:
 
     if not 0 <= args.min_probability <= 1:
         raise UserError(f"--min-probability {args.min_probability:g}: it lies between 0 and 1")
-    places = places_of(args.scans, Path(args.out))
+    places = places_of(args.scans, Path(args.out), WRITTEN)
     predictor: Any = api.load_predictor(DOMAIN, args.run_dir, args.checkpoint)
     predictor.speaker = console
     if getattr(predictor.config.model, "kind", "") != "segment":
@@ -128,54 +128,20 @@ def run_label(args: argparse.Namespace, console: Speaker) -> int:
     return 0
 
 
-def places_of(scans: list[str], out: Path) -> dict[str, Path]:
-    """Scan -> where it is written: the one to `out`, several into that folder under their own names.
-
-    A kind that isn't written becomes a .ply. Raises UserError for two of one name, and for a scan that would be
-    overwritten.
-    """
-    files = expand_inputs(scans)
-    if not files:
-        raise UserError(f"{', '.join(scans)}: there is no file of points")
-    if len(files) == 1 and out.suffix.lower() in WRITTEN:
-        places = {files[0]: out}
-    elif out.suffix.lower() in WRITTEN:
-        raise UserError(f"--out {out}: of {len(files)} scans it is a folder")
-    elif len(files) == 1 and out.suffix and not out.is_dir():
-        raise UserError(f"--out {out}: points are written as {' '.join(WRITTEN)}")
-    else:
-        kinds = [Path(file).suffix if file.lower().endswith(WRITTEN) else ".ply" for file in files]
-        places = {
-            file: out / (Path(file).stem + kind) for file, kind in zip(files, kinds, strict=True)
-        }
-    if len(set(places.values())) < len(places):
-        raise UserError(f"--out {out}: two scans have one name; label them one by one")
-    for file, place in places.items():
-        if place.exists() and Path(file).exists() and place.samefile(file):
-            raise UserError(f"--out {place}: would overwrite the scan; name another place")
-    return places
-
-
 def write_labels(place: Path, cloud: Cloud, labels: Labels, field: str) -> list[str]:
     """Writes the cloud with its labels and returns notes; replaces `place` in one step.
 
     A .las has its codes in "classification", where `field` (data.label) names that and they fit. Otherwise they are
     the new field "label".
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
     las = place.suffix.lower() in (".las", ".laz")
     fits = labels.code.min(initial=0) >= 0 and labels.code.max(initial=0) <= LARGEST
     own = las and field == "classification" and fits
     more = {} if own else {"label": labels.code.astype(np.int32)}
-    half = place.with_name(f".{place.stem}.part{place.suffix}")
-    try:
-        notes = write_cloud(
+    with written_whole(place) as half:
+        return write_cloud(
             half,
             cloud,
             {**more, "confidence": labels.confidence},
             codes=labels.code if own else None,
         )
-        os.replace(half, place)
-    finally:
-        half.unlink(missing_ok=True)
-    return notes

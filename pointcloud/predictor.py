@@ -75,17 +75,21 @@ class PointcloudPredictor(SupervisedPredictor):
                 first, *again = (pad(clouds) for clouds in zip(*looks, strict=True))
                 yield places, {**first, "again": again}
 
-    def _cloud(self, item: Any) -> np.ndarray:
+    def read(self, item: Any) -> np.ndarray:
+        """float64 [N, 3], N at least 1: the points of an item that have coordinates. Raises UserError."""
         data = self.config.data
         if isinstance(item, (str, Path)):
-            points = points_of(Path(item), data.columns, SURFACE * data.points)
-        else:
-            points = np.asarray(item, np.float64)
-            if points.ndim != 2 or points.shape[1] < 3 or not len(points):
-                raise UserError(f"an array of shape {points.shape}: a cloud is [points, 3]")
-            points = points[Cloud(points[:, :3]).usable(), :3]
-            if not len(points):
-                raise UserError("an array without a point that is finite")
+            return points_of(Path(item), data.columns, SURFACE * data.points)
+        points = np.asarray(item, np.float64)
+        if points.ndim != 2 or points.shape[1] < 3 or not len(points):
+            raise UserError(f"an array of shape {points.shape}: a cloud is [points, 3]")
+        found: np.ndarray = points[Cloud(points[:, :3]).usable(), :3]
+        if not len(found):
+            raise UserError("an array without a point that is finite")
+        return found
+
+    def _cloud(self, item: Any) -> np.ndarray:
+        data, points = self.config.data, self.read(item)
         if self.state.seen is not None:
             self.looked_at.append(digest_of(points))
         self.dominated += data.scale == "unit" and dominated_by_one(points) is not None

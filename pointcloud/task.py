@@ -162,12 +162,13 @@ class PointcloudTask(PointTask):
         if self.pretrains:
             return super().last_layer(model)
         classifier = cast(PointClassifier, model)
-        if len(classifier.head.hidden):
+        last = classifier.head.out
+        if len(classifier.head.hidden) or not isinstance(last, nn.Linear):
             raise UserError(
                 "train.probe fits one linear layer, and this head has others in front of it: set head.widths = []"
             )
         return LastLayer(
-            cast(nn.Linear, classifier.head.out),
+            last,
             lambda batch: classifier.features(batch["points"], batch["lengths"]),
             "points",
         )

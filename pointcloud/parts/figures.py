@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from isoform.core.domain import Figure
-from isoform.core.report.drawing import short, to_svg
-from isoform.pointcloud.figures import draw_grid
-from isoform.pointcloud.segment_figures import COLOURS, NONE
+from isoform.core.report.points import points_figure
+from isoform.pointcloud.segment_figures import parts_scene
 
 if TYPE_CHECKING:
     from isoform.pointcloud.parts.task import Judged, PartTask
 
-CLOUDS, POINTS = 8, 1500  # of a picture, and of each of its clouds
+CLOUDS = 8  # of a picture
 
 
 def figures(task: PartTask, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
@@ -26,24 +25,17 @@ def figures(task: PartTask, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
     found = [_table(task, clouds)]
     if task.official:  # which judged drawn points alone
         return found
-    cells = []
-    each = task.mious(clouds)[:, 0]
-    for k in np.linspace(0, len(clouds) - 1, min(CLOUDS, len(clouds))).astype(int):
-        cloud = clouds[k]
-        xyz = task.data.points(cloud.row)
-        shown = np.sort(np.random.default_rng(0).permutation(len(xyz))[:POINTS])
-        name = short(task.table.shapes[task.data.clouds.targets[cloud.row]], 14)
-        for what, parts in (("true", cloud.target), (f"said, mIoU {each[k]:.2f}", cloud.guess)):
-            colours = _colours(task, cloud, parts[shown])
-            cells.append((xyz[shown], f"{name}: {what}", colours))
+    chosen = np.linspace(0, len(clouds) - 1, min(CLOUDS, len(clouds))).astype(int)
+    shown = [clouds[k] for k in chosen]
+    scene = parts_scene(
+        [task.data.points(c.row) for c in shown],
+        [c.target for c in shown],
+        [c.guess for c in shown],
+        task.classes,
+        task.shapes_of(shown),
+    )
     caption = "Test clouds, evenly spaced, by their true parts and by what the model says"
-    return [Figure(caption, to_svg(draw_grid(cells))), *found]
-
-
-def _colours(task: PartTask, cloud: Judged, parts: np.ndarray) -> list[str]:
-    """The first part of each class has the first colour."""
-    first = int(task.table.first[task.data.clouds.targets[cloud.row]])
-    return [COLOURS[(k - first) % len(COLOURS)] if k >= 0 else NONE for k in parts.tolist()]
+    return [points_figure(caption, scene), *found]
 
 
 def _table(task: PartTask, clouds: list[Judged]) -> Figure:
