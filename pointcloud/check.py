@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from isoform.core.data.splits import units_of
-from isoform.core.domain import CheckReport
+from isoform.core.domain import CheckReport, Prepared
 from isoform.core.errors import UserError, count, join_names
 from isoform.core.report.check_page import render_check_page
-from isoform.pointcloud.config import PointcloudApp
+from isoform.pointcloud.config import DataConfig, PointcloudApp
 from isoform.pointcloud.data.dataset import CloudData
 from isoform.pointcloud.data.facts import Facts, describe_depths, mixed_depths, mixed_units
 from isoform.pointcloud.data.kept import find_doubles, find_leaks, splits_by_row
 from isoform.pointcloud.data.near import join_pairs
+from isoform.pointcloud.data.records import Records
 from isoform.pointcloud.data.sources import read_records
 from isoform.pointcloud.prepare import prepare, update
 
@@ -26,10 +27,19 @@ UNEVEN = 10  # times as many clouds as another class
 LEAKS = "The same cloud is in two splits: a score on it would be too good."
 
 
-def check(config: PointcloudApp) -> CheckReport:
+def check(
+    config: PointcloudApp,
+    prepare: Callable[[PointcloudApp], Prepared[PointcloudApp, Any]] = prepare,
+    read: Callable[[DataConfig], Records] = read_records,
+    parts: Callable[[Any], tuple[list[str], Any]] | None = None,
+) -> CheckReport:
     """Reads the data of an app and reports on them. Leakage: a cloud is in two splits, point for point.
 
     Clouds of one shape in two splits (near.py) are named, and stop nothing: data.group = "near" keeps them together.
+
+    prepare     reads them; what it makes has `clouds`
+    read        their records alone, where that refuses them
+    parts       what more is to be said of what was prepared, as lines and for --json, where points have parts
     Raises UserError where there are no data to read.
     """
     refusal = prepared = None
@@ -41,9 +51,12 @@ def check(config: PointcloudApp) -> CheckReport:
         data = prepared.data.clouds
     else:  # what can't be trained on is described as far as it can be read
         forgiving = update(config, data={"on_error": "skip", "allow_leakage": True})
-        data = CloudData(forgiving.data, read_records(config.data))
+        data = CloudData(forgiving.data, read(config.data))
     found = _found(config, data)
     lines = _lines(found, data.records.findings)
+    if parts is not None and prepared is not None:
+        more, found["parts"] = parts(prepared.data)
+        lines += more
     leaks = found["leaks"]
     page = render_check_page(found["origin"], lines, LEAKS if leaks else "", [])
     leakage = bool(leaks) and not config.data.allow_leakage

@@ -15,10 +15,11 @@ from isoform.core.config.schema import (
     Readout,
     Seed,
     Table,
+    TrainConfig,
 )
 from isoform.core.supervised.config import LabelledEval
 from isoform.core.supervised.config import LossConfig as LabelledLoss
-from isoform.pointcloud.data.sources import SOURCES, source_of
+from isoform.pointcloud.data.sources import PARTED, SCANS, SOURCES, source_of
 
 # TOML has arrays, not tuples.
 Widths = Annotated[tuple[int, ...], Strict(False)]
@@ -41,6 +42,15 @@ class ModelConfig(Table):
     kind: Literal["pretrain", "classify", "segment"] = Field(
         "classify",
         description="pretrain: masked patches are drawn again; classify: an answer a cloud; segment: a part a point",
+    )
+
+
+class PointcloudTrain(TrainConfig):
+    """How the engine trains, and by whose recipe."""
+
+    recipe: Literal["isoform", "official"] = Field(
+        "isoform",
+        description="official: with the oddities of Point-MAE's code; see recipe.py",
     )
 
 
@@ -89,7 +99,8 @@ class DataConfig(FoldedData):
         "z", description="axis of the files that points upwards; many meshes have y"
     )
     label: str = Field(
-        "classification", description="field of a scan that holds a code a point (segment)"
+        "classification",
+        description="field of a scan or a cloud that holds a code a point (segment)",
     )
     unlabelled: Codes = Field(
         (0,), description="codes that are no label: such points count nothing (segment)"
@@ -116,6 +127,13 @@ class DataConfig(FoldedData):
         description="share of each class's training clouds that is learned from, at least one, drawn by split_seed; "
         "the rest is left out, and validation and test stay whole (classify)",
     )
+    ways: int | None = Field(
+        None,
+        ge=2,
+        description="classes of a few-shot episode, which data.fold numbers: train --folds 10 (classify)",
+    )
+    shots: int = Field(10, gt=0, description="training clouds of each of them (few-shot)")
+    queries: int = Field(20, gt=0, description="test clouds of each of them (few-shot)")
     on_error: Literal["fail", "skip"] = Field(
         "fail", description="an unreadable cloud ends the run, or is left out"
     )
@@ -137,6 +155,10 @@ class AugmentConfig(Table):
     """Random changes of training clouds; every draw is a function of (seed, epoch, index)."""
 
     scale: Range = Field((1.0, 1.0), description="smallest and largest factor, of each axis")
+    scale_axes: bool = Field(
+        True,
+        description="an axis has a factor of its own; false: one for all three, which keeps shapes",
+    )
     shift: float = Field(0.0, ge=0, description="largest, of each axis")
     yaw: float = Field(0.0, ge=0, le=180, description="largest turn around z either way, degrees")
     noise: float = Field(0.0, ge=0, description="deviation of every coordinate")
@@ -192,7 +214,11 @@ class PartConfig(Table):
 
     blocks: Widths = Field((3, 7, 11), description="whose outputs are read, by number")
     propagation: Widths = Field((1536, 1024), description="layers behind the interpolation")
-    shapes: int = Field(16, ge=0, description="classes of the whole cloud, given beside it")
+    shapes: int = Field(
+        0,
+        ge=0,
+        description="classes of the whole cloud, given beside it; of parts from the data if 0",
+    )
     shape_dim: int = Field(64, gt=0, description="features of that class")
 
 
@@ -218,6 +244,7 @@ class PointcloudEval(LabelledEval):
 class PointcloudApp(AppConfig):
     """An app of the point cloud domain."""
 
+    train: PointcloudTrain = PointcloudTrain()
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -229,6 +256,15 @@ class PointcloudApp(AppConfig):
     parts: PartConfig = PartConfig()
     loss: LossConfig = LossConfig()
     eval: PointcloudEval = PointcloudEval()
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether points are judged as parts of a cloud whose class is given; otherwise as points of a scan, or not."""
+        return (
+            self.model.kind == "segment"
+            and self.data.source not in SCANS
+            and (self.data.source in PARTED or self.parts.shapes > 0)
+        )
 
     @model_validator(mode="after")
     def _for_classes_alone(self) -> PointcloudApp:
@@ -242,5 +278,11 @@ class PointcloudApp(AppConfig):
             raise ValueError(
                 f"data.labels = {self.data.labels:g} leaves labelled clouds out, and model.kind = {self.model.kind} "
                 "learns from none; leave it out"
+            )
+        if self.data.ways is not None and (not classifies or self.data.labels < 1):
+            other = "data.labels" if classifies else f"model.kind = {self.model.kind}"
+            raise ValueError(
+                f"data.ways = {self.data.ways} is an episode of few labelled clouds, which doesn't go with {other}; "
+                "leave one out"
             )
         return self

@@ -43,7 +43,8 @@ def _detail(config: PointcloudApp) -> dict[str, Any]:
     from isoform.core.attention.dispatch import Request, explain_choice
 
     backbone = config.backbone
-    tokens = config.tokeniser.groups + (config.model.kind == "classify")
+    classifies = config.model.kind == "classify"
+    tokens = config.tokeniser.groups + (classifies and config.tokeniser.class_token)
     request = Request(
         device="cuda" if torch.cuda.is_available() else "cpu",
         dtype=torch.float32,

@@ -6,7 +6,6 @@ N points of a file, P classes.
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -21,17 +20,19 @@ from isoform.pointcloud.data.tiles import Votes
 from isoform.pointcloud.data.transforms import upright
 from isoform.pointcloud.files import Cloud, read_cloud, write_cloud
 from isoform.pointcloud.files.write import WRITTEN
-from isoform.pointcloud.predictor import PointcloudPredictor, expand_inputs
+from isoform.pointcloud.outputs import places_of, written_whole
+from isoform.pointcloud.predictor import PointcloudPredictor
 
 UNCLASSIFIED = 0
 LARGEST = 255  # code that the field "classification" of a .las can hold
 
 
 class Labels(NamedTuple):
-    """What a model says of each point: codes int64 [N], and probabilities of these float32 [N]."""
+    """What a model says of each point: codes int64 [N], probabilities of these float32 [N], bool [N]: said nothing."""
 
     code: np.ndarray
     confidence: np.ndarray
+    unknown: np.ndarray
 
 
 class Labeller(PointcloudPredictor):
@@ -47,13 +48,19 @@ class Labeller(PointcloudPredictor):
         """Refused: see predict."""
         raise UserError("this run's model has no features of whole clouds; use label")
 
+    def take_shape(self, name: str | None) -> None:
+        """The class of the clouds to come, of a model that reads it. Raises UserError: this one doesn't."""
+        if name is not None:
+            raise UserError("this run's model reads scans, which have no class; leave out --shape")
+
+    @property
+    def codes(self) -> tuple[np.ndarray, int]:
+        """(int64 [P], what is written for each class; what is written for none)."""
+        return codes_of(self.state.classes), UNCLASSIFIED
+
     def probabilities(self, cloud: Cloud) -> np.ndarray:
         """float32 [N, P], averaged over the tiles that a point lies in; zeros for a point without coordinates."""
         data = self.config.data
-        if not self.state.classes:
-            raise UserError(
-                "this model reads each cloud's class beside its points; label takes what was trained"
-            )
         usable = np.flatnonzero(cloud.usable())
         xyz = upright(cloud.xyz[usable], data.up)
         tiles = tiles_of(xyz, data)
@@ -80,12 +87,13 @@ class Labeller(PointcloudPredictor):
         return probability
 
     def label(self, cloud: Cloud, min_probability: float = 0.0) -> Labels:
-        """The likeliest class of each point; code 0 below `min_probability`, and without coordinates."""
+        """The likeliest class of each point; none below `min_probability`, and without coordinates."""
         probability = self.probabilities(cloud)
         confidence = probability.max(1, initial=0.0)
-        code = codes_of(self.state.classes)[probability.argmax(1)]
+        codes, none = self.codes
         unknown = (confidence < min_probability) | (confidence == 0)
-        return Labels(np.where(unknown, UNCLASSIFIED, code), confidence)
+        code = np.where(unknown, none, codes[probability.argmax(1)])
+        return Labels(code, confidence, unknown)
 
 
 def run_label(args: argparse.Namespace, console: Speaker) -> int:
@@ -97,20 +105,21 @@ def run_label(args: argparse.Namespace, console: Speaker) -> int:
 
     if not 0 <= args.min_probability <= 1:
         raise UserError(f"--min-probability {args.min_probability:g}: it lies between 0 and 1")
-    places = places_of(args.scans, Path(args.out))
+    places = places_of(args.scans, Path(args.out), WRITTEN)
     predictor: Any = api.load_predictor(DOMAIN, args.run_dir, args.checkpoint)
     predictor.speaker = console
     if getattr(predictor.config.model, "kind", "") != "segment":
         raise UserError(
             f"{args.run_dir}: its model has an answer a cloud, not a point; use predict"
         )
+    predictor.take_shape(args.shape)
     told = []
     for scan, place in places.items():
         cloud = read_cloud(scan, predictor.config.data.columns)
         labels = predictor.label(cloud, args.min_probability)
         for note in write_labels(place, cloud, labels, predictor.config.data.label):
             console.warn(f"{place}: {note}")
-        missing = int((labels.code == UNCLASSIFIED).sum())
+        missing = int(labels.unknown.sum())
         told.append(
             {"input": scan, "out": str(place), "points": len(cloud), "unclassified": missing}
         )
@@ -119,53 +128,20 @@ def run_label(args: argparse.Namespace, console: Speaker) -> int:
     return 0
 
 
-def places_of(scans: list[str], out: Path) -> dict[str, Path]:
-    """Scan -> where it is written: the one to `out`, several into that folder under their own names.
-
-    A kind that isn't written becomes a .ply. Raises UserError for two of one name, and for a scan that would be
-    overwritten.
-    """
-    files = expand_inputs(scans)
-    if not files:
-        raise UserError(f"{', '.join(scans)}: there is no file of points")
-    if len(files) == 1 and out.suffix.lower() in WRITTEN:
-        places = {files[0]: out}
-    elif out.suffix.lower() in WRITTEN:
-        raise UserError(f"--out {out}: of {len(files)} scans it is a folder")
-    elif len(files) == 1 and out.suffix and not out.is_dir():
-        raise UserError(f"--out {out}: points are written as {' '.join(WRITTEN)}")
-    else:
-        kinds = [Path(file).suffix if file.lower().endswith(WRITTEN) else ".ply" for file in files]
-        places = {
-            file: out / (Path(file).stem + kind) for file, kind in zip(files, kinds, strict=True)
-        }
-    if len(set(places.values())) < len(places):
-        raise UserError(f"--out {out}: two scans have one name; label them one by one")
-    for file, place in places.items():
-        if place.exists() and Path(file).exists() and place.samefile(file):
-            raise UserError(f"--out {place}: would overwrite the scan; name another place")
-    return places
-
-
 def write_labels(place: Path, cloud: Cloud, labels: Labels, field: str) -> list[str]:
     """Writes the cloud with its labels and returns notes; replaces `place` in one step.
 
     A .las has its codes in "classification", where `field` (data.label) names that and they fit. Otherwise they are
     the new field "label".
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
     las = place.suffix.lower() in (".las", ".laz")
-    own = las and field == "classification" and labels.code.max(initial=0) <= LARGEST
+    fits = labels.code.min(initial=0) >= 0 and labels.code.max(initial=0) <= LARGEST
+    own = las and field == "classification" and fits
     more = {} if own else {"label": labels.code.astype(np.int32)}
-    half = place.with_name(f".{place.stem}.part{place.suffix}")
-    try:
-        notes = write_cloud(
+    with written_whole(place) as half:
+        return write_cloud(
             half,
             cloud,
             {**more, "confidence": labels.confidence},
             codes=labels.code if own else None,
         )
-        os.replace(half, place)
-    finally:
-        half.unlink(missing_ok=True)
-    return notes

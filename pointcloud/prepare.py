@@ -16,8 +16,10 @@ from isoform.core.errors import UserError, count
 from isoform.core.supervised.metrics import describe_gaps
 from isoform.pointcloud.config import PointcloudApp
 from isoform.pointcloud.data.dataset import NEAR, CloudData, sizes_of
+from isoform.pointcloud.data.fewer import describe_episode
 from isoform.pointcloud.data.kept import describe_leaks, find_split
 from isoform.pointcloud.data.sources import read_records, source_of_path
+from isoform.pointcloud.recipe import follow_recipe
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,16 @@ def prepare(
                 f"head.outputs = {config.head.outputs}, but {data.records.origin} has {classes} classes"
             )
         config = update(config, data={"classes": tuple(data.classes)}, head={"outputs": classes})
+    config, told = follow_recipe(config)
     if config.train.epochs == "auto":
-        config = _choose_epochs(config, len(data.rows.get("train", ())))
-    lost = _lost(data)
-    notes = [*_describe(config, data), *lost]
+        config = choose_epochs(config, len(data.rows.get("train", ())))
+    lost = describe_lost(data)
+    notes = [*describe_data(config, data), *told, *lost]
     notes += [f"warning: {leaks} (data.allow_leakage)"] if leaks else []
-    if config.data.folds is not None and (data.records.split != "").any():
+    few = config.data.ways is not None
+    if config.data.folds is not None and not few and (data.records.split != "").any():
         notes.append(SET_ASIDE)
-    for split in ("val", "test") if config.model.kind == "classify" else ():
+    for split in ("val", "test") if config.model.kind == "classify" and not few else ():
         if split in data.rows:
             notes += describe_gaps(
                 data.targets[data.rows[split]], data.classes, split, yes_no=False
@@ -71,14 +75,15 @@ def prepare(
     return Prepared(config, notes, PointcloudData(data), lost)
 
 
-def _choose_epochs(config: PointcloudApp, clouds: int) -> PointcloudApp:
+def choose_epochs(config: PointcloudApp, clouds: int) -> PointcloudApp:
     """As many as keep a thousand clouds of the default size within a quarter of an hour on two cores."""
     epochs = max(20, min(150, 60_000 // max(clouds, 1)))
     patience = config.train.patience or max(10, epochs // 4)
     return update(config, train={"epochs": epochs, "patience": patience})
 
 
-def _describe(config: PointcloudApp, data: CloudData) -> list[str]:
+def describe_data(config: PointcloudApp, data: CloudData) -> list[str]:
+    """Lines on the clouds, their splits and the training to come."""
     sizes = ", ".join(f"{n} {split}" for split, n in sizes_of(data.rows).items())
     points = [len(cloud) for cloud in data.clouds if cloud is not None]
     lines = [
@@ -86,7 +91,9 @@ def _describe(config: PointcloudApp, data: CloudData) -> list[str]:
         f"cloud, of which a training sees at most {config.data.points:,}",
         *data.records.findings,
     ]
-    if data.unused:
+    if config.data.ways is not None:
+        lines.append(describe_episode(data.rows, data.targets, data.classes, config.data))
+    elif data.unused:
         lines.append(
             f"data.labels = {config.data.labels:g}: {count(data.unused, 'training cloud')} left out, the same for "
             "every train.seed (data.split_seed draws); validation and test stay whole"
@@ -105,7 +112,7 @@ def _describe(config: PointcloudApp, data: CloudData) -> list[str]:
     return lines
 
 
-def _lost(data: CloudData) -> list[str]:
+def describe_lost(data: CloudData) -> list[str]:
     """Clouds and other files that weren't read, and those that one point dominates."""
     lines = []
     for found, what in (
@@ -142,6 +149,8 @@ def other_data(config: PointcloudApp, path: str) -> PointcloudApp:
             "table": None,
             "group": None,
             "test_fraction": 1.0,
+            "labels": 1.0,
+            "ways": None,
             "folds": None,
             "fold": None,
         },

@@ -18,8 +18,9 @@ from isoform.pointcloud.data.scans import (
     read_scans,
 )
 from isoform.pointcloud.data.scenes import CLASSES
-from isoform.pointcloud.data.sources import SCANS
+from isoform.pointcloud.data.sources import PARTED, SCANS
 from isoform.pointcloud.prepare import update
+from isoform.pointcloud.recipe import follow_recipe
 
 
 def prepare_scans(
@@ -33,6 +34,7 @@ def prepare_scans(
     Raises UserError for data that are missing or don't fit, and for leakage unless data.allow_leakage.
     """
     _check_settings(config)
+    config, _ = follow_recipe(config)  # refuses one
     scans, skipped = read_scans(config.data, alone=alone)
     if kept is not None:
         rows = kept.rows_among([scan.name for scan in scans])
@@ -64,24 +66,31 @@ def prepare_scans(
 
 
 def _check_settings(config: PointcloudApp) -> None:
-    tokeniser, parts, data = config.tokeniser, config.parts, config.data
+    data = config.data
     if data.source not in SCANS:
         raise UserError(
-            f'data.source = "{data.source}" has no class for every point; set it to {" or ".join(SCANS)}'
+            f'data.source = "{data.source}" has no class for every point; set it to {" or ".join(SCANS)}, or of '
+            f"parts of clouds to {' or '.join(PARTED)}"
         )
-    if data.folds is not None:
-        raise UserError("data.folds: scans aren't folded; leave it out")
-    if data.group is not None or data.table is not None:
+    if config.parts.shapes:
         raise UserError(
-            "data.group and data.table: scans lie in train, val and test; leave them out"
+            f"parts.shapes = {config.parts.shapes}: a scan has no class beside it; set it to 0"
         )
+    if data.group is not None:
+        raise UserError("data.group: scans lie in train, val and test; leave it out")
+    check_segmenter(config, "scans")
+
+
+def check_segmenter(config: PointcloudApp, what: str) -> None:
+    """Raises UserError for settings that contradict each other in any segmentation; `what` it is of."""
+    tokeniser, parts, data = config.tokeniser, config.parts, config.data
+    if data.folds is not None:
+        raise UserError(f"data.folds: {what} aren't folded; leave it out")
+    if data.table is not None:
+        raise UserError(f"data.table: {what} are read from folders; leave it out")
     if tokeniser.channels != 3 or tokeniser.class_token is False:
         raise UserError(
-            "tokeniser: scans are read as x, y, z; leave channels and class_token as they are"
-        )
-    if parts.shapes:
-        raise UserError(
-            f"parts.shapes = {parts.shapes}: a scan has no class beside it; set it to 0"
+            f"tokeniser: {what} are read as x, y, z; leave channels and class_token as they are"
         )
     if not parts.blocks or max(parts.blocks) >= config.backbone.depth:
         raise UserError(

@@ -14,23 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from isoform.core.baselines import Baseline
-from isoform.core.config.state import DataRecord
 from isoform.core.data import writers
-from isoform.core.domain import Figure, InitialWeights, Prepared, Task
+from isoform.core.domain import Figure, Prepared
 from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.domain.task import MetricAccumulator
-from isoform.core.errors import UserError, count, join_names
+from isoform.core.errors import UserError, count
 from isoform.core.supervised.class_weights import balanced_class_weights
 from isoform.core.supervised.config import LabelledEval, resolve_loss_kind
 from isoform.core.supervised.monitors import resolve_monitor
-from isoform.core.supervised.rows import SHOWN_CLASSES
 from isoform.pointcloud.config import PointcloudApp
 from isoform.pointcloud.data.scans import ScanData, chosen_points, framed, keep_scans
 from isoform.pointcloud.data.tiles import Votes
-from isoform.pointcloud.data.transforms import Augment, draw_points
+from isoform.pointcloud.data.transforms import draw_points
 from isoform.pointcloud.losses import part_loss
 from isoform.pointcloud.metrics import part_metrics
-from isoform.pointcloud.pointmae.model import build_model
+from isoform.pointcloud.point_task import PointTask, Provenance, augment_of
 from isoform.pointcloud.prepare import update
 from isoform.pointcloud.segment_prepare import prepare_scans
 from isoform.pointcloud.state import PointcloudState
@@ -46,7 +44,7 @@ class Sample(NamedTuple):
     chosen: np.ndarray
 
 
-class SegmentTask(Task):
+class SegmentTask(PointTask):
     """One app on labelled scans."""
 
     items = "draws"
@@ -62,8 +60,7 @@ class SegmentTask(Task):
             raise UserError("loss.kind: of classes of points it is ce")
         if config.eval.threshold != LabelledEval().threshold:
             raise UserError("eval.threshold: classes of points have none; leave it out")
-        a = config.augment
-        self.augment = Augment(a.scale, a.shift, a.yaw, a.noise)
+        self.augment = augment_of(config)
         self.class_weight = self._class_weight()
 
     def sizes(self) -> dict[str, int]:
@@ -75,13 +72,6 @@ class SegmentTask(Task):
         own = self.data.rows(split)
         known = sum(int((self.data.targets[k] >= 0).sum()) for k in own)
         return f"judged: {known:,} labelled points of {count(len(own), 'scan')}, split {split}"
-
-    def build(self) -> nn.Module:
-        """A fresh model. Raises UserError where the tables contradict each other."""
-        try:
-            return build_model(self.config)
-        except ValueError as error:
-            raise UserError(str(error)) from None
 
     def sample(self, split: str, index: int, rng: np.random.Generator | None) -> Sample:
         """A training draws points of the tile anew; an evaluation shows all of them, in turns that never change."""
@@ -137,43 +127,25 @@ class SegmentTask(Task):
         """See data/scans.py."""
         return keep_scans(self.data)
 
-    def initial_weights(self, source: str) -> InitialWeights:
-        """See PointcloudTask.initial_weights."""
-        from isoform.pointcloud.pointmae.pretrained import initial_weights
-
-        return initial_weights(source, self.config)
-
     def baselines(self) -> Sequence[Baseline]:
         """See segment_baselines.py."""
         from isoform.pointcloud.segment_baselines import baselines
 
         return baselines(self)
 
-    def inference_state(self) -> PointcloudState:
-        """Class names, and which data these were."""
-        data = DataRecord(
-            origin=self._origin(),
-            licence=self.data.licence,
-            sha256=self.data.digest,
-            sizes=self.sizes(),
-            left_out=len(self.data.skipped),
-        )
-        return PointcloudState(classes=tuple(self.classes), data=data)
+    def provenance(self) -> Provenance:
+        """See PointTask.provenance."""
+        data = self.data
+        return Provenance(data.origin, data.licence, data.digest, len(data.skipped))
 
-    def _origin(self) -> str:
-        origin = self.data.origin
-        return Path(origin).name if Path(origin).exists() else origin
+    def amount(self) -> str:
+        """See PointTask.amount."""
+        return count(len(self.data.scans), "scan")
 
-    def card(self) -> dict[str, str]:
-        """See Task.card."""
+    def preprocessing(self) -> str:
+        """See PointTask.preprocessing."""
         c = self.config.data
-        return {
-            "data": f"{self._origin()} ({count(len(self.data.scans), 'scan')})",
-            "licence of the data": self.data.licence,
-            "SHA-256 of the data": self.data.digest,
-            "classes": join_names(self.classes, SHOWN_CLASSES),
-            "preprocessing": f"tiles of {c.tile:g}, overlap {c.overlap:g}; {c.points} points a draw",
-        }
+        return f"tiles of {c.tile:g}, overlap {c.overlap:g}; {c.points} points a draw"
 
     def write_predictions(
         self, folder: Path, split: str, outputs: Mapping[str, np.ndarray], stem: str = "predictions"

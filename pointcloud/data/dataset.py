@@ -14,6 +14,7 @@ import numpy as np
 from isoform.core.data import folds, splits
 from isoform.core.errors import UserError
 from isoform.pointcloud.config import DataConfig
+from isoform.pointcloud.data.fewer import choose_learned
 from isoform.pointcloud.data.near import Pair, join_pairs, near_pairs
 from isoform.pointcloud.data.records import Records, digest_of
 from isoform.pointcloud.data.transforms import dominated_by_one, draw_points, frame_of
@@ -29,7 +30,7 @@ class CloudData:
     targets     int64 [rows], -1 where no class is known
     digests_N   uint64 [rows] of their coordinates as read
     unreadable  name -> why
-    unused      training clouds beyond data.labels
+    unused      clouds that data.labels, or a few-shot episode, leaves out
     group       what must not be torn apart, a key a row, or None
     """
 
@@ -61,16 +62,10 @@ class CloudData:
         if config.group == NEAR and own is None:
             self.group = self._shapes()
         self.rows = self._readable(self._split() if own is None else own)
-        self.unused = 0
-        if own is None and config.labels < 1 and "train" in self.rows:
-            whole = self.rows["train"]
-            self.rows["train"] = splits.keep_labelled(
-                whole,
-                records.labels,
-                config.labels,
-                config.split_seed,
-            )
-            self.unused = len(whole) - len(self.rows["train"])
+        readable = sum(map(len, self.rows.values()))
+        if own is None:
+            self.rows = choose_learned(self.rows, records.labels, config, records.origin)
+        self.unused = readable - sum(map(len, self.rows.values()))
 
     def _read(self, row: int) -> tuple[np.ndarray | None, int]:
         name = self.records.clouds.names[row]
@@ -88,7 +83,7 @@ class CloudData:
             self.dominated[name] = (
                 f"its point {far} lies so far away that the others shrink to nothing"
             )
-        return self.framed(points), digest_of(points)
+        return self.framed(points), digest_of(points[:, :3])
 
     def framed(self, points: np.ndarray) -> np.ndarray:
         """float32 [at most 8 times data.points, C] in the cloud's own frame; of more points an even choice is kept."""
@@ -104,7 +99,7 @@ class CloudData:
         """As given, or drawn by data.split_seed, each class alike, or one fold."""
         strata = np.array([label or "" for label in self.records.labels], dtype=object)
         given = self.records.split
-        if self.config.folds is not None:
+        if self.config.folds is not None and self.config.ways is None:
             seed, origin = self.config.split_seed, self.records.origin
             given = folds.given_by_fold(self.config, strata, self.group, seed=seed, origin=origin)
         return splits.split_rows(

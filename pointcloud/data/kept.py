@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -16,11 +16,18 @@ from isoform.pointcloud.data.records import Records
 NAMED = 3  # sets of equal clouds in a sentence
 
 
-def keep_split(data: CloudData) -> KeptSplit:
-    """What a run on these clouds keeps: coordinates as they were read, whatever the files are called."""
+def keep_split(data: CloudData, more: Sequence[str] = ()) -> KeptSplit:
+    """What a run on these clouds keeps: coordinates as they were read, whatever the files are called.
+
+    more    what a cloud's label holds beside its class, a text a row
+    """
     names = [printable(name) for name in data.records.clouds.names]
     contents = [f"{digest:016x}" for digest in data.digests_N.tolist()]
-    labels = [content_digest(label or "")[:16] for label in data.records.labels]
+    beside = more or [""] * len(names)
+    labels = [
+        content_digest((label or "") + other)[:16]
+        for label, other in zip(data.records.labels, beside, strict=True)
+    ]
     splits = {
         split: Samples(
             [names[row] for row in rows.tolist()],

@@ -15,8 +15,11 @@ from isoform.pointcloud.files.arrays import read_all_arrays
 POINTS, LABELS, NAMES = ("points", "data", "xyz"), ("labels", "label", "y"), ("names", "name")
 
 
-def read_set(data: DataConfig) -> Records:
+def read_set(data: DataConfig, code: str = "", least: int = 2) -> Records:
     """Points, labels (numbers or words), and names where there are some; test data lie beside as NAME_test.SUFFIX.
+
+    code    name of an array [clouds, points] that stands behind x, y, z then
+    least   number of classes
 
     Raises UserError for arrays that make no set of clouds.
     """
@@ -35,7 +38,7 @@ def read_set(data: DataConfig) -> Records:
     names: list[str] = []
     split: list[str] = []
     for part, file in parts:
-        points, own, called = read_equal_clouds(file)
+        points, own, called = read_equal_clouds(file, code)
         clouds += list(points)
         labels += own
         names += called
@@ -43,7 +46,7 @@ def read_set(data: DataConfig) -> Records:
     classes = sorted(
         set(labels), key=lambda name: (len(name), name) if name.isdigit() else (0, name)
     )
-    if len(classes) < 2 and data.classes is None:
+    if len(classes) < least and data.classes is None:
         raise UserError(f"{path}: holds one class only ({classes[0]})")
     found = [f"{beside.name} beside it is the test split"] if len(parts) > 1 else []
     held = HeldClouds(clouds, names)
@@ -51,8 +54,11 @@ def read_set(data: DataConfig) -> Records:
     return Records(held, labels, classes, given, str(path), "the data owner's", [], found)
 
 
-def read_equal_clouds(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
-    """(points [clouds, points, 3], labels as text, names) of a .npz or .h5. Raises UserError for other arrays."""
+def read_equal_clouds(path: Path, code: str = "") -> tuple[np.ndarray, list[str], list[str]]:
+    """(points [clouds, points, 3], labels as text, names) of a .npz or .h5. Raises UserError for other arrays.
+
+    With `code` the array of that name, [clouds, points], is a fourth channel.
+    """
     arrays = read_all_arrays(path)
     points = _one_of(arrays, POINTS, path)
     if points.ndim != 3 or points.shape[2] < 3:
@@ -62,11 +68,19 @@ def read_equal_clouds(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
     labels = _one_of(arrays, LABELS, path).reshape(-1)
     if len(labels) != len(points):
         raise UserError(f"{path}: {len(points)} clouds and {len(labels)} labels")
+    xyz = points[..., :3]
+    if code:
+        codes = _one_of(arrays, (code,), path)
+        if codes.shape != points.shape[:2]:
+            raise UserError(
+                f"{path}: {code} is {codes.shape}, and points are {points.shape}: one number a point is wanted"
+            )
+        xyz = np.concatenate([xyz, codes[..., None]], 2, dtype=np.float64)
     names = next((arrays[name] for name in NAMES if name in arrays), None)
     called = [f"{path.stem}/{row}" for row in range(len(points))]
     if names is not None and len(names) == len(points):
         called = [_text(name) for name in names.tolist()]
-    return points[..., :3], [_text(label) for label in labels.tolist()], called
+    return xyz, [_text(label) for label in labels.tolist()], called
 
 
 def _one_of(arrays: Mapping[str, np.ndarray], names: tuple[str, ...], path: Path) -> np.ndarray:

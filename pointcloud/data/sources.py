@@ -98,12 +98,26 @@ def _read_shapenet55(data: DataConfig) -> Records:
     return read_shapenet55(data)
 
 
+def _read_modelnet_fewshot(data: DataConfig) -> Records:
+    from isoform.pointcloud.data.official import read_modelnet_fewshot
+
+    return read_modelnet_fewshot(data)
+
+
 def _read_scans(data: DataConfig) -> Records:
     raise UserError(
         f'data.source = "{data.source}" has a class for every point; set model.kind = segment (pointmae-seg-own)'
     )
 
 
+def _read_parts(data: DataConfig) -> Records:
+    raise UserError(
+        f'data.source = "{data.source}" has a part for every point: set model.kind = segment, or for classes of clouds '
+        "and for pretraining data.source = folder"
+    )
+
+
+PARTED = ("parts", "shapenetpart")  # whose clouds have classes and points are parts; see parts/
 TABLES = (".csv", ".tsv")
 SCANS = ("scenes", "scans")  # whose points have classes, not the clouds; see scans.py
 
@@ -123,6 +137,20 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         ),
         "shapenet55": Source(
             "ShapeNet-55", "data.root: ShapeNet-55 and shapenet_pc", _read_shapenet55, 55
+        ),
+        "parts": Source(
+            "your clouds, a part a point",
+            "data.root: a folder a class; or one .npz or .h5",
+            _read_parts,
+        ),
+        "shapenetpart": Source(
+            "ShapeNetPart",
+            "data.root: shapenetcore_partanno_segmentation_benchmark_v0_normal",
+            _read_parts,
+            50,
+        ),
+        "modelnet_fewshot": Source(
+            "ModelNet40, few shots", "data.root: ModelNetFewshot", _read_modelnet_fewshot, 40
         ),
         "scenes": Source("made scenes, a class a point", "made, always the same", _read_scans, 5),
         "scans": Source(

@@ -110,7 +110,8 @@ def draw_points(
 class Augment:
     """Random changes of a training cloud; every draw comes from the generator that is handed in.
 
-    scale   smallest and largest factor, of each axis by itself      shift  largest, of each axis
+    scale   smallest and largest factor, of each axis by itself, or of all (axes = False)
+    shift   largest, of each axis
     yaw     largest turn around z either way, degrees               noise  deviation of each coordinate
     normals channels of a normal [first, last), which turn with the points, and which a scale by axes turns inversely
     """
@@ -120,11 +121,12 @@ class Augment:
     yaw: float = 0.0
     noise: float = 0.0
     normals: tuple[int, int] | None = None
+    axes: bool = True
 
     def __call__(self, cloud: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """float32 [N, C], a changed copy."""
         changed = cloud.astype(np.float32, copy=True)
-        factor = rng.uniform(*self.scale, size=3)
+        factor = np.broadcast_to(rng.uniform(*self.scale, size=3 if self.axes else 1), 3)
         turn = turn_around_z(np.deg2rad(rng.uniform(-self.yaw, self.yaw)))
         matrix = turn @ np.diag(factor)
         changed[:, :3] = changed[:, :3] @ matrix.T + rng.uniform(-self.shift, self.shift, 3)

@@ -38,6 +38,7 @@ from isoform.pointcloud.config import (
     PointcloudApp,
     PointHeadConfig,
 )
+from isoform.pointcloud.parts.table import shapenetpart
 from isoform.pointcloud.pointmae.layout import LAYOUTS, layout_named
 from isoform.pointcloud.pointmae.model import build_model
 from isoform.pointcloud.state import PointcloudState, SourceState
@@ -51,6 +52,7 @@ UNTOLD = {
     "parts": {"blocks"},
 }
 OFFICIAL_ORIGIN = 1e-3
+PART_POINTS, PART_GROUPS, PART_BATCH = 2048, 128, 16  # of its part segmentation
 POINTBERT = "transformer_q."  # in front of the names of its pretraining file
 
 
@@ -92,7 +94,27 @@ def import_checkpoint(
         own = build_model(app).state_dict()
     loaded = layout_named(kind).read(found.state, own, where=found.name)
     state = PointcloudState(source=SourceState(layout=kind))
+    if kind == "pointmae-partseg":
+        app, state, more = _with_parts(app, state)
+        notes += more
     return ImportedModel(app, loaded.weights, state, kind, (*notes, *loaded.notes), found.licence)
+
+
+def _with_parts(
+    app: PointcloudApp, state: PointcloudState
+) -> tuple[PointcloudApp, PointcloudState, list[str]]:
+    """What the published part segmentation's sizes say: which parts they are, and how many points it sees."""
+    table = shapenetpart()
+    if (app.parts.shapes, app.head.outputs) != (len(table.shapes), len(table.outputs)):
+        return app, state, []
+    state = state.model_copy(update={"classes": table.outputs, "parts": dict(table.codes)})
+    notes = ["16 classes of clouds and 50 parts: taken for ShapeNetPart's"]
+    for name, key, value in (("data", "points", PART_POINTS), ("eval", "batch", PART_BATCH)):
+        if key not in settings_of(app, name):
+            changed = getattr(app, name).model_copy(update={key: value})
+            app = app.model_copy(update={name: changed})
+            notes.append(f"the file doesn't say {name}.{key}: {value:,}")
+    return app, state, notes
 
 
 def layout_of(config: PointcloudApp, layout: str, state: PointcloudState | None = None) -> Layout:
@@ -151,6 +173,8 @@ def unsupported_by_official(config: PointcloudApp) -> list[str]:
         found += [phrase.replace("backbone.", f"{name}.") for phrase in phrases]
     if config.tokeniser.channels != 3:
         found.append(f"tokeniser.channels is {config.tokeniser.channels} here and 3 there")
+    if config.model.kind == "segment":
+        return found + _unsupported_parts(config)
     if config.model.kind != "classify":
         return found
     h, layers = config.head, 1 if config.tokeniser.patch_dim else 2
@@ -162,6 +186,20 @@ def unsupported_by_official(config: PointcloudApp) -> list[str]:
         found.append(
             f"the head has {len(h.widths)} layers and {norm} batch norm here, {there} there"
         )
+    return found
+
+
+def _unsupported_parts(config: PointcloudApp) -> list[str]:
+    found = []
+    if not config.parts.shapes:
+        found.append("the model reads no class of a cloud here, and does there")
+    for name, count, there in (
+        ("parts.blocks", len(config.parts.blocks), 3),
+        ("parts.propagation", len(config.parts.propagation), 2),
+        ("head.widths", len(config.head.widths), 2),
+    ):
+        if count != there:
+            found.append(f"{name} are {count} here and {there} there")
     return found
 
 
@@ -208,7 +246,8 @@ def _tables(
                     f"the file doesn't say {name}.heads: {have[name][key]}, 64 features each"
                 )
     if "groups" not in have["tokeniser"]:
-        notes.append("the file doesn't say into how many patches: 64 (tokeniser.groups)")
+        have["tokeniser"]["groups"] = groups = PART_GROUPS if kind == "pointmae-partseg" else 64
+        notes.append(f"the file doesn't say into how many patches: {groups} (tokeniser.groups)")
     for name, values in have.items():
         refuse_other(name, settings_of(config, name), values, where, TRAINING_KEYS)
     schemas: dict[str, Any] = {
