@@ -17,7 +17,7 @@ from isoform.core.cli import main
 from isoform.core.config import resolve_app
 from isoform.core.errors import UserError
 from isoform.pointcloud import DOMAIN
-from isoform.pointcloud.data.records import points_of
+from isoform.pointcloud.data.records import usable_cloud
 from isoform.pointcloud.data.scenes import make_scene
 from isoform.pointcloud.files import read_cloud, write_cloud
 from isoform.pointcloud.files.cloud import column
@@ -287,7 +287,7 @@ def test_p12_surfaces_of_files_are_sampled_evenly(tmp_path):
         "o large\nv 10 0 0\nv 13 0 0\nv 13 3 0\nv 10 3 0\nf 5 6 7 8\n"
     )
     for name in ("a.off", "b.obj"):
-        found = points_of(tmp_path / name, (), 20_011)
+        found = usable_cloud(tmp_path / name, (), 20_011).xyz
         share = np.mean(found[:, 0] >= 10)
         assert abs(share - 0.9) < 3 * np.sqrt(0.09 / 20_011)
         assert not (found == 5).all(1).any()
