@@ -13,7 +13,7 @@ from isoform.core.domain import CheckReport, Prepared
 from isoform.core.errors import UserError, count, join_names
 from isoform.core.report.check_page import render_check_page
 from isoform.pointcloud.config import DataConfig, PointcloudApp
-from isoform.pointcloud.data.dataset import CloudData
+from isoform.pointcloud.data.dataset import CloudData, describe_thinned
 from isoform.pointcloud.data.facts import Facts, describe_depths, mixed_depths, mixed_units
 from isoform.pointcloud.data.kept import find_doubles, find_leaks, splits_by_row
 from isoform.pointcloud.data.near import join_pairs
@@ -53,7 +53,8 @@ def check(
         forgiving = update(config, data={"on_error": "skip", "allow_leakage": True})
         data = CloudData(forgiving.data, read(config.data))
     found = _found(config, data)
-    lines = _lines(found, data.records.findings)
+    noticed = [*data.records.findings, *describe_thinned(data.thinned), *data.features.notes()]
+    lines = _lines(found, noticed)
     if parts is not None and prepared is not None:
         more, found["parts"] = parts(prepared.data)
         lines += more

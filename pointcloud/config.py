@@ -19,6 +19,7 @@ from isoform.core.config.schema import (
 )
 from isoform.core.supervised.config import LabelledEval
 from isoform.core.supervised.config import LossConfig as LabelledLoss
+from isoform.pointcloud.data.features import parse_features
 from isoform.pointcloud.data.sources import PARTED, SCANS, SOURCES, source_of
 
 # TOML has arrays, not tuples.
@@ -33,6 +34,11 @@ TRUNK = {
 
 def _known_source(value: str) -> str:
     source_of(value)
+    return value
+
+
+def _known_features(value: tuple[str, ...]) -> tuple[str, ...]:
+    parse_features(value)
     return value
 
 
@@ -86,6 +92,17 @@ class DataConfig(FoldedData):
     )
     columns: Names = Field(
         (), description="names of a file's columns where it can't tell: x, y, z, intensity"
+    )
+    features: Annotated[Names, AfterValidator(_known_features)] = Field(
+        (),
+        description="channels behind x, y, z: fields of the files with what they are divided by, intensity/65535, "
+        "red/255; nx, ny, nz; and normals and height_above_ground, which are worked out",
+    )
+    voxel: float | None = Field(
+        None,
+        ge=0,
+        description="edge of the cubes of which one point each is kept before any is drawn, in the file's unit; 0: "
+        "all are; if unset, clouds of more than a million points are thinned so",
     )
     points: int = Field(1024, gt=0, description="of a cloud, at most")
     draw: Literal["farthest", "first"] = Field(
@@ -169,7 +186,9 @@ class PatchConfig(Table):
 
     groups: int = Field(64, gt=0, description="centres, by farthest point sampling")
     group_size: int = Field(32, gt=0, description="nearest points of each, itself among them")
-    channels: int = Field(3, ge=3, description="of a point: x, y, z, and features behind them")
+    channels: int = Field(
+        3, ge=3, description="of a point: x, y, z, and behind them data.features, which set it"
+    )
     widths: Widths = Field((128, 256, 512), description="of the small PointNet")
     patch_dim: int | None = Field(
         None, gt=0, description="features of a patch before one more layer (Point-BERT: 256)"

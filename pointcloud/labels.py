@@ -15,9 +15,10 @@ import torch
 from isoform.core import api
 from isoform.core.domain import Speaker
 from isoform.core.errors import UserError, count
-from isoform.pointcloud.data.scans import chosen_points, codes_of, framed, tiles_of
+from isoform.pointcloud.data.records import taken
+from isoform.pointcloud.data.scan_points import ScanPoints, chosen_points, turns_of
+from isoform.pointcloud.data.scans import codes_of
 from isoform.pointcloud.data.tiles import Votes
-from isoform.pointcloud.data.transforms import upright
 from isoform.pointcloud.files import Cloud, read_cloud, write_cloud
 from isoform.pointcloud.files.write import WRITTEN
 from isoform.pointcloud.outputs import places_of, written_whole
@@ -58,37 +59,39 @@ class Labeller(PointcloudPredictor):
         """(int64 [P], what is written for each class; what is written for none)."""
         return codes_of(self.state.classes), UNCLASSIFIED
 
-    def probabilities(self, cloud: Cloud) -> np.ndarray:
-        """float32 [N, P], averaged over the tiles that a point lies in; zeros for a point without coordinates."""
+    def probabilities(self, cloud: Cloud, where: str = "the scan") -> np.ndarray:
+        """float32 [N, P], averaged over the tiles that a point lies in; zeros for a point without coordinates.
+
+        Raises UserError, naming the scan as `where`, for one that lacks a field of data.features.
+        """
         data = self.config.data
-        usable = np.flatnonzero(cloud.usable())
-        xyz = upright(cloud.xyz[usable], data.up)
-        tiles = tiles_of(xyz, data)
-        turns = [
-            (number, turn)
-            for number, tile in enumerate(tiles)
-            for turn in range(-(-len(tile.index) // data.points))
-        ]
-        votes = Votes(len(xyz), len(self.state.classes))
+        usable = cloud.usable()
+        scan = ScanPoints.of(taken(cloud, usable), data, self.noticed.features, where)
+        if scan.thinned is not None:
+            self.noticed.thinned[where] = scan.thinned
+        tiles = scan.tiles(data)
+        turns = turns_of(tiles, data.points)
+        self.noticed.done.append(
+            f"{where}: {count(len(tiles), 'tile')} of {data.tile:g} in the scan's unit, {data.points:,} points a draw"
+        )
+        votes = Votes(len(scan.xyz), len(self.state.classes))
         size = self.config.eval.batch
-        starts = range(0, len(turns), size)
-        for start in self.track(starts, "labelling"):
+        for start in self.track(range(0, len(turns), size), "labelling"):
             chosen, points = [], []
             for number, turn in turns[start : start + size]:
-                tile = tiles[number]
-                chosen.append(chosen_points(tile, number, turn, data.points))
-                points.append(framed(xyz[chosen[-1]], tile, data.tile))
+                chosen.append(chosen_points(tiles[number], number, turn, data.points))
+                points.append(scan.framed(chosen[-1], tiles[number], data.tile))
             with torch.no_grad():
                 logits = self.model(torch.from_numpy(np.stack(points)).to(self.device))
             for index, found in zip(chosen, logits.float().softmax(2).cpu().numpy(), strict=True):
                 votes.add(index, found)
         probability = np.zeros((len(cloud), len(self.state.classes)), np.float32)
-        probability[usable] = votes.mean()
+        probability[usable] = scan.answered(votes.mean())
         return probability
 
-    def label(self, cloud: Cloud, min_probability: float = 0.0) -> Labels:
+    def label(self, cloud: Cloud, min_probability: float = 0.0, where: str = "the scan") -> Labels:
         """The likeliest class of each point; none below `min_probability`, and without coordinates."""
-        probability = self.probabilities(cloud)
+        probability = self.probabilities(cloud, where)
         confidence = probability.max(1, initial=0.0)
         codes, none = self.codes
         unknown = (confidence < min_probability) | (confidence == 0)
@@ -116,7 +119,9 @@ def run_label(args: argparse.Namespace, console: Speaker) -> int:
     told = []
     for scan, place in places.items():
         cloud = read_cloud(scan, predictor.config.data.columns)
-        labels = predictor.label(cloud, args.min_probability)
+        labels = predictor.label(cloud, args.min_probability, scan)
+        for note in predictor.remarks([]):
+            console.say(note)
         for note in write_labels(place, cloud, labels, predictor.config.data.label):
             console.warn(f"{place}: {note}")
         missing = int(labels.unknown.sum())

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from isoform.core.config.state import DataRecord
 from isoform.core.domain import InitialWeights, Task
 from isoform.core.errors import UserError, join_names
 from isoform.core.supervised.rows import SHOWN_CLASSES
 from isoform.pointcloud.config import PointcloudApp
+from isoform.pointcloud.data.features import normal_columns
 from isoform.pointcloud.data.transforms import Augment
 from isoform.pointcloud.pointmae.model import build_model
 from isoform.pointcloud.state import PointcloudState
@@ -59,6 +60,14 @@ class PointTask(Task):
 
         return initial_weights(source, self.config)
 
+    def adapt_weights(
+        self, weights: Mapping[str, Tensor], model: nn.Module
+    ) -> Mapping[str, Tensor]:
+        """See Task.adapt_weights: channels of data.features start at 0."""
+        from isoform.pointcloud.pointmae.pretrained import widen_channels
+
+        return widen_channels(weights, model)
+
     def inference_state(self) -> PointcloudState:
         """Class names, and which data these were."""
         facts = self.provenance()
@@ -86,7 +95,8 @@ class PointTask(Task):
 def augment_of(config: PointcloudApp) -> Augment:
     """The random changes of training points."""
     a = config.augment
-    return Augment(a.scale, a.shift, a.yaw, a.noise, axes=a.scale_axes)
+    normals = normal_columns(config.data.features)
+    return Augment(a.scale, a.shift, a.yaw, a.noise, normals, axes=a.scale_axes)
 
 
 def name_of(origin: str) -> str:

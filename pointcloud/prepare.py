@@ -15,7 +15,8 @@ from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import UserError, count
 from isoform.core.supervised.metrics import describe_gaps
 from isoform.pointcloud.config import PointcloudApp
-from isoform.pointcloud.data.dataset import NEAR, CloudData, sizes_of
+from isoform.pointcloud.data.dataset import NEAR, CloudData, describe_thinned, sizes_of
+from isoform.pointcloud.data.features import count_channels
 from isoform.pointcloud.data.fewer import describe_episode
 from isoform.pointcloud.data.kept import describe_leaks, find_split
 from isoform.pointcloud.data.sources import read_records, source_of_path
@@ -37,10 +38,7 @@ def prepare(
     kept  the split of a run, which is found again instead of drawn
     Raises UserError for data that are missing or don't fit the config, and for leakage unless data.allow_leakage.
     """
-    if config.tokeniser.channels != 3:
-        raise UserError(
-            f"tokeniser.channels = {config.tokeniser.channels}: clouds are read as x, y, z; set it to 3"
-        )
+    config = with_channels(config)
     records = read_records(config.data)
     data = CloudData(config.data, records, None if kept is None else find_split(records, kept))
     if not data.rows:
@@ -75,6 +73,27 @@ def prepare(
     return Prepared(config, notes, PointcloudData(data), lost)
 
 
+def with_channels(config: PointcloudApp) -> PointcloudApp:
+    """The channels that data.features make. Raises UserError for others that were asked for."""
+    asked, names = config.tokeniser.channels, config.data.features
+    channels = count_channels(names)
+    if asked not in (3, channels):
+        raise UserError(
+            f"tokeniser.channels = {asked}: x, y, z{' and ' if names else ''}{', '.join(names)} (data.features) make "
+            f"{channels}; leave it out"
+        )
+    return config if asked == channels else update(config, tokeniser={"channels": channels})
+
+
+def describe_start(config: PointcloudApp) -> list[str]:
+    """What becomes of features that weights of x, y, z don't know."""
+    if not config.data.features or config.train.init is None:
+        return []
+    return [
+        "train.init: where its weights read x, y, z alone, those of data.features start at 0: the same answers at first"
+    ]
+
+
 def choose_epochs(config: PointcloudApp, clouds: int) -> PointcloudApp:
     """As many as keep a thousand clouds of the default size within a quarter of an hour on two cores."""
     epochs = max(20, min(150, 60_000 // max(clouds, 1)))
@@ -90,6 +109,9 @@ def describe_data(config: PointcloudApp, data: CloudData) -> list[str]:
         f"{data.records.origin}: {sizes}; {len(data.classes)} classes; {min(points):,} to {max(points):,} points a "
         f"cloud, of which a training sees at most {config.data.points:,}",
         *data.records.findings,
+        *describe_thinned(data.thinned),
+        *data.features.notes(),
+        *describe_start(config),
     ]
     if config.data.ways is not None:
         lines.append(describe_episode(data.rows, data.targets, data.classes, config.data))

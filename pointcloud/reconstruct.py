@@ -16,6 +16,7 @@ import torch
 from isoform.core import api
 from isoform.core.domain import Speaker
 from isoform.core.errors import UserError, count
+from isoform.core.supervised.rows import name_of_input
 from isoform.pointcloud.config import PointcloudApp
 from isoform.pointcloud.data.records import digest_of
 from isoform.pointcloud.data.transforms import draw_points, frame_of
@@ -130,14 +131,15 @@ class Reconstructor(PointcloudPredictor):
         data, groups = config.data, config.tokeniser.groups
         if seed < 0:
             raise UserError(f"seed {seed}: it is 0 or above")
-        points = self.read(cloud)
-        frame = frame_of(points[:, :3], data.scale, data.up)
-        own = np.concatenate([frame.into(points[:, :3]), points[:, 3:].astype(np.float32)], 1)
+        read = self.read(cloud)
+        points, frame = read.xyz, frame_of(read.xyz, data.scale, data.up)
+        beside = self.noticed.features.read(read, name_of_input(cloud, 0))
+        own = np.concatenate([frame.into(points), beside], 1)
         if len(own) > data.points:
             rows = draw_points(own, data.points, data.draw)
-            own, chosen = own[rows], points[rows, :3]
+            own, chosen = own[rows], points[rows]
         else:
-            chosen = points[:, :3]
+            chosen = points
         rng = np.random.default_rng([seed, digest_of(points)])
         if not isinstance(self.model, PointMae):
             raise UserError("several models would draw several clouds; take the run of one seed")

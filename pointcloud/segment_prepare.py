@@ -10,6 +10,8 @@ from isoform.core.domain import Prepared
 from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import UserError, count, join_names
 from isoform.pointcloud.config import PointcloudApp
+from isoform.pointcloud.data.dataset import describe_thinned
+from isoform.pointcloud.data.features import FeatureReader
 from isoform.pointcloud.data.scans import (
     Scan,
     ScanData,
@@ -19,7 +21,7 @@ from isoform.pointcloud.data.scans import (
 )
 from isoform.pointcloud.data.scenes import CLASSES
 from isoform.pointcloud.data.sources import PARTED, SCANS
-from isoform.pointcloud.prepare import update
+from isoform.pointcloud.prepare import describe_start, update, with_channels
 from isoform.pointcloud.recipe import follow_recipe
 
 
@@ -34,8 +36,9 @@ def prepare_scans(
     Raises UserError for data that are missing or don't fit, and for leakage unless data.allow_leakage.
     """
     _check_settings(config)
-    config, _ = follow_recipe(config)  # refuses one
-    scans, skipped = read_scans(config.data, alone=alone)
+    config, _ = follow_recipe(with_channels(config))  # refuses one
+    reader = FeatureReader(config.data)
+    scans, skipped = read_scans(config.data, reader, alone=alone)
     if kept is not None:
         rows = kept.rows_among([scan.name for scan in scans])
         scans = [scans[row] for part in rows.values() for row in part]
@@ -60,7 +63,9 @@ def prepare_scans(
         patience = config.train.patience or max(3, epochs // 4)
         config = update(config, train={"epochs": epochs, "patience": patience})
     lost = _lost(data)
-    notes = [*_describe(data, samples), *lost]
+    large = {scan.name: scan.points.thinned for scan in scans if scan.points.thinned is not None}
+    notes = [*_describe(data, samples), *describe_thinned(large), *reader.notes()]
+    notes += [*describe_start(config), *lost]
     notes += [f"warning: {leaks} (data.allow_leakage)"] if leaks else []
     return Prepared(config, notes, data, lost)
 
@@ -72,6 +77,8 @@ def _check_settings(config: PointcloudApp) -> None:
             f'data.source = "{data.source}" has no class for every point; set it to {" or ".join(SCANS)}, or of '
             f"parts of clouds to {' or '.join(PARTED)}"
         )
+    if data.source == "scenes" and data.up != "z":
+        raise UserError("data.up: made scenes have z upwards; leave it out")
     if config.parts.shapes:
         raise UserError(
             f"parts.shapes = {config.parts.shapes}: a scan has no class beside it; set it to 0"
@@ -88,10 +95,8 @@ def check_segmenter(config: PointcloudApp, what: str) -> None:
         raise UserError(f"data.folds: {what} aren't folded; leave it out")
     if data.table is not None:
         raise UserError(f"data.table: {what} are read from folders; leave it out")
-    if tokeniser.channels != 3 or tokeniser.class_token is False:
-        raise UserError(
-            f"tokeniser: {what} are read as x, y, z; leave channels and class_token as they are"
-        )
+    if tokeniser.class_token is False:
+        raise UserError("tokeniser.class_token: a segmentation has none; leave it as it is")
     if not parts.blocks or max(parts.blocks) >= config.backbone.depth:
         raise UserError(
             f"parts.blocks = {list(parts.blocks)}: the blocks of a trunk of depth {config.backbone.depth} are numbered "

@@ -23,7 +23,8 @@ from isoform.core.supervised.class_weights import balanced_class_weights
 from isoform.core.supervised.config import LabelledEval, resolve_loss_kind
 from isoform.core.supervised.monitors import resolve_monitor
 from isoform.pointcloud.config import PointcloudApp
-from isoform.pointcloud.data.scans import ScanData, chosen_points, framed, keep_scans
+from isoform.pointcloud.data.scan_points import chosen_points
+from isoform.pointcloud.data.scans import ScanData, keep_scans
 from isoform.pointcloud.data.tiles import Votes
 from isoform.pointcloud.data.transforms import draw_points
 from isoform.pointcloud.losses import part_loss
@@ -37,7 +38,7 @@ TINY = 1e-7  # a probability of 0 would cost without end
 
 
 class Sample(NamedTuple):
-    """Points [n, 3] of a tile in its frame, their classes [n], and which points of the scan they are [n]."""
+    """Points [n, C] of a tile in its frame, their classes [n], and which points of the scan they are [n]."""
 
     points: np.ndarray
     target: np.ndarray
@@ -81,13 +82,13 @@ class SegmentTask(PointTask):
             chosen = chosen_points(tile, number, turn, wanted)
         else:
             chosen = tile.index[draw_points(tile.index, wanted, "random", rng)]
-        points = framed(self.data.scans[k].xyz[chosen], tile, self.config.data.tile)
+        points = self.data.scans[k].points.framed(chosen, tile, self.config.data.tile)
         if rng is not None:
             points = self.augment(points, rng)
         return Sample(points, self.data.targets[k][chosen], chosen)
 
     def collate(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """{"points" [B, n, 3], "target" [B, n], -1 = none, "chosen" [B, n]}."""
+        """{"points" [B, n, C], "target" [B, n], -1 = none, "chosen" [B, n]}."""
         points = np.stack([sample.points for sample in samples])
         return {
             "points": torch.from_numpy(points.astype(np.float32)),
@@ -150,16 +151,31 @@ class SegmentTask(PointTask):
     def write_predictions(
         self, folder: Path, split: str, outputs: Mapping[str, np.ndarray], stem: str = "predictions"
     ) -> list[Path]:
-        """STEM.csv, a row a scan; `isoform pointcloud label` writes the points."""
+        """STEM.csv, a row a scan, and STEM_tiles.csv, a row a tile; `isoform pointcloud label` writes the points."""
         rows: list[dict[str, Any]] = []
         names = ("miou", "accuracy", *(f"iou {name}" for name in self.classes))
         for k, part in self.parts(split):
             found = self.score(outputs["probability"][part], outputs["target"][part])
             row = {"input": self.data.scans[k].name, "points": part.stop - part.start}
             rows.append({**row, **{name: found.get(name, float("nan")) for name in names}})
-        path = folder / f"{stem}.csv"
-        writers.write_rows(rows, path)
-        return [path]
+        tiles = [row for k, _ in self.parts(split) for row in self._tile_rows(k)]
+        paths = [folder / f"{stem}.csv", folder / f"{stem}_tiles.csv"]
+        for path, told in zip(paths, (rows, tiles), strict=True):
+            writers.write_rows(told, path)
+        return paths
+
+    def _tile_rows(self, k: int) -> list[dict[str, Any]]:
+        """Where each tile of a scan lies in its file: what was subtracted from coordinates, in float64."""
+        name, axes = self.data.scans[k].name, ("shift x", "shift y", "shift z")
+        return [
+            {
+                "input": name,
+                "tile": number,
+                **dict(zip(axes, tile.middle.tolist(), strict=True)),
+                "points": len(tile.index),
+            }
+            for number, tile in enumerate(self.data.tiles[k])
+        ]
 
     def parts(self, split: str) -> list[tuple[int, slice]]:
         """Each scan of a split, and where its points stand in the outputs."""
@@ -207,7 +223,8 @@ class _Joined(MetricAccumulator):
     def outputs(self) -> dict[str, np.ndarray]:
         """{"probability" [N, P], "target" [N]} of all points of the split, scan after scan."""
         targets = [self.task.data.targets[k] for k in self.votes]
-        means = [votes.mean() for votes in self.votes.values()]
+        scans = self.task.data.scans
+        means = [scans[k].points.answered(votes.mean()) for k, votes in self.votes.items()]
         return {"probability": np.concatenate(means), "target": np.concatenate(targets)}
 
 

@@ -46,7 +46,8 @@ class Voting:
         self.precision, self.device = precision_name, next(model.parameters()).device
         self.rows = task.data.rows[split]
         self.target_N = task.data.targets[self.rows]
-        change = Augment(task.config.augment.scale, task.config.augment.shift)
+        asked = task.config.augment
+        change = Augment(asked.scale, asked.shift, normals=task.augment.normals)
         points = task.config.data.points
         self.clouds = [
             Draws(task.data.cloud(row), points, int(task.data.digests_N[row]), change)

@@ -14,8 +14,8 @@ import numpy as np
 from isoform.core.errors import UserError
 from isoform.pointcloud.config import DataConfig
 from isoform.pointcloud.data.folders import read_folder
-from isoform.pointcloud.data.records import Clouds, FileClouds, HeldClouds, Records
-from isoform.pointcloud.data.scans import codes_in, labelled_points
+from isoform.pointcloud.data.records import CODE, Clouds, FileClouds, HeldClouds, Records, taken
+from isoform.pointcloud.data.scans import codes_in, labelled_cloud
 from isoform.pointcloud.data.sets import read_set
 from isoform.pointcloud.files import Cloud
 
@@ -26,18 +26,16 @@ class CodedFiles(Clouds):
     """Files below `root`, read as `data` describes them: data.columns, data.label, data.unlabelled."""
 
     def __init__(self, root: Path, names: Sequence[str], data: DataConfig) -> None:
-        self.root, self.names = root, names
-        self.data = data.model_copy(update={"up": "z"})  # CloudData turns clouds upright
+        self.root, self.names, self.data = root, names, data
 
-    def read(self, row: int) -> np.ndarray:
-        """float64 [N, 4]: x, y, z and a code, -1 where a point has none. Raises UserError with the file's name."""
-        found = labelled_points(self.root / self.names[row], self.data)
-        xyz, code, self.facts[row] = found
-        return np.column_stack([xyz, code])
+    def read(self, row: int) -> Cloud:
+        """See Clouds.read; codes are the field CODE, -1 where a point has none."""
+        cloud, code, self.facts[row] = labelled_cloud(self.root / self.names[row], self.data)
+        return replace(cloud, fields={**cloud.fields, CODE: code})
 
 
 def read_coded(data: DataConfig) -> Records:
-    """Clouds [N, 4] in class folders, of files with a field data.label; or of one .npz or .h5 with such an array.
+    """Clouds with the field CODE in class folders, of files with a field data.label; or of one .npz or .h5 with that.
 
     One class is enough. Raises UserError for what can't be read.
     """
@@ -56,12 +54,17 @@ def read_coded(data: DataConfig) -> Records:
 def _read_coded_set(data: DataConfig) -> Records:
     records = read_set(data, data.label, least=1)
     assert isinstance(records.clouds, HeldClouds)
-    clouds = []
-    for points, name in zip(records.clouds.clouds, records.clouds.names, strict=True):
-        one = Cloud(points[:, :3], {data.label: points[:, 3]})
-        code = codes_in(one, data.label, data.unlabelled, name)
-        usable = one.usable()
+    held, clouds, fields = records.clouds, [], dict[str, list[np.ndarray]]()
+    for row, name in enumerate(held.names):
+        points = held.clouds[row]
+        whole = Cloud(points[:, :3], {data.label: points[:, 3]})
+        code = codes_in(whole, data.label, data.unlabelled, name)
+        usable = whole.usable()
         if not usable.any():
             raise UserError(f"{data.path}: none of the points of {name} has coordinates")
-        clouds.append(np.column_stack([one.xyz, code])[usable])
-    return replace(records, clouds=HeldClouds(clouds, records.clouds.names))
+        own = {field: values[row] for field, values in held.fields.items()}
+        one = taken(Cloud(whole.xyz, {**own, CODE: code}), usable)
+        clouds.append(one.xyz)
+        for field, values in one.fields.items():
+            fields.setdefault(field, []).append(values)
+    return replace(records, clouds=HeldClouds(clouds, held.names, fields))

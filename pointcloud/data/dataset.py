@@ -8,16 +8,20 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from isoform.core.data import folds, splits
 from isoform.core.errors import UserError
 from isoform.pointcloud.config import DataConfig
+from isoform.pointcloud.data.features import FeatureReader
 from isoform.pointcloud.data.fewer import choose_learned
 from isoform.pointcloud.data.near import Pair, join_pairs, near_pairs
-from isoform.pointcloud.data.records import Records, digest_of
+from isoform.pointcloud.data.records import CODE, Records, digest_of, taken
+from isoform.pointcloud.data.thinning import Thinned, thin
 from isoform.pointcloud.data.transforms import dominated_by_one, draw_points, frame_of
+from isoform.pointcloud.files import Cloud
 
 NEAR = "near"  # as data.group
 KEPT = 8  # times data.points that are kept of a larger cloud, for training to draw from
@@ -30,6 +34,8 @@ class CloudData:
     targets     int64 [rows], -1 where no class is known
     digests_N   uint64 [rows] of their coordinates as read
     unreadable  name -> why
+    thinned     name -> what was kept of a large cloud
+    features    what was noticed of data.features
     unused      clouds that data.labels, or a few-shot episode, leaves out
     group       what must not be torn apart, a key a row, or None
     """
@@ -52,6 +58,8 @@ class CloudData:
         self.clouds: list[np.ndarray | None] = []
         self.unreadable: dict[str, str] = {}
         self.dominated: dict[str, str] = {}
+        self.thinned: dict[str, Thinned] = {}
+        self.features = FeatureReader(config)
         digests = []
         for row in range(len(records)):
             cloud, digest = self._read(row)
@@ -70,7 +78,8 @@ class CloudData:
     def _read(self, row: int) -> tuple[np.ndarray | None, int]:
         name = self.records.clouds.names[row]
         try:
-            points = self.records.clouds.read(row)
+            cloud = self.records.clouds.read(row)
+            found = frame_cloud(cloud, self.config, self.features, name)
         except UserError as error:
             if self.config.on_error == "fail":
                 raise UserError(
@@ -78,22 +87,14 @@ class CloudData:
                 ) from None
             self.unreadable[name] = str(error)
             return None, 0
-        far = dominated_by_one(points[:, :3])
+        if found.thinned is not None:
+            self.thinned[name] = found.thinned
+        far = dominated_by_one(cloud.xyz)
         if far is not None:
             self.dominated[name] = (
                 f"its point {far} lies so far away that the others shrink to nothing"
             )
-        return self.framed(points), digest_of(points[:, :3])
-
-    def framed(self, points: np.ndarray) -> np.ndarray:
-        """float32 [at most 8 times data.points, C] in the cloud's own frame; of more points an even choice is kept."""
-        frame = frame_of(points[:, :3], self.config.scale, self.config.up)
-        own = np.concatenate([frame.into(points[:, :3]), points[:, 3:].astype(np.float32)], 1)
-        most = KEPT * self.config.points
-        if len(own) <= most:
-            return own
-        rng = np.random.default_rng(digest_of(points) % 2**32)
-        return own[np.sort(rng.choice(len(own), most, replace=False))]
+        return found.points, found.digest
 
     def _split(self) -> splits.Rows:
         """As given, or drawn by data.split_seed, each class alike, or one fold."""
@@ -146,6 +147,46 @@ class CloudData:
         pairs = zip(self.digests_N.tolist(), self.records.labels, strict=True)
         lines = sorted(f"{digest} {label}" for digest, label in pairs)
         return hashlib.sha256("\n".join(lines).encode("utf-8", "replace")).hexdigest()
+
+
+class Framed(NamedTuple):
+    """A cloud float32 [N, C] in its own frame, the digest of what was read, and what was kept of its points."""
+
+    points: np.ndarray
+    digest: int
+    thinned: Thinned | None
+
+
+def frame_cloud(
+    cloud: Cloud, config: DataConfig, features: FeatureReader, where: str, *, whole: bool = False
+) -> Framed:
+    """At most 8 times data.points: a large cloud is thinned by voxels, and of what is left an even choice is kept.
+
+    whole  all points are
+    """
+    most = KEPT * config.points
+    thinned = None if whole else thin(cloud.xyz, config.voxel, most)
+    part = cloud if thinned is None else taken(cloud, thinned.kept)
+    frame = frame_of(part.xyz, config.scale, config.up)
+    beside = features.read(part, where)
+    digest = digest_of(cloud.xyz, beside[:, features.own])
+    own = np.concatenate([frame.into(part.xyz), beside], 1)
+    if CODE in part.fields:
+        own = np.column_stack([own, part.fields[CODE].astype(np.float32)])
+    if len(own) > most and not whole:
+        rng = np.random.default_rng(digest % 2**32)
+        own = own[np.sort(rng.choice(len(own), most, replace=False))]
+    return Framed(own, digest, thinned)
+
+
+def describe_thinned(thinned: Mapping[str, Thinned]) -> list[str]:
+    """What was kept of which clouds, as a line; none where all of them are whole."""
+    if not thinned:
+        return []
+    name, first = next(iter(thinned.items()))
+    if len(thinned) == 1:
+        return [f"{name}: {first}"]
+    return [f"{len(thinned):,} clouds thinned by voxels, such as {name}: {first}"]
 
 
 def choose_evaluated(cloud: np.ndarray, config: DataConfig) -> np.ndarray:

@@ -9,10 +9,13 @@ import numpy as np
 
 from isoform.core.errors import UserError
 from isoform.pointcloud.config import DataConfig
+from isoform.pointcloud.data.features import COLOURS, OWN_NORMALS, parse_features
 from isoform.pointcloud.data.records import HeldClouds, Records
 from isoform.pointcloud.files.arrays import read_all_arrays
+from isoform.pointcloud.files.cloud import usual_names
 
 POINTS, LABELS, NAMES = ("points", "data", "xyz"), ("labels", "label", "y"), ("names", "name")
+PARTS = {"normal": OWN_NORMALS[0], "normals": OWN_NORMALS[0], "rgb": COLOURS, "colors": COLOURS}
 
 
 def read_set(data: DataConfig, code: str = "", least: int = 2) -> Records:
@@ -34,12 +37,15 @@ def read_set(data: DataConfig, code: str = "", least: int = 2) -> Records:
     if beside != path and beside.is_file():
         parts = [("train", path), ("test", beside)]
     clouds: list[np.ndarray] = []
+    fields: dict[str, list[np.ndarray]] = {}
     labels: list[str] = []
     names: list[str] = []
     split: list[str] = []
     for part, file in parts:
         points, own, called = read_equal_clouds(file, code)
         clouds += list(points)
+        for name, values in _fields_of(file, data).items():
+            fields.setdefault(name, []).extend(values)
         labels += own
         names += called
         split += [part] * len(points)
@@ -49,7 +55,8 @@ def read_set(data: DataConfig, code: str = "", least: int = 2) -> Records:
     if len(classes) < least and data.classes is None:
         raise UserError(f"{path}: holds one class only ({classes[0]})")
     found = [f"{beside.name} beside it is the test split"] if len(parts) > 1 else []
-    held = HeldClouds(clouds, names)
+    whole = {name: values for name, values in fields.items() if len(values) == len(clouds)}
+    held = HeldClouds(clouds, names, whole)
     given = np.array(split, dtype=object)
     return Records(held, labels, classes, given, str(path), "the data owner's", [], found)
 
@@ -81,6 +88,29 @@ def read_equal_clouds(path: Path, code: str = "") -> tuple[np.ndarray, list[str]
     if names is not None and len(names) == len(points):
         called = [_text(name) for name in names.tolist()]
     return xyz, [_text(label) for label in labels.tolist()], called
+
+
+def _fields_of(path: Path, data: DataConfig) -> dict[str, np.ndarray]:
+    """Name -> [clouds, points] of what a set holds beside coordinates, where data.features ask for some of it.
+
+    Columns behind x, y, z have the names of data.columns; arrays of the same clouds and points have their own.
+    """
+    if all(one.computed for one in parse_features(data.features)):
+        return {}
+    arrays = read_all_arrays(path)
+    points = _one_of(arrays, POINTS, path)
+    names = data.columns or usual_names(points.shape[2])
+    if len(names) != points.shape[2]:
+        raise UserError(
+            f"{path}: points have {points.shape[2]} columns, and {len(names)} names are given (data.columns)"
+        )
+    found = {name: points[..., k] for k, name in enumerate(names) if k > 2}
+    for name, values in arrays.items():
+        if values.shape == points.shape[:2]:
+            found[name] = values
+        elif name in PARTS and values.shape == (*points.shape[:2], 3):
+            found |= {part: values[..., k] for k, part in enumerate(PARTS[name])}
+    return found
 
 
 def _one_of(arrays: Mapping[str, np.ndarray], names: tuple[str, ...], path: Path) -> np.ndarray:

@@ -38,7 +38,7 @@ class Draw(NamedTuple):
 class PartData:
     """Clouds and their parts.
 
-    clouds    of 4 channels: x, y, z in the cloud's frame, and the code of the point's part, -1 = none
+    clouds    of x, y, z in the cloud's frame, data.features, and the code of the point's part, -1 = none
     table     which codes are parts of which class
     """
 
@@ -46,8 +46,8 @@ class PartData:
     table: PartTable
 
     def points(self, row: int) -> np.ndarray:
-        """float32 [N, 3]."""
-        found: np.ndarray = self.clouds.cloud(row)[:, :3]
+        """float32 [N, C]."""
+        found: np.ndarray = self.clouds.cloud(row)[:, :-1]
         return found
 
     @cached_property

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from isoform.core.domain import TrainedModel
 from isoform.core.errors import UserError, join_names
 from isoform.pointcloud.config import PointcloudApp
+from isoform.pointcloud.data.dataset import frame_cloud
+from isoform.pointcloud.data.records import taken
 from isoform.pointcloud.data.tiles import Votes
-from isoform.pointcloud.data.transforms import frame_of
 from isoform.pointcloud.files import Cloud
 from isoform.pointcloud.labels import UNCLASSIFIED, Labeller
 from isoform.pointcloud.parts.data import every_turn, turns_of
@@ -60,19 +61,19 @@ class PartLabeller(Labeller):
         assert self.shape is not None
         return self.shape
 
-    def probabilities(self, cloud: Cloud) -> np.ndarray:
+    def probabilities(self, cloud: Cloud, where: str = "the cloud") -> np.ndarray:
         """float32 [N, P], averaged over the draws that a point is in; zeros for a point without coordinates.
 
-        Draws and frame are those of an evaluation.
+        Draws and frame are those of an evaluation. Raises UserError, naming the cloud as `where`.
         """
         data, shape = self.config.data, self._shape()
-        usable = np.flatnonzero(cloud.usable())
+        usable = cloud.usable()
         parts = int(self.table.counts[shape])
         found = np.zeros((len(cloud), parts), np.float32)
-        if not len(usable):
+        if not usable.any():
             return found
-        xyz = cloud.xyz[usable]
-        own = frame_of(xyz, data.scale, data.up).into(xyz)
+        reader = self.noticed.features
+        own = frame_cloud(taken(cloud, usable), data, reader, where, whole=True).points
         votes = Votes(len(own), parts)
         size, turns = self.config.eval.batch, every_turn(len(own), data.points)
         starts = range(0, turns_of(len(own), data.points), size)

@@ -15,7 +15,13 @@ from isoform.pointcloud.data.kept import describe_leaks, find_split
 from isoform.pointcloud.data.sources import PARTED
 from isoform.pointcloud.parts.data import PartData, count_unknown, read_part_records, read_parts
 from isoform.pointcloud.parts.table import PartTable
-from isoform.pointcloud.prepare import choose_epochs, describe_data, describe_lost, update
+from isoform.pointcloud.prepare import (
+    choose_epochs,
+    describe_data,
+    describe_lost,
+    update,
+    with_channels,
+)
 from isoform.pointcloud.recipe import follow_recipe
 from isoform.pointcloud.segment_prepare import check_segmenter
 
@@ -37,6 +43,7 @@ def prepare_parts(
             f'data.source = "{config.data.source}" has no part for every point; set it to {" or ".join(PARTED)}'
         )
     check_segmenter(config, "clouds with parts")
+    config = with_channels(config)
     records = read_part_records(config.data)
     own = None if kept is None else find_split(records, kept)
     data = read_parts(config.data, records, own, table)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.domain import ImportedModel, InitialWeights
@@ -52,6 +53,7 @@ UNTOLD = {
     "parts": {"blocks"},
 }
 OFFICIAL_ORIGIN = 1e-3
+FIRST = "tokeniser.encoder.point.weight"  # [features, channels], whose columns are x, y, z, ...
 PART_POINTS, PART_GROUPS, PART_BATCH = 2048, 128, 16  # of its part segmentation
 POINTBERT = "transformer_q."  # in front of the names of its pretraining file
 
@@ -160,6 +162,23 @@ def initial_weights(source: str | Path | Source, config: PointcloudApp) -> Initi
         own = build_model(app).state_dict()
     loaded = layout.read(trunk, own, fresh=("head.{*}",), where=opened.name)
     return InitialWeights(loaded.weights, opened.name, config.domain, opened.licence)
+
+
+def widen_channels(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Weights of a model of x, y, z fitted to one that reads features too: these start at 0, the same answers.
+
+    Raises UserError for weights that read other features than the model: nobody knows which.
+    """
+    first = model.state_dict().get(FIRST)
+    if first is None or FIRST not in weights or len(weights[FIRST]) != len(first):
+        return dict(weights)
+    have, want = weights[FIRST].shape[1], first.shape[1]
+    if have not in (3, want):
+        raise UserError(
+            f"the initial weights read {have} channels of a point and this model {want}: train with their "
+            "data.features, or start from weights of x, y, z alone"
+        )
+    return {**weights, FIRST: F.pad(weights[FIRST], (0, want - have))}
 
 
 def unsupported_by_official(config: PointcloudApp) -> list[str]:
@@ -319,4 +338,5 @@ __all__ = [
     "initial_weights",
     "layout_of",
     "recognise",
+    "widen_channels",
 ]

@@ -189,7 +189,7 @@ def test_the_svm_is_scikit_learns_on_embedded_features(data, pretrained, tmp_pat
     predictor = isoform.load(pretrained)
     x, y = {}, {}
     for split, rows in clouds.rows.items():
-        x[split] = predictor.embed([clouds.records.clouds.read(row) for row in rows])
+        x[split] = predictor.embed([clouds.records.clouds.read(row).xyz for row in rows])
         y[split] = clouds.targets[rows]
     mean, std = x["train"].mean(0), x["train"].std(0) + svm.LEAST_DEVIATION
     right = {}
@@ -365,7 +365,7 @@ def test_the_official_episodes_are_taken_whole(tmp_path):
     assert len(clouds.classes) == 40 and set(clouds.targets) == set(range(5))
     rng = np.random.default_rng(2)  # fold 3 is 2.pkl
     np.testing.assert_array_equal(
-        clouds.records.clouds.read(0), rng.normal(size=(73, 6)).astype("f4")[:, :3]
+        clouds.records.clouds.read(0).xyz, rng.normal(size=(73, 6)).astype("f4")[:, :3]
     )
     assert found.config.head.outputs == 40
 
