@@ -14,7 +14,7 @@ from isoform.pointcloud.segment_figures import parts_scene
 if TYPE_CHECKING:
     from isoform.pointcloud.parts.task import Judged, PartTask
 
-CLOUDS = 8  # of a picture
+CLOUDS = 4  # of a picture
 
 
 def figures(task: PartTask, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
@@ -25,14 +25,15 @@ def figures(task: PartTask, outputs: Mapping[str, np.ndarray]) -> list[Figure]:
     found = [_table(task, clouds)]
     if task.official:  # which judged drawn points alone
         return found
-    chosen = np.linspace(0, len(clouds) - 1, min(CLOUDS, len(clouds))).astype(int)
-    shown = [clouds[k] for k in chosen]
+    chosen = [
+        clouds[k] for k in np.linspace(0, len(clouds) - 1, min(CLOUDS, len(clouds))).astype(int)
+    ]
     scene = parts_scene(
-        [task.data.points(c.row) for c in shown],
-        [c.target for c in shown],
-        [c.guess for c in shown],
+        [task.data.points(cloud.row) for cloud in chosen],
+        [cloud.target for cloud in chosen],
+        [cloud.guess for cloud in chosen],
         task.classes,
-        task.shapes_of(shown),
+        [task.table.shapes[task.data.clouds.targets[cloud.row]] for cloud in chosen],
     )
     caption = "Test clouds, evenly spaced, by their true parts and by what the model says"
     return [points_figure(caption, scene), *found]
