@@ -31,9 +31,7 @@ def figures(task: SegmentTask, outputs: Mapping[str, np.ndarray]) -> list[Figure
     k, part = task.parts("test")[0]
     scan = task.data.scans[k]
     chosen = thin(len(scan.xyz), SHOWN)
-    caption = (
-        f"{scan.name} by the classes of its points, {len(chosen):,} of {len(scan.xyz):,} of them"
-    )
+    caption = f"{scan.name} by its classes, {len(chosen):,} of {len(scan.xyz):,} points"
     scene = parts_scene([scan.xyz], [target[part]], [said[part]], task.classes, most=SHOWN)
     counts = part_counts(said, target, len(task.classes))
     return [

@@ -269,7 +269,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init",
         metavar="RUN_OR_FILE",
-        help="start from these weights: a run folder or a checkpoint file",
+        help="start from these weights: a run folder or a checkpoint file; with --folds also a folder of as many folds",
     )
     parser.add_argument("--freeze", choices=["trunk", "none"], help="trunk: only the head learns")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --run-dir")

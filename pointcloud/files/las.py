@@ -149,6 +149,9 @@ def write_las(
     las = laspy.LasData(cloud.carrier.header, cloud.carrier.points.copy())
     las.evlrs = cloud.carrier.evlrs
     notes = []
+    if las.header.version.minor == 0:
+        las.header.version = laspy.header.Version(1, 2)
+        notes.append("LAS 1.0 is not written: it is 1.2 now, which holds the same")
     if codes is not None and len(codes) and codes.max() > LEGACY and las.header.point_format.id < 6:
         newer = {0: 6, 1: 6, 2: 7, 3: 7, 4: 9, 5: 10}[las.header.point_format.id]
         overlap = np.asarray(las.classification) == OVERLAP

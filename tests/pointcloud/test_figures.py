@@ -65,7 +65,7 @@ def test_like_features_have_like_colours():
     assert share == pytest.approx(1) and colours.min() == RANGE[0] and colours.max() == RANGE[1]
     for k in range(3):  # each component is one part of the colour, but for its sign
         inside = (colours[:, k] > RANGE[0]) & (colours[:, k] < RANGE[1])
-        assert abs(np.corrcoef(colours[inside, k], parts[inside, k])[0, 1]) > 0.98
+        assert abs(np.corrcoef(colours[inside, k], parts[inside, k])[0, 1]) > 0.95
     again, _ = principal_colours(-(parts @ -axes) + 5)
     np.testing.assert_allclose(again, colours, atol=1e-9)
 

@@ -21,6 +21,7 @@ from .test_task import SMALL, write_clouds
 
 PATCHES = {"groups": 11, "group_size": 5, "widths": (3, 5, 7), "position_hidden": 3}
 TRUNK = {"dim": 12, "depth": 1, "heads": 2}
+OFFICIAL = {**TRUNK, "qkv_bias": False, "eps": 1e-5, "position": "readd"}
 UTM = np.array([512_345.678, 5_432_109.125, 231.5])
 
 
@@ -54,8 +55,8 @@ def model_of(ratio=0.6, **data):
             "app": "a",
             "model": {"kind": "pretrain"},
             "tokeniser": PATCHES,
-            "backbone": {**TRUNK, "position": "readd"},
-            "decoder": {**TRUNK, "position": "readd"},
+            "backbone": OFFICIAL,
+            "decoder": OFFICIAL,
             "mask": {"ratio": ratio},
             "data": data,
         }
@@ -113,13 +114,18 @@ def test_a_moved_cloud_has_its_drawn_points_moved(trained, monkeypatch):
     model = isoform.load(run)
     monkeypatch.setattr(module, "digest_of", lambda points: 7)  # the same patches of both
     xyz = np.random.default_rng(0).normal(size=(53, 3))
-    near, far = model.reconstruct(xyz), model.reconstruct(16 * xyz + UTM)
-    np.testing.assert_allclose((far.drawn - UTM) / 16, near.drawn, atol=1e-4)
+    near, far = model.reconstruct(xyz), model.reconstruct(xyz + UTM)
+    np.testing.assert_allclose(far.drawn - UTM, near.drawn, atol=1e-4)
     assert far.distance == pytest.approx(near.distance, rel=1e-3)
-    model.config = update(model.config, data={"up": "y"})
     lying = xyz @ UPRIGHT["y"]  # the same cloud in a file whose y points upwards
-    turned = model.reconstruct(lying).drawn
-    np.testing.assert_allclose(turned @ UPRIGHT["y"].T, near.drawn, atol=1e-4)
+    model.inner.config = update(model.inner.config, data={"up": "y"})
+    np.testing.assert_allclose(
+        model.reconstruct(lying).drawn @ UPRIGHT["y"].T, near.drawn, atol=1e-4
+    )
+    model.inner.config = update(model.inner.config, data={"up": "z", "scale": "unit"})
+    small, large = model.reconstruct(xyz), model.reconstruct(16 * xyz + UTM)
+    np.testing.assert_allclose((large.drawn - UTM) / 16, small.drawn, atol=1e-4)
+    assert large.distance == pytest.approx(small.distance, rel=1e-3)
 
 
 @pytest.mark.parametrize("points", [1, 3, 6, 500])
