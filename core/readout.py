@@ -62,6 +62,10 @@ def _class_max(tokens: Tokens, with_prefix: bool) -> Tensor:
     return torch.cat([_class(tokens, with_prefix), _max(tokens, with_prefix)], dim=1)
 
 
+def _cat_mean_max(tokens: Tokens, with_prefix: bool) -> Tensor:
+    return torch.cat([_mean(tokens, with_prefix), _max(tokens, with_prefix)], dim=1)
+
+
 def _none(tokens: Tokens, with_prefix: bool) -> Tensor:
     return tokens.x
 
@@ -73,16 +77,18 @@ READOUTS: dict[str, Callable[[Tokens, bool], Tensor]] = {
     "max": _max,
     "mean_max": _mean_max,
     "class_max": _class_max,
+    "cat_mean_max": _cat_mean_max,
     "none": _none,
 }
 
 
 def read(tokens: Tokens, kind: str, with_prefix: bool = False) -> Tensor:
-    """[B, D] (class_max: [B, 2 D]; none: [B, N, D]) from padded tokens.
+    """[B, D] (class_max, cat_mean_max: [B, 2 D]; none: [B, N, D]) from padded tokens.
 
     "class" is the first prefix token (class token, virtual node); "mean" and "max" run over the real tokens between
     prefix and suffix, or over the prefix as well; "mean_max" is half the sum of both; "class_max" puts class token
-    and maximum side by side (Point-MAE). Raises ValueError for another name and for "class" without a prefix token.
+    and maximum side by side (Point-MAE), "cat_mean_max" mean and maximum. Raises ValueError for another name and for
+    "class" without a prefix token.
     """
     if kind not in READOUTS:
         raise ValueError(f"no readout is called {kind!r}; there are {', '.join(READOUTS)}")

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     )
     from isoform.pointcloud.config import PointcloudApp
     from isoform.pointcloud.data.scans import ScanData
+    from isoform.pointcloud.parts.data import PartData
     from isoform.pointcloud.prepare import PointcloudData
     from isoform.pointcloud.state import PointcloudState
 
-    AnyData = PointcloudData | ScanData  # of clouds with classes, of scans with classes of points
+    AnyData = PointcloudData | PartData | ScanData  # of clouds, of parts of clouds, of scans
 
 
 class Pointcloud(Domain["PointcloudApp", "PointcloudState", "AnyData"]):
@@ -52,7 +53,11 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "AnyData"]):
         return PointcloudState
 
     def prepare(self, config: PointcloudApp) -> Prepared[PointcloudApp, AnyData]:
-        """See prepare.py, and of scans segment_prepare.py."""
+        """See prepare.py, of parts parts/prepare.py, and of scans segment_prepare.py."""
+        if config.has_parts:
+            from isoform.pointcloud.parts.prepare import prepare_parts
+
+            return cast("Prepared[PointcloudApp, AnyData]", prepare_parts(config))
         if config.model.kind == "segment":
             from isoform.pointcloud.segment_prepare import prepare_scans
 
@@ -62,7 +67,11 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "AnyData"]):
         return cast("Prepared[PointcloudApp, AnyData]", prepare(config))
 
     def task(self, prepared: Prepared[PointcloudApp, AnyData]) -> Task:
-        """See task.py and segment_task.py."""
+        """See task.py, parts/task.py and segment_task.py."""
+        if prepared.config.has_parts:
+            from isoform.pointcloud.parts.task import PartTask
+
+            return PartTask(cast("Prepared[PointcloudApp, PartData]", prepared))
         if prepared.config.model.kind == "segment":
             from isoform.pointcloud.segment_task import SegmentTask
 
@@ -72,9 +81,13 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "AnyData"]):
         return PointcloudTask(cast("Prepared[PointcloudApp, PointcloudData]", prepared))
 
     def check(self, config: PointcloudApp) -> CheckReport:
-        """See check.py, and of scans segment_prepare.py."""
+        """See check.py, of parts parts/prepare.py, and of scans segment_check.py."""
+        if config.has_parts:
+            from isoform.pointcloud.parts.prepare import check_parts
+
+            return check_parts(config)
         if config.model.kind == "segment":
-            from isoform.pointcloud.segment_prepare import check_scans
+            from isoform.pointcloud.segment_check import check_scans
 
             return check_scans(config)
         from isoform.pointcloud.check import check
@@ -82,11 +95,11 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "AnyData"]):
         return check(config)
 
     def app_of_path(self, path: Path) -> PointcloudApp:
-        """`pointmae-own` on a folder of clouds, or on a file of many."""
+        """`pointmae-own` on a folder of clouds, on a table of them, or on a file of many."""
         from isoform.core.config import resolve_app
+        from isoform.pointcloud.data.sources import source_of_path
 
-        source = "folder" if path.is_dir() else "set"
-        settings = {"data.source": source, "data.path": str(path)}
+        settings = {"data.source": source_of_path(path), "data.path": str(path)}
         app = resolve_app("pointmae-own", domain=self, settings=settings)
         return cast("PointcloudApp", app)
 
@@ -99,7 +112,11 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "AnyData"]):
     def task_from_run(
         self, config: PointcloudApp, state: PointcloudState, data: Path | None
     ) -> Task:
-        """See task.py and segment_task.py."""
+        """See task.py, parts/task.py and segment_task.py."""
+        if config.has_parts:
+            from isoform.pointcloud.parts.task import task_of_parts
+
+            return task_of_parts(config, state, data)
         if config.model.kind == "segment":
             from isoform.pointcloud.segment_task import task_of_scans
 
@@ -113,11 +130,19 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "AnyData"]):
         return "classes" if config.model.kind == "classify" else "numbers"
 
     def predictor(self, trained: TrainedModel[PointcloudApp, PointcloudState]) -> Predictor:
-        """See predictor.py and labels.py."""
+        """See predictor.py, labels.py, parts/labels.py and reconstruct.py."""
+        if trained.config.has_parts:
+            from isoform.pointcloud.parts.labels import PartLabeller
+
+            return PartLabeller(trained)
         if trained.config.model.kind == "segment":
             from isoform.pointcloud.labels import Labeller
 
             return Labeller(trained)
+        if trained.config.model.kind == "pretrain":
+            from isoform.pointcloud.reconstruct import Reconstructor
+
+            return Reconstructor(trained)
         from isoform.pointcloud.predictor import PointcloudPredictor
 
         return PointcloudPredictor(trained)
@@ -168,14 +193,27 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "AnyData"]):
 
         return describe(config, detail=detail)
 
+    def predict_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """See protocols.py; PointcloudPredictor takes them."""
+        from isoform.pointcloud.protocols import predict_arguments
+
+        predict_arguments(parser)
+
     def verbs(self) -> Mapping[str, Verb]:
-        """See labels.py."""
+        """See labels.py, reconstruct.py and protocols.py."""
+        from isoform.pointcloud.protocols import PROTOCOLS
+
         label = Verb(
-            help="write scans with a class and a confidence for every point",
+            help="write scans or clouds with a class or a part, and a confidence, for every point",
             arguments=_label_arguments,
             run=_run_label,
         )
-        return {"label": label}
+        reconstruct = Verb(
+            help="hide patches of clouds and write them as a pretrained model draws them again",
+            arguments=_reconstruct_arguments,
+            run=_run_reconstruct,
+        )
+        return {"label": label, "reconstruct": reconstruct, **PROTOCOLS}
 
 
 def _label_arguments(parser: argparse.ArgumentParser) -> None:
@@ -185,11 +223,14 @@ def _label_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", required=True, metavar="FILE", help=".las, .laz or .ply; of several scans a folder"
     )
     parser.add_argument(
+        "--shape", metavar="NAME", help="of parts: the class of the clouds, which the model reads"
+    )
+    parser.add_argument(
         "--min-probability",
         type=float,
         default=0.0,
         metavar="P",
-        help="a less sure point gets the code 0, unclassified",
+        help="a less sure point gets the code 0, unclassified (-1 where 0 is a part)",
     )
     parser.add_argument(
         "--checkpoint", default="best", metavar="WHICH", help="best, last or a step"
@@ -200,6 +241,38 @@ def _run_label(args: argparse.Namespace, console: Speaker) -> int:
     from isoform.pointcloud.labels import run_label
 
     return run_label(args, console)
+
+
+def _reconstruct_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_dir", metavar="RUN", help="run folder of a pretraining")
+    parser.add_argument("clouds", nargs="+", metavar="CLOUD", help="files of points, or folders")
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="FILE",
+        help=".ply with what wasn't hidden and what was drawn (field drawn); of several clouds a folder",
+    )
+    parser.add_argument(
+        "--original",
+        metavar="FILE",
+        help="also the cloud as it was: .ply with the field hidden; of several clouds a folder",
+    )
+    parser.add_argument(
+        "--mask-ratio",
+        type=float,
+        metavar="R",
+        help="share of hidden patches; as in training if unset",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="which patches are hidden")
+    parser.add_argument(
+        "--checkpoint", default="best", metavar="WHICH", help="best, last or a step"
+    )
+
+
+def _run_reconstruct(args: argparse.Namespace, console: Speaker) -> int:
+    from isoform.pointcloud.reconstruct import run_reconstruct
+
+    return run_reconstruct(args, console)
 
 
 DOMAIN = Pointcloud()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, Strict
+from pydantic import AfterValidator, Field, Strict, model_validator
 
 from isoform.core.config.schema import (
     AppConfig,
@@ -15,10 +15,12 @@ from isoform.core.config.schema import (
     Readout,
     Seed,
     Table,
+    TrainConfig,
 )
 from isoform.core.supervised.config import LabelledEval
 from isoform.core.supervised.config import LossConfig as LabelledLoss
-from isoform.pointcloud.data.sources import SOURCES, source_of
+from isoform.pointcloud.data.features import parse_features
+from isoform.pointcloud.data.sources import PARTED, SCANS, SOURCES, source_of
 
 # TOML has arrays, not tuples.
 Widths = Annotated[tuple[int, ...], Strict(False)]
@@ -35,12 +37,26 @@ def _known_source(value: str) -> str:
     return value
 
 
+def _known_features(value: tuple[str, ...]) -> tuple[str, ...]:
+    parse_features(value)
+    return value
+
+
 class ModelConfig(Table):
     """Which model a cloud goes through."""
 
     kind: Literal["pretrain", "classify", "segment"] = Field(
         "classify",
         description="pretrain: masked patches are drawn again; classify: an answer a cloud; segment: a part a point",
+    )
+
+
+class PointcloudTrain(TrainConfig):
+    """How the engine trains, and by whose recipe."""
+
+    recipe: Literal["isoform", "official"] = Field(
+        "isoform",
+        description="official: with the oddities of Point-MAE's code; see recipe.py",
     )
 
 
@@ -53,13 +69,40 @@ class DataConfig(FoldedData):
     root: str | None = Field(
         None, description="folder of the data: train/val/test/CLASS/files, or CLASS/files"
     )
-    path: str | None = Field(None, description="a folder, or a file of many equal clouds")
+    path: str | None = Field(None, description="a folder, a file of many equal clouds, or a table")
+    table: str | None = Field(
+        None, description="csv of file, label, optional split and group; instead of folders"
+    )
+    paths: str = Field(
+        "file",
+        description="the table's column of files of points, relative to data.root or to the table",
+    )
+    class_column: str = Field("label", description="the table's column of classes")
+    split_column: str = Field(
+        "split", description="the table's column of train, val or test, if it has one"
+    )
+    group: str | None = Field(
+        None,
+        description='what stays in one split and in one fold: the table\'s column (`group` if it has one), or "near": '
+        "clouds of one shape, noisy, drawn anew, moved, scaled or turned",
+    )
     variant: Literal["OBJ_BG", "OBJ_ONLY", "PB_T50_RS"] = Field(
         "PB_T50_RS",
         description="of ScanObjectNN: with background, without, or moved and turned, which is the hardest",
     )
     columns: Names = Field(
         (), description="names of a file's columns where it can't tell: x, y, z, intensity"
+    )
+    features: Annotated[Names, AfterValidator(_known_features)] = Field(
+        (),
+        description="channels behind x, y, z: fields of the files with what they are divided by, intensity/65535, "
+        "red/255; nx, ny, nz; and normals and height_above_ground, which are worked out",
+    )
+    voxel: float | None = Field(
+        None,
+        ge=0,
+        description="edge of the cubes of which one point each is kept before any is drawn, in the file's unit; 0: "
+        "all are; if unset, clouds of more than a million points are thinned so",
     )
     points: int = Field(1024, gt=0, description="of a cloud, at most")
     draw: Literal["farthest", "first"] = Field(
@@ -69,8 +112,12 @@ class DataConfig(FoldedData):
     scale: Literal["unit", "keep"] = Field(
         "unit", description="unit: the farthest point lies at distance 1; keep: the file's unit"
     )
+    up: Literal["x", "y", "z"] = Field(
+        "z", description="axis of the files that points upwards; many meshes have y"
+    )
     label: str = Field(
-        "classification", description="field of a scan that holds a code a point (segment)"
+        "classification",
+        description="field of a scan or a cloud that holds a code a point (segment)",
     )
     unlabelled: Codes = Field(
         (0,), description="codes that are no label: such points count nothing (segment)"
@@ -90,10 +137,26 @@ class DataConfig(FoldedData):
     split_seed: Seed = Field(
         0, description="of random splits; all of train.seed share one test set"
     )
+    labels: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of each class's training clouds that is learned from, at least one, drawn by split_seed; "
+        "the rest is left out, and validation and test stay whole (classify)",
+    )
+    ways: int | None = Field(
+        None,
+        ge=2,
+        description="classes of a few-shot episode, which data.fold numbers: train --folds 10 (classify)",
+    )
+    shots: int = Field(10, gt=0, description="training clouds of each of them (few-shot)")
+    queries: int = Field(20, gt=0, description="test clouds of each of them (few-shot)")
     on_error: Literal["fail", "skip"] = Field(
         "fail", description="an unreadable cloud ends the run, or is left out"
     )
-    allow_leakage: bool = Field(False, description="the same cloud in two splits is no error")
+    allow_leakage: bool = Field(
+        False, description="the same cloud or group in two splits is no error"
+    )
     workers: int = Field(
         0, ge=0, description="loader processes; their number never changes a result"
     )
@@ -109,6 +172,10 @@ class AugmentConfig(Table):
     """Random changes of training clouds; every draw is a function of (seed, epoch, index)."""
 
     scale: Range = Field((1.0, 1.0), description="smallest and largest factor, of each axis")
+    scale_axes: bool = Field(
+        True,
+        description="an axis has a factor of its own; false: one for all three, which keeps shapes",
+    )
     shift: float = Field(0.0, ge=0, description="largest, of each axis")
     yaw: float = Field(0.0, ge=0, le=180, description="largest turn around z either way, degrees")
     noise: float = Field(0.0, ge=0, description="deviation of every coordinate")
@@ -119,7 +186,9 @@ class PatchConfig(Table):
 
     groups: int = Field(64, gt=0, description="centres, by farthest point sampling")
     group_size: int = Field(32, gt=0, description="nearest points of each, itself among them")
-    channels: int = Field(3, ge=3, description="of a point: x, y, z, and features behind them")
+    channels: int = Field(
+        3, ge=3, description="of a point: x, y, z, and behind them data.features, which set it"
+    )
     widths: Widths = Field((128, 256, 512), description="of the small PointNet")
     patch_dim: int | None = Field(
         None, gt=0, description="features of a patch before one more layer (Point-BERT: 256)"
@@ -148,7 +217,11 @@ class MaskConfig(Table):
 class PointHeadConfig(Table):
     """Tokens -> answer."""
 
-    pool: Readout = Field("class_max", description="class token and largest value side by side")
+    pool: Readout = Field(
+        "class_max",
+        description="class_max: class token and largest value side by side; cat_mean_max: of an encoder whose class "
+        "token learned nothing mean and largest value",
+    )
     widths: Widths = Field((256, 256), description="of the layers before the last")
     norm: bool = Field(True, description="a batch norm behind each of them")
     dropout: float = Field(0.5, ge=0, lt=1)
@@ -160,7 +233,11 @@ class PartConfig(Table):
 
     blocks: Widths = Field((3, 7, 11), description="whose outputs are read, by number")
     propagation: Widths = Field((1536, 1024), description="layers behind the interpolation")
-    shapes: int = Field(16, ge=0, description="classes of the whole cloud, given beside it")
+    shapes: int = Field(
+        0,
+        ge=0,
+        description="classes of the whole cloud, given beside it; of parts from the data if 0",
+    )
     shape_dim: int = Field(64, gt=0, description="features of that class")
 
 
@@ -186,6 +263,7 @@ class PointcloudEval(LabelledEval):
 class PointcloudApp(AppConfig):
     """An app of the point cloud domain."""
 
+    train: PointcloudTrain = PointcloudTrain()
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -197,3 +275,33 @@ class PointcloudApp(AppConfig):
     parts: PartConfig = PartConfig()
     loss: LossConfig = LossConfig()
     eval: PointcloudEval = PointcloudEval()
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether points are judged as parts of a cloud whose class is given; otherwise as points of a scan, or not."""
+        return (
+            self.model.kind == "segment"
+            and self.data.source not in SCANS
+            and (self.data.source in PARTED or self.parts.shapes > 0)
+        )
+
+    @model_validator(mode="after")
+    def _for_classes_alone(self) -> PointcloudApp:
+        classifies = self.model.kind == "classify"
+        if classifies and not self.tokeniser.class_token and self.head.pool.startswith("class"):
+            raise ValueError(
+                f"head.pool = {self.head.pool} reads the class token that tokeniser.class_token = false leaves out; "
+                "set it to cat_mean_max"
+            )
+        if self.data.labels < 1 and not classifies:
+            raise ValueError(
+                f"data.labels = {self.data.labels:g} leaves labelled clouds out, and model.kind = {self.model.kind} "
+                "learns from none; leave it out"
+            )
+        if self.data.ways is not None and (not classifies or self.data.labels < 1):
+            other = "data.labels" if classifies else f"model.kind = {self.model.kind}"
+            raise ValueError(
+                f"data.ways = {self.data.ways} is an episode of few labelled clouds, which doesn't go with {other}; "
+                "leave one out"
+            )
+        return self

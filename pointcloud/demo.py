@@ -12,8 +12,9 @@ from isoform.core.cli import demo
 from isoform.core.errors import UserError
 from isoform.core.inference.run_model import load_trained
 from isoform.core.report import drawing
+from isoform.core.report.points import draw_still
 from isoform.pointcloud import DOMAIN
-from isoform.pointcloud.figures import RIGHT, WRONG, draw_grid, lies_flat
+from isoform.pointcloud.figures import answer_scene
 from isoform.pointcloud.task import task_from_run
 
 CLOUDS = 12
@@ -39,14 +40,9 @@ def draw(
     with torch.no_grad():
         batch = task.collate([task.sample(split, int(i), None) for i in chosen])
         outputs = {n: value.numpy() for n, value in task.predict(trained.model, batch).items()}
-    cells = []
-    for i, guess, target in zip(chosen, task.guess(outputs), outputs["target"], strict=True):
-        points = task.data.evaluated(int(task.data.rows[split][i]))[:, :3]
-        said = int(guess.argmax())
-        right = said == int(target)
-        caption = f"{drawing.short(task.classes[said], 14)} {guess[said]:.0%}"
-        cells.append((points, caption, RIGHT if right else WRONG))
-    drawing.save(draw_grid(cells, flat=lies_flat(task)), path)
+    rows = task.data.rows[split][chosen]
+    scene = answer_scene(task, rows, outputs["target"], task.guess(outputs))
+    drawing.save(draw_still(scene), path)
     return path
 
 

@@ -29,8 +29,9 @@ def _parameters(config: PointcloudApp, classes: int) -> int:
     import torch
 
     from isoform.pointcloud.pointmae.model import build_model
-    from isoform.pointcloud.prepare import update
+    from isoform.pointcloud.prepare import update, with_channels
 
+    config = with_channels(config) if config.data.features else config
     outputs = config.head.outputs or len(config.data.classes or ()) or classes
     with torch.device("meta"):
         model = build_model(update(config, head={"outputs": outputs}))
@@ -43,7 +44,8 @@ def _detail(config: PointcloudApp) -> dict[str, Any]:
     from isoform.core.attention.dispatch import Request, explain_choice
 
     backbone = config.backbone
-    tokens = config.tokeniser.groups + (config.model.kind == "classify")
+    classifies = config.model.kind == "classify"
+    tokens = config.tokeniser.groups + (classifies and config.tokeniser.class_token)
     request = Request(
         device="cuda" if torch.cuda.is_available() else "cpu",
         dtype=torch.float32,

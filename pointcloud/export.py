@@ -68,6 +68,7 @@ def graph_of(trained: Trained) -> Graph:
         "classes": list(trained.state.classes),
         "points": config.data.points,
         "scale": config.data.scale,
+        "features": list(config.data.features),
         "tokeniser": t.model_dump(mode="json"),
     }
     return Graph(FromPatches(model), example, "logits", facts, inputs_of=inputs_of)

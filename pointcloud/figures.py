@@ -1,41 +1,44 @@
 """The pictures of a point cloud report: clouds and what was said of them, hidden patches drawn again, confusion.
 
-N points, n test clouds whose class is known, K classes.
+N points, C channels, n test clouds whose class is known, K classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import nn
 
 from isoform.core.domain import Figure
 from isoform.core.report.classification import calibration_figure, class_table, confusion_figure
-from isoform.core.report.drawing import INK, short, to_svg
+from isoform.core.report.drawing import short
+from isoform.core.report.points import COLOURS, MOST, NONE, Scene, View, points_figure, thin
 from isoform.core.supervised.metrics import confusion
-from isoform.pointcloud.masks import mask_of
+from isoform.pointcloud.feature_figure import feature_figure
 from isoform.pointcloud.pointmae.model import PointMae
-from isoform.pointcloud.pointmae.patches import cut_into_patches
+from isoform.pointcloud.reconstruct import draw_again
 
 if TYPE_CHECKING:
     from isoform.pointcloud.task import PointcloudTask
 
-RIGHT, WRONG, HIDDEN, SHOWN = "#2a9163", "#c43a5e", "#d9822b", "#2f5bd0"
-SAMPLES, MISTAKES, DRAWN = 12, 12, 4  # clouds of a picture
-VIEW = (np.deg2rad(35), np.deg2rad(20))  # turned around z, then seen from above by
-
-Cell = tuple[np.ndarray, str, Any]  # points [N, 3], caption, colours
+RIGHT, WRONG, UNKNOWN = 0, 1, 2  # by number in ANSWERS
+ANSWERS = (*COLOURS[:2], NONE)
+SEEN, HIDDEN, DRAWN = 0, 1, 2  # in PARTS
+PARTS = (COLOURS[0], COLOURS[2], COLOURS[1])
+SAMPLES, TRIPLES = 12, 4  # clouds of a picture
 
 
 def figures(
     task: PointcloudTask, model: nn.Module, outputs: Mapping[str, np.ndarray]
 ) -> list[Figure]:
     """Pictures of the test split."""
+    if not len(task.data.rows["test"]):
+        return []
     if task.pretrains:
-        return [_reconstructions(task, model)] if len(task.data.rows["test"]) else []
+        assert isinstance(model, PointMae)
+        return [reconstruction_figure(task, model), feature_figure(task, model)]
     rows, target, guess = task.data.rows["test"], outputs["target"], task.guess(outputs)
     known = np.flatnonzero(target >= 0)
     if not len(known):
@@ -43,27 +46,25 @@ def figures(
     rows, target, guess = rows[known], target[known], guess[known]
     said = guess.argmax(1)
     counts = confusion(said, target, len(task.classes))
-    chosen, flat = (
-        np.linspace(0, len(rows) - 1, min(SAMPLES, len(rows))).astype(int),
-        lies_flat(task),
-    )
+    chosen = np.linspace(0, len(rows) - 1, min(SAMPLES, len(rows))).astype(int)
     found = [
-        Figure(
+        points_figure(
             "Test clouds, evenly spaced, and what the model says of them",
-            to_svg(draw_grid([_cell(task, rows, target, guess, i) for i in chosen], flat=flat)),
+            answer_scene(task, rows[chosen], target[chosen], guess[chosen]),
         )
     ]
     wrong = np.flatnonzero(said != target)
     if len(wrong):
-        surest = wrong[np.argsort(-guess[wrong].max(1), kind="stable")][:MISTAKES]
-        cells = [_cell(task, rows, target, guess, i) for i in surest]
+        surest = wrong[np.argsort(-guess[wrong].max(1), kind="stable")][:SAMPLES]
         caption = f"The surest of {len(wrong)} mistakes on {len(rows)} test clouds"
-        found.append(Figure(caption, to_svg(draw_grid(cells, flat=flat))))
+        scene = answer_scene(task, rows[surest], target[surest], guess[surest])
+        found.append(points_figure(caption, scene))
     return [
         *found,
         confusion_figure(counts, task.classes, "clouds"),
         calibration_figure(guess.max(1), said == target),
         class_table(counts, task.classes, "clouds"),
+        feature_figure(task, model),
     ]
 
 
@@ -72,77 +73,53 @@ def lies_flat(task: PointcloudTask) -> bool:
     return task.config.data.source == "strokes"
 
 
-def _cell(
-    task: PointcloudTask, rows: np.ndarray, target: np.ndarray, guess: np.ndarray, i: int
-) -> Cell:
-    said, true = int(guess[i].argmax()), int(target[i])
-    caption = f"{short(task.classes[said], 14)} {guess[i, said]:.0%}"
-    if said != true:
-        caption += f"\nis {short(task.classes[true], 14)}"
-    return task.data.evaluated(int(rows[i]))[:, :3], caption, RIGHT if said == true else WRONG
+def answer_scene(
+    task: PointcloudTask, rows: np.ndarray, target: np.ndarray, guess: np.ndarray
+) -> Scene:
+    """Clouds by their rows in the data [n], true classes [n] (-1: unknown) and probabilities [n, K]."""
+    views: list[View] = []
+    for row, true, probability in zip(rows.tolist(), target.tolist(), guess, strict=True):
+        said = int(probability.argmax())
+        caption = f"{short(task.classes[said], 14)} {probability[said]:.0%}"
+        answer = UNKNOWN if true < 0 else RIGHT if said == true else WRONG
+        if answer == WRONG:
+            caption += f"\nis {short(task.classes[true], 14)}"
+        points = task.data.evaluated(row)[:, :3]
+        points = points[thin(len(points), MOST // len(rows))]
+        views.append(View(points, np.full(len(points), answer), caption, frame=len(views)))
+    names = ("right", "wrong") if len({int(view.colour[0]) for view in views}) > 1 else ()
+    return Scene(views, ANSWERS, names, flat=lies_flat(task))
 
 
-def _reconstructions(task: PointcloudTask, model: nn.Module) -> Figure:
-    """Clouds as they are, what the model sees of them, and what it draws."""
-    assert isinstance(model, PointMae)
+def reconstruction_figure(task: PointcloudTask, model: PointMae) -> Figure:
+    """Clouds as they are, what the model sees of them, and what it draws, side by side."""
     count = len(task.data.rows["test"])
-    chosen = np.linspace(0, count - 1, min(DRAWN, count)).astype(int)
-    batch = task.collate([task.sample("test", int(i), None) for i in chosen])
-    device = next(model.parameters()).device
-    batch = {name: value.to(device) for name, value in batch.items()}
-    with torch.no_grad():
-        patches = cut_into_patches(batch["points"], task.config.tokeniser, batch["lengths"])
-        mask = mask_of(task.config.mask, batch["noise"], patches.centres)
-        drawn = model.draw_masked(patches, mask)
-    cells: list[Cell] = []
-    for b in range(len(chosen)):
-        whole = batch["points"][b, : int(batch["lengths"][b]), :3].cpu().numpy()
-        seen = _absolute(patches.points[b, ~mask[b]], patches.centres[b, ~mask[b]])
-        made = _absolute(drawn.points[b], patches.centres[b, mask[b]])
-        colours = [SHOWN] * len(seen) + [HIDDEN] * len(made)
-        cells += [
-            (whole, "the cloud", SHOWN),
-            (seen, "what the model sees", SHOWN),
-            (np.concatenate([seen, made]), "and draws (orange)", colours),
-        ]
+    names = task.data.records.clouds.names
+    views: list[View] = []
+    for k, index in enumerate(np.linspace(0, count - 1, min(TRIPLES, count)).astype(int)):
+        sample = task.sample("test", int(index), None)
+        assert sample.noise is not None
+        made = draw_again(model, task.config, sample.points, sample.noise)
+        xyz = sample.points[:, :3]
+        completed = np.concatenate([xyz[made.seen], made.drawn])
+        drawn = np.repeat([SEEN, DRAWN], [int(made.seen.sum()), len(made.drawn)])
+        shown = made.seen | made.hidden
+        whole = np.where(made.seen, SEEN, HIDDEN)[shown]
+        views += _few(
+            View(xyz[shown], whole, f"original\n{short(names[sample.row], 20)}", k),
+            View(xyz[made.seen], whole[made.seen[shown]], "masked", k),
+            View(completed, drawn, f"reconstructed\ndistance {made.distance:.3g}", k),
+        )
     hidden = f"{task.config.mask.ratio:.0%}"
-    return Figure(
-        f"Test clouds with {hidden} of their patches hidden and drawn again",
-        to_svg(draw_grid(cells, 3, flat=lies_flat(task))),
-    )
+    caption = f"Test clouds with {hidden} of their patches hidden and drawn again"
+    scene = Scene(views, PARTS, ("seen", "hidden", "drawn"), flat=lies_flat(task))
+    return points_figure(caption, scene)
 
 
-def _absolute(points_GK3: torch.Tensor, centres_G3: torch.Tensor) -> np.ndarray:
-    found: np.ndarray = (points_GK3[..., :3] + centres_G3[:, None]).flatten(0, 1).cpu().numpy()
+def _few(*views: View) -> Sequence[View]:
+    """The same with as many points as a page bears."""
+    found = []
+    for view in views:
+        chosen = thin(len(view.points), MOST // len(views) // TRIPLES)
+        found.append(View(view.points[chosen], view.colour[chosen], view.caption, view.frame))
     return found
-
-
-def draw_grid(cells: Sequence[Cell], columns: int = 4, *, flat: bool = False) -> Any:
-    """A matplotlib figure of clouds, near points darker, seen from the side; with `flat` from above."""
-    from matplotlib.figure import Figure as Plot
-
-    rows = -(-len(cells) // columns)
-    plot = Plot(figsize=(1.9 * columns, 2.0 * rows), layout="constrained")
-    places = np.atleast_1d(plot.subplots(rows, columns, squeeze=False)).ravel()
-    for place in places:
-        place.set_axis_off()
-    for place, (points, caption, colours) in zip(places, cells, strict=False):
-        across, up, depth = seen_from(points, flat)
-        order = np.argsort(depth)
-        given = colours if isinstance(colours, str) else np.array(colours)[order]
-        near = (depth[order] - depth.min()) / max(float(np.ptp(depth)), 1e-9)
-        place.scatter(across[order], up[order], s=7, c=given, alpha=0.25 + 0.6 * near, lw=0)
-        place.set_aspect("equal")
-        place.set_title(caption, fontsize=8, color=INK, parse_math=False)
-    return plot
-
-
-def seen_from(points: np.ndarray, flat: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(to the right, upwards, towards the eye), each [N]."""
-    if flat:
-        return points[:, 0], points[:, 1], points[:, 2]
-    turn, above = VIEW
-    x = points[:, 0] * np.cos(turn) - points[:, 1] * np.sin(turn)
-    y = points[:, 0] * np.sin(turn) + points[:, 1] * np.cos(turn)
-    up = points[:, 2] * np.cos(above) + y * np.sin(above)
-    return x, up, points[:, 2] * np.sin(above) - y * np.cos(above)

@@ -18,6 +18,11 @@ def join_folds(
 ) -> tuple[PointcloudState, list[nn.Module]]:
     """The first's state and every model. Raises UserError where they learned something else."""
     first = members[0]
+    if first.config.data.ways is not None:
+        raise UserError(
+            f"{first.folder.parent}: few-shot episodes learn different classes; name one of them, such as "
+            f"{first.folder}"
+        )
     for other in members[1:]:
         if _learned(other.state) != _learned(first.state):
             raise UserError(

@@ -6,7 +6,6 @@ N points of a file, P classes.
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -16,21 +15,25 @@ import torch
 from isoform.core import api
 from isoform.core.domain import Speaker
 from isoform.core.errors import UserError, count
-from isoform.pointcloud.data.scans import chosen_points, codes_of, framed, tiles_of
+from isoform.pointcloud.data.records import taken
+from isoform.pointcloud.data.scan_points import ScanPoints, chosen_points, turns_of
+from isoform.pointcloud.data.scans import codes_of
 from isoform.pointcloud.data.tiles import Votes
 from isoform.pointcloud.files import Cloud, read_cloud, write_cloud
 from isoform.pointcloud.files.write import WRITTEN
-from isoform.pointcloud.predictor import PointcloudPredictor, expand_inputs
+from isoform.pointcloud.outputs import places_of, written_whole
+from isoform.pointcloud.predictor import PointcloudPredictor
 
 UNCLASSIFIED = 0
 LARGEST = 255  # code that the field "classification" of a .las can hold
 
 
 class Labels(NamedTuple):
-    """What a model says of each point: codes int64 [N], and probabilities of these float32 [N]."""
+    """What a model says of each point: codes int64 [N], probabilities of these float32 [N], bool [N]: said nothing."""
 
     code: np.ndarray
     confidence: np.ndarray
+    unknown: np.ndarray
 
 
 class Labeller(PointcloudPredictor):
@@ -46,45 +49,54 @@ class Labeller(PointcloudPredictor):
         """Refused: see predict."""
         raise UserError("this run's model has no features of whole clouds; use label")
 
-    def probabilities(self, cloud: Cloud) -> np.ndarray:
-        """float32 [N, P], averaged over the tiles that a point lies in; zeros for a point without coordinates."""
+    def take_shape(self, name: str | None) -> None:
+        """The class of the clouds to come, of a model that reads it. Raises UserError: this one doesn't."""
+        if name is not None:
+            raise UserError("this run's model reads scans, which have no class; leave out --shape")
+
+    @property
+    def codes(self) -> tuple[np.ndarray, int]:
+        """(int64 [P], what is written for each class; what is written for none)."""
+        return codes_of(self.state.classes), UNCLASSIFIED
+
+    def probabilities(self, cloud: Cloud, where: str = "the scan") -> np.ndarray:
+        """float32 [N, P], averaged over the tiles that a point lies in; zeros for a point without coordinates.
+
+        Raises UserError, naming the scan as `where`, for one that lacks a field of data.features.
+        """
         data = self.config.data
-        if not self.state.classes:
-            raise UserError(
-                "this model reads each cloud's class beside its points; label takes what was trained"
-            )
-        usable = np.flatnonzero(cloud.usable())
-        xyz = cloud.xyz[usable]
-        tiles = tiles_of(xyz, data)
-        turns = [
-            (number, turn)
-            for number, tile in enumerate(tiles)
-            for turn in range(-(-len(tile.index) // data.points))
-        ]
-        votes = Votes(len(xyz), len(self.state.classes))
+        usable = cloud.usable()
+        scan = ScanPoints.of(taken(cloud, usable), data, self.noticed.features, where)
+        if scan.thinned is not None:
+            self.noticed.thinned[where] = scan.thinned
+        tiles = scan.tiles(data)
+        turns = turns_of(tiles, data.points)
+        self.noticed.done.append(
+            f"{where}: {count(len(tiles), 'tile')} of {data.tile:g} in the scan's unit, {data.points:,} points a draw"
+        )
+        votes = Votes(len(scan.xyz), len(self.state.classes))
         size = self.config.eval.batch
-        starts = range(0, len(turns), size)
-        for start in self.track(starts, "labelling"):
+        for start in self.track(range(0, len(turns), size), "labelling"):
             chosen, points = [], []
             for number, turn in turns[start : start + size]:
-                tile = tiles[number]
-                chosen.append(chosen_points(tile, number, turn, data.points))
-                points.append(framed(xyz[chosen[-1]], tile, data.tile))
+                chosen.append(chosen_points(tiles[number], number, turn, data.points))
+                points.append(scan.framed(chosen[-1], tiles[number], data.tile))
             with torch.no_grad():
                 logits = self.model(torch.from_numpy(np.stack(points)).to(self.device))
             for index, found in zip(chosen, logits.float().softmax(2).cpu().numpy(), strict=True):
                 votes.add(index, found)
         probability = np.zeros((len(cloud), len(self.state.classes)), np.float32)
-        probability[usable] = votes.mean()
+        probability[usable] = scan.answered(votes.mean())
         return probability
 
-    def label(self, cloud: Cloud, min_probability: float = 0.0) -> Labels:
-        """The likeliest class of each point; code 0 below `min_probability`, and without coordinates."""
-        probability = self.probabilities(cloud)
+    def label(self, cloud: Cloud, min_probability: float = 0.0, where: str = "the scan") -> Labels:
+        """The likeliest class of each point; none below `min_probability`, and without coordinates."""
+        probability = self.probabilities(cloud, where)
         confidence = probability.max(1, initial=0.0)
-        code = codes_of(self.state.classes)[probability.argmax(1)]
+        codes, none = self.codes
         unknown = (confidence < min_probability) | (confidence == 0)
-        return Labels(np.where(unknown, UNCLASSIFIED, code), confidence)
+        code = np.where(unknown, none, codes[probability.argmax(1)])
+        return Labels(code, confidence, unknown)
 
 
 def run_label(args: argparse.Namespace, console: Speaker) -> int:
@@ -96,20 +108,23 @@ def run_label(args: argparse.Namespace, console: Speaker) -> int:
 
     if not 0 <= args.min_probability <= 1:
         raise UserError(f"--min-probability {args.min_probability:g}: it lies between 0 and 1")
-    places = places_of(args.scans, Path(args.out))
+    places = places_of(args.scans, Path(args.out), WRITTEN)
     predictor: Any = api.load_predictor(DOMAIN, args.run_dir, args.checkpoint)
     predictor.speaker = console
     if getattr(predictor.config.model, "kind", "") != "segment":
         raise UserError(
             f"{args.run_dir}: its model has an answer a cloud, not a point; use predict"
         )
+    predictor.take_shape(args.shape)
     told = []
     for scan, place in places.items():
         cloud = read_cloud(scan, predictor.config.data.columns)
-        labels = predictor.label(cloud, args.min_probability)
+        labels = predictor.label(cloud, args.min_probability, scan)
+        for note in predictor.remarks([]):
+            console.say(note)
         for note in write_labels(place, cloud, labels, predictor.config.data.label):
             console.warn(f"{place}: {note}")
-        missing = int((labels.code == UNCLASSIFIED).sum())
+        missing = int(labels.unknown.sum())
         told.append(
             {"input": scan, "out": str(place), "points": len(cloud), "unclassified": missing}
         )
@@ -118,53 +133,20 @@ def run_label(args: argparse.Namespace, console: Speaker) -> int:
     return 0
 
 
-def places_of(scans: list[str], out: Path) -> dict[str, Path]:
-    """Scan -> where it is written: the one to `out`, several into that folder under their own names.
-
-    A kind that isn't written becomes a .ply. Raises UserError for two of one name, and for a scan that would be
-    overwritten.
-    """
-    files = expand_inputs(scans)
-    if not files:
-        raise UserError(f"{', '.join(scans)}: there is no file of points")
-    if len(files) == 1 and out.suffix.lower() in WRITTEN:
-        places = {files[0]: out}
-    elif out.suffix.lower() in WRITTEN:
-        raise UserError(f"--out {out}: of {len(files)} scans it is a folder")
-    elif len(files) == 1 and out.suffix and not out.is_dir():
-        raise UserError(f"--out {out}: points are written as {' '.join(WRITTEN)}")
-    else:
-        kinds = [Path(file).suffix if file.lower().endswith(WRITTEN) else ".ply" for file in files]
-        places = {
-            file: out / (Path(file).stem + kind) for file, kind in zip(files, kinds, strict=True)
-        }
-    if len(set(places.values())) < len(places):
-        raise UserError(f"--out {out}: two scans have one name; label them one by one")
-    for file, place in places.items():
-        if place.exists() and Path(file).exists() and place.samefile(file):
-            raise UserError(f"--out {place}: would overwrite the scan; name another place")
-    return places
-
-
 def write_labels(place: Path, cloud: Cloud, labels: Labels, field: str) -> list[str]:
     """Writes the cloud with its labels and returns notes; replaces `place` in one step.
 
     A .las has its codes in "classification", where `field` (data.label) names that and they fit. Otherwise they are
     the new field "label".
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
     las = place.suffix.lower() in (".las", ".laz")
-    own = las and field == "classification" and labels.code.max(initial=0) <= LARGEST
+    fits = labels.code.min(initial=0) >= 0 and labels.code.max(initial=0) <= LARGEST
+    own = las and field == "classification" and fits
     more = {} if own else {"label": labels.code.astype(np.int32)}
-    half = place.with_name(f".{place.stem}.part{place.suffix}")
-    try:
-        notes = write_cloud(
+    with written_whole(place) as half:
+        return write_cloud(
             half,
             cloud,
             {**more, "confidence": labels.confidence},
             codes=labels.code if own else None,
         )
-        os.replace(half, place)
-    finally:
-        half.unlink(missing_ok=True)
-    return notes

@@ -1,6 +1,6 @@
 """How good parts of points are: intersection over union, by both conventions for a part that nobody sees.
 
-N points, P parts, S shapes (clouds).
+N points, P parts, S clouds.
 """
 
 from __future__ import annotations
@@ -50,6 +50,9 @@ def iou_of_counts(counts_PP: np.ndarray) -> np.ndarray:
     return np.where(either > 0, both / np.where(either > 0, either, 1), np.nan)
 
 
+CONVENTIONS = ("official", "strict")
+
+
 def shape_metrics(
     guesses: Sequence[np.ndarray],
     targets: Sequence[np.ndarray],
@@ -60,25 +63,43 @@ def shape_metrics(
 
     instance mIoU     mean over clouds of the mean IoU over the parts of its shape
     class mIoU        mean over shapes of the mean over their clouds
+    miou SHAPE        that mean, by the official convention
 
     "official" counts a part that is neither there nor guessed as 1 (Yi et al. 2016, and all who compare with them);
-    "strict" leaves it out, and a cloud in which no part is left out of it.
+    "strict" leaves it out. A point whose target is below 0 has no part and counts nothing, and a cloud of such alone is
+    left out; NaN where no cloud remains.
     """
-    official, strict = [], []
-    for guess, target, shape in zip(guesses, targets, shapes, strict=True):
-        own = list(parts_of[shape])
-        each = np.array([_iou(guess == part, target == part) for part in own])
-        official.append(float(np.where(np.isnan(each), 1, each).mean()))
-        strict.append(float(np.nanmean(each)) if np.isfinite(each).any() else math.nan)
+    each_S2 = cloud_mious(guesses, targets, shapes, parts_of)
+    known = np.isfinite(each_S2[:, 0])
+    names = np.array(shapes, dtype=object)
+    there = [shape for shape in parts_of if (names[known] == shape).any()]
+    by_shape = {shape: each_S2[known & (names == shape)].mean(0) for shape in there}
     found = {}
-    for name, values in (("official", official), ("strict", strict)):
-        by_shape = [
-            np.nanmean([value for value, s in zip(values, shapes, strict=True) if s == shape])
-            for shape in dict.fromkeys(shapes)
-        ]
-        found[f"instance_miou {name}"] = float(np.nanmean(values)) if values else math.nan
-        found[f"class_miou {name}"] = float(np.nanmean(by_shape)) if values else math.nan
+    for k, convention in enumerate(CONVENTIONS):
+        means = [value[k] for value in by_shape.values()]
+        found[f"instance_miou {convention}"] = _mean(each_S2[known, k])
+        found[f"class_miou {convention}"] = _mean(np.array(means))
+    return found | {f"miou {shape}": float(value[0]) for shape, value in by_shape.items()}
+
+
+def cloud_mious(
+    guesses: Sequence[np.ndarray],
+    targets: Sequence[np.ndarray],
+    shapes: Sequence[str],
+    parts_of: Mapping[str, Sequence[int]],
+) -> np.ndarray:
+    """float64 [S, 2]: the mean IoU of each cloud by both of CONVENTIONS, NaN where no point has a part."""
+    found = np.full((len(shapes), 2), np.nan)
+    for row, (guess, target, shape) in enumerate(zip(guesses, targets, shapes, strict=True)):
+        known = target >= 0
+        if known.any():
+            each = np.array([_iou(guess[known] == k, target[known] == k) for k in parts_of[shape]])
+            found[row] = np.where(np.isnan(each), 1, each).mean(), np.nanmean(each)
     return found
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else math.nan
 
 
 def _iou(guessed: np.ndarray, true: np.ndarray) -> float:

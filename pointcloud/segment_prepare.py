@@ -1,4 +1,4 @@
-"""From an app on labelled scans to its data and to settings with nothing left open; and what check says of them."""
+"""From an app on labelled scans to its data and to settings with nothing left open."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from isoform.core.domain import CheckReport, Prepared
+from isoform.core.domain import Prepared
 from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import UserError, count, join_names
-from isoform.core.report.check_page import render_check_page
 from isoform.pointcloud.config import PointcloudApp
+from isoform.pointcloud.data.dataset import describe_thinned
+from isoform.pointcloud.data.features import FeatureReader
 from isoform.pointcloud.data.scans import (
     Scan,
     ScanData,
@@ -19,10 +20,9 @@ from isoform.pointcloud.data.scans import (
     read_scans,
 )
 from isoform.pointcloud.data.scenes import CLASSES
-from isoform.pointcloud.data.sources import SCANS
-from isoform.pointcloud.prepare import update
-
-LEAKS = "The same scan is in two splits: a score on it would be too good."
+from isoform.pointcloud.data.sources import PARTED, SCANS
+from isoform.pointcloud.prepare import describe_start, update, with_channels
+from isoform.pointcloud.recipe import follow_recipe
 
 
 def prepare_scans(
@@ -36,7 +36,9 @@ def prepare_scans(
     Raises UserError for data that are missing or don't fit, and for leakage unless data.allow_leakage.
     """
     _check_settings(config)
-    scans, skipped = read_scans(config.data, alone=alone)
+    config, _ = follow_recipe(with_channels(config))  # refuses one
+    reader = FeatureReader(config.data)
+    scans, skipped = read_scans(config.data, reader, alone=alone)
     if kept is not None:
         rows = kept.rows_among([scan.name for scan in scans])
         scans = [scans[row] for part in rows.values() for row in part]
@@ -61,27 +63,40 @@ def prepare_scans(
         patience = config.train.patience or max(3, epochs // 4)
         config = update(config, train={"epochs": epochs, "patience": patience})
     lost = _lost(data)
-    notes = [*_describe(data, samples), *lost]
+    large = {scan.name: scan.points.thinned for scan in scans if scan.points.thinned is not None}
+    notes = [*_describe(data, samples), *describe_thinned(large), *reader.notes()]
+    notes += [*describe_start(config), *lost]
     notes += [f"warning: {leaks} (data.allow_leakage)"] if leaks else []
     return Prepared(config, notes, data, lost)
 
 
 def _check_settings(config: PointcloudApp) -> None:
-    tokeniser, parts, data = config.tokeniser, config.parts, config.data
+    data = config.data
     if data.source not in SCANS:
         raise UserError(
-            f'data.source = "{data.source}" has no class for every point; set it to {" or ".join(SCANS)}'
+            f'data.source = "{data.source}" has no class for every point; set it to {" or ".join(SCANS)}, or of '
+            f"parts of clouds to {' or '.join(PARTED)}"
         )
+    if data.source == "scenes" and data.up != "z":
+        raise UserError("data.up: made scenes have z upwards; leave it out")
+    if config.parts.shapes:
+        raise UserError(
+            f"parts.shapes = {config.parts.shapes}: a scan has no class beside it; set it to 0"
+        )
+    if data.group is not None:
+        raise UserError("data.group: scans lie in train, val and test; leave it out")
+    check_segmenter(config, "scans")
+
+
+def check_segmenter(config: PointcloudApp, what: str) -> None:
+    """Raises UserError for settings that contradict each other in any segmentation; `what` it is of."""
+    tokeniser, parts, data = config.tokeniser, config.parts, config.data
     if data.folds is not None:
-        raise UserError("data.folds: scans aren't folded; leave it out")
-    if tokeniser.channels != 3 or tokeniser.class_token is False:
-        raise UserError(
-            "tokeniser: scans are read as x, y, z; leave channels and class_token as they are"
-        )
-    if parts.shapes:
-        raise UserError(
-            f"parts.shapes = {parts.shapes}: a scan has no class beside it; set it to 0"
-        )
+        raise UserError(f"data.folds: {what} aren't folded; leave it out")
+    if data.table is not None:
+        raise UserError(f"data.table: {what} are read from folders; leave it out")
+    if tokeniser.class_token is False:
+        raise UserError("tokeniser.class_token: a segmentation has none; leave it as it is")
     if not parts.blocks or max(parts.blocks) >= config.backbone.depth:
         raise UserError(
             f"parts.blocks = {list(parts.blocks)}: the blocks of a trunk of depth {config.backbone.depth} are numbered "
@@ -131,48 +146,24 @@ def _describe(data: ScanData, samples: int) -> list[str]:
     return lines
 
 
+def unknown_codes(data: ScanData) -> dict[int, int]:
+    """{code: points} of labels that the model has no output for."""
+    unknown: dict[int, int] = {}
+    for scan, target in zip(data.scans, data.targets, strict=True):
+        codes, counts = np.unique(scan.code[(scan.code >= 0) & (target < 0)], return_counts=True)
+        for code, points in zip(codes.tolist(), counts.tolist(), strict=True):
+            unknown[code] = unknown.get(code, 0) + points
+    return unknown
+
+
 def _lost(data: ScanData) -> list[str]:
     """Files that weren't read, and points whose code the model has no output for."""
     lines = []
     if data.skipped:
         name, why = next(iter(data.skipped.items()))
         lines.append(f"{count(len(data.skipped), 'file')} left out, such as {name}: {why}")
-    unknown: dict[int, int] = {}
-    for scan, target in zip(data.scans, data.targets, strict=True):
-        codes, counts = np.unique(scan.code[(scan.code >= 0) & (target < 0)], return_counts=True)
-        for code, points in zip(codes.tolist(), counts.tolist(), strict=True):
-            unknown[code] = unknown.get(code, 0) + points
-    for code, points in sorted(unknown.items()):
+    for code, points in sorted(unknown_codes(data).items()):
         lines.append(
             f"code {code} is none of the classes that are trained: its {count(points, 'point')} count nothing"
         )
     return lines
-
-
-def check_scans(config: PointcloudApp) -> CheckReport:
-    """What a segmentation would be trained on: scans, points of each class by split, equal scans in two splits."""
-    allowed = update(config, data={"allow_leakage": True})
-    prepared = prepare_scans(allowed)
-    data: ScanData = prepared.data
-    counts = {name: dict.fromkeys(data.draws, 0) for name in data.classes}
-    for scan, target in zip(data.scans, data.targets, strict=True):
-        each = np.bincount(target[target >= 0], minlength=len(data.classes))
-        for name, points in zip(data.classes, each.tolist(), strict=True):
-            counts[name][scan.split] = counts[name].get(scan.split, 0) + points
-    leaks = describe_equal_scans(data.scans)
-    lines = list(prepared.notes)
-    for name, by_split in counts.items():
-        parts = ", ".join(f"{points:,} {split}" for split, points in by_split.items())
-        lines.append(f"  {name}: {parts} points")
-    lines.append(f"LEAKAGE, {leaks}" if leaks else "no leakage between splits found")
-    found = {
-        "origin": data.origin,
-        "scans": len(data.scans),
-        "points": counts,
-        "skipped": dict(data.skipped),
-        "leaks": [leaks] if leaks else [],
-    }
-    page = render_check_page(data.origin, lines, LEAKS if leaks else "", [])
-    return CheckReport(
-        lines, found, bool(leaks) and not config.data.allow_leakage, page, None, prepared
-    )

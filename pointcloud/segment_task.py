@@ -14,23 +14,22 @@ import torch
 from torch import Tensor, nn
 
 from isoform.core.baselines import Baseline
-from isoform.core.config.state import DataRecord
 from isoform.core.data import writers
-from isoform.core.domain import Figure, InitialWeights, Prepared, Task
+from isoform.core.domain import Figure, Prepared
 from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.domain.task import MetricAccumulator
-from isoform.core.errors import UserError, count, join_names
+from isoform.core.errors import UserError, count
 from isoform.core.supervised.class_weights import balanced_class_weights
 from isoform.core.supervised.config import LabelledEval, resolve_loss_kind
 from isoform.core.supervised.monitors import resolve_monitor
-from isoform.core.supervised.rows import SHOWN_CLASSES
 from isoform.pointcloud.config import PointcloudApp
-from isoform.pointcloud.data.scans import ScanData, chosen_points, framed, keep_scans
+from isoform.pointcloud.data.scan_points import chosen_points
+from isoform.pointcloud.data.scans import ScanData, keep_scans
 from isoform.pointcloud.data.tiles import Votes
-from isoform.pointcloud.data.transforms import Augment, draw_points
+from isoform.pointcloud.data.transforms import draw_points
 from isoform.pointcloud.losses import part_loss
 from isoform.pointcloud.metrics import part_metrics
-from isoform.pointcloud.pointmae.model import build_model
+from isoform.pointcloud.point_task import PointTask, Provenance, augment_of
 from isoform.pointcloud.prepare import update
 from isoform.pointcloud.segment_prepare import prepare_scans
 from isoform.pointcloud.state import PointcloudState
@@ -39,14 +38,14 @@ TINY = 1e-7  # a probability of 0 would cost without end
 
 
 class Sample(NamedTuple):
-    """Points [n, 3] of a tile in its frame, their classes [n], and which points of the scan they are [n]."""
+    """Points [n, C] of a tile in its frame, their classes [n], and which points of the scan they are [n]."""
 
     points: np.ndarray
     target: np.ndarray
     chosen: np.ndarray
 
 
-class SegmentTask(Task):
+class SegmentTask(PointTask):
     """One app on labelled scans."""
 
     items = "draws"
@@ -62,8 +61,7 @@ class SegmentTask(Task):
             raise UserError("loss.kind: of classes of points it is ce")
         if config.eval.threshold != LabelledEval().threshold:
             raise UserError("eval.threshold: classes of points have none; leave it out")
-        a = config.augment
-        self.augment = Augment(a.scale, a.shift, a.yaw, a.noise)
+        self.augment = augment_of(config)
         self.class_weight = self._class_weight()
 
     def sizes(self) -> dict[str, int]:
@@ -76,13 +74,6 @@ class SegmentTask(Task):
         known = sum(int((self.data.targets[k] >= 0).sum()) for k in own)
         return f"judged: {known:,} labelled points of {count(len(own), 'scan')}, split {split}"
 
-    def build(self) -> nn.Module:
-        """A fresh model. Raises UserError where the tables contradict each other."""
-        try:
-            return build_model(self.config)
-        except ValueError as error:
-            raise UserError(str(error)) from None
-
     def sample(self, split: str, index: int, rng: np.random.Generator | None) -> Sample:
         """A training draws points of the tile anew; an evaluation shows all of them, in turns that never change."""
         k, number, turn = self.data.draws[split][index]
@@ -91,13 +82,13 @@ class SegmentTask(Task):
             chosen = chosen_points(tile, number, turn, wanted)
         else:
             chosen = tile.index[draw_points(tile.index, wanted, "random", rng)]
-        points = framed(self.data.scans[k].xyz[chosen], tile, self.config.data.tile)
+        points = self.data.scans[k].points.framed(chosen, tile, self.config.data.tile)
         if rng is not None:
             points = self.augment(points, rng)
         return Sample(points, self.data.targets[k][chosen], chosen)
 
     def collate(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """{"points" [B, n, 3], "target" [B, n], -1 = none, "chosen" [B, n]}."""
+        """{"points" [B, n, C], "target" [B, n], -1 = none, "chosen" [B, n]}."""
         points = np.stack([sample.points for sample in samples])
         return {
             "points": torch.from_numpy(points.astype(np.float32)),
@@ -137,57 +128,54 @@ class SegmentTask(Task):
         """See data/scans.py."""
         return keep_scans(self.data)
 
-    def initial_weights(self, source: str) -> InitialWeights:
-        """See PointcloudTask.initial_weights."""
-        from isoform.pointcloud.pointmae.pretrained import initial_weights
-
-        return initial_weights(source, self.config)
-
     def baselines(self) -> Sequence[Baseline]:
         """See segment_baselines.py."""
         from isoform.pointcloud.segment_baselines import baselines
 
         return baselines(self)
 
-    def inference_state(self) -> PointcloudState:
-        """Class names, and which data these were."""
-        data = DataRecord(
-            origin=self._origin(),
-            licence=self.data.licence,
-            sha256=self.data.digest,
-            sizes=self.sizes(),
-            left_out=len(self.data.skipped),
-        )
-        return PointcloudState(classes=tuple(self.classes), data=data)
+    def provenance(self) -> Provenance:
+        """See PointTask.provenance."""
+        data = self.data
+        return Provenance(data.origin, data.licence, data.digest, len(data.skipped))
 
-    def _origin(self) -> str:
-        origin = self.data.origin
-        return Path(origin).name if Path(origin).exists() else origin
+    def amount(self) -> str:
+        """See PointTask.amount."""
+        return count(len(self.data.scans), "scan")
 
-    def card(self) -> dict[str, str]:
-        """See Task.card."""
+    def preprocessing(self) -> str:
+        """See PointTask.preprocessing."""
         c = self.config.data
-        return {
-            "data": f"{self._origin()} ({count(len(self.data.scans), 'scan')})",
-            "licence of the data": self.data.licence,
-            "SHA-256 of the data": self.data.digest,
-            "classes": join_names(self.classes, SHOWN_CLASSES),
-            "preprocessing": f"tiles of {c.tile:g}, overlap {c.overlap:g}; {c.points} points a draw",
-        }
+        return f"tiles of {c.tile:g}, overlap {c.overlap:g}; {c.points} points a draw"
 
     def write_predictions(
         self, folder: Path, split: str, outputs: Mapping[str, np.ndarray], stem: str = "predictions"
     ) -> list[Path]:
-        """STEM.csv, a row a scan; `isoform pointcloud label` writes the points."""
+        """STEM.csv, a row a scan, and STEM_tiles.csv, a row a tile; `isoform pointcloud label` writes the points."""
         rows: list[dict[str, Any]] = []
         names = ("miou", "accuracy", *(f"iou {name}" for name in self.classes))
         for k, part in self.parts(split):
             found = self.score(outputs["probability"][part], outputs["target"][part])
             row = {"input": self.data.scans[k].name, "points": part.stop - part.start}
             rows.append({**row, **{name: found.get(name, float("nan")) for name in names}})
-        path = folder / f"{stem}.csv"
-        writers.write_rows(rows, path)
-        return [path]
+        tiles = [row for k, _ in self.parts(split) for row in self._tile_rows(k)]
+        paths = [folder / f"{stem}.csv", folder / f"{stem}_tiles.csv"]
+        for path, told in zip(paths, (rows, tiles), strict=True):
+            writers.write_rows(told, path)
+        return paths
+
+    def _tile_rows(self, k: int) -> list[dict[str, Any]]:
+        """Where each tile of a scan lies in its file: what was subtracted from coordinates, in float64."""
+        name, axes = self.data.scans[k].name, ("shift x", "shift y", "shift z")
+        return [
+            {
+                "input": name,
+                "tile": number,
+                **dict(zip(axes, tile.middle.tolist(), strict=True)),
+                "points": len(tile.index),
+            }
+            for number, tile in enumerate(self.data.tiles[k])
+        ]
 
     def parts(self, split: str) -> list[tuple[int, slice]]:
         """Each scan of a split, and where its points stand in the outputs."""
@@ -235,7 +223,8 @@ class _Joined(MetricAccumulator):
     def outputs(self) -> dict[str, np.ndarray]:
         """{"probability" [N, P], "target" [N]} of all points of the split, scan after scan."""
         targets = [self.task.data.targets[k] for k in self.votes]
-        means = [votes.mean() for votes in self.votes.values()]
+        scans = self.task.data.scans
+        means = [scans[k].points.answered(votes.mean()) for k, votes in self.votes.items()]
         return {"probability": np.concatenate(means), "target": np.concatenate(targets)}
 
 

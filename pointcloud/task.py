@@ -5,21 +5,20 @@ B clouds, N points (padded), C channels, G patches, K classes.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from isoform.core.baselines import Baseline
-from isoform.core.config.state import DataRecord
 from isoform.core.data import writers
-from isoform.core.domain import Figure, InitialWeights, Prepared, Task
+from isoform.core.data.splits import ALONE
+from isoform.core.domain import Figure, LastLayer, Prepared
 from isoform.core.domain.kept_split import KeptSplit
-from isoform.core.errors import UserError, join_names
+from isoform.core.errors import UserError
 from isoform.core.supervised import bootstrap
 from isoform.core.supervised.class_weights import balanced_class_weights
 from isoform.core.supervised.config import LabelledEval, resolve_loss_kind
@@ -33,15 +32,16 @@ from isoform.core.supervised.decision import (
 )
 from isoform.core.supervised.metrics import multiclass_metrics, softmax
 from isoform.core.supervised.monitors import resolve_monitor
-from isoform.core.supervised.rows import SHOWN_CLASSES, rows_of
+from isoform.core.supervised.rows import rows_of
 from isoform.core.supervised.suspects import suspect_classes
 from isoform.pointcloud.config import PointcloudApp
 from isoform.pointcloud.data.dataset import sizes_of
 from isoform.pointcloud.data.kept import keep_split
-from isoform.pointcloud.data.transforms import Augment, draw_points
+from isoform.pointcloud.data.transforms import draw_points
 from isoform.pointcloud.losses import cloud_loss, drawn_distances, reconstruction_loss
 from isoform.pointcloud.masks import mask_of
-from isoform.pointcloud.pointmae.model import Drawn, PointMae, build_model
+from isoform.pointcloud.point_task import PointTask, Provenance, augment_of
+from isoform.pointcloud.pointmae.model import Drawn, PointClassifier, PointMae
 from isoform.pointcloud.pointmae.patches import cut_into_patches
 from isoform.pointcloud.prepare import PointcloudData, other_data, prepare, update
 from isoform.pointcloud.state import PointcloudState
@@ -55,7 +55,7 @@ class Sample(NamedTuple):
     noise: np.ndarray | None
 
 
-class PointcloudTask(Task):
+class PointcloudTask(PointTask):
     """One point cloud app with its data."""
 
     items = "clouds"
@@ -71,8 +71,7 @@ class PointcloudTask(Task):
         self.bf16_ok = self.has_labels = not self.pretrains
         if not self.pretrains and resolve_loss_kind(config.loss, "multiclass") != "ce":
             raise UserError("loss.kind: of classes of clouds it is ce")
-        a = config.augment
-        self.augment = Augment(a.scale, a.shift, a.yaw, a.noise)
+        self.augment = augment_of(config)
         self.calibration: Calibration | None = None
         self.class_weight = self._class_weight()
 
@@ -94,12 +93,13 @@ class PointcloudTask(Task):
         """See Task.sizes."""
         return sizes_of(self.data.rows)
 
-    def build(self) -> nn.Module:
-        """A fresh model. Raises UserError where the tables contradict each other."""
-        try:
-            return build_model(self.config)
-        except ValueError as error:
-            raise UserError(str(error)) from None
+    def groups(self, split: str) -> list[str | None] | None:
+        """See Task.groups; of a table's column. A cloud whose cell is empty has none."""
+        group = self.data.records.group
+        if group is None or self.pretrains:
+            return None
+        names = (str(group[row]) for row in self.data.rows[split].tolist())
+        return [None if name.startswith(ALONE) else name for name in names]
 
     def sample(self, split: str, index: int, rng: np.random.Generator | None) -> Sample:
         """Training draws the points of a larger cloud and changes it; an evaluation sees the same points every time."""
@@ -133,7 +133,7 @@ class PointcloudTask(Task):
         if self.pretrains:
             drawn = self._draw(model, batch)
             return {"loss": reconstruction_loss(drawn, self.config.loss.chamfer)}
-        output = model(batch["points"], batch["lengths"]).float()
+        output = self._logits(model, batch)
         smoothing = self.config.loss.label_smoothing
         loss = cloud_loss(output, batch["target"], smoothing, self.class_weight)
         return {"loss": loss}
@@ -148,8 +148,30 @@ class PointcloudTask(Task):
         """{"logits" [B, K], "target"}; of pretraining {"distance" [B]}, of each cloud's hidden patches."""
         if self.pretrains:
             return {"distance": drawn_distances(self._draw(model, batch), self.config.loss.chamfer)}
-        output = model(batch["points"], batch["lengths"]).float()
-        return {"logits": output, "target": batch["target"]}
+        return {"logits": self._logits(model, batch), "target": batch["target"]}
+
+    def _logits(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """[B, K] of the model, or of its last layer alone, which reads features in the points' place."""
+        points = batch["points"]
+        features = points.ndim == 2
+        output: Tensor = model(points) if features else model(points, batch["lengths"])
+        return output.float()
+
+    def last_layer(self, model: nn.Module) -> LastLayer:
+        """The head's, where it is its only one. Raises UserError where there are others, and for a pretraining."""
+        if self.pretrains:
+            return super().last_layer(model)
+        classifier = cast(PointClassifier, model)
+        last = classifier.head.out
+        if len(classifier.head.hidden) or not isinstance(last, nn.Linear):
+            raise UserError(
+                "train.probe fits one linear layer, and this head has others in front of it: set head.widths = []"
+            )
+        return LastLayer(
+            last,
+            lambda batch: classifier.features(batch["points"], batch["lengths"]),
+            "points",
+        )
 
     def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Of classes those of core; of pretraining "loss", the mean distance of hidden patches."""
@@ -209,12 +231,6 @@ class PointcloudTask(Task):
         """See Task.digests: of the coordinates as they were read."""
         return self.data.digests_N[self.data.rows[split]][:, None]
 
-    def initial_weights(self, source: str) -> InitialWeights:
-        """What `isoform pointcloud import` reads, and Point-BERT's pretraining."""
-        from isoform.pointcloud.pointmae.pretrained import initial_weights
-
-        return initial_weights(source, self.config)
-
     def baselines(self) -> Sequence[Baseline]:
         """See baselines.py."""
         from isoform.pointcloud.baselines import baselines
@@ -222,33 +238,21 @@ class PointcloudTask(Task):
         return baselines(self)
 
     def inference_state(self) -> PointcloudState:
-        """Class names, and which data these were."""
-        data = DataRecord(
-            origin=self._origin,
-            licence=self.data.records.licence,
-            sha256=self.data.digest,
-            sizes=self.sizes(),
-            left_out=len(self.data.unreadable) + len(self.data.records.skipped),
-        )
-        return PointcloudState(classes=tuple(self.classes), data=data)
+        """See PointTask.inference_state; and the points of the smallest training cloud."""
+        train = self.data.rows.get("train", np.zeros(0, np.int64))
+        least = min((len(self.data.cloud(int(row))) for row in train), default=None)
+        return super().inference_state().model_copy(update={"least_points": least})
 
-    @functools.cached_property
-    def _origin(self) -> str:
-        """Where the data came from; of a user's folder only its name, since a run folder travels."""
-        origin = self.data.records.origin
-        return Path(origin).name if Path(origin).exists() else origin
+    def provenance(self) -> Provenance:
+        """See PointTask.provenance."""
+        records = self.data.records
+        left_out = len(self.data.unreadable) + len(records.skipped)
+        return Provenance(records.origin, records.licence, self.data.digest, left_out)
 
-    def card(self) -> dict[str, str]:
-        """See Task.card."""
-        sizes = ", ".join(f"{count} {split}" for split, count in self.sizes().items())
+    def preprocessing(self) -> str:
+        """See PointTask.preprocessing."""
         c = self.config.data
-        return {
-            "data": f"{self._origin} ({sizes})",
-            "licence of the data": self.data.records.licence,
-            "SHA-256 of the data": self.data.digest,
-            "classes": join_names(self.classes, SHOWN_CLASSES),
-            "preprocessing": f"at most {c.points} points, {c.draw}; scale {c.scale}",
-        }
+        return f"at most {c.points} points, {c.draw}; scale {c.scale}"
 
     def write_predictions(
         self, folder: Path, split: str, outputs: Mapping[str, np.ndarray], stem: str = "predictions"

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from isoform.core.baselines import Baseline
 from isoform.core.config.state import DataRecord
 from isoform.core.data import writers
+from isoform.core.data.splits import ALONE
 from isoform.core.domain import Figure, InitialWeights, LastLayer, Prepared, Task
 from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import UserError, join_names
@@ -40,7 +41,6 @@ from isoform.vision.config import VisionApp
 from isoform.vision.data.dataset import preprocessing
 from isoform.vision.data.kept import find_split, keep_split
 from isoform.vision.data.mix import mix_batch
-from isoform.vision.data.records import ALONE
 from isoform.vision.data.sources import other_data, read_records
 from isoform.vision.data.transforms import Augment, Drawn, Preprocess
 from isoform.vision.data.values import to_float

@@ -31,8 +31,9 @@ def train_folds(
 
     What an app leaves open of its model is chosen on the first fold and holds for all; what training samples fill
     (scales) is each fold's own. RUN gets results.json (mean, deviation and values of every metric, sizes of each fold),
-    the folds' test predictions joined, and a page. Raises UserError for fewer than 2 folds and for a folder that is
-    taken. Each fold is a run of its own to the trackers in `log`.
+    the folds' test predictions joined, and a page. Where `train.init` is a folder of folds too, each begins from the
+    one of its number, which never saw what this one tests on. Raises UserError for fewer than 2 folds and for a folder
+    that is taken. Each fold is a run of its own to the trackers in `log`.
     """
     if folds < 2:
         raise UserError(f"--folds {folds}: should be at least 2")
@@ -51,9 +52,12 @@ def train_folds(
         "strict": strict,
         "log": log,
     }
+    starts = _starts(request, folds)
     for fold in range(1, folds + 1):
         settings = {**request.settings, **chosen, "data.folds": folds, "data.fold": fold}
         one = replace(request, settings=settings)
+        if starts:
+            one = replace(one, flags={**one.flags, "train.init": str(starts[fold - 1])})
         say(f"fold {fold} of {folds}")
         folder = path / f"fold-{fold}"
         runs.append(api.train(one, folder, **options, say=say, said=said))
@@ -74,6 +78,37 @@ def train_folds(
     _join_predictions(request, folders, path)
     write_report(folders)
     return api.Run(path, results, request.domain)
+
+
+DRAWN = ("folds", "split_seed", "group")  # what the members of a fold depend on beside the data
+
+
+def _starts(request: api.Request, folds: int) -> list[Path]:
+    """The runs of the folder of folds that `train.init` is; none where it is anything else.
+
+    Raises UserError where those folds are others: of another number, or drawn otherwise.
+    """
+    first = {**request.settings, "data.folds": folds, "data.fold": 1}
+    asked = replace(request, settings=first).resolve().config
+    init = asked.train.init
+    members = config.members_of(Path(init)) if init else []
+    runs = [run for run in members if run.name.startswith("fold-")]
+    if not runs or (Path(str(init)) / "config.toml").is_file():
+        return []
+    for number, run in enumerate(runs, 1):
+        theirs = config.load_run_config(run, request.domain)
+        for key in DRAWN:
+            own, other = (getattr(getattr(one, "data", None), key, None) for one in (asked, theirs))
+            if own != other:
+                raise UserError(
+                    f"--init {run}: has data.{key} = {other}, and these folds {own}: its training would have seen "
+                    "what is tested on here"
+                )
+        if run.name != f"fold-{number}":
+            raise UserError(f"--init {init}: has no fold-{number}, of which fold {number} begins")
+    if len(runs) != folds:
+        raise UserError(f"--init {init}: has {len(runs)} of {folds} folds")
+    return runs
 
 
 def _chosen(

@@ -177,7 +177,9 @@ def _domain(parser: argparse.ArgumentParser, domain: AnyDomain, verb: str) -> No
         )
     )
     _eval(_verb(verbs, "eval", "evaluate a run", _run_eval))
-    _predict(_verb(verbs, "predict", "one row an input, in input order", _run_predict))
+    predict = _verb(verbs, "predict", "one row an input, in input order", _run_predict)
+    _predict(predict)
+    domain.predict_arguments(predict)
     _embed(_verb(verbs, "embed", "features of a frozen trunk", _run_embed))
     _import(_verb(verbs, "import", "turn a foreign checkpoint into a run folder", _run_import))
     export = _verb(verbs, "export", "write a run's model in another format", _run_export)
@@ -267,7 +269,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init",
         metavar="RUN_OR_FILE",
-        help="start from these weights: a run folder or a checkpoint file",
+        help="start from these weights: a run folder or a checkpoint file; with --folds also a folder of as many folds",
     )
     parser.add_argument("--freeze", choices=["trunk", "none"], help="trunk: only the head learns")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --run-dir")

@@ -93,6 +93,7 @@ def predict(context: Context) -> int:
     if args.out is not None:
         writers.format_of(args.out, writers.ROWS)
     predictor = _chosen_predictor(context)
+    predictor.adopt(args)
     if args.min_probability is not None:
         if not 0 <= args.min_probability <= 1:
             raise UserError(f"--min-probability {args.min_probability:g}: lies between 0 and 1")

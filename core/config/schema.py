@@ -59,6 +59,7 @@ READOUTS = {
     "max": 1,
     "mean_max": 1,
     "class_max": 2,
+    "cat_mean_max": 2,
     "attention": 1,
     "none": 1,
 }
@@ -213,9 +214,13 @@ class TrainConfig(Table):
     min_lr: float = Field(1e-6, ge=0, description="learning rate at the end")
     warmup: float = Field(0.0, ge=0, description="epochs of linear warm-up")
     warmup_lr: float = Field(1e-6, ge=0)
-    schedule: Literal["cosine", "constant", "linear", "halving"] = Field(
+    schedule: Literal["cosine", "cosine_late", "constant", "linear", "halving"] = Field(
         "cosine",
-        description="after the warm-up; halving: half of the rate after every epoch but the first",
+        description="after the warm-up; halving: half of the rate after every epoch but the first; cosine_late: moved "
+        "between epochs alone and one epoch late, the warm-up's epochs counting as the cosine's",
+    )
+    schedule_epochs: float | None = Field(
+        None, gt=0, description="epochs until min_lr is reached; all of the run if unset"
     )
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     weight_decay: float = Field(
@@ -237,6 +242,11 @@ class TrainConfig(Table):
         1.0, gt=0, le=1, description="learning rate factor from each layer to the one below"
     )
     clip: float | None = Field(None, gt=0, description="largest gradient norm; none if unset")
+    updates: int = Field(
+        1,
+        gt=0,
+        description="times that the optimiser steps along each gradient, which is clipped for the last of them alone",
+    )
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights a step; 0: none")
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
@@ -260,6 +270,12 @@ class TrainConfig(Table):
         description="the trunk is frozen and its features are computed once; the last layer is fitted to them, instead "
         "of trained by steps",
     )
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> TrainConfig:
+        if self.schedule_epochs is not None and self.schedule in ("constant", "halving"):
+            raise ValueError(f"schedule = {self.schedule} has no end; leave out schedule_epochs")
+        return self
 
 
 class EvalConfig(Table):

@@ -6,7 +6,7 @@ draw_share   a share of rows, of each stratum alike; whole groups are chosen gre
 draw_units   units (rows that must stay together) shuffled stratum by stratum and given to test, then val, then train
 
 `keep_strata` (strata.py) mends a drawing that left a class out of a split. Beside them `fill_splits` gives units away
-in an order of one's own, and `split_by_size` is MoleculeNet's rule.
+in an order of one's own, `split_by_size` is MoleculeNet's rule, and `keep_labelled` leaves fewer training rows.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ SPLIT_WORDS = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 
+LABELS_STREAM = 1  # beside a seed: draws of labels are no draws of splits
+
+ALONE = "\0row "  # what the group of a row begins with that has none
 _BEHIND = re.compile(r"[\s_-]*(set|split|data|images)$")  # "training_set", "test images"
 
 
@@ -54,6 +57,12 @@ def read_splits(
             )
         splits[row] = split or ""
     return splits
+
+
+def read_groups(cells: Sequence[str]) -> np.ndarray:
+    """The group of each cell of a column, object [n]; a row whose cell is empty is a group by itself (ALONE)."""
+    groups = [cell or f"{ALONE}{row}" for row, cell in enumerate(cells)]
+    return np.array(groups, dtype=object)
 
 
 def stratify(labels: Sequence[object], kind: str) -> np.ndarray:
@@ -172,6 +181,23 @@ def _draw_groups(
         taken = [min(shuffled, key=len)]
     drawn = np.concatenate(taken) if taken else rows[:0]
     return drawn, np.setdiff1d(rows, drawn)
+
+
+def keep_labelled(
+    rows: np.ndarray, labels: Sequence[str | None], share: float, seed: int
+) -> np.ndarray:
+    """Sorted: of the training `rows` a share of every class, at least one; rows without a label are left out.
+
+    labels   the class of every row there is, None or "" of one without
+
+    The same seed's smaller share is a part of its larger one, so that curves over shares add samples only.
+    """
+    rng = np.random.default_rng([seed, LABELS_STREAM])
+    kept = []
+    for name in sorted({label for row in rows.tolist() if (label := labels[row])}):
+        own = np.array([row for row in rows.tolist() if labels[row] == name], np.int64)
+        kept.append(rng.permutation(own)[: max(1, round(share * len(own)))])
+    return np.sort(_joined(kept))
 
 
 def refuse_torn_groups(group: np.ndarray, splits: Mapping[str, np.ndarray]) -> None:

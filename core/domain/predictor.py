@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from isoform.core.errors import UserError
 
 if TYPE_CHECKING:
+    import argparse
+
     import numpy as np
 
 
@@ -65,6 +67,9 @@ class Predictor(abc.ABC):
         raise UserError(
             "--min-probability: this model predicts numbers, not probabilities; leave it out"
         )
+
+    def adopt(self, options: argparse.Namespace) -> None:  # noqa: B027
+        """Takes the options that `Domain.predict_arguments` adds. Raises UserError for what can't be."""
 
     def remarks(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """What a person should know of the rows that `predict` made, in sentences; nothing by default."""

@@ -302,6 +302,7 @@ class Figure:
     """One picture of a report: SVG (matplotlib) or an HTML table, already safe, and a caption that will be escaped.
 
     head, rows   a table below the picture, whose cells will be escaped too
+    scene        points that turn (core/report/points.py); the SVG stands in for them where no script runs
     """
 
     caption: str
@@ -309,3 +310,4 @@ class Figure:
     html: str = ""
     head: Sequence[str] = ()
     rows: Sequence[Sequence[str | File]] = ()
+    scene: Mapping[str, Any] | None = None

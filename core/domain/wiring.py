@@ -268,6 +268,9 @@ class Domain(abc.ABC, Generic[AppT, StateT, DataT]):
         """Rows that `apps` ("data", "model", "parameters", "source") and, with `detail`, `explain` add for an app."""
         return {}
 
+    def predict_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Options of its own for `predict`, which `Predictor.adopt` gets; none by default."""
+
     def verbs(self) -> Mapping[str, Verb]:
         """Extra commands, by name."""
         return {}

@@ -125,18 +125,26 @@ def learning_rate(config: TrainConfig, epochs: int, time: float) -> float:
     Linear from warmup_lr to lr over the warm-up, then constant, or linear or half a cosine (Loshchilov & Hutter 2017)
     down to min_lr, or halved after every whole epoch but the first, without regard to min_lr (the "type1" of Zhou et
     al. 2021, Informer's code and its descendants').
+
+    "cosine_late" is timm's cosine as loops have it that call `step(epoch)` behind an epoch: the first two epochs have
+    the rate of the start, each later one that of its predecessor's number, and the cosine begins where the run does.
     """
+    late = config.schedule == "cosine_late"
+    if late:
+        time = max(math.floor(time) - 1, 0)
     if time < config.warmup:
         rise = config.lr - config.warmup_lr
         return config.warmup_lr + rise * time / config.warmup
-    if config.schedule == "constant" or epochs <= config.warmup:
+    begin = 0.0 if late else config.warmup
+    end = epochs if config.schedule_epochs is None else config.schedule_epochs
+    if config.schedule == "constant" or end <= begin:
         return config.lr
     if config.schedule == "halving":
         whole_epochs = math.floor(time - config.warmup)
         return config.lr * 0.5 ** max(whole_epochs - 1, 0)
-    done = min((time - config.warmup) / (epochs - config.warmup), 1.0)
+    done = min((time - begin) / (end - begin), 1.0)
     left = 1 - done
-    if config.schedule == "cosine":
+    if config.schedule.startswith("cosine"):
         left = 0.5 * (1 + math.cos(math.pi * done))
     return config.min_lr + (config.lr - config.min_lr) * left
 
@@ -145,6 +153,24 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Gives every group its share of `lr`."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["scale"]
+
+
+def move(
+    optimizer: torch.optim.Optimizer,
+    parameters: Sequence[Tensor],
+    norm: Tensor,
+    config: TrainConfig,
+) -> None:
+    """One step along the gradients, whose norm is `norm`, clipped to train.clip; and clears them.
+
+    Of train.updates steps all but the last follow the gradients as they are.
+    """
+    for _ in range(config.updates - 1):
+        optimizer.step()
+    if config.clip is not None:
+        torch.nn.utils.clip_grads_with_norm_(parameters, config.clip, norm)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
 
 
 class Ema:

@@ -331,13 +331,10 @@ class Loop:
         indices = [index for key in group for index in key.indices]
         gradients = [p.grad for p in self.trained if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        if self.config.clip is not None:
-            torch.nn.utils.clip_grads_with_norm_(self.trained, self.config.clip, norm)
         self.meter.add({"grad_norm": norm}, 1)
         self.finite.watch(state.step + 1, indices, summed, norm)
         optim.set_learning_rate(self.optimizer, lr)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        optim.move(self.optimizer, self.trained, norm, self.config)
         if self.ema is not None:
             self.ema.update(state.step)
         state.step += 1

@@ -25,6 +25,7 @@ from isoform.core.runs.folder import RunFolder, runs_in
 from isoform.core.supervised.ensemble import Ensemble
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Mapping, Sequence
 
     import numpy as np
@@ -219,6 +220,10 @@ class PredictorInPrecision(Predictor):
     def demand(self, probability: float) -> None:
         """See Predictor.demand."""
         self.inner.demand(probability)
+
+    def adopt(self, options: argparse.Namespace) -> None:
+        """See Predictor.adopt."""
+        self.inner.adopt(options)
 
     def remarks(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """See Predictor.remarks."""

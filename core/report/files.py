@@ -18,8 +18,10 @@ from isoform.core.domain import Figure, File
 def figure_json(figure: Figure, folder: Path) -> dict[str, Any]:
     """A picture as figures.json has it; files by their paths from `folder`, the run's."""
     rows = [[_cell(cell, folder) for cell in row] for row in figure.rows]
+    found = {"caption": shown(figure.caption), "svg": figure.svg, "html": figure.html}
     table = {"head": list(figure.head), "rows": rows} if rows else {}
-    return {"caption": shown(figure.caption), "svg": figure.svg, "html": figure.html, **table}
+    scene = {"scene": dict(figure.scene)} if figure.scene is not None else {}
+    return {**found, **table, **scene}
 
 
 def _cell(cell: str | File, folder: Path) -> str | dict[str, str]:

@@ -23,6 +23,7 @@ from isoform.core.errors import UserError
 from isoform.core.report.chart import Line, chart
 from isoform.core.report.files import link, relative, table_of
 from isoform.core.report.formatting import clock, mebibytes, number
+from isoform.core.report.points import viewer
 from isoform.core.runs.folder import SUSPECTS, RunFolder
 from isoform.core.runs.results import (
     Headline,
@@ -129,10 +130,14 @@ def render(runs: Sequence[Shown]) -> str:
     )
     environment.filters |= {"number": number, "clock": clock, "bytes": mebibytes}
     comparable = len({run.results["domain"] for run in runs}) == 1
+    turns = comparable and any(figure.get("scene") for run in runs for figure in run.figures)
+    script, source = viewer() if turns else ("", "")
     return environment.get_template("page.html.j2").render(
         runs=runs,
         heading=runs[0].title if len(runs) == 1 else f"{len(runs)} runs",
         comparable=comparable,
+        script=Markup(script),
+        script_source=Markup(source),
         verdict_of=verdict_of,
         cards=[] if comparable else [_card_picture(run, at) for at, run in enumerate(runs)],
         tiles=_tiles(runs[0]),
@@ -321,12 +326,13 @@ def _tables(run: Shown) -> list[dict[str, Any]]:
 
 
 def _pictures(run: Shown, at: int) -> list[dict[str, Any]]:
-    """{caption, drawn, columns of its table, head, rows} of each of the domain's pictures."""
+    """{caption, drawn, scene, columns of its table, head, rows} of each of the domain's pictures."""
     pictures = []
     for number_, figure in enumerate(run.figures):
         drawn = Markup(inline_svg(figure["svg"], f"run{at}-{number_}") + figure["html"])
         columns = figure["html"].split("</tr>")[0].count("<th>")
         more = {"drawn": drawn, "columns": columns, "head": figure.get("head", ())}
+        more["scene"] = figure.get("scene")
         pictures.append({"caption": figure["caption"], "rows": figure["rows"], **more})
     return pictures
 

@@ -21,6 +21,14 @@ MONITORS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "multilabel": ("average_precision", "roc_auc", "loss"),
         "binary": ("roc_auc", "average_precision", "loss"),
         "parts": ("miou", "accuracy", "loss"),
+        "shapes": (
+            "instance_miou official",
+            "instance_miou strict",
+            "class_miou official",
+            "class_miou strict",
+            "accuracy",
+            "loss",
+        ),
         "regression": ("rmse", "mae", "loss"),
         "forecasts": ("mse", "mae", "mase", "smape"),
     }

@@ -17,11 +17,11 @@ from isoform.pointcloud.files import SUFFIXES
 SURFACE = 4  # points drawn on a mesh for one that a training sees
 
 
-def read_folder(data: DataConfig) -> Records:
+def read_folder(data: DataConfig, least: int = 2) -> Records:
     """Every file of points below `data.root`; its class is the first folder that is no split.
 
     Hidden files, files that hold no points by their ending, and links that lead out of the root are skipped and named.
-    Raises UserError where there is none, or one class alone.
+    Raises UserError where there is none, or fewer than `least` classes.
     """
     where = data.root or data.path
     if where is None:
@@ -60,7 +60,7 @@ def read_folder(data: DataConfig) -> Records:
             f"{root}: some files lie in train, val or test and others, such as {name}, don't"
         )
     classes = sorted(set(labels))
-    if len(classes) < 2 and data.classes is None:
+    if len(classes) < least and data.classes is None:
         raise UserError(f"{root}: only one class folder ({classes[0]}); a classifier needs two")
     clouds = FileClouds(root, names, data.columns, SURFACE * data.points)
     return Records(clouds, labels, classes, given, str(root), "the data owner's", skipped)

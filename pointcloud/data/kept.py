@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from isoform.core.data.digests import content_digest, set_digest
-from isoform.core.data.splits import Rows
+from isoform.core.data.splits import Rows, torn_groups
 from isoform.core.domain.kept_split import KeptSplit, Samples
 from isoform.core.errors import printable
 from isoform.pointcloud.data.dataset import CloudData
@@ -16,11 +16,18 @@ from isoform.pointcloud.data.records import Records
 NAMED = 3  # sets of equal clouds in a sentence
 
 
-def keep_split(data: CloudData) -> KeptSplit:
-    """What a run on these clouds keeps: coordinates as they were read, whatever the files are called."""
+def keep_split(data: CloudData, more: Sequence[str] = ()) -> KeptSplit:
+    """What a run on these clouds keeps: coordinates as they were read, whatever the files are called.
+
+    more    what a cloud's label holds beside its class, a text a row
+    """
     names = [printable(name) for name in data.records.clouds.names]
     contents = [f"{digest:016x}" for digest in data.digests_N.tolist()]
-    labels = [content_digest(label or "")[:16] for label in data.records.labels]
+    beside = more or [""] * len(names)
+    labels = [
+        content_digest((label or "") + other)[:16]
+        for label, other in zip(data.records.labels, beside, strict=True)
+    ]
     splits = {
         split: Samples(
             [names[row] for row in rows.tolist()],
@@ -69,14 +76,19 @@ def splits_by_row(data: CloudData) -> Mapping[int, str]:
 
 
 def describe_leaks(data: CloudData) -> str:
-    """The equal clouds in several splits as a part of a sentence; "" for none."""
+    """The equal clouds and the groups in several splits as a part of a sentence; "" for none."""
     leaks, split_of = find_leaks(data), splits_by_row(data)
-    if not leaks:
-        return ""
-    names = data.records.clouds.names
-    shown = [
-        " = ".join(f"{names[row]} ({split_of.get(row, '-')})" for row in rows[:2])
-        for rows in leaks[:NAMED]
-    ]
-    more = f" and {len(leaks) - NAMED:,} more" if len(leaks) > NAMED else ""
-    return f"equal clouds lie in several splits: {', '.join(shown)}{more}"
+    parts = []
+    if leaks:
+        names = data.records.clouds.names
+        shown = [
+            " = ".join(f"{names[row]} ({split_of.get(row, '-')})" for row in rows[:2])
+            for rows in leaks[:NAMED]
+        ]
+        more = f" and {len(leaks) - NAMED:,} more" if len(leaks) > NAMED else ""
+        parts.append(f"equal clouds lie in several splits: {', '.join(shown)}{more}")
+    torn = torn_groups(data.group, data.rows) if data.group is not None else []
+    if torn:
+        name, places = torn[0]
+        parts.append(f'group "{name}" lies in {" and ".join(places)} ({len(torn):,} such group(s))')
+    return "; ".join(parts)

@@ -6,7 +6,6 @@ N points of a scan, n points of a tile, P classes.
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,25 +18,34 @@ from isoform.core.data.splits import split_of_word
 from isoform.core.domain.kept_split import KeptSplit, Samples
 from isoform.core.errors import UserError, printable
 from isoform.pointcloud.config import DataConfig
+from isoform.pointcloud.data.facts import Facts, facts_of
+from isoform.pointcloud.data.features import FeatureReader
 from isoform.pointcloud.data.folders import list_files
-from isoform.pointcloud.data.records import digest_of
+from isoform.pointcloud.data.records import taken
+from isoform.pointcloud.data.scan_points import ScanPoints, turns_of
 from isoform.pointcloud.data.scenes import make_scene
-from isoform.pointcloud.data.tiles import Tile, cover, cut_into_tiles
+from isoform.pointcloud.data.tiles import Tile
 from isoform.pointcloud.files import SUFFIXES, Cloud, read_cloud
 from isoform.pointcloud.files.cloud import column
 
-SCENES = ("train",) * 8 + ("val", "test")  # the made ones: scene k is drawn from the seed k
-FEW = 16  # share of data.points with which a tile is left out where others cover its points
+# The made ones: scene k is drawn from the seed k.
+SCENES = ("train",) * 16 + ("val",) * 2 + ("test",) * 4
 
 
 @dataclass(frozen=True)
 class Scan:
-    """A scan's points that have coordinates, in the file's frame, and their codes; -1: no label."""
+    """A scan of a split: its points, and their codes; -1: no label."""
 
     name: str
     split: str
-    xyz: np.ndarray  # float64 [N, 3]
+    points: ScanPoints
     code: np.ndarray  # int64 [N]
+    facts: Facts | None = None  # of the whole file
+
+    @property
+    def xyz(self) -> np.ndarray:
+        """float64 [N, 3] in the file's frame."""
+        return self.points.xyz
 
 
 class Draw(NamedTuple):
@@ -74,7 +82,7 @@ class ScanData:
     @property
     def digest(self) -> str:
         """SHA-256 of coordinates and codes, whatever the files' order."""
-        lines = sorted(f"{digest_of(s.xyz)} {content_digest(s.code.tobytes())}" for s in self.scans)
+        lines = sorted(f"{s.points.digest} {content_digest(s.code.tobytes())}" for s in self.scans)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -100,50 +108,36 @@ def build_data(
     for k, scan in enumerate(scans):
         known = scan.code[:, None] == codes
         targets.append(np.where(known.any(1), known.argmax(1), -1))
-        tiles.append(tiles_of(scan.xyz, data))
-        for number, tile in enumerate(tiles[k]):
-            if scan.split == "train" and (targets[k][tile.index] < 0).all():
-                continue
-            turns = range(-(-len(tile.index) // data.points))
-            draws.setdefault(scan.split, []).extend(Draw(k, number, turn) for turn in turns)
+        tiles.append(scan.points.tiles(data))
+        labelled = [bool((targets[k][tile.index] >= 0).any()) for tile in tiles[k]]
+        for number, turn in turns_of(tiles[k], data.points):
+            if labelled[number] or scan.split != "train":
+                draws.setdefault(scan.split, []).append(Draw(k, number, turn))
     return ScanData(scans, classes, targets, tiles, draws, origin, licence, skipped)
 
 
-def tiles_of(xyz: np.ndarray, data: DataConfig) -> list[Tile]:
-    """The overlapping tiles of a scan."""
-    return cut_into_tiles(xyz, data.tile, data.overlap, max(1, data.points // FEW))
-
-
-def chosen_points(tile: Tile, number: int, turn: int, points: int) -> np.ndarray:
-    """int64 [points]: what an evaluation sees of a scan's tile in that turn; all turns show all of its points."""
-    turns = cover(len(tile.index), points, np.random.default_rng(number))
-    chosen: np.ndarray = tile.index[next(itertools.islice(turns, turn, None))]
-    return chosen
-
-
-def framed(xyz: np.ndarray, tile: Tile, size: float) -> np.ndarray:
-    """float32 [n, 3] around the tile's middle, in units of half its edge; the difference is taken in float64."""
-    own: np.ndarray = ((xyz - tile.middle) / (size / 2)).astype(np.float32)
-    return own
-
-
-def made_scenes() -> list[Scan]:
+def made_scenes(data: DataConfig, reader: FeatureReader) -> list[Scan]:
     """The made scenes, always the same; codes are 1, 2, ... in the order of scenes.CLASSES."""
     scans = []
     for seed, split in enumerate(SCENES):
         xyz, label = make_scene(np.random.default_rng(seed))
-        scans.append(Scan(f"scene-{seed}", split, xyz, label + 1))
+        name = f"scene-{seed}"
+        points = ScanPoints.of(Cloud(xyz), data, reader, name)
+        scans.append(Scan(name, split, points, label + 1))
     return scans
 
 
-def read_scans(data: DataConfig, *, alone: bool = False) -> tuple[list[Scan], dict[str, str]]:
+def read_scans(
+    data: DataConfig, reader: FeatureReader, *, alone: bool = False
+) -> tuple[list[Scan], dict[str, str]]:
     """The scans in the folders train, val and test of data.root, and {name: why} of what was left out.
 
+    reader  of data.features, which remembers what it noticed
     alone   where no folder is a split everything, or the one file that the root is, is tested
     Raises UserError where a file can't be read or has no such field, unless data.on_error = skip.
     """
     if data.source == "scenes":
-        return made_scenes(), {}
+        return made_scenes(data, reader), {}
     if data.root is None:
         raise UserError(
             "data.root is not set: give the folder that holds train, val and test, --set data.root=FOLDER"
@@ -164,7 +158,8 @@ def read_scans(data: DataConfig, *, alone: bool = False) -> tuple[list[Scan], di
             skipped[name] = "not in a folder train, val or test"
             continue
         try:
-            xyz, code = labelled_points(path, data)
+            cloud, code, facts = labelled_cloud(path, data)
+            points = ScanPoints.of(cloud, data, reader, str(path))
         except UserError as error:
             if data.on_error == "fail":
                 raise UserError(
@@ -172,7 +167,7 @@ def read_scans(data: DataConfig, *, alone: bool = False) -> tuple[list[Scan], di
                 ) from None
             skipped[name] = str(error)
             continue
-        scans.append(Scan(name, split or "test", xyz, code))
+        scans.append(Scan(name, split or "test", points, code, facts))
     if not scans:
         raise UserError(
             f"{root}: no scan in a folder train, val or test; expected {root}/train/*.las ({' '.join(SUFFIXES)})"
@@ -180,14 +175,14 @@ def read_scans(data: DataConfig, *, alone: bool = False) -> tuple[list[Scan], di
     return scans, skipped
 
 
-def labelled_points(path: Path, data: DataConfig) -> tuple[np.ndarray, np.ndarray]:
-    """(float64 [N, 3], int64 [N]) of the points that have coordinates; see `codes_in`."""
+def labelled_cloud(path: Path, data: DataConfig) -> tuple[Cloud, np.ndarray, Facts]:
+    """Points that have coordinates, int64 [N] their codes, see `codes_in`; and what the file holds."""
     cloud = read_cloud(path, data.columns)
     usable = cloud.usable()
     if not usable.any():
         raise UserError(f"{path}: none of its {len(cloud):,} points has coordinates")
-    code = codes_in(cloud, data.label, data.unlabelled, str(path))
-    return cloud.xyz[usable], code[usable]
+    code = codes_in(cloud, data.label, data.unlabelled, str(path))[usable]
+    return taken(cloud, usable), code, facts_of(cloud)
 
 
 def codes_in(cloud: Cloud, name: str, unlabelled: Sequence[int], where: str) -> np.ndarray:
@@ -214,7 +209,7 @@ def keep_scans(data: ScanData) -> KeptSplit:
         own = [scan for scan in data.scans if scan.split == split]
         splits[split] = Samples(
             [scan.name for scan in own],
-            [f"{digest_of(scan.xyz):016x}" for scan in own],
+            [f"{scan.points.digest:016x}" for scan in own],
             [content_digest(scan.code.tobytes())[:16] for scan in own],
         )
     return KeptSplit(splits)
@@ -224,7 +219,7 @@ def describe_equal_scans(scans: Sequence[Scan]) -> str:
     """Equal scans in several splits as a part of a sentence; "" for none."""
     first: dict[int, Scan] = {}
     for scan in scans:
-        other = first.setdefault(digest_of(scan.xyz), scan)
+        other = first.setdefault(scan.points.digest, scan)
         if other.split != scan.split:
             return f"equal scans lie in several splits: {other.name} ({other.split}) = {scan.name} ({scan.split})"
     return ""

@@ -5,6 +5,7 @@ N points, C channels: x, y, z, and features behind them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,39 +16,54 @@ from isoform.pointcloud.ops import sample_farthest_points
 
 Scale = Literal["unit", "keep"]
 Draw = Literal["farthest", "random", "first"]
+Up = Literal["x", "y", "z"]
+
+# Rotations [3, 3] that turn the axis that points upwards in a file into z.
+UPRIGHT: Mapping[str, np.ndarray] = {
+    "x": np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0.0]]),
+    "y": np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0.0]]),
+    "z": np.eye(3),
+}
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a cloud lay in its file: own = (file - centre) / size."""
+    """Where a cloud lay in its file: own = turn (file - centre) / size."""
 
     centre: np.ndarray  # float64 [3]
     size: float
+    turn: np.ndarray  # float64 [3, 3], a rotation
 
     def into(self, xyz: np.ndarray) -> np.ndarray:
         """float32 [N, 3] from the file's frame; the difference is taken in float64, where large numbers are exact."""
-        moved: np.ndarray = ((np.asarray(xyz, np.float64) - self.centre) / self.size).astype(
-            np.float32
-        )
-        return moved
+        moved = (np.asarray(xyz, np.float64) - self.centre) / self.size
+        turned: np.ndarray = (moved @ self.turn.T).astype(np.float32)
+        return turned
 
     def back(self, xyz: np.ndarray) -> np.ndarray:
         """float64 [N, 3] in the file's frame."""
-        moved: np.ndarray = np.asarray(xyz, np.float64) * self.size + self.centre
+        moved: np.ndarray = np.asarray(xyz, np.float64) @ self.turn * self.size + self.centre
         return moved
 
 
-def frame_of(xyz: np.ndarray, scale: Scale = "unit") -> Frame:
+def frame_of(xyz: np.ndarray, scale: Scale = "unit", up: Up = "z") -> Frame:
     """The frame of points [N, 3]: their mean, and with "unit" the largest distance from it (1 where there is none).
 
-    That is ModelNet40's and ShapeNet's normalisation. "keep" leaves the unit of length as it is.
+    That is ModelNet40's and ShapeNet's normalisation. "keep" leaves the unit of length as it is. `up` is the axis of
+    the file that becomes z.
     """
     xyz = np.asarray(xyz, np.float64)
     if not len(xyz):
-        return Frame(np.zeros(3), 1.0)
+        return Frame(np.zeros(3), 1.0, UPRIGHT[up])
     centre = xyz.mean(0)
     radius = float(np.sqrt(np.square(xyz - centre).sum(1).max()))
-    return Frame(centre, radius if scale == "unit" and radius > 0 else 1.0)
+    return Frame(centre, radius if scale == "unit" and radius > 0 else 1.0, UPRIGHT[up])
+
+
+def upright(xyz: np.ndarray, up: Up) -> np.ndarray:
+    """float64 [N, 3] of a file whose axis `up` points upwards, with z upwards."""
+    turned: np.ndarray = np.asarray(xyz, np.float64) @ UPRIGHT[up].T
+    return turned
 
 
 def dominated_by_one(xyz: np.ndarray) -> int | None:
@@ -94,7 +110,8 @@ def draw_points(
 class Augment:
     """Random changes of a training cloud; every draw comes from the generator that is handed in.
 
-    scale   smallest and largest factor, of each axis by itself      shift  largest, of each axis
+    scale   smallest and largest factor, of each axis by itself, or of all (axes = False)
+    shift   largest, of each axis
     yaw     largest turn around z either way, degrees               noise  deviation of each coordinate
     normals channels of a normal [first, last), which turn with the points, and which a scale by axes turns inversely
     """
@@ -104,11 +121,12 @@ class Augment:
     yaw: float = 0.0
     noise: float = 0.0
     normals: tuple[int, int] | None = None
+    axes: bool = True
 
     def __call__(self, cloud: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """float32 [N, C], a changed copy."""
         changed = cloud.astype(np.float32, copy=True)
-        factor = rng.uniform(*self.scale, size=3)
+        factor = np.broadcast_to(rng.uniform(*self.scale, size=3 if self.axes else 1), 3)
         turn = turn_around_z(np.deg2rad(rng.uniform(-self.yaw, self.yaw)))
         matrix = turn @ np.diag(factor)
         changed[:, :3] = changed[:, :3] @ matrix.T + rng.uniform(-self.shift, self.shift, 3)

@@ -17,6 +17,9 @@ from isoform.pointcloud.files.cloud import Cloud, refuse_size
 
 LEGACY = 31  # the largest class that point formats 0 to 5 can hold
 STORED = ("X", "Y", "Z")
+UNTOLD = "untold byte"  # of a point's record
+OVERLAP = 12  # a class in formats 0 to 5, a flag of its own in newer ones
+EMPTY = 64  # bytes that suffice for a .laz without points, behind its header
 
 
 def read_las(path: Path, columns: Sequence[str] = ()) -> Cloud:
@@ -27,12 +30,12 @@ def read_las(path: Path, columns: Sequence[str] = ()) -> Cloud:
     """
     try:
         with laspy.open(path) as reader:
-            promised = reader.header.point_count
-            size = reader.header.point_format.size
-            refuse_size(promised * size, path)
-            _refuse_cut(path, reader.header, promised)
+            said = reader.header.point_count
+            promised = reader.header.point_count = _count_points(path, reader.header)
+            refuse_size(promised * reader.header.point_format.size, path)
+            no_data = _tell_dimensions(reader.header)
             las = reader.read()
-            _know_no_data(las)
+            _know_no_data(las, no_data)
     except (laspy.errors.LaspyException, ValueError, OSError, struct.error, EOFError) as error:
         raise UserError(f"{path}: is no LAS that can be read ({error})") from None
     except RuntimeError as error:  # what lazrs raises
@@ -43,6 +46,10 @@ def read_las(path: Path, columns: Sequence[str] = ()) -> Cloud:
     if len(las.points) != promised:
         raise UserError(f"{path}: is cut off: {len(las.points):,} of {promised:,} points are whole")
     notes = []
+    if promised != said:
+        notes.append(
+            f"the header speaks of {said:,} points and {promised:,} are there, which count"
+        )
     xyz = np.stack([np.asarray(las[axis], np.float64) for axis in "xyz"], 1)
     fields = {}
     for dimension in las.point_format.dimensions:
@@ -55,15 +62,35 @@ def read_las(path: Path, columns: Sequence[str] = ()) -> Cloud:
     return Cloud(xyz, fields, None, "las", tuple(notes), las)
 
 
-def _know_no_data(las: laspy.LasData) -> None:
-    """laspy reads no-data values into the record of extra bytes alone, and would write them no more."""
-    records = las.vlrs.get("ExtraBytesVlr")
+def _tell_dimensions(header: laspy.LasHeader) -> dict[str, np.ndarray]:
+    """Names all extra bytes, each that no record tells of as a dimension of its own; returns name -> no-data value.
+
+    Of several records laspy reads the first alone, and untold bytes it would write so that it can't read them again.
+    """
+    records = header.vlrs.get("ExtraBytesVlr")
     told = {
-        one.format_name(): one.no_data for record in records for one in record.extra_bytes_structs
+        one.format_name(): one.no_data
+        for record in records
+        for one in record.extra_bytes_structs
+        if one.no_data is not None
     }
+    whole = laspy.PointFormat(header.point_format.id)
+    for record in records:
+        for dimension in record.type_of_extra_dims():
+            whole.add_extra_dimension(dimension)
+    untold = header.point_format.size - whole.size
+    if untold > 0 or (untold == 0 and len(records) > 1):
+        for number in range(1, untold + 1):
+            whole.add_extra_dimension(laspy.ExtraBytesParams(f"{UNTOLD} {number}", "u1"))
+        header.point_format = whole
+    return told
+
+
+def _know_no_data(las: laspy.LasData, told: Mapping[str, np.ndarray]) -> None:
+    """laspy reads no-data values into the record of extra bytes alone, and would write them no more."""
     dimensions = las.point_format.dimensions
     for k, dimension in enumerate(dimensions):
-        if told.get(dimension.name) is not None:
+        if dimension.name in told:
             dimensions[k] = dimension._replace(no_data=told[dimension.name])
 
 
@@ -75,14 +102,25 @@ def _field(las: laspy.LasData, dimension: laspy.DimensionInfo) -> np.ndarray:
     return np.where(stored == np.asarray(dimension.no_data), np.nan, values.astype(np.float64))
 
 
-def _refuse_cut(path: Path, header: laspy.LasHeader, promised: int) -> None:
-    """Uncompressed points that the file is too short for."""
+def _count_points(path: Path, header: laspy.LasHeader) -> int:
+    """How many points there are: those that fill the room up to what follows them, else as many as the header says.
+
+    Raises UserError for a room that is too small, and for compressed points whose number isn't told.
+    """
+    said: int = header.point_count
+    starts = (header.start_of_first_evlr, header.start_of_waveform_data_packet_record)
+    begin, size = header.offset_to_point_data, header.point_format.size
+    end = min([path.stat().st_size, *(start for start in starts if start > begin)])
+    whole, rest = divmod(max(0, end - begin), size)
     if header.are_points_compressed:
-        return
-    room = path.stat().st_size - header.offset_to_point_data
-    whole = max(0, room // header.point_format.size)
-    if whole < promised:
-        raise UserError(f"{path}: is cut off: {whole:,} of {promised:,} points are whole")
+        if said == 0 and end - begin > EMPTY:
+            raise UserError(
+                f"{path}: its header speaks of 0 points, and compressed ones follow: mend the header"
+            )
+        return said
+    if whole < said:
+        raise UserError(f"{path}: is cut off: {whole:,} of {said:,} points are whole")
+    return said if rest else whole
 
 
 def _whole_points(path: Path) -> int:
@@ -104,16 +142,21 @@ def write_las(
 
     labels  new extra dimensions [N] by name; a name that is taken gets a number behind it
     codes   [N] classes to put into the field "classification", which is otherwise left alone. One above 31 in an old
-            point format promotes the file to format 6 or its like, which can hold it
+            point format promotes the file to format 6 or its like, which can hold it; class 12 becomes the flag overlap
 
     Coordinates are the same stored integers under the same scale and offset.
     """
     las = laspy.LasData(cloud.carrier.header, cloud.carrier.points.copy())
     las.evlrs = cloud.carrier.evlrs
     notes = []
+    if las.header.version.minor == 0:
+        las.header.version = laspy.header.Version(1, 2)
+        notes.append("LAS 1.0 is not written: it is 1.2 now, which holds the same")
     if codes is not None and len(codes) and codes.max() > LEGACY and las.header.point_format.id < 6:
         newer = {0: 6, 1: 6, 2: 7, 3: 7, 4: 9, 5: 10}[las.header.point_format.id]
+        overlap = np.asarray(las.classification) == OVERLAP
         las = laspy.convert(las, point_format_id=newer, file_version="1.4")
+        las.overlap = overlap
         notes.append(
             f"classes above {LEGACY} don't fit the file's old point format: it is {newer} now"
         )

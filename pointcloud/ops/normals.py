@@ -11,6 +11,8 @@ from torch import Tensor
 from isoform.pointcloud.ops.dispatch import Impl, check_cloud, is_real, lengths_of
 from isoform.pointcloud.ops.neighbours import knn_gather, knn_points
 
+PART = 1 << 16  # points of a cloud whose neighbourhoods are held at a time
+
 
 def estimate_normals(
     points: Tensor,
@@ -33,6 +35,16 @@ def estimate_normals(
     if k < 3:
         return torch.zeros_like(points)
     index = knn_points(points, points, n, n, K=k, impl=impl).idx
+    parts = [
+        _of_part(points, points[:, part], index[:, part], disambiguate_directions)
+        for part in (slice(at, at + PART) for at in range(0, points.shape[1], PART))
+    ]
+    told = is_real(n, points.shape[1]) & (n >= 3)[:, None]
+    return torch.cat(parts, 1).masked_fill(~told[..., None], 0)
+
+
+def _of_part(points: Tensor, asking: Tensor, index: Tensor, disambiguate: bool) -> Tensor:
+    """[B, n, 3] of points [B, n, 3] whose neighbours among `points` are index [B, n, K]; 0 where these don't spread."""
     there = (index >= 0)[..., None]
     near = knn_gather(points, index)
     middle = near.sum(2, keepdim=True) / there.sum(2, keepdim=True).clamp(min=1)
@@ -40,13 +52,12 @@ def estimate_normals(
     covariance = apart.transpose(2, 3) @ apart
     values, vectors = torch.linalg.eigh(covariance)
     normal = vectors[..., 0]
-    if disambiguate_directions:
-        side = ((near - points[:, :, None]) * normal[:, :, None]).sum(3, keepdim=True)
+    if disambiguate:
+        side = ((near - asking[:, :, None]) * normal[:, :, None]).sum(3, keepdim=True)
         turned = ((side > 0) & there).sum((2, 3)) * 2 < there.sum((2, 3))
     else:
         largest = normal.abs().argmax(2, keepdim=True)
         turned = normal.gather(2, largest)[..., 0] < 0
     normal = torch.where(turned[..., None], -normal, normal)
-    flat = values[..., 1] > 1e-12 * values[..., 2].clamp(min=torch.finfo(points.dtype).tiny)
-    told = flat & is_real(n, points.shape[1]) & (n >= 3)[:, None]
-    return torch.where(told[..., None], normal, 0)
+    spread = values[..., 1] > 1e-12 * values[..., 2].clamp(min=torch.finfo(points.dtype).tiny)
+    return torch.where(spread[..., None], normal, 0)

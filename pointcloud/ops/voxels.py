@@ -25,21 +25,35 @@ def thin_to_voxels(points: np.ndarray, size: float) -> tuple[np.ndarray, np.ndar
         raise ValueError("points: some are not finite; leave them out first")
     scaled = (points - points.min(0)) / size
     cells = np.floor(scaled)
-    # Layers that hold no point need no number: one point far away would make too many voxels to count.
-    layers = [np.unique(along, return_inverse=True) for along in cells.T]
-    shape = tuple(len(occupied) for occupied, _ in layers)
-    if np.prod(np.array(shape, float)) > 2**62:
-        raise ValueError(f"size: {size:g} makes {' x '.join(map(str, shape))} voxels: too small")
-    code = np.ravel_multi_index(tuple(place.reshape(-1) for _, place in layers), shape)
-    off_centre = np.square(scaled - cells - 0.5).sum(1)
-    order = np.lexsort((np.arange(len(code)), off_centre, code))
-    first = np.concatenate([[True], np.diff(code[order]) != 0])
-    best = order[first]  # by code
-    _, voxel = np.unique(code, return_inverse=True)
-    seen = np.full(len(best), len(code))
-    np.minimum.at(seen, voxel, np.arange(len(code)))
-    place = np.empty(len(best), np.int64)
-    place[np.argsort(seen, kind="stable")] = np.arange(len(best))
-    kept = np.empty(len(best), np.int64)
-    kept[place] = best
-    return kept, place[voxel.reshape(-1)]
+    code = _numbered(cells, size)
+    scaled -= cells
+    off_centre = np.square(scaled - 0.5).sum(1)
+    order = np.argsort(code, kind="stable")
+    starts = np.flatnonzero(np.diff(code[order], prepend=-1))
+    group = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(order)))
+    off_centre = off_centre[order]
+    nearest = np.flatnonzero(off_centre == np.minimum.reduceat(off_centre, starts)[group])
+    best = order[nearest[np.flatnonzero(np.diff(group[nearest], prepend=-1))]]
+    rank = np.argsort(order[starts])  # by the voxels' first points
+    place = np.empty(len(starts), np.int64)
+    place[rank] = np.arange(len(starts))
+    voxel = np.empty(len(order), np.int64)
+    voxel[order] = place[group]
+    return best[rank], voxel
+
+
+def _numbered(cells: np.ndarray, size: float) -> np.ndarray:
+    """int64 [N], equal for points of one voxel alone. Raises ValueError for more than 2**62 of them."""
+    shape = cells.max(0) + 1
+    if np.prod(shape) > 2**62:
+        # Layers that hold no point need no number: one point far away would make too many voxels to count.
+        layers = [np.unique(along, return_inverse=True) for along in cells.T]
+        cells = np.stack([place.reshape(-1) for _, place in layers], 1)
+        shape = np.array([len(occupied) for occupied, _ in layers], float)
+    if np.prod(shape) > 2**62:
+        told = " x ".join(f"{along:.0f}" for along in shape)
+        raise ValueError(f"size: {size:g} makes {told} voxels: too small")
+    code = np.zeros(len(cells), np.int64)
+    for along, width in zip(cells.T, shape, strict=True):
+        code = code * int(width) + along.astype(np.int64)
+    return code

@@ -15,6 +15,7 @@ from isoform.core.backbone import Backbone
 from isoform.core.norms import apply_norm
 from isoform.core.ops.decay import without_decay
 from isoform.core.ops.linear import Linear
+from isoform.core.readout import read
 from isoform.core.tokens import Tokens
 from isoform.pointcloud.config import PartConfig, PatchConfig, PointcloudApp
 from isoform.pointcloud.ops import interpolate_three_nearest
@@ -110,8 +111,7 @@ class PointMae(nn.Module):
 
     def features(self, points: Tensor, lengths: Tensor | None = None) -> Tensor:
         """[B, 2 D]: mean and largest value over the patches, for probes."""
-        states = self.states(points, lengths)
-        return torch.cat([states.x.mean(1), states.x.amax(1)], 1)
+        return read(self.states(points, lengths), "cat_mean_max")
 
 
 def _taken(patches: Patches, index_BJ: Tensor) -> Patches:

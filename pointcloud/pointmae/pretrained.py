@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.domain import ImportedModel, InitialWeights
@@ -38,6 +39,7 @@ from isoform.pointcloud.config import (
     PointcloudApp,
     PointHeadConfig,
 )
+from isoform.pointcloud.parts.table import shapenetpart
 from isoform.pointcloud.pointmae.layout import LAYOUTS, layout_named
 from isoform.pointcloud.pointmae.model import build_model
 from isoform.pointcloud.state import PointcloudState, SourceState
@@ -51,6 +53,8 @@ UNTOLD = {
     "parts": {"blocks"},
 }
 OFFICIAL_ORIGIN = 1e-3
+FIRST = "tokeniser.encoder.point.weight"  # [features, channels], whose columns are x, y, z, ...
+PART_POINTS, PART_GROUPS, PART_BATCH = 2048, 128, 16  # of its part segmentation
 POINTBERT = "transformer_q."  # in front of the names of its pretraining file
 
 
@@ -92,7 +96,27 @@ def import_checkpoint(
         own = build_model(app).state_dict()
     loaded = layout_named(kind).read(found.state, own, where=found.name)
     state = PointcloudState(source=SourceState(layout=kind))
+    if kind == "pointmae-partseg":
+        app, state, more = _with_parts(app, state)
+        notes += more
     return ImportedModel(app, loaded.weights, state, kind, (*notes, *loaded.notes), found.licence)
+
+
+def _with_parts(
+    app: PointcloudApp, state: PointcloudState
+) -> tuple[PointcloudApp, PointcloudState, list[str]]:
+    """What the published part segmentation's sizes say: which parts they are, and how many points it sees."""
+    table = shapenetpart()
+    if (app.parts.shapes, app.head.outputs) != (len(table.shapes), len(table.outputs)):
+        return app, state, []
+    state = state.model_copy(update={"classes": table.outputs, "parts": dict(table.codes)})
+    notes = ["16 classes of clouds and 50 parts: taken for ShapeNetPart's"]
+    for name, key, value in (("data", "points", PART_POINTS), ("eval", "batch", PART_BATCH)):
+        if key not in settings_of(app, name):
+            changed = getattr(app, name).model_copy(update={key: value})
+            app = app.model_copy(update={name: changed})
+            notes.append(f"the file doesn't say {name}.{key}: {value:,}")
+    return app, state, notes
 
 
 def layout_of(config: PointcloudApp, layout: str, state: PointcloudState | None = None) -> Layout:
@@ -140,6 +164,23 @@ def initial_weights(source: str | Path | Source, config: PointcloudApp) -> Initi
     return InitialWeights(loaded.weights, opened.name, config.domain, opened.licence)
 
 
+def widen_channels(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Weights of a model of x, y, z fitted to one that reads features too: these start at 0, the same answers.
+
+    Raises UserError for weights that read other features than the model: nobody knows which.
+    """
+    first = model.state_dict().get(FIRST)
+    if first is None or FIRST not in weights or len(weights[FIRST]) != len(first):
+        return dict(weights)
+    have, want = weights[FIRST].shape[1], first.shape[1]
+    if have not in (3, want):
+        raise UserError(
+            f"the initial weights read {have} channels of a point and this model {want}: train with their "
+            "data.features, or start from weights of x, y, z alone"
+        )
+    return {**weights, FIRST: F.pad(weights[FIRST], (0, want - have))}
+
+
 def unsupported_by_official(config: PointcloudApp) -> list[str]:
     """What the official code has no place for in this app, one phrase each."""
     free = ("dim", "depth", "heads", "mlp_dim")
@@ -151,6 +192,8 @@ def unsupported_by_official(config: PointcloudApp) -> list[str]:
         found += [phrase.replace("backbone.", f"{name}.") for phrase in phrases]
     if config.tokeniser.channels != 3:
         found.append(f"tokeniser.channels is {config.tokeniser.channels} here and 3 there")
+    if config.model.kind == "segment":
+        return found + _unsupported_parts(config)
     if config.model.kind != "classify":
         return found
     h, layers = config.head, 1 if config.tokeniser.patch_dim else 2
@@ -162,6 +205,20 @@ def unsupported_by_official(config: PointcloudApp) -> list[str]:
         found.append(
             f"the head has {len(h.widths)} layers and {norm} batch norm here, {there} there"
         )
+    return found
+
+
+def _unsupported_parts(config: PointcloudApp) -> list[str]:
+    found = []
+    if not config.parts.shapes:
+        found.append("the model reads no class of a cloud here, and does there")
+    for name, count, there in (
+        ("parts.blocks", len(config.parts.blocks), 3),
+        ("parts.propagation", len(config.parts.propagation), 2),
+        ("head.widths", len(config.head.widths), 2),
+    ):
+        if count != there:
+            found.append(f"{name} are {count} here and {there} there")
     return found
 
 
@@ -208,7 +265,8 @@ def _tables(
                     f"the file doesn't say {name}.heads: {have[name][key]}, 64 features each"
                 )
     if "groups" not in have["tokeniser"]:
-        notes.append("the file doesn't say into how many patches: 64 (tokeniser.groups)")
+        have["tokeniser"]["groups"] = groups = PART_GROUPS if kind == "pointmae-partseg" else 64
+        notes.append(f"the file doesn't say into how many patches: {groups} (tokeniser.groups)")
     for name, values in have.items():
         refuse_other(name, settings_of(config, name), values, where, TRAINING_KEYS)
     schemas: dict[str, Any] = {
@@ -280,4 +338,5 @@ __all__ = [
     "initial_weights",
     "layout_of",
     "recognise",
+    "widen_channels",
 ]

@@ -50,6 +50,9 @@ def test_by_hand() -> None:
     )
     torch.testing.assert_close(read(given, "mean_max"), (mean + largest) / 2)
     assert torch.equal(read(given, "class_max"), torch.cat([given.x[:, 0], largest], dim=1))
+    assert torch.equal(
+        read(given, "cat_mean_max"), torch.cat([read(given, "mean"), largest], dim=1)
+    )
     whole = torch.stack([given.x[b, :n].mean(0) for b, n in enumerate(LENGTHS)])
     torch.testing.assert_close(read(given, "mean", with_prefix=True), whole)
 

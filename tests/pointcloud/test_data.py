@@ -15,6 +15,7 @@ from isoform.pointcloud.data.transforms import (
     frame_of,
     turn_around_z,
     turn_normals,
+    upright,
 )
 from isoform.pointcloud.shape_features import (
     features_of_points,
@@ -35,6 +36,18 @@ def test_a_frame_is_left_and_entered_again():
     assert len(np.unique(own, axis=0)) == 101
     kept = frame_of(far, "keep").into(far)
     np.testing.assert_allclose(np.ptp(kept, axis=0), np.ptp(far, axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("up", ["x", "y", "z"])
+def test_the_axis_that_points_upwards_becomes_z(up):
+    file = RNG(1).normal(size=(97, 3)) * 2 + [11, 13, 17]
+    frame = frame_of(file, "unit", up)
+    own = frame.into(file)
+    height = (file - file.mean(0))[:, "xyz".index(up)] / frame.size
+    np.testing.assert_allclose(own[:, 2], height, atol=1e-6)
+    np.testing.assert_allclose(upright(file, up)[:, 2], file[:, "xyz".index(up)])
+    np.testing.assert_allclose(frame.back(own), file, atol=1e-6)
+    assert np.linalg.det(frame.turn) == pytest.approx(1), "a rotation, no mirror"
 
 
 @pytest.mark.parametrize("points", [0, 1, 2])

@@ -15,7 +15,9 @@ from isoform.core.errors import Preempted, UserError
 from isoform.core.inference.run_model import evaluate_run, load_trained
 from isoform.core.runs.folder import RunFolder
 from isoform.pointcloud import DOMAIN
+from isoform.pointcloud.config import DataConfig
 from isoform.pointcloud.data import scans
+from isoform.pointcloud.data.features import FeatureReader
 from isoform.pointcloud.data.scenes import make_scene
 from isoform.pointcloud.files import read_cloud
 from isoform.pointcloud.segment_task import task_of_scans
@@ -257,7 +259,8 @@ def test_equal_scans_in_two_splits_are_leakage(tmp_path):
 
 def test_made_scenes_are_always_the_same(monkeypatch):
     monkeypatch.setattr(scans, "SCENES", ("train", "val"))
-    one, two = scans.made_scenes(), scans.made_scenes()
+    reader = FeatureReader(DataConfig())
+    one, two = (scans.made_scenes(reader.data, reader) for _ in range(2))
     assert [scan.split for scan in one] == ["train", "val"]
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a.xyz, b.xyz)

@@ -303,10 +303,10 @@ def test_sets_of_equal_clouds_in_one_file(tmp_path):
 
 
 def test_meshes_are_sampled_and_the_same_every_time(tmp_path):
-    from isoform.pointcloud.data.records import points_of
+    from isoform.pointcloud.data.records import usable_cloud
 
     (tmp_path / "a.off").write_text("OFF\n4 2 0\n0 0 0\n2 0 0\n2 1 0\n0 1 0\n3 0 1 2\n3 0 2 3\n")
-    one, two = (points_of(tmp_path / "a.off", (), 53) for _ in range(2))
+    one, two = (usable_cloud(tmp_path / "a.off", (), 53).xyz for _ in range(2))
     assert one.shape == (53, 3) and np.array_equal(one, two) and (one[:, 2] == 0).all()
     assert one[:, 0].max() > 1.5 and one[:, 0].min() < 0.5
 

@@ -23,8 +23,6 @@ from isoform.core.errors import UserError, join_names, printable
 from isoform.vision.data.arrays import AS_STORED, Reading, from_array
 from isoform.vision.data.images import from_pil, read_bytes, read_image
 
-ALONE = "\0row "  # what the group of a row begins with that has none: it is one by itself
-
 
 class Images(abc.ABC):
     """A sequence of images that can be read one at a time."""

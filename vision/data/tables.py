@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from isoform.core.data.read import read_table
-from isoform.core.data.splits import read_splits
+from isoform.core.data.splits import read_groups, read_splits
 from isoform.core.data.table import Table
 from isoform.core.errors import UserError, join_names
 from isoform.vision.config import DataConfig
 from isoform.vision.data.records import (
-    ALONE,
     FileImages,
     Records,
     leave_out_unlabelled,
@@ -242,12 +241,10 @@ def _splits(table: Table, column: str) -> np.ndarray:
 
 
 def _groups(table: Table, column: str | None) -> np.ndarray | None:
-    """An empty cell is a group of its own."""
     name = column or ("group" if "group" in table.columns else None)
     if name is None:
         return None
-    groups = [cell or f"{ALONE}{row}" for row, cell in enumerate(table.cells(name))]
-    return np.array(groups, dtype=object)
+    return read_groups(table.cells(name))
 
 
 def _weights(table: Table, column: str) -> np.ndarray | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isoform.core.config.parameter_count import backbone_size, linear_size, norm_size
-from isoform.core.config.schema import GATED, BackboneConfig
+from isoform.core.config.schema import GATED, READOUTS, BackboneConfig
 from isoform.vision.vit.config import VitHeadConfig, VitTokeniserConfig
 
 
@@ -42,7 +42,7 @@ def _head_size(
     outputs: int,
 ) -> int:
     dim = backbone.dim
-    width = 2 * dim if head.pool == "class_max" else dim
+    width = READOUTS[head.pool] * dim
     total = norm_size(backbone, width) * head.norm
     if head.pool == "attention":
         hidden = head.pool_mlp or backbone.mlp_dim or 4 * dim

@@ -206,3 +206,38 @@ def test_a_foreign_state_is_refused():
     ):
         with pytest.raises(ValueError, match="doesn't belong"):
             optim.load_optimizer_tensors(optimizer, model, {name: value})
+
+
+def test_the_late_cosine_is_timms_stepped_behind_each_epoch():
+    scheduler = pytest.importorskip("timm.scheduler")
+    config = TrainConfig(
+        lr=0.8, min_lr=0.1, warmup=3.0, warmup_lr=0.2, schedule="cosine_late", schedule_epochs=11
+    )
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=config.lr)
+    theirs = scheduler.CosineLRScheduler(
+        optimizer, t_initial=11, lr_min=0.1, warmup_lr_init=0.2, warmup_t=3, cycle_limit=1
+    )
+    for epoch in range(15):
+        rate = optimizer.param_groups[0]["lr"]
+        for part in (0.0, 0.3, 0.99):
+            assert optim.learning_rate(config, 15, epoch + part) == pytest.approx(rate)
+        theirs.step(epoch)
+
+
+def test_a_rate_may_fall_in_a_part_of_the_run():
+    config = TrainConfig(lr=1.0, min_lr=0.2, schedule="linear", schedule_epochs=4.0)
+    found = [optim.learning_rate(config, 10, time) for time in (0, 1, 4, 9)]
+    assert found == pytest.approx([1.0, 0.8, 0.2, 0.2])
+    with pytest.raises(ValueError, match="has no end"):
+        TrainConfig(schedule="halving", schedule_epochs=4.0)
+
+
+def test_of_several_updates_along_one_gradient_the_last_is_clipped():
+    """sgd, gradient (3, 4) of norm 5 clipped to 1: steps of the whole, the whole, and a fifth of it."""
+    weight = nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    weight.grad = torch.tensor([3.0, 4.0])
+    config = TrainConfig(optimizer="sgd", updates=3, clip=1.0)
+    optim.move(optimizer, [weight], torch.tensor(5.0), config)
+    torch.testing.assert_close(weight.detach(), -0.1 * 2.2 * torch.tensor([3.0, 4.0]))
+    assert weight.grad is None

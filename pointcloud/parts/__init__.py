@@ -1,0 +1,1 @@
+"""Part segmentation: clouds whose class is given beside them, a part of it for every point."""
