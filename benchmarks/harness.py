@@ -148,7 +148,8 @@ def own_peak(contestant: Contestant) -> int:
     before = high_water()
     run, _ = contestant.build()
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what building left behind, as the weights' first copies (glibc)
+    # What building left behind, as the weights' first copies, goes back to the system (glibc).
+    ctypes.CDLL(None).malloc_trim(0)
     for _ in range(contestant.steps):
         run()
     return high_water() - before
