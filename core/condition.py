@@ -38,10 +38,11 @@ class Condition(nn.Module):
         self.time = nn.Sequential(first, nn.SiLU(), last)
         tables = [nn.Embedding(count + 1, dim) for count in labels]
         self.labels = nn.ModuleList(tables)
-        for layer in (first, last, *tables):
-            nn.init.normal_(layer.weight, std=0.02)
         for linear in (first, last):
+            nn.init.normal_(linear.weight, std=0.02)
             nn.init.zeros_(linear.bias)
+        for table in tables:
+            nn.init.normal_(table.weight, std=0.02)
 
     def forward(self, t_B: Tensor, labels_BC: Tensor | None = None) -> Tensor:
         """Times [B] and labels [B, C] -> [B, D]; all labels are "not told" without `labels_BC`."""
