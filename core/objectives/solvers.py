@@ -1,12 +1,10 @@
 """From noise to a sample along the flow dx/dt = (f(x, t) - x) / (1 - t), where f predicts the clean end.
 
-With a = 1 - t, b = 1 - s and the prediction held fixed, the step from t to s is exact:
+    euler       x_s = x + (s - t) / (1 - t) (f - x), exact where the prediction stays as it is
+    multistep   the same with f + (f - f_before) h / (2 h_before) in the place of f
 
-    euler       x_s = b/a x + (1 - b/a) f
-    multistep   the same, and (a - b - b ln(a/b)) times the slope of f in time, from the last two predictions
-
-"multistep" is the two-step exponential Adams-Bashforth method (Hochbruck & Ostermann 2010, section 2.5; DPM-Solver++ 2M
-of Lu et al. 2022 is its sibling in another time): second order for the same one prediction a step.
+h is a step's width in the logarithm of t / (1 - t). That is DPM-Solver++ (2M) of Lu et al. 2022 (arXiv:2211.01095,
+algorithm 2): second order for the same one prediction a step. The last step, of infinite width, is Euler's.
 """
 
 from __future__ import annotations
@@ -48,28 +46,27 @@ def solve(
     """
     if solver not in SOLVERS:
         raise ValueError(f"no solver is called {solver!r}; there are {', '.join(SOLVERS)}")
-    x, last_clean, last_time = start, None, 0.0
+    x, before, width_before = start, None, 0.0
     for i, t in enumerate(times):
-        clean = predict(x, t, last_clean if feed_back else None)
+        clean = predict(x, t, before if feed_back else None)
         if observe is not None:
             observe(x, t, clean)
         if i + 1 < len(times):
-            slope = None
-            if solver == "multistep" and last_clean is not None:
-                slope = (clean - last_clean) / (t - last_time)
-            x = step(x, clean, slope, t, times[i + 1])
-        last_clean, last_time = clean, t
+            s = times[i + 1]
+            end, width = clean, log_odds(s) - log_odds(t)
+            if solver == "multistep" and before is not None and s < 1:
+                end = clean + (clean - before) * (width / (2 * width_before))
+            x = x + (end - x) * ((s - t) / (1 - t))
+            width_before = width
+        before = clean
     return clean
 
 
-def step(x: Tensor, clean: Tensor, slope: Tensor | None, t: float, s: float) -> Tensor:
-    """x at time s from x at t < s; `slope` is the prediction's derivative in time, None for 0."""
-    a, b = 1 - t, 1 - s
-    moved = x + (clean - x) * ((s - t) / a)
-    if slope is None:
-        return moved
-    gained = a - b - (b * math.log(a / b) if b > 0 else 0.0)
-    return moved + gained * slope
+def log_odds(t: float) -> float:
+    """ln(t / (1 - t)), half the logarithm of the signal-to-noise ratio; infinite at the ends."""
+    if t <= 0 or t >= 1:
+        return math.inf if t >= 1 else -math.inf
+    return math.log(t / (1 - t))
 
 
 def guide(labelled: Tensor, unlabelled: Tensor, scale: float) -> Tensor:
