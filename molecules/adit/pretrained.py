@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isoform.core.config.schema import BackboneConfig
+from isoform.core.config.schema import BackboneConfig, Table
 from isoform.core.domain import ImportedModel, InitialWeights
 from isoform.core.errors import UserError
 from isoform.core.pretrained.settings import (
@@ -94,7 +94,8 @@ def recognise(source: Source) -> str | None:
 
 def _app(found: Source, kind: str, config: AditApp | None) -> tuple[AditApp, list[str]]:
     """The app of a file, and what was taken for granted. Raises UserError where file and settings disagree."""
-    part, tables, notes = PARTS[kind], {}, list[str]()
+    part, notes = PARTS[kind], list[str]()
+    tables: dict[str, Table] = {}
     for name in TRUNKS[part]:
         tables[name] = _trunk(found, kind, name, settings_of(config, name), notes)
     have, asked = _model(found, kind), settings_of(config, "model")
@@ -232,7 +233,7 @@ def initial_weights(source: str | Path | Source, config: AditApp) -> InitialWeig
     """
     opened = read_source(source)
     kind = choose_layout(opened, None, LAYOUTS, recognise, "the all-atom diffusion transformer")
-    asked = {
+    asked: dict[str, Any] = {
         name: BackboneConfig.model_validate(
             {key: getattr(getattr(config, name), key) for key in CHOSEN}
             | ({"condition": "adaln_zero"} if name == "backbone" else {})
