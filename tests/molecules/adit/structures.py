@@ -32,13 +32,13 @@ def app(part: str = "both", **model: Any) -> AditApp:
     )
 
 
-def born(config: AditApp, seed: int = 5) -> Any:
+def born(config: AditApp, seed: int = 5, std: float = 0.3) -> Any:
     """A model with no weight at rest: adaLN-Zero and its last layer would start as 0."""
     torch.manual_seed(seed)
     model = build_model(config)
     with torch.no_grad():
         for parameter in model.parameters():
-            nn.init.normal_(parameter, std=0.3)
+            nn.init.normal_(parameter, std=std)
     return model.eval()
 
 
