@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from isoform.core.errors import count
 from isoform.molecules.systems.libraries import materials
+from isoform.molecules.systems.notes import Notes
 from isoform.molecules.systems.system import System, Unread, crystal
 
 if TYPE_CHECKING:
@@ -43,19 +42,6 @@ _ANY = (
     ArithmeticError,
     AssertionError,
 )
-
-
-class Notes(Counter[str]):
-    """How many systems each rule was used on; `lines` says it."""
-
-    def note(self, rule: str, used: bool) -> None:
-        """Counts a system, where the rule was used on it."""
-        if used:
-            self[rule] += 1
-
-    def lines(self) -> list[str]:
-        """One line a rule."""
-        return [f"{count(times, 'system')}: {rule}" for rule, times in self.items()]
 
 
 def read_cif(text: str, notes: Notes) -> list[System | Unread]:

@@ -21,8 +21,8 @@ from rdkit import Chem
 from isoform.core.data.text import lines_of
 from isoform.molecules.data.parsing import quiet
 from isoform.molecules.data.sdf import records_of
-from isoform.molecules.systems.crystals import Notes
 from isoform.molecules.systems.libraries import materials
+from isoform.molecules.systems.notes import Notes
 from isoform.molecules.systems.system import System, Unread, crystal, molecule
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _of_atoms(atoms: Atoms, name: str, notes: Notes) -> System | Unread:
         return Unread(name, str(error))
     notes.note(
         "coordinates outside of the cell, wrapped into it",
-        ((inside < -1e-9) | (inside > 1 + 1e-9)).any(),
+        bool(((inside < -1e-9) | (inside > 1 + 1e-9)).any()),
     )
     return made
 

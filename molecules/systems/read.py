@@ -8,8 +8,9 @@ from isoform.core.data.read import table_of
 from isoform.core.data.table import Table
 from isoform.core.data.text import LIMITS, Raw, decode, read_bytes
 from isoform.core.errors import UserError, count
-from isoform.molecules.systems.crystals import Notes, blocks_of, read_block, read_cif, read_poscar
+from isoform.molecules.systems.crystals import blocks_of, read_block, read_cif, read_poscar
 from isoform.molecules.systems.molecule_files import read_sdf, read_xyz
+from isoform.molecules.systems.notes import Notes
 from isoform.molecules.systems.system import Records, System, Unread
 
 KNOWN = (".sdf", ".mol", ".xyz", ".extxyz", ".cif", ".poscar", ".vasp", ".csv")
