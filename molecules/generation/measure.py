@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from isoform.molecules.systems.system import System
+from isoform.molecules.systems.system import Records, System
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,20 @@ def table(rows: Mapping[str, Mapping[str, Measure]]) -> str:
         cells = [str(row[column]) if column in row else "" for column in columns]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def with_bounds(
+    measures: Callable[[Records], Mapping[str, Measure]],
+    generated: Records,
+    training: Sequence[System],
+    seed: int = 0,
+) -> dict[str, Mapping[str, Measure]]:
+    """The rows of a table: what was generated, what the training data reach (the ceiling), and shuffled atoms."""
+    return {
+        "generated": measures(generated),
+        "training data": measures(Records(list(training))),
+        "shuffled atoms": measures(Records(list(shuffled(training, seed)))),
+    }
 
 
 def shuffled(systems: Sequence[System], seed: int) -> list[System]:

@@ -43,9 +43,7 @@ def pose_measures(
 
 def _answer(value: object) -> bool | None:
     """A check that could not be made holds no truth value."""
-    return (
-        bool(value) if value is True or value is False or str(value) in ("True", "False") else None
-    )
+    return {"True": True, "False": False}.get(str(value))
 
 
 def _all(row: dict) -> bool | None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rdkit import Chem
 
-from isoform.molecules.generation.measure import shuffled, table
+from isoform.molecules.generation.measure import shuffled, table, with_bounds
 from isoform.molecules.generation.molecules import keys_of, molecule_measures
 from isoform.molecules.generation.stability import (
     legacy_valences,
@@ -79,18 +79,17 @@ def test_the_legacy_table_has_the_mistake_in_it_and_the_strict_one_has_not() -> 
 def test_molecules_have_a_ceiling_and_a_floor() -> None:
     training = [relaxed(smiles) for smiles in (*RINGS, "CC(N)C(=O)O", "CC#N", "CCO")]
     known = keys_of(training)
-    rows = {
-        "training data": molecule_measures(Records(training), known),
-        "shuffled atoms": molecule_measures(Records(shuffled(training, 1)), known),
-    }
-    ceiling, floor = rows.values()
+    made = Records([relaxed("CO"), Unread("second", "can't be read")])
+    rows = with_bounds(lambda records: molecule_measures(records, known), made, training, seed=1)
+    generated, ceiling, floor = rows.values()
+    assert str(generated["novel"]) == "1 (1/1/2)"
     assert ceiling["valid"].value == ceiling["molecule_stable_strict"].value == 1
     assert ceiling["novel"].value == 0 and ceiling["unique"].value == 1
     assert floor["valid"].value == 0 and floor["atom_stable_strict"].value < 0.5
     assert ceiling["charged"].value == pytest.approx(1 / 7)
     assert floor["connected"].scored == 7
     text = table(rows)
-    assert "1 (7/7/7)" in text and text.count("\n") == 3
+    assert "1 (7/7/7)" in text and text.count("\n") == 4
 
 
 def test_crystals_have_a_ceiling_and_a_floor(materials: None) -> None:
