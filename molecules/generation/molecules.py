@@ -141,12 +141,13 @@ def measures_of(
         new = [smiles not in known for smiles in found]
         out[f"{prefix}unique"] = _share(len(set(found)), len(found), len(judged), generated)
         out[f"{prefix}novel"] = _share(sum(new), len(found), len(judged), generated)
+    unknown: Sequence[bool | None] = [None]
     fresh = {one.smiles for one in judged if one.whole} - known
     answered = sum(one.whole is not None for one in judged)
     out["valid_unique_novel"] = _share(len(fresh), answered, len(judged), generated)
     for name in ("strict", "legacy", "lengths"):
-        stable: list[Sequence[bool] | None] = [getattr(one, name) for one in judged]
-        out[f"atom_stable_{name}"] = measure(flag for one in stable for flag in one or [None])
+        stable: list[Sequence[bool | None] | None] = [getattr(one, name) for one in judged]
+        out[f"atom_stable_{name}"] = measure(flag for one in stable for flag in one or unknown)
         out[f"molecule_stable_{name}"] = measure(
             (None if one is None else all(one) for one in stable), generated
         )

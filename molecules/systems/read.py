@@ -67,8 +67,8 @@ def _read_table(raw: Raw, notes: Notes) -> tuple[list[System | Unread], list[str
     table.settle((), "auto")
     column = _find(table, ("cif",))
     if column is None:
-        names = ", ".join(table.names[:8])
-        raise UserError(f"{raw.origin}: has no column cif, one CIF a row (it has: {names})")
+        known = ", ".join(table.names[:8])
+        raise UserError(f"{raw.origin}: has no column cif, one CIF a row (it has: {known})")
     named, grouped = _find(table, _NAME), _find(table, _GROUP)
     names = table.cells(named) if named else table.row_names()
     groups = table.cells(grouped) if grouped else [""] * len(table)
