@@ -21,7 +21,7 @@ import numpy as np
 
 from isoform.molecules.systems.libraries import materials
 from isoform.molecules.systems.notes import Notes
-from isoform.molecules.systems.system import System, Unread, crystal
+from isoform.molecules.systems.system import MOST_NUMBER, System, Unread, crystal
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -32,7 +32,6 @@ _ANGLE = re.compile(r"^(\s*_cell_angle_(?:alpha|beta|gamma)\s+)-(?=[\d.])", re.I
 _NUMBER = re.compile(
     r"^\s*_(?:symmetry_Int_Tables_number|space_group_IT_number)\s+(\d+)", re.I | re.M
 )
-_ISOTOPES = {"D", "T"}
 _ANY = (
     ValueError,
     KeyError,
@@ -61,7 +60,8 @@ def blocks_of(text: str) -> Iterator[tuple[str, str]]:
             if _ATOMS.search(block) or _SITE.search(block):
                 yield name, block
             name, lines = line.strip()[5:], []
-        lines.append(line)
+        # pymatgen would take such a line in a text field for a block of its own.
+        lines.append("" if quoted and line.lstrip()[:5].lower() == "data_" else line)
     if quoted:  # the field never ends, so the last block was not told
         yield name, ""
 
@@ -77,15 +77,17 @@ def read_block(name: str, block: str, notes: Notes) -> System | Unread:
                 "ignore"
             )  # what counts is checked below; the rest is about formulas
             parser = CifParser.from_str(text, occupancy_tolerance=1.0, check_cif=False)
-            listed = _listed_sites(parser)
+            sites, heavy, outside = _listed(parser)
             structures = parser.parse_structures(primitive=False, on_error="raise")
     except _ANY as error:
         return Unread(name, _reason(error))
     number = _NUMBER.search(text)
-    read = of_structure(structures[0], name, notes, int(number[1]) if number else 0)
+    read = of_structure(structures[0], name, int(number[1]) if number else 0)
     if isinstance(read, System):
         notes.note("a negative angle of the cell, read as its absolute value", bool(negative))
-        notes.note("sites multiplied by the symmetry that the file lists", len(read) > listed)
+        notes.note("sites multiplied by the symmetry that the file lists", len(read) > sites)
+        notes.note("deuterium or tritium, read as hydrogen", heavy)
+        notes.note("coordinates outside of the cell, wrapped into it", outside)
     return read
 
 
@@ -103,23 +105,26 @@ def read_poscar(text: str, name: str, notes: Notes) -> System | Unread:
         return Unread(
             name, "doesn't name its elements; write them above their numbers, as VASP 5 does"
         )
-    notes.note("selective dynamics, dropped", poscar.selective_dynamics is not None)
-    return of_structure(poscar.structure, name, notes)
+    read = of_structure(poscar.structure, name)
+    if isinstance(read, System):
+        places = poscar.structure.frac_coords
+        outside = bool(((places < 0) | (places >= 1)).any())
+        notes.note("selective dynamics, dropped", poscar.selective_dynamics is not None)
+        notes.note("coordinates outside of the cell, wrapped into it", outside)
+    return read
 
 
-def of_structure(
-    structure: Structure, name: str, notes: Notes, spacegroup: int = 0
-) -> System | Unread:
+def of_structure(structure: Structure, name: str, spacegroup: int = 0) -> System | Unread:
     """A pymatgen structure; a disordered one is refused."""
     for site in structure:
         if not site.is_ordered:
             return Unread(
                 name, f"is disordered (a site holds {site.species_string}); order it first"
             )
-    symbols = [getattr(site.specie, "symbol", "") for site in structure]
-    outside = ((structure.frac_coords < 0) | (structure.frac_coords >= 1)).any()
+        if not 1 <= site.specie.Z <= MOST_NUMBER:  # pymatgen makes a dummy of an unknown symbol
+            return Unread(name, f"holds {site.species_string}, which is no element")
     try:
-        made = crystal(
+        return crystal(
             np.array([site.specie.Z for site in structure]),
             structure.frac_coords,
             structure.lattice.matrix,
@@ -128,9 +133,6 @@ def of_structure(
         )
     except ValueError as error:
         return Unread(name, str(error))
-    notes.note("deuterium or tritium, read as hydrogen", bool(_ISOTOPES & set(symbols)))
-    notes.note("coordinates outside of the cell, wrapped into it", bool(outside))
-    return made
 
 
 def structure_of(system: System) -> Structure:
@@ -168,11 +170,24 @@ def poscar_of(system: System) -> str:
     )
 
 
-def _listed_sites(parser: Any) -> int:
-    """How many sites the block lists."""
+def _listed(parser: Any) -> tuple[int, bool, bool]:
+    """(sites that the block lists, whether one is deuterium or tritium, whether one is outside of the cell).
+
+    pymatgen makes hydrogen of the one and wraps the other without a word.
+    """
     block = next(iter(parser.as_dict().values()))
-    labels = block.get("_atom_site_label") or block.get("_atom_site_type_symbol") or [""]
-    return len(labels)
+    symbols = block.get("_atom_site_type_symbol") or block.get("_atom_site_label") or [""]
+    heavy = any(re.fullmatch(r"[DT](\d.*)?", symbol) for symbol in symbols)
+    places = [text for axis in "xyz" for text in block.get(f"_atom_site_fract_{axis}", [])]
+    return len(symbols), heavy, any(not 0 <= _number(text) < 1 for text in places)
+
+
+def _number(text: str) -> float:
+    """Of a CIF, whose uncertainty stands in parentheses; 0 of what is none, which pymatgen judges."""
+    try:
+        return float(text.partition("(")[0])
+    except ValueError:
+        return 0.0
 
 
 def _reason(error: BaseException) -> str:

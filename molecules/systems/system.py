@@ -148,7 +148,7 @@ def lattice_of(cell: np.ndarray) -> np.ndarray:
 
 
 def _checked(numbers: np.ndarray, coordinates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    numbers = np.asarray(numbers, np.int16)
+    numbers = np.asarray(numbers, np.int64)
     coordinates = np.asarray(coordinates, np.float64)
     if not len(numbers):
         raise ValueError("it has no atom")
@@ -159,4 +159,4 @@ def _checked(numbers: np.ndarray, coordinates: np.ndarray) -> tuple[np.ndarray, 
         raise ValueError(f"{wrong} is no atomic number")
     if not np.isfinite(coordinates).all():
         raise ValueError("its coordinates are not finite numbers")
-    return numbers, coordinates
+    return numbers.astype(np.int16), coordinates
