@@ -73,9 +73,7 @@ def read_block(name: str, block: str, notes: Notes) -> System | Unread:
     text, negative = _ANGLE.subn(r"\1", block)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # what counts is checked below; the rest is about formulas
+            warnings.simplefilter("ignore")  # what counts is checked below
             parser = CifParser.from_str(text, occupancy_tolerance=1.0, check_cif=False)
             sites, heavy, outside = _listed(parser)
             structures = parser.parse_structures(primitive=False, on_error="raise")
