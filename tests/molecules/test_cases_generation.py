@@ -234,22 +234,20 @@ def test_atoms_on_both_sides_of_a_face_collide(materials: None) -> None:
 
 
 def test_the_nearest_image_in_a_skewed_cell(materials: None) -> None:
-    """Angle 20 degrees, and two vectors added thrice: the nearest image is not among the 26 cells around."""
+    """Angle 20 degrees: the nearest image is not in one of the 26 cells around."""
     from isoform.molecules.generation.crystals import smallest_distance
 
     angle = np.radians(20)
-    lattice = np.array([[4, 0, 0], [9 * np.cos(angle), 9 * np.sin(angle), 0], [0, 0, 6.0]])
-    lattice[2] += 3 * lattice[0]
-    places = np.array([[0.02, 0.05, 0.01], [0.48, 0.94, 0.45]])
-    system = crystal(np.array([11, 17]), places, lattice)
+    lattice = np.array([[4, 0, 0], [13 * np.cos(angle), 13 * np.sin(angle), 0], [0, 0, 6.0]])
+    places = np.array([[0.02, 0.05, 0.01], [0.42, 0.50, 0.06]])
     cells = np.stack(np.meshgrid(*[np.arange(-9, 10)] * 3), -1).reshape(-1, 3)
-    gap = places[1] - places[0]
-    lengths = np.linalg.norm((gap + cells) @ lattice, axis=1)
-    own = np.linalg.norm(cells[np.abs(cells).sum(1) > 0] @ lattice, axis=1)
-    truth = min(lengths.min(), own.min())
-    near = np.abs(cells).max(1) <= 1
-    assert lengths[near].min() > truth + 0.1
-    assert smallest_distance(system) == pytest.approx(truth)
+    lengths = np.linalg.norm((places[1] - places[0] + cells) @ lattice, axis=1)
+    around = np.abs(cells).max(1) <= 1
+    assert lengths[around].min() > lengths.min() + 0.4
+    system = crystal(np.array([11, 17]), places, lattice)
+    assert (
+        smallest_distance(system) == pytest.approx(lengths.min()) == pytest.approx(2.215, abs=1e-3)
+    )
 
 
 def test_a_single_atom_meets_its_own_images(materials: None) -> None:
