@@ -180,7 +180,7 @@ class Backbone(nn.Module):
         others = {name: stream for name, stream in streams.items() if isinstance(stream, Tokens)}
         recompute = self.config.recompute if self.training else "none"
         context = Context(
-            main, self._bias(main, bias), self._rotation(main), others, light=recompute == "light"
+            main, self._bias(main, bias), self._rotation(main), others, recompute=recompute
         )
         # Two fast paths of the last block: it answers for the leading tokens alone, and leaves unread edges alone.
         narrow = (

@@ -53,18 +53,22 @@ class Mlp(nn.Module):
         self.dropout = Dropout(config.dropout if config.mlp_dropout is None else config.mlp_dropout)
 
     def forward(self, x: Tensor | Deferred, context: Context | None = None) -> Tensor:
-        """[..., D] -> [..., D]; the context is not read."""
-        if isinstance(x, Deferred):
-            return self.fc2(x.then(self.hidden, (*self.fc1.parameters(), *self.norm.parameters())))
-        return self.fc2(self.hidden(x))
+        """[..., D] -> [..., D]; of the context only `recompute` is read, and only where the input is deferred."""
+        if not isinstance(x, Deferred):
+            return self.fc2(self.hidden(self.fc1(x)))
+        parameters = tuple(self.norm.parameters())
+        if context is not None and context.recompute == "elementwise":
+            return self.fc2(Deferred(self.hidden, (self.fc1(x),), parameters))
+        whole = x.then(lambda y: self.hidden(self.fc1(y)), (*self.fc1.parameters(), *parameters))
+        return self.fc2(whole)
 
     def hidden(self, x: Tensor) -> Tensor:
-        """[..., D] -> [..., F], what fc2 reads."""
+        """What fc2 reads, [..., F], from what fc1 says."""
         if self.gated:
-            gate, value = self.fc1(x).chunk(2, dim=-1)
+            gate, value = x.chunk(2, dim=-1)
             hidden = self.activation(gate) * value
         else:
-            hidden = self.activation(self.fc1(x))
+            hidden = self.activation(x)
         return self.norm(self.dropout(hidden))
 
 

@@ -101,7 +101,7 @@ class ResidualBranch(nn.Module):
         if self.modulation is not None:
             *shift_scale, gate = self.modulate(context.tokens)
         h: Tensor | Deferred
-        if context.light and self.defers:
+        if context.recompute in ("elementwise", "light") and self.defers:
             h = Deferred(self.pre_norm, (x, *shift_scale), tuple(self.norm.parameters()))
         else:
             h = self.pre_norm(x, *shift_scale, valid=context.tokens.valid)

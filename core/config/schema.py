@@ -193,9 +193,10 @@ class BackboneConfig(Table):
         "xavier",
         description="fresh matrices: Xavier's uniform and zero biases, or as PyTorch's layers start",
     )
-    recompute: Literal["none", "light", "block"] = Field(
+    recompute: Literal["none", "elementwise", "light", "block"] = Field(
         "none",
-        description="what the backward pass computes again to save memory: cheap elementwise results, or each block",
+        description="what the backward pass computes again to save memory: norms and activations; also the products "
+        "that attention and activations read; or each block",
     )
     attention: Literal["auto", "reference", "sdpa", "triton"] = Field(
         "auto", description="implementation of attention"

@@ -37,9 +37,7 @@ class Context:
         None  # of a block whose other tokens nobody reads: how many leading ones to answer for
     )
     main_only: bool = False  # of a block whose edges nobody reads
-    light: bool = (
-        False  # cheap inputs of linear layers are computed again in the backward pass (`Deferred`)
-    )
+    recompute: str = "none"  # backbone.recompute; "elementwise" and "light" are done inside a block
 
     @property
     def memory(self) -> Tokens:

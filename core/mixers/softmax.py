@@ -141,9 +141,9 @@ class SoftmaxAttention(nn.Module):
         bias = None if self.cross else context.bias
         if bias is not None and first is not None:
             bias = bias.slice(slice(first))
-        light = context.light and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        light = context.recompute == "light" and torch.is_grad_enabled()
         saved: AbstractContextManager[None] = nullcontext()
-        if light:
+        if light and not torch.compiler.is_compiling():
             saved = recompute_in_backward((q, k, v), lambda: self.project_qkv(x, context))
         with saved:
             y = attention(

@@ -57,16 +57,28 @@ def near_pairs(clouds: Sequence[np.ndarray], most: float = NEAR) -> list[Pair]:
     radius of 1, and one is laid upon the other by a turn and a shift (iterative closest points; Besl and McKay 1992),
     which begins unturned or turned around one of the axes.
 
-    Each cloud is compared with the CANDIDATES that are most like it by profiles that no turn changes: n log n.
+    Each cloud is compared with the CANDIDATES that are most like it by profiles that no turn changes: n log n. A pair
+    that others join already is left out.
     """
     shapes = [_Shape(cloud) for cloud in clouds]
-    found = []
+    found: list[Pair] = []
+    leader = list(range(len(shapes)))
+
+    def lead(cloud: int) -> int:
+        while leader[cloud] != cloud:
+            leader[cloud] = leader[leader[cloud]]
+            cloud = leader[cloud]
+        return cloud
+
     for first, second in _candidates(np.array([shape.profile for shape in shapes])):
+        if lead(first) == lead(second):
+            continue
         one, two = shapes[first], shapes[second]
         bound = most if min(len(one.own), len(two.own)) >= FEW else min(most, COPY)
         distance = _apart(one, two, bound)
         if distance <= bound:
             found.append(Pair(first, second, distance))
+            leader[lead(second)] = lead(first)
     return found
 
 

@@ -17,6 +17,7 @@ from isoform.pointcloud.files.cloud import Cloud, refuse_size
 
 LEGACY = 31  # the largest class that point formats 0 to 5 can hold
 STORED = ("X", "Y", "Z")
+UNTOLD = "untold byte"  # of a point's record
 OVERLAP = 12  # a class in formats 0 to 5, a flag of its own in newer ones
 EMPTY = 64  # bytes that suffice for a .laz without points, behind its header
 
@@ -32,8 +33,9 @@ def read_las(path: Path, columns: Sequence[str] = ()) -> Cloud:
             said = reader.header.point_count
             promised = reader.header.point_count = _count_points(path, reader.header)
             refuse_size(promised * reader.header.point_format.size, path)
+            no_data = _tell_dimensions(reader.header)
             las = reader.read()
-            _know_no_data(las)
+            _know_no_data(las, no_data)
     except (laspy.errors.LaspyException, ValueError, OSError, struct.error, EOFError) as error:
         raise UserError(f"{path}: is no LAS that can be read ({error})") from None
     except RuntimeError as error:  # what lazrs raises
@@ -60,15 +62,35 @@ def read_las(path: Path, columns: Sequence[str] = ()) -> Cloud:
     return Cloud(xyz, fields, None, "las", tuple(notes), las)
 
 
-def _know_no_data(las: laspy.LasData) -> None:
-    """laspy reads no-data values into the record of extra bytes alone, and would write them no more."""
-    records = las.vlrs.get("ExtraBytesVlr")
+def _tell_dimensions(header: laspy.LasHeader) -> dict[str, np.ndarray]:
+    """Names all extra bytes, each that no record tells of as a dimension of its own; returns name -> no-data value.
+
+    Of several records laspy reads the first alone, and untold bytes it would write so that it can't read them again.
+    """
+    records = header.vlrs.get("ExtraBytesVlr")
     told = {
-        one.format_name(): one.no_data for record in records for one in record.extra_bytes_structs
+        one.format_name(): one.no_data
+        for record in records
+        for one in record.extra_bytes_structs
+        if one.no_data is not None
     }
+    whole = laspy.PointFormat(header.point_format.id)
+    for record in records:
+        for dimension in record.type_of_extra_dims():
+            whole.add_extra_dimension(dimension)
+    untold = header.point_format.size - whole.size
+    if untold > 0 or (untold == 0 and len(records) > 1):
+        for number in range(1, untold + 1):
+            whole.add_extra_dimension(laspy.ExtraBytesParams(f"{UNTOLD} {number}", "u1"))
+        header.point_format = whole
+    return told
+
+
+def _know_no_data(las: laspy.LasData, told: Mapping[str, np.ndarray]) -> None:
+    """laspy reads no-data values into the record of extra bytes alone, and would write them no more."""
     dimensions = las.point_format.dimensions
     for k, dimension in enumerate(dimensions):
-        if told.get(dimension.name) is not None:
+        if dimension.name in told:
             dimensions[k] = dimension._replace(no_data=told[dimension.name])
 
 

@@ -3,7 +3,8 @@
     sample.py       farthest point sampling            neighbours.py   nearest neighbours, balls, gathering
     chamfer.py      distances between two sets         interpolate.py  features from the three nearest points
     surface.py      points on meshes                   voxels.py       one point a voxel
-    normals.py      normals from neighbourhoods        compiled.py     the numba kernels behind `impl`
+    normals.py      normals from neighbourhoods        largest.py      a linear layer, and its maximum over a set
+    compiled.py, compiled_largest.py, tree.py, kernel.py               the numba kernels
 
 Signatures and shapes are pytorch3d's where it has the operation. Everywhere
 

@@ -1,32 +1,23 @@
 """numba kernels for CPUs: farthest points, nearest neighbours, balls. Same indices as the reference, bit for bit.
 
-Neighbours are sought in a grid of cubes (Bentley & Friedman 1979): the cubes around a point in growing shells, until no
-point of a farther one can be nearer. Points beyond the grid's box, of which there are few, lie in its border cubes.
-Distances are summed coordinate by coordinate in the clouds' own type, without fused operations, so they round as
-torch's do.
+Neighbours in small clouds are sought among all points, in others by a tree, see tree.py. Distances are summed
+coordinate by coordinate in the clouds' own type, without fused operations, so they round as torch's do.
 
-N asking and M answering points, K neighbours, D coordinates, C cubes.
+N asking and M answering points, K neighbours, D coordinates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
+from isoform.pointcloud.ops.kernel import kernel
+from isoform.pointcloud.ops.tree import insert, search_tree
+
 FEW = 256  # answering points up to which all are asked
-A_CUBE = 6  # points a cube, on average, that the grid aims at
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def kernel(**options: Any) -> Callable[[F], F]:
-    """Compiled when first called, and kept on disk where that is possible."""
-    return cast(Callable[[F], F], numba.njit(cache=True, nogil=True, **options))
 
 
 def farthest(
@@ -61,15 +52,7 @@ def farthest(
 def nearest(p1: Tensor, p2: Tensor, n1: Tensor, n2: Tensor, k: int) -> Tensor:
     """int64 [B, N, K], see neighbours.py."""
     index = np.full((*p1.shape[:2], k), -1, np.int64)
-    for b, (asking, answering) in enumerate(zip(_arrays(p1), _arrays(p2), strict=True)):
-        a, m = asking[: int(n1[b])], answering[: int(n2[b])]
-        if not len(a) or not len(m):
-            continue
-        if len(m) <= FEW or m.shape[1] != 3 or not np.isfinite(m).all() or not np.isfinite(a).all():
-            _nearest_of_all(a, m, index[b])
-        else:
-            grid = _Grid(m)
-            _nearest_in_grid(a, m, *grid.parts, index[b])
+    _nearest(_arrays(p1), _arrays(p2), n1.numpy(), n2.numpy(), index)
     return torch.from_numpy(index)
 
 
@@ -88,51 +71,6 @@ def _arrays(clouds: Tensor) -> np.ndarray:
     return np.ascontiguousarray(clouds.detach().numpy())
 
 
-class _Grid:
-    """Points [M, 3] sorted by the cube that they lie in; the box holds 98 % of them along each axis."""
-
-    def __init__(self, points: np.ndarray) -> None:
-        exact = points.astype(np.float64)
-        cut = np.partition(exact, (len(exact) // 100, len(exact) - 1 - len(exact) // 100), axis=0)
-        low, high = cut[len(exact) // 100], cut[len(exact) - 1 - len(exact) // 100]
-        extent = np.maximum(high - low, 1e-30)
-        cubes = max(1, len(exact) // A_CUBE)
-        size = float(np.cbrt(np.prod(np.maximum(extent, extent.max() * 1e-3)) / cubes))
-        size = max(size, float(extent.max()) / 1024, 1e-30)
-        shape = np.minimum(np.ceil(extent / size), 1024).astype(np.int64).clip(1)
-        order, bounds = _sort_into_cubes(exact, low, size, shape)
-        self.parts = (low, size, shape, order, bounds)
-
-
-@kernel()
-def _cube_of(value: float, low: float, size: float, count: int) -> int:
-    place = np.floor((value - low) / size)
-    return int(min(max(place, 0.0), count - 1.0))
-
-
-@kernel()
-def _sort_into_cubes(
-    points: np.ndarray, low: np.ndarray, size: float, shape: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(order [M], bounds [C + 1]): the points of cube c are order[bounds[c]:bounds[c + 1]], ascending."""
-    cube = np.empty(len(points), np.int64)
-    bounds = np.zeros(shape[0] * shape[1] * shape[2] + 1, np.int64)
-    for i in range(len(points)):
-        x = _cube_of(points[i, 0], low[0], size, shape[0])
-        y = _cube_of(points[i, 1], low[1], size, shape[1])
-        z = _cube_of(points[i, 2], low[2], size, shape[2])
-        cube[i] = (x * shape[1] + y) * shape[2] + z
-        bounds[cube[i] + 1] += 1
-    for c in range(1, len(bounds)):
-        bounds[c] += bounds[c - 1]
-    filled = bounds[:-1].copy()
-    order = np.empty(len(points), np.int64)
-    for i in range(len(points)):
-        order[filled[cube[i]]] = i
-        filled[cube[i]] += 1
-    return order, bounds
-
-
 @kernel()
 def _squared(a: np.ndarray, b: np.ndarray) -> Any:
     total = (a[0] - b[0]) * (a[0] - b[0])
@@ -142,85 +80,51 @@ def _squared(a: np.ndarray, b: np.ndarray) -> Any:
 
 
 @kernel()
-def _insert(distances: np.ndarray, index: np.ndarray, held: int, distance: Any, i: int) -> int:
-    """Puts a neighbour at its place among the `held` nearest so far; returns how many are held then."""
-    k = len(index)
-    if held == k:
-        last = distances[k - 1]
-        if distance > last or (distance == last and i > index[k - 1]):
-            return held
-        place = k - 1
-    else:
-        place = held
-        held += 1
-    while place > 0:
-        before = distances[place - 1]
-        if before < distance or (before == distance and index[place - 1] < i):
-            break
-        distances[place] = before
-        index[place] = index[place - 1]
-        place -= 1
-    distances[place] = distance
-    index[place] = i
-    return held
+def _nearest(
+    a_BND: np.ndarray, m_BMD: np.ndarray, n: np.ndarray, m: np.ndarray, index: np.ndarray
+) -> None:
+    for b in range(len(index)):
+        asking, answering = a_BND[b, : n[b]], m_BMD[b, : m[b]]
+        if not len(asking) or not len(answering):
+            continue
+        plain = len(answering) <= FEW or answering.shape[1] != 3
+        if plain or not _finite(asking) or not _finite(answering):
+            _nearest_of_all(asking, answering, index[b])
+        else:
+            search_tree(asking, answering, index[b])
+
+
+@kernel()
+def _finite(points: np.ndarray) -> bool:
+    for i in range(points.shape[0]):
+        for axis in range(points.shape[1]):
+            if not np.isfinite(points[i, axis]):
+                return False
+    return True
 
 
 @kernel()
 def _nearest_of_all(a: np.ndarray, m: np.ndarray, index: np.ndarray) -> None:
-    k = index.shape[1]
-    distances = np.empty(k, a.dtype)
-    for row in range(len(a)):
-        held = 0
-        for i in range(len(m)):
-            distance = _squared(a[row], m[i])
-            if held < k or distance <= distances[k - 1]:
-                held = _insert(distances, index[row], held, distance, i)
-
-
-@kernel()
-def _nearest_in_grid(
-    a: np.ndarray,
-    m: np.ndarray,
-    low: np.ndarray,
-    size: float,
-    shape: np.ndarray,
-    order: np.ndarray,
-    bounds: np.ndarray,
-    index: np.ndarray,
-) -> None:
     k = min(index.shape[1], len(m))
-    distances = np.empty(k, a.dtype)
-    most = max(shape[0], shape[1], shape[2])
-    sorted_m = np.empty_like(m)
-    for place in range(len(order)):
-        sorted_m[place] = m[order[place]]
+    rows = np.ascontiguousarray(m.T)
+    apart, distances = np.empty(len(m), a.dtype), np.empty(k, a.dtype)
     for row in range(len(a)):
-        x0, y0, z0 = a[row, 0], a[row, 1], a[row, 2]
-        cx = _cube_of(np.float64(x0), low[0], size, shape[0])
-        cy = _cube_of(np.float64(y0), low[1], size, shape[1])
-        cz = _cube_of(np.float64(z0), low[2], size, shape[2])
-        held = 0
-        nearest_k = index[row, :k]
-        for shell in range(most + 1):
-            for x in range(max(cx - shell, 0), min(cx + shell, shape[0] - 1) + 1):
-                for y in range(max(cy - shell, 0), min(cy + shell, shape[1] - 1) + 1):
-                    rim = abs(x - cx) == shell or abs(y - cy) == shell
-                    step = 1 if rim or shell == 0 else 2 * shell
-                    for z in range(cz - shell, cz + shell + 1, step):
-                        if z < 0 or z >= shape[2]:
-                            continue
-                        cube = (x * shape[1] + y) * shape[2] + z
-                        for place in range(bounds[cube], bounds[cube + 1]):
-                            dx = x0 - sorted_m[place, 0]
-                            dy = y0 - sorted_m[place, 1]
-                            dz = z0 - sorted_m[place, 2]
-                            distance = dx * dx + dy * dy + dz * dz
-                            if held < k or distance <= distances[k - 1]:
-                                held = _insert(distances, nearest_k, held, distance, order[place])
-            # What is left lies `shell` cubes away or more, but for the rounding of where a cube ends.
-            reach = (shell - 1e-3) * size
-            if held == k and shell > 0 and distances[k - 1] < reach * reach:
-                break
+        for axis in range(len(rows)):  # becomes vector instructions
+            x, along = a[row, axis], rows[axis]
+            for i in range(len(m)):
+                d = x - along[i]
+                apart[i] = d * d if axis == 0 else apart[i] + d * d
+        found = index[row, :k]
+        distances[:] = np.inf
+        found[:] = len(m)
+        worst = distances[k - 1]
+        for i in range(len(m)):
+            distance = (
+                np.inf if np.isnan(apart[i]) else apart[i]
+            )  # the reference sorts NaN to the end
+            if distance < worst or found[k - 1] == len(m):
+                insert(distances, found, distance, i)
+                worst = distances[k - 1]
 
 
 @kernel()

@@ -21,7 +21,7 @@ from isoform.pointcloud.config import PartConfig, PatchConfig, PointcloudApp
 from isoform.pointcloud.ops import interpolate_three_nearest
 from isoform.pointcloud.pointmae.head import PointHead
 from isoform.pointcloud.pointmae.patches import Patches, cut_into_patches
-from isoform.pointcloud.pointmae.tokeniser import Place, PointTokeniser, over_points
+from isoform.pointcloud.pointmae.tokeniser import Place, PointTokeniser, rectified
 
 
 class PointClassifier(nn.Module):
@@ -90,14 +90,14 @@ class PointMae(nn.Module):
             raise ValueError(
                 f"as many patches must be masked in every cloud, got {hidden.tolist()}"
             )
-        # Visible patches first, in their order, then masked ones in theirs.
-        order = mask_BG.to(torch.int8).argsort(dim=1, stable=True)
-        shown, covered = order.split([order.shape[1] - int(hidden[0]), int(hidden[0])], 1)
+        # Masked patches first, in their order, then visible ones in theirs: the decoder answers for the first alone.
+        order = mask_BG.to(torch.int8).argsort(dim=1, descending=True, stable=True)
+        covered, shown = order.split([int(hidden[0]), order.shape[1] - int(hidden[0])], 1)
         visible = self.backbone(self.tokeniser.embed(_taken(patches, shown)))
         place = self.decoder_place(patches.centres.gather(1, order[..., None].expand(-1, -1, 3)))
         blank = self.mask_token.expand(len(order), covered.shape[1], -1)
-        states = self.decoder(Tokens(torch.cat([visible.x, blank], 1), pos=place))
-        masked = states.x[:, shown.shape[1] :]
+        tokens = Tokens(torch.cat([blank, visible.x], 1), pos=place)
+        masked = self.decoder(tokens, first=covered.shape[1]).x
         drawn = self.draw(masked).unflatten(2, (-1, 3))
         return Drawn(visible.x, masked, drawn, _taken(patches, covered).points[..., :3])
 
@@ -132,7 +132,7 @@ class Propagation(nn.Module):
         """[B, N, 3], [B, G, 3], [B, G, F] -> [B, N, last width]."""
         x = torch.cat([points, interpolate_three_nearest(points, centres, features)], 2)
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            x = over_points(norm, layer(x)).relu()
+            x = rectified(norm, layer(x))
         return x
 
 
@@ -186,9 +186,9 @@ class PartSegmenter(nn.Module):
         for_point, for_cloud = self.first.weight.split([x.shape[2], of_cloud.shape[1]], 1)
         once = F.linear(of_cloud, for_cloud, self.first.bias)
         x = F.linear(x, for_point) + once[:, None]
-        x = self.dropout(over_points(self.norms[0], x).relu())
+        x = self.dropout(rectified(self.norms[0], x))
         for layer, norm in zip(self.hidden, self.norms[1:], strict=True):
-            x = over_points(norm, layer(x)).relu()
+            x = rectified(norm, layer(x))
         return self.out(x)
 
 

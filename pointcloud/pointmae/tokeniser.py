@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from isoform.core.ops.decay import without_decay
 from isoform.core.ops.linear import Linear
+from isoform.core.ops.matmul import linear
 from isoform.core.tokens import Tokens
 from isoform.pointcloud.config import PatchConfig
+from isoform.pointcloud.ops.largest import largest_of_linear
 from isoform.pointcloud.pointmae.patches import Patches, cut_into_patches
 
 
@@ -34,19 +36,21 @@ class PatchEncoder(nn.Module):
 
     def forward(self, points_BGKC: Tensor) -> Tensor:
         """See the class."""
-        x = over_points(self.norm1, self.point(points_BGKC)).relu()
-        x = self.point2(x)
-        whole = x.amax(2, keepdim=True)
-        # The patch's half of the matrix is multiplied once a patch, not once a point.
-        of_patch, of_point = self.mixed.weight.split(whole.shape[3], 1)
-        mixed = F.linear(x, of_point) + F.linear(whole, of_patch, self.mixed.bias)
-        return self.out(over_points(self.norm2, mixed).relu()).amax(2)
+        x = rectified(self.norm1, self.point(points_BGKC))
+        whole = largest_of_linear(x, self.point2.weight, self.point2.bias)
+        # The patch's half of the matrix is multiplied once a patch, not once a point; and two linear layers without
+        # anything in between are one, a narrower one.
+        of_patch, of_point = self.mixed.weight.split(whole.shape[2], 1)
+        once = F.linear(whole, of_patch, self.mixed.bias) + of_point @ self.point2.bias
+        mixed = linear(x, of_point @ self.point2.weight) + once[:, :, None]
+        x = rectified(self.norm2, mixed)
+        return largest_of_linear(x, self.out.weight, self.out.bias)
 
 
-def over_points(norm: nn.Module, x: Tensor) -> Tensor:
-    """A batch norm of [..., F] over all points alike."""
-    normed: Tensor = norm(x.reshape(-1, x.shape[-1])).reshape(x.shape)
-    return normed
+def rectified(norm: nn.Module, x: Tensor) -> Tensor:
+    """A batch norm of [..., F] over all points alike, and what is negative set to 0."""
+    normed: Tensor = norm(x.reshape(-1, x.shape[-1]))
+    return normed.relu_().reshape(x.shape)
 
 
 class Place(nn.Sequential):

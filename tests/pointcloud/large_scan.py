@@ -9,6 +9,7 @@ does the same with a few points.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -58,26 +59,23 @@ def write_scan(path: Path, points: int, seed: int, scenes: int) -> None:
     las.write(str(path))
 
 
-def run(words: list[str], what: str) -> str:
+def run(words: list[str], what: str) -> None:
     """Runs isoform in a process of its own, and prints its seconds and largest memory."""
     start = time.monotonic()
-    script = (
-        "import resource, sys; from isoform.core.cli import main; code = main(sys.argv[1:]); "
-        "print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, *words], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        sys.exit(f"{what}: {done.stderr[-2000:]}")
-    peak = int(done.stdout.split("PEAK")[-1]) / 2**20
+    command = [sys.executable, "-m", "isoform", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    told = process.stdout.read()
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"{what}: {told[-2000:]}")
+    peak = used.ru_maxrss / 2**20
     print(f"{what}: {time.monotonic() - start:.0f} s, {peak:.2f} GiB", flush=True)
-    for line in (done.stdout + done.stderr).splitlines():
+    for line in told.splitlines():
         if "thinned" in line:
             print(f"    {line}", flush=True)
     if peak > LIMIT:
         sys.exit(f"{what}: {peak:.2f} GiB are more than {LIMIT:g}")
-    return done.stdout
 
 
 def compare(scan: Path, out: Path) -> None:

@@ -1,6 +1,7 @@
 """Point operations: every implementation keeps one contract, and each means what its definition says."""
 
 import importlib.util
+import time
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from isoform.pointcloud.ops import (
     sample_surface,
     thin_to_voxels,
 )
+from isoform.pointcloud.ops.largest import largest_of_linear
 from isoform.pointcloud.ops.surface import triangulate
 
 OTHERS = [
@@ -67,6 +69,37 @@ def test_neighbours_are_the_references(impl, kind, seed, n, k, dtype):
     assert torch.equal(one.knn, two.knn)
     ball = ball_query(p1, p2, n1, n2, K=k, radius=0.7, impl="reference")
     assert torch.equal(ball.idx, ball_query(p1, p2, n1, n2, K=k, radius=0.7, impl=impl).idx)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    kind=st.sampled_from(KINDS), seed=st.integers(0, 999), n=st.integers(257, 1409), k=st.integers(1, 19),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)  # fmt: skip
+def test_a_tree_finds_the_references(kind, seed, n, k, dtype):
+    p2 = clouds(kind, (1, n, 3), seed, dtype)
+    p1 = torch.cat([clouds(kind, (1, 23, 3), seed + 1, dtype), p2[:, :29]], 1)
+    one, two = (knn_points(p1, p2, K=k, impl=impl) for impl in ("reference", "compiled"))
+    assert torch.equal(one.idx, two.idx) and torch.equal(one.dists, two.dists)
+
+
+@pytest.mark.parametrize("impl", ["reference", "compiled"])
+@pytest.mark.parametrize("n", [7, 307])
+def test_what_is_not_a_number_comes_last(impl, n):
+    points = clouds("uniform", (1, n, 3), 0)
+    points[0, [1, 3], 1] = torch.nan
+    found = knn_points(points[:, :1], points, K=n, impl=impl).idx[0, 0]
+    assert found[0] == 0 and found[-2:].tolist() == [1, 3]
+
+
+def test_far_points_are_as_quick_as_near_ones():
+    """Many in one place, with one far away, must not make every point look at every other."""
+    points = clouds("equal", (1, 100003, 3), 0)
+    points[0, 5] = 1e9
+    start = time.process_time()
+    found = knn_points(points, points, K=1, impl="compiled").idx[0, :, 0]
+    assert time.process_time() - start < 20  # seconds; all pairs take minutes
+    assert (found[points[0, :, 0] < 1e9] == 0).all() and found[5] == 5
 
 
 @pytest.mark.parametrize("impl", ["reference", "compiled"])
@@ -262,3 +295,30 @@ def test_impossible_requests_are_refused():
         knn_points(points, points, None, torch.tensor([8]))
     with pytest.raises(ValueError, match="norm"):
         chamfer_distance(points, points, norm=1)
+
+
+@pytest.mark.parametrize(("sets", "points", "width"), [(1, 1, 1), (5, 13, 131), (3, 7, 67)])
+def test_the_largest_of_a_linear_layer_and_its_gradients(sets, points, width):
+    drawn = torch.Generator().manual_seed(0)
+    x, weight, bias, d_out = (
+        torch.randn(*shape, generator=drawn)
+        for shape in ((2, sets, points, 11), (width, 11), (width,), (2, sets, width))
+    )
+    found = []
+    for dtype, compute in (
+        (torch.float32, largest_of_linear),
+        (torch.float64, lambda x, w, b: torch.nn.functional.linear(x, w, b).amax(-2)),
+    ):
+        leaves = [t.to(dtype).requires_grad_() for t in (x, weight, bias)]
+        out = compute(*leaves)
+        found.append([out, *torch.autograd.grad(out, leaves, d_out.to(dtype))])
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one.double(), two, atol=1e-4, rtol=1e-4)
+    with torch.no_grad():
+        torch.testing.assert_close(largest_of_linear(x, weight, bias), found[0][0])
+
+
+def test_of_equally_large_points_the_first_has_the_gradient():
+    x = torch.ones(1, 3, 2).requires_grad_()
+    largest_of_linear(x, torch.ones(5, 2), torch.zeros(5)).sum().backward()
+    assert x.grad.tolist() == [[[5, 5], [0, 0], [0, 0]]]

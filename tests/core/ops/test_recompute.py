@@ -73,7 +73,7 @@ def gradients(backbone: Backbone, dtype: torch.dtype | None = None) -> list[torc
 @pytest.mark.parametrize(
     ("smallest", "part"), [(1, 2**30), (2**62, 2**30), (2**62, 1)], ids=["onednn", "torch", "parts"]
 )
-def test_light_changes_no_gradient_and_no_random_state(
+def test_no_mode_changes_a_gradient_or_the_random_state(
     name: str, smallest: int, part: int, monkeypatch
 ) -> None:
     if part == 1 and "dropout" in TABLES[name]:
@@ -82,29 +82,35 @@ def test_light_changes_no_gradient_and_no_random_state(
         )
     monkeypatch.setattr(matmul, "SMALLEST", smallest)
     monkeypatch.setattr(recompute, "PART_BYTES", part)
-    kept, light = (gradients(build(mode, TABLES[name])) for mode in ("none", "light"))
-    for a, b in zip(kept, light, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-6 * max(1, a.abs().max().item()), rtol=1e-5)
+    kept, *again = (
+        gradients(build(mode, TABLES[name])) for mode in ("none", "elementwise", "light")
+    )
+    for a, *others in zip(kept, *again, strict=True):
+        for b in others:
+            torch.testing.assert_close(a, b, atol=1e-6 * max(1, a.abs().max().item()), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["plain", "dropout", "conditioned", "gated"])
-def test_light_changes_no_gradient_under_autocast(name: str) -> None:
-    kept, light = (
-        gradients(build(mode, TABLES[name]), torch.bfloat16) for mode in ("none", "light")
+def test_no_mode_changes_a_gradient_under_autocast(name: str) -> None:
+    kept, *again = (
+        gradients(build(mode, TABLES[name]), torch.bfloat16)
+        for mode in ("none", "elementwise", "light")
     )
-    for a, b in zip(kept, light, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-2 * max(1, a.abs().max().item()), rtol=1e-2)
+    for a, *others in zip(kept, *again, strict=True):
+        for b in others:
+            torch.testing.assert_close(a, b, atol=1e-2 * max(1, a.abs().max().item()), rtol=1e-2)
 
 
 def test_frozen_parameters_get_no_gradient() -> None:
     results = []
-    for mode in ("none", "light"):
+    for mode in ("none", "elementwise", "light"):
         backbone = build(mode, {})
         for name, parameter in backbone.named_parameters():
             parameter.requires_grad_("norm" in name or "fc1" in name)
         results.append(gradients(backbone))
-    for a, b in zip(*results, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-5)
+    for a, *others in zip(*results, strict=True):
+        for b in others:
+            torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-5)
 
 
 def kept_bytes(backbone: Backbone) -> int:
@@ -124,9 +130,10 @@ def kept_bytes(backbone: Backbone) -> int:
     return sum(seen.values())
 
 
-def test_light_keeps_a_quarter() -> None:
+@pytest.mark.parametrize(("mode", "part"), [("elementwise", 0.7), ("light", 0.25)])
+def test_a_part_is_kept(mode: str, part: float) -> None:
     table = {"mlp_dim": 4 * DIM}
-    assert kept_bytes(build("light", table)) < 0.25 * kept_bytes(build("none", table))
+    assert kept_bytes(build(mode, table)) < part * kept_bytes(build("none", table))
 
 
 @pytest.mark.parametrize(("autocast", "tolerance"), [(False, 1e-5), (True, 3e-2)])
