@@ -2,7 +2,8 @@
 
 Rules, each counted and said where it was used:
   data blocks       each with atoms is a system, also where two have one name; blocks without atoms are passed over
-  symmetry          the operations that the file lists are applied, whatever its label says; without a list the label's
+  symmetry          the operations that the file lists are applied, whatever its label says; without a list the label's.
+                    Space group 1 is taken for unknown, since programs that list every atom write it
   disorder          a site that is partly occupied, or by several elements, is refused: no order is made up
   isotopes          D and T are hydrogen
   negative angles   are their absolute value: only their cosines make a cell
@@ -127,7 +128,7 @@ def of_structure(structure: Structure, name: str, spacegroup: int = 0) -> System
             structure.frac_coords,
             structure.lattice.matrix,
             name,
-            spacegroup if 1 <= spacegroup <= 230 else 0,
+            spacegroup if 1 < spacegroup <= 230 else 0,
         )
     except ValueError as error:
         return Unread(name, str(error))

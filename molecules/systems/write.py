@@ -71,13 +71,14 @@ def sdf_record(system: System) -> str:
     items = {"valid": "1"}
     try:
         mol = bonded(system)
+        pieces = len(Chem.GetMolFrags(mol))
+        if pieces > 1:
+            items = {"valid": "0", "reason": f"falls into {pieces} pieces"}
     except (ValueError, Undetermined) as error:
         mol = atoms_of(system).GetMol()
         valid = "" if isinstance(error, Undetermined) else "0"
         items = {"valid": valid, "reason": str(error)}
     mol.SetProp("_Name", " ".join(system.name.split()))
     with quiet():
-        block = Chem.MolToMolBlock(
-            mol, kekulize="reason" not in items, forceV3000=len(system) > 999
-        )
+        block = Chem.MolToMolBlock(mol, kekulize=True, forceV3000=len(system) > 999)
     return block + "".join(f">  <{key}>\n{value}\n\n" for key, value in items.items()) + "$$$$\n"

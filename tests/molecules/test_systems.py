@@ -35,6 +35,7 @@ def test_a_crystal_wraps_and_its_parts_agree() -> None:
     assert np.isnan(WATER.volume) and not WATER.cell().any()
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=3))
 def test_wrapping_ends_inside(place: list[float]) -> None:
     inside = wrap(np.array(place))
