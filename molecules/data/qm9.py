@@ -68,7 +68,7 @@ def read_qm9(data: DataConfig) -> Labelled:
         raise UserError(f"data.task = {data.task}: the targets of QM9 are numbers; use regression")
     wanted = TARGETS if data.targets is None else data.targets
     chosen = [pick(name, TARGETS, "QM9", "data.targets") for name in wanted]
-    smiles, names, numbers, counts = _read(_files())
+    smiles, names, numbers, counts = _read(qm9_files())
     values = _targets(numbers, counts)
     return Labelled(
         smiles=smiles,
@@ -86,8 +86,8 @@ def read_qm9(data: DataConfig) -> Labelled:
     )
 
 
-def _files() -> Iterator[bytes]:
-    """One file after the other, 80 MB each."""
+def qm9_files() -> Iterator[bytes]:
+    """The package's files one after the other, 80 MB each. Raises UserError where it isn't installed as it is known."""
     for name, digest in SHA256.items():
         yield read_embedded("qm9pack", VERSION, f"qm9pack/data/{name}", digest, "QM9 comes")
 

@@ -28,7 +28,7 @@ def read_sdf(raw: Raw) -> MoleculeTable:
     FILE.sdf.csv beside it gives more columns, where it has as many rows. Raises UserError where the file is no text.
     """
     text, findings = decode(raw)
-    rows = _collect(_records(lines_of(text)), raw)
+    rows = _collect(records_of(lines_of(text)), raw)
     rows.table.said = findings
     if not len(rows):
         raise UserError(
@@ -38,7 +38,7 @@ def read_sdf(raw: Raw) -> MoleculeTable:
     return rows
 
 
-def _records(text: Iterable[str]) -> Iterator[tuple[str, list[str], bool]]:
+def records_of(text: Iterable[str]) -> Iterator[tuple[str, list[str], bool]]:
     """(block with its M  END, the lines behind it, whether it was too long and cut) of every record."""
     block: list[str] = []
     items: list[str] = []

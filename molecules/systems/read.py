@@ -1,0 +1,98 @@
+"""Files of molecules and crystals as systems: the ending of the name tells the format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from isoform.core.data.read import table_of
+from isoform.core.data.table import Table
+from isoform.core.data.text import LIMITS, Raw, decode, read_bytes
+from isoform.core.errors import UserError, count
+from isoform.molecules.systems.crystals import blocks_of, read_block, read_cif, read_poscar
+from isoform.molecules.systems.molecule_files import read_sdf, read_xyz
+from isoform.molecules.systems.notes import Notes
+from isoform.molecules.systems.system import Records, System, Unread
+
+KNOWN = (".sdf", ".mol", ".xyz", ".extxyz", ".cif", ".poscar", ".vasp", ".csv")
+_VASP = ("poscar", "contcar")
+_GROUP = ("spacegroup.number", "spacegroup_number", "space_group_number", "spacegroup")
+_NAME = ("material_id", "id", "name")
+
+
+def read_systems(source: str | Path, key: str = "data.path") -> Records:
+    """All records of a file (each also .gz); those that can't be read keep their place with a reason.
+
+    A .csv is one of CIFs, as CDVAE and MP-20 have it: a column cif, and material_id and spacegroup.number where it has
+    them. `key` is the setting that named the file. Raises UserError where the file can't be read at all, holds no
+    record, or needs a library that is absent.
+    """
+    kind = _kind(source)
+    raw = read_bytes(source, key=key)
+    notes = Notes()
+    if kind == "csv":
+        records, said = _read_table(raw, notes)
+    else:
+        text, found = decode(raw)
+        said = [str(one) for one in found]
+        records = _read_text(text, kind, raw.name, notes)
+    if not records:
+        raise UserError(f"{raw.origin}: holds no molecule and no crystal")
+    unread = sum(isinstance(one, Unread) for one in records)
+    said = [f"{raw.name}: {count(len(records), 'record')}, {unread:,} of them unreadable", *said]
+    return Records(records, raw.origin, raw.sha256, said + notes.lines())
+
+
+def _kind(source: str | Path) -> str:
+    name = Path(source).name.lower().removesuffix(".gz")
+    suffix = Path(name).suffix
+    if suffix in (".poscar", ".vasp") or name.startswith(_VASP):
+        return "poscar"
+    if suffix not in KNOWN:
+        raise UserError(
+            f"{source}: a file of systems ends in {', '.join(KNOWN)}, or is called POSCAR"
+        )
+    return {".mol": "sdf", ".extxyz": "xyz"}.get(suffix, suffix[1:])
+
+
+def _read_text(text: str, kind: str, name: str, notes: Notes) -> list[System | Unread]:
+    if kind == "cif":
+        return read_cif(text, notes)
+    if kind == "poscar":
+        return [read_poscar(text, name, notes)]
+    return read_sdf(text, notes) if kind == "sdf" else read_xyz(text, notes)
+
+
+def _read_table(raw: Raw, notes: Notes) -> tuple[list[System | Unread], list[str]]:
+    table = table_of(raw, "csv", LIMITS)
+    table.settle((), "auto")
+    column = _find(table, ("cif",))
+    if column is None:
+        known = ", ".join(table.names[:8])
+        raise UserError(f"{raw.origin}: has no column cif, one CIF a row (it has: {known})")
+    named, grouped = _find(table, _NAME), _find(table, _GROUP)
+    names = table.cells(named) if named else table.row_names()
+    groups = table.cells(grouped) if grouped else [""] * len(table)
+    records = [
+        _of_cell(cell, name, group, notes)
+        for cell, name, group in zip(table.cells(column), names, groups, strict=True)
+    ]
+    return records, [str(one) for one in table.findings]
+
+
+def _of_cell(cell: str, name: str, group: str, notes: Notes) -> System | Unread:
+    """The one data block of a row's cell."""
+    blocks = list(blocks_of(cell))
+    if len(blocks) != 1:
+        return Unread(
+            name, f"its cell holds {count(len(blocks), 'data block')} with atoms instead of one"
+        )
+    read = read_block(name, blocks[0][1], notes)
+    known = group.strip().removesuffix(".0")
+    if isinstance(read, System) and known.isdigit() and 1 <= int(known) <= 230:
+        return System(read.numbers, read.positions, read.lattice, read.fractional, name, int(known))
+    return read
+
+
+def _find(table: Table, wanted: tuple[str, ...]) -> str | None:
+    lower = {name.strip().lower(): name for name in table.names}
+    return next((lower[name] for name in wanted if name in lower), None)
