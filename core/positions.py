@@ -11,7 +11,8 @@ from torch import Tensor
 
 def sincos_1d(position_N: Tensor, dim: int, temperature: float = 10000.0) -> Tensor:
     """[N, dim] sines, then cosines, of each position (Vaswani et al. 2017); float64 inside, since phases grow large."""
-    rate = temperature ** -(torch.arange(dim // 2, dtype=torch.float64) / (dim / 2))
+    number = torch.arange(dim // 2, dtype=torch.float64, device=position_N.device)
+    rate = temperature ** -(number / (dim / 2))
     phase = position_N.to(torch.float64)[:, None] * rate
     return torch.cat([phase.sin(), phase.cos()], dim=1).to(torch.float32)
 

@@ -139,11 +139,7 @@ class ResidualBranch(nn.Module):
                 'backbone.condition = "adaln_zero" reads Tokens.cond, which these tokens don\'t have'
             )
         assert self.modulation is not None
-        values = self.modulation(F.silu(tokens.cond))
-        if tokens.packed and values.shape[0] != tokens.x.shape[0]:
-            values = values[tokens.sample_T]
-        elif not tokens.packed and values.dim() == 2:
-            values = values[:, None]
+        values = tokens.per_token(self.modulation(F.silu(tokens.cond)))
         return values.chunk(3, dim=-1)
 
 

@@ -21,6 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from isoform.core.ops.ragged import samples_of
+
 # The fields with one entry a token, moved along by every reordering.
 PER_TOKEN = ("x", "valid", "coords", "pos", "order")
 
@@ -112,16 +114,21 @@ class Tokens:
         """[T] the sample that each packed token belongs to."""
         if self.offsets is None:
             raise ValueError("sample_T belongs to the packed layout")
-        lengths = self.offsets.diff()
-        return torch.repeat_interleave(
-            torch.arange(lengths.shape[0], device=lengths.device), lengths
-        )
+        return samples_of(self.offsets)
 
     def mask(self) -> Tensor:
         """[B, N] bool, `valid` or all True (padded layout)."""
         if self.valid is not None:
             return self.valid
         return torch.ones(self.x.shape[:2], dtype=torch.bool, device=self.x.device)
+
+    def per_token(self, values: Tensor) -> Tensor:
+        """Values as `cond` may have them, [B, P] of samples or one a token, broadcastable to the tokens' features."""
+        if self.packed and values.shape[0] != self.x.shape[0]:
+            return values[self.sample_T]
+        if not self.packed and values.dim() == 2:
+            return values[:, None]
+        return values
 
     def with_x(self, x: Tensor) -> Tokens:
         """The same tokens with other features."""

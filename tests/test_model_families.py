@@ -13,6 +13,9 @@ from isoform.core.config.state import RunState
 from isoform.core.errors import UserError
 from isoform.core.pretrained import Layout
 from isoform.core.pretrained.source import Family, Source
+from isoform.molecules.adit import pretrained as adit
+from isoform.molecules.adit.config import AditApp, autoencoder_trunk, denoiser_trunk
+from isoform.molecules.adit.model import Adit
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.graphormer import pretrained as graphormer
 from isoform.molecules.graphormer.model import TRUNK, Graphormer
@@ -35,6 +38,7 @@ FAMILIES = {
     "itransformer": itransformer,
     "samformer": samformer,
     "graphormer": graphormer,
+    "adit": adit,
 }
 FIVE = ("recognise", "import_checkpoint", "layout_of", "export_official", "initial_weights")
 
@@ -56,6 +60,11 @@ def born(name: str) -> tuple[Any, torch.nn.Module, RunState]:
         trunk = BackboneConfig(**{**TRUNK, "dim": 24, "depth": 2, "heads": 4, "mlp_dim": 13})
         app = MoleculesApp(domain="molecules", app="x", backbone=trunk)
         return app, Graphormer(app, 3), MoleculesState()
+    if name == "adit":
+        trunk = autoencoder_trunk("tiny", heads=8)
+        denoiser = denoiser_trunk("tiny", dim=64, heads=1)
+        app = AditApp(domain="molecules", app="x", encoder=trunk, decoder=trunk, backbone=denoiser)
+        return app, Adit(app), MoleculesState()
     model = ModelConfig(
         family=name, context=19, horizon=7, normalise="revin" if name == "samformer" else "window"
     )  # fmt: skip

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from isoform.core.errors import UserError, join_names
+from isoform.core.pretrained.unpickler import Placeholder
 
 ZERO = "(zeros)"  # stands for a foreign tensor that doesn't exist and counts as zeros: the key bias of EVA
 
@@ -385,7 +386,9 @@ def state_dict_of(checkpoint: Mapping[str, Any], *keys: str, where: str = "") ->
     tensors = {str(name): value for name, value in checkpoint.items() if isinstance(value, Tensor)}
     if not tensors:
         places, names = ", ".join(keys) or "its top level", join_names(checkpoint, most=8)
+        unread = any(isinstance(value, Placeholder) for value in checkpoint.values())
+        why = "; its pickled objects are not built, which would run code of the file" * unread
         raise UserError(
-            f"{where or 'the checkpoint'} holds no tensors under {places}; it has {names}"
+            f"{where or 'the checkpoint'} holds no tensors under {places}; it has {names}{why}"
         )
     return strip_prefix(tensors, "module.")

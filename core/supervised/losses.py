@@ -114,22 +114,33 @@ def class_loss(
 
     Raises ValueError for another name.
     """
+    losses_B = class_losses(
+        kind, logits_BC, target, class_weight_C=class_weight_C, smoothing=smoothing
+    )
+    return mean_known(losses_B, is_known_class(target), weight_B, divide_by=divide_by)
+
+
+def class_losses(
+    kind: str,
+    logits_BC: Tensor,
+    target: Tensor,
+    *,
+    class_weight_C: Tensor | None = None,
+    smoothing: float = 0.0,
+) -> Tensor:
+    """[B] the loss of each sample, as `class_loss` means them; of no meaning where the class is missing."""
     known_B = is_known_class(target)
     factor_C = None if class_weight_C is None else class_weight_C.to(logits_BC)
     filled = target.clamp(min=0)
     if target.dim() == 2:
         filled = torch.where(known_B[:, None], target, 0)
     if kind == "ce":
-        losses_B = F.cross_entropy(
+        return F.cross_entropy(
             logits_BC, filled, weight=factor_C, label_smoothing=smoothing, reduction="none"
         )
-    elif kind == "bce":
-        losses_B = _one_against_rest(logits_BC, filled, factor_C, smoothing)
-    else:
-        raise ValueError(
-            f"no loss of classes is called {kind!r}; there are {', '.join(CLASS_LOSSES)}"
-        )
-    return mean_known(losses_B, known_B, weight_B, divide_by=divide_by)
+    if kind == "bce":
+        return _one_against_rest(logits_BC, filled, factor_C, smoothing)
+    raise ValueError(f"no loss of classes is called {kind!r}; there are {', '.join(CLASS_LOSSES)}")
 
 
 def _one_against_rest(

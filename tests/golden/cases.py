@@ -19,6 +19,10 @@ PENDING = {
     if line.strip() and not line.startswith("#")
 }
 
+# What a field of `Case` holds, where the file calls it otherwise.
+GROUPS = {"inference": "output_inference"}
+FIELDS = {there: ours for ours, there in GROUPS.items()}
+
 
 @dataclass
 class Case:
@@ -32,6 +36,7 @@ class Case:
     weights: dict[str, Tensor] = field(default_factory=dict)
     input: dict[str, Tensor] = field(default_factory=dict)
     output: dict[str, Tensor] = field(default_factory=dict)
+    inference: dict[str, Tensor] = field(default_factory=dict)  # output_inference/
     grad: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
@@ -42,8 +47,8 @@ class Case:
         tensors = path.with_suffix(".safetensors")
         for name, tensor in (load_file(tensors) if tensors.exists() else {}).items():
             group, _, rest = name.partition("/")
-            if group == "weights" or group in ("input", "output", "grad"):
-                getattr(case, group)[rest] = tensor
+            if group in ("weights", "input", "output", "output_inference", "grad"):
+                getattr(case, FIELDS.get(group, group))[rest] = tensor
         return case
 
     def atol(self, name: str) -> float:
@@ -54,14 +59,14 @@ class Case:
         return next((value for key, value in table.items() if fnmatch.fnmatch(name, key)), 0.0)
 
     def compare(self, **groups: Mapping[str, Tensor]) -> None:
-        """Every stored output/ and grad/ tensor is met by one of the same name, within its tolerance.
+        """Every stored tensor of a group (output, inference, grad) is met by one of its name, within its tolerance.
 
         Raises AssertionError listing all that are missing or differ.
         """
         problems = []
         for group, got in groups.items():
             for name, want in getattr(self, group).items():
-                label = f"{group}/{name}"
+                label = f"{GROUPS.get(group, group)}/{name}"
                 if name not in got:
                     problems.append(f"{label}: missing")
                     continue

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from golden import (
+    adit_kinds,
     graph_kinds,
     molecule_kinds,
     point_kinds,
@@ -24,7 +25,7 @@ from golden.cases import PENDING, Case
 
 KINDS: dict[str, Callable[[Case, Path], None]] = {
     **vision_kinds.KINDS, **timeseries_kinds.KINDS, **series_kinds.KINDS, **graph_kinds.KINDS,
-    **molecule_kinds.KINDS, **point_kinds.KINDS,
+    **molecule_kinds.KINDS, **adit_kinds.KINDS, **point_kinds.KINDS,
 }  # fmt: skip
 
 

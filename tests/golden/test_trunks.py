@@ -112,39 +112,6 @@ def test_pointmae(golden_dir: Path) -> None:
     case.check(encoder_visible=trunk(patches.gather(visible)).x)
 
 
-def test_adit(golden_dir: Path) -> None:
-    case = Case(golden_dir, "adit/adit_dit")
-    c, w = case.config, case.weights
-    config = BackboneConfig(
-        dim=c["d_model"], depth=c["num_layers"], heads=c["nhead"], channel="gelu_tanh", norm="layer_plain", eps=1e-6,
-        condition="adaln_zero", final_norm=False,
-    )  # fmt: skip
-    trunk = case.trunk(layouts.adit(), config)
-    phase = case.input["t"] * 10000 ** -(torch.arange(128) / 128)
-    hidden = F.silu(
-        F.linear(
-            torch.cat([phase.cos(), phase.sin()], 1),
-            w["t_embedder.mlp.0.weight"],
-            w["t_embedder.mlp.0.bias"],
-        )
-    )
-    cond = F.linear(hidden, w["t_embedder.mlp.2.weight"], w["t_embedder.mlp.2.bias"])
-    for name, ids in (("dataset", "dataset_idx"), ("spacegroup", "spacegroup")):
-        cond = cond + w[f"{name}_embedder.embedding_table.weight"][case.input[ids].long()]
-    # The tokens in front of the first block are not stored; those behind it are, so the second block is fed with them.
-    second = Backbone(config.model_copy(update={"depth": 1})).eval()
-    second.load_state_dict(
-        {
-            k.replace("blocks.1", "blocks.0"): v
-            for k, v in trunk.state_dict().items()
-            if "blocks.1" in k
-        }
-    )
-    valid = case.input["mask"].bool()
-    got = second(Tokens(case.output["block0"], valid, cond=cond)).x
-    case.check(block1=torch.where(valid[..., None], got, case.output["block1"]))
-
-
 def test_cct(golden_dir: Path) -> None:
     case = Case(golden_dir, "cct/cct_3x1_learnable")
     c = case.config

@@ -5,7 +5,7 @@ The domains' own tables begin with these when they are built, as iTransformer's 
 
 from __future__ import annotations
 
-from isoform.core.pretrained import Layout, rename, split
+from isoform.core.pretrained import Layout, rename
 
 MIXER, CHANNEL = "blocks.{i}.mixer", "blocks.{i}.channel"
 
@@ -24,18 +24,6 @@ def timm_like(blocks: str, norm: str) -> Layout:
         _named(blocks + ".{i}.mlp.fc1", CHANNEL + ".inner.fc1"),
         _named(blocks + ".{i}.mlp.fc2", CHANNEL + ".inner.fc2"),
         _named(norm, "norm"),
-    ))  # fmt: skip
-
-
-def adit() -> Layout:
-    """DiT blocks with torch's attention (all-atom diffusion transformer); adaLN rows: attention's, then the MLP's."""
-    return Layout("adit trunk", (
-        rename("blocks.{i}.attn.in_proj_weight", MIXER + ".inner.qkv.weight"),
-        rename("blocks.{i}.attn.in_proj_bias", MIXER + ".inner.qkv.bias"),
-        _named("blocks.{i}.attn.out_proj", MIXER + ".inner.proj"),
-        _named("blocks.{i}.mlp.fc1", CHANNEL + ".inner.fc1"),
-        _named("blocks.{i}.mlp.fc2", CHANNEL + ".inner.fc2"),
-        split("blocks.{i}.adaLN_modulation.1.{p}", (MIXER + ".modulation.{p}", CHANNEL + ".modulation.{p}")),
     ))  # fmt: skip
 
 

@@ -25,7 +25,8 @@ UTM = np.array([512_345.0, 5_432_109.0, 231.0])
 CODES = np.array([2, 6, 15, 17, 7])  # of the made scenes' classes
 LIMIT = 4.0  # GiB
 TINY = {
-    "data.points": 1024, "tokeniser.groups": 64, "tokeniser.group_size": 16, "tokeniser.widths": "[16,32,64]",
+    "data.tile": 10, "data.overlap": 0.25, "tokeniser.groups": 64, "tokeniser.group_size": 16,
+    "tokeniser.widths": "[16,32,64]",
     "backbone.dim": 32, "backbone.depth": 2, "backbone.heads": 2, "parts.blocks": "[0,1]",
     "parts.propagation": "[32,32]", "head.widths": "[32]", "train.epochs": 1, "eval.baselines": '["majority"]',
     "data.features": '["intensity/65535","plant height/600"]', "eval.batch": 32,
