@@ -20,10 +20,10 @@ _MOST = 8
 _CHARGES = range(-2, 3)
 _HEAVIEST = 86
 # What showed the legacy tables which valences aromatic atoms have.
-_AROMATIC = (
-    "c1ccccc1", "c1ccncc1", "c1cc[nH]c1", "c1ccoc1", "c1ccsc1", "c1ccc2ccccc2c1", "c1ccc2[nH]ccc2c1", "c1cnc[nH]1",
-    "Cn1cccc1", "c1cc[nH+]cc1", "c1ccc2c(c1)cco2", "[O-][n+]1ccccc1", "c1ccpcc1", "c1ncncn1", "b1ccccc1",
-)  # fmt: skip
+_AROMATIC = """
+c1ccccc1 c1ccncc1 c1cc[nH]c1 c1ccoc1 c1ccsc1 c1ccc2ccccc2c1 c1ccc2[nH]ccc2c1 c1cnc[nH]1 Cn1cccc1 c1cc[nH+]cc1
+c1ccc2c(c1)cco2 [O-][n+]1ccccc1 c1ccpcc1 c1ncncn1 b1ccccc1
+"""
 
 
 @cache
@@ -46,7 +46,7 @@ def strict_valences() -> Valences:
 def legacy_valences() -> Valences:
     """The strict ones, and those that aromatic atoms have when their aromatic bonds count as one."""
     allowed = {key: set(found) for key, found in strict_valences().items()}
-    for smiles in _AROMATIC:
+    for smiles in _AROMATIC.split():
         mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
         for atom in mol.GetAtoms():
             if atom.GetIsAromatic():

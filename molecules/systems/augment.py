@@ -43,11 +43,8 @@ def augment(system: System, seed: tuple[int, int, int], spread: float = 1.0) -> 
 
 
 def random_rotation(random: np.random.Generator) -> np.ndarray:
-    """[3, 3] uniform over rotations, from a unit quaternion."""
-    w, x, y, z = (q := random.normal(size=4)) / np.linalg.norm(q)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.array(rows)
+    """[3, 3] uniform over rotations."""
+    from scipy.spatial.transform import Rotation
+
+    quaternion = random.normal(size=4)
+    return Rotation.from_quat(quaternion).as_matrix()

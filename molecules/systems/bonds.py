@@ -25,11 +25,22 @@ _MOST_TRIES = 20_000  # assignments of bond orders; QM9's molecules need a few
 _LARGE = 400  # atoms above which orders aren't searched for
 # Typical lengths in pm of single, double and triple bonds, and by how much one may be longer.
 _LENGTHS = {
-    (1, 1): (74,), (1, 6): (109,), (1, 7): (101,), (1, 8): (96,), (1, 9): (92,),
-    (6, 6): (154, 134, 120), (6, 7): (147, 129, 116), (6, 8): (143, 120, 113), (6, 9): (135,),
-    (7, 7): (145, 125, 110), (7, 8): (140, 121), (7, 9): (136,),
-    (8, 8): (148, 121), (8, 9): (142,), (9, 9): (142,),
-}  # fmt: skip
+    (1, 1): (74,),
+    (1, 6): (109,),
+    (1, 7): (101,),
+    (1, 8): (96,),
+    (1, 9): (92,),
+    (6, 6): (154, 134, 120),
+    (6, 7): (147, 129, 116),
+    (6, 8): (143, 120, 113),
+    (6, 9): (135,),
+    (7, 7): (145, 125, 110),
+    (7, 8): (140, 121),
+    (7, 9): (136,),
+    (8, 8): (148, 121),
+    (8, 9): (142,),
+    (9, 9): (142,),
+}
 _MARGINS = (10, 5, 3)
 _TYPES = (Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE)
 _ERRORS = (ValueError, RuntimeError, KeyError, OverflowError)

@@ -144,7 +144,7 @@ def structure_of(system: System) -> Structure:
 
 
 def cif_of(system: System) -> str:
-    """A crystal as the text of a CIF in P 1, every atom listed.
+    """A crystal as the text of a CIF in P 1, every atom listed, those of an element together.
 
     Raises ValueError where a cell has no volume, which no CIF can hold.
     """
