@@ -13,7 +13,7 @@ from isoform.core.domain import CheckReport, Prepared
 from isoform.core.errors import UserError, count, join_names
 from isoform.core.report.check_page import render_check_page
 from isoform.pointcloud.config import DataConfig, PointcloudApp
-from isoform.pointcloud.data.dataset import CloudData, describe_thinned
+from isoform.pointcloud.data.dataset import NEAR, CloudData, describe_thinned
 from isoform.pointcloud.data.facts import Facts, describe_depths, mixed_depths, mixed_units
 from isoform.pointcloud.data.kept import find_doubles, find_leaks, splits_by_row
 from isoform.pointcloud.data.near import join_pairs
@@ -24,6 +24,7 @@ from isoform.pointcloud.prepare import prepare, update
 NAMED = 10
 RARE = 10  # clouds of a class
 UNEVEN = 10  # times as many clouds as another class
+MANY = 2000  # clouds up to which shapes are compared unasked: more take minutes
 LEAKS = "The same cloud is in two splits: a score on it would be too good."
 
 
@@ -78,7 +79,8 @@ def _found(config: PointcloudApp, data: CloudData) -> dict[str, Any]:
     def placed(sets: Sequence[Sequence[int]]) -> list[list[str]]:
         return [[f"{splits.get(row, '-')}: {names[row]}" for row in rows] for rows in sets]
 
-    near = _near(data)
+    searched = len(data.clouds) <= MANY or data.config.group == NEAR
+    near = _near(data) if searched else []
     torn = [rows for rows in near if len({splits[row] for row in rows if row in splits}) > 1]
     return {
         "origin": str(records.origin),
@@ -92,6 +94,7 @@ def _found(config: PointcloudApp, data: CloudData) -> dict[str, Any]:
         **_of_files(config, data, names),
         "duplicates": called(doubles),
         "contradictory_labels": called(contradictory),
+        "near_searched": searched,
         "near_duplicates": called(near),
         "leaks": placed(find_leaks(data)),
         "near_leaks": placed(torn),
@@ -187,6 +190,10 @@ def _lines(found: Mapping[str, Any], findings: Sequence[str]) -> list[str]:
     lines += _list(
         "equal clouds with different labels", [" = ".join(n) for n in found["contradictory_labels"]]
     )
+    if not found["near_searched"]:
+        lines.append(
+            f'more than {MANY:,} clouds: shapes are compared with data.group = "near" alone'
+        )
     lines += _list("shapes of several clouds", [" ~ ".join(n) for n in found["near_duplicates"]])
     lines += _list(
         'shapes in several splits, which data.group = "near" keeps together',

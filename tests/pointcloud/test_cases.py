@@ -324,7 +324,7 @@ def test_p15_rays_that_met_nothing_count_for_no_frame(classifier, labeller, tmp_
 # check ---------------------------------------------------------------------------------------------------------------
 
 
-def test_check_tells_units_colours_and_near_duplicates(tmp_path, capsys):
+def test_check_tells_units_colours_and_near_duplicates(tmp_path, capsys, monkeypatch):
     data = write_clouds(tmp_path / "data", counts=(31, 3))
     for split in ("train", "test"):
         (data / split).mkdir()
@@ -358,6 +358,10 @@ def test_check_tells_units_colours_and_near_duplicates(tmp_path, capsys):
     said = capsys.readouterr().out
     for part in ("class ball mixes metres and millimetres", "colours of mixed depth", "data.group"):
         assert part in said
+    monkeypatch.setattr("isoform.pointcloud.check.MANY", 3)  # of more, shapes are compared on request
+    assert command("check", data, "--page", tmp_path / "p.html") == 0
+    said = capsys.readouterr().out
+    assert "more than 3 clouds" in said and "near.xyz" not in said
 
 
 def test_check_tells_how_tiles_fit_and_scans_in_other_units(tmp_path):
