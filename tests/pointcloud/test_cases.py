@@ -358,7 +358,9 @@ def test_check_tells_units_colours_and_near_duplicates(tmp_path, capsys, monkeyp
     said = capsys.readouterr().out
     for part in ("class ball mixes metres and millimetres", "colours of mixed depth", "data.group"):
         assert part in said
-    monkeypatch.setattr("isoform.pointcloud.check.MANY", 3)  # of more, shapes are compared on request
+    monkeypatch.setattr(
+        "isoform.pointcloud.check.MANY", 3
+    )  # of more, shapes are compared on request
     assert command("check", data, "--page", tmp_path / "p.html") == 0
     said = capsys.readouterr().out
     assert "more than 3 clouds" in said and "near.xyz" not in said
