@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from isoform.core.config.state import DataRecord
 from isoform.core.domain import InitialWeights, Task
 from isoform.core.errors import UserError, join_names
+from isoform.core.supervised.config import LabelledEval, resolve_loss_kind
 from isoform.core.supervised.rows import SHOWN_CLASSES
 from isoform.pointcloud.config import PointcloudApp
 from isoform.pointcloud.data.features import normal_columns
@@ -90,6 +91,18 @@ class PointTask(Task):
             "classes": join_names(list(self.classes), SHOWN_CLASSES),
             "preprocessing": self.preprocessing(),
         }
+
+
+def refuse_other_loss(config: PointcloudApp, what: str) -> None:
+    """Raises UserError where loss.kind is not the one that classes have; `what` has them, for the message."""
+    if resolve_loss_kind(config.loss, "multiclass") != "ce":
+        raise UserError(f"loss.kind: of {what} it is ce")
+
+
+def refuse_threshold(config: PointcloudApp, what: str) -> None:
+    """Raises UserError where eval.threshold is set, which `what` have not."""
+    if config.eval.threshold != LabelledEval().threshold:
+        raise UserError(f"eval.threshold: {what} have none; leave it out")
 
 
 def augment_of(config: PointcloudApp) -> Augment:

@@ -20,7 +20,6 @@ from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.domain.task import MetricAccumulator
 from isoform.core.errors import UserError, count
 from isoform.core.supervised.class_weights import balanced_class_weights
-from isoform.core.supervised.config import LabelledEval, resolve_loss_kind
 from isoform.core.supervised.monitors import resolve_monitor
 from isoform.pointcloud.config import PointcloudApp
 from isoform.pointcloud.data.scan_points import chosen_points
@@ -29,7 +28,13 @@ from isoform.pointcloud.data.tiles import Votes
 from isoform.pointcloud.data.transforms import draw_points
 from isoform.pointcloud.losses import part_loss
 from isoform.pointcloud.metrics import part_metrics
-from isoform.pointcloud.point_task import PointTask, Provenance, augment_of
+from isoform.pointcloud.point_task import (
+    PointTask,
+    Provenance,
+    augment_of,
+    refuse_other_loss,
+    refuse_threshold,
+)
 from isoform.pointcloud.prepare import update
 from isoform.pointcloud.segment_prepare import prepare_scans
 from isoform.pointcloud.state import PointcloudState
@@ -57,10 +62,8 @@ class SegmentTask(PointTask):
         self.data = prepared.data
         self.classes = list(self.data.classes)
         self.monitor, self.monitor_mode = resolve_monitor(config.train.monitor, "parts")
-        if resolve_loss_kind(config.loss, "multiclass") != "ce":
-            raise UserError("loss.kind: of classes of points it is ce")
-        if config.eval.threshold != LabelledEval().threshold:
-            raise UserError("eval.threshold: classes of points have none; leave it out")
+        refuse_other_loss(config, "classes of points")
+        refuse_threshold(config, "classes of points")
         self.augment = augment_of(config)
         self.class_weight = self._class_weight()
 

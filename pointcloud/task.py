@@ -21,7 +21,7 @@ from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import UserError
 from isoform.core.supervised import bootstrap
 from isoform.core.supervised.class_weights import balanced_class_weights
-from isoform.core.supervised.config import LabelledEval, resolve_loss_kind
+from isoform.core.supervised.config import LabelledEval
 from isoform.core.supervised.conformal import Calibration, calibrate
 from isoform.core.supervised.decision import (
     Decision,
@@ -40,7 +40,12 @@ from isoform.pointcloud.data.kept import keep_split
 from isoform.pointcloud.data.transforms import draw_points
 from isoform.pointcloud.losses import cloud_loss, drawn_distances, reconstruction_loss
 from isoform.pointcloud.masks import mask_of
-from isoform.pointcloud.point_task import PointTask, Provenance, augment_of
+from isoform.pointcloud.point_task import (
+    PointTask,
+    Provenance,
+    augment_of,
+    refuse_other_loss,
+)
 from isoform.pointcloud.pointmae.model import Drawn, PointClassifier, PointMae
 from isoform.pointcloud.pointmae.patches import cut_into_patches
 from isoform.pointcloud.prepare import PointcloudData, other_data, prepare, update
@@ -69,8 +74,8 @@ class PointcloudTask(PointTask):
         self.monitor, self.monitor_mode = self._monitor()
         self.decision = Decision.of(config.eval)  # of the best checkpoint, once it is known
         self.bf16_ok = self.has_labels = not self.pretrains
-        if not self.pretrains and resolve_loss_kind(config.loss, "multiclass") != "ce":
-            raise UserError("loss.kind: of classes of clouds it is ce")
+        if not self.pretrains:
+            refuse_other_loss(config, "classes of clouds")
         self.augment = augment_of(config)
         self.calibration: Calibration | None = None
         self.class_weight = self._class_weight()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from isoform.core.data.read import read_table
+from isoform.core.data.named_files import file_named, read_table_of_files
 from isoform.core.data.splits import read_groups, read_splits
 from isoform.core.data.table import Table
 from isoform.core.errors import UserError, join_names, printable
@@ -27,18 +27,13 @@ def read_cloud_table(data: DataConfig) -> Records:
             "data.table is not set: give the csv of file, label, --set data.table=FILE.csv"
         )
     path = Path(where).expanduser()
-    table = read_table(path, key="data.table")
-    table.refuse_ragged()
-    if not len(table):
-        raise UserError(f"{path}: the table has a first line but no rows")
-    root = Path(data.root).expanduser() if data.root else path.parent
-    if not root.is_dir():
-        raise UserError(
-            f"{root}: no such folder (data.root), which the files in {path} are relative to"
-        )
+    table, root = read_table_of_files(path, data.root)
     _refuse_absent_columns(table, data)
-    cells = table.cells(data.paths)
-    names = [_file(table, row, cell, root, data) for row, cell in enumerate(cells)]
+    absent = data.on_error == "skip"
+    names = [
+        file_named(table, row, cell, root, what="clouds", absent=absent)
+        for row, cell in enumerate(table.cells(data.paths))
+    ]
     labels = [printable(cell) for cell in table.cells(data.class_column)]
     kept = np.array([row for row, label in enumerate(labels) if label], np.int64)
     skipped = [
@@ -81,20 +76,3 @@ def _refuse_absent_columns(table: Table, data: DataConfig) -> None:
         if name not in table.columns:
             known = join_names(table.names, 20)
             raise UserError(f'{table.origin}: has no column "{name}" (data.{key}), only {known}')
-
-
-def _file(table: Table, row: int, cell: str, root: Path, data: DataConfig) -> str:
-    """The path below `root`; one that isn't there stays where unreadable clouds are left out later."""
-    where = f"{table.origin} {table.row_name(row)}"
-    if not cell or "\0" in cell:
-        raise UserError(f"{where}: the file's name is empty")
-    place = (root / cell).resolve()
-    if not place.is_relative_to(root.resolve()):
-        raise UserError(
-            f"{where}: {cell} leads out of {root}; keep the clouds below it or set data.root"
-        )
-    if not place.is_file() and data.on_error == "fail":
-        raise UserError(
-            f'{where}: {root / cell}: no such file; leave such rows out with --set data.on_error="skip"'
-        )
-    return cell

@@ -23,7 +23,6 @@ from isoform.core.domain.task import MetricAccumulator
 from isoform.core.errors import UserError, count
 from isoform.core.supervised import bootstrap
 from isoform.core.supervised.class_weights import balanced_class_weights
-from isoform.core.supervised.config import LabelledEval, resolve_loss_kind
 from isoform.core.supervised.monitors import resolve_monitor
 from isoform.pointcloud.config import PointcloudApp
 from isoform.pointcloud.data.tiles import Votes
@@ -33,7 +32,13 @@ from isoform.pointcloud.metrics import CONVENTIONS, cloud_mious, shape_metrics
 from isoform.pointcloud.parts.data import Draw, PartData, every_turn
 from isoform.pointcloud.parts.prepare import prepare_parts
 from isoform.pointcloud.parts.table import PartTable
-from isoform.pointcloud.point_task import PointTask, Provenance, augment_of
+from isoform.pointcloud.point_task import (
+    PointTask,
+    Provenance,
+    augment_of,
+    refuse_other_loss,
+    refuse_threshold,
+)
 from isoform.pointcloud.prepare import update
 from isoform.pointcloud.state import PointcloudState
 
@@ -70,10 +75,8 @@ class PartTask(PointTask):
         self.data, self.table = prepared.data, prepared.data.table
         self.classes = list(self.table.outputs)
         self.monitor, self.monitor_mode = resolve_monitor(config.train.monitor, "shapes")
-        if resolve_loss_kind(config.loss, "multiclass") != "ce":
-            raise UserError("loss.kind: of parts it is ce")
-        if config.eval.threshold != LabelledEval().threshold:
-            raise UserError("eval.threshold: parts have none; leave it out")
+        refuse_other_loss(config, "parts")
+        refuse_threshold(config, "parts")
         self.official = config.train.recipe == "official"
         self.draws = {split: draws for split in SPLITS if (draws := self._draws(split))}
         self.augment = augment_of(config)

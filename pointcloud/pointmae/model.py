@@ -19,7 +19,7 @@ from isoform.core.readout import read
 from isoform.core.tokens import Tokens
 from isoform.pointcloud.config import PartConfig, PatchConfig, PointcloudApp
 from isoform.pointcloud.ops import interpolate_three_nearest
-from isoform.pointcloud.pointmae.head import PointHead
+from isoform.pointcloud.pointmae.head import BatchNorm, PointHead
 from isoform.pointcloud.pointmae.patches import Patches, cut_into_patches
 from isoform.pointcloud.pointmae.tokeniser import Place, PointTokeniser, rectified
 
@@ -198,7 +198,7 @@ class _Shape(nn.Module):
     def __init__(self, parts: PartConfig) -> None:
         super().__init__()
         self.layer = Linear(parts.shapes, parts.shape_dim, bias=False)
-        self.norm = nn.BatchNorm1d(parts.shape_dim)
+        self.norm = BatchNorm(parts.shape_dim)
 
     def forward(self, shape_BS: Tensor) -> Tensor:
         return F.leaky_relu(self.norm(self.layer(shape_BS)), 0.2)

@@ -238,6 +238,15 @@ def test_a_training_repeats_bit_for_bit(trained, tmp_path):
     assert_same_bits(one, two)
 
 
+def test_a_last_batch_may_be_one_cloud(trained):
+    """Its class alone has no deviation over the batch."""
+    task = task_of(own_app(trained[1]))
+    batch = task.collate([task.sample("train", 0, np.random.default_rng(0))])
+    loss = task.loss(task.build().train(), batch)["loss"]
+    loss.backward()
+    assert torch.isfinite(loss)
+
+
 def test_codes_of_a_cloud_are_part_of_the_split_and_of_the_digest(trained, tmp_path):
     _, data = trained
     task = task_of(own_app(data))

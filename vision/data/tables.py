@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from isoform.core.data.read import read_table
+from isoform.core.data.named_files import file_named, read_table_of_files
 from isoform.core.data.splits import read_groups, read_splits
 from isoform.core.data.table import Table
 from isoform.core.errors import UserError, join_names
@@ -48,18 +47,18 @@ def read_image_table(data: DataConfig) -> Records:
             "data.table is not set: give the csv of path, label, --set data.table=FILE.csv"
         )
     path = Path(str(data.table or data.path)).expanduser()
-    table = read_table(path, missing=data.missing, decimal=data.decimal, key="data.table")
-    table.refuse_ragged()
-    if not len(table):
-        raise UserError(f"{path}: the table has a first line but no rows")
-    root = Path(data.root).expanduser() if data.root else path.parent
-    if not root.is_dir():
-        raise UserError(
-            f"{root}: no such folder (data.root), which the paths in {path} are relative to"
-        )
+    table, root = read_table_of_files(
+        path,
+        data.root,
+        missing=data.missing,
+        decimal=data.decimal,
+    )
     _refuse_absent_columns(table, data)
-    cells = enumerate(table.cells(data.paths))
-    names = [_image(table, row, cell, root, data) for row, cell in cells]
+    absent, follow = data.on_error == "skip", data.follow_links
+    names = [
+        file_named(table, row, cell, root, what="images", absent=absent, follow_links=follow)
+        for row, cell in enumerate(table.cells(data.paths))
+    ]
     labels = _LABELS[data.task](table, data)
     records = Records(
         images=FileImages(root, names),
@@ -88,25 +87,6 @@ def _refuse_absent_columns(table: Table, data: DataConfig) -> None:
         raise UserError(
             f'{table.origin}: has no column "{data.group}" (data.group); its columns are {known}'
         )
-
-
-def _image(table: Table, row: int, cell: str, root: Path, data: DataConfig) -> str:
-    """The image's path relative to `root`; one that isn't there stays where unreadable ones are left out later."""
-    where = f"{table.origin} {table.row_name(row)}"
-    if not cell or "\0" in cell:
-        raise UserError(f"{where}: the path is empty")
-    home, place = root.resolve(), (root / cell).resolve()
-    if data.follow_links:  # links may lead out, the path itself may not
-        home, place = Path(os.path.abspath(root)), Path(os.path.abspath(root / cell))
-    if not place.is_relative_to(home):
-        raise UserError(
-            f"{where}: {cell} leads out of {root}; keep the images below it or set data.root"
-        )
-    if not place.is_file() and data.on_error == "fail":
-        raise UserError(
-            f'{where}: {root / cell}: no such file; leave such rows out with --set data.on_error="skip"'
-        )
-    return cell
 
 
 def _classes(table: Table, data: DataConfig) -> Labels:
