@@ -19,7 +19,7 @@ from isoform.core.inference.run_model import load_trained
 from isoform.core.runs.folder import RunFolder, runs_in
 from isoform.pointcloud.config import PointcloudApp
 from isoform.pointcloud.data.dataset import CloudData
-from isoform.pointcloud.prepare import prepare, update
+from isoform.pointcloud.prepare import at_path, prepare, update
 from isoform.pointcloud.state import PointcloudState
 from isoform.pointcloud.task import PointcloudTask
 
@@ -106,8 +106,7 @@ def _of_classes(config: PointcloudApp, data: str | None, sets: Sequence[str]) ->
         return config
     config = update(config, data={"classes": None, "folds": None, "fold": None, "ways": None})
     if data is not None:
-        source = "folder" if Path(data).is_dir() else "set"
-        config = update(config, data={"source": source, "path": data, "root": None})
+        config = at_path(config, data)
     from isoform.pointcloud import DOMAIN
 
     changed = override(config, domain=DOMAIN, sets=sets) if sets else config

@@ -162,6 +162,11 @@ def update(config: PointcloudApp, **tables: Mapping[str, Any]) -> PointcloudApp:
 
 def other_data(config: PointcloudApp, path: str) -> PointcloudApp:
     """The same app on the data at `path`, all of it for evaluation where it is not split itself (`eval --data`)."""
+    return update(at_path(config, path), data={"test_fraction": 1.0, "labels": 1.0})
+
+
+def at_path(config: PointcloudApp, path: str) -> PointcloudApp:
+    """The same app on the data at `path`, in their own split or in one that is drawn; without folds and episodes."""
     return update(
         config,
         data={
@@ -170,8 +175,6 @@ def other_data(config: PointcloudApp, path: str) -> PointcloudApp:
             "root": None,
             "table": None,
             "group": None,
-            "test_fraction": 1.0,
-            "labels": 1.0,
             "ways": None,
             "folds": None,
             "fold": None,

@@ -28,6 +28,7 @@ from isoform.pointcloud.outputs import places_of, written_whole
 from isoform.pointcloud.pointmae.model import Drawn, PointMae
 from isoform.pointcloud.pointmae.patches import cut_into_patches
 from isoform.pointcloud.predictor import PointcloudPredictor
+from isoform.pointcloud.prepare import update
 
 PLY = (".ply",)
 
@@ -162,7 +163,7 @@ def with_ratio(config: PointcloudApp, ratio: float | None) -> PointcloudApp:
         return config
     if not 0 < ratio < 1:
         raise UserError(f"mask ratio {ratio:g}: it lies between 0 and 1, without these two")
-    return config.model_copy(update={"mask": config.mask.model_copy(update={"ratio": ratio})})
+    return update(config, mask={"ratio": ratio})
 
 
 def run_reconstruct(args: argparse.Namespace, console: Speaker) -> int:

@@ -26,6 +26,7 @@ from isoform.core.readout import read
 from isoform.core.supervised.metrics import confusion, per_class
 from isoform.pointcloud.data.dataset import CloudData, sizes_of
 from isoform.pointcloud.judging import Judged, open_judged, write_judgement
+from isoform.pointcloud.point_task import name_of
 from isoform.pointcloud.pointmae.model import PointClassifier, PointMae
 from isoform.pointcloud.task import pad
 
@@ -124,7 +125,7 @@ def run_svm(args: argparse.Namespace, console: Speaker) -> int:
     console.table(["split", "clouds", "top1", "balanced_accuracy"], table)
     content = {
         "method": "linear SVM on the frozen encoder's features (cat_mean_max)",
-        "data": _origin(clouds),
+        "data": name_of(clouds.records.origin),
         "settings": list(args.sets),
         "checkpoint": judged.trained.step,
         "clouds": sizes,
@@ -137,8 +138,3 @@ def run_svm(args: argparse.Namespace, console: Speaker) -> int:
     console.say(f"written: {place}")
     console.result |= {**content, "out": str(place)}
     return 0
-
-
-def _origin(clouds: CloudData) -> str:
-    origin = clouds.records.origin
-    return Path(origin).name if Path(origin).exists() else origin

@@ -165,7 +165,7 @@ def frame_cloud(
     whole  all points are
     """
     most = KEPT * config.points
-    thinned = None if whole else thin(cloud.xyz, config.voxel, most)
+    thinned = None if whole else thin(cloud.xyz, config.voxel, least=most)
     part = cloud if thinned is None else taken(cloud, thinned.kept)
     frame = frame_of(part.xyz, config.scale, config.up)
     beside = features.read(part, where)

@@ -42,7 +42,7 @@ class ScanPoints:
         """Of points that all have coordinates; see data.voxel and data.features. Raises UserError."""
         # Half the distance at which data.points lie apart on a tile's floor: a draw shows no more.
         spacing = data.tile / np.sqrt(data.points)
-        thinned = thin(cloud.xyz, data.voxel, float(spacing / 2))
+        thinned = thin(cloud.xyz, data.voxel, edge=float(spacing / 2))
         part = cloud if thinned is None else taken(cloud, thinned.kept)
         found = features = reader.read(part, where)
         if thinned is not None:

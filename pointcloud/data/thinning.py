@@ -39,19 +39,26 @@ class Thinned:
         return found
 
 
-def thin(xyz: np.ndarray, voxel: float | None, automatic: float | int) -> Thinned | None:
+def thin(
+    xyz: np.ndarray,
+    voxel: float | None,
+    *,
+    edge: float = 0.0,
+    least: int | None = None,
+) -> Thinned | None:
     """What is kept of xyz [N, 3]; None: all.
 
-    voxel      edge; 0 thins nothing, None only what has more than a million points
-    automatic  for these: the edge as a float, or as an int the points that have to be left at least, for which the
-               cloud's extent is halved, and halved again
+    voxel  the edge that was asked for; 0 thins nothing, None only what has more than a million points
+    edge   for these
+    least  in its place: points that have to be left at least, for which the cloud's extent is halved, and halved again
     Raises UserError for voxels too small to be numbered.
     """
     if not len(xyz) or voxel == 0 or (voxel is None and len(xyz) <= LARGE):
         return None
-    edge = voxel
-    if edge is None:
-        edge = automatic if isinstance(automatic, float) else _coarsest(xyz, automatic)
+    if voxel is not None:
+        edge = voxel
+    elif least is not None:
+        edge = _coarsest(xyz, least)
     if not edge:
         return None
     try:

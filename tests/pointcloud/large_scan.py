@@ -3,8 +3,8 @@
 
     python tests/pointcloud/large_scan.py [POINTS] [CLOUD]
 
-The labelled scan must be the scan byte for byte, but for its labels, and no process may need 4 GiB. test_scan_features.py
-does the same with a few points.
+The labelled scan must be the scan byte for byte, but for its labels, and no process may need 4 GiB.
+test_scan_features.py does the same with a few points.
 """
 
 from __future__ import annotations

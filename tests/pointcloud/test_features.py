@@ -335,9 +335,9 @@ def test_colours_of_a_mesh_are_carried_to_its_surface(tmp_path):
 
 def test_thinning_keeps_the_files_own_points():
     xyz = RNG(0).uniform(0, 3, (7919, 3)) + SHIFTED
-    found = thin(xyz, 0.5, 8)
+    found = thin(xyz, 0.5, least=8)
     assert 6**3 <= len(found.kept) <= 7**3 and (np.diff(found.kept) > 0).all()
-    again = thin(xyz, 0.5, 8)
+    again = thin(xyz, 0.5, least=8)
     np.testing.assert_array_equal(found.kept, again.kept)
     assert str(found).startswith("7,919 points thinned to") and str(found).endswith(
         "by voxels of 0.5"
@@ -346,7 +346,7 @@ def test_thinning_keeps_the_files_own_points():
     np.testing.assert_array_equal(answers[found.kept], found.kept)
     apart = np.linalg.norm(xyz[:, None] - xyz[found.kept][None], axis=2)
     np.testing.assert_allclose(np.linalg.norm(xyz - xyz[answers], axis=1), apart.min(1), atol=1e-9)
-    assert thin(xyz, 0, 8) is None and thin(xyz, None, 8) is None
+    assert thin(xyz, 0, least=8) is None and thin(xyz, None, least=8) is None
 
 
 def test_only_beyond_a_million_points_is_thinned_by_itself(monkeypatch):
@@ -354,13 +354,15 @@ def test_only_beyond_a_million_points_is_thinned_by_itself(monkeypatch):
 
     monkeypatch.setattr(thinning, "LARGE", 5000)
     xyz = RNG(0).uniform(0, 3, (7919, 3))
-    assert thin(xyz[:5000], None, 100) is None
-    found = thin(xyz, None, 100)
+    assert thin(xyz[:5000], None, least=100) is None
+    found = thin(xyz, None, least=100)
     assert 100 <= len(found.kept) <= 8 * 100 and found.edge == pytest.approx(3 / 8, rel=1e-3)
-    assert thin(xyz, None, 0.7).edge == 0.7
+    assert thin(xyz, None, edge=0.7).edge == 0.7
     xyz[17] = 1e5  # an outlier leaves as many of the others
-    assert len(thin(xyz, None, 100).kept) >= 100
-    assert thin(np.full((7919, 3), 7.0), None, 100) is None  # and what is all in one place stays
+    assert len(thin(xyz, None, least=100).kept) >= 100
+    assert (
+        thin(np.full((7919, 3), 7.0), None, least=100) is None
+    )  # and what is all in one place stays
 
 
 def test_a_large_cloud_is_thinned_alike_wherever_it_is_read(trained, tmp_path, capsys, monkeypatch):
