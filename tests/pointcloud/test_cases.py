@@ -1,8 +1,8 @@
 """Small inputs on which public tools went wrong, through the product's own doors. P2, P3, ... number the kinds.
 
 Kinds whose tests stand elsewhere: dialects of .ply and .pcd, extra bytes (P5, P6, P7) in test_files.py, extra
-dimensions and frames (P5, P16) in test_scan_features.py, normals (P13) in test_features.py and test_data.py, parts (P18) in
-test_parts.py, other numbers of points (P19) in test_protocols.py.
+dimensions and frames (P5, P16) in test_scan_features.py, normals (P13) in test_features.py and test_data.py,
+parts (P18) in test_parts.py, other numbers of points (P19) in test_protocols.py.
 """
 
 import json
