@@ -86,8 +86,13 @@ class ResidualBranch(nn.Module):
             y, _ = self.compute(x, context)
             y = apply_norm(self.norm_out, y, context.tokens.valid)
             return add_dropout(narrow_like(x, y), y, self.dropout)
-        y = self(x, context)
-        return narrow_like(x, y) + y
+        if self.modulation is None or (self.training and self.drop_path):
+            y = self(x, context)
+            return narrow_like(x, y) + y
+        y, gate = self.compute(x, context)
+        assert gate is not None
+        y = self.post_process(y, context.tokens)
+        return torch.addcmul(narrow_like(x, y), y, gate)  # one pass over memory, not two
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """[B, N, D] (packed: [T, D]) -> the same shape; [B, first, D] where the context asks for no more."""
@@ -115,9 +120,9 @@ class ResidualBranch(nn.Module):
         *,
         valid: Tensor | None = None,
     ) -> Tensor:
-        """modulate(norm(x))."""
+        """modulate(norm(x)): norm(x) * scale + shift."""
         h = apply_norm(self.norm, x, valid)
-        return h if shift is None or scale is None else h * (1 + scale) + shift
+        return h if shift is None or scale is None else torch.addcmul(shift, h, scale)
 
     def post_process(self, y: Tensor, tokens: Tokens, gate: Tensor | None = None) -> Tensor:
         """What the stream gets of the inner value: normed, dropped, scaled, gated."""
@@ -133,14 +138,14 @@ class ResidualBranch(nn.Module):
         return y
 
     def modulate(self, tokens: Tokens) -> Sequence[Tensor]:
-        """shift, scale and gate, each broadcastable to the features; from cond [B, P], [B, N, P] or [T, P]."""
+        """shift, 1 + scale and gate, broadcastable to the features; from cond [B, P], [B, N, P] or [T, P]."""
         if tokens.cond is None:
             raise ValueError(
                 'backbone.condition = "adaln_zero" reads Tokens.cond, which these tokens don\'t have'
             )
         assert self.modulation is not None
-        values = tokens.per_token(self.modulation(F.silu(tokens.cond)))
-        return values.chunk(3, dim=-1)
+        shift, scale, gate = self.modulation(F.silu(tokens.cond)).chunk(3, dim=-1)
+        return [tokens.per_token(part) for part in (shift, 1 + scale, gate)]
 
 
 class SumOf(nn.Module):

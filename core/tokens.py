@@ -125,7 +125,7 @@ class Tokens:
     def per_token(self, values: Tensor) -> Tensor:
         """Values as `cond` may have them, [B, P] of samples or one a token, broadcastable to the tokens' features."""
         if self.packed and values.shape[0] != self.x.shape[0]:
-            return values[self.sample_T]
+            return values.index_select(0, self.sample_T)
         if not self.packed and values.dim() == 2:
             return values[:, None]
         return values

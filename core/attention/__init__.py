@@ -4,7 +4,7 @@ B samples, H query heads, G key/value heads (H / G query heads share one), N que
 a head, E features of a value (usually D); T and S are the queries and keys of a whole packed batch.
 
     reference   eager, any floating-point type, the meaning, and the only one with second derivatives
-    sdpa        PyTorch's fused kernels, and isoform's own operators where these can't serve
+    sdpa        PyTorch's fused kernels, and isoform's own operators where these can't serve: compiled C among them
     triton      isoform's GPU kernels
 """
 
@@ -27,8 +27,11 @@ from isoform.core.attention.bias import (
     Distance,
     Gaussians,
     PathTable,
+    RelativeGrid,
+    Slope,
     Sum,
     Table,
+    kinds,
     materialise,
 )
 from isoform.core.attention.dispatch import (
@@ -77,7 +80,8 @@ def attention(
     causal    no query sees later keys; the last query is aligned with the last key
     window    (left, right): how many keys before and after its place a query sees, None: no limit; an integer is both
     dropout   probability of dropping each attention probability; kept ones are scaled by 1 / (1 - dropout)
-    seed      makes dropout a function of it, the same in every implementation; None: torch's global generator decides
+    seed      makes dropout a function of it, the same in every implementation but triton, which counts through numbers
+              of its own; None: torch's global generator decides
     scale     1 / sqrt(D) if None
     impl      "auto" goes by `select_impl`; any other is used or, where it can't serve, refused
 
@@ -92,13 +96,24 @@ def attention(
             raise ValueError(
                 "packed tokens are all real: give offsets or valid_q and valid_kv, not both"
             )
+        packed = (q_BHND, k_BGMD, v_BGME, offsets_q, offsets_kv)
+        seen = visible(0, 0, None, None, causal, window)
+        request = _packed_request(q_BHND, v_BGME, bias, seen, dropout)
+        if _is_for_packed_kernels(request, impl):
+            from isoform.core.attention.triton_op import attention_triton_packed
+
+            return attention_triton_packed(
+                *packed,
+                bias=Dense(bias) if isinstance(bias, Tensor) else bias,
+                visible=seen,
+                scale=scale,
+                dropout=dropout,
+                seed=seed,
+            )
         return attention_varlen(
             attention,
-            q_BHND,
-            k_BGMD,
-            v_BGME,
-            offsets_q,
-            offsets_kv,
+            *packed,
+            request=request,
             bias=bias,
             causal=causal,
             window=window,
@@ -115,9 +130,8 @@ def attention(
     autocast: AbstractContextManager[object] = PLAIN
     if torch.is_autocast_enabled(device) and q_BHND.dtype != torch.float64:
         # What autocast would do, except that it would round the bias as well.
-        q_BHND, k_BGMD, v_BGME = (
-            x.to(torch.get_autocast_dtype(device)) for x in (q_BHND, k_BGMD, v_BGME)
-        )
+        low = _type_under_autocast(q_BHND)
+        q_BHND, k_BGMD, v_BGME = (x.to(low) for x in (q_BHND, k_BGMD, v_BGME))
         autocast = torch.autocast(device, enabled=False)
     if not q_BHND.dtype == k_BGMD.dtype == v_BGME.dtype:
         raise ValueError(
@@ -162,8 +176,14 @@ def attention(
             case "triton":
                 from isoform.core.attention.triton_op import attention_triton
 
-                dense = None if bias is None else bias.to_dense()
-                out = attention_triton(*qkv, dense, valid_kv, causal, scale)
+                out = attention_triton(
+                    *qkv,
+                    bias=bias,
+                    visible=seen,
+                    scale=scale,
+                    dropout=dropout,
+                    seed=seed,
+                )
             case _:
                 raise ValueError(
                     f"attention impl={impl!r} is unknown: choose auto, reference, sdpa or triton"
@@ -200,6 +220,46 @@ def attention_rows(
     return p_BHRM if valid_q is None else p_BHRM.masked_fill(~valid_q[:, None, rows, None], 0.0)
 
 
+def _packed_request(
+    q_THD: Tensor, v_SGE: Tensor, bias: Bias | Tensor | None, seen: Visible, dropout: float
+) -> Request:
+    return Request(
+        q_THD.device.type,
+        _type_under_autocast(q_THD),
+        q_THD.shape[-1],
+        value_dim=0 if v_SGE.shape[-1] == q_THD.shape[-1] else v_SGE.shape[-1],
+        bias=bias is not None,
+        kinds=kinds(bias),
+        coords_gradient=_wants_coords(bias),
+        packed=True,
+        dropout=dropout != 0,
+        limited=seen.limited,
+        traced=_traced(q_THD),
+    )
+
+
+def _is_for_packed_kernels(request: Request, impl: str) -> bool:
+    """Whether the Triton kernels take these packed tokens as they are; others pad them, or go size by size."""
+    if impl == "auto":
+        return select_impl(request).name == "triton"
+    return impl == "triton" and unsupported_reason("triton", request) is None
+
+
+def _type_under_autocast(q: Tensor) -> torch.dtype:
+    if torch.is_autocast_enabled(q.device.type) and q.dtype != torch.float64:
+        return torch.get_autocast_dtype(q.device.type)
+    return q.dtype
+
+
+def _wants_coords(bias: Bias | Tensor | None) -> bool:
+    """Whether a distance's coordinates want a gradient."""
+    if isinstance(bias, Sum):
+        return any(_wants_coords(part) for part in bias.parts)
+    if not isinstance(bias, Distance) or not torch.is_grad_enabled():
+        return False
+    return bias.coords_q_BNC.requires_grad or bias.coords_kv_BMC.requires_grad
+
+
 def _request(q_BHND: Tensor, bias: Bias | None, seen: Visible, dropout: float) -> Request:
     mask_bytes = 0
     if seen.limited and not (bias is None and seen.plainly_causal):
@@ -212,24 +272,41 @@ def _request(q_BHND: Tensor, bias: Bias | None, seen: Visible, dropout: float) -
         if bias is not None:
             shape = [max(own, other) for own, other in zip(shape, bias.shape, strict=True)]
         mask_bytes = math.prod(shape) * q_BHND.element_size()
-    uneven = seen.place_q_BN is not None
+    uneven, limited = seen.place_q_BN is not None, seen.limited
     window = seen.left is not None or (seen.right is not None and seen.right > 0)
     facts = (q_BHND.device.type, q_BHND.dtype, q_BHND.shape[3])
     if bias is None:
         return Request(
-            *facts, dropout=dropout > 0, window=window, uneven=uneven, mask_bytes=mask_bytes
+            *facts,
+            dropout=dropout > 0,
+            window=window,
+            uneven=uneven,
+            limited=limited,
+            mask_bytes=mask_bytes,
+            traced=_traced(q_BHND),
         )
     b, _, n, m = bias.shape
     return Request(
         *facts,
         bias=True,
+        kinds=kinds(bias),
+        coords_gradient=_wants_coords(bias),
         bias_gradient=torch.is_grad_enabled() and any(x.requires_grad for x in tree_leaves(bias)),
         bias_bytes=0 if isinstance(bias, Dense) else 4 * b * n * m * bias.width,
         mask_bytes=mask_bytes,
         dropout=dropout > 0,
         window=window,
         uneven=uneven,
+        limited=limited,
+        traced=_traced(q_BHND),
     )
+
+
+def _traced(q: Tensor) -> bool:
+    """Whether the call is followed by a tracer instead of computed: such tensors have no memory to read."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return True
+    return type(q) not in (Tensor, torch.nn.Parameter) or q.is_meta
 
 
 def _check(
@@ -277,7 +354,9 @@ __all__ = [
     "Gaussians",
     "Impl",
     "PathTable",
+    "RelativeGrid",
     "Request",
+    "Slope",
     "Sum",
     "Table",
     "Window",

@@ -10,12 +10,14 @@ floating-point tensors receive gradients. Values add up with `+`. A size of 1 in
 from __future__ import annotations
 
 import abc
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from isoform.core.attention.embedding_sum import sum_rows
+from isoform.core.attention.embedding_sum import look_up, sum_rows
 from isoform.core.attention.mask import Rows, Samples
 
 ALL = slice(None)
@@ -44,6 +46,11 @@ class Bias(abc.ABC):
         """(B, H, N, M) of `to_dense()`, 1 where shared."""
 
     @property
+    @abc.abstractmethod
+    def kind(self) -> str:
+        """What kind of bias this is to an implementation that computes it from its compact inputs."""
+
+    @property
     def width(self) -> int:
         """Numbers held for a pair while `to_dense` is computed (H for one that is only looked up)."""
         return self.shape[1]
@@ -61,6 +68,11 @@ class Dense(Bias):
     def __post_init__(self) -> None:
         if isinstance(self.b, Tensor) and self.b.dim() > 4:
             raise ValueError(f"a dense bias broadcasts to [B, H, N, M]; got {self.b.dim()} axes")
+
+    @property
+    def kind(self) -> str:
+        """See `Bias.kind`."""
+        return "dense"
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -89,6 +101,11 @@ class Table(Bias):
     table_VH: Tensor
 
     @property
+    def kind(self) -> str:
+        """See `Bias.kind`."""
+        return "table"
+
+    @property
     def shape(self) -> tuple[int, int, int, int]:
         """(B, H, N, M), 1 where shared."""
         b, n, m = self.ids_BNM.shape
@@ -100,8 +117,8 @@ class Table(Bias):
 
     def to_dense(self) -> Tensor:
         """See `Bias.to_dense`."""
-        rows = sum_rows(self.ids_BNM.int().reshape(-1, 1), _working(self.table_VH))
-        return rows.view(*self.ids_BNM.shape, -1).permute(0, 3, 1, 2)
+        found = look_up(self.ids_BNM.int().flatten(), _working(self.table_VH))
+        return found.view(-1, *self.ids_BNM.shape).transpose(0, 1)
 
 
 @dataclass
@@ -121,6 +138,11 @@ class PathTable(Bias):
     length_BNM: Tensor
     table_VH: Tensor
     mixing_PHH: Tensor
+
+    @property
+    def kind(self) -> str:
+        """See `Bias.kind`."""
+        return "path"
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -158,6 +180,16 @@ class Gaussians:
     stds_K: Tensor
     weights_KH: Tensor
 
+    @property
+    def heads(self) -> int:
+        """H."""
+        return self.weights_KH.shape[1]
+
+    @property
+    def width(self) -> int:
+        """Numbers held for a distance while it is turned into a bias."""
+        return self.weights_KH.shape[0] + self.heads
+
     def __call__(self, distance: Tensor) -> Tensor:
         """[..., H] of distances [...]."""
         means, stds, weights = (
@@ -170,15 +202,45 @@ class Gaussians:
 
 
 @dataclass
+class Slope:
+    """A bias that grows or falls with the distance, as fast as each head likes: slope_H[h] * d.
+
+    Press et al., "Train short, test long", 2021 (arXiv:2108.12409), in space.
+    """
+
+    slope_H: Tensor
+
+    @property
+    def heads(self) -> int:
+        """H."""
+        return self.slope_H.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Numbers held for a distance while it is turned into a bias."""
+        return self.heads
+
+    def __call__(self, distance: Tensor) -> Tensor:
+        """[..., H] of distances [...]."""
+        return distance[..., None] * _working(self.slope_H)
+
+
+@dataclass
 class Distance(Bias):
     """A bias of the Euclidean distance between query and key (Graphormer-3D, arXiv:2203.04810, section 3).
 
-    coords_q_BNC and coords_kv_BMC receive gradients too; at distance 0 that gradient is 0.
+    `basis` says what a distance means to each head: `Gaussians` or a `Slope`. coords_q_BNC and coords_kv_BMC receive
+    gradients too; at distance 0 that gradient is 0.
     """
 
     coords_q_BNC: Tensor
     coords_kv_BMC: Tensor
-    basis: Gaussians
+    basis: Gaussians | Slope
+
+    @property
+    def kind(self) -> str:
+        """See `Bias.kind`."""
+        return "distance" if isinstance(self.basis, Gaussians) else "slope"
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -186,7 +248,7 @@ class Distance(Bias):
         b = max(self.coords_q_BNC.shape[0], self.coords_kv_BMC.shape[0])
         return (
             b,
-            self.basis.weights_KH.shape[1],
+            self.basis.heads,
             self.coords_q_BNC.shape[1],
             self.coords_kv_BMC.shape[1],
         )
@@ -194,7 +256,7 @@ class Distance(Bias):
     @property
     def width(self) -> int:
         """See `Bias.width`."""
-        return self.basis.weights_KH.shape[0] + self.shape[1]
+        return self.basis.width
 
     def slice(self, rows: Rows | None = None, batch: Samples = ALL) -> Distance:
         """See `Bias.slice`."""
@@ -215,10 +277,79 @@ class Distance(Bias):
 
 
 @dataclass
+class RelativeGrid(Bias):
+    """A bias looked up by where two tokens stand to each other on a grid, with no ids of pairs anywhere.
+
+    Tokens carry codes such that codes_q_N[i] - codes_kv_M[j] is the row of table_VH of their displacement: `of` makes
+    them for a window of any number of axes (Liu et al., "Swin Transformer", 2021, arXiv:2103.14030, eq. 4). A negative
+    code is of a token outside the grid; pairs with such tokens read the table's last three rows: query outside, key
+    outside, both (Bao et al., "BEiT", 2021, arXiv:2106.08254).
+    """
+
+    codes_q_N: Tensor
+    codes_kv_M: Tensor
+    table_VH: Tensor
+
+    @classmethod
+    def of(cls, table_VH: Tensor, grid: Sequence[int], prefix: int = 0) -> RelativeGrid:
+        """The bias among the tokens of a grid such as (height, width), behind `prefix` tokens outside it.
+
+        table_VH has a row for each displacement, the first axis slowest, each axis from -(size - 1) to size - 1; and
+        three more with a prefix. Raises ValueError for another number of rows.
+        """
+        displacements = math.prod(2 * size - 1 for size in grid)
+        n_rows = displacements + (3 if prefix else 0)
+        if table_VH.shape[0] != n_rows:
+            raise ValueError(
+                f"a grid {tuple(grid)} with {prefix} tokens before it has {n_rows} displacements, "
+                f"the table {table_VH.shape[0]} rows"
+            )
+        code = torch.zeros((), dtype=torch.int32, device=table_VH.device)
+        for size in grid:
+            place = torch.arange(size, dtype=torch.int32, device=table_VH.device)
+            code = code[..., None] * (2 * size - 1) + place
+        outside = code.new_full((prefix,), -1)
+        middle = displacements // 2
+        return cls(
+            torch.cat([outside, code.flatten() + middle]),
+            torch.cat([outside, code.flatten()]),
+            table_VH,
+        )
+
+    @property
+    def kind(self) -> str:
+        """See `Bias.kind`."""
+        return "grid"
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(B, H, N, M), 1 where shared."""
+        return 1, self.table_VH.shape[1], self.codes_q_N.shape[0], self.codes_kv_M.shape[0]
+
+    def slice(self, rows: Rows | None = None, batch: Samples = ALL) -> RelativeGrid:
+        """See `Bias.slice`."""
+        codes = self.codes_q_N if rows is None else self.codes_q_N[rows]
+        return RelativeGrid(codes, self.codes_kv_M, self.table_VH)
+
+    def to_dense(self) -> Tensor:
+        """See `Bias.to_dense`."""
+        n_rows = self.table_VH.shape[0]
+        q, kv = self.codes_q_N[:, None].int(), self.codes_kv_M[None].int()
+        ids = torch.where(kv < 0, n_rows - 2, q - kv)
+        ids = torch.where(q < 0, torch.where(kv < 0, n_rows - 1, n_rows - 3), ids)
+        return Table(ids[None], self.table_VH).to_dense()
+
+
+@dataclass
 class Sum(Bias):
     """The sum of biases."""
 
     parts: list[Bias]
+
+    @property
+    def kind(self) -> str:
+        """See `Bias.kind`."""
+        return kinds(self)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -241,6 +372,21 @@ class Sum(Bias):
         for part in self.parts[1:]:
             total = total + part.to_dense()
         return total
+
+
+def flat(bias: Bias | Tensor | None) -> list[Bias]:
+    """The parts of a bias in the order of their kinds, sums of sums taken apart; none for None."""
+    if isinstance(bias, Sum):
+        parts = [part for each in bias.parts for part in flat(each)]
+        return sorted(parts, key=lambda part: part.kind)
+    if isinstance(bias, Tensor):
+        return [Dense(bias)]
+    return [] if bias is None else [bias]
+
+
+def kinds(bias: Bias | Tensor | None) -> str:
+    """The kinds of a bias's parts, such as "path+table"; "none" without one."""
+    return "+".join(part.kind for part in flat(bias)) or "none"
 
 
 def materialise(bias: Bias | None, limit_bytes: int | None = None) -> Bias | None:
@@ -270,5 +416,5 @@ def _slice(value: Tensor, rows: Rows | None, batch: Samples, row_axis: int = 1) 
     return value[(ALL,) * row_axis + (rows,)]
 
 
-for _cls in (Dense, Table, PathTable, Gaussians, Distance, Sum):
+for _cls in (Dense, Table, PathTable, Gaussians, Slope, Distance, RelativeGrid, Sum):
     torch.export.register_dataclass(_cls, serialized_type_name=f"isoform.bias.{_cls.__name__}")

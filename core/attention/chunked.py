@@ -11,6 +11,7 @@ hands each chunk's bias gradient to the bias value's graph.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,11 +20,14 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 import isoform.core.attention.bias as biases
-from isoform.core.attention.bias import ALL, Bias, Dense
+from isoform.core.attention.bias import ALL, Bias
+from isoform.core.attention.bias_gradient import BiasGradient
 from isoform.core.attention.mask import Visible
 from isoform.core.attention.reference import Dropout, working_dtype
 
-# A chunk's scores are read and written half a dozen times, which is fastest near the cores.
+# A chunk's scores are read and written half a dozen times, which is fastest near a core: samples are taken together up
+# to what its own cache holds, and a single one is cut where its scores are larger than this.
+NEAR_BYTES = 2**20
 CHUNK_BYTES = 4 * 2**20
 
 
@@ -51,22 +55,19 @@ def plan(q_BHND: Tensor, n_kv: int, bias: Bias | None) -> Iterator[tuple[slice, 
     row_bytes = working_dtype(q_BHND).itemsize * width * n_kv
     # With 16-bit inputs a chunk's scores are held in both types.
     limit = min(CHUNK_BYTES if q_BHND.element_size() > 2 else CHUNK_BYTES // 2, biases.LIMIT_BYTES)
-    samples = max(1, limit // (row_bytes * n_rows))
+    samples = max(1, min(limit, NEAR_BYTES) // (row_bytes * n_rows))
     rows = max(1, min(n_rows, limit // row_bytes))
     for b in range(0, n_batch, samples):
         yield slice(b, b + samples), [slice(r, r + rows) for r in range(0, n_rows, rows)]
 
 
-def mask_of(
-    bias: Bias | None, visible: Visible, q: Tensor, batch: slice = ALL, rows: slice = ALL
-) -> Tensor | None:
-    """What is added to a chunk's scores: broadcasts to [B, H, R, M]; bool (True = seen) where there is no bias."""
-    seen = visible.block(q.device, batch, rows)
-    if bias is None:
+def mask_of(dense: Tensor | None, seen: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """What is added to scores: broadcasts to [B, H, R, M]; bool (True = seen) where there is no bias."""
+    if dense is None:
         return seen
     # Detached, since PyTorch's operator leaves its fused kernel at the sight of a mask that could have a gradient;
-    # contiguous, since the kernel reads a lookup's layout (heads innermost) a third slower.
-    dense = bias.slice(rows, batch).to_dense().detach().to(working_dtype(q)).contiguous()
+    # contiguous, since the kernel reads heads that stand innermost a third slower.
+    dense = dense.detach().to(dtype).contiguous()
     return dense if seen is None else torch.where(seen, dense, -torch.inf)
 
 
@@ -99,11 +100,12 @@ class _Chunked(torch.autograd.Function):
         else:
             for batch, chunks in plan(q, k.shape[2], bias):
                 for rows in chunks:
-                    mask = mask_of(bias, visible, q, batch, rows)
+                    dense = None if bias is None else bias.slice(rows, batch).to_dense()
+                    mask = mask_of(dense, visible.block(q.device, batch, rows), lse.dtype)
                     part = _forward(q[batch, :, rows], k[batch], v[batch], mask, scale, keep)
                     out[batch, :, rows], lse[batch, :, rows] = part
-        ctx.save_for_backward(q, k, v, out, lse, *leaves)
-        ctx.settings = scale, visible, dropout, seed, spec
+        ctx.save_for_backward(q, k, v, lse, *leaves)
+        ctx.settings = scale, visible, dropout, seed, spec, _all_see(lse)
         return out
 
     @staticmethod
@@ -114,46 +116,50 @@ class _Chunked(torch.autograd.Function):
             raise RuntimeError(
                 "attention in chunks has no second derivatives: ask for impl='reference'"
             )
-        q, k, v, out, lse, *leaves = ctx.saved_tensors
-        scale, visible, dropout, seed, spec = ctx.settings
+        q, k, v, lse, *leaves = ctx.saved_tensors
+        scale, visible, dropout, seed, spec, seen_all = ctx.settings
         bias = tree_unflatten([None if x is None else x.detach() for x in leaves], spec)
-        d_bias = _BiasGradient(bias, ctx.needs_input_grad[8:], q, k.shape[2])
+        d_bias = BiasGradient(bias, ctx.needs_input_grad[8:], q, k.shape[2])
         keep = Dropout(dropout, seed, q.device) if dropout > 0 else None
         dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
         # As in PyTorch's kernel, scores are made in the working type and the other products of bfloat16 in bfloat16.
         working = lse.dtype
         low = q.dtype if q.dtype == torch.bfloat16 else working
-        for batch, chunks in plan(q, k.shape[2], bias):
+        cuts = list(plan(q, k.shape[2], bias))
+        # All chunks' scores, and their gradients, in the same two places: fresh memory is the slowest there is.
+        most = q[cuts[0][0], :, cuts[0][1][0]].shape[:3].numel() * k.shape[2]
+        places = [q.new_empty(most, dtype=working) for _ in range(2)]
+        for batch, chunks in cuts:
             dk_b: Tensor | None = None
             dv_b: Tensor | None = None
             k_b, v_b = _stack(k[batch], low), _stack(v[batch], low)
             for rows in chunks:
                 at = (batch, ALL, rows)
                 shape = (*q[at].shape[:3], k.shape[2])
-                mask = mask_of(bias, visible, q, batch, rows)
+                part = d_bias.part(batch, rows)
+                mask = mask_of(part.dense, visible.block(q.device, batch, rows), working)
+                q_b, d_out_b = _stack(q[at], low), _stack(d_out[at], low)
+                p, dp = (place[: math.prod(shape)].view(shape) for place in places)
+                _score(p, q_b.to(working), k_b.to(working), mask, scale)
+                torch.softmax(p, -1, out=p)
+                if not seen_all:  # the softmax of nothing is NaN, and the log of its sum was 0
+                    empty = (lse[at] == 0)[..., None] & p[..., :1].isnan()
+                    p.masked_fill_(empty, 0.0)
+                if low == working:
+                    dp.flatten(0, 1).baddbmm_(d_out_b, v_b.mT, beta=0)
+                else:
+                    dp.copy_(torch.bmm(d_out_b, v_b.mT).view(shape))
                 factor = None if keep is None else keep.next(shape, working)
-                q_b = _stack(q[at], low)
-                scores = (q_b.to(working) * scale) @ k_b.to(working).mT
-                p = _masked(scores.view(shape), mask).sub_(lse[at][..., None]).exp_()
-                # A row whose scores are all huge has lost the second part of its lse: its sum makes up for that.
-                total = p.sum(-1, keepdim=True)
-                d_out_rows = d_out[at] / total.masked_fill_(total == 0, 1.0)
-                d_out_b = _stack(d_out_rows, low)
-                dp = (d_out_b @ v_b.mT).to(working).view(shape)
                 if factor is not None:
                     dp *= factor
-                if shape[3] <= v.shape[3]:
-                    mean = (p * dp).sum(-1, keepdim=True) / total
-                else:  # the same number from the smaller tensor
-                    mean = (d_out_rows * out[at]).sum(-1, keepdim=True)
-                ds = dp.sub_(mean).mul_(p)
+                ds = torch._softmax_backward_data(dp, p, -1, working, grad_input=dp)
                 if factor is not None:
                     p *= factor
                 p_b, ds_b = p.flatten(0, 1).to(low), ds.flatten(0, 1).to(low)
-                dv_b = _add(dv_b, p_b.mT @ d_out_b, working)
-                dk_b = _add(dk_b, ds_b.mT @ q_b, working)
-                dq[at] = (ds_b @ k_b).mul_(scale).view(q[at].shape)
-                d_bias.add(batch, rows, ds)
+                dv_b = _add(dv_b, torch.bmm(p_b.mT, d_out_b), working)
+                dk_b = _add(dk_b, torch.bmm(ds_b.mT, q_b), working)
+                dq[at] = torch.bmm(ds_b, k_b).mul_(scale).view(q[at].shape)
+                part.add(ds)
             assert dk_b is not None and dv_b is not None
             dk[batch] = dk_b.mul_(scale).view(k[batch].shape)
             dv[batch] = dv_b.view(v[batch].shape)
@@ -169,10 +175,24 @@ def _add(total: Tensor | None, part: Tensor, dtype: torch.dtype) -> Tensor:
     return part.to(dtype) if total is None else total.add_(part)
 
 
-def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:
-    if mask is None:
-        return scores
-    return scores.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else scores.add_(mask)
+def _score(
+    scores_BHRM: Tensor, q_ZRD: Tensor, k_ZMD: Tensor, mask: Tensor | None, scale: float
+) -> None:
+    """scale q k^T + mask, or -inf where a bool mask is False, into `scores_BHRM`."""
+    added = None if mask is None or mask.dtype == torch.bool else mask
+    if added is not None:
+        scores_BHRM.copy_(added)
+    beta = 0 if added is None else 1
+    scores_BHRM.flatten(0, 1).baddbmm_(q_ZRD, k_ZMD.mT, beta=beta, alpha=scale)
+    if mask is not None and added is None:
+        scores_BHRM.masked_fill_(~mask, -torch.inf)
+
+
+def _all_see(lse_BHN: Tensor) -> bool:
+    """Whether surely every row has a key: in one without, the logarithm is 0."""
+    if lse_BHN.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return not bool((lse_BHN == 0).any())
 
 
 def _forward(
@@ -186,8 +206,8 @@ def _forward(
             q, k, v, attn_mask=mask, scale=scale
         )
     shape = (*q.shape[:3], k.shape[2])
-    scores = (_stack(q) * scale) @ _stack(k).mT
-    scores = _masked(scores.view(shape), mask)
+    scores = q.new_empty(shape, dtype=working_dtype(q))
+    _score(scores, _stack(q), _stack(k), mask, scale)
     lse = scores.logsumexp(-1)
     lse = lse.masked_fill(lse == -torch.inf, 0.0)
     p = scores.sub_(lse[..., None]).exp_()
@@ -199,46 +219,3 @@ def _forward(
 def _is_fused(q: Tensor, v: Tensor) -> bool:
     """Whether PyTorch has one operator for a chunk's forward pass."""
     return q.device.type == "cpu" and q.shape[3] == v.shape[3]
-
-
-class _BiasGradient:
-    """Gathers what chunks say about the bias into gradients of its leaves; `wanted` are the leaves to be served."""
-
-    def __init__(
-        self, bias: Bias | None, wanted: tuple[bool, ...], q_BHND: Tensor, n_kv: int
-    ) -> None:
-        self.bias, self.wanted = bias, wanted
-        leaves, spec = tree_flatten(bias)
-        # Chunks of a bias that nothing is shared in don't meet, so their gradients are simply put in place.
-        self.unshared = isinstance(bias, Dense) and bias.b.shape == (*q_BHND.shape[:3], n_kv)
-        new = torch.empty_like if self.unshared else torch.zeros_like
-        self.leaves = [new(x) if want else x for x, want in zip(leaves, wanted, strict=True)]
-        # A bias value made of gradients: slicing it gives views of what belongs to a chunk.
-        self.value: Bias | None = tree_unflatten(self.leaves, spec)
-
-    def add(self, batch: slice, rows: slice, ds: Tensor) -> None:
-        """A chunk's gradient with respect to its scores, [B, H, R, M]."""
-        if self.bias is None or self.value is None or not any(self.wanted):
-            return
-        leaves, spec = tree_flatten(self.bias.slice(rows, batch))
-        targets = self._chosen(tree_flatten(self.value.slice(rows, batch))[0])
-        if self.unshared:
-            targets[0].copy_(ds)
-            return
-        inputs = [x.detach().requires_grad_() for x in self._chosen(leaves)]
-        fresh = iter(inputs)
-        with torch.enable_grad():
-            mixed = [
-                next(fresh) if want else x for x, want in zip(leaves, self.wanted, strict=True)
-            ]
-            dense = tree_unflatten(mixed, spec).to_dense()
-        grads = torch.autograd.grad(dense, inputs, ds.sum_to_size(dense.shape))
-        for target, grad in zip(targets, grads, strict=True):
-            target += grad
-
-    def gradients(self) -> list[Tensor | None]:
-        """One for each leaf, None where none is wanted."""
-        return [x if want else None for x, want in zip(self.leaves, self.wanted, strict=True)]
-
-    def _chosen(self, leaves: list[Tensor]) -> list[Tensor]:
-        return [x for x, want in zip(leaves, self.wanted, strict=True) if want]

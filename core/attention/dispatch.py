@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 
 import isoform.core.attention.bias as biases
-from isoform.core.attention.tuning import MAX_DIM
+from isoform.core.attention.native_build import native
+from isoform.core.attention.tuning import MAX_DIM, why_missing
 
 # Up to here the chunked path was the faster one (measured on AVX512-BF16, 24 and 64 features a head).
 FEW_KEYS = 256
@@ -22,6 +23,8 @@ FULL = (torch.float32, torch.float64)
 KEPT_KEYS = 64
 # Up to here that was faster than PyTorch's operators one by one (16 and 32 features a head, with dropout).
 VERY_FEW_KEYS = 16
+# Up to here compiled C was faster than PyTorch's fused kernel where no bias learns (at 197 and 512, AVX2).
+NATIVE_KEYS = 256
 BF16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
@@ -43,7 +46,12 @@ class Request(NamedTuple):
     backward: bool = False  # a gradient will be wanted
     keys: int = 0
     score_bytes: int = 0  # of one layer's probabilities
+    kinds: str = "none"  # of the bias's parts, as the kernels name them: "dense", "path+table", ...
+    coords_gradient: bool = False  # of a distance's coordinates
     uneven: bool = False  # causal or windowed, with queries and keys padded differently
+    packed: bool = False  # samples of several sizes one behind the other
+    limited: bool = False  # causal or windowed
+    traced: bool = False  # compiled, exported or otherwise followed, not computed
 
 
 class Rule(NamedTuple):
@@ -54,17 +62,57 @@ class Rule(NamedTuple):
     why: str
 
 
+def why_not_native(r: Request) -> str | None:
+    """Why compiled C (`native.c`) can't serve the request, as the end of a sentence; None where it can."""
+    reasons = (
+        (r.device != "cpu", "it computes on a CPU alone"),
+        (r.dtype != torch.float32, "it computes in float32 alone"),
+        (r.traced, "torch.compile and export can't look into it"),
+        (r.dropout, "it drops no probabilities"),
+        (r.limited, "it knows neither causality nor windows"),
+        (r.value_dim > 0, "it takes values as wide as keys"),
+        (
+            r.kinds != "table" and r.bias_bytes > biases.LIMIT_BYTES,
+            "the bias is too large to be built at once",
+        ),
+    )
+    found = next((reason for holds, reason in reasons if holds), None)
+    # Last, since the first question compiles it.
+    return found or native().why_not or None
+
+
 AUTO = (
     Rule(
         "triton",
-        lambda r: r.device == "cuda" and r.bias,
-        "a score bias on a GPU: there PyTorch's fused kernels take no float32 bias beside 16-bit inputs",
+        lambda r: r.device == "cuda" and (r.bias or r.window or r.packed),
+        "a score bias, a window or packed samples on a GPU: its kernels compute these from compact inputs, where "
+        "PyTorch's fused kernels want a dense bias or mask, or padding",
     ),
     Rule(
         "sdpa",
         lambda r: True,
         "PyTorch's fused kernel, or isoform's own operators where that can't serve",
     ),
+)
+
+# How packed samples come to the operation, first match.
+LAYOUTS = (
+    Rule(
+        "native",
+        lambda r: not r.bias and r.keys <= NATIVE_KEYS and why_not_native(r) is None,
+        "samples where they stand: compiled C finds each by its offsets",
+    ),
+    Rule(
+        "by size",
+        lambda r: r.device == "cpu" and not r.bias,
+        "samples of one size together, so that work follows the pairs there are",
+    ),
+    Rule(
+        "padded",
+        lambda r: r.bias,
+        "samples padded to the longest, for which the bias is laid out",
+    ),
+    Rule("padded", lambda r: True, "samples padded to the longest: one launch for all of them"),
 )
 
 # How `sdpa` works, first match.
@@ -95,6 +143,12 @@ SDPA_PATHS = (
         "so few keys that their probabilities take less memory than what they mix: they are kept, not computed again",
     ),
     Rule(
+        "native",
+        lambda r: r.bias_gradient and why_not_native(r) is None,
+        "a bias that wants its gradient: compiled C keeps a tile of scores near a core, computes them again in the "
+        "backward pass, and sums a table's gradient as it goes",
+    ),
+    Rule(
         "stored",
         lambda r: (
             r.bias_gradient
@@ -107,17 +161,19 @@ SDPA_PATHS = (
         "a bias that wants its gradient, and few keys: probabilities are kept, since computing them twice takes longer",
     ),
     Rule(
-        "chunked", lambda r: r.dropout, "PyTorch's fused kernel on a CPU doesn't drop probabilities"
+        "chunked",
+        lambda r: r.dropout,
+        "PyTorch's fused kernels don't drop probabilities by a seed that is given, on a CPU not at all",
     ),
     Rule(
         "chunked",
         lambda r: r.bias_gradient,
-        "PyTorch's fused kernel on a CPU gives the bias no gradient",
+        "PyTorch's fused kernels give a bias that is computed no gradient, and on a CPU none at all",
     ),
     Rule(
         "chunked",
         lambda r: r.value_dim > 0,
-        "PyTorch's fused kernel on a CPU takes values only as wide as keys",
+        "PyTorch's fused kernels take values only as wide as keys",
     ),
     Rule(
         "chunked",
@@ -165,16 +221,10 @@ def unsupported_reason(impl: str, request: Request) -> str | None:
         return (
             f"its kernels take values as wide as keys, and these have {request.value_dim} features"
         )
-    if request.dropout:
-        return "its kernels don't drop probabilities"
-    if request.window:
-        return "its kernels know no window"
-    if request.uneven:
-        return (
-            "its kernels don't know causality between queries and keys that are padded differently"
-        )
-    if request.bias_bytes > biases.LIMIT_BYTES:
-        return f"the dense bias of {request.bias_bytes >> 20} MiB is over the limit of {biases.LIMIT_BYTES >> 20} MiB"
+    if request.coords_gradient:
+        return "its kernels give tables, bases and slopes a gradient, but not the coordinates of a distance"
+    if request.device == "cuda":
+        return why_missing(request.kinds, request.head_dim, request.dtype.itemsize)
     return None
 
 
@@ -186,8 +236,14 @@ def select_impl(request: Request) -> Rule:
     raise ValueError(f"attention can't serve this: {unsupported_reason('sdpa', request)}")
 
 
+def layout_of(request: Request, impl: str = "auto") -> Rule:
+    """How packed samples are laid out: "native", "by size" or "padded"."""
+    own = impl in ("auto", "sdpa")  # whose operator "native" is
+    return next(rule for rule in LAYOUTS if (own or rule.name != "native") and rule.when(request))
+
+
 def sdpa_path(request: Request) -> Rule:
-    """How `sdpa` serves the request: "fused", "chunked", "stored" or "eager"."""
+    """How `sdpa` serves the request: "fused", "native", "chunked", "stored" or "eager"."""
     return next(rule for rule in SDPA_PATHS if rule.when(request))
 
 
@@ -197,7 +253,12 @@ def explain_choice(request: Request) -> list[str]:
     lines = [f"{chosen.name}: {chosen.why}"]
     if chosen.name == "sdpa":
         path = sdpa_path(request)
+        if request.packed and layout_of(request).name == "native":
+            path = layout_of(request)
         lines[0] = f"sdpa, {path.name}: {path.why}"
+        bare = request.packed and not request.bias and request.keys <= NATIVE_KEYS
+        if request.device == "cpu" and path.name != "native" and (bare or request.bias_gradient):
+            lines.append(f"sdpa, native: can't serve, {why_not_native(request)}")
     for other in ("reference", "sdpa", "triton"):
         if other != chosen.name:
             why_not = unsupported_reason(other, request)
@@ -207,3 +268,48 @@ def explain_choice(request: Request) -> list[str]:
                 else f"{other}: can't serve, {why_not}"
             )
     return lines
+
+
+def tabulate(request: Request, bias: str = "none") -> list[dict[str, str]]:
+    """What "auto" takes for such attention on either device, in either precision, in training and without: a row each.
+
+    `bias` names the kind of bias that the request has.
+    """
+    rows = []
+    for device in ("cpu", "cuda"):
+        for dtype in (torch.float32, torch.bfloat16):
+            for backward in (True, False):
+                asked = request._replace(
+                    device=device,
+                    dtype=dtype,
+                    backward=backward,
+                    bias_gradient=request.bias_gradient and backward,
+                    dropout=request.dropout and backward,
+                )
+                rows.append(_row(asked, bias))
+    return rows
+
+
+def _row(request: Request, bias: str) -> dict[str, str]:
+    chosen = [select_impl(request)]
+    if chosen[0].name == "sdpa":
+        chosen.append(sdpa_path(request))
+    served = ", ".join(rule.name for rule in chosen)
+    why = chosen[-1].why
+    if request.packed:
+        layout = layout_of(request)
+        if layout.name == "native":
+            served, why = f"{chosen[0].name}, native", layout.why
+        else:
+            served, why = f"{served}, {layout.name}", f"{why}; {layout.why}"
+    return {
+        "device": request.device,
+        "precision": str(request.dtype).removeprefix("torch."),
+        "for": "training" if request.backward else "inference",
+        "bias": bias,
+        "its gradient": "yes" if request.bias_gradient else "no",
+        "packed": "yes" if request.packed else "no",
+        "keys": str(request.keys or "any"),
+        "served by": served,
+        "because": why,
+    }

@@ -19,6 +19,16 @@ def sum_rows(ids_LI: Tensor, table_VH: Tensor) -> Tensor:
     return _SumRows.apply(ids_LI, table_VH)
 
 
+def look_up(ids_L: Tensor, table_VH: Tensor) -> Tensor:
+    """[H, L] table_VH[ids_L[l]], heads outermost as scores are: from and to the table's columns. ids are int32.
+
+    (A lookup of rows would have to be transposed, which takes longer than the lookup.)
+    """
+    if torch.compiler.is_exporting():
+        return F.embedding(ids_L, table_VH).T
+    return _LookUp.apply(ids_L, table_VH)
+
+
 def without_first(table_VH: Tensor) -> Tensor:
     """The table as it is, whose row 0 takes no gradient: the row that stands for padding, or for nothing."""
     return _WithoutFirst.apply(table_VH)
@@ -32,6 +42,40 @@ class _WithoutFirst(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, d_table_VH: Tensor) -> Tensor:
         return torch.cat([torch.zeros_like(d_table_VH[:1]), d_table_VH[1:]])
+
+
+class _LookUp(torch.autograd.Function):
+    @staticmethod
+    def forward(ids_L: Tensor, table_VH: Tensor) -> Tensor:
+        return table_VH.T.contiguous().index_select(1, ids_L)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0])
+        ctx.n_rows = inputs[1].shape[0]
+
+    @staticmethod
+    def backward(ctx: Any, d_HL: Tensor) -> tuple[None, Tensor]:
+        (ids_L,) = ctx.saved_tensors
+        return None, _AddUp.apply(ids_L, d_HL, ctx.n_rows)
+
+
+class _AddUp(torch.autograd.Function):
+    """The transpose of `_LookUp`: [V, H] the sum of the columns l whose id is v."""
+
+    @staticmethod
+    def forward(ids_L: Tensor, d_HL: Tensor, n_rows: int) -> Tensor:
+        # By int64, which a CPU adds up several times faster than by int32; it looks up faster by int32.
+        return d_HL.new_zeros(d_HL.shape[0], n_rows).index_add_(1, ids_L.long(), d_HL).T
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0])
+
+    @staticmethod
+    def backward(ctx: Any, d_table_VH: Tensor) -> tuple[None, Tensor, None]:
+        (ids_L,) = ctx.saved_tensors
+        return None, _LookUp.apply(ids_L, d_table_VH), None
 
 
 class _SumRows(torch.autograd.Function):

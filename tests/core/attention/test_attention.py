@@ -15,6 +15,7 @@ from isoform.core.attention import (
     explain_choice,
     sdpa_path,
     select_impl,
+    tuning,
     unsupported_reason,
 )
 
@@ -405,13 +406,26 @@ def test_auto_goes_by_the_table():
     assert select_impl(Request()).name == "sdpa"
     assert select_impl(Request(bias=True, bias_gradient=True, dropout=True)).name == "sdpa"
     assert select_impl(Request(device="cuda")).name == "sdpa"
-    assert select_impl(Request(device="cuda", bias=True, dropout=True)).name == "sdpa"
     assert select_impl(Request(device="cuda", bias=True, dtype=torch.float64)).name == "sdpa"
 
 
-def test_auto_takes_triton_for_a_bias_on_a_gpu():
+@pytest.fixture
+def listed(monkeypatch):
+    """The kernels' table lists a dense bias and Graphormer's, and tokens without one."""
+    listed = ("none", "dense", "path+table")
+    found = {key.name: {} for key in tuning.entries() if key.mode in listed}
+    monkeypatch.setattr(tuning, "read", lambda: {"triton": "", "kernels": found})
+
+
+@pytest.mark.usefixtures("listed")
+def test_auto_takes_triton_on_a_gpu_for_what_its_table_lists():
     pytest.importorskip("triton")
-    assert select_impl(Request(device="cuda", bias=True)).name == "triton"
+    request = Request(device="cuda", bias=True, kinds="dense")
+    assert select_impl(request).name == "triton"
+    assert select_impl(request._replace(kinds="path+table", dropout=True)).name == "triton"
+    assert select_impl(request._replace(kinds="dense+slope")).name == "sdpa"
+    assert select_impl(Request(device="cuda", window=True)).name == "triton"
+    assert select_impl(Request(device="cuda", packed=True)).name == "triton"
 
 
 @pytest.mark.parametrize(
@@ -454,6 +468,7 @@ def test_auto_takes_triton_for_a_bias_on_a_gpu():
         (Request(keys=197, backward=True), "fused"),
     ],
 )
+@pytest.mark.usefixtures("without_native")
 def test_the_path_of_sdpa(request_, path, monkeypatch):
     monkeypatch.setattr(dispatch, "BF16", True)
     assert sdpa_path(request_).name == path
@@ -462,7 +477,7 @@ def test_the_path_of_sdpa(request_, path, monkeypatch):
 def test_explains_the_choice_and_the_refusals(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     lines = explain_choice(Request(dropout=True))
-    assert lines[0].startswith("sdpa, chunked: PyTorch's fused kernel on a CPU doesn't drop")
+    assert lines[0].startswith("sdpa, chunked: PyTorch's fused kernels don't drop")
     assert lines[1] == "reference: can serve if asked for"
     assert lines[2].startswith("triton: can't serve, ")
 
@@ -480,16 +495,12 @@ def test_triton_is_refused_where_it_cannot_serve(monkeypatch):
     [
         (Request(device="cuda", dtype=torch.float64), "float64"),
         (Request(device="cuda", head_dim=4096), "4096"),
-        (Request(device="cuda", dropout=True), "drop"),
         (Request(device="cuda", value_dim=33), "as wide as keys, and these have 33"),
-        (Request(device="cuda", window=True), "window"),
-        (Request(device="cuda", uneven=True), "padded differently"),
-        (
-            Request(device="cuda", bias=True, bias_bytes=65 << 20),
-            "65 MiB is over the limit of 64 MiB",
-        ),
+        (Request(device="cuda", bias=True, coords_gradient=True), "not the coordinates"),
+        (Request(device="cuda", bias=True, kinds="dense+slope"), "has no entry"),
     ],
 )
+@pytest.mark.usefixtures("listed")
 def test_why_triton_cannot_serve(request_, reason):
     pytest.importorskip("triton")
     assert reason in unsupported_reason("triton", request_)

@@ -1,5 +1,6 @@
 """Bias values: their meaning against plain loops, their gradients, and that cutting commutes with `dense`."""
 
+import itertools
 import math
 
 import pytest
@@ -11,8 +12,12 @@ from isoform.core.attention.bias import (
     Distance,
     Gaussians,
     PathTable,
+    RelativeGrid,
+    Slope,
     Sum,
     Table,
+    flat,
+    kinds,
     materialise,
 )
 from isoform.core.attention.embedding_sum import sum_rows
@@ -36,6 +41,9 @@ def values(dtype=torch.float64, n=N, m=M):
     )
     stds = (torch.rand(K, generator=g, dtype=dtype) + 0.5).requires_grad_()
     apart = Distance(normal(B, n, C), normal(B, m, C), Gaussians(normal(K), stds, normal(K, H)))
+    slope = Distance(normal(B, n, C), normal(B, m, C), Slope(normal(H)))
+    window = RelativeGrid.of(normal(7 * 19 + 3, H), (4, 10), prefix=2)
+    grid = RelativeGrid(window.codes_q_N[:n], window.codes_kv_M[:m], window.table_VH)
     dense = Dense(normal(B, H, n, m))
     shared = Dense(normal(H, 1, m))
     return {
@@ -44,6 +52,8 @@ def values(dtype=torch.float64, n=N, m=M):
         "table": table,
         "path": path,
         "distance": apart,
+        "slope": slope,
+        "grid": grid,
         "sum": table + path + apart + shared,
     }
 
@@ -70,6 +80,46 @@ def test_path_is_the_mean_over_features_mixed_by_hop_over_the_clamped_distance()
                 expected[b, :, i, j] /= min(max(int(value.length_BNM[b, i, j]), 1), P)
     torch.testing.assert_close(value.to_dense(), expected, atol=1e-12, rtol=0)
     assert {0, 1, P + 1} <= set(value.length_BNM.flatten().tolist())
+
+
+def test_slope_is_a_multiple_of_the_distance():
+    value = values()["slope"]
+    q, kv = value.coords_q_BNC[1, 3], value.coords_kv_BMC[1, 6]
+    expected = (q - kv).square().sum().sqrt() * value.basis.slope_H[2]
+    assert torch.allclose(value.to_dense()[1, 2, 3, 6], expected)
+
+
+@pytest.mark.parametrize("grid", [(3, 5), (2, 3, 5), (7,)])
+@pytest.mark.parametrize("prefix", [0, 2])
+def test_grid_looks_displacements_up(grid, prefix):
+    """Against the definition: a row for each displacement, then query outside, key outside, both."""
+    sizes = [2 * size - 1 for size in grid]
+    inner = math.prod(sizes)
+    table = torch.arange(inner + (3 if prefix else 0)).double()[:, None]
+    dense = RelativeGrid.of(table, grid, prefix).to_dense()[0, 0]
+    places = [None] * prefix + list(itertools.product(*(range(size) for size in grid)))
+    assert dense.shape == (len(places), len(places))
+    for (i, a), (j, b) in itertools.product(enumerate(places), repeat=2):
+        if a is None or b is None:
+            row = inner + (0 if b is not None else 1 if a is not None else 2)
+        else:
+            row = 0
+            for size, p, q in zip(grid, a, b, strict=True):
+                row = row * (2 * size - 1) + p - q + size - 1
+        assert dense[i, j] == row
+
+
+def test_grid_refuses_a_table_of_another_size():
+    with pytest.raises(ValueError, match=r"grid \(3, 5\) with 1 tokens .* 48 .* 45 rows"):
+        RelativeGrid.of(torch.zeros(45, 2), (3, 5), prefix=1)
+
+
+def test_parts_are_named_in_the_order_of_their_kinds():
+    found = values()
+    bias = found["table"] + (found["path"] + found["distance"]) + found["grid"]
+    assert kinds(bias) == "distance+grid+path+table" and len(flat(bias)) == 4
+    assert kinds(None) == "none" and kinds(torch.zeros(2, 3)) == "dense"
+    assert kinds(found["slope"]) == "slope"
 
 
 def test_distance_weighs_gaussians_of_the_distance():

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from isoform.core.attention import triton_op, tuning
+from isoform.core.attention import triton_launch, triton_op, tuning
 
 
 def multiply(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -47,33 +47,33 @@ def test_loads_and_stores_convert(dtype):
     assert y.float().allclose(x.float() * 3, rtol=2**-7, atol=0)
 
 
-def touch(q: torch.Tensor, at: int) -> torch.Tensor:
+def touch(q: torch.Tensor, at: int, monkeypatch) -> torch.Tensor:
     """Run a kernel that reads element `at` of q and writes element `at` of the result."""
     import triton
     import triton.language as tl
 
     @triton.jit
-    def kernel(q, out, read, write):
-        tl.store(out + write, tl.load(q + read) + 1)
+    def kernel(given, read, write):
+        tl.store(given[1] + write, tl.load(given[0] + read) + 1)
 
     out = torch.empty((3, 5), dtype=torch.float32, device="cpu")
     read, write = (at, 4) if at < 15 else (4, at)
-    triton_op._launch(
-        kernel, 1, tuning.INTERPRETED, {"q": q, "out": out, "read": read, "write": write}
-    )
+    monkeypatch.setattr(triton_launch, "kernel_of", lambda name: kernel)
+    arguments = {"given": (q, out), "read": read, "write": write}
+    triton_op.start(triton_launch.Launch("touch", 1, tuning.INTERPRETED, arguments), q)
     return out
 
 
 @pytest.mark.usefixtures("guarded")
-def test_guard_shows_what_was_not_written():
-    out = touch(torch.zeros(3, 5), 4)
+def test_guard_shows_what_was_not_written(monkeypatch):
+    out = touch(torch.zeros(3, 5), 4, monkeypatch)
     assert out[0, 4] == 1 and out.isnan().sum() == 14
 
 
 @pytest.mark.usefixtures("guarded")
 @pytest.mark.parametrize(("at", "what"), [(-1, "read"), (15, "write")])
-def test_guard_sees_strays(at, what):
+def test_guard_sees_strays(at, what, monkeypatch):
     from triton.runtime.errors import InterpreterError
 
     with pytest.raises(InterpreterError, match=f"{what} out of bounds"):
-        touch(torch.zeros(40)[20:35].view(3, 5), at)
+        touch(torch.zeros(40)[20:35].view(3, 5), at, monkeypatch)
