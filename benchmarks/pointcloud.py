@@ -394,7 +394,14 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the cases and prints one table; see benchmarks/README.md."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if "--device" in given and "cuda" in given:
+        import pointcloud_cuda
+
+        return pointcloud_cuda.main(given)
     parser = argparse.ArgumentParser(prog="isoform bench pointcloud", description=__doc__)
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="cuda: pointcloud_cuda.py"
+    )
     parser.add_argument("--quick", action="store_true", help="few rounds, one process a peak")
     parser.add_argument(
         "--rounds", type=int, help="turns of every contestant (default 15, quick 3)"

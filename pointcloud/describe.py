@@ -26,14 +26,13 @@ def describe(config: PointcloudApp, *, detail: bool = True) -> dict[str, Any]:
 
 
 def _parameters(config: PointcloudApp, classes: int) -> int:
-    import torch
-
+    from isoform.core.ops.shapes import shapes_alone
     from isoform.pointcloud.pointmae.model import build_model
     from isoform.pointcloud.prepare import update, with_channels
 
     config = with_channels(config) if config.data.features else config
     outputs = config.head.outputs or len(config.data.classes or ()) or classes
-    with torch.device("meta"):
+    with shapes_alone():
         model = build_model(update(config, head={"outputs": outputs}))
     return sum(parameter.numel() for parameter in model.parameters())
 
@@ -41,7 +40,7 @@ def _parameters(config: PointcloudApp, classes: int) -> int:
 def _detail(config: PointcloudApp) -> dict[str, Any]:
     import torch
 
-    from isoform.core.attention.dispatch import Request, explain_choice
+    from isoform.core.attention.dispatch import Request, explain_choice, tabulate
 
     backbone = config.backbone
     classifies = config.model.kind == "classify"
@@ -57,4 +56,5 @@ def _detail(config: PointcloudApp) -> dict[str, Any]:
     return {
         "tokens": f"{tokens} a cloud",
         "attention": "in training: " + "; ".join(explain_choice(request)),
+        "attention by device": tabulate(request),
     }

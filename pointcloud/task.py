@@ -106,6 +106,10 @@ class PointcloudTask(PointTask):
         names = (str(group[row]) for row in self.data.rows[split].tolist())
         return [None if name.startswith(ALONE) else name for name in names]
 
+    def sample_name(self, split: str, index: int) -> str:
+        """The cloud's name."""
+        return self.data.records.clouds.names[int(self.data.rows[split][index])]
+
     def sample(self, split: str, index: int, rng: np.random.Generator | None) -> Sample:
         """Training draws the points of a larger cloud and changes it; an evaluation sees the same points every time."""
         row = int(self.data.rows[split][index])

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from isoform.core.data.npy import header_of
 from isoform.core.errors import UserError
-from isoform.pointcloud.files.cloud import Cloud, refuse_size, split_axes, usual_names
+from isoform.pointcloud.files.cloud import (
+    Cloud,
+    refuse_growth,
+    refuse_size,
+    split_axes,
+    usual_names,
+)
 
+DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 POINTS = ("points", "xyz", "pos", "positions", "coord", "coords", "data", "arr_0")
 NUSCENES = ("x", "y", "z", "intensity", "ring")  # .pcd.bin is nuScenes' own ending
 
@@ -64,13 +73,8 @@ def _cloud(arrays: Mapping[str, np.ndarray], path: Path, columns: Sequence[str])
 def _npy(path: Path) -> np.ndarray:
     try:
         with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0
-            if version[0] > 1:
-                read = np.lib.format.read_array_header_2_0
-            shape, _, kind = read(file)
-            refuse_size(int(np.prod(shape, dtype=float)) * kind.itemsize, path)
-            file.seek(0)
+            header_of(file, path.stat().st_size)
+            refuse_size(path.stat().st_size, path)
             found: np.ndarray = np.load(file, allow_pickle=False)
     except (ValueError, OSError, EOFError, TypeError) as error:
         raise UserError(f"{path}: is no .npy that can be read ({error})") from None
@@ -80,18 +84,29 @@ def _npy(path: Path) -> np.ndarray:
 def _npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive:
-            refuse_size(sum(member.file_size for member in archive.infolist()), path)
-        with np.load(path, allow_pickle=False) as found:
-            return {name: found[name] for name in found.files if _is_plain(found, name)}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
+            members = archive.infolist()
+            refuse_growth(sum(member.file_size for member in members), path)
+            found = {}
+            for member in members:
+                with archive.open(member) as stream:
+                    data = io.BytesIO(stream.read())
+                if member.filename.endswith(".npy") and _is_plain(data):
+                    name = member.filename.removesuffix(".npy")
+                    found[name] = np.load(data, allow_pickle=False)
+            return found
+    except (ValueError, OSError, EOFError, KeyError, *DAMAGED_ZIP) as error:
         raise UserError(f"{path}: is no .npz that can be read ({error})") from None
 
 
-def _is_plain(found: Any, name: str) -> bool:
+def _is_plain(data: io.BytesIO) -> bool:
+    """Whether an array can be read without unpickling anything. Raises ValueError for one that isn't all there."""
     try:
-        return found[name].dtype != object
-    except ValueError:  # it would have to be unpickled
-        return False
+        header_of(data, len(data.getbuffer()))
+    except ValueError as error:
+        if "unpickled" in str(error):
+            return False
+        raise
+    return True
 
 
 def _h5(path: Path) -> dict[str, np.ndarray]:
@@ -99,12 +114,16 @@ def _h5(path: Path) -> dict[str, np.ndarray]:
 
     try:
         with h5py.File(path, "r") as file:
-            sets = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
+            sets = {
+                name if isinstance(name, str) else name.decode("utf-8", "replace"): item
+                for name, item in file.items()
+                if isinstance(item, h5py.Dataset)
+            }
             refuse_size(sum(item.size * item.dtype.itemsize for item in sets.values()), path)
             return {
                 name: np.asarray(item) for name, item in sets.items() if item.dtype.kind in "fiuV"
             }
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise UserError(f"{path}: is no .h5 that can be read ({error})") from None
 
 

@@ -15,6 +15,9 @@ import numpy as np
 from isoform.core.errors import UserError
 
 MAX_BYTES = 8 << 30  # that a file may ask for when it is unpacked
+# A packed cloud is a third to a twentieth of itself. What grows beyond this and 300 times its size is no cloud.
+SURELY_FINE = 2**26
+MOST_RATIO = 300
 AXES = ("x", "y", "z")
 
 
@@ -81,6 +84,14 @@ def refuse_size(wanted: int, path: Path) -> None:
             f"{path}: says it holds {wanted / 2**30:.1f} GiB of points, more than the {MAX_BYTES >> 30} GiB that are "
             "read; cut it into tiles"
         )
+
+
+def refuse_growth(wanted: int, path: Path) -> None:
+    """Raises UserError, as `refuse_size`, and for a packed file that would need far more than packing saves."""
+    refuse_size(wanted, path)
+    size = path.stat().st_size
+    if wanted > max(SURELY_FINE, MOST_RATIO * size):
+        raise UserError(f"{path}: its {size:,} bytes say they hold {wanted:,}: is it damaged?")
 
 
 def split_axes(

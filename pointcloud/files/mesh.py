@@ -25,11 +25,11 @@ def read_mesh(path: Path, columns: Sequence[str] = ()) -> Cloud:
             io.BytesIO(content), file_type=kind, process=False, maintain_order=True
         )
         parts: list[Any] = list(found.dump()) if isinstance(found, trimesh.Scene) else [found]
+        vertices = [np.asarray(part.vertices, np.float64).reshape(-1, 3) for part in parts]
     except Exception as error:  # noqa: BLE001  (each of trimesh's readers has its own)
         raise UserError(
             f"{path}: is no .{kind} that can be read ({type(error).__name__}: {error})"
         ) from None
-    vertices = [np.asarray(part.vertices, np.float64).reshape(-1, 3) for part in parts]
     if not sum(map(len, vertices)):
         raise UserError(f"{path}: holds no vertex")
     starts = np.cumsum([0, *map(len, vertices)])

@@ -5,12 +5,14 @@
     surface.py      points on meshes                   voxels.py       one point a voxel
     normals.py      normals from neighbourhoods        largest.py      a linear layer, and its maximum over a set
     compiled.py, compiled_largest.py, tree.py, kernel.py               the numba kernels
+    triton_op.py, triton_launch.py, triton_farthest.py, triton_nearest.py  the Triton kernels, aot.py their record
 
 Signatures and shapes are pytorch3d's where it has the operation. Everywhere
 
-    impl = "auto"        compiled for tensors of a CPU, "reference" for others
+    impl = "auto"        "triton" on a GPU, "compiled" on a CPU, "reference" for what these do not serve (dispatch.py)
     impl = "reference"   torch alone: any device, readable; what the others are tested against
     impl = "compiled"    numba, CPU, float32 and float64; the same indices, bit for bit
+    impl = "triton"      kernels for a GPU (farthest points, neighbours and so Chamfer), float32; the same indices
     impl = "pytorch3d"   pytorch3d's own, where it is installed; not exercised in CI, for it has no wheel
 
 and an implementation that is asked for and can't serve raises, it is never replaced. Distances are squared.

@@ -46,19 +46,25 @@ def knn_points(
     """The K points of p2 [B, M, D] nearest to each of p1 [B, N, D], nearest first; see pytorch3d.ops.knn_points.
 
     Ties go to the lower index. Where a cloud has fewer than K points the rest is 0 in dists and -1 in idx, as are the
-    rows of padding. Gradients reach both clouds through dists and knn. `version` is pytorch3d's and ignored, as is
-    `return_sorted`: neighbours always are. Raises ValueError for other shapes and for norm != 2.
+    rows of padding. Gradients reach both clouds through dists and knn; through dists of "triton" once, without second
+    derivatives, and in the same bits every time. `version` is pytorch3d's and ignored, as is `return_sorted`:
+    neighbours always are. Raises ValueError for other shapes, for norm != 2, and for what `impl` can't serve.
     """
     n1, n2 = _check(p1, p2, lengths1, lengths2)
     if norm != 2:
         raise ValueError(f"norm = {norm}: squared Euclidean distances are what there is, norm = 2")
     if K < 1:
         raise ValueError(f"K: should be at least 1, got {K}")
-    chosen = choose(impl, p1, p2)
+    chosen = choose(impl, "nearest", p1, p2, neighbours=K)
     if chosen == "pytorch3d":
         from pytorch3d import ops  # type: ignore[import-not-found, unused-ignore]
 
         return KNN(*ops.knn_points(p1, p2, n1, n2, norm, K, version, return_nn, return_sorted))
+    if chosen == "triton":
+        from isoform.pointcloud.ops.triton_op import nearest_points
+
+        dists, index = nearest_points(p1, p2, n1, n2, K)
+        return KNN(dists, index, knn_gather(p2, index) if return_nn else None)
     with torch.no_grad():
         if chosen == "compiled":
             from isoform.pointcloud.ops import compiled
@@ -87,7 +93,7 @@ def ball_query(
     n1, n2 = _check(p1, p2, lengths1, lengths2)
     if K < 1 or radius < 0:
         raise ValueError(f"K: at least 1, and radius: at least 0; got {K} and {radius}")
-    chosen = choose(impl, p1, p2)
+    chosen = choose(impl, "ball", p1, p2)
     if chosen == "pytorch3d":
         from pytorch3d import ops  # type: ignore[import-not-found, unused-ignore]
 
@@ -115,7 +121,11 @@ def knn_gather(x: Tensor, idx: Tensor, lengths: Tensor | None = None) -> Tensor:
         return x.new_zeros(batch, n, k, x.shape[2])
     flat = idx.clamp(0, x.shape[1] - 1).reshape(batch, n * k, 1).expand(-1, -1, x.shape[2])
     rows = x.gather(1, flat).reshape(batch, n, k, x.shape[2])
-    return rows.masked_fill(absent[..., None], 0) if bool(absent.any()) else rows
+    # On a CPU looking is cheaper than filling in; a GPU would be waited for, and a compiler can't look.
+    looking = not x.is_cuda and not torch.compiler.is_compiling()
+    if looking and not bool(absent.any()):
+        return rows
+    return rows.masked_fill(absent[..., None], 0)
 
 
 def _check(
@@ -123,10 +133,10 @@ def _check(
 ) -> tuple[Tensor, Tensor]:
     check_cloud(p1, "p1")
     check_cloud(p2, "p2", p1.shape[2])
-    if p1.shape[0] != p2.shape[0] or p1.dtype != p2.dtype:
+    if p1.shape[0] != p2.shape[0] or p1.dtype != p2.dtype or p1.device != p2.device:
+        one, two = (f"{p.dtype} {tuple(p.shape)} on {p.device}" for p in (p1, p2))
         raise ValueError(
-            f"p1 and p2: should be as many clouds of one type, got {p1.dtype} {tuple(p1.shape)} and {p2.dtype} "
-            f"{tuple(p2.shape)}"
+            f"p1 and p2: should be as many clouds of one type and device, got {one} and {two}"
         )
     return lengths_of(p1, lengths1, "lengths1"), lengths_of(p2, lengths2, "lengths2")
 

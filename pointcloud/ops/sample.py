@@ -48,16 +48,13 @@ def sample_farthest_points(
     """
     check_cloud(points, "points")
     n = lengths_of(points, lengths, "lengths")
-    k = torch.as_tensor(K, device=points.device).expand(points.shape[0])
-    if len(k) and int(k.min()) < 1:
-        raise ValueError(f"K: should be at least 1, got {k.tolist()}")
+    k, most = _counts(K, points)
     count = torch.minimum(k, n)
     start = torch.zeros_like(n)
     if random_start_point:
         drawn = torch.rand(len(n), generator=generator, dtype=torch.float64).to(n.device)
         start = torch.minimum((drawn * n).long(), (n - 1).clamp(min=0))
-    chosen = choose(impl, points)
-    most = int(k.max()) if len(k) else 0
+    chosen = choose(impl, "farthest", points)
     if chosen == "pytorch3d":
         return _by_pytorch3d(points, n, k, random_start_point, origin_rule, ties)
     with torch.no_grad():
@@ -65,6 +62,12 @@ def sample_farthest_points(
             from isoform.pointcloud.ops import compiled
 
             index = compiled.farthest(points, n, count, start, most, origin_rule, ties == "cuda")
+        elif chosen == "triton":
+            from isoform.pointcloud.ops.triton_op import farthest_points
+
+            nearest = torch.where(_allowed(points, n, origin_rule), torch.inf, -1.0)
+            order = _order(points, n) if ties == "cuda" else None
+            index = farthest_points(points, nearest, order, start, count, most)
         else:
             index = _reference(points, n, count, start, most, origin_rule, ties)
     return knn_gather(points, index[:, :, None]).squeeze(2), index
@@ -82,13 +85,10 @@ def _reference(
     """int64 [B, most] indices."""
     batch, total = points.shape[:2]
     rows = torch.arange(batch, device=points.device)
-    allowed = is_real(n, total)
-    if origin_rule is not None:
-        allowed = allowed & (squared_distance(points, torch.zeros_like(points)) > origin_rule)
+    allowed = _allowed(points, n, origin_rule)
     order = torch.arange(total, device=points.device).expand(batch, total)
     if ties == "cuda":
-        bits = n.clamp(1, 512).log2().floor().long()[:, None]
-        order = _reversed_bits(order % 2**bits, bits) * total + order
+        order = _order(points, n)
     nearest = points.new_full((batch, total), torch.inf)
     index = torch.full((batch, most), -1, dtype=torch.int64, device=points.device)
     last = start
@@ -102,6 +102,35 @@ def _reference(
         tied = torch.where((far == best) & allowed, order, torch.iinfo(torch.int64).max)
         last = torch.where(best[:, 0] >= 0, tied.argmin(1), 0)
     return index
+
+
+def _counts(K: int | Sequence[int] | Tensor, points: Tensor) -> tuple[Tensor, int]:
+    """(int64 [B], the largest): how many points of each cloud are asked for. Raises ValueError for fewer than one."""
+    if isinstance(K, int):
+        least = most = K
+    else:
+        listed = torch.as_tensor(K).tolist()
+        listed = [listed] if isinstance(listed, int) else listed
+        least, most = min(listed, default=1), max(listed, default=0)
+    if least < 1:
+        raise ValueError(f"K: should be at least 1, got {K}")
+    return torch.as_tensor(K, device=points.device).expand(points.shape[0]), most
+
+
+def _allowed(points: Tensor, n: Tensor, origin_rule: float | None) -> Tensor:
+    """bool [B, N]: which points may be chosen."""
+    allowed = is_real(n, points.shape[1])
+    if origin_rule is not None:
+        allowed = allowed & (squared_distance(points, torch.zeros_like(points)) > origin_rule)
+    return allowed
+
+
+def _order(points: Tensor, n: Tensor) -> Tensor:
+    """int64 [B, N]: of equally far points the CUDA kernel keeps that of the lowest."""
+    batch, total = points.shape[:2]
+    bits = n.clamp(1, 512).log2().floor().long()[:, None]
+    index = torch.arange(total, device=points.device).expand(batch, total)
+    return _reversed_bits(index % 2**bits, bits) * total + index
 
 
 def _reversed_bits(number: Tensor, bits: Tensor) -> Tensor:

@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.domain import ImportedModel, InitialWeights
 from isoform.core.errors import UserError
+from isoform.core.ops.shapes import shapes_alone
 from isoform.core.pretrained import Layout
 from isoform.core.pretrained.settings import (
     TRAINING_KEYS,
@@ -92,7 +92,7 @@ def import_checkpoint(
     tables, notes = _tables(found, kind, config)
     base = config or PointcloudApp(domain="pointcloud", app="imported")
     app = base.model_copy(update=tables)
-    with torch.device("meta"):
+    with shapes_alone():
         own = build_model(app).state_dict()
     loaded = layout_named(kind).read(found.state, own, where=found.name)
     state = PointcloudState(source=SourceState(layout=kind))
@@ -158,7 +158,7 @@ def initial_weights(source: str | Path | Source, config: PointcloudApp) -> Initi
         return InitialWeights(imported.weights, opened.name, config.domain, imported.licence)
     tables, _ = _tables(replace(opened, state=trunk), "pointbert", None)
     app = config.model_copy(update={**tables, "model": ModelConfig()})
-    with torch.device("meta"):
+    with shapes_alone():
         own = build_model(app).state_dict()
     loaded = layout.read(trunk, own, fresh=("head.{*}",), where=opened.name)
     return InitialWeights(loaded.weights, opened.name, config.domain, opened.licence)

@@ -235,7 +235,7 @@ def test_a_pickle_inside_an_array_is_not_opened(tmp_path):
     head = b"\x93NUMPY\x01\x00" + struct.pack("<H", 70)
     told = b"{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999, 3), }"
     (tmp_path / "b.npy").write_bytes(head + told.ljust(69) + b"\n")
-    with pytest.raises(UserError, match="GiB"):
+    with pytest.raises(UserError, match="claims more numbers"):
         read_cloud(tmp_path / "b.npy")
 
 
@@ -379,6 +379,23 @@ def test_the_points_count_and_not_the_header(tmp_path):
     (tmp_path / "d.laz").write_bytes(packed[: len(packed) * 2 // 3])
     with pytest.raises(UserError, match=r"d\.laz"):
         read_cloud(tmp_path / "d.laz")
+
+
+def test_what_a_damaged_header_says_of_points_is_refused_before_they_are_unpacked(tmp_path):
+    """Thousands of fields of a point, with whose square time grows; another packing than the points have."""
+    las(tmp_path / "a.las", count=3, extra=False)
+    wide = bytearray((tmp_path / "a.las").read_bytes())
+    wide[105:107] = struct.pack("<H", 30_000)  # bytes of a point
+    (tmp_path / "a.las").write_bytes(wide + bytes(90_000))
+    with pytest.raises(UserError, match=r"a point has 29,9\d\d fields, and 1,000 at most"):
+        read_cloud(tmp_path / "a.las")
+    las(tmp_path / "b.laz")
+    packed = (tmp_path / "b.laz").read_bytes()
+    record = packed.index(b"laszip encoded") + 16 + 4 + 32
+    assert packed[record : record + 2] == b"\3\0", "in layers"
+    (tmp_path / "b.laz").write_bytes(packed[:record] + b"\1\0" + packed[record + 2 :])
+    with pytest.raises(UserError, match="packed in another way than is told"):
+        read_cloud(tmp_path / "b.laz")
 
 
 # Writing -------------------------------------------------------------------------------------------------------------
