@@ -1,4 +1,6 @@
-"""Graphormer beside that of transformers 4.57.6: training step, inference, and end to end from SMILES to the step.
+"""Graphormer beside that of transformers 4.57.6; with --name adit, the diffusion transformer beside plain torch.
+
+Graphormer: training step, inference, and end to end from SMILES to the step.
 
 The first two take a batch that is there already, each contestant its own form of the same molecules; "end to end"
 reads SMILES, featurises, collates and trains a step. The peer's graphs come from isoform's featuriser, at a cost that
@@ -304,7 +306,17 @@ def speeds(rows: Sequence[harness.Row], shapes: Sequence[Shape]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the cases and prints them; see benchmarks/README.md."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["--name"] and given[1:2] == ["adit"]:
+        import molecules_adit
+
+        return molecules_adit.main(given[2:])
     parser = argparse.ArgumentParser(prog="isoform bench molecules", description=__doc__)
+    parser.add_argument(
+        "--name",
+        choices=("graphormer", "adit"),
+        default="graphormer",
+        help="the model; adit has arguments of its own: --name adit --help",
+    )
     parser.add_argument(
         "--quick", action="store_true", help="few rounds, and one process for each peak of memory"
     )

@@ -35,7 +35,7 @@ ROWS, COLUMNS = 3, 4  # of molecules
 def draw(
     run_dir: str | Path, out: str | Path | None = None, *, data: str | Path | None = None
 ) -> Path:
-    """A run's predictions against the truth, and test molecules with what their atoms contribute.
+    """A run's predictions against the truth, and test molecules with what their atoms contribute; or what it generates.
 
     Written to `out` (default RUN/demo.png). data: other molecules than the run's own, as for `isoform molecules eval
     --data`. Raises UserError where there is no run, or its data are no longer there.
@@ -43,6 +43,10 @@ def draw(
     path = Path(out) if out is not None else Path(run_dir) / "demo.png"
     drawing.kind_of(path)
     trained = load_trained(DOMAIN, run_dir)
+    if trained.config.model.family == "adit":
+        from isoform.molecules.adit.demo import draw_samples
+
+        return draw_samples(trained, path)
     task = task_from_run(trained.config, trained.state, Path(data) if data is not None else None)
     model = trained.model
     split = "test" if "test" in task.data.rows else next(iter(task.data.rows))

@@ -84,7 +84,7 @@ def score_size(config: MoleculesApp) -> int:
 def _detail(config: MoleculesApp) -> dict[str, Any]:
     import torch
 
-    from isoform.core.attention.dispatch import Request, explain_choice
+    from isoform.core.attention.dispatch import Request, explain_choice, tabulate
 
     b = config.backbone
     if config.model.family == "gt":
@@ -101,10 +101,12 @@ def _detail(config: MoleculesApp) -> dict[str, Any]:
         head_dim=b.head_dim or b.dim // b.heads,
         bias=True,
         bias_gradient=True,
+        kinds="path+table",
         dropout=bool(b.attention_dropout),
     )
     return {
         "tokens": "one an atom and a virtual node",
         "precision": "fp32",
         "attention": "in training: " + "; ".join(explain_choice(request)),
+        "attention by device": tabulate(request, "Table and PathTable"),
     }

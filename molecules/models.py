@@ -8,6 +8,7 @@ from typing import cast
 from torch import nn
 
 from isoform.core.errors import UserError
+from isoform.molecules.adit.config import DENOISERS, AditApp, app_of_size
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.graphormer.model import SIZES, Graphormer, sized
 from isoform.molecules.gt.model import GraphTransformer
@@ -55,8 +56,10 @@ def build_from_run(config: MoleculesApp, state: MoleculesState) -> nn.Module:
     return make_model(config, state.outputs, state.spare, state.descriptor_count)
 
 
-def app_of_model(name: str, outputs: int | None = None) -> tuple[MoleculesApp, MoleculesState]:
-    """What a model is made from by its name: "graphormer-slim", "-base", "-large", or an app ("graphormer-qm9-gap").
+def app_of_model(
+    name: str, outputs: int | None = None
+) -> tuple[MoleculesApp | AditApp, MoleculesState]:
+    """What a model is made from by its name: "graphormer-slim", "-base", "-large", "adit-s", "-b", "-l", or an app.
 
     outputs   overrides the app's number of outputs, which is 1 unless the app says otherwise
     Raises UserError for an unknown name.
@@ -68,7 +71,12 @@ def app_of_model(name: str, outputs: int | None = None) -> tuple[MoleculesApp, M
         from isoform.core.config import resolve_app
         from isoform.molecules import DOMAIN
 
-        config = cast(MoleculesApp, resolve_app(name, domain=DOMAIN))
+        if name.removeprefix("adit-").upper() in DENOISERS:
+            return app_of_size(denoiser=name.removeprefix("adit-").upper()), MoleculesState()
+        resolved = resolve_app(name, domain=DOMAIN)
+        if isinstance(resolved, AditApp):
+            return resolved, MoleculesState()
+        config = cast(MoleculesApp, resolved)
     if outputs is not None:
         config = config.model_copy(
             update={"head": config.head.model_copy(update={"outputs": outputs})}

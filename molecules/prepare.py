@@ -6,11 +6,11 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
 
 from isoform.core.config.schema import Table
 from isoform.core.domain import Prepared
 from isoform.core.errors import UserError, count
+from isoform.core.ops.shapes import shapes_alone
 from isoform.core.supervised.config import resolve_loss_kind
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.data.collate import FIRST_ATOM_ID
@@ -36,7 +36,7 @@ def prepare(config: MoleculesApp) -> Prepared[MoleculesApp, MoleculeData]:
 def refuse_impossible(config: MoleculesApp) -> None:
     """Raises UserError for tables that no model can be made of, whatever the molecules; an `auto` app has them open."""
     if not config.auto:
-        with torch.device("meta"):
+        with shapes_alone():
             make_model(config, 1)
 
 

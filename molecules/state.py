@@ -45,6 +45,15 @@ class SourceState(Table):
     config: dict[str, Any] | None = Field(None, description="its config.json")
 
 
+class GenerativeState(Table):
+    """What a generative model was trained on."""
+
+    counts: dict[str, dict[int, int]] = Field(
+        default_factory=dict,
+        description="kind of system -> number of atoms -> training systems of so many",
+    )
+
+
 class MoleculesState(RunState):
     """Everything is optional: an imported model knows neither its targets' names nor their scale."""
 
@@ -69,6 +78,7 @@ class MoleculesState(RunState):
     )
     descriptors: DescriptorState | None = None
     source: SourceState | None = None
+    generative: GenerativeState | None = None
 
     @property
     def outputs(self) -> int:

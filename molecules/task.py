@@ -131,6 +131,10 @@ class MoleculesTask(Task):
         """Molecules of like size together; see buckets.py."""
         return batches(self.data.store.sizes[self.data.rows[split]], size, rng)
 
+    def sample_name(self, split: str, index: int) -> str:
+        """The molecule's name."""
+        return str(self.data.molecules.names[int(self.data.rows[split][index])])
+
     def sample(self, split: str, index: int, rng: np.random.Generator | None) -> int:
         """The molecule's row; its graph is read with the whole batch, in one go."""
         return int(self.data.rows[split][index])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from isoform.core.objectives.flow import (
+    Preconditioned,
     draw_times,
     drop_labels,
     first_guess,
@@ -83,11 +84,18 @@ def total(losses: Mapping[str, Tensor]) -> Tensor:
     return torch.stack([loss.mean() for loss in losses.values()]).sum()
 
 
-def denoising_losses(prediction: Tensor, clean: Tokens, t_B: Tensor, cap: float = 0.9) -> Tensor:
-    """[B] the mean squared error of each structure's latents [T, L] times the weight of its time."""
+def denoising_losses(prediction: Tensor, clean: Tokens, weight_B: Tensor) -> Tensor:
+    """[B] the mean squared error of each structure's latents [T, L] times its weight."""
     assert clean.offsets is not None
     error_T = ((prediction - clean.x) ** 2).mean(-1)
-    return mean_by_sample(error_T, clean.offsets) * time_weights(t_B, cap)
+    return mean_by_sample(error_T, clean.offsets) * weight_B
+
+
+def weights_of(t_B: Tensor, config: FlowConfig) -> Tensor:
+    """[B] what the errors at these times count, so that what the network itself gives is of like weight at all."""
+    if config.form == "preconditioned":
+        return Preconditioned(t_B, config.scale).out ** -2
+    return time_weights(t_B, config.cap)
 
 
 def flow_loss(
@@ -115,4 +123,4 @@ def flow_loss(
         generator,
     )
     prediction = model(noisy, t_B, told, previous)
-    return denoising_losses(prediction, clean, t_B, config.cap)
+    return denoising_losses(prediction, clean, weights_of(t_B, config))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from isoform.core.backbone import Backbone
 from isoform.core.condition import Condition, ModulatedHead
+from isoform.core.objectives.flow import Preconditioned
 from isoform.core.tokens import Tokens
 from isoform.molecules.adit.config import AditApp
 from isoform.molecules.adit.head import AtomHead, Decoded
@@ -82,6 +83,8 @@ class Denoiser(nn.Module):
     def __init__(self, config: AditApp) -> None:
         super().__init__()
         trunk = config.backbone
+        self.scale = config.flow.scale
+        self.preconditioned = config.flow.form == "preconditioned"
         self.tokeniser = LatentTokeniser(config)
         self.condition = Condition(trunk.dim, (config.model.kinds, config.model.spacegroups))
         self.backbone = Backbone(trunk, ordered=False)
@@ -99,7 +102,14 @@ class Denoiser(nn.Module):
         labels_BC   [B, 2] kind (1 crystal, 2 molecule) and space group; 0, or None for all: not told
         previous    an earlier prediction, of the latents' shape, for self-conditioning
         """
-        return self.head(self.backbone(self.tokens(latents, t_B, labels_BC, previous)))
+        if not self.preconditioned:
+            return self.head(self.backbone(self.tokens(latents, t_B, labels_BC, previous)))
+        level = Preconditioned(latents.per_token(t_B[:, None]), self.scale)
+        told = None if previous is None else previous / self.scale
+        x = latents.with_x(latents.x / level.norm)
+        seen = Preconditioned(t_B, self.scale).noise_level()
+        network = self.head(self.backbone(self.tokens(x, seen, labels_BC, told)))
+        return level.clean(latents.x, network)
 
     def tokens(
         self,
@@ -120,6 +130,7 @@ class Adit(nn.Module):
         super().__init__()
         self.autoencoder = Autoencoder(config).requires_grad_(False)
         self.denoiser = Denoiser(config)
+        self.scale = config.flow.scale
 
     def train(self, mode: bool = True) -> Adit:
         """As of any module, but the autoencoder stays in evaluation."""
@@ -129,9 +140,13 @@ class Adit(nn.Module):
 
     @torch.no_grad()
     def latents(self, batch: Batch) -> Tokens:
-        """Tokens [T, L], the posterior's mean of every atom: what the denoiser learns to make."""
+        """Tokens [T, L], the posterior's mean of every atom times flow.scale: what the denoiser learns to make."""
         tokens = self.autoencoder.tokeniser(batch)
-        return tokens.with_x(self.autoencoder.encode(tokens).mean)
+        return tokens.with_x(self.scale * self.autoencoder.encode(tokens).mean)
+
+    def decode(self, latents: Tokens) -> Decoded:
+        """Such tokens -> elements, coordinates and lattice."""
+        return self.autoencoder.decode(latents.with_x(latents.x / self.scale))
 
     def forward(
         self,

@@ -17,6 +17,7 @@ from torch import Tensor
 from isoform.core.config.schema import BackboneConfig, Table
 from isoform.core.domain import ImportedModel, InitialWeights
 from isoform.core.errors import UserError
+from isoform.core.ops.shapes import shapes_alone
 from isoform.core.pretrained.settings import (
     TRAINING_KEYS,
     differences,
@@ -72,13 +73,26 @@ def import_checkpoint(
     kind = choose_layout(found, layout, LAYOUTS, recognise, "the all-atom diffusion transformer")
     app, notes = _app(found, kind, config)
     try:
-        with torch.device("meta"):
+        with shapes_alone():
             own = build_model(app).state_dict()
     except ValueError as error:
         raise UserError(f"{found.name}: {error}") from None
     loaded = layout_of(app, kind).read(found.state, own, where=found.name)
     state = MoleculesState(source=SourceState(layout=kind))
     return ImportedModel(app, loaded.weights, state, kind, tuple(notes), found.licence)
+
+
+def settings_for(config: Any) -> AditApp | None:
+    """The settings of an import, where they are of this model. Raises UserError for settings of another one."""
+    if config is None or isinstance(config, AditApp):
+        return config
+    other = sorted(config.model_fields_set - {"domain", "app"})
+    if other:
+        raise UserError(
+            f"this is a checkpoint of ADiT, and the settings are Graphormer's ({', '.join(other)}): set "
+            "model.family=adit beside them"
+        )
+    return None
 
 
 def recognise(source: Source) -> str | None:
@@ -248,7 +262,7 @@ def initial_weights(source: str | Path | Source, config: AditApp) -> InitialWeig
     whole = _prefixed(imported.weights, PARTS[kind])
     at = "" if config.model.part == "both" else f"{config.model.part}."
     weights = {n.removeprefix(at): t for n, t in whole.items() if n.startswith(at)}
-    with torch.device("meta"):
+    with shapes_alone():
         own = build_model(config).state_dict()
     if not weights:
         raise UserError(
@@ -276,5 +290,6 @@ __all__ = [
     "initial_weights",
     "layout_of",
     "recognise",
+    "settings_for",
     "write_lightning",
 ]

@@ -110,13 +110,16 @@ def sample(
     offsets, labels_BC = (t.to(parameter.device) for t in (wanted.offsets, wanted.labels_BC))
     start = Tokens(noise.to(parameter), offsets=offsets)
     latents = sample_latents(model, start, labels_BC, config, observe)
-    structures = model.autoencoder.decode(latents).structures(offsets)
+    structures = model.decode(latents).structures(offsets)
     return {**structures, "periodic": labels_BC[:, 0] == 1}
 
 
 @dataclass(frozen=True)
 class SizeCounts:
-    """How many training structures of each kind have how many atoms: what sizes of samples are drawn from."""
+    """How many training structures of each kind ("molecule", "crystal") have how many atoms.
+
+    Sizes of samples are drawn from it.
+    """
 
     counts: Mapping[str, Mapping[int, int]]
 
@@ -129,9 +132,17 @@ class SizeCounts:
             counted[kind] = dict(zip(atoms.tolist(), times.tolist(), strict=True))
         return cls(counted)
 
-    def draw(self, kind: str, seed: int, number: int) -> int:
-        """The size of item `number`. Raises UserError for a kind that training had none of."""
-        counts = self.counts.get(kind)
+    def draw(self, kind: str, seed: int, number: int, within: range | None = None) -> int:
+        """The size of item `number`, as frequent as in training; evenly of sizes that training had none of.
+
+        within   only these sizes; they may be of a kind that training had none of
+
+        Raises UserError for a kind that training had none of.
+        """
+        counts = self.counts.get(kind) or {}
+        if within is not None:
+            found = {size: counts[size] for size in within if counts.get(size)}
+            counts = found or dict.fromkeys(within, 1)
         if not counts:
             known = ", ".join(name for name, found in self.counts.items() if found) or "nothing"
             raise UserError(

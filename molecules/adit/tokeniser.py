@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from isoform.core.ops.ragged import longest_of, places_of
 from isoform.core.positions import sincos_1d
 from isoform.core.tokens import Tokens
 from isoform.molecules.adit.config import AditApp
@@ -85,16 +86,14 @@ def _perceptron(dim: int) -> nn.Sequential:
 
 def with_index(tokens: Tokens) -> Tokens:
     """Tokens and the embedding of `order`, each one's place in its structure; counted where it isn't set."""
-    place = places(tokens) if tokens.order is None else tokens.order
-    longest = int(place.max()) + 1 if place.numel() else 0
+    if tokens.order is not None:
+        place = tokens.order
+        longest = int(place.max()) + 1 if place.numel() else 0
+    elif tokens.offsets is not None:
+        place, longest = places_of(tokens.offsets), longest_of(tokens.offsets)
+    else:
+        longest = tokens.x.shape[1]
+        place = torch.arange(longest, device=tokens.x.device)[None]
     numbers = torch.arange(longest, device=place.device)
     table = sincos_1d(math.pi * numbers.double(), tokens.x.shape[-1], 2048.0)
     return tokens.with_x(tokens.x + table[place.long()].to(tokens.x.dtype))
-
-
-def places(tokens: Tokens) -> Tensor:
-    """[T] (padded: [1, N]) 0, 1, 2, ... of each structure's tokens."""
-    if tokens.offsets is None:
-        return torch.arange(tokens.x.shape[1], device=tokens.x.device)[None]
-    numbers = torch.arange(tokens.x.shape[0], device=tokens.x.device)
-    return numbers - tokens.offsets[:-1][tokens.sample_T]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from isoform.molecules.systems.libraries import materials
 from isoform.molecules.systems.system import Records, System
 
 NEAREST = 0.5  # Angstrom: what is nearer collides (Xie et al. 2022, arXiv:2110.06197)
+_MOST_STATES = 1_000_000  # combinations of oxidation states: some seconds
 OXIDATION_STATES = "smact14"  # the set of states; the published figures' SMACT had no other
 
 
@@ -23,6 +25,21 @@ class Judged:
     distance: float
     structural: bool | None
     compositional: bool | None
+
+    @property
+    def reason(self) -> str:
+        """Why it isn't valid, or why that isn't known; empty where it is."""
+        said = []
+        if self.structural is None:
+            said.append("its cell is too extreme to be reduced")
+        elif not self.structural:
+            near = f"atoms are {self.distance:.2f} Angstrom apart"
+            said.append(near if np.isfinite(self.distance) else "its cell has no volume")
+        if self.compositional is None:
+            said.append("whether its charges balance is not known")
+        elif not self.compositional:
+            said.append("its charges don't balance")
+        return "; ".join(said)
 
     @property
     def valid(self) -> bool | None:
@@ -65,7 +82,8 @@ def smallest_distance(system: System) -> float | None:
 def balanced(system: System) -> bool | None:
     """SMACT's charge balance with Pauling's test; a single element, and metals alone, pass.
 
-    None where SMACT knows no oxidation state or electronegativity of an element (helium, promethium).
+    None where SMACT knows no oxidation state or electronegativity of an element (helium, promethium), and where so
+    many elements have so many states that trying all would take minutes.
     """
     with materials("the validity of a composition"):
         import smact
@@ -76,6 +94,9 @@ def balanced(system: System) -> bool | None:
     composition = Composition(dict(zip(elements, counts.tolist(), strict=True)))
     try:
         known = [smact.Element(element.symbol) for element in elements]
+        states = math.prod(len(one.oxidation_states_smact14 or [0]) for one in known)
+        if states > _MOST_STATES and not all(one.symbol in smact.metals for one in known):
+            return None
         valid = bool(
             smact_validity(
                 composition,

@@ -9,6 +9,7 @@ import numpy as np
 from rdkit import Chem
 from rdkit.Chem import rdMolTransforms
 
+from isoform.molecules.data.parsing import quiet
 from isoform.molecules.generation.measure import Measure, measure
 from isoform.molecules.generation.stability import stable_atoms
 from isoform.molecules.systems.bonds import (
@@ -111,7 +112,7 @@ def molecule_measures(
 ) -> dict[str, Measure]:
     """Every measure of some generated molecules.
 
-    known   SMILES of the training data, by the same bond rule (see `keys_of`): what is in it isn't new
+    known   constitutions of the training data (see `keys_of`): what is among them isn't new
 
     valid is of whole molecules, largest_valid of largest pieces. unique and novel are shares of the valid ones, the
     largest_ ones of the valid largest pieces, which are what they score; valid_unique_novel counts each new SMILES
@@ -126,6 +127,7 @@ def measures_of(
 ) -> dict[str, Measure]:
     """See `molecule_measures`."""
     known = set(known)
+    flat = {text: constitution(text) for one in judged for text in (one.smiles, one.largest_smiles)}
     out = {
         "valid": measure((one.whole for one in judged), generated),
         "largest_valid": measure((one.largest for one in judged), generated),
@@ -138,11 +140,11 @@ def measures_of(
         ("", [one.smiles for one in judged if one.whole]),
         ("largest_", [one.largest_smiles for one in judged if one.largest]),
     ):
-        new = [smiles not in known for smiles in found]
+        new = [flat[smiles] not in known for smiles in found]
         out[f"{prefix}unique"] = _share(len(set(found)), len(found), len(judged), generated)
         out[f"{prefix}novel"] = _share(sum(new), len(found), len(judged), generated)
     unknown: Sequence[bool | None] = [None]
-    fresh = {one.smiles for one in judged if one.whole} - known
+    fresh = {one.smiles for one in judged if one.whole and flat[one.smiles] not in known}
     answered = sum(one.whole is not None for one in judged)
     out["valid_unique_novel"] = _share(len(fresh), answered, len(judged), generated)
     for name in ("strict", "legacy", "lengths"):
@@ -159,16 +161,23 @@ def _share(hits: int, scored: int, read: int, generated: int) -> Measure:
 
 
 def keys_of(systems: Iterable[System], rule: BondRule = "determined") -> set[str]:
-    """SMILES of the valid whole molecules and of valid largest pieces: what novelty and duplicates compare."""
+    """Constitutions of the valid whole molecules and of valid largest pieces: what novelty compares."""
     judged = [judge(one, rule) for one in systems]
-    return {one.smiles or one.largest_smiles for one in judged} - {""}
+    return {constitution(one.smiles or one.largest_smiles) for one in judged} - {""}
+
+
+def constitution(smiles: str) -> str:
+    """Canonical SMILES without stereo centres, as data sets publish them; a text that RDKit can't read as it is."""
+    with quiet():
+        mol = Chem.MolFromSmiles(smiles)
+        return smiles if mol is None else str(Chem.MolToSmiles(mol, isomericSmiles=False))
 
 
 def repeated(train: Iterable[System], test: Iterable[System]) -> Measure:
     """The share of test molecules whose SMILES a training molecule has; where bonds don't fit it is undetermined."""
     known = keys_of(train)
     judged = [judge(one) for one in test]
-    return measure(one.smiles in known if one.whole else None for one in judged)
+    return measure(constitution(one.smiles) in known if one.whole else None for one in judged)
 
 
 Shapes = Mapping[str, np.ndarray]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import rdkit
+from rdkit import rdBase
 
 from isoform.molecules.data.parsing import quiet
 from isoform.molecules.generation.measure import Measure, measure
@@ -20,13 +25,14 @@ def pose_measures(
     """
     with materials("PoseBusters' checks"):
         from posebusters import PoseBusters
+    rdBase.LogToCppStreams()  # importing it turned RDKit's log away
     busters = PoseBusters(config="mol" if energy else "mol_fast", max_workers=0)
     mols = [one.mol for one in judged if one.mol is not None]
     if not mols:
         return {
             "pass": measure((False if one.whole is False else None for one in judged), generated)
         }
-    with quiet():
+    with _log_as_it_needs(), quiet():
         checks = busters.bust(mols, None, None, full_report=False).astype(object)
     rows = iter(checks.to_dict("records"))
     answers = [
@@ -39,6 +45,21 @@ def pose_measures(
         str(name): measure((_answer(row[name]) for row in answers), generated) for name in checks
     }
     return out | {"pass": measure(map(_all, answers), generated)}
+
+
+@contextmanager
+def _log_as_it_needs() -> Iterator[None]:
+    """PoseBusters reads RDKit's log through Python's, and leaves it there; behind it RDKit writes by itself again.
+
+    A stream that was closed since it was last used would fail every check of an InChI.
+    """
+    if getattr(rdkit.log_handler.stream, "closed", False):
+        rdkit.log_handler.stream = sys.stderr
+    rdBase.LogToPythonLogger()
+    try:
+        yield
+    finally:
+        rdBase.LogToCppStreams()
 
 
 def _answer(value: object) -> bool | None:

@@ -13,7 +13,11 @@ from isoform.molecules.systems.system import System
 
 
 def reconstruction_measures(
-    made: Sequence[System], truth: Sequence[System], tolerances: Tolerances = LOOSE
+    made: Sequence[System],
+    truth: Sequence[System],
+    tolerances: Tolerances = LOOSE,
+    *,
+    match: bool = True,
 ) -> dict[str, Measure]:
     """Of pairs of systems with as many atoms, all molecules or all crystals. Raises ValueError for other pairs.
 
@@ -22,7 +26,7 @@ def reconstruction_measures(
     displacement     mean over crystals of the root mean square distance to the nearest image, Angstrom in the true
                      cell, after the mean shift is taken away
     lengths, angles  mean absolute error of the cell, Angstrom and degrees
-    matched, rmse    by pymatgen's matcher; see matching.py
+    matched, rmse    by pymatgen's matcher, see matching.py; not without `match`, for it takes its time
     """
     for one, other in zip(made, truth, strict=True):
         if len(one) != len(other) or one.kind != other.kind:
@@ -40,13 +44,17 @@ def reconstruction_measures(
         np.abs(one.cell() - other.cell()).reshape(2, 3).mean(1)
         for one, other in zip(made, truth, strict=True)
     ]
-    matched, rmse = same_index(made, truth, tolerances)
-    return out | {
+    out |= {
         "displacement": measure(
             displacement(one, other) for one, other in zip(made, truth, strict=True)
         ),
         "lengths": measure(gap[0] for gap in gaps),
         "angles": measure(gap[1] for gap in gaps),
+    }
+    if not match:
+        return out
+    matched, rmse = same_index(made, truth, tolerances)
+    return out | {
         f"matched ({tolerances.name})": matched,
         f"rmse ({tolerances.name})": rmse,
     }
@@ -63,6 +71,14 @@ def rmsd(made: np.ndarray, truth: np.ndarray) -> float:
         scale[-1] = -scale[-1]
     squared = (a**2).sum() + (b**2).sum() - 2 * scale.sum()
     return float(np.sqrt(max(squared, 0.0) / len(a)))
+
+
+def superposed(made: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Points [N, 3] after the proper rotation and translation that lay them best on `truth`, as `rmsd` measures it."""
+    a = made - made.mean(0)
+    u, _, v = np.linalg.svd(a.T @ (truth - truth.mean(0)))
+    u[:, -1] *= np.sign(np.linalg.det(u) * np.linalg.det(v))
+    return a @ u @ v + truth.mean(0)
 
 
 def displacement(made: System, truth: System) -> float | None:

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.domain import ImportedModel, InitialWeights
 from isoform.core.errors import UserError
+from isoform.core.ops.shapes import shapes_alone
 from isoform.core.pretrained.settings import (
     TRAINING_KEYS,
     need,
@@ -91,7 +91,7 @@ def import_checkpoint(
         raise UserError(
             f"{found.name}: has {outputs} outputs, and {len(names)} names are set for them"
         )
-    with torch.device("meta"):
+    with shapes_alone():
         own = Graphormer(app, outputs, spare).state_dict()
     loaded = layout_of(app, kind).read(found.state, own, where=found.name)
     state = MoleculesState(

@@ -30,16 +30,39 @@ def centred(system: System) -> System:
     return replace(system, positions=system.positions - system.positions.mean(0))
 
 
-def augment(system: System, seed: tuple[int, int, int], spread: float = 1.0) -> System:
-    """One rotation, uniform over all, and one translation: a function of seed = (seed, epoch, index) alone.
+def posed(system: System) -> System:
+    """A molecule turned so that its principal axes, the longest first, are x, y and z; a crystal as it is.
 
-    spread   standard deviation of a molecule's translation, Angstrom; a crystal's is uniform over its cell
+    Along x and y the atoms' third moment is positive, and z makes the axes right-handed: rotated copies become equal,
+    but for molecules whose symmetry leaves a choice. Mirror images stay different.
     """
-    random = np.random.default_rng(seed)
-    turned = rotated(system, random_rotation(random))
-    if system.lattice is None:
-        return translated(turned, random.normal(0.0, spread, 3))
-    return translated(turned, random.random(3))
+    if system.lattice is not None:
+        return system
+    apart = system.positions - system.positions.mean(0)
+    _, axes = np.linalg.eigh(apart.T @ apart)
+    x, y = axes[:, 2], axes[:, 1]
+    x, y = (axis * (1.0 if ((apart @ axis) ** 3).sum() >= 0 else -1.0) for axis in (x, y))
+    return rotated(system, np.stack([x, y, np.cross(x, y)]))
+
+
+def augment(
+    system: System,
+    rng: np.random.Generator,
+    *,
+    rotate: bool = True,
+    shift: float = 1.0,
+) -> System:
+    """A rotation, uniform over all, and a translation, drawn from `rng` alone.
+
+    shift   standard deviation of a molecule's translation, Angstrom; above 0, a crystal's is uniform over its cell
+    """
+    if rotate:
+        system = rotated(system, random_rotation(rng))
+    if not shift:
+        return system
+    return translated(
+        system, rng.normal(0.0, shift, 3) if system.lattice is None else rng.random(3)
+    )
 
 
 def random_rotation(random: np.random.Generator) -> np.ndarray:

@@ -41,6 +41,7 @@ _ANY = (
     AttributeError,
     ArithmeticError,
     AssertionError,
+    Warning,  # pymatgen raises one
 )
 
 
@@ -93,12 +94,15 @@ def read_block(name: str, block: str, notes: Notes) -> System | Unread:
 def read_poscar(text: str, name: str, notes: Notes) -> System | Unread:
     """A POSCAR or CONTCAR."""
     with materials("reading a POSCAR"):
+        from pymatgen.core.structure import StructureError
         from pymatgen.io.vasp.inputs import Poscar
+    if _counted(text) > text.count("\n") + 1:  # pymatgen would make a list of so many first
+        return Unread(name, "counts more atoms than it has lines")
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             poscar = Poscar.from_str(text)
-    except _ANY as error:
+    except (*_ANY, StructureError) as error:
         return Unread(name, _reason(error))
     if any("cannot be determined" in str(one.message) for one in said):
         return Unread(
@@ -169,12 +173,22 @@ def poscar_of(system: System) -> str:
     )
 
 
+def _counted(text: str) -> int:
+    """The sum of a POSCAR's numbers of atoms: as many lines of them as lines name elements, behind its cell."""
+    counts = [re.fullmatch(r"\s*\d+(\s.*)?", line) is not None for line in text.splitlines()[5:16]]
+    first = counts.index(True) if True in counts else 0
+    lines = text.splitlines()[5 + first :][: max(first, 1)]
+    return sum(
+        int(word) for line in lines for word in line.split() if re.fullmatch(r"\d{1,20}", word)
+    )
+
+
 def _listed(parser: Any) -> tuple[int, bool, bool]:
     """(sites that the block lists, whether one is deuterium or tritium, whether one is outside of the cell).
 
     pymatgen makes hydrogen of the one and wraps the other without a word.
     """
-    block = next(iter(parser.as_dict().values()))
+    block: dict[str, Any] = next(iter(parser.as_dict().values()), {})
     symbols = block.get("_atom_site_type_symbol") or block.get("_atom_site_label") or [""]
     heavy = any(re.fullmatch(r"[DT](\d.*)?", symbol) for symbol in symbols)
     places = [text for axis in "xyz" for text in block.get(f"_atom_site_fract_{axis}", [])]

@@ -1,4 +1,4 @@
-"""Libraries of the extra `materials`, which only those need who read, write or judge crystals."""
+"""Libraries of the extra `materials` (or another), which only those need who read, write or judge crystals."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from isoform.core.errors import UserError
 
 
 @contextmanager
-def materials(what: str) -> Iterator[None]:
+def materials(what: str, extra: str = "materials") -> Iterator[None]:
     """Imports inside it may fail: a UserError then says what `what` ("reading a CIF") needs, and how to get it."""
     try:
         yield
     except ImportError as error:
         name = (error.name or str(error)).partition(".")[0]
         raise UserError(
-            f"{what} needs {name}, which is not installed: pip install 'isoform[materials]'"
+            f"{what} needs {name}, which is not installed: pip install 'isoform[{extra}]'"
         ) from None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -138,21 +138,34 @@ def _of_atoms(atoms: Atoms, name: str, notes: Notes) -> System | Unread:
 
 def xyz_of(systems: Sequence[System], *, extended: bool) -> str:
     """Frames of a .extxyz, crystals with Lattice and pbc, or of a plain .xyz, whose comment is the name."""
+    return "".join(xyz_frame(one, one.name, extended=extended) for one in systems)
+
+
+def xyz_frame(
+    system: System | None,
+    name: str,
+    items: Mapping[str, str | int] | None = None,
+    *,
+    extended: bool,
+) -> str:
+    """A frame; without a system one of no atom. A .extxyz keeps `items`, a plain .xyz has no place for them."""
     with materials("writing a .xyz"):
         import ase
         import ase.io
-    text = io.StringIO()
-    for one in systems:
+    atoms = ase.Atoms()
+    if system is not None:
         atoms = ase.Atoms(
-            numbers=one.numbers, positions=one.positions, cell=one.lattice, pbc=one.pbc
+            numbers=system.numbers,
+            positions=system.positions,
+            cell=system.lattice,
+            pbc=system.pbc,
         )
-        if extended:
-            atoms.info["name"] = one.name
-            ase.io.write(text, atoms, format="extxyz")
-        else:
-            ase.io.write(
-                text, atoms, format="xyz", comment=" ".join(one.name.split()), fmt="%20.10f"
-            )
+    text = io.StringIO()
+    if extended:
+        atoms.info.update({"name": name, **(items or {})})
+        ase.io.write(text, atoms, format="extxyz")
+    else:
+        ase.io.write(text, atoms, format="xyz", comment=" ".join(name.split()), fmt="%20.10f")
     return text.getvalue()
 
 

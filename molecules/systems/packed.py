@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -74,6 +75,25 @@ class Systems:
         )
 
 
+class Chosen(Sequence[System]):
+    """Some of many systems, in the order of their rows; each is made when it is asked for."""
+
+    def __init__(self, systems: Systems, rows: np.ndarray) -> None:
+        self.systems, self.rows = systems, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> System: ...
+    @overload
+    def __getitem__(self, index: slice) -> Chosen: ...
+    def __getitem__(self, index: int | slice) -> System | Chosen:
+        if isinstance(index, slice):
+            return Chosen(self.systems, self.rows[index])
+        return self.systems[int(self.rows[index])]
+
+
 def pack(systems: Iterable[System]) -> Systems:
     """Systems one behind the other."""
     systems = list(systems)
@@ -94,4 +114,19 @@ def pack(systems: Iterable[System]) -> Systems:
         np.array([one.spacegroup for one in systems], np.int16),
         np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
         [one.name for one in systems],
+    )
+
+
+def join(parts: Sequence[Systems]) -> Systems:
+    """Several packed sets, one behind the other."""
+    sizes = np.concatenate([np.zeros(0, np.int64), *(one.sizes for one in parts)])
+    return Systems(
+        np.concatenate([one.numbers for one in parts]),
+        np.concatenate([one.positions for one in parts]),
+        np.concatenate([one.fractional for one in parts]),
+        np.concatenate([one.lattices for one in parts]),
+        np.concatenate([one.periodic for one in parts]),
+        np.concatenate([one.spacegroups for one in parts]),
+        np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        [name for one in parts for name in one.names],
     )

@@ -42,6 +42,17 @@ def read_systems(source: str | Path, key: str = "data.path") -> Records:
     return Records(records, raw.origin, raw.sha256, said + notes.lines())
 
 
+def holds_structures(path: Path) -> bool:
+    """Whether a file, or a folder of files called train, val and test, holds structures rather than a table.
+
+    An SD file or a table may hold molecules for either; they aren't told apart from others here.
+    """
+    files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
+    suffixes = {Path(file.name.lower().removesuffix(".gz")).suffix for file in files}
+    named = any(file.name.lower().startswith(_VASP) for file in files)
+    return named or bool(suffixes & {".xyz", ".extxyz", ".cif", ".poscar", ".vasp"})
+
+
 def _kind(source: str | Path) -> str:
     name = Path(source).name.lower().removesuffix(".gz")
     suffix = Path(name).suffix

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from rdkit import Chem
 
 from isoform.core.data.writers import csv_text, write_atomically
@@ -16,7 +17,13 @@ from isoform.molecules.systems.molecule_files import xyz_of
 from isoform.molecules.systems.system import System
 
 WRITTEN = (".sdf", ".xyz", ".extxyz", ".cif", ".vasp", ".csv")
-_CRYSTALS = (".cif", ".vasp", ".csv")
+_ALONE = {
+    "molecule": (".sdf", ".xyz"),
+    "crystal": (".cif", ".vasp", ".csv"),
+}
+_FIXED_WIDTH = (
+    9999.0  # Angstrom: what lies farther out has no place in the columns of a V2000 block
+)
 
 
 def write_systems(systems: Sequence[System], path: str | Path) -> None:
@@ -33,18 +40,20 @@ def write_systems(systems: Sequence[System], path: str | Path) -> None:
         raise UserError(
             f"{path}: a file of systems ends in {', '.join(WRITTEN)}, or is called POSCAR"
         )
-    wrong = "molecule" if suffix in _CRYSTALS else "crystal" if suffix in (".sdf", ".xyz") else ""
     for number, one in enumerate(systems, 1):
-        if one.kind == wrong:
-            better = ".extxyz" if wrong == "crystal" else ".sdf or .extxyz"
-            raise UserError(
-                f"{path}: system {number} is a {wrong}, which {suffix} can't hold; use {better}"
-            )
+        refuse_kind(path, suffix, one.kind, f"system {number} is")
     if suffix == ".vasp" and len(systems) != 1:
         raise UserError(
             f"{path}: a POSCAR holds one crystal, not {len(systems)}; use .cif or .extxyz"
         )
     write_atomically(path, _text(systems, suffix, path))
+
+
+def refuse_kind(path: str | Path, suffix: str, kind: str, what: str) -> None:
+    """Raises UserError where a format can't hold a kind of system ("molecule", "crystal"); `what` begins with it."""
+    if any(suffix in endings for other, endings in _ALONE.items() if other != kind):
+        better = ".extxyz or .cif" if kind == "crystal" else ".sdf or .extxyz"
+        raise UserError(f"{path}: {what} a {kind}, which {suffix} can't hold; use {better}")
 
 
 def _text(systems: Sequence[System], suffix: str, path: str | Path) -> str:
@@ -78,7 +87,16 @@ def sdf_record(system: System) -> str:
         mol = atoms_of(system).GetMol()
         valid = "" if isinstance(error, Undetermined) else "0"
         items = {"valid": valid, "reason": str(error)}
-    mol.SetProp("_Name", " ".join(system.name.split()))
+    return sdf_text(mol, system.name, items)
+
+
+def sdf_text(mol: Chem.Mol, name: str, items: Mapping[str, str]) -> str:
+    """A record of an SD file: a molecule with its name and items."""
+    mol.SetProp("_Name", " ".join(name.split()))
+    places = mol.GetConformer().GetPositions() if mol.GetNumConformers() else np.zeros(0)
+    far = float(np.abs(places).max(initial=0.0))
     with quiet():
-        block = Chem.MolToMolBlock(mol, kekulize=True, forceV3000=len(system) > 999)
+        block = Chem.MolToMolBlock(
+            mol, kekulize=True, forceV3000=bool(mol.GetNumAtoms() > 999 or far > _FIXED_WIDTH)
+        )
     return block + "".join(f">  <{key}>\n{value}\n\n" for key, value in items.items()) + "$$$$\n"

@@ -22,6 +22,7 @@ from isoform.molecules.adit.losses import (
     targets_of,
     total,
     weighted,
+    weights_of,
 )
 from isoform.molecules.adit.model import build_model
 from isoform.molecules.adit.official import adit_settings
@@ -160,7 +161,7 @@ def adit_dit(case: Case, tmp_path: Path) -> None:
     clean = noisy.with_x(packed(case, "x_1"))
     previous = packed(case, "x_sc")
     prediction = model(noisy, t_B, labels, previous)
-    each = denoising_losses(prediction, clean, t_B, config.flow.cap)
+    each = denoising_losses(prediction, clean, weights_of(t_B, config.flow))
     each.mean().backward()
 
     taps = list(range(config.backbone.depth))

@@ -17,8 +17,7 @@ from isoform.molecules.systems.bonds import bonded
 from isoform.molecules.systems.crystals import cif_of, read_cif
 from isoform.molecules.systems.notes import Notes
 from isoform.molecules.systems.system import Records, System, Unread, crystal
-
-from .small_systems import cif, relaxed, repeated_cell, salt, triclinic
+from small_systems import cif, relaxed, repeated_cell, salt, triclinic
 
 
 @pytest.fixture

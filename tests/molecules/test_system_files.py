@@ -13,8 +13,7 @@ from isoform.core.errors import UserError
 from isoform.molecules.systems.read import read_systems
 from isoform.molecules.systems.system import System, Unread, crystal, molecule
 from isoform.molecules.systems.write import write_systems
-
-from .small_systems import relaxed, salt, triclinic
+from small_systems import relaxed, salt, triclinic
 
 MOLECULES = [relaxed("CC(N)C(=O)O", "alanine"), relaxed("O"), relaxed("c1ccncc1")]
 BROKEN = molecule(np.array([6, 8, 6, 1]), np.arange(12.0).reshape(4, 3) ** 1.3 / 3, "broken")

@@ -8,14 +8,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isoform.core.errors import UserError
-from isoform.molecules.systems.augment import augment, centred, random_rotation, rotated, translated
+from isoform.molecules.generation.reconstruction import rmsd
+from isoform.molecules.systems.augment import (
+    augment,
+    centred,
+    posed,
+    random_rotation,
+    rotated,
+    translated,
+)
 from isoform.molecules.systems.embedded import qm9_systems
 from isoform.molecules.systems.libraries import materials
 from isoform.molecules.systems.packed import pack
-from isoform.molecules.systems.splits import mp20_split, qm9_split, sizes_of
+from isoform.molecules.systems.splits import mp20_split, qm9_split
 from isoform.molecules.systems.system import System, cell_of, crystal, lattice_of, molecule, wrap
-
-from .small_systems import relaxed, salt, triclinic
+from small_systems import relaxed, salt, triclinic
 
 WATER = molecule(
     np.array([8, 1, 1]), np.array([[0, 0, 0.1], [0.8, 0, 0.6], [-0.8, 0, 0.6]]), "water"
@@ -82,11 +89,14 @@ def test_angles_that_close_no_cell() -> None:
 
 def test_augmentation_is_a_function_of_its_seed_and_changes_no_distance() -> None:
     for system in (WATER, triclinic()):
-        one, same, other = (augment(system, seed) for seed in ((1, 2, 3), (1, 2, 3), (1, 2, 4)))
+        one, same, other = (
+            augment(system, np.random.default_rng(seed))
+            for seed in ((1, 2, 3), (1, 2, 3), (1, 2, 4))
+        )
         assert (one.positions == same.positions).all()
         assert np.abs(one.positions - other.positions).max() > 0.01
-    assert gaps(augment(WATER, (0, 0, 0))) == pytest.approx(gaps(WATER))
-    moved = augment(triclinic(), (0, 0, 0))
+    assert gaps(augment(WATER, np.random.default_rng((0, 0, 0)))) == pytest.approx(gaps(WATER))
+    moved = augment(triclinic(), np.random.default_rng((0, 0, 0)))
     assert moved.cell() == pytest.approx(triclinic().cell())
     assert moved.positions == pytest.approx(moved.fractional @ moved.lattice)
     shift = moved.fractional - triclinic().fractional
@@ -149,16 +159,6 @@ def test_the_published_splits() -> None:
         mp20_split(45_229)
 
 
-def test_sizes_are_drawn_as_often_as_they_occur() -> None:
-    sizes = sizes_of([WATER, WATER, WATER, relaxed("C"), salt()])
-    assert sizes.json() == {"molecule": {"3": 3, "5": 1}, "crystal": {"8": 1}}
-    drawn = sizes.draw("molecule", 4001, np.random.default_rng(0))
-    assert (drawn == 3).mean() == pytest.approx(0.75, abs=0.03) and set(drawn) == {3, 5}
-    assert sizes.draw("crystal", 2, np.random.default_rng(0)).tolist() == [8, 8]
-    with pytest.raises(UserError, match="no polymer was trained on"):
-        sizes.draw("polymer", 1, np.random.default_rng(0))
-
-
 def test_qm9s_geometries_are_read_from_its_lines() -> None:
     head = b"XYZ_file,Index,...\n"
     line = (
@@ -177,3 +177,18 @@ def test_what_is_absent_is_said() -> None:
         materials("reading a CIF"),
     ):
         import nowhere.io  # noqa: F401
+
+
+def test_a_posed_molecule_is_the_same_from_every_side() -> None:
+    one = relaxed("CC(O)C=O")
+    first = posed(one)
+    assert rmsd(first.positions, one.positions) < 1e-6  # turned, not mirrored
+    for seed in range(5):
+        turned = posed(augment(one, np.random.default_rng(seed)))
+        assert np.allclose(
+            turned.positions - turned.positions.mean(0), first.positions - first.positions.mean(0)
+        )
+    spread = (first.positions - first.positions.mean(0)).std(0)
+    assert spread[0] > spread[1] > spread[2]
+    salty = triclinic()
+    assert posed(salty) is salty

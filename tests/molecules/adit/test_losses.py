@@ -5,6 +5,7 @@ import math
 import torch
 
 from checks import assert_close_named
+from isoform.core.objectives.flow import Preconditioned, interpolate
 from isoform.core.tokens import Tokens
 from isoform.molecules.adit.config import FlowConfig, ReconstructionConfig
 from isoform.molecules.adit.head import Decoded
@@ -15,8 +16,9 @@ from isoform.molecules.adit.losses import (
     targets_of,
     total,
     weighted,
+    weights_of,
 )
-from isoform.molecules.adit.model import Posterior, labels_of
+from isoform.molecules.adit.model import Posterior, build_model, labels_of
 
 from .structures import LATENT, SIZES, app, batch, born, offsets_of
 
@@ -84,7 +86,37 @@ def test_each_structures_denoising_loss_is_a_mean_over_its_own_atoms() -> None:
     parts = ((guess - clean.x) ** 2).split(SIZES)
     weight = (1 - torch.tensor([0.1, 0.5, 0.9, 0.9])) ** -2
     want = torch.stack([part.mean() for part in parts]) * weight
-    torch.testing.assert_close(denoising_losses(guess, clean, t_B), want)
+    found = denoising_losses(guess, clean, weights_of(t_B, FlowConfig()))
+    torch.testing.assert_close(found, want)
+
+
+def test_preconditioned_errors_count_as_the_networks_own() -> None:
+    """The same network on the same input: its distance to its target, whatever the time."""
+    config = FlowConfig(form="preconditioned", scale=3.0)
+    clean = Tokens(3 * torch.randn(15, LATENT), offsets=offsets_of(SIZES))
+    t_B, network = torch.tensor([0.02, 0.3, 0.7, 0.99]), torch.randn(15, LATENT)
+    level = Preconditioned(clean.per_token(t_B[:, None]), 3.0)
+    noisy = interpolate(torch.randn(15, LATENT), clean.x, level.t)
+    target = (clean.x - level.clean(noisy, torch.zeros_like(noisy))) / level.out
+    found = denoising_losses(level.clean(noisy, network), clean, weights_of(t_B, config))
+    want = torch.stack([part.mean() for part in ((network - target) ** 2).split(SIZES)])
+    torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-4)
+    assert 0.3 < target.std() < 2.0, "of order 1"
+
+
+def test_a_fresh_preconditioned_denoiser_gives_the_best_linear_guess() -> None:
+    """Fresh networks give 0; at time 1 what was seen is what is said."""
+    flow = FlowConfig(form="preconditioned", scale=3.0)
+    config = app("denoiser").model_copy(update={"flow": flow})
+    model = build_model(config)
+    seen = Tokens(torch.randn(15, LATENT), offsets=offsets_of(SIZES))
+    for t, factor in ((1.0, 1.0), (0.25, 0.25 * 9 / (0.75**2 + 0.75**2)), (0.0, 0.0)):
+        times = torch.full((len(SIZES),), t)
+        found = model(seen, times, labels_of(batch()))
+        torch.testing.assert_close(found, factor * seen.x)
+    times = torch.full((len(SIZES),), 0.5)
+    moved = born(config)(seen, times, labels_of(batch())) - model(seen, times, labels_of(batch()))
+    assert moved.abs().max() > 0.01, "a network that gives more than 0 counts"
 
 
 def test_the_flow_loss_is_drawn_by_its_generator_and_teaches_every_weight() -> None:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from checks import assert_close_named
+from isoform.core.ops.ragged import places_of
 from isoform.core.tokens import Tokens
-from isoform.molecules.adit.config import app_of_size
+from isoform.molecules.adit.config import FlowConfig, app_of_size
 from isoform.molecules.adit.model import build_model, labels_of
-from isoform.molecules.adit.tokeniser import places
 
 from .structures import LATENT, SIZES, app, batch, born, offsets_of
 
@@ -60,7 +60,7 @@ def test_the_order_of_atoms_permutes_the_outputs(index: bool) -> None:
     autoencoder = born(app("autoencoder", index=index))
     first = batch()
     second = {name: v[shuffled] if name in PER_ATOM else v for name, v in first.items()}
-    order = places(autoencoder.tokeniser(first))[shuffled] if index else None
+    order = places_of(first["offsets"])[shuffled] if index else None
     if order is not None:
         unlike = encoded(autoencoder, autoencoder.tokeniser(second))
         second["order"] = order
@@ -121,6 +121,15 @@ def test_latents_are_the_posteriors_mean_and_the_first_stage_stays_fixed() -> No
     torch.testing.assert_close(structures["positions"][5], torch.zeros(3))  # one atom is centred
     volume = structures["lengths"] / decoded.lengths
     torch.testing.assert_close(volume**3, torch.tensor(SIZES)[:, None].expand(4, 3).float())
+
+
+def test_scaled_latents_decode_to_the_same_structures() -> None:
+    plain, scaled = born(app()), born(app().model_copy(update={"flow": FlowConfig(scale=3.7)}))
+    one, other = plain.latents(batch()), scaled.latents(batch())
+    torch.testing.assert_close(other.x, 3.7 * one.x)
+    torch.testing.assert_close(
+        scaled.decode(other).positions, plain.decode(one).positions, rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize(("size", "millions"), [("S", 32.56), ("B", 129.71), ("L", 457.03)])

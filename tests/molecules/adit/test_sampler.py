@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor
@@ -106,4 +104,7 @@ def test_sizes_are_drawn_as_training_had_them() -> None:
     assert drawn == [counts.draw("molecule", 3, number) for number in range(2000)]
     with pytest.raises(UserError, match="trained on no crystal: it has learned molecule"):
         counts.draw("crystal", 3, 0)
-    assert replace(counts) == counts
+    narrow = [counts.draw("molecule", 3, number, range(10, 30)) for number in range(20)]
+    assert set(narrow) == {18}
+    unknown = [counts.draw("crystal", 3, number, range(5, 8)) for number in range(300)]
+    assert set(unknown) == {5, 6, 7} and abs(unknown.count(5) / 300 - 1 / 3) < 0.1
