@@ -19,6 +19,7 @@ from isoform.core.config import AppConfig, Resolved, load_run_config, toml
 from isoform.core.config.keys import PLACES, flatten
 from isoform.core.data.writers import staged
 from isoform.core.domain import AnyDomain, Export, ImportedModel, Predictor, Prepared, TrainedModel
+from isoform.core.engine.distributed import Process, deal_out, joined, restarted, this_process
 from isoform.core.engine.evaluate import load_weights
 from isoform.core.engine.finish import accept_data
 from isoform.core.engine.trackers import require
@@ -118,8 +119,10 @@ def train(
     """
     require(log)
     path = Path(run_dir) if run_dir is not None else _default_folder(request)
-    shared = _Shared(strict, say, tuple(log), set() if said is None else said)
-    return _train(request, path, shared, resume=resume, progress=progress)
+    with joined() as process:
+        said = set() if said is None else said
+        shared = _Shared(strict, process.aloud(say), tuple(log), said)
+        return _train(request, path, shared, process, resume=resume, progress=progress)
 
 
 def train_seeds(
@@ -150,7 +153,8 @@ def train_seeds(
     for seed in range(1, seeds + 1):
         one = replace(request, flags={**request.flags, "train.seed": seed})
         say(f"seed {seed} of {seeds}")
-        runs.append(_train(one, path / f"seed-{seed}", shared, resume=resume, progress=progress))
+        place = path / f"seed-{seed}"
+        runs.append(_train(one, place, shared, this_process(), resume=resume, progress=progress))
     together = _judge_together(request.domain, group, shared) if seeds > 1 else None
     results = {
         "app": request.app,
@@ -198,9 +202,18 @@ class _Shared:
         self.said.update(prepared.notes)
 
 
-def _train(request: Request, path: Path, shared: _Shared, *, resume: bool, progress: bool) -> Run:
+def _train(
+    request: Request,
+    path: Path,
+    shared: _Shared,
+    process: Process,
+    *,
+    resume: bool,
+    progress: bool,
+) -> Run:
     reset_peak_memory()  # reading the data is a part of what this run takes
     domain, run = request.domain, RunFolder(path)
+    resume = resume or restarted()
     if not resume:
         refuse_run(run)
     stored = load_run_config(path, domain) if (path / "config.toml").is_file() else None
@@ -213,7 +226,13 @@ def _train(request: Request, path: Path, shared: _Shared, *, resume: bool, progr
                 shared.say(line)
         shared.say(f"{path}: this run is finished")
     else:
-        prepared = shared.prepare(domain, request.resolve().config if stored is None else stored)
+        asked = stored
+        if asked is None:
+            asked, dealt = deal_out(request.resolve().config, process.size)
+            if dealt:
+                shared.say(dealt)
+        with process.together():
+            prepared = shared.prepare(domain, asked)
         shared.tell(prepared)
         if stored is not None:
             prepared = replace(prepared, config=stored)
@@ -282,10 +301,10 @@ def _with_new_place(request: Request, stored: AppConfig, shared: _Shared) -> App
         return stored
     if all(key in PLACES for key, _, _ in different):
         return now
-    with suppress(
-        UserError
-    ):  # the very command that started the run may say "auto" where the run has what came of it
-        again = shared.prepare(request.domain, request.resolve().config).config
+    # The very command that started the run may say "auto" where the run has what came of it.
+    with suppress(UserError):
+        asked_now, _ = deal_out(request.resolve().config, stored.train.accumulate)
+        again = shared.prepare(request.domain, asked_now).config
         different = configs.changes(stored, again)
         if all(key in PLACES for key, _, _ in different):
             return again if different else stored

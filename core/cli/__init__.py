@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from isoform.core.cli.console import Console, said_by, speak_any_encoding
 from isoform.core.cli.context import Context
+from isoform.core.cli.launch import is_follower, main_says_it, told
 from isoform.core.cli.parser import UsageError, parse
 from isoform.core.errors import Preempted, RunError, UserError
 
@@ -37,7 +38,7 @@ def main(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     argv = list(sys.argv[1:] if argv is None else argv)
     speak_any_encoding()
-    console = Console(json="--json" in argv)
+    console = Console(json="--json" in argv, quiet=is_follower())
     debug = "--debug" in argv
     try:
         args = parse(argv, domains)
@@ -48,6 +49,7 @@ def main(
             return console.fail(stop.code, MISTAKE, debug=False)
         return int(stop.code or 0)
     except (UserError, UsageError) as error:
+        console.quiet = is_follower() and main_says_it()
         code = console.fail(str(error), MISTAKE, debug and not isinstance(error, UsageError))
     except Preempted as error:
         code = console.fail(str(error), PREEMPTED, debug)
@@ -64,4 +66,4 @@ def main(
         said = f"unexpected {type(error).__name__}: {error}".strip().removesuffix(":")
         code = console.fail(said + ("" if debug else "; add --debug to see where"), FAILED, debug)
     console.finish(code)
-    return code
+    return told(code)

@@ -126,7 +126,11 @@ def explain(context: Context) -> int:
     except UserError as error:
         notes = [*notes, str(error)]
     if described:
-        console.table(["", ""], [[name, _cell(name, value)] for name, value in described.items()])
+        lines = {name: value for name, value in described.items() if not isinstance(value, list)}
+        console.table(["", ""], [[name, _cell(name, value)] for name, value in lines.items()])
+        for name, rows in described.items():
+            if name not in lines:
+                console.table(list(rows[0]), [list(row.values()) for row in rows], title=name)
     console.say(*notes)
     console.result = {
         "app": f"{domain.name}/{app}",
@@ -141,13 +145,12 @@ def _describe_optimiser(
     domain: AnyDomain, settings: AppConfig, prepared: Prepared[Any, Any] | None
 ) -> str:
     """Which parameters of an app's model decay, and their learning rates; without data, of a model known by name."""
-    import torch
-
     from isoform.core.engine.optim import describe_groups
+    from isoform.core.ops.shapes import shapes_alone
 
     task = None if prepared is None else domain.task(prepared)
     state = None if task else domain.app_of_model(settings.app)[1]
-    with torch.device("meta"):
+    with shapes_alone():
         model = task.build() if task else domain.build_from_run(settings, state)
     held = settings.train.freeze == "trunk" or settings.train.probe
     frozen = Task.trunk if held else ()

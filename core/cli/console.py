@@ -15,18 +15,25 @@ SECONDS_BETWEEN_LINES = 30
 
 
 class Console:
-    """The two streams of a command. With `json`, stdout carries the object alone and everything else goes to stderr."""
+    """The two streams of a command. With `json`, stdout carries the object alone and everything else goes to stderr.
 
-    def __init__(self, json: bool = False) -> None:
-        self.json = json
+    `quiet`: another process says it; only what failed is said.
+    """
+
+    def __init__(self, json: bool = False, quiet: bool = False) -> None:
+        self.json, self.quiet = json and not quiet, quiet
         self.result: dict[str, Any] = {}
 
     def say(self, *lines: str) -> None:
         """Lines for the reader."""
+        if self.quiet:
+            return
         _write(sys.stderr if self.json else sys.stdout, *lines)
 
     def warn(self, line: str) -> None:
         """A line that must not mix with results."""
+        if self.quiet:
+            return
         _write(sys.stderr, line)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
@@ -65,11 +72,13 @@ class Console:
 
     def fail(self, message: str, code: int, debug: bool) -> int:
         """Says what went wrong, with the traceback of the exception at hand where `debug`; returns `code`."""
+        said = [message]
         if debug:
             import traceback
 
-            self.warn(traceback.format_exc().rstrip())
-        self.warn(message)
+            said.insert(0, traceback.format_exc().rstrip())
+        if code == 1 or not self.quiet:
+            _write(sys.stderr, *said)
         self.result |= {"error": message}
         return code
 

@@ -54,6 +54,7 @@ def parse(
     words = [word for word in argv if not word.startswith("-")]
     parser = build(domains, words)
     args = parser.parse_args(argv)
+    args.words = list(argv)
     if args.version:
         args.run = _version
     elif args.command is None:
@@ -279,6 +280,12 @@ def _train(parser: argparse.ArgumentParser) -> None:
         help="exit 2 where cells, rows or files of the data can't be used",
     )
     parser.add_argument("--epochs", type=int, metavar="N", help="passes over the training split")
+    parser.add_argument(
+        "--launch",
+        type=int,
+        metavar="N",
+        help="train in N processes of this machine, on a GPU each where there are any; the global batch stays the same",
+    )
     parser.add_argument(
         "--log",
         action="append",

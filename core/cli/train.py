@@ -9,6 +9,7 @@ from typing import Any
 from isoform.core import api
 from isoform.core.cli.context import Context
 from isoform.core.cli.folds import train_folds
+from isoform.core.cli.launch import is_launched, launch
 from isoform.core.errors import Preempted, UserError
 from isoform.core.report.formatting import several
 
@@ -25,6 +26,8 @@ _WIDE = 10  # metrics in a line
 def train(context: Context) -> int:
     """Trains an app (with one seed, or several, or in folds) and shows its metrics beside the baselines."""
     args, console = context.args, context.console
+    if args.launch is not None:
+        return launch(context)
     given = {key: getattr(args, flag) for flag, key in _FLAGS.items()}
     flags = {key: value for key, value in given.items() if value is not None}
     request = api.Request(context.domain, args.app, args.apps, tuple(args.sets), flags)
@@ -39,6 +42,10 @@ def train(context: Context) -> int:
         raise UserError(
             "--folds with --seeds: a fold is trained with one seed; repeat --folds with another --seed and --run-dir"
         )
+    if is_launched() and (args.folds is not None or args.seeds is not None):
+        raise UserError(
+            "--seeds and --folds train their runs in one process; launch each run by itself"
+        )
     try:
         if args.folds is not None:
             run = train_folds(request, args.folds, args.run_dir, **options)
@@ -48,6 +55,8 @@ def train(context: Context) -> int:
             run = api.train_seeds(request, args.seeds, args.run_dir, **options)
     except KeyboardInterrupt:
         raise Preempted("interrupted; the same command with --resume goes on") from None
+    if console.quiet:
+        return 0
     if args.folds is not None:
         _show_spread(context, run.metrics)
     elif args.seeds is None:

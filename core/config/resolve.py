@@ -78,7 +78,7 @@ def resolve_every_app(apps: Apps, domain: AnyDomain) -> list[AppConfig]:
             tables,
             errors,
         )
-        resolved, wrong = _validate(domain.schema(), domain.name, app, layers)
+        resolved, wrong = _validate(domain, app, layers)
         errors += wrong
         found += [] if resolved is None else [resolved.config]
     if errors:
@@ -114,7 +114,6 @@ def resolve_layers(
     `sets`: texts KEY=VALUE; `flags`: dotted key -> value of the command-line flag named like its last part; `settings`:
     dotted key -> value from Python. The user's file is checked as a whole. Raises ConfigError with one line a mistake.
     """
-    schema = domain.schema()
     apps = read_apps(
         apps_file,
         domain.name,
@@ -128,29 +127,28 @@ def resolve_layers(
         apps.files.get(str(apps_file), {}).get(domain.name, {}) if apps_file is not None else ()
     ):
         if other != app and other in tables:
-            _, wrong = _validate(
-                schema, domain.name, other, layers_of(other, tables, errors), in_use=False
-            )
+            _, wrong = _validate(domain, other, layers_of(other, tables, errors), in_use=False)
             errors += wrong
-    own = _run_layers(schema, sets, flags or {}, settings or {}, errors)
+    base = layers_of(app, tables, errors) if app in tables else []
+    own = _run_layers(domain, base, sets, flags or {}, settings or {}, errors)
     resolved, wrong = None, []
     if app in tables:
-        resolved, wrong = _validate(
-            schema, domain.name, app, [*layers_of(app, tables, errors), *own]
-        )
+        resolved, wrong = _validate(domain, app, [*base, *own])
     if errors or wrong or resolved is None:
         raise ConfigError([*errors, *wrong])
     return resolved
 
 
 def _run_layers(
-    schema: type[AppConfig],
+    domain: AnyDomain,
+    base: Sequence[Layer],
     sets: Sequence[str],
     flags: Mapping[str, Any],
     settings: Mapping[str, Any],
     errors: list[str],
 ) -> list[Layer]:
-    """What the command line, or Python, sets for one run."""
+    """What the command line, or Python, sets for one run of the app whose layers are `base`."""
+    schema: type[AppConfig] = domain.schema_of(merge(base))
     leaves = keys.leaves(schema)
     given: dict[str, Any] = {}
     for text in sets:
@@ -190,7 +188,7 @@ def _nested(dotted: Mapping[str, Any]) -> toml.Tree:
 
 
 def _validate(
-    schema: type[AppConfig], domain: str, app: str, layers: Sequence[Layer], *, in_use: bool = True
+    domain: AnyDomain, app: str, layers: Sequence[Layer], *, in_use: bool = True
 ) -> tuple[Resolved | None, list[str]]:
     """The configuration that the layers make, or one line for each key that is wrong.
 
@@ -201,7 +199,8 @@ def _validate(
     errors = [
         f"{_origin(origin, (key,))} {key}: unknown key" for key in ("domain", "app") if key in tree
     ]
-    config, wrong = _build(schema, tree | {"domain": domain, "app": app}, in_use=in_use)
+    schema = domain.schema_of(tree)
+    config, wrong = _build(schema, tree | {"domain": domain.name, "app": app}, in_use=in_use)
     table = next((layer.label for layer in reversed(layers) if layer.file), "")
     errors += [f"{_origin(origin, path) or table} {message}" for path, message in wrong]
     if config is None or errors:
@@ -268,16 +267,14 @@ def override(
 ) -> AppConfig:
     """A finished configuration with `--set`, flags or settings over it. Raises ConfigError with one line a mistake."""
     errors: list[str] = []
-    schema = domain.schema()
-    own = _run_layers(schema, sets, flags or {}, settings or {}, errors)
     tree = {
         key: value
         for key, value in plain(config, only_set=True).items()
         if key not in ("domain", "app")
     }
-    resolved, wrong = _validate(
-        schema, config.domain, config.app, [Layer("config.toml", tree), *own]
-    )
+    base = [Layer("config.toml", tree)]
+    own = _run_layers(domain, base, sets, flags or {}, settings or {}, errors)
+    resolved, wrong = _validate(domain, config.app, [*base, *own])
     if errors or wrong or resolved is None:
         raise ConfigError([*errors, *wrong])
     return resolved.config
@@ -291,8 +288,8 @@ def unclaimed(config: AppConfig) -> AppConfig:
 def bare(*, domain: AnyDomain, sets: Sequence[str], app: str = "imported") -> AppConfig:
     """The settings of no app but of the command line alone; `model_fields_set` tells which they are."""
     errors: list[str] = []
-    own = _run_layers(domain.schema(), sets, {}, {}, errors)
-    resolved, wrong = _validate(domain.schema(), domain.name, app, own)
+    own = _run_layers(domain, [], sets, {}, {}, errors)
+    resolved, wrong = _validate(domain, app, own)
     if errors or wrong or resolved is None:
         raise ConfigError([*errors, *wrong])
     return resolved.config
@@ -355,7 +352,7 @@ def load_run_config(run: str | Path, domain: AnyDomain) -> AppConfig:
     other = run_domain(run)
     if other != domain.name:
         raise UserError(f"{run}: is a run of {other}, not of {domain.name}; use `isoform {other}`")
-    config, wrong = _build(domain.schema(), tree)
+    config, wrong = _build(domain.schema_of(tree), tree)
     if config is None:
         raise ConfigError([f"{run}/config.toml {message}" for _, message in wrong])
     return config

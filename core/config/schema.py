@@ -77,7 +77,17 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
 
 
-class FoldedData(Table):
+class ReadData(Table):
+    """The key of every domain's `data` that says what the loader does with a bad sample."""
+
+    bad_samples: Literal["fail", "skip"] = Field(
+        "fail",
+        description="a training sample that can't be read when its turn comes ends the run, or is left out, named and "
+        "counted (an evaluation never leaves one out)",
+    )
+
+
+class FoldedData(ReadData):
     """The keys of a domain's `data` that make a run one fold of a cross-validation (core/data/folds.py)."""
 
     folds: int | None = Field(
@@ -222,7 +232,10 @@ class TrainConfig(Table):
     schedule_epochs: float | None = Field(
         None, gt=0, description="epochs until min_lr is reached; all of the run if unset"
     )
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "adam", "sgd", "muon"] = Field(
+        "adamw",
+        description="muon: the matrices of blocks step by their momentum made orthogonal, all else by adamw",
+    )
     weight_decay: float = Field(
         0.05,
         ge=0,
@@ -249,7 +262,19 @@ class TrainConfig(Table):
     )
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights a step; 0: none")
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    nonfinite: Literal["stop", "skip"] = Field(
+        "stop",
+        description="a step whose loss or gradient is NaN or infinite ends the run, or is left out; either way its "
+        "samples are named (skip waits for the device at every step)",
+    )
     compile: bool = False
+    shard: Literal["none", "full"] = Field(
+        "none",
+        description="among several processes; full: each holds a part of every block's weights and optimiser state",
+    )
+    save_in_background: bool = Field(
+        False, description="checkpoints are written while the training goes on"
+    )
     patience: int | None = Field(
         None, gt=0, description="evaluations without improvement before stopping; none if unset"
     )
@@ -263,7 +288,13 @@ class TrainConfig(Table):
     checkpoint_every: int | None = Field(
         None, gt=0, description="optimiser steps between checkpoints; each epoch if unset"
     )
-    init: str | None = Field(None, description="run folder or checkpoint file to start from")
+    init: str | None = Field(
+        None,
+        description="run folder, checkpoint file, or zoo/NAME that comes with isoform, to start from",
+    )
+    init_sha256: str | None = Field(
+        None, description="of the file that init names: another is refused"
+    )
     freeze: Literal["none", "trunk"] = "none"
     probe: bool = Field(
         False,

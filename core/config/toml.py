@@ -15,19 +15,24 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _STATEMENT = re.compile(r"""\s*["'\w.\- ]+=""")
 _LINE = re.compile(r" \(at line (\d+), column \d+\)$")
 _DATES = (datetime.date, datetime.time)
+MOST_MISTAKES = 20  # that are told at once: each is one more reading of the whole text
+DEEPEST = 20  # tables within tables; settings have three
 
 
 def parse(text: str) -> tuple[Tree, list[tuple[int | None, str]]]:
     """The tables of `text`, and its mistakes as (line number or None, message).
 
     A line that is one bad `key = value` is taken out and the reading goes on, so that one run names every such line.
-    An unclosed bracket or string makes all that follows ambiguous: reading stops there.
+    An unclosed bracket or string makes all that follows ambiguous: reading stops there, and behind MOST_MISTAKES.
     """
     lines = [*text.replace("\r\n", "\n").split("\n"), ""]
     errors: list[tuple[int | None, str]] = []
-    while True:
+    while len(errors) < MOST_MISTAKES:
         try:
-            return tomllib.loads("\n".join(lines)), errors
+            tree = tomllib.loads("\n".join(lines))
+            if _too_deep(tree):
+                return {}, [*errors, (None, f"holds tables more than {DEEPEST} deep")]
+            return tree, errors
         except tomllib.TOMLDecodeError as error:
             match = _LINE.search(str(error))
             message = _LINE.sub("", str(error))
@@ -36,6 +41,20 @@ def parse(text: str) -> tuple[Tree, list[tuple[int | None, str]]]:
             if number is None or "nclosed" in message or not _STATEMENT.match(lines[number - 1]):
                 return {}, errors
             lines[number - 1] = ""
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # a number of thousands of digits, a thousand brackets
+            return {}, [*errors, (None, f"can't be read ({error})")]
+    return {}, [*errors, (None, f"has more mistakes than these {MOST_MISTAKES}")]
+
+
+def _too_deep(tree: Tree) -> bool:
+    level: list[Any] = [tree]
+    for _ in range(DEEPEST):
+        inner = [list(one.values()) if isinstance(one, dict) else one for one in level]
+        level = [one for part in inner for one in part if isinstance(one, dict | list)]
+    return bool(level)
 
 
 def literal(text: str) -> tuple[bool, Any]:

@@ -22,7 +22,7 @@ from isoform.core.errors import UserError
 STDIN = "-"
 _GZIP = b"\x1f\x8b"
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
-_PART = 2**20  # bytes unpacked at a time
+_PART = 2**20  # bytes read or unpacked at a time
 # A packed table is a tenth to a hundredth of itself. What unpacks to more than this and 300 times its size is a trap.
 _SURELY_FINE = 2**27
 _MOST_RATIO = 300
@@ -97,12 +97,16 @@ def _read_file(path: Path, limits: Limits, key: str) -> bytes:
 
 
 def _read_at_most(file: BinaryIO, limits: Limits, origin: str) -> bytes:
-    content = file.read(limits.bytes + 1)
-    if len(content) > limits.bytes:
-        raise UserError(
-            f"{origin}: its size is more than the {_size(limits.bytes)} that are read into memory; split it"
-        )
-    return content
+    parts: list[bytes] = []
+    size = 0
+    while part := file.read(_PART):  # one read of the limit would ask for as much memory
+        parts.append(part)
+        size += len(part)
+        if size > limits.bytes:
+            raise UserError(
+                f"{origin}: its size is more than the {_size(limits.bytes)} that are read into memory; split it"
+            )
+    return b"".join(parts)
 
 
 def _unpack(packed: bytes, limits: Limits, origin: str) -> bytes:

@@ -35,6 +35,7 @@ class Task(abc.ABC):
     monitor_mode: str = "min"  # "min" or "max"
     augments: bool = True  # False: `sample` draws nothing, and gets no generator in training too
     bf16_ok: bool = False  # True: precision "auto" may choose bf16 (classification trunks)
+    even_passes: bool = True  # False: how often a batch passes through the blocks is drawn
     items: str = "samples"  # what they are called in a sentence
     kept_items: str = ""  # those of `kept_split`, where they are others
     notes: Sequence[str] = ()  # of a result, for a person: console, results.json, report
@@ -53,6 +54,10 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def sample(self, split: str, index: int, rng: np.random.Generator | None) -> Any:
         """Sample `index` of `split`; random augmentation draws from `rng` alone, and there is none where it is None."""
+
+    def sample_name(self, split: str, index: int) -> str:
+        """What a person knows sample `index` of `split` by, such as its file; its number by default."""
+        return str(index)
 
     @abc.abstractmethod
     def collate(self, samples: Sequence[Any]) -> Batch:
@@ -302,7 +307,8 @@ class Figure:
     """One picture of a report: SVG (matplotlib) or an HTML table, already safe, and a caption that will be escaped.
 
     head, rows   a table below the picture, whose cells will be escaped too
-    scene        points that turn (core/report/points.py); the SVG stands in for them where no script runs
+    scene        what a reader turns, by its kind: points (core/report/points.py), balls joined by sticks (balls.py);
+                 the SVG stands in for it where no script runs
     """
 
     caption: str

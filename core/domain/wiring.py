@@ -122,7 +122,13 @@ class Verb:
     run: Callable[[argparse.Namespace, Speaker], int]
 
 
-BASE_FORMATS = ("bundle", "onnx", "openvino", "safetensors")  # that core writes for every domain
+BASE_FORMATS = (
+    "bundle",
+    "onnx",
+    "openvino",
+    "safetensors",
+    "safetensors16",
+)  # that core writes for every domain
 Export = Callable[[TrainedModel[Any, Any], "Path"], None]  # writes a model in one format to a path
 
 
@@ -141,6 +147,10 @@ class Domain(abc.ABC, Generic[AppT, StateT, DataT]):
     @abc.abstractmethod
     def schema(self) -> type[AppT]:
         """The closed tables of its apps."""
+
+    def schema_of(self, tree: Mapping[str, Any]) -> type[AppT]:
+        """The closed tables of an app that sets the keys of `tree`, where models of a domain differ in them."""
+        return self.schema()
 
     @abc.abstractmethod
     def state_schema(self) -> type[StateT]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.utils._pytree import tree_map
 
 from isoform.core.domain import MetricAccumulator, Task
 from isoform.core.engine import loader, precision
+from isoform.core.engine.distributed import ALONE, Process
 from isoform.core.errors import Preempted, UserError
 
 
@@ -25,12 +27,14 @@ def evaluate(
     workers: int | None = None,
     stop: Callable[[], bool] = lambda: False,
     accumulator: MetricAccumulator | None = None,
+    process: Process = ALONE,
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Metrics over a whole split, and what the task keeps of it: by default Task.predict's outputs in sample order.
 
     The model is used as it stands, in evaluation mode (its mode is put back). What it predicts goes to `accumulator`,
-    the task's own if None. Raises UserError for a split that the
-    task lacks, Preempted as soon as `stop()` is true.
+    the task's own if None. Several processes predict a batch each at a time; the main one takes them in the order of
+    one process and so finds its metrics, which all return, and it alone the outputs. Raises UserError for a split that
+    the task lacks, Preempted as soon as `stop()` is true in any of them.
     """
     size = task.sizes().get(split, 0)
     if not size:
@@ -42,27 +46,36 @@ def evaluate(
         loader.BatchKey(0, i, b)
         for i, b in enumerate(task.batches(split, task.config.eval.batch, None))
     ]
+    mine = process.share(keys)
     # Starting workers costs more than a few batches.
-    workers = min(loader.workers_of(task) if workers is None else workers, len(keys) // 4)
+    workers = min(loader.workers_of(task) if workers is None else workers, len(mine) // 4)
     accumulator = task.accumulator(split) if accumulator is None else accumulator
     training = model.training
     model.eval()
     try:
-        with torch.no_grad():
-            batches = loader.read_batches(task, split, keys, workers=workers)
-            for key, batch in zip(keys, batches, strict=True):
-                if stop():
+        with (
+            torch.no_grad(),
+            closing(loader.read_batches(task, split, mine, workers=workers)) as batches,
+        ):
+            for start in range(0, len(keys), process.size):
+                if process.any(stop()):
                     raise Preempted(f"stopped during the evaluation on {split}")
-                with precision.autocast(precision_name, device):
-                    predicted = task.predict(model, to_device(batch, device))
-                accumulator.add(
-                    key.indices, {name: array_of(value) for name, value in predicted.items()}
-                )
+                together = keys[start : start + process.size]
+                outputs: dict[str, np.ndarray] | None = None
+                with process.together():
+                    if process.rank < len(together):
+                        with precision.autocast(precision_name, device):
+                            predicted = task.predict(model, to_device(next(batches), device))
+                        outputs = {name: array_of(value) for name, value in predicted.items()}
+                for key, found in zip(together, process.collect(outputs), strict=False):
+                    assert found is not None
+                    accumulator.add(key.indices, found)
     finally:
         model.train(training)
-    return {
-        name: float(value) for name, value in accumulator.metrics().items()
-    }, accumulator.outputs()
+    metrics = process.on_main(accumulator.metrics)
+    return {name: float(value) for name, value in metrics.items()}, (
+        accumulator.outputs() if process.is_main else {}
+    )
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

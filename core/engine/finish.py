@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from isoform.core.config import dump_toml
@@ -47,6 +49,9 @@ class Outcome:
     seconds: Callable[[], float]  # of work so far
     stopping: Callable[[], bool]
     show: Display
+    left_out: Mapping[
+        str, Any
+    ]  # samples and steps that the run went on without, see LeftOut.to_json
 
     def evaluate(
         self, split: str, digests: np.ndarray | None = None
@@ -97,6 +102,10 @@ def refuse_changes(run: RunFolder, config: AppConfig) -> None:
         raise UserError(
             f"{path}: can't be read ({error}); the run can't go on without it"
         ) from error
+    with suppress(
+        ValidationError
+    ):  # a key that the run's version didn't know is as it is by default
+        then = tomllib.loads(dump_toml(type(config).model_validate(then)))
     old, new = (_by_key(tree) for tree in (then, tomllib.loads(dump_toml(config))))
     keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     if keys := [key for key in keys if key not in PLACES]:
@@ -104,6 +113,12 @@ def refuse_changes(run: RunFolder, config: AppConfig) -> None:
         raise UserError(
             f"{run.path} was trained with other settings ({unequal}); a resumed run keeps its own"
         )
+
+
+def accept_changes(run: RunFolder, task: Task) -> list[str]:
+    """Refuses other settings and other data than the run's; see refuse_changes and accept_data."""
+    refuse_changes(run, task.config)
+    return accept_data(run, task)
 
 
 def accept_data(run: RunFolder, task: Task) -> list[str]:
@@ -152,6 +167,8 @@ def write_results(
     if unseen is not None:
         results_json["unseen"] = unseen.to_json()
     results_json |= {name: value for name, value in (more or {}).items() if value}
+    if outcome.left_out:
+        results_json["left_out"] = outcome.left_out
     if outcome.task.notes:
         results_json["notes"] = list(outcome.task.notes)
     outcome.run.write_json("results.json", results_json)
@@ -166,6 +183,7 @@ def finish(
     `baselines` are fitted here unless they are handed in. Raises Preempted where a signal came before all were.
     """
     task, run, best = outcome.task, outcome.run, outcome.best_step
+    checkpoints.gather(run.checkpoints, best)
     load_weights(outcome.model, run.load_weights(best), f"{run.path} (step {best})")
     sizes = task.sizes()
     metrics: dict[str, Mapping[str, float]] = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import signal
 import sys
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +45,18 @@ class BatchKey:
     indices: list[int]
 
 
+@dataclass(frozen=True)
+class Partial:
+    """A batch without those of its samples that can't be read (index -> why); None where none can."""
+
+    key: BatchKey
+    batch: Batch | None
+    unread: dict[int, str]
+
+
+Unread = Callable[[BatchKey, Mapping[int, str]], None]
+
+
 def epoch_batches(task: Task, seed: int, epoch: int) -> list[BatchKey]:
     """The shuffled batches of one training epoch."""
     batches = task.batches("train", task.config.train.batch, generator(seed, epoch, 0, ORDER))
@@ -56,20 +68,34 @@ def workers_of(task: Task) -> int:
     return int(getattr(getattr(task.config, "data", None), "workers", 0))
 
 
+def forgives(task: Task) -> bool:
+    """Whether `data.bad_samples` of the app says "skip"."""
+    data = getattr(task.config, "data", None)
+    return bool(getattr(data, "bad_samples", "fail") == "skip")
+
+
 def read_batches(
-    task: Task, split: str, keys: Iterable[BatchKey], *, seed: int | None = None, workers: int = 0
+    task: Task,
+    split: str,
+    keys: Iterable[BatchKey],
+    *,
+    seed: int | None = None,
+    workers: int = 0,
+    unread: Unread | None = None,
 ) -> Generator[Batch, None, None]:
     """Reads, augments (where `seed` is given), collates and mixes the batches `keys`, in that order.
 
     One iterator serves a whole run: workers stay alive and read ahead across epochs. Raises what Task.sample raises, a
-    UserError unchanged and anything else with the sample's number.
+    UserError unchanged and anything else with the sample's number; torch's RuntimeError where a worker died. With
+    `unread` a sample that can't be read is left out instead, `unread` is told before its batch comes, and an empty
+    batch is None.
     """
-    source = _Source(task, split, seed)
+    source = _Source(task, split, seed, unread is not None)
     if workers == 0:
         for key in keys:
             with _one_thread():
                 batch = source[key]
-            yield _checked(batch)
+            yield _checked(batch, unread)
         return
     loader = DataLoader(
         source,
@@ -84,24 +110,58 @@ def read_batches(
     batches = iter(loader)
     try:
         for batch in batches:
-            yield _checked(batch)
+            yield _checked(batch, unread)
+    except (ConnectionError, EOFError) as error:
+        raise RuntimeError("DataLoader worker ended while it handed over a batch") from error
     finally:  # now: a traceback may keep the iterator, which as garbage in a cycle fails to stop its workers
         batches._shutdown_workers()  # type: ignore[attr-defined]
 
 
 class _Source(Dataset[Any]):
-    def __init__(self, task: Task, split: str, seed: int | None) -> None:
-        self.task, self.split, self.seed = task, split, seed
+    def __init__(self, task: Task, split: str, seed: int | None, forgiving: bool) -> None:
+        self.task, self.split, self.seed, self.forgiving = task, split, seed, forgiving
 
-    def __getitem__(self, key: BatchKey) -> Batch | UserError:
+    def __getitem__(self, key: BatchKey) -> Batch | Partial | UserError:
         try:
-            samples = [self._sample(key.epoch, index) for index in key.indices]
-            batch = self.task.collate(samples)
-            if self.seed is None:
-                return batch
-            return self.task.mix(batch, generator(self.seed, key.epoch, key.number, MIX))
+            if self.forgiving:
+                return self._readable(key)
+            return self._batch(key, [self._sample(key.epoch, index) for index in key.indices])
         except UserError as error:
             return error  # a worker's exception would arrive as a traceback, not as the sentence
+
+    def _batch(self, key: BatchKey, samples: list[Any]) -> Batch:
+        batch = self.task.collate(samples)
+        if self.seed is None:
+            return batch
+        return self.task.mix(batch, generator(self.seed, key.epoch, key.number, MIX))
+
+    def _readable(self, key: BatchKey) -> Batch | Partial:
+        samples, unread = {}, {}
+        for index in key.indices:
+            try:
+                samples[index] = self._sample(key.epoch, index)
+            except Exception as error:  # noqa: BLE001  whatever a reader raises
+                unread[index] = _reason(error)
+        while samples:
+            try:
+                batch = self._batch(key, list(samples.values()))
+                return Partial(key, batch, unread) if unread else batch
+            except Exception:
+                # A domain may read with the whole batch, in one go: then each by itself tells which it was.
+                alone = {index: self._fails_alone(sample) for index, sample in samples.items()}
+                bad = {index: why for index, why in alone.items() if why}
+                if not bad:
+                    raise
+                unread |= bad
+                samples = {index: one for index, one in samples.items() if index not in bad}
+        return Partial(key, None, unread)
+
+    def _fails_alone(self, sample: Any) -> str:
+        try:
+            self.task.collate([sample])
+        except Exception as error:  # noqa: BLE001  whatever a reader raises
+            return _reason(error)
+        return ""
 
     def _sample(self, epoch: int, index: int) -> Any:
         rng = None
@@ -124,10 +184,23 @@ class _InOrder(Sampler[BatchKey]):
         return iter(self.keys)
 
 
-def _checked(result: Batch | UserError) -> Batch:
+def _checked(result: Batch | Partial | UserError, unread: Unread | None) -> Batch | None:
     if isinstance(result, UserError):
         raise result
+    if isinstance(result, Partial):
+        assert unread is not None
+        unread(result.key, result.unread)
+        return result.batch
     return result
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return (
+        lines[0][:200]
+        if isinstance(error, UserError)
+        else f"{type(error).__name__}: {lines[0]}"[:200]
+    )
 
 
 def _unchanged(batch: Batch) -> Batch:

@@ -1,4 +1,4 @@
-"""Running means of training metrics, and the watch for NaN, both without waiting for the device at every step."""
+"""Running means of training metrics, and the watch for NaN, which waits for the device only where it is told to."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from isoform.core.engine.distributed import ALONE, Process
+from isoform.core.engine.left_out import LeftOut, names_of
 from isoform.core.errors import RunError
 
 
@@ -27,16 +29,22 @@ class Meter:
             self._sums[name] = term
             self._weights[name] = self._weights.get(name, 0.0) + weight
 
-    def take(self) -> dict[str, float]:
-        """The means since the last call, and starts again."""
-        means = {name: total / weight for name, (total, weight) in self.state().items()}
+    def take(self, process: Process = ALONE) -> dict[str, float]:
+        """The means since the last call over all processes, for the main one; and starts again."""
+        means = {name: total / weight for name, (total, weight) in self.state(process).items()}
         self._sums = {}
         self._weights = {}
         return means
 
-    def state(self) -> dict[str, tuple[float, float]]:
-        """{NAME: (sum, weight)}, JSON that `load` takes back exactly."""
-        return {name: (float(total), self._weights[name]) for name, total in self._sums.items()}
+    def state(self, process: Process = ALONE) -> dict[str, tuple[float, float]]:
+        """{NAME: (sum, weight)} over all processes, for the main one; JSON that `load` takes back exactly."""
+        mine = {name: (float(total), self._weights[name]) for name, total in self._sums.items()}
+        together: dict[str, tuple[float, float]] = {}
+        for one in process.collect(mine):
+            for name, (total, weight) in one.items():
+                before, weighed = together.get(name, (0.0, 0.0))
+                together[name] = before + total, weighed + weight
+        return together
 
     def load(self, state: Mapping[str, Sequence[float]], device: torch.device) -> None:
         """The inverse of `state`."""
@@ -48,17 +56,43 @@ class Meter:
 
 
 class NonFiniteGuard:
-    """Stops a run whose loss or gradient is NaN or infinite: at once on the CPU, at the next log line on a GPU."""
+    """Watches the loss and the gradient of every step for NaN and infinity.
 
-    def __init__(self, device: torch.device) -> None:
+    train.nonfinite = "stop" ends the run: at once on the CPU, at the next log line on a GPU. "skip" knows before each
+    step whether it may be made, and puts back what the forward pass has already changed: buffers such as the running
+    statistics of a batch norm.
+    """
+
+    def __init__(self, model: nn.Module, left_out: LeftOut, skip: bool, device: torch.device):
+        self._left_out, self._skip = left_out, skip
         self._at_once = device.type == "cpu"
         self._pending: list[tuple[int, Sequence[int], Tensor]] = []
+        self._buffers = [b for b in model.buffers() if b.is_floating_point()] if skip else []
+        self._before: list[Tensor] = []
 
-    def watch(self, step: int, indices: Sequence[int], loss: Tensor, norm: Tensor) -> None:
-        """Remembers one optimiser step: its samples, its loss and the norm of its gradients."""
-        self._pending.append((step, indices, torch.stack([loss.float(), norm.float()])))
-        if self._at_once:
-            self.check()
+    def begin(self) -> None:
+        """Before the forward pass of a step."""
+        self._before = [buffer.clone() for buffer in self._buffers]
+
+    def watch(self, step: int, indices: Sequence[int], loss: Tensor, norm: Tensor) -> bool:
+        """Whether the optimiser may step: of its samples, their loss and the norm of its gradients.
+
+        Raises RunError as `check`, and after too many steps in a row that may not be made.
+        """
+        values = torch.stack([loss.float(), norm.float()])
+        if not self._skip:
+            self._pending.append((step, indices, values))
+            if self._at_once:
+                self.check()
+            return True
+        if torch.isfinite(values).all():
+            self._left_out.made()
+            return True
+        with torch.no_grad():
+            for buffer, before in zip(self._buffers, self._before, strict=True):
+                buffer.copy_(before)
+        self._left_out.skipped(step, _what(values), indices)
+        return False
 
     def check(self) -> None:
         """Raises RunError naming the first step whose loss or gradient wasn't finite, and its samples."""
@@ -69,13 +103,14 @@ class NonFiniteGuard:
         if torch.isfinite(together).all():  # the only wait for the device
             return
         for step, indices, values in pending:
-            loss, norm = values.tolist()
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                what = f"gradient's norm is {norm}" if math.isfinite(loss) else f"loss is {loss}"
-                shown = ", ".join(map(str, indices[:64]))
-                if len(indices) > 64:
-                    shown += ", ..."
+            if not torch.isfinite(values).all():
+                shown = names_of(self._left_out.task, indices)
                 raise RunError(
-                    f"the {what} at step {step}, training samples {shown}; earlier checkpoints are intact: "
+                    f"the {_what(values)} at step {step}, training samples {shown}; earlier checkpoints are intact: "
                     "look at these samples, lower train.lr, or set train.clip"
                 )
+
+
+def _what(values: Tensor) -> str:
+    loss, norm = values.tolist()
+    return f"gradient's norm is {norm}" if math.isfinite(loss) else f"loss is {loss}"

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from isoform.core.config.schema import TrainConfig
+from isoform.core.engine.muon import Muon
+from isoform.core.engine.sharded import is_divided, like, part_of
 from isoform.core.ops.decay import decays
 
 _BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
@@ -30,10 +32,14 @@ def depth_from_names(model: nn.Module) -> dict[str, int]:
 
 @dataclass
 class Group:
-    """The parameters of one depth that decay, or don't; `scale` is their factor on the learning rate."""
+    """The parameters of one depth that decay, or don't; `scale` is their factor on the learning rate.
+
+    orthogonal   the matrices that Muon moves, where it is the optimiser
+    """
 
     weight_decay: float
     scale: float
+    orthogonal: bool = False
     names: list[str] = field(default_factory=list)
     parameters: list[Tensor] = field(default_factory=list)
 
@@ -41,24 +47,31 @@ class Group:
 def parameter_groups(
     model: nn.Module, config: TrainConfig, depths: Mapping[str, int] | None = None
 ) -> list[Group]:
-    """The parameters that want gradients, one group for each depth and kind (decaying or not), input first.
+    """The parameters that want gradients, one group for each depth and kind, input first.
 
-    A factor is layer_decay ** (deepest - depth) (Clark et al. 2020; Bao et al. 2022); depths by the parameters' names
-    if None.
+    A kind decays or doesn't, is Muon's or isn't, and is divided among processes or isn't (sharded.py). A factor is
+    layer_decay ** (deepest - depth) (Clark et al. 2020; Bao et al. 2022); depths by the parameters' names if None.
     """
     depths = depth_from_names(model) if depths is None else depths
     top = max(depths.values(), default=0)
-    groups: dict[tuple[int, bool], Group] = {}
+    groups: dict[tuple[int, bool, bool, bool], Group] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             depth = depths[name] if config.layer_decay < 1 else top
             decaying = config.decay_all or decays(name, parameter)
             decay = config.weight_decay if decaying else 0.0
-            group = Group(decay, config.layer_decay ** (top - depth))
-            group = groups.setdefault((depth, decaying), group)
+            orthogonal = config.optimizer == "muon" and _is_mixing(name, parameter)
+            kind = (depth, decaying, orthogonal, is_divided(parameter))
+            scale = config.layer_decay ** (top - depth)
+            group = groups.setdefault(kind, Group(decay, scale, orthogonal))
             group.names.append(name)
             group.parameters.append(parameter)
     return [groups[key] for key in sorted(groups)]
+
+
+def _is_mixing(name: str, parameter: Tensor) -> bool:
+    """Whether it is a matrix between the features of a block, not one that reads a condition."""
+    return parameter.ndim == 2 and bool(_BLOCK.search(name)) and ".modulation." not in name
 
 
 def describe_groups(model: nn.Module, config: TrainConfig, frozen: Sequence[str] = ()) -> str:
@@ -68,13 +81,20 @@ def describe_groups(model: nn.Module, config: TrainConfig, frozen: Sequence[str]
     for parameter in held:
         parameter.requires_grad_(False)
     groups = parameter_groups(model, config)
-    parts = [config.optimizer, *_describe_decay(groups, config.weight_decay)]
+    parts = [_describe_optimizer(groups, config), *_describe_decay(groups, config.weight_decay)]
     if held:
         parts.append(f"held: {_count(held)}")
     if config.layer_decay < 1:
         factors = dict.fromkeys(f"{group.scale:.3g}" for group in groups)
         parts.append(f"learning rate from input to head times {', '.join(factors)}")
     return "; ".join(parts)
+
+
+def _describe_optimizer(groups: Sequence[Group], config: TrainConfig) -> str:
+    if config.optimizer != "muon":
+        return config.optimizer
+    matrices = [p for group in groups if group.orthogonal for p in group.parameters]
+    return f"muon on {_count(matrices)} in blocks, adamw on the others"
 
 
 def _describe_decay(groups: Sequence[Group], decay: float) -> list[str]:
@@ -102,17 +122,24 @@ def _count(parameters: Sequence[Tensor]) -> str:
 def build_optimizer(
     model: nn.Module, config: TrainConfig, depths: Mapping[str, int] | None = None
 ) -> torch.optim.Optimizer:
-    """AdamW, Adam or SGD over the parameters that want gradients.
+    """AdamW, Adam, SGD or Muon over the parameters that want gradients.
 
     AdamW shrinks weights apart from the gradient's step (Loshchilov & Hutter 2019); Adam and SGD add the decay to the
     gradient. Groups as `parameter_groups` makes them; `group["scale"]` is its factor on the learning rate.
     """
     described = [
-        {"params": group.parameters, "weight_decay": group.weight_decay, "scale": group.scale}
+        {
+            "params": group.parameters,
+            "weight_decay": group.weight_decay,
+            "scale": group.scale,
+            "orthogonal": group.orthogonal,
+        }
         for group in parameter_groups(model, config, depths)
     ]
     if not described:
         raise ValueError("there is no parameter to train")
+    if config.optimizer == "muon":
+        return Muon(described, lr=config.lr, betas=(config.beta1, config.beta2))
     if config.optimizer == "sgd":
         return torch.optim.SGD(described, lr=config.lr, momentum=config.beta1, fused=True)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
@@ -168,7 +195,8 @@ def move(
     for _ in range(config.updates - 1):
         optimizer.step()
     if config.clip is not None:
-        torch.nn.utils.clip_grads_with_norm_(parameters, config.clip, norm)
+        parts = [part_of(parameter) for parameter in parameters]
+        torch.nn.utils.clip_grads_with_norm_(parts, config.clip, norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 
@@ -179,9 +207,11 @@ class Ema:
     The decay after t updates is min(decay, (1 + t) / (10 + t)), so that a short run forgets its random start.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float, averaged: nn.Module | None = None) -> None:
+        """`averaged`: a copy of the model to use, where it can't be copied because it is divided among processes."""
         self.decay = decay
-        self.model = copy.deepcopy(model).requires_grad_(False).eval()
+        copied = copy.deepcopy(model) if averaged is None else averaged
+        self.model = copied.requires_grad_(False).eval()
         self._averaged: list[Tensor] = []
         self._live: list[Tensor] = []
         self._copied: list[tuple[Tensor, Tensor]] = []
@@ -193,6 +223,13 @@ class Ema:
                 self._copied.append((mine, theirs))
 
     @torch.no_grad()
+    def restart(self) -> None:
+        """Takes the live weights as they are."""
+        torch._foreach_copy_(self._averaged, self._live)
+        for mine, theirs in self._copied:
+            mine.copy_(theirs)
+
+    @torch.no_grad()
     def update(self, updates: int) -> None:
         """Moves towards the live weights; `updates` counts the calls before this one."""
         decay = min(self.decay, (1 + updates) / (10 + updates))
@@ -202,7 +239,7 @@ class Ema:
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:
-    return [*(p.data for p in model.parameters()), *model.buffers()]
+    return [*(part_of(p.data) for p in model.parameters()), *model.buffers()]
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
@@ -227,4 +264,4 @@ def load_optimizer_tensors(
         if parameter is None or (value.ndim and value.shape != parameter.shape):
             raise ValueError(f"the optimiser state {key} doesn't belong to this model")
         on = parameter.device if value.ndim or parameter.device.type == "cuda" else value.device
-        optimizer.state[parameter][kind] = value.to(on)
+        optimizer.state[parameter][kind] = like(value, parameter).to(on)

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from isoform.core.engine.distributed import ALONE, Process
+from isoform.core.engine.sharded import part_of, total_norm
+
 
 class Sam:
     """The climb and the way back of one step (Foret et al. 2021, arXiv:2010.01412, algorithm 1 with p = 2).
@@ -19,8 +22,8 @@ class Sam:
     as the weights.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], rho: float) -> None:
-        self.parameters, self.rho = list(parameters), rho
+    def __init__(self, parameters: Sequence[Tensor], rho: float, process: Process = ALONE) -> None:
+        self.parameters, self.rho, self.process = list(parameters), rho, process
         self._start: list[tuple[Tensor, Tensor]] = []
 
     @torch.no_grad()
@@ -31,13 +34,14 @@ class Sam:
         """
         if self._start:
             raise RuntimeError("two climbs without a way back")
-        moved = [p for p in self.parameters if p.grad is not None]
+        climbing = [p for p in self.parameters if p.grad is not None]
+        norm = total_norm([p.grad for p in climbing if p.grad is not None], self.process)
+        moved = [part_of(p) for p in climbing]
         gradients = [p.grad for p in moved if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
         self._start = [(p, p.detach().clone()) for p in moved]
         up = torch._foreach_mul(gradients, self.rho / (norm + 1e-12))
         torch._foreach_add_(moved, up)
-        for p in moved:
+        for p in climbing:
             p.grad = None
         return norm
 

@@ -1,4 +1,8 @@
-"""The signals that stop a run: the first is noted and obeyed at the next step, the second acts at once."""
+"""The signals that stop a run: the first is noted and obeyed at the next step, the second acts at once.
+
+But not in one of several processes: a group's signal comes to each of them and again from their launcher, which ends
+by itself what doesn't stop in time.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,9 @@ from typing import Any
 class StopSignal:
     """Turns the first SIGTERM or Ctrl-C into `requested`; the second does what it always does."""
 
-    def __init__(self) -> None:
+    def __init__(self, among_several: bool = False) -> None:
         self.requested = False
+        self.among_several = among_several
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignal:
@@ -35,7 +40,8 @@ class StopSignal:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
-        self._restore()
+        if not self.among_several:
+            self._restore()
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

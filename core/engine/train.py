@@ -7,21 +7,21 @@ from (seed, epoch, index) or (seed, step), so all that a run carries is weights,
 
 from __future__ import annotations
 
-import errno
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field
+from copy import deepcopy
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from isoform.core.domain import Batch, Task
 from isoform.core.engine import (
-    distributed,
     finish,
     kept,
     loader,
@@ -30,15 +30,21 @@ from isoform.core.engine import (
     probe,
     warm_start,
 )
-from isoform.core.engine.determinism import reproducible, seed_forward
-from isoform.core.engine.evaluate import evaluate, to_device
+from isoform.core.engine.determinism import reproducible
+from isoform.core.engine.distributed import Process, joined, restarted
+from isoform.core.engine.evaluate import evaluate
+from isoform.core.engine.left_out import LeftOut
 from isoform.core.engine.meter import Meter, NonFiniteGuard
 from isoform.core.engine.progress import Display
-from isoform.core.engine.refusals import refuse_unready
+from isoform.core.engine.refusals import explain_stop, refuse_unready
 from isoform.core.engine.sam import Sam
+from isoform.core.engine.saving import Saving
+from isoform.core.engine.sharded import Whole, divide
 from isoform.core.engine.signals import StopSignal
+from isoform.core.engine.step import Gradient, deal, take
 from isoform.core.engine.trackers import Trackers
-from isoform.core.errors import Preempted, RunError, UserError
+from isoform.core.engine.train_state import TrainState
+from isoform.core.errors import Preempted, UserError
 from isoform.core.runs import checkpoint as checkpoints
 from isoform.core.runs.folder import RunFolder
 from isoform.core.runs.results import is_better
@@ -59,79 +65,82 @@ def train(
 
     `command` is the command line that card.md and report.html repeat; `say` gets the lines that a person should see
     even without `progress` (default: stdout); `baselines` that are known from the same data aren't fitted again; `log`
-    names the trackers (see trackers.py). Raises UserError (the folder holds a run, no checkpoint is whole, the
+    names the trackers (see trackers.py). Of several processes (see distributed.py) the main one alone writes, and stays
+    for the test when the others have returned. Raises UserError (the folder holds a run, no checkpoint is whole, the
     configuration changed), RunError (NaN loss, full disk) and Preempted (a signal came and a checkpoint was written).
     """
     config = task.config
     command = command or f"isoform {config.domain} train {config.app} --seed {config.train.seed}"
-    if run.exists() and not resume:
-        raise UserError(
-            f"{run.path} holds a run already; go on with --resume or choose another --run-dir"
-        )
-    with run.lock(), Display(progress, say) as show, StopSignal() as stop, reproducible():
-        if run.results().get("status") == "finished":
-            show.say(f"{run.path}: this run is finished")
+    with joined() as process, reproducible():
+        resume = resume or restarted()
+        if run.exists() and not resume:
+            raise UserError(
+                f"{run.path} holds a run already; go on with --resume or choose another --run-dir"
+            )
+        finished = run.results() if run.results().get("status") == "finished" else None
+        process.barrier()  # every process has looked before the main one writes
+        say = process.aloud(say)
+        with (
+            process.holding(run.lock()),
+            Display(progress and process.is_main, say) as show,
+            StopSignal(process.size > 1) as stop,
+        ):
+            if finished is not None:
+                show.say(f"{run.path}: this run is finished")
+                return finished
+            watch = Trackers(run, log if process.is_main else (), show.say)
+            loop = Loop(task, run, show, stop, watch, process)
+            loop.start(resume, command)
+            return _through(loop, command, baselines)
+
+
+def _through(loop: Loop, command: str, baselines: Mapping[str, Any] | None) -> dict[str, Any]:
+    """From the first step to the results, and what is left where it doesn't come to them."""
+    run, watch = loop.run_folder, loop.watch
+    try:
+        watch.start(loop.task.config)
+        loop.run()
+        loop.saving.finish()
+        if not loop.process.is_main:
             return run.results()
-        watch = Trackers(run, log, show.say)
-        loop = Loop(task, run, show, stop, watch)
-        loop.start(resume, command)
-        try:
-            watch.start(config)
-            loop.run()
-            return finish.finish(loop.outcome(), command, baselines)
-        except Preempted:
-            loop.record("preempted")
-            raise
-        except UserError:
-            if not checkpoints.steps(run.checkpoints):
-                watch.finish({})
-                run.discard()  # a mistake in the data leaves nothing behind that would have to be resumed
-            raise
-        except BaseException as error:
-            with suppress(OSError):  # a full disk must not hide what went wrong
-                loop.record("failed")
-            if isinstance(error, OSError) and error.errno in _NO_ROOM:
-                raise RunError(
-                    f"{run.path}: {error.strerror}; make room and go on with --resume"
-                ) from error
-            raise
-        finally:
-            watch.finish(run.results())
-
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-@dataclass
-class TrainState:
-    """Where a run stands: all of its state that isn't a tensor."""
-
-    step: int = 0  # optimiser steps made
-    epoch: int = 0  # epochs completed, validation included
-    batch: int = 0  # micro-batches of the present epoch done
-    best: float | None = None  # the monitored metric of the best validation
-    best_step: int | None = None
-    best_metrics: dict[str, float] = field(default_factory=dict)
-    stale: int = 0  # validations since the best
-    seconds: float = 0.0  # of work, over all stretches of the run
-    log_bytes: int = 0  # of metrics.jsonl
-    meter: dict[str, tuple[float, float]] = field(default_factory=dict)
-    initial: str = ""  # what the weights started from, and its licence
+        return finish.finish(loop.outcome(), command, baselines)
+    except Preempted:
+        loop.record("preempted")
+        raise
+    except UserError:
+        if loop.process.is_main and not checkpoints.steps(run.checkpoints):
+            watch.finish({})
+            run.discard()  # a mistake in the data leaves nothing behind that would have to be resumed
+        raise
+    except BaseException as error:
+        with suppress(OSError):  # a full disk must not hide what went wrong
+            loop.record("failed")
+        if (known := explain_stop(error, run.path)) is not None:
+            raise known from error
+        raise
+    finally:
+        watch.finish(run.results())
 
 
 class Loop:
     """One run in progress: the model and all that trains it."""
 
     def __init__(
-        self, task: Task, run: RunFolder, show: Display, stop: StopSignal, watch: Trackers
+        self,
+        task: Task,
+        run: RunFolder,
+        show: Display,
+        stop: StopSignal,
+        watch: Trackers,
+        process: Process,
     ) -> None:
         self.task, self.run_folder, self.show, self.stop = task, run, show, stop
-        self.watch = watch
+        self.watch, self.process = watch, process
         self.config = config = task.config.train
-        refuse_unready(task)
+        refuse_unready(task, process)
         assert isinstance(config.epochs, int)
         self.epochs = config.epochs
-        self.device = distributed.this_process().device
+        self.device = process.device
         torch.manual_seed(config.seed)
         self.model = task.build().to(self.device)
         self.precision = precision.resolve(config.precision, task.bf16_ok, self.model, self.device)
@@ -140,16 +149,42 @@ class Loop:
             self._freeze(task.trunk)
         if config.probe:
             task.last_layer(self.model)  # refuses a model without one
-        self.ema = optim.Ema(self.model, config.ema) if config.ema else None
+        self.whole: Whole | None = None
+        averaged: nn.Module | None = None
+        if self.divided:
+            self.whole = Whole(self.model)
+            averaged = divide(deepcopy(self.model)) if config.ema else None
+            self.model = divide(self.model)
+        self.ema = optim.Ema(self.model, config.ema, averaged) if config.ema else None
         self.optimizer = optim.build_optimizer(self.model, config)
         self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.sam = Sam(self.trained, config.sam) if config.sam else None
+        sam = Sam(self.trained, config.sam, process) if config.sam else None
+        self.gradient = Gradient(task, self.model, self.trained, process, self.precision, sam)
+        self.saving = Saving(
+            run,
+            process,
+            self.model,
+            self.ema,
+            self.optimizer,
+            self.precision,
+            show.say,
+            self.whole,
+            config.save_in_background,
+        )
         self.state = TrainState()
         self.seen_before: np.ndarray | None = None  # digests of what the initial weights know
-        self.meter, self.finite = Meter(), NonFiniteGuard(self.device)
+        self.meter, self.left_out = Meter(), LeftOut(task, show.say)
+        self.forgiving = loader.forgives(task)
+        skip = config.nonfinite == "skip"
+        self.finite = NonFiniteGuard(self.model, self.left_out, skip, self.device)
         self.saved_step = -1
         self._clock = self._line_clock = time.monotonic()
         self._line_samples = 0
+
+    @property
+    def divided(self) -> bool:
+        """Whether the processes hold a part each of the blocks, and so work on each together."""
+        return self.config.shard == "full" and self.process.size > 1
 
     def _freeze(self, trunk: Sequence[str]) -> None:
         for name, parameter in self.model.named_parameters():
@@ -165,27 +200,27 @@ class Loop:
 
     def start(self, resume: bool, command: str) -> None:
         """From the newest whole checkpoint, or from step 0 with the folder's first files written."""
-        folder, say = self.run_folder, self.show.say
-        newest = checkpoints.newest(folder.checkpoints, say) if resume else None
+        folder, say, process = self.run_folder, self.show.say, self.process
+        newest = self.saving.newest() if resume else None
         if newest is not None:
-            finish.refuse_changes(folder, self.task.config)
-            for line in finish.accept_data(folder, self.task):
+            for line in process.on_main(lambda: finish.accept_changes(folder, self.task)):
                 say(line)
             self._load(newest[1])
             say(f"resuming {folder.path} from step {newest[0]}")
         else:
             if resume:
-                kept.refuse_other_data(folder, self.task)
+                process.on_main(lambda: kept.refuse_other_data(folder, self.task))
                 say(f"{folder.path}: no complete checkpoint yet, starting at step 0")
             if self.config.init:
                 self._load_initial(self.config.init)
             elif self.frozen:
                 say("warning: the frozen trunk is random; name its weights with --init")
-            for line in finish.write_start(
-                folder, self.task, command, self.state.initial, self.seen_before
-            ):
+            initial, seen = self.state.initial, self.seen_before
+            begin = partial(finish.write_start, folder, self.task, command, initial, seen)
+            for line in process.on_main(begin):
                 say(line)
-        folder.cut_metrics(self.state.log_bytes)
+        if process.is_main:
+            folder.cut_metrics(self.state.log_bytes)
         self.record("running")
         if self.config.warmup >= self.epochs and not self.config.probe:
             say(
@@ -195,37 +230,25 @@ class Loop:
             self.model.compile()
 
     def _load_initial(self, source: str) -> None:
+        warm_start.refuse_other_file(source, self.config.init_sha256)
         start = warm_start.initial_weights(self.task, source)
-        for line in warm_start.load_into(self.task, self.model, start):
+        model = self.model if self.whole is None else self.whole.model
+        for line in warm_start.load_into(self.task, model, start):
             self.show.say(line)
+        if self.whole is not None:
+            self.whole.give(self.model)
         if self.ema is not None:
-            self.ema = optim.Ema(self.model, self.config.ema)
+            self.ema.restart()
         self.state.initial = f"{start.source} (licence: {start.licence})"
         if start.domain == self.task.config.domain:
             self.seen_before = start.seen
 
     def _load(self, checkpoint: checkpoints.Checkpoint) -> None:
-        try:
-            self.model.load_state_dict(checkpoint.model)
-            if self.ema is not None:
-                self.ema.model.load_state_dict(checkpoint.ema or {})
-            optim.load_optimizer_tensors(self.optimizer, self.model, checkpoint.optimizer)
-            self.state = TrainState(**checkpoint.state["place"])
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{self.run_folder.path}: the checkpoint is of another model or version: {str(error).splitlines()[0]}"
-            ) from error
-        self.meter.load(self.state.meter, self.device)
+        self.state = TrainState(**self.saving.load(checkpoint))
+        if self.process.is_main:
+            self.meter.load(self.state.meter, self.device)
+        self.left_out.load(self.state.left_out)
         self.saved_step = self.state.step
-        for what, then, now in (
-            ("threads", checkpoint.state.get("threads"), torch.get_num_threads()),
-            ("torch", checkpoint.state.get("torch"), str(torch.__version__)),
-            ("precision", checkpoint.state.get("precision"), self.precision),
-        ):
-            if then != now:
-                self.show.say(
-                    f"warning: {what} was {then} and is {now}: the result may differ in the last bits"
-                )
 
     # ------------------------------------------------------------------ the loop
 
@@ -239,20 +262,27 @@ class Loop:
         per_epoch = -(-len(plan) // self.config.accumulate)
         self.show.begin(per_epoch * self.epochs, self.state.step)
         self._clock = self._line_clock = time.monotonic()
-        workers = loader.workers_of(self.task)
-        keys = loader.read_batches(
-            self.task, "train", self._keys(), seed=self.config.seed, workers=workers
+        reading = loader.read_batches(
+            self.task,
+            "train",
+            self._keys(),
+            seed=self.config.seed,
+            workers=loader.workers_of(self.task),
+            unread=self.left_out.unread if self.forgiving else None,
         )
         try:
-            with closing(keys) as batches:
+            with closing(reading) as batches:
                 while not self.ended:
                     self._epoch(batches)
         except Preempted:
             if self.saved_step != self.state.step:
                 self.save()
+            self.saving.finish()
             raise
         if self.state.epoch < self.epochs:
             self.show.say(f"stopped early: no better validation in {self.state.stale} evaluations")
+        for line in self.left_out.describe():
+            self.show.say(line)
 
     def _fit_probe(self) -> None:
         """Fits the last layer to the trunk's features; what each strength gives is a line of metrics.jsonl."""
@@ -267,7 +297,7 @@ class Loop:
         best = max(tried, key=lambda one: one.worth(task.monitor, task.monitor_mode))
         best.put_into(last.layer)
         if self.ema is not None:
-            self.ema = optim.Ema(self.model, self.config.ema)
+            self.ema.restart()
         self.show.say(f"fitted to the trunk's features with strength {best.strength:g}")
         value = best.metrics.get(task.monitor, math.nan)
         state.best, state.best_metrics = None if math.isnan(value) else value, best.metrics
@@ -284,9 +314,11 @@ class Loop:
     def _keys(self) -> Iterator[loader.BatchKey]:
         first, done = self.state.epoch, self.state.batch
         for epoch in range(first, self.epochs):
-            yield from loader.epoch_batches(self.task, self.config.seed, epoch)[
-                done if epoch == first else 0 :
-            ]
+            plan = loader.epoch_batches(self.task, self.config.seed, epoch)
+            for start in range(done if epoch == first else 0, len(plan), self.config.accumulate):
+                group = plan[start : start + self.config.accumulate]
+                for card in deal(group, self.process, even=self.divided):
+                    yield card.key
 
     def _epoch(self, batches: Iterator[Batch]) -> None:
         state, config = self.state, self.config
@@ -299,6 +331,7 @@ class Loop:
                 config, self.epochs, state.epoch + state.batch // config.accumulate / steps
             )
             self._step(group, batches, lr)
+            self.saving.check()
             state.batch += len(group)
             ends = state.batch == len(plan)
             self.show.step(state.step, state.epoch + 1, self.epochs)
@@ -306,7 +339,7 @@ class Loop:
                 self._log_training(lr)
             if not ends and config.checkpoint_every and state.step % config.checkpoint_every == 0:
                 self.save()
-            if self.stop.requested:
+            if self.process.any(self.stop.requested):
                 raise Preempted(f"stopped by a signal at step {state.step}; go on with --resume")
         self._end_epoch()
 
@@ -318,57 +351,25 @@ class Loop:
     def _step(self, group: Sequence[loader.BatchKey], batches: Iterator[Batch], lr: float) -> None:
         """One optimiser step on the mean loss over all samples of `group`, whatever the sizes of its micro-batches."""
         state = self.state
-        read = (to_device(next(batches), self.device) for _ in group)
-        if self.sam is None:
-            summed = self._backward(group, read, self.meter)
-        else:
-            kept = list(read)
-            summed = self._backward(group, kept, self.meter)
-            self.sam.climb()
-            above = self._backward(group, kept, None)  # the same samples and dropout, from up there
-            self.sam.back()
-            self.meter.add({"sharpness": above - summed}, 1)
+        forgiving = self.left_out if self.forgiving else None
+        group, work = take(group, batches, self.process, self.divided, forgiving)
         indices = [index for key in group for index in key.indices]
-        gradients = [p.grad for p in self.trained if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        self.meter.add({"grad_norm": norm}, 1)
-        self.finite.watch(state.step + 1, indices, summed, norm)
-        optim.set_learning_rate(self.optimizer, lr)
-        optim.move(self.optimizer, self.trained, norm, self.config)
-        if self.ema is not None:
-            self.ema.update(state.step)
+        if not indices:
+            state.step += 1
+            return
+        self.finite.begin()
+        loss, norm, measured = self.gradient.compute(len(group), work, state.step)
+        if self.finite.watch(state.step + 1, indices, loss, norm):
+            for values, weight in measured:
+                self.meter.add(values, weight)
+            optim.set_learning_rate(self.optimizer, lr)
+            optim.move(self.optimizer, self.trained, norm, self.config)
+            if self.ema is not None:
+                self.ema.update(state.step)
+        else:
+            self.optimizer.zero_grad(set_to_none=True)
         state.step += 1
         self._line_samples += len(indices)
-
-    def _backward(
-        self, group: Sequence[loader.BatchKey], batches: Iterable[Batch], meter: Meter | None
-    ) -> Tensor:
-        """Adds the gradient of the mean loss over `group` and returns that loss; `meter` takes what was measured."""
-        total = sum(len(key.indices) for key in group)
-        summed: Tensor | None = None
-        for micro, (key, batch) in enumerate(zip(group, batches, strict=True)):
-            seed_forward(loader.forward_seed(self.config.seed, self.state.step, micro), self.device)
-            measured: dict[str, Tensor] = {}
-            passes = self.task.passes(self.model, batch)
-            while (losses := self._next(passes)) is not None:
-                share = (
-                    losses["loss"]
-                    if len(group) == 1
-                    else losses["loss"] * (len(key.indices) / total)
-                )
-                share.backward()
-                summed = share.detach() if summed is None else summed + share.detach()
-                measured = {
-                    name: measured.get(name, 0) + value.detach() for name, value in losses.items()
-                }
-            if meter is not None:
-                meter.add(measured, len(key.indices))
-        assert summed is not None
-        return summed
-
-    def _next(self, passes: Iterator[Mapping[str, Tensor]]) -> Mapping[str, Tensor] | None:
-        with precision.autocast(self.precision, self.device):
-            return next(passes, None)
 
     def _end_epoch(self) -> None:
         state, config = self.state, self.config
@@ -387,13 +388,15 @@ class Loop:
         """Evaluates on validation, keeps count of the best, and says whether this is to be kept as such."""
         state, task = self.state, self.task
         started = time.monotonic()
+        model = self.eval_model if self.whole is None else self.whole.take(self.eval_model)
         metrics, _ = evaluate(
             task,
-            self.eval_model,
+            model,
             "val",
             precision_name=self.precision,
             device=self.device,
             stop=lambda: self.stop.requested,
+            process=self.process,
         )
         if task.monitor not in metrics:
             raise ValueError(
@@ -422,7 +425,9 @@ class Loop:
 
     def _log_training(self, lr: float) -> None:
         self.finite.check()
-        means = self.meter.take()
+        means = self.meter.take(self.process)
+        if not self.process.is_main:
+            return
         now = time.monotonic()
         rate = self._line_samples / max(now - self._line_clock, 1e-9)
         self._line_clock, self._line_samples = now, 0
@@ -431,6 +436,8 @@ class Loop:
 
     def _log(self, split: str, values: dict[str, float], rate: float) -> None:
         self.tick()
+        if not self.process.is_main:
+            return
         where = {"step": self.state.step, "epoch": self.state.epoch + 1, "split": split}
         timing = {"seconds": round(self.state.seconds, 3), "samples_per_second": round(rate, 2)}
         line = {**where, **values, **timing}
@@ -446,34 +453,20 @@ class Loop:
 
     def save(self) -> None:
         """Writes a checkpoint. Raises RunError where the weights aren't finite or the disk refuses."""
-        state, folder = self.state, self.run_folder
+        state, log = self.state, self.run_folder.log
         self.finite.check()
-        model = self.model.state_dict()
-        if not checkpoints.finite(model.values()):
-            raise RunError(
-                f"weights are NaN or infinite after step {state.step}; earlier checkpoints are intact"
-            )
         self.tick()
-        checkpoints.sync(folder.log)
-        state.log_bytes = folder.log.stat().st_size
-        state.meter = self.meter.state()
-        content = {
-            "place": asdict(state),
-            "threads": torch.get_num_threads(),
-            "torch": str(torch.__version__),
-            "precision": self.precision,
-        }
-        ema = None if self.ema is None else self.ema.model.state_dict()
-        tensors = optim.optimizer_tensors(self.optimizer, self.model)
-        checkpoints.write(
-            folder.checkpoints, state.step, checkpoints.Checkpoint(model, ema, tensors, content)
-        )
-        checkpoints.prune(folder.checkpoints, [] if state.best_step is None else [state.best_step])
+        state.meter, state.left_out = self.meter.state(self.process), self.left_out.state()
+        if self.process.is_main:
+            checkpoints.sync(log)
+            state.log_bytes = log.stat().st_size
+        self.saving.save(asdict(state), state.best_step)
         self.saved_step = state.step
 
     def record(self, status: str) -> None:
         """Writes results.json as far as it is known."""
-        finish.write_results(self.outcome(), status, {}, {})
+        if self.process.is_main:
+            finish.write_results(self.outcome(), status, {}, {})
 
     def outcome(self) -> finish.Outcome:
         """What is known of this run now."""
@@ -481,7 +474,7 @@ class Loop:
         return finish.Outcome(
             task=self.task,
             run=self.run_folder,
-            model=self.eval_model,
+            model=self.eval_model if self.whole is None else self.whole.model,
             best_step=state.step if state.best_step is None else state.best_step,
             best_metrics=state.best_metrics,
             averaged=self.ema is not None,
@@ -491,4 +484,5 @@ class Loop:
             seconds=self.tick,
             stopping=lambda: self.stop.requested,
             show=self.show,
+            left_out=self.left_out.to_json(),
         )

@@ -14,6 +14,7 @@ from isoform.core.domain import InitialWeights, Task
 from isoform.core.errors import UserError, join_names
 from isoform.core.runs.exported import as_run, is_exported
 from isoform.core.runs.folder import RunFolder
+from isoform.core.runs.zoo import located, sha256_of
 
 
 def initial_weights(task: Task, source: str) -> InitialWeights:
@@ -21,12 +22,12 @@ def initial_weights(task: Task, source: str) -> InitialWeights:
 
     Raises UserError for anything else.
     """
-    path = Path(source)
+    path = located(source)
     if (path / "config.toml").is_file() or (path / "checkpoints").is_dir():
         return read_run_weights(path)
     if is_exported(path):  # what it was trained on comes along
         with as_run(path) as folder:
-            return replace(read_run_weights(folder), source=path.name)
+            return replace(read_run_weights(folder), source=name_of(source))
     if path.suffix == ".safetensors" and path.is_file():
         initial = read_safetensors(path)
         if any(name.startswith("backbone.") for name in initial.weights):
@@ -37,6 +38,20 @@ def initial_weights(task: Task, source: str) -> InitialWeights:
             f"train.init = {source!r} is neither a run folder nor a .safetensors file in isoform's names"
         )
     return foreign
+
+
+def name_of(source: str) -> str:
+    """How a line calls weights: by zoo/NAME, or a file by its name alone, since a run travels."""
+    return source if source.startswith("zoo/") else Path(source).name
+
+
+def refuse_other_file(source: str, known: str | None) -> None:
+    """Raises UserError where the file that `source` names isn't the one of the digest `known` (train.init_sha256)."""
+    path = located(source)
+    if known is not None and (not path.is_file() or sha256_of(path) != known):
+        raise UserError(
+            f"{source}: is not the file that train.init_sha256 names; leave that out to start from these weights"
+        )
 
 
 def read_run_weights(path: Path) -> InitialWeights:

@@ -16,13 +16,14 @@ import shutil
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from isoform.core.config import dump_toml
 from isoform.core.domain import AnyDomain, Export, Graph, TrainedModel
@@ -39,6 +40,7 @@ def base_formats(domain: AnyDomain) -> dict[str, Export]:
     """The formats that every domain has, by name."""
     return {
         "safetensors": write_safetensors,
+        "safetensors16": write_safetensors16,
         "bundle": write_bundle,
         "onnx": lambda trained, out: write_onnx(trained, domain.graph(trained), out),
         "openvino": lambda trained, out: write_openvino(trained, domain.graph(trained), out),
@@ -54,8 +56,10 @@ def warn_of_licence(trained: TrainedModel[Any, Any]) -> None:
         )
 
 
-def write_safetensors(trained: TrainedModel[Any, Any], out: Path) -> None:
-    """Our names, with all else that predicting takes as JSON in the metadata entry "isoform"."""
+def write_safetensors(
+    trained: TrainedModel[Any, Any], out: Path, weights: Mapping[str, Tensor] | None = None
+) -> None:
+    """Our names, with all else that predicting takes as JSON in the metadata entry "isoform"; the run's own weights."""
     about = {
         "config": dump_toml(trained.config),
         "task": trained.state.to_json(),
@@ -66,7 +70,16 @@ def write_safetensors(trained: TrainedModel[Any, Any], out: Path) -> None:
         about["calibration"] = json_of(trained.state.calibration)
     if trained.state.seen is not None and len(trained.state.seen) <= MOST_DIGESTS:
         about["seen"] = text_of_digests(trained.state.seen)
-    save_file(trained.weights(), out, metadata={METADATA: json.dumps(about)})
+    save_file(dict(weights or trained.weights()), out, metadata={METADATA: json.dumps(about)})
+
+
+def write_safetensors16(trained: TrainedModel[Any, Any], out: Path) -> None:
+    """The same with weights rounded to float16, in half the space; reading them computes in float32 again."""
+    halves = {
+        name: value.half() if value.is_floating_point() else value
+        for name, value in trained.weights().items()
+    }
+    write_safetensors(trained, out, halves)
 
 
 def write_bundle(trained: TrainedModel[Any, Any], out: Path) -> None:

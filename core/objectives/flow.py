@@ -9,6 +9,7 @@ which is the squared error of the velocity (x_1 - x_t) / (1 - t), kept finite ne
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,6 +18,41 @@ from torch import Tensor
 def interpolate(x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
     """x_t; `t` broadcasts to both ends."""
     return (1 - t) * x_0 + t * x_1
+
+
+@dataclass(frozen=True)
+class Preconditioned:
+    """The network's part of a prediction, after Karras et al. 2022 (arXiv:2206.00364, section 5), along these lines.
+
+    Of data with standard deviation s, x_t has n^2 = (1 - t)^2 + (t s)^2, and
+
+        prediction = (t s^2 / n^2) x_t + (s (1 - t) / n) network(x_t / n)
+
+    The first term is the best linear guess; the network's is of order 1 at every time, and so is its target. Squared
+    errors count by the inverse square of its factor.
+    """
+
+    t: Tensor
+    spread: float
+
+    @property
+    def norm(self) -> Tensor:
+        """n, of t's shape."""
+        return ((1 - self.t) ** 2 + (self.spread * self.t) ** 2).sqrt()
+
+    @property
+    def out(self) -> Tensor:
+        """The factor of the network, of t's shape; 0 at t = 1."""
+        return self.spread * (1 - self.t) / self.norm
+
+    def clean(self, x_t: Tensor, network: Tensor) -> Tensor:
+        """The prediction; `t` broadcasts to both."""
+        return self.t * (self.spread / self.norm) ** 2 * x_t + self.out * network
+
+    def noise_level(self) -> Tensor:
+        """What the network is told of the time: 100 ln(t / (1 - t)), finite at both ends."""
+        t = self.t.clamp(1e-4, 1 - 1e-4)
+        return 100 * (t / (1 - t)).log()
 
 
 def draw_times(

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
+from isoform.core.data.npy import header_of
 from isoform.core.errors import UserError
 from isoform.core.pretrained.unpickler import (
     CHECKPOINT,
@@ -106,7 +107,7 @@ def safetensors_metadata(path: Path) -> dict[str, str]:
             if file.read(9)[8:] != b"{":
                 return {}
         metadata = _safetensors_header(path).get("__metadata__", {})
-    except (OSError, ValueError, Refused):
+    except (OSError, ValueError, RecursionError, Refused):
         return {}
     return metadata if isinstance(metadata, dict) else {}
 
@@ -234,21 +235,15 @@ def _read_npz(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> 
     if whole > EXPANSION_LIMIT and whole > 50 * packed:
         raise Refused(f"its {packed} bytes claim to hold {whole}")
     arrays = {}
-    for name, member in members.items():
+    for name in members:
         with archive.open(name) as stream:
             data = io.BytesIO(stream.read())
-        version = np.lib.format.read_magic(data)
-        header = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, _, dtype = header(data)
+        try:
+            _, dtype = header_of(data, len(data.getbuffer()))
+        except ValueError as error:
+            raise Refused(f"its array {name}: {error}") from error
         if dtype.kind not in "biufc":
             raise Refused(f"its array {name} is not of plain numbers")
-        if int(np.prod(shape, dtype=object)) * dtype.itemsize > member.file_size:
-            raise Refused(f"its array {name} claims more numbers than it holds")
-        data.seek(0)
         array = np.lib.format.read_array(data, allow_pickle=False)
         arrays[name.removesuffix(".npy")] = torch.from_numpy(np.asarray(array, order="C"))
     return arrays

@@ -58,7 +58,7 @@ def read_json(path: Path, where: str) -> dict[str, Any]:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{where}: {path.name} can't be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: {path.name} is not valid JSON ({error})") from error
     if not isinstance(settings, dict):
         raise UserError(f"{where}: {path.name} does not hold an object")

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+
+from isoform.core.report.templates import template
 
 WIDE = 8  # columns of a table that fit on a page; more scroll inside of its frame, and that is said
 
@@ -79,12 +80,6 @@ def render_check_page(
 
     leakage   a sentence that says what leaks, "" where nothing does
     """
-    environment = Environment(
-        loader=PackageLoader("isoform.core.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return template("check.html.j2").render(
+        title=title, lines=lines, leakage=leakage, groups=groups, tables=tables
     )
-    template = environment.get_template("check.html.j2")
-    return template.render(title=title, lines=lines, leakage=leakage, groups=groups, tables=tables)

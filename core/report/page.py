@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from isoform.core.config import toml
@@ -22,8 +21,9 @@ from isoform.core.data.writers import plain_json
 from isoform.core.errors import UserError
 from isoform.core.report.chart import Line, chart
 from isoform.core.report.files import link, relative, table_of
-from isoform.core.report.formatting import clock, mebibytes, number
-from isoform.core.report.points import viewer
+from isoform.core.report.formatting import number
+from isoform.core.report.scenes import kind_of, scripts_of, sources_of
+from isoform.core.report.templates import template
 from isoform.core.runs.folder import SUSPECTS, RunFolder
 from isoform.core.runs.results import (
     Headline,
@@ -121,23 +121,19 @@ def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> P
 
 def render(runs: Sequence[Shown]) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=PackageLoader("isoform.core.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": number, "clock": clock, "bytes": mebibytes}
     comparable = len({run.results["domain"] for run in runs}) == 1
-    turns = comparable and any(figure.get("scene") for run in runs for figure in run.figures)
-    script, source = viewer() if turns else ("", "")
-    return environment.get_template("page.html.j2").render(
+    scripts = scripts_of(
+        kind_of(figure["scene"])
+        for run in runs
+        for figure in run.figures
+        if comparable and figure.get("scene")
+    )
+    return template("page.html.j2").render(
         runs=runs,
         heading=runs[0].title if len(runs) == 1 else f"{len(runs)} runs",
         comparable=comparable,
-        script=Markup(script),
-        script_source=Markup(source),
+        scripts=[Markup(script) for script in scripts],
+        script_sources=Markup(sources_of(scripts)),
         verdict_of=verdict_of,
         cards=[] if comparable else [_card_picture(run, at) for at, run in enumerate(runs)],
         tiles=_tiles(runs[0]),

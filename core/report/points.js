@@ -1,11 +1,8 @@
 "use strict";
-// Clouds of points that turn: every element of class "points" holds a scene as JSON (points.py) and a still picture,
-// which stays where this script doesn't run or fails. No library, no network; one camera moves all views of a scene.
+// Clouds of points, drawn on canvases without a library; one camera moves all views of a scene (points.py).
 
-const START = {turn: 35 * Math.PI / 180, tilt: 20 * Math.PI / 180};
 const BINS = 48; // of depth: points are drawn from the farthest on
 const EYE = 4; // distance of the eye, in radii of a cloud
-const WAYS = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]};
 const SMALL = 1.6; // radius in CSS pixels
 const FAINT = 0.08; // of points that the legend doesn't point at
 
@@ -133,36 +130,15 @@ function draw(canvas, view, camera, chosen) {
   }
 }
 
-function element(tag, name, text = "") {
-  const made = document.createElement(tag);
-  if (name) made.className = name;
-  made.textContent = text;
-  return made;
-}
-
-function button(text, label, act) {
-  const made = element("button", "", text);
-  made.type = "button";
-  if (label) made.setAttribute("aria-label", label);
-  made.addEventListener("click", act);
-  return made;
-}
-
-// Builds canvases, legend and buttons into `place`, and hides its still picture.
-function show(place) {
-  const scene = JSON.parse(place.querySelector("script").textContent);
+// Builds canvases, legend and buttons into `place`.
+SHOW.points = (place, scene) => {
   const views = viewsOf(scene);
-  const camera = {};
   let chosen = -1; // colour that the legend points at
-  let waiting = false;
-  const turning = element("div", "turning");
-  turning.tabIndex = 0;
-  turning.setAttribute("role", "group");
-  turning.setAttribute("aria-roledescription", "points that turn");
-  const keys = "arrow keys turn, with Shift they move, plus and minus zoom, 0 resets";
-  turning.setAttribute("aria-label", `${views.length} views; ${keys}`);
-  turning.style.setProperty("--columns", scene.columns[0]);
-  turning.style.setProperty("--narrow", scene.columns[1]);
+  const start = scene.flat ? {turn: 0, tilt: Math.PI / 2} : START;
+  const words = `${views.length} views`;
+  const {turning, ways, camera, redraw} = turnable(words, scene.columns, start, () => {
+    canvases.forEach((canvas, k) => draw(canvas, views[k], camera, chosen));
+  });
   const canvases = views.map((view) => {
     const cell = element("div", "view");
     const canvas = element("canvas");
@@ -172,89 +148,6 @@ function show(place) {
     turning.append(cell);
     return canvas;
   });
-
-  function redraw() {
-    if (waiting) return;
-    waiting = true;
-    requestAnimationFrame(() => {
-      waiting = false;
-      canvases.forEach((canvas, k) => draw(canvas, views[k], camera, chosen));
-    });
-  }
-
-  function reset() {
-    const first = scene.flat ? {turn: 0, tilt: Math.PI / 2} : START;
-    Object.assign(camera, first, {zoom: 1, right: 0, down: 0});
-    redraw();
-  }
-
-  function turn(right, down) {
-    camera.turn += right;
-    camera.tilt = Math.max(-Math.PI / 2, Math.min(Math.PI / 2, camera.tilt + down));
-    redraw();
-  }
-
-  function move(right, down) {
-    camera.right += right;
-    camera.down += down;
-    redraw();
-  }
-
-  function zoom(factor) {
-    const before = camera.zoom;
-    camera.zoom = Math.max(0.5, Math.min(12, before * factor));
-    camera.right *= camera.zoom / before;
-    camera.down *= camera.zoom / before;
-    redraw();
-  }
-
-  const fingers = new Map(); // pointers that are down -> [x, y]
-  turning.addEventListener("pointerdown", (event) => {
-    if (event.target.tagName !== "CANVAS") return;
-    turning.focus({preventScroll: true});
-    event.target.setPointerCapture(event.pointerId);
-    fingers.set(event.pointerId, [event.clientX, event.clientY]);
-  });
-  turning.addEventListener("pointermove", (event) => {
-    const before = fingers.get(event.pointerId);
-    if (!before) return;
-    const now = [event.clientX, event.clientY];
-    const edge = event.target.clientWidth || 1;
-    const [right, down] = [(now[0] - before[0]) / edge, (now[1] - before[1]) / edge];
-    if (fingers.size === 2) {
-      const [other] = [...fingers].filter(([id]) => id !== event.pointerId).map(([, at]) => at);
-      const apart = (at) => Math.hypot(at[0] - other[0], at[1] - other[1]);
-      zoom(apart(now) / Math.max(1, apart(before)));
-      move(right / 2, down / 2);
-    } else if (event.shiftKey) {
-      move(right, down);
-    } else {
-      turn(right * Math.PI, down * Math.PI);
-    }
-    fingers.set(event.pointerId, now);
-  });
-  for (const end of ["pointerup", "pointercancel"]) {
-    turning.addEventListener(end, (event) => fingers.delete(event.pointerId));
-  }
-  // Before the views are chosen by a click or a key, the wheel scrolls the page.
-  turning.addEventListener("wheel", (event) => {
-    if (!event.ctrlKey && document.activeElement !== turning) return;
-    event.preventDefault();
-    zoom(Math.exp(-event.deltaY * (event.deltaMode === 1 ? 0.05 : 0.0015)));
-  }, {passive: false});
-  turning.addEventListener("dblclick", reset);
-  turning.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.altKey || event.metaKey) return;
-    const way = WAYS[event.key];
-    if (way && event.shiftKey) move(0.05 * way[0], 0.05 * way[1]);
-    else if (way) turn(Math.PI / 24 * way[0], Math.PI / 24 * way[1]);
-    else if (event.key === "+" || event.key === "=") zoom(1.2);
-    else if (event.key === "-") zoom(1 / 1.2);
-    else if (event.key === "0" || event.key === "Home") reset();
-    else return;
-    event.preventDefault();
-  });
-
   const tools = element("div", "tools");
   const legend = element("div", "legend");
   scene.names.forEach((name, k) => {
@@ -264,33 +157,10 @@ function show(place) {
       [...legend.children].forEach(press);
       redraw();
     });
-    const dot = element("i", "dot");
-    dot.style.background = scene.palette[k];
-    one.append(dot, name);
     one.title = "shows these points alone";
     one.setAttribute("aria-pressed", "false");
-    legend.append(one);
+    legend.append(dotted(one, scene.palette[k], name));
   });
-  const ways = element("div", "ways");
-  ways.append(
-    element("span", "hint", "Drag turns, Shift and drag moves; after a click the wheel zooms"),
-    button("−", "zoom out", () => zoom(1 / 1.3)),
-    button("+", "zoom in", () => zoom(1.3)),
-    button("reset", "", reset),
-  );
   tools.append(legend, ways);
   place.append(turning, tools);
-  place.querySelector(".still").hidden = true;
-  new ResizeObserver(redraw).observe(turning);
-  reset();
-}
-
-for (const place of document.querySelectorAll(".points")) {
-  try {
-    show(place);
-  } catch (error) {
-    for (const part of place.querySelectorAll(".turning, .tools")) part.remove();
-    place.querySelector(".still").hidden = false;
-    console.error(error);
-  }
-}
+};

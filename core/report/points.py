@@ -7,10 +7,8 @@ N points, V views.
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,7 +37,7 @@ LEGEND = 6  # names in a line of a still picture
 VIEW = (
     np.deg2rad(35),
     np.deg2rad(20),
-)  # turned around z, then seen from above by; points.js begins there too
+)  # turned around z, then seen from above by; scenes.js begins there too
 
 
 @dataclass(frozen=True)
@@ -86,6 +84,7 @@ def scene_json(scene: Scene) -> dict[str, Any]:
     So a coordinate is off by half of 1/65,535 of its cloud's largest extent at most.
     """
     return {
+        "kind": "points",
         "palette": list(scene.palette),
         "names": [shown(name) for name in scene.names],
         "columns": list(scene.columns),
@@ -156,17 +155,17 @@ def draw_still(scene: Scene) -> Any:
             rasterized=True,
         )
         place.set(xlim=(-1.02, 1.02), ylim=(-1.02, 1.02), aspect="equal")
-        place.set_title(view.caption, fontsize=8, color=INK, parse_math=False)
-    _draw_legend(plot, scene)
+        place.set_title(view.caption, y=1.0, fontsize=8, color=INK, parse_math=False)
+    draw_legend(plot, list(zip(scene.palette, scene.names, strict=False)))
     return plot
 
 
-def _draw_legend(plot: Any, scene: Scene) -> None:
+def draw_legend(plot: Any, pairs: Sequence[tuple[str, str]]) -> None:
+    """Dots of colours with their names below a matplotlib figure; nothing for no pair (colour, name)."""
     from matplotlib.lines import Line2D
 
-    if not scene.names:
+    if not pairs:
         return
-    pairs = list(zip(scene.palette, scene.names, strict=False))
     dots = [Line2D([], [], marker="o", ls="", color=colour) for colour, _ in pairs]
     made = plot.legend(
         dots,
@@ -199,10 +198,3 @@ def seen_from(points: np.ndarray, flat: bool) -> tuple[np.ndarray, np.ndarray, n
     y = points[:, 0] * np.sin(turn) + points[:, 1] * np.cos(turn)
     up = points[:, 2] * np.cos(above) + y * np.sin(above)
     return x, up, points[:, 2] * np.sin(above) - y * np.cos(above)
-
-
-def viewer() -> tuple[str, str]:
-    """(points.js, its source in a Content-Security-Policy): the one script that a page lets run."""
-    text = (Path(__file__).parent / "points.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return text, f"'sha256-{digest}'"

@@ -4,7 +4,9 @@
                    ema.safetensors     averaged weights, where they are trained
                    state.safetensors   the optimiser
                    state.json          the run's place: step, epoch, batch, best so far
-                   manifest.json       bytes and SHA-256 of the files above, written last
+                   manifest.json       the format's number, bytes and SHA-256 of the files above, written last
+
+Where several processes hold a part each of the tensors, they write it (parts.py) in the place of the tensor files.
 
 A folder of that name is therefore complete or was damaged later, and the hash tells which. Reading always checks it,
 because a flipped bit in a tensor file loads without complaint.
@@ -17,7 +19,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +31,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from isoform.core.errors import RunError, UserError
+from isoform.core.runs.parts import INDEX, part_name, read_whole, write_index
 
+# Of what is written here; a manifest without a number is of 1. tests/faults/formats keeps a run of each.
+FORMAT = 2
+_UNREADABLE = (OSError, SafetensorError, ValueError, KeyError, RecursionError)
 _NAME = re.compile(r"step-(\d{7,})")
 
 
@@ -63,37 +70,93 @@ def write(folder: Path, step: int, checkpoint: Checkpoint) -> None:
 
     Raises RunError where the disk refuses; earlier checkpoints are then untouched and nothing half-written is left.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    _sweep(folder)
-    new, final = folder / f".step-{step:07d}.new", place(folder, step)
-    try:
-        new.mkdir()
-        (new / "state.json").write_text(json.dumps(checkpoint.state))
+    with _refusing(folder, step):
+        new = begin(folder, step)
         _save(checkpoint.model, new / "model.safetensors")
         if checkpoint.ema is not None:
             _save(checkpoint.ema, new / "ema.safetensors")
         _save(checkpoint.optimizer, new / "state.safetensors")
-        for file in sorted(new.iterdir()):
-            shutil.copymode(
-                new / "state.json", file
-            )  # safetensors writes files that others may not read
-            sync(file)
-        files = {file.name: _fingerprint(file) for file in sorted(new.iterdir())}
-        (new / "manifest.json").write_text(json.dumps({"step": step, "files": files}, indent=1))
-        sync(new / "manifest.json")
-        sync(new)
-        if final.exists():
-            final.rename(folder / f".{final.name}.old")
-        new.rename(final)
-        sync(folder)
+        seal(folder, step, checkpoint.state)
+
+
+def begin(folder: Path, step: int) -> Path:
+    """The folder to write the checkpoint of `step` into until `seal` puts it into its place."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
+    new = _new(folder, step)
+    new.mkdir()
+    return new
+
+
+def _new(folder: Path, step: int) -> Path:
+    return folder / f".step-{step:07d}.new"
+
+
+def write_part(
+    folder: Path, step: int, rank: int, size: int, tensors: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """Writes the part of one process; returns its entry of the manifest. Raises RunError where the disk refuses."""
+    file = _new(folder, step) / part_name(rank, size)
+    with _refusing(folder, step):
+        _save(tensors, file)
+        sync(file)
+        return {file.name: _fingerprint(file)}
+
+
+def seal_parts(
+    folder: Path,
+    step: int,
+    state: Mapping[str, Any],
+    rows: Sequence[Mapping[str, int]],
+    files: Mapping[str, Any],
+) -> None:
+    """Puts a checkpoint into its place once every process has written its part, whose `files` are hashed already.
+
+    `rows`: by rank, the first row of each tensor's part. Raises RunError where the disk refuses.
+    """
+    with _refusing(folder, step):
+        write_index(_new(folder, step), rows)
+        seal(folder, step, state, files)
+
+
+def seal(
+    folder: Path, step: int, state: Mapping[str, Any], hashed: Mapping[str, Any] | None = None
+) -> None:
+    """Writes state.json and the manifest, and renames the folder that `begin` made to its place."""
+    new, final = _new(folder, step), place(folder, step)
+    (new / "state.json").write_text(json.dumps(state))
+    for file in sorted(new.iterdir()):
+        shutil.copymode(
+            new / "state.json", file
+        )  # safetensors writes files that others may not read
+        sync(file)
+    files = {
+        file.name: (hashed or {}).get(file.name) or _fingerprint(file)
+        for file in sorted(new.iterdir())
+    }
+    (new / "manifest.json").write_text(
+        json.dumps({"format": FORMAT, "step": step, "files": files}, indent=1)
+    )
+    sync(new / "manifest.json")
+    sync(new)
+    if final.exists():
+        final.rename(folder / f".{final.name}.old")
+    new.rename(final)
+    sync(folder)
+    _sweep(folder)
+
+
+@contextmanager
+def _refusing(folder: Path, step: int) -> Iterator[None]:
+    try:
+        yield
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(_new(folder, step), ignore_errors=True)
         whole = ", ".join(place(folder, s).name for s in steps(folder)) or "none"
         raise RunError(
             f"the checkpoint of step {step} could not be written below {folder} ({error}); "
             f"earlier ones are intact ({whole}): make room and go on with --resume"
         ) from error
-    _sweep(folder)
 
 
 def verify(path: Path) -> None:
@@ -109,17 +172,25 @@ def verify(path: Path) -> None:
 
 
 def manifest(path: Path) -> dict[str, tuple[int, str]]:
-    """{file: (bytes, SHA-256)} as written. Raises Damaged where manifest.json is missing or no manifest."""
+    """{file: (bytes, SHA-256)} as written.
+
+    Raises Damaged where manifest.json is missing or no manifest, UserError where it is of a later format.
+    """
     try:
-        files: dict[str, dict[str, Any]] = json.loads((path / "manifest.json").read_text())["files"]
+        told = json.loads((path / "manifest.json").read_text())
+        if told.get("format", 1) > FORMAT:
+            raise UserError(
+                f"{path}: is of format {told['format']}, and this isoform knows {FORMAT} at most: use a later version"
+            )
+        files: dict[str, dict[str, Any]] = told["files"]
         expected = {
             name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()
         }
     except FileNotFoundError as error:
         raise Damaged("manifest.json is missing") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged("manifest.json is not readable") from error
-    if "model.safetensors" not in expected:
+    if not expected.keys() & {"model.safetensors", INDEX}:
         raise Damaged("manifest.json names no model.safetensors")
     return expected
 
@@ -128,25 +199,49 @@ def read(path: Path) -> Checkpoint:
     """A whole checkpoint, verified. Raises Damaged."""
     verify(path)
     try:
-        ema = path / "ema.safetensors"
         return Checkpoint(
-            load_file(path / "model.safetensors"),
-            load_file(ema) if ema.exists() else None,
-            load_file(path / "state.safetensors"),
+            _tensors(path, "model"),
+            _tensors(path, "ema") or None,
+            _tensors(path, "optimizer"),
             json.loads((path / "state.json").read_text()),
         )
-    except (OSError, SafetensorError, ValueError) as error:
+    except _UNREADABLE as error:
         raise Damaged(str(error)) from error
 
 
 def read_weights(path: Path, *, ema: bool = True) -> dict[str, Tensor]:
     """The averaged weights where the checkpoint has them and `ema` is true, else the raw ones. Raises Damaged."""
     verify(path)
-    averaged = path / "ema.safetensors"
     try:
-        return load_file(averaged if ema and averaged.exists() else path / "model.safetensors")
-    except (OSError, SafetensorError) as error:
+        return (_tensors(path, "ema") if ema else {}) or _tensors(path, "model")
+    except _UNREADABLE as error:
         raise Damaged(str(error)) from error
+
+
+def gather(folder: Path, step: int) -> None:
+    """Rewrites a checkpoint that several processes wrote as one process does: one model.safetensors.
+
+    Raises RunError where it is damaged or the disk refuses.
+    """
+    path = place(folder, step)
+    if not (path / INDEX).exists():
+        return
+    try:
+        whole = read(path)
+    except Damaged as error:
+        raise RunError(f"checkpoint {path} is damaged ({error}); restore it from a copy") from error
+    write(folder, step, whole)
+
+
+_FILES = {"model": "model", "ema": "ema", "optimizer": "state"}
+
+
+def _tensors(path: Path, kind: str) -> dict[str, Tensor]:
+    """Those of one kind; none where the checkpoint has none of it."""
+    if (path / INDEX).exists():
+        return read_whole(path, kind)
+    file = path / f"{_FILES[kind]}.safetensors"
+    return load_file(file) if file.exists() or kind != "ema" else {}
 
 
 def newest(folder: Path, say: Callable[[str], None]) -> tuple[int, Checkpoint] | None:

@@ -8,6 +8,7 @@ import re
 import tempfile
 import tomllib
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from isoform.core.pretrained.checkpoint_file import (
 from isoform.core.runs import checkpoint as checkpoints
 from isoform.core.runs.checkpoint import Checkpoint
 from isoform.core.runs.folder import RunFolder
+from isoform.core.runs.zoo import located
 
 METADATA = "isoform"  # the entry of a .safetensors that holds everything beside the weights
 MOST_DIGESTS = 5_000_000  # in that entry: with its metadata a .safetensors may take 100 MB
@@ -34,7 +36,7 @@ _CHECKPOINT = re.compile(r"checkpoints/step-\d{7,}/[a-z]+\.(safetensors|json)")
 
 def is_exported(path: str | Path) -> bool:
     """Whether a file was written by `export --format bundle` or `safetensors`."""
-    return bool(_kind(Path(path)))
+    return bool(_kind(located(path)))
 
 
 @contextmanager
@@ -43,7 +45,7 @@ def as_run(path: str | Path) -> Iterator[Path]:
 
     Raises UserError for an exported file that is damaged or claims to be larger than it can be.
     """
-    path = Path(path)
+    path = located(path)
     kind = _kind(path)
     if not kind:
         yield path
@@ -66,7 +68,7 @@ def _kind(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError):
+    except (zipfile.BadZipFile, OSError, NotImplementedError):  # a zip of a later version
         return ""
     return "bundle" if "config.toml" in names else ""
 
@@ -81,7 +83,7 @@ def _unpack(path: Path, folder: Path) -> None:
                 raise UserError(f"{path}: its {path.stat().st_size} bytes claim to hold {whole}")
             for one in members:
                 archive.extract(one, folder)
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
         raise UserError(f"{path}: is damaged ({error}); export it again") from error
 
 
@@ -103,7 +105,7 @@ def _unfold(path: Path, folder: Path) -> None:
         step = int(about.get("step", 0))
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path}: its metadata entry {METADATA!r} can't be read ({error}); export it again"
         ) from error

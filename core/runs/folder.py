@@ -163,7 +163,7 @@ class RunFolder:
             return json.loads((self.path / name).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise UserError(f"{self.path} has no {name}: is it the folder of a run?") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{self.path / name}: can't be read ({error})") from error
 
     def results(self) -> dict[str, Any]:

@@ -126,6 +126,15 @@ class ToyTask(Task):
         return [Figure(f"the classes are {', '.join(self.names)}", svg=svg)]
 
 
+class SteadyTask(ToyTask):
+    """Without the bias in front of the batch norm: its gradient is rounding alone, which Adam makes whole steps of."""
+
+    def build(self):
+        model = super().build()
+        model.tokeniser[0].register_parameter("bias", None)
+        return model
+
+
 def app(workers=0, **train):
     """The toy's configuration: 10 micro-batches an epoch, the last one partial, 4 optimiser steps of at most 3."""
     settings = {

@@ -57,7 +57,9 @@ def prepare(app):
     )
 
 
-DOMAIN = SimpleNamespace(name="toys", schema=lambda: ToyApp, prepare=prepare)
+DOMAIN = SimpleNamespace(
+    name="toys", schema=lambda: ToyApp, schema_of=lambda tree: ToyApp, prepare=prepare
+)
 
 BUILT_IN = """
 [toys.small]
@@ -417,7 +419,7 @@ def test_a_runs_configuration(tmp_path):
     (tmp_path / "config.toml").write_text(config.dump_toml(app))
     assert config.load_run_config(tmp_path, DOMAIN) == app
     assert config.run_domain(tmp_path) == "toys"
-    other = SimpleNamespace(name="vision", schema=lambda: ToyApp)
+    other = SimpleNamespace(name="vision", schema_of=lambda tree: ToyApp)
     with pytest.raises(UserError, match="is a run of toys, not of vision"):
         config.load_run_config(tmp_path, other)
     (tmp_path / "config.toml").write_text('domain = "toys"\napp = "a"\ntrain.lr = 0\ntrain.x = 1\n')
@@ -478,7 +480,7 @@ def test_an_old_key_names_the_new_one():
             "train.mixing": "data.augment.mixup",
         }
 
-    domain = SimpleNamespace(name="toys", schema=lambda: Renamed)
+    domain = SimpleNamespace(name="toys", schema_of=lambda tree: Renamed)
     with pytest.raises(config.ConfigError) as raised:
         config.resolve_layers("small", domain=domain, sets=["data.name=x", "train.mixing=1"])
     assert any(

@@ -7,6 +7,7 @@ from torch import nn
 
 from isoform.core.config.schema import TrainConfig
 from isoform.core.engine import optim
+from isoform.core.engine.muon import Muon, orthogonal
 from isoform.core.ops.decay import without_decay
 
 
@@ -241,3 +242,62 @@ def test_of_several_updates_along_one_gradient_the_last_is_clipped():
     optim.move(optimizer, [weight], torch.tensor(5.0), config)
     torch.testing.assert_close(weight.detach(), -0.1 * 2.2 * torch.tensor([3.0, 4.0]))
     assert weight.grad is None
+
+
+def test_muon_moves_the_matrices_of_blocks_and_adamw_all_else():
+    model = Named()
+    config = TrainConfig(optimizer="muon", lr=0.1, weight_decay=0.3)
+    optimizer = optim.build_optimizer(model, config)
+    names = {p: name for name, p in model.named_parameters()}
+    kinds = {names[p]: g["orthogonal"] for g in optimizer.param_groups for p in g["params"]}
+    assert {name for name, matrix in kinds.items() if matrix} == {
+        f"backbone.blocks.{i}.weight" for i in range(3)
+    }
+    same = Named()
+    same.load_state_dict(model.state_dict())
+    adamw = optim.build_optimizer(same, TrainConfig(optimizer="adamw", lr=0.1, weight_decay=0.3))
+    for step in range(3):
+        for one, other in zip(model.parameters(), same.parameters(), strict=True):
+            one.grad = other.grad = torch.randn(one.shape, generator=torch.manual_seed(step))
+        optimizer.step()
+        adamw.step()
+    for (name, one), other in zip(model.named_parameters(), same.parameters(), strict=True):
+        assert torch.equal(one, other) != kinds[name], name
+
+
+@pytest.mark.parametrize("shape", [(5, 11), (11, 5), (7, 7)])
+def test_muon_steps_as_torchs_does(shape):
+    """Its own runs in bfloat16, so a step's direction agrees to some hundredths."""
+    if not hasattr(torch.optim, "Muon"):
+        pytest.skip("this torch has no Muon")
+    ours, theirs = (nn.Parameter(torch.zeros(shape)) for _ in range(2))
+    group = {"params": [ours], "orthogonal": True, "weight_decay": 0.1}
+    mine = Muon([group], lr=1.0, betas=(0.9, 0.999))
+    other = torch.optim.Muon([theirs], lr=1.0, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for step in range(4):
+        ours.grad = theirs.grad = torch.randn(shape, generator=torch.manual_seed(step))
+        mine.step()
+        other.step()
+    assert (ours - theirs).norm() < 0.05 * theirs.norm()
+    values = torch.linalg.svdvals(orthogonal(torch.randn(3, *shape, dtype=torch.float64)))
+    assert values.min() > 0.5 and values.max() < 1.3
+
+
+def test_muons_state_comes_back():
+    def moved(optimizer, model, step):
+        for parameter in model.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=torch.manual_seed(step))
+        optimizer.step()
+
+    config = TrainConfig(optimizer="muon", lr=0.1)
+    model, again = Named(), Named()
+    optimizer, later = (optim.build_optimizer(one, config) for one in (model, again))
+    moved(optimizer, model, 0)
+    again.load_state_dict(model.state_dict())
+    kept = {name: one.clone() for name, one in optim.optimizer_tensors(optimizer, model).items()}
+    assert "momentum_buffer/backbone.blocks.1.weight" in kept
+    optim.load_optimizer_tensors(later, again, kept)
+    moved(optimizer, model, 1)
+    moved(later, again, 1)
+    for one, other in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import traceback
 
 import pytest
 import toy
@@ -12,6 +11,7 @@ from isoform.core.engine.train import train
 from isoform.core.errors import Preempted
 from isoform.core.runs import checkpoint
 from isoform.core.runs.folder import RunFolder
+from killed import die, in_child
 
 SETTINGS = {"ema": 0.9, "checkpoint_every": 2, "evaluate_every": 2, "log_every": 1}
 LAST = 16
@@ -42,23 +42,6 @@ def assert_same_run(ours, theirs):
     assert place_of(a) == place_of(b)
     results = [json.loads((f / "results.json").read_text()) for f in (ours, theirs)]
     assert results[0]["metrics"] == results[1]["metrics"]
-
-
-def in_child(work):
-    """Runs `work` in a forked child; returns the signal that ended it, 0 if none."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        except BaseException:  # noqa: BLE001  whatever it is, pytest must not go on in the child
-            os.write(2, traceback.format_exc().encode())  # pytest holds sys.stderr
-        finally:
-            os._exit(3)
-    return os.waitpid(child, 0)[1] & 0x7F
-
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 
 from isoform.core.objectives.flow import (
+    Preconditioned,
     draw_times,
     drop_labels,
     first_guess,
@@ -47,3 +48,23 @@ def test_the_first_guess_takes_no_gradient() -> None:
     guess = first_guess(lambda: 2 * weight, 1.0)
     assert guess is not None and guess == 2 and not guess.requires_grad
     assert first_guess(lambda: weight, 0.0) is None
+
+
+def test_the_preconditioned_guess_is_the_best_of_all_linear_ones() -> None:
+    generator = torch.Generator().manual_seed(0)
+    spread, n = 2.5, 200_000
+    x_1 = spread * torch.randn(n, generator=generator, dtype=torch.float64)
+    x_0 = torch.randn(n, generator=generator, dtype=torch.float64)
+    for t in (0.1, 0.4, 0.8):
+        level = Preconditioned(torch.tensor(t, dtype=torch.float64), spread)
+        x_t = interpolate(x_0, x_1, level.t)
+        torch.testing.assert_close(x_t.std(), level.norm, rtol=0.01, atol=0)
+        guess = level.clean(x_t, torch.zeros(1, dtype=torch.float64))
+        best = (x_t @ x_1) / (x_t @ x_t) * x_t
+        torch.testing.assert_close(guess, best, rtol=0.02, atol=0.01)
+        torch.testing.assert_close((x_1 - guess).std(), level.out, rtol=0.01, atol=0)
+
+
+def test_the_noise_level_rises_with_time_and_is_finite() -> None:
+    level = Preconditioned(torch.tensor([0.0, 0.2, 0.5, 0.8, 1.0]), 1.0).noise_level()
+    assert level.isfinite().all() and (level.diff() > 0).all() and level[2] == 0

@@ -193,3 +193,37 @@ def test_a_run_falls_back_and_ends_the_same(tmp_path, capsys):
     )
     assert len(moved.metrics()) == lines
     assert all(value.equal(weights[name]) for name, value in moved.load_weights("last").items())
+
+
+def in_parts(folder, step):
+    """A checkpoint whose matrix [5, 3] two processes hold."""
+    whole = torch.arange(15.0).reshape(5, 3)
+    checkpoint.begin(folder, step)
+    files = {}
+    for rank, rows in enumerate((whole[:3], whole[3:])):
+        files |= checkpoint.write_part(folder, step, rank, 2, {"model/w": rows})
+    checkpoint.seal_parts(folder, step, {"place": {}}, [{"model/w": 0}, {"model/w": 3}], files)
+    return whole
+
+
+def test_parts_are_one_checkpoint(folder):
+    whole = in_parts(folder, 11)
+    read = checkpoint.read(checkpoint.place(folder, 11))
+    assert read.model["w"].equal(whole) and read.ema is None and not read.optimizer
+    checkpoint.gather(folder, 11)
+    assert checkpoint.read(checkpoint.place(folder, 11)).model["w"].equal(whole)
+    assert (checkpoint.place(folder, 11) / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "index", ['{"model/w": [["../step-0000007/model.safetensors", 0]]}', "[]", '{"model/w": 3}']
+)
+def test_an_index_that_names_no_part_beside_it_is_damage(folder, index):
+    in_parts(folder, 11)
+    path = checkpoint.place(folder, 11)
+    (path / "index.json").write_text(index)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["files"]["index.json"] = checkpoint._fingerprint(path / "index.json")
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(Damaged, match=r"index\.json"):
+        checkpoint.read(path)
