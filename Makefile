@@ -3,6 +3,10 @@
 #   make demo                   train and evaluate one small app a domain; runs/demo/index.html shows the reports
 #   make test                   the tests, in two processes (PYTEST="-k name" narrows them)
 #   make environment            only install what the tests need
+#   make faults                 what may go wrong in a run: kills, full disks, damage, NaN (a part of make test)
+#   make fuzz                   hostile files through every reader: 100,000 each or 20 minutes (FUZZ="png --minutes 2")
+#   make soak                   random faults into real trainings for half an hour (SOAK="--minutes 5 --seed 1")
+#   make aot                    compile every GPU kernel for the table's parts, and record what they take
 #   make check                  lint, types and the import contract
 #   TORCH_INDEX=URL make demo   torch from another package index, such as PyTorch's own for CPU builds
 #   PYTHON=python3.12 make ...  another interpreter;  VENV=DIR make ...  another environment
@@ -22,9 +26,9 @@ QUIET := $(if $(CI),--quiet)
 export OMP_WAIT_POLICY ?= PASSIVE
 # Two test processes of one thread each.
 TEST_ENV := OMP_NUM_THREADS=1
-KERNELS := tests/core/attention/triton
+KERNELS := tests/core/attention/triton tests/pointcloud/triton
 
-.PHONY: demo test test-kernels test-main check format clean
+.PHONY: demo test test-kernels test-main faults fuzz soak aot check format clean
 .DEFAULT_GOAL := demo
 
 demo: $(DEMO_STAMP)
@@ -38,7 +42,23 @@ test-kernels: $(TEST_STAMP)
 		set -x; $(TEST_ENV) TRITON_INTERPRET=1 $(BIN)/python -m pytest $(KERNELS) -q -n 2 --dist worksteal $(PYTEST)
 
 test-main: $(TEST_STAMP)
-	$(TEST_ENV) $(BIN)/python -m pytest --ignore=$(KERNELS) -q -n 2 --dist worksteal --durations=15 $(PYTEST)
+	$(TEST_ENV) $(BIN)/python -m pytest $(KERNELS:%=--ignore=%) -q -n 2 --dist worksteal --durations=15 $(PYTEST)
+
+faults: $(TEST_STAMP)
+	$(TEST_ENV) $(BIN)/python -m pytest tests/faults -q -n 2 --dist worksteal --durations=5 $(PYTEST)
+
+fuzz: $(TEST_STAMP)
+	$(TEST_ENV) $(BIN)/python -m fuzz $(FUZZ)
+
+soak: $(TEST_STAMP)
+	$(TEST_ENV) $(BIN)/python -m soak $(SOAK)
+
+# No GPU is needed. Compiles what has changed since it was recorded, each package's kernels in a file beside them.
+# AOT= checks the records instead.
+AOT ?= --all
+aot: $(TEST_STAMP)
+	$(BIN)/python -m isoform.core.attention.aot $(AOT)
+	$(BIN)/python -m isoform.pointcloud.ops.aot $(AOT)
 
 check: $(TEST_STAMP)
 	$(BIN)/ruff check .

@@ -205,7 +205,10 @@ def frame(shape: Shape):
 def whole_isoform(shape: Shape, folder: Path, **changes: object) -> Callable[[int], None]:
     """isoform's data and the engine's work of so many steps; `changes` are settings."""
     from isoform.core.engine import loader, signals
+    from isoform.core.engine.determinism import reproducible
+    from isoform.core.engine.distributed import this_process
     from isoform.core.engine.progress import Display
+    from isoform.core.engine.trackers import Trackers
     from isoform.core.engine.train import Loop
     from isoform.core.runs.folder import RunFolder
     from isoform.timeseries import DOMAIN
@@ -216,10 +219,11 @@ def whole_isoform(shape: Shape, folder: Path, **changes: object) -> Callable[[in
     def run(count: int) -> None:
         settings = app(shape, **{"data.source": "custom", "data.path": str(path), **changes})
         task = DOMAIN.task(DOMAIN.prepare(settings))
-        with signals.reproducible():
-            loop = Loop(
-                task, RunFolder(folder / "run"), Display(enabled=False), signals.StopSignal()
-            )
+        with reproducible():
+            place = RunFolder(folder / "run")
+            quiet = Display(enabled=False)
+            watch = Trackers(place, (), quiet.say)
+            loop = Loop(task, place, quiet, signals.StopSignal(), watch, this_process())
             loop.model.train()
             keys = [key for epoch in range(9) for key in loader.epoch_batches(task, 0, epoch)][
                 :count

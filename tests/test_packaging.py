@@ -75,7 +75,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shipped() -> set[str]:
     """Every file of the package as the wheel should hold it, read from the real folders."""
     files = {f"isoform/{p.name}": p for p in (ROOT / "src" / "isoform").iterdir() if p.is_file()}
-    for folder in FOLDERS:
+    for folder in [*FOLDERS, "zoo"]:
         files |= {
             f"isoform/{p.relative_to(ROOT).as_posix()}": p
             for p in (ROOT / folder).rglob("*")

@@ -79,7 +79,7 @@ def _parameters(config: TimeseriesApp) -> int | None:
 def _detail(config: TimeseriesApp) -> dict[str, Any]:
     import torch
 
-    from isoform.core.attention.dispatch import Request, explain_choice
+    from isoform.core.attention.dispatch import Request, explain_choice, tabulate
 
     b = config.backbone
     variates = VARIATES.get(config.data.source, 0)
@@ -99,4 +99,5 @@ def _detail(config: TimeseriesApp) -> dict[str, Any]:
         else "one a variate and mark",
         "precision": "fp32",
         "attention": "in training: " + "; ".join(explain_choice(request)),
+        "attention by device": tabulate(request),
     }

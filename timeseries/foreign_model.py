@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.domain import ImportedModel, InitialWeights
 from isoform.core.errors import UserError
+from isoform.core.ops.shapes import shapes_alone
 from isoform.core.pretrained import Layout, strip_prefix
 from isoform.core.pretrained.settings import (
     TRAINING_KEYS,
@@ -69,7 +69,7 @@ def assemble(
     app = _app(found, config)
     variates = _variates(found, app, where)
     try:
-        with torch.device("meta"):
+        with shapes_alone():
             own = build(app, Sizes(variates=found.variates)).state_dict()
     except ValueError as error:
         raise UserError(f"{where}: {error}") from None

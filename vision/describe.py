@@ -36,13 +36,14 @@ def describe(config: VisionApp, *, detail: bool = True) -> dict[str, Any]:
 def _detail(config: VisionApp, parameters: int) -> dict[str, Any]:
     import torch
 
-    from isoform.core.attention.dispatch import Request, explain_choice
+    from isoform.core.attention.dispatch import Request, explain_choice, tabulate
     from isoform.core.engine.precision import resolve
+    from isoform.core.ops.shapes import shapes_alone
     from isoform.vision.models import build_model
 
     backbone, tokens = config.backbone, token_count(config.tokeniser)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with torch.device("meta"):
+    with shapes_alone():
         model = build_model(config)
     precision = resolve(config.train.precision, config.data.task != "regression", model, device)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -62,6 +63,7 @@ def _detail(config: VisionApp, parameters: int) -> dict[str, Any]:
         "tokens": f"{tokens} an image",
         "precision": f"{precision} on this machine",
         "attention": "in training: " + "; ".join(explain_choice(request)),
+        "attention by device": tabulate(request, backbone.score),
         "memory": f"about {(copies * 4 * parameters + kept) / 2**20:,.0f} MiB to train in float32 "
         f"({copies * 4 * parameters / 2**20:,.0f} weights and optimiser, {kept / 2**20:,.0f} activations of a batch of "
         f"{config.train.batch}), {4 * parameters / 2**20:,.0f} MiB of weights to predict",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-
 from isoform.core.errors import UserError
+from isoform.core.ops.shapes import shapes_alone
 from isoform.vision.config import VisionApp
 from isoform.vision.data.dataset import preprocessing
 from isoform.vision.data.transforms import Augment
@@ -20,5 +19,5 @@ def refuse_impossible(config: VisionApp) -> None:
     if data.class_weights == "balanced" and data.task == "regression":
         raise UserError('data.class_weights = "balanced" needs classes; this app predicts numbers')
     head = config.head.model_copy(update={"outputs": config.head.outputs or 1})
-    with torch.device("meta"):
+    with shapes_alone():
         build_model(config.model_copy(update={"head": head}))

@@ -88,6 +88,10 @@ class VisionTask(Task):
         """A fresh model. Raises UserError where the tables contradict each other."""
         return build_model(self.config)
 
+    def sample_name(self, split: str, index: int) -> str:
+        """The image's name."""
+        return self.data.records.images.names[int(self.data.rows[split][index])]
+
     def sample(self, split: str, index: int, rng: np.random.Generator | None) -> Drawn:
         """See Task.sample. Without pixels where the image lies in memory at the model's size: `collate` finds it there.
 

@@ -145,7 +145,8 @@ def test_a_bundle_forecasts_with_intervals_elsewhere(run: Path, tmp_path: Path) 
 
 
 def test_formats_of_the_domain_are_these() -> None:
-    assert set(api.formats_of(DOMAIN)) == {"safetensors", "bundle", "onnx", "openvino", "official"}
+    own = {"safetensors", "safetensors16", "bundle", "onnx", "openvino", "official"}
+    assert set(api.formats_of(DOMAIN)) == own
 
 
 def test_own_exports_come_back(run: Path, tmp_path: Path) -> None:

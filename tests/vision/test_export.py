@@ -148,6 +148,7 @@ def test_a_noncommercial_licence_is_named(run: Path, tmp_path: Path, name: str) 
 def test_formats_of_the_domain_are_these() -> None:
     assert set(formats_of(DOMAIN)) == {
         "safetensors",
+        "safetensors16",
         "bundle",
         "onnx",
         "openvino",

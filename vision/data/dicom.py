@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -12,7 +14,26 @@ from isoform.core.errors import UserError
 from isoform.vision.data.arrays import MAX_PIXELS, Reading, from_array, too_large
 from isoform.vision.data.pages import choose_pages
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
+
+def _told(function: Callable[P, R]) -> Callable[P, R]:
+    """pydicom's own kinds of errors, which damage may raise wherever an element is asked for, as ValueError."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **keywords: P.kwargs) -> R:
+        try:
+            return function(*args, **keywords)
+        except Exception as error:
+            if type(error).__module__.startswith("pydicom."):
+                raise ValueError(str(error)) from error
+            raise
+
+    return wrapped
+
+
+@_told
 def read_dicom(data: bytes, channels: int | None, name: str, reading: Reading) -> Tensor:
     """[C, H, W] of one frame, or of all as channels: uint8 where stored so, else float32 in the modality's own unit.
 
@@ -32,6 +53,7 @@ def read_dicom(data: bytes, channels: int | None, name: str, reading: Reading) -
     return from_array(np.stack(frames), channels, name, first)
 
 
+@_told
 def size_of_dicom(
     data: bytes, channels: int | None, name: str, reading: Reading
 ) -> tuple[int, int, int]:

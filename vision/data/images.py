@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isoform.core.data.npy import header_of
 from isoform.core.errors import UserError
 from isoform.vision.data import dicom, tiff
 from isoform.vision.data.arrays import (
@@ -312,9 +313,10 @@ def read_bytes(path: Path, name: str) -> bytes:
 
 def _read_npy(path: Path, name: str) -> np.ndarray:
     try:
-        array = np.lib.format.open_memmap(
-            path, mode="r"
-        )  # refuses pickled objects; nothing is read yet
+        with path.open("rb") as file:
+            header_of(file, path.stat().st_size)
+        # It refuses pickled objects; nothing is read yet.
+        array = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise UserError(f"{name}: no such file") from None
     except (*_DAMAGE, RecursionError) as error:
