@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.resources
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +69,20 @@ def built_in() -> str:
     return (importlib.resources.files("isoform") / BUILT_IN).read_text("utf-8")
 
 
+@lru_cache(maxsize=1)
+def _parsed(text: str) -> toml.Tree:
+    """The built-in apps, read once in a process: layers lie over them and never change them."""
+    tree, mistakes = toml.parse(text)
+    assert not mistakes, mistakes
+    return tree
+
+
 def read_apps(apps_file: str | Path | None, domain: str) -> Apps:
     """The built-in apps and those of the user's file, with the mistakes of syntax and the unknown domains in it."""
-    sources = [(BUILT_IN, built_in())]
+    apps = Apps({BUILT_IN: _parsed(built_in())})
     if apps_file is not None:
-        sources.append((str(apps_file), read_text(Path(apps_file))))
-    apps = Apps()
-    for name, text in sources:
-        apps.files[name], mistakes = toml.parse(text)
+        name = str(apps_file)
+        apps.files[name], mistakes = toml.parse(read_text(Path(apps_file)))
         apps.errors += syntax_errors(name, mistakes)
     domains = {*apps.files[BUILT_IN], domain}
     for wrong in apps.files[str(apps_file)] if apps_file is not None else ():

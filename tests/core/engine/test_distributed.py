@@ -87,13 +87,18 @@ def test_three_processes_with_sam(tmp_path):
     assert furthest(tmp_path / "run", tmp_path / "alone") < CLOSE
 
 
+def logged(folder):
+    """Bytes of the log, which the first process writes: another may look before there is one."""
+    log = RunFolder(folder).log
+    return log.stat().st_size if log.exists() else 0
+
+
 def test_a_run_goes_on_in_another_number_of_processes(tmp_path, alone):
     folder = tmp_path / "run"
 
     class Signalled(toy.SteadyTask):
         def sample(self, split, index, rng):
-            log = RunFolder(folder).log  # the first process writes it, which may come to it later
-            if split == "train" and log.exists() and log.stat().st_size > 3000:
+            if split == "train" and logged(folder) > 3000:
                 os.kill(os.getpid(), signal.SIGTERM)
             return super().sample(split, index, rng)
 
@@ -275,7 +280,7 @@ def test_divided_blocks_train_what_whole_ones_do_and_are_put_together_again(tmp_
         until = 2000
 
         def sample(self, split, index, rng):
-            if split == "train" and RunFolder(folder).log.stat().st_size > self.until:
+            if split == "train" and logged(folder) > self.until:
                 self.until = 10**9
                 os.kill(os.getpid(), signal.SIGTERM)
             return super().sample(split, index, rng)
