@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+LONGEST = 10_000  # characters of a sentence
+
 
 class UserError(Exception):
-    """The user's mistake, as one sentence: what, where, how to mend. The command line prints it and exits with 2."""
+    """The user's mistake, as one sentence: what, where, how to mend. The command line prints it and exits with 2.
+
+    What a file said may be of any length: the middle of a sentence of more than LONGEST characters is left out.
+    """
+
+    def __str__(self) -> str:
+        told = super().__str__()
+        half = LONGEST // 2
+        return told if len(told) <= LONGEST else f"{told[:half]} [...] {told[-half:]}"
 
 
 class RunError(Exception):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -70,11 +73,20 @@ def _series(path: Path) -> None:
 
 def _molecules(path: Path) -> None:
     from isoform.molecules.config import DataConfig
-    from isoform.molecules.data.featurise import featurise_many
     from isoform.molecules.data.file import read_file
 
     found = read_file(path, DataConfig(path=str(path), targets=()))
-    featurise_many(found.smiles, 1, canonical=True)
+    if found.smiles:
+        for _ in _featuriser(os.getpid()).map([found.smiles]):
+            pass
+
+
+@functools.cache
+def _featuriser(_: int) -> Any:
+    """One process for all files of this one, which survives what RDKit crashes or hangs on, as in training."""
+    from isoform.molecules.data.featurise import Options, processes_for
+
+    return contextlib.ExitStack().enter_context(processes_for(1, Options(canonical=True)))
 
 
 def _systems(path: Path) -> None:

@@ -186,6 +186,7 @@ def read_parquet(raw: Raw, limits: Limits) -> Table:
                 limits,
             )
             content = file.read()
+        content.validate(full=True)  # texts that are no UTF-8, offsets behind the end
     except (pa.ArrowException, OSError, ValueError) as error:
         said = " ".join(str(error).split())[:120]
         raise UserError(f"{raw.origin}: is no parquet file that can be read ({said})") from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import mmap
 import pickletools
 import struct
 import zipfile
@@ -15,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -182,7 +183,7 @@ def _read_torch(
     return unpickle(archive.read(f"{root}data.pkl"), storage)
 
 
-def _one_pickle(file: BinaryIO) -> bytes:
+def _one_pickle(file: mmap.mmap) -> bytes:
     """The bytes of the pickle that begins where the file stands."""
     start = file.tell()
     for _, _, _ in pickletools.genops(file):
@@ -196,7 +197,8 @@ def _one_pickle(file: BinaryIO) -> bytes:
 def _read_legacy(path: Path) -> Any:
     """PyTorch's format before 1.6: pickles one after the other, then the storages' numbers."""
     size = path.stat().st_size
-    with path.open("rb") as file:
+    # A view of the file gives what is there, where a file makes room first for all that a text claims to be long.
+    with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as file:
         if unpickle(_one_pickle(file)) != LEGACY_MAGIC:
             raise Refused("it is a pickle, but not a PyTorch checkpoint")
         if unpickle(_one_pickle(file)) != 1001:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _HEAVY_HYDROGEN = re.compile(r"^(\s*)[DT](?=\s)", re.MULTILINE)
 _KEYS = re.compile(r"\b(Lattice|Properties)\s*=", re.IGNORECASE)
+_COLUMNS = re.compile(r":[a-z]:(\d+)", re.IGNORECASE)
+MOST_COLUMNS = 100  # of one property of an atom
 _FLAT = "is flat: a drawing without a geometry"
 
 
@@ -98,7 +100,9 @@ def frames_of(text: str) -> Iterator[str]:
 def _of_frame(frame: str, place: str, notes: Notes) -> System | Unread:
     with materials("reading a .xyz"):
         import ase.io
-    comment = frame.split("\n", 2)[1] if frame.count("\n") > 1 else ""
+    count, comment, *rows = f"{frame}\n\n".splitlines()
+    if wrong := _impossible(count.strip(), comment, sum(map(bool, rows))):
+        return Unread(place, wrong)
     body, heavy = _HEAVY_HYDROGEN.subn(r"\1H", frame)
     kind = "extxyz" if _KEYS.search(comment) else "xyz"
     try:
@@ -110,6 +114,15 @@ def _of_frame(frame: str, place: str, notes: Notes) -> System | Unread:
     made = _of_atoms(atoms, name, notes)
     notes.note("deuterium or tritium, read as hydrogen", bool(heavy) and isinstance(made, System))
     return made
+
+
+def _impossible(count: str, comment: str, rows: int) -> str:
+    """Why a frame can't be what it says, "" where it can: ASE makes room for all of it first."""
+    if count.isdecimal() and int(count) > rows:
+        return f"promises {int(count):,} atoms, and {rows:,} lines follow"
+    if any(int(columns) > MOST_COLUMNS for columns in _COLUMNS.findall(comment)):
+        return f"has a property of more than {MOST_COLUMNS} columns"
+    return ""
 
 
 def _of_atoms(atoms: Atoms, name: str, notes: Notes) -> System | Unread:

@@ -104,6 +104,9 @@ def split_axes(
         raise UserError(
             f"{path}: has no field {' and no '.join(missing)}; it has {', '.join(table) or 'none'}"
         )
+    lists = [axis for axis in AXES if np.ndim(table[names[axis]]) != 1]
+    if lists:
+        raise UserError(f"{path}: its field {lists[0]} holds more than one number a point")
     xyz = np.stack([np.asarray(table[names[axis]], np.float64) for axis in AXES], 1)
     used = {names[axis] for axis in AXES}
     return xyz, {name: values for name, values in table.items() if name not in used}

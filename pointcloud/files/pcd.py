@@ -7,6 +7,7 @@ points are in its file's frame already and are not moved by it.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -85,6 +86,8 @@ def _kind(names: list[str], sizes: list[str], types: list[str], counts: list[str
     letters = {"F": "f", "I": "i", "U": "u"}
     parts: list[tuple[str, str] | tuple[str, str, tuple[int]]] = []
     for k, (name, size, kind, count) in enumerate(zip(names, sizes, types, counts, strict=True)):
+        if int(count) < 1:
+            raise ValueError(f"COUNT {count} of {name}")
         plain = f"_{k}" if name == "_" else name
         one = f"<{letters[kind.upper()]}{int(size)}"
         parts.append((plain, one) if int(count) == 1 else (plain, one, (int(count),)))
@@ -106,8 +109,12 @@ def _text(body: bytes, header: _Header, path: Path) -> dict[str, np.ndarray]:
             f"{path}: {header.points:,} points are promised, and {len(numbers):,} are there"
         )
     table, at = np.empty(header.points, header.kind), 0
-    for name in header.kind.names or ():
-        width = table[name].size // max(1, header.points)
+    widths = {name: math.prod(header.kind[name].shape) for name in header.kind.names or ()}
+    if header.points and numbers.shape[1] < sum(widths.values()):
+        raise UserError(
+            f"{path}: its header wants {sum(widths.values())} numbers a point, and there are {numbers.shape[1]}"
+        )
+    for name, width in widths.items() if header.points else ():
         part = numbers[:, at : at + width]
         table[name] = part[:, 0] if table[name].ndim == 1 else part
         at += width

@@ -21,7 +21,9 @@ def read_ply(path: Path, columns: Sequence[str] = ()) -> Cloud:
     _check_header(path)
     try:
         data = plyfile.PlyData.read(str(path))
-    except (plyfile.PlyParseError, ValueError, OSError, MemoryError, EOFError, KeyError) as error:
+    except (
+        plyfile.PlyParseError, ValueError, OSError, ArithmeticError, MemoryError, EOFError, KeyError,
+    ) as error:  # fmt: skip
         raise UserError(f"{path}: is no .ply that can be read ({error})") from None
     if "vertex" not in data:
         names = ", ".join(element.name for element in data.elements) or "nothing"

@@ -51,6 +51,8 @@ _DAMAGE = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, MemoryError, AttributeError,
     RuntimeError, AssertionError, struct.error, zlib.error,
 )  # fmt: skip
+UNSUSPECTED = 1 << 24  # pixels that any file may claim: one colour packs into nearly nothing
+MOST_COMPRESSED = 1000  # pixels a byte beyond that
 _SUBFILE, _BITS, _SAMPLES, _SAMPLE_FORMAT = 254, 258, 277, 339  # tags of a TIFF
 _UNSIGNED = 1  # of _SAMPLE_FORMAT
 
@@ -199,6 +201,10 @@ def _open(data: bytes, name: str) -> Image.Image | None:
     )
     if width * height > MAX_PIXELS and not reducible:
         raise UserError(f"{name}: {too_large(f'{width} x {height} pixels')}")
+    if width * height > max(UNSUSPECTED, MOST_COMPRESSED * len(data)):
+        raise UserError(
+            f"{name}: damaged image ({width} x {height} pixels in {len(data):,} bytes); replace or remove it"
+        )
     return image
 
 

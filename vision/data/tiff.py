@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,8 @@ def read_tiff(data: bytes, channels: int | None, name: str, reading: Reading) ->
 
     Sizes are looked at before anything is decoded.
     """
-    with _opened(data) as file:
-        pages = [page for page in file.pages if not _is_extra(page)]
+    with _opened(data, name) as file:
+        pages = _pages(file, name)
         wanted = choose_pages(len(pages), channels, reading, name, bands=_bands(pages[0]))
         chosen = [pages[number] for number in wanted]
         values = sum(page.imagewidth * page.imagelength * _bands(page) for page in chosen)
@@ -48,20 +49,52 @@ def size_of_tiff(
     data: bytes, channels: int | None, name: str, reading: Reading
 ) -> tuple[int, int, int]:
     """(channels, height, width) by the header alone."""
-    with _opened(data) as file:
-        pages = [page for page in file.pages if not _is_extra(page)]
+    with _opened(data, name) as file:
+        pages = _pages(file, name)
         wanted = choose_pages(len(pages), channels, reading, name, bands=_bands(pages[0]))
         page = pages[wanted[0]]
         return len(wanted) * _bands(page), page.imagelength, page.imagewidth
 
 
-def _opened(data: bytes) -> Any:
+def _opened(data: bytes, name: str) -> Any:
     import tifffile
+
+    _check_directories(data, name)
 
     log = logging.getLogger("tifffile")
     if not log.handlers:  # what is wrong is said in one sentence, not in the log
         log.addHandler(logging.NullHandler())
+        log.setLevel(logging.CRITICAL + 1)
     return tifffile.TiffFile(io.BytesIO(data))
+
+
+def _check_directories(data: bytes, name: str) -> None:
+    """Raises UserError where pages follow one another in a circle, or share bytes: tifffile goes on and on."""
+    order = "<" if data[:1] == b"I" else ">"
+    big = data[2:4] in (b"\x2b\0", b"\0\x2b")
+    number, tag_bytes, offset = ("Q", 20, "Q") if big else ("H", 12, "I")
+    count, place = struct.Struct(order + number), struct.Struct(order + offset)
+    taken = 0
+    at = place.unpack_from(data, 8 if big else 4)[0]
+    while 0 < at <= len(data) - count.size:
+        tags = count.unpack_from(data, at)[0]
+        taken += count.size + tags * tag_bytes
+        if taken > len(data):
+            raise UserError(f"{name}: damaged image (its pages overlap); replace or remove it")
+        after = at + count.size + tags * tag_bytes
+        if after > len(data) - place.size:
+            return
+        at = place.unpack_from(data, after)[0]
+
+
+def _pages(file: Any, name: str) -> list[Any]:
+    """Those that are no smaller copies or masks. Raises UserError where a size is none."""
+    pages = [page for page in file.pages if not _is_extra(page)]
+    for page in pages:
+        sizes = page.imagewidth, page.imagelength, page.samplesperpixel
+        if not all(isinstance(size, int) for size in sizes):  # a tag may hold a list of any length
+            raise UserError(f"{name}: damaged image (a size of page {page.index} is no number)")
+    return pages
 
 
 def _is_extra(page: Any) -> bool:
