@@ -7,6 +7,7 @@ page; what is there when it dies is the finding, and a new child goes on behind 
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import mmap
 import os
@@ -192,6 +193,7 @@ def _work(
     """The child: reads the valid files once, limits itself, then reads one changed file after the other."""
     from isoform.core.errors import UserError
 
+    faulthandler.disable()  # a crash is told by the parent, and at once
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
