@@ -107,8 +107,6 @@ def alone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize("shard", ["none", "full"])
 def test_two_processes_train_what_one_does(alone, shard, tmp_path):
     task, folder = alone
-    if shard == "full" and task.config.app == "adit-tiny":
-        pytest.skip("whether it conditions on its own guess is drawn for each micro-batch")
     assert in_ranks(2, lambda: run(task, tmp_path / "run", shard=shard)) == [0, 0]
     assert furthest(tmp_path / "run", folder) < CLOSE
     ours, theirs = (RunFolder(one).results()["metrics"] for one in (tmp_path / "run", folder))

@@ -35,7 +35,8 @@ class Task(abc.ABC):
     monitor_mode: str = "min"  # "min" or "max"
     augments: bool = True  # False: `sample` draws nothing, and gets no generator in training too
     bf16_ok: bool = False  # True: precision "auto" may choose bf16 (classification trunks)
-    even_passes: bool = True  # False: how often a batch passes through the blocks is drawn
+    # Set while processes pass through each block together: no batch may pass more often than another.
+    even_passes: bool = False
     items: str = "samples"  # what they are called in a sentence
     kept_items: str = ""  # those of `kept_split`, where they are others
     notes: Sequence[str] = ()  # of a result, for a person: console, results.json, report

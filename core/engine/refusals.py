@@ -41,11 +41,6 @@ def refuse_unready(task: Task, process: Process = ALONE) -> None:
             "train.shard = 'full' has all processes work on as many micro-batches, and data.bad_samples = 'skip' may "
             "leave one without; change one of the two"
         )
-    if config.shard == "full" and not task.even_passes:
-        raise UserError(
-            "train.shard = 'full' has all processes pass through each block together, and this app draws how often a "
-            "batch does; leave train.shard = 'none'"
-        )
     if process.size > 1 and config.probe:
         raise UserError("train.probe fits one layer in one process; start it without a launcher")
     if process.size > config.accumulate:

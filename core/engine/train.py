@@ -151,6 +151,7 @@ class Loop:
             task.last_layer(self.model)  # refuses a model without one
         self.whole: Whole | None = None
         averaged: nn.Module | None = None
+        task.even_passes = self.divided
         if self.divided:
             self.whole = Whole(self.model)
             averaged = divide(deepcopy(self.model)) if config.ema else None

@@ -84,12 +84,17 @@ def first_guess(
     predict: Callable[[], Tensor],
     share: float,
     generator: torch.Generator | None = None,
+    *,
+    evenly: bool = False,
 ) -> Tensor | None:
     """What self-conditioning (Chen et al. 2023, arXiv:2208.04202) feeds back: for a share of the batches `predict()`.
 
-    No gradient flows through it. None for the other batches, which learn to go without.
+    No gradient flows through it. None for the other batches, which learn to go without; `evenly`: they predict too, and
+    what comes out is dropped, so that every batch passes through the network as often.
     """
-    if torch.rand((), generator=generator) >= share:
+    wanted = bool(torch.rand((), generator=generator) < share)
+    if not (wanted or evenly):
         return None
-    with torch.no_grad():
-        return predict()
+    with torch.no_grad(), torch.random.fork_rng(enabled=not wanted):
+        guess = predict()
+    return guess if wanted else None

@@ -104,10 +104,13 @@ def flow_loss(
     labels_BC: Tensor,
     config: FlowConfig,
     generator: torch.Generator | None = None,
+    *,
+    evenly: bool = False,
 ) -> Tensor:
     """[B] the flow-matching losses of packed latents [T, L], at times, from noise and with labels drawn here.
 
     generator   a CPU generator, so that every device draws the same; torch's global one if None
+    evenly      every batch passes through the network as often, whether or not it is told its own guess
     """
     assert clean.offsets is not None
     device, dtype = clean.x.device, clean.x.dtype
@@ -121,6 +124,7 @@ def flow_loss(
         lambda: model(noisy, t_B, told),
         config.self_condition,
         generator,
+        evenly=evenly,
     )
     prediction = model(noisy, t_B, told, previous)
     return denoising_losses(prediction, clean, weights_of(t_B, config))

@@ -221,7 +221,6 @@ class DenoiserTask(SystemsTask):
     """The second stage: latents from noise, in an autoencoder that stays as it is."""
 
     trunk = ("autoencoder.",)
-    even_passes = False  # self-conditioning draws whether the network is passed once or twice
 
     def __init__(self, prepared: Prepared[AditApp, SystemsData]) -> None:
         super().__init__(prepared)
@@ -251,7 +250,9 @@ class DenoiserTask(SystemsTask):
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See losses.flow_loss; all that is drawn comes from torch's global generator."""
         adit = cast(Adit, model)
-        losses = flow_loss(adit, adit.latents(batch), labels_of(batch), self.config.flow)
+        losses = flow_loss(
+            adit, adit.latents(batch), labels_of(batch), self.config.flow, evenly=self.even_passes
+        )
         return {"loss": losses.mean()}
 
     def predict(self, model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -253,14 +253,6 @@ def test_only_as_many_processes_as_there_are_micro_batches(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_passes_that_are_drawn_cannot_go_along_with_divided_blocks(tmp_path):
-    task = toy.SteadyTask(toy.app(shard="full"))
-    task.even_passes = False
-    with pytest.raises(UserError, match="this app draws how often a batch does"):
-        train(task, RunFolder(tmp_path / "run"), progress=False, say=print)
-    assert not (tmp_path / "run").exists()
-
-
 def test_the_global_batch_is_what_the_config_says():
     config = toy.app(batch=24, accumulate=1)
     shared, line = distributed.deal_out(config, 3)

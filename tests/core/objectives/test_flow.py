@@ -50,6 +50,22 @@ def test_the_first_guess_takes_no_gradient() -> None:
     assert first_guess(lambda: weight, 0.0) is None
 
 
+def test_a_guess_that_is_not_wanted_is_made_and_dropped_where_all_pass_evenly() -> None:
+    """And draws nothing that the batch would draw without it."""
+    made: list[torch.Tensor] = []
+
+    def predict() -> torch.Tensor:
+        made.append(torch.rand(3))
+        return made[-1]
+
+    after = []
+    for evenly in (False, True):
+        torch.manual_seed(7)
+        assert first_guess(predict, 0.0, evenly=evenly) is None
+        after.append(torch.rand(5).tolist())
+    assert len(made) == 1 and after[0] == after[1]
+
+
 def test_the_preconditioned_guess_is_the_best_of_all_linear_ones() -> None:
     generator = torch.Generator().manual_seed(0)
     spread, n = 2.5, 200_000
