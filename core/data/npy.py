@@ -12,15 +12,19 @@ import numpy as np
 def header_of(file: BinaryIO, size: int) -> tuple[tuple[int, ...], np.dtype]:
     """(shape, type) of an array whose file has `size` bytes; `file` stands at its start, and again afterwards.
 
-    numpy makes room for as many numbers as a header names before it looks whether they are there, and parses odd
-    headers with Python's own parser, which raises errors of many kinds. Raises ValueError instead of either.
+    numpy makes room for a header of any length, and for as many numbers as it names, before it looks whether they are
+    there, and parses odd headers with Python's own parser, which raises errors of many kinds. Raises ValueError instead.
     """
     start = file.tell()
     try:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_2_0
-        if version == (1, 0):
-            read = np.lib.format.read_array_header_1_0
+        first = np.lib.format.read_magic(file) == (1, 0)
+        place, width = file.tell(), 2 if first else 4
+        if int.from_bytes(file.read(width), "little") > size:
+            raise ValueError("its header claims to be longer than it")
+        file.seek(place)
+        read = (
+            np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+        )
         shape, _, kind = read(file)
     except (
         TokenError,
