@@ -13,7 +13,7 @@ def header_of(file: BinaryIO, size: int) -> tuple[tuple[int, ...], np.dtype]:
     """(shape, type) of an array whose file has `size` bytes; `file` stands at its start, and again afterwards.
 
     numpy makes room for a header of any length, and for as many numbers as it names, before it looks whether they are
-    there, and parses odd headers with Python's own parser, which raises errors of many kinds. Raises ValueError instead.
+    there, and parses odd headers with Python's own parser, which raises errors of many kinds. Here it is a ValueError.
     """
     start = file.tell()
     try:
@@ -22,9 +22,7 @@ def header_of(file: BinaryIO, size: int) -> tuple[tuple[int, ...], np.dtype]:
         if int.from_bytes(file.read(width), "little") > size:
             raise ValueError("its header claims to be longer than it")
         file.seek(place)
-        read = (
-            np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-        )
+        read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
         shape, _, kind = read(file)
     except (
         TokenError,
