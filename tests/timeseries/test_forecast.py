@@ -445,13 +445,13 @@ def test_levels() -> None:
 # Size -----------------------------------------------------------------------------------------------------------------
 
 
-def test_ten_thousand_variates(plain: Path, tmp_path: Path) -> None:
-    values = np.random.default_rng(0).normal(size=(CONTEXT, 10_000)).round(3)
-    table = pd.DataFrame(values, columns=[f"s{i}" for i in range(10_000)])
+def test_thousands_of_variates(plain: Path, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(CONTEXT, 3_001)).round(3)
+    table = pd.DataFrame(values, columns=[f"s{i}" for i in range(3_001)])
     table.insert(0, "date", pd.date_range("2026-01-01", periods=CONTEXT, freq="h"))
     write(isoform.load(plain).forecast(table), tmp_path / "next.csv")
     found = pd.read_csv(tmp_path / "next.csv")
-    assert len(found) == 10_000 * HORIZON and np.isfinite(found["mean"]).all()
+    assert len(found) == 3_001 * HORIZON and np.isfinite(found["mean"]).all()
 
 
 @pytest.mark.filterwarnings("ignore")
