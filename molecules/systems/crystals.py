@@ -96,6 +96,7 @@ def read_poscar(text: str, name: str, notes: Notes) -> System | Unread:
     with materials("reading a POSCAR"):
         from pymatgen.core.structure import StructureError
         from pymatgen.io.vasp.inputs import Poscar
+    text = "\n".join(text.splitlines())  # by pymatgen's rule, which knows more ends of a line
     if _counted(text) > text.count("\n") + 1:  # pymatgen would make a list of so many first
         return Unread(name, "counts more atoms than it has lines")
     try:

@@ -123,7 +123,7 @@ def _h5(path: Path) -> dict[str, np.ndarray]:
             return {
                 name: np.asarray(item) for name, item in sets.items() if item.dtype.kind in "fiuV"
             }
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise UserError(f"{path}: is no .h5 that can be read ({error})") from None
 
 
