@@ -89,6 +89,8 @@ def _kind(names: list[str], sizes: list[str], types: list[str], counts: list[str
         if int(count) < 1:
             raise ValueError(f"COUNT {count} of {name}")
         plain = f"_{k}" if name == "_" else name
+        if int(count) < 1:
+            raise ValueError(f"{name} has {count} values a point")
         one = f"<{letters[kind.upper()]}{int(size)}"
         parts.append((plain, one) if int(count) == 1 else (plain, one, (int(count),)))
     return np.dtype(parts)
