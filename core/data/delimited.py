@@ -28,6 +28,7 @@ _BLOCK = 2**20  # cells that are turned into columns at a time
 _DATED = re.compile(r"[0-9]{4}[-/][0-9]|[0-9]{1,2}\.[0-9]{1,2}\.[0-9]{2}")
 _END = re.compile("\r\n?|\n")
 _MOST_RAGGED = 5_000_000  # cells of rows that don't fit: a short one takes room in every column
+_LEAST_COLUMN = 100  # characters of a column from which on pyarrow's own 5 kB for it are worth it
 _POOLED = 0.5  # of a column's first cells are different: equal cells of the column are held once below that
 
 # What a domain may say of the first records of a table: True where the first holds values and not names.
@@ -329,7 +330,8 @@ def _fill_plain(
     before   lines in front of the body        named   whether its first line holds the names
     """
     place = _line_at(body, 0)[1] if named else 0
-    if len(body) < plain.LARGE or table.delimiter not in DELIMITERS or '"' in body[:place]:
+    few = len(body) < max(plain.LARGE, _LEAST_COLUMN * len(names))
+    if few or table.delimiter not in DELIMITERS or '"' in body[:place]:
         return False
     columns = plain.split_plain(body[place:], names, table.delimiter)
     if columns is None:

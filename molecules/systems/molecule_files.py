@@ -119,7 +119,7 @@ def _of_frame(frame: str, place: str, notes: Notes) -> System | Unread:
 
 def _impossible(count: str, comment: str, rows: int) -> str:
     """Why a frame can't be what it says, "" where it can: ASE makes room for all of it first."""
-    if len(count) > _DIGITS:
+    if count.isdecimal() and len(count) > _DIGITS:
         return "promises more atoms than lines follow"
     if count.isdecimal() and int(count) > rows:
         return f"promises {int(count):,} atoms, and {rows:,} lines follow"

@@ -180,7 +180,8 @@ def sheet(dimension, *rows):
     return f"{size}<sheetData>{cells}</sheetData>"
 
 
-FORMAT = f'<numFmts><numFmt numFmtId="200" formatCode="{"[" * 300_000}"/></numFmts><cellXfs><xf numFmtId="200"/></cellXfs>'
+FORMAT = f'<numFmts><numFmt numFmtId="200" formatCode="{"[" * 300_000}"/></numFmts>'
+FORMAT += '<cellXfs><xf numFmtId="200"/></cellXfs>'
 LATTICE = 'Lattice="5 0 0 0 5 0 0 0 5"'
 
 # What it is called -> (target, or ending and what reads it; the file)
@@ -246,15 +247,9 @@ FILES = {
     "xyz, empty lines": ("systems-xyz", lambda: "x\n" + "\n" * 400_000 + "H 0 0 0\n"),
     "extxyz, width of a property": (
         "systems-xyz",
-        lambda: f"1
-{LATTICE} Properties=species:S:1:pos:R:+99_999_999
-H 0 0 0
-",
+        lambda: f"1\n{LATTICE} Properties=species:S:1:pos:R:+99_999_999\nH 0 0 0\n",
     ),
-    "xyz, digits of a number": ("systems-xyz", lambda: "9" * 9_999 + "
-
-H 0 0 0
-"),
+    "xyz, digits of a number": ("systems-xyz", lambda: "9" * 9_999 + "\n\nH 0 0 0\n"),
     "xyz, bonds that fit many ways": (
         (".xyz", judged),
         lambda: frame("S", [(2.05 * k, 0, 0) for k in range(399)]),
