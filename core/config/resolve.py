@@ -35,6 +35,8 @@ from isoform.core.config.schema import AppConfig
 from isoform.core.errors import UserError, printable
 from isoform.core.version import __version__
 
+_TOLD = 200  # mistakes of one table; each is looked up among all settings
+
 if TYPE_CHECKING:
     from isoform.core.domain import AnyDomain
 
@@ -202,7 +204,9 @@ def _validate(
     schema = domain.schema_of(tree)
     config, wrong = _build(schema, tree | {"domain": domain.name, "app": app}, in_use=in_use)
     table = next((layer.label for layer in reversed(layers) if layer.file), "")
-    errors += [f"{_origin(origin, path) or table} {message}" for path, message in wrong]
+    errors += [f"{_origin(origin, path) or table} {message}" for path, message in wrong[:_TOLD]]
+    if len(wrong) > _TOLD:
+        errors.append(f"{table} and {len(wrong) - _TOLD:,} more such mistakes")
     if config is None or errors:
         return None, errors
     base = merge(layer for layer in layers if layer.file)
@@ -238,7 +242,9 @@ def _build(
         path = keys.key_of(schema, one["loc"])
         message = re.sub(r"^(Input|Value error,) ", "", one["msg"])
         if one["type"] == "extra_forbidden":
-            message = "unknown key" + keys.suggest_key(schema, path)
+            message = "unknown key"
+            if len(said) < toml.MOST_MISTAKES:  # each is compared with every key that there is
+                message += keys.suggest_key(schema, path)
         if (in_use or one["type"] != "value_error") and message not in said.setdefault(path, []):
             said[path].append(message)
     return None, [

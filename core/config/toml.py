@@ -12,10 +12,13 @@ from typing import Any
 Tree = dict[str, Any]
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_STATEMENT = re.compile(r"""\s*["'\w.\- ]+=""")
+_STATEMENT = re.compile(r"""["'\w.\- \t]+=""")
 _LINE = re.compile(r" \(at line (\d+), column \d+\)$")
 _DATES = (datetime.date, datetime.time)
 MOST_MISTAKES = 20  # that are told at once: each is one more reading of the whole text
+MOST_TEXT = 2**19  # characters; isoform's own file of all apps has 77,000
+_MOST_READ = 2**21  # characters, all readings together
+_MOST_DOTS = 100  # of one key; reading it takes the square of them
 DEEPEST = 20  # tables within tables; settings have three
 
 
@@ -25,9 +28,15 @@ def parse(text: str) -> tuple[Tree, list[tuple[int | None, str]]]:
     A line that is one bad `key = value` is taken out and the reading goes on, so that one run names every such line.
     An unclosed bracket or string makes all that follows ambiguous: reading stops there, and behind MOST_MISTAKES.
     """
+    if len(text) > MOST_TEXT:
+        return {}, [(None, f"is longer than {MOST_TEXT:,} characters")]
     lines = [*text.replace("\r\n", "\n").split("\n"), ""]
     errors: list[tuple[int | None, str]] = []
-    while len(errors) < MOST_MISTAKES:
+    for place, line in enumerate(lines, 1):
+        if any(part.count(".") > _MOST_DOTS for part in re.split("[,=]", line)):
+            return {}, [(place, f"has more than {_MOST_DOTS} dots in a row")]
+    most = min(MOST_MISTAKES, 1 + _MOST_READ // max(1, len(text)))
+    while len(errors) < most:
         try:
             tree = tomllib.loads("\n".join(lines))
             if _too_deep(tree):
@@ -46,7 +55,7 @@ def parse(text: str) -> tuple[Tree, list[tuple[int | None, str]]]:
             RecursionError,
         ) as error:  # a number of thousands of digits, a thousand brackets
             return {}, [*errors, (None, f"can't be read ({error})")]
-    return {}, [*errors, (None, f"has more mistakes than these {MOST_MISTAKES}")]
+    return {}, [*errors, (None, f"has more mistakes than these {most}")]
 
 
 def _too_deep(tree: Tree) -> bool:

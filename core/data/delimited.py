@@ -26,6 +26,9 @@ _LOOKED_AT = 100  # records, and
 _HEAD = 2**20  # characters, for the delimiter and the header
 _BLOCK = 2**20  # cells that are turned into columns at a time
 _DATED = re.compile(r"[0-9]{4}[-/][0-9]|[0-9]{1,2}\.[0-9]{1,2}\.[0-9]{2}")
+_END = re.compile("\r\n?|\n")
+_MOST_RAGGED = 5_000_000  # cells of rows that don't fit: a short one takes room in every column
+_LEAST_COLUMN = 100  # characters of a column from which on pyarrow's own 5 kB for it are worth it
 _POOLED = 0.5  # of a column's first cells are different: equal cells of the column are held once below that
 
 # What a domain may say of the first records of a table: True where the first holds values and not names.
@@ -177,14 +180,8 @@ def passed_over(comments: Sequence[str]) -> list[Finding]:
 
 def _line_at(text: str, place: int) -> tuple[str, int]:
     """(the line that begins at `place`, where the next begins); lines end in LF, CR LF or CR."""
-    ends = [
-        end for end in (text.find("\n", place), text.find("\r", place, place + _HEAD)) if end >= 0
-    ]
-    if not ends:
-        return text[place:], len(text)
-    end = min(ends)
-    after = end + 2 if text.startswith("\r\n", end) else end + 1
-    return text[place:end], after
+    end = _END.search(text, place)
+    return (text[place : end.start()], end.end()) if end else (text[place:], len(text))
 
 
 def find_delimiter(body: str) -> str:
@@ -333,7 +330,8 @@ def _fill_plain(
     before   lines in front of the body        named   whether its first line holds the names
     """
     place = _line_at(body, 0)[1] if named else 0
-    if len(body) < plain.LARGE or table.delimiter not in DELIMITERS or '"' in body[:place]:
+    few = len(body) < max(plain.LARGE, _LEAST_COLUMN * len(names))
+    if few or table.delimiter not in DELIMITERS or '"' in body[:place]:
         return False
     columns = plain.split_plain(body[place:], names, table.delimiter)
     if columns is None:
@@ -375,6 +373,11 @@ def _fill(
             whole.append(cells)
         for column, part in zip(columns, zip(*whole, strict=True), strict=False):
             column.append("\0".join(map(str.strip, part)))
+        if len(table.ragged) * width > _MOST_RAGGED:
+            raise UserError(
+                f"{origin}: {len(table.ragged):,} rows have another number of cells than there are columns, "
+                f"{width:,}; mend or leave out these rows"
+            )
         if len(rows) * width > limits.cells:
             most = limits.cells // max(1, width)
             raise UserError(

@@ -40,15 +40,16 @@ def some(items: Sequence[str], most: int = NAMED) -> str:
 
 def merged(findings: Iterable[Finding]) -> list[Finding]:
     """Findings of one text and other columns become one, so that 5,000 columns with a decimal comma are one line."""
-    by_text: dict[str, Finding] = {}
+    by_text: dict[str, tuple[dict[str, None], list[int]]] = {}
     for one in findings:
-        before = by_text.get(one.text)
-        if before is None:
-            by_text[one.text] = one
-        elif set(one.columns) - set(before.columns):
-            columns = tuple(dict.fromkeys((*before.columns, *one.columns)))
-            by_text[one.text] = Finding(one.text, columns, (*before.rows, *one.rows))
-    return list(by_text.values())
+        if one.text not in by_text:
+            by_text[one.text] = (dict.fromkeys(one.columns), list(one.rows))
+            continue
+        columns, rows = by_text[one.text]
+        if not columns.keys() >= set(one.columns):
+            columns.update(dict.fromkeys(one.columns))
+            rows += one.rows
+    return [Finding(text, tuple(columns), tuple(rows)) for text, (columns, rows) in by_text.items()]
 
 
 def fold(lines: Iterable[str], most: int = NAMED) -> list[str]:

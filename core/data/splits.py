@@ -29,7 +29,7 @@ SPLIT_WORDS = {
 LABELS_STREAM = 1  # beside a seed: draws of labels are no draws of splits
 
 ALONE = "\0row "  # what the group of a row begins with that has none
-_BEHIND = re.compile(r"[\s_-]*(set|split|data|images)$")  # "training_set", "test images"
+_BEHIND = re.compile(r"(?<![\s_-])[\s_-]*(set|split|data|images)$")  # "training_set", "test images"
 
 
 def split_of_word(word: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -80,6 +81,7 @@ class Table:
         repr=False,
     )
     _elsewhere: dict[str, str] = field(default_factory=dict, repr=False)
+    _marks: Counter[str] = field(default_factory=Counter, repr=False)  # those of `_elsewhere`
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -161,14 +163,16 @@ class Table:
 
     def _decimal_elsewhere(self, name: str) -> str:
         """The decimal mark of all other columns of text that show one, "" where they differ."""
-        for other, column in self.columns.items():
-            if other not in self._elsewhere:
+        if len(self._elsewhere) < len(self.columns):
+            for other, column in self.columns.items():
                 telling = isinstance(column, TextColumn)
                 self._elsewhere[other] = (
                     decimal_evidence(self.cells(other)[:_TELLING]) if telling else ""
                 )
-        marks = {mark for other, mark in self._elsewhere.items() if mark and other != name}
-        return marks.pop() if len(marks) == 1 else ""
+            self._marks = Counter(self._elsewhere.values())
+        own = self._elsewhere[name]
+        marks = [mark for mark, n in self._marks.items() if mark and n > (mark == own)]
+        return marks[0] if len(marks) == 1 else ""
 
     def why_ragged(self, row: int) -> str:
         """ "has 2 cells where there are 3 columns"."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
+import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,13 @@ from isoform.core.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+
+_MOST_ROWS = 2**20  # of a spreadsheet
+_MOST_CELLS = 50_000_000  # of a spreadsheet, empty ones in front of others included
+_LONG_FORMAT = re.compile(
+    rb"formatCode\s*=\s*[\"'][^\"']{1000}|<!DOCTYPE"
+)  # spreadsheets end at 255
 
 
 @dataclass(frozen=True)
@@ -185,6 +193,13 @@ def read_parquet(raw: Raw, limits: Limits) -> Table:
                 file.metadata,
                 limits,
             )
+            # A text that repeats is there once, so that its size is known before it is written out.
+            texts = [
+                column.path
+                for column in map(file.metadata.schema.column, range(file.metadata.num_columns))
+                if column.physical_type == "BYTE_ARRAY"
+            ]
+        with pq.ParquetFile(pa.BufferReader(raw.content), read_dictionary=texts) as file:
             content = file.read()
         content.validate(full=True)  # texts that are no UTF-8, offsets behind the end
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -208,7 +223,7 @@ def read_parquet(raw: Raw, limits: Limits) -> Table:
         ):
             left_out.append(name)
             continue
-        columns[name] = ArrowColumn(_plain(content.column(place), name, raw.origin))
+        columns[name] = ArrowColumn(_plain(content.column(place), name, raw.origin, limits))
     if not columns:
         raise UserError(f"{raw.origin}: has no column of numbers or text")
     if left_out:
@@ -229,13 +244,18 @@ def _refuse_large(raw: Raw, metadata: Any, limits: Limits) -> None:
         )
 
 
-def _plain(column: pa.ChunkedArray, name: str, origin: str) -> pa.ChunkedArray:
+def _plain(column: pa.ChunkedArray, name: str, origin: str, limits: Limits) -> pa.ChunkedArray:
     """Dictionaries as what they stand for, decimals as floats, dates as stamps."""
     import pyarrow as pa
 
     kind = column.type
     try:
         if pa.types.is_dictionary(kind):
+            size = sum(map(_written_out, column.chunks))
+            if size > limits.bytes:
+                raise UserError(
+                    f'{origin}: column "{name}" of {size >> 20:,} MiB is more than is read into memory'
+                )
             return column.cast(kind.value_type)
         if pa.types.is_decimal(kind) or pa.types.is_float16(kind):
             return column.cast(pa.float64())
@@ -244,6 +264,20 @@ def _plain(column: pa.ChunkedArray, name: str, origin: str) -> pa.ChunkedArray:
     except (pa.ArrowException, ValueError) as error:
         raise UserError(f'{origin}: column "{name}" can\'t be read ({str(error)[:80]})') from None
     return column
+
+
+def _written_out(chunk: pa.DictionaryArray) -> int:
+    """Bytes of the texts that a dictionary's indices stand for; 0 of what is no text."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = chunk.type.value_type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        return 0
+    lengths = pc.binary_length(chunk.dictionary).cast(pa.int64())
+    counts = pc.value_counts(chunk.indices.drop_null())
+    places, times = counts.field("values"), counts.field("counts")
+    return pc.sum(pc.multiply(lengths.take(places), times)).as_py() or 0
 
 
 def read_workbook(raw: Raw, limits: Limits, headless: Headless | None = None) -> Table:
@@ -260,13 +294,22 @@ def read_workbook(raw: Raw, limits: Limits, headless: Headless | None = None) ->
     try:
         with zipfile.ZipFile(io.BytesIO(raw.content)) as packed:
             size = sum(entry.file_size for entry in packed.infolist())
+            styles = [entry for entry in packed.infolist() if entry.filename.endswith("styles.xml")]
+            if sum(entry.file_size for entry in styles) <= 2**27:
+                odd = any(_LONG_FORMAT.search(packed.read(entry)) for entry in styles)
+            else:
+                odd = True
+        if odd:
+            raise UserError(f"{raw.origin}: its formats are no spreadsheet's; save it as csv")
         if size > min(limits.bytes, max(2**27, 300 * len(raw.content))):
             raise UserError(
                 f"{raw.origin}: its unpacked size of {size >> 20:,} MiB is more than a table's; save it as csv"
             )
         book = openpyxl.load_workbook(io.BytesIO(raw.content), read_only=True, data_only=True)
         sheets = book.sheetnames
-        records = list(_records(book.worksheets[0], raw.origin, limits))
+        sheet: Any = book.worksheets[0]
+        sheet.reset_dimensions()  # what it says of its size would be filled up, or left out
+        records = list(_records(sheet, raw.origin, limits))
         book.close()
     except UserError:
         raise
@@ -285,10 +328,11 @@ def _records(sheet: Any, origin: str, limits: Limits) -> Iterator[tuple[int, lis
     for number, row in enumerate(sheet.iter_rows(values_only=True), 1):
         cells = [cell.strip() or None if isinstance(cell, str) else cell for cell in row]
         count += len(cells)
-        if count > limits.cells or len(cells) > limits.columns:
-            raise UserError(
-                f"{origin}: has more than {limits.cells:,} cells; leave out some columns"
-            )
+        most = min(limits.cells, _MOST_CELLS)
+        if count > most or len(cells) > limits.columns:
+            raise UserError(f"{origin}: has more than {most:,} cells; leave out some columns")
+        if number > _MOST_ROWS:
+            raise UserError(f"{origin}: has more than {_MOST_ROWS:,} rows; save it as csv")
         if any(cell is not None for cell in cells):
             yield number, cells
 
@@ -315,6 +359,10 @@ def _sheet_table(
             f"{raw.origin}: the first line is empty; it names the columns, for example path,label"
         )
     width = max(_filled(cells) for _, cells in records)
+    if width * len(records) > min(limits.cells, _MOST_CELLS):
+        raise UserError(
+            f"{raw.origin}: has {len(records):,} rows and cells in column {width:,}; leave out some columns"
+        )
     texts = [[_sheet_text(cell) for cell in cells[:width]] for _, cells in records[:100]]
     if headless is not None and headless(texts):
         findings.append(

@@ -30,6 +30,10 @@ FEW = 200  # molecules: worked out in a second, so not kept unless a folder is n
 MANY = 1000  # molecules: from here on processes of their own save more time than they take to start
 CHUNK = 100
 
+# Walks of 4 bonds: RDKit counts paths, and a molecule whose 256 atoms have 4 neighbours each has 65,536. Where 20 atoms
+# are each bound to all others a descriptor takes minutes.
+MOST_WALKS = 70_000
+
 _BCUT = tuple(
     f"BCUT2D_{kind}"
     for kind in ["MWHI", "MWLOW", "CHGHI", "CHGLO", "LOGPHI", "LOGPLOW", "MRHI", "MRLOW"]
@@ -131,17 +135,30 @@ def compute(smiles: Sequence[str]) -> np.ndarray:
 
 
 def compute_of(mols: Sequence[Any]) -> np.ndarray:
-    """float32 [n, F] of RDKit's molecules; NaN where there stands a text instead, why one can't be read."""
+    """float32 [n, F] of RDKit's molecules; NaN where there stands a text instead, why one can't be read.
+
+    NaN as well for a molecule of atoms with too many neighbours, see MOST_WALKS.
+    """
     from isoform.molecules.data.parsing import quiet
 
     values = np.full((len(mols), len(NAMES)), np.nan)
     ask = _Questions()
     with quiet():
         for row, mol in enumerate(mols):
-            if not isinstance(mol, str):
+            if not isinstance(mol, str) and not _is_dense(mol):
                 values[row] = ask(mol)
     values[~np.isfinite(values)] = np.nan
     return np.clip(values, -_MOST, _MOST).astype(np.float32)
+
+
+def _is_dense(mol: Any) -> bool:
+    """Whether there are more walks, back and forth ones among them, than in any usual molecule of its size."""
+    ends = np.array([(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()], np.int64)
+    begin, end = np.concatenate([ends.reshape(-1, 2), ends.reshape(-1, 2)[:, ::-1]]).T
+    ways = np.ones(mol.GetNumAtoms())
+    for _ in range(4):
+        ways = np.bincount(begin, ways[end], len(ways))
+    return bool(ways.sum() > max(MOST_WALKS, 64 * len(ways)))
 
 
 class _Questions:

@@ -26,7 +26,7 @@ _REASON = re.compile(r"SMILES Parse Error: (.*?) (?:while parsing|for input)\b")
 _PLACE = re.compile(r"around position (\d+)")
 _MAPPED = re.compile(r":\d+\]")
 _BEYOND_INCHI = re.compile("@(SP|TB|OH|AL)")  # cisplatin and transplatin have one InChI
-_MARKED_GROUP = re.compile(r"\|[^|]*(?<![A-Za-z])[&o]\d+:[^|]*\|")
+_MARKED_GROUP = re.compile(r"(?<![A-Za-z])[&o]\d+:")
 _MARKED_BLOCK = re.compile(r"MDLV30/STE(RAC|REL)")
 # What a molecule file can do wrong inside RDKit; Boost turns C++ exceptions into these.
 _ERRORS = (
@@ -164,7 +164,7 @@ def has_stereo_groups(smiles: str, block: str | None = None) -> bool:
     """
     if block is not None:
         return _MARKED_BLOCK.search(block) is not None
-    return _MARKED_GROUP.search(smiles) is not None
+    return any(map(_MARKED_GROUP.search, smiles.split("|")[1:-1]))
 
 
 def looks_like_smiles(text: str) -> bool:

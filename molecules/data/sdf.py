@@ -16,7 +16,7 @@ from isoform.core.errors import UserError, count
 from isoform.molecules.data.parsing import MOST_BLOCK, canonical, parse_block
 from isoform.molecules.data.tables import MoleculeTable, text_column
 
-_ITEM = re.compile(r"^>.*?<(?P<name>[^>]*)>")
+_ITEM = re.compile(r"^>[^<]*<(?P<name>[^>]*)>")
 _END = "M  END"
 SMILES, TITLE = "SMILES", "title"  # the columns that every SD file gets
 

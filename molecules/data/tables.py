@@ -258,7 +258,9 @@ def _split_names(behind: list[str]) -> tuple[list[str], list[list[str]]]:
     width = max(map(len, cells), default=0)
     if not tabs and (any(len(one) != width for one in cells) or not _are_numbers(cells)):
         return behind, []
-    cells = [[*map(str.strip, one), *[""] * (width - len(one))] for one in cells]
+    # Most lines fill no column behind the middle one's last: a single long line makes no table of its width.
+    width = sorted(map(len, cells), reverse=True)[len(cells) // 2] if cells else 0
+    cells = [[*map(str.strip, one[:width]), *[""] * (width - len(one))] for one in cells]
     columns = [list(column) for column in zip(*cells, strict=True)] or [[]]
     return columns[0], [one for one in columns[1:] if 2 * sum(map(bool, one)) > len(one)]
 

@@ -13,6 +13,7 @@ from isoform.molecules.generation.measure import Measure, measure
 from isoform.molecules.systems.libraries import materials
 from isoform.molecules.systems.system import Records, System
 
+MOST_ATOMS = 1_000  # of which all pairs are looked at
 NEAREST = 0.5  # Angstrom: what is nearer collides (Xie et al. 2022, arXiv:2110.06197)
 _MOST_STATES = 1_000_000  # combinations of oxidation states: some seconds
 OXIDATION_STATES = "smact14"  # the set of states; the published figures' SMACT had no other
@@ -61,11 +62,14 @@ def smallest_distance(system: System) -> float | None:
     """The smallest distance between two atoms or an atom and its own periodic images, Angstrom.
 
     The cell is reduced first (Minkowski), so that in a skewed one the nearest image is found, though it isn't among the
-    26 cells around. None where a cell is too extreme to be reduced. Raises UserError where ASE is absent.
+    26 cells around. None where a cell is too extreme to be reduced or holds more than MOST_ATOMS atoms, all pairs of
+    which would be looked at. Raises UserError where ASE is absent.
     """
     with materials("distances in a crystal"):
         from ase.geometry import find_mic, minkowski_reduce
     assert system.lattice is not None
+    if len(system) > MOST_ATOMS:
+        return None
     try:
         reduced, _ = minkowski_reduce(system.lattice)
         first, second = np.triu_indices(len(system), 1)

@@ -69,7 +69,7 @@ def stable_atoms(mol: Chem.Mol, *, legacy: bool = False) -> list[bool]:
             try:
                 counted.UpdatePropertyCache(strict=False)
                 Chem.Kekulize(counted, clearAromaticFlags=True)
-            except ValueError:
+            except (ValueError, RuntimeError):  # the latter for over 127 bonds of an atom
                 pass  # those bonds stay aromatic, and their atoms' valences no whole numbers of bonds
     return [_is_stable(atom, allowed, legacy) for atom in counted.GetAtoms()]
 

@@ -22,7 +22,9 @@ from isoform.molecules.systems.system import System
 
 BondRule = Literal["determined", "proximity", "lengths"]
 _MOST_TRIES = 20_000  # assignments of bond orders; QM9's molecules need a few
+_MOST_WORK = 1_000_000  # tries times atoms: each try takes about 1 microsecond an atom
 _LARGE = 400  # atoms above which orders aren't searched for
+_MOST_ATOMS = 1_000  # of which all pairs are looked at
 # Typical lengths in pm of single, double and triple bonds, and by how much one may be longer.
 _LENGTHS = {
     (1, 1): (74,),
@@ -88,9 +90,10 @@ def bonded(system: System, rule: BondRule = "determined") -> Chem.Mol:
         if rule == "determined" and len(system) > 1:
             if len(system) > _LARGE:
                 raise Undetermined(f"has more than {_LARGE} atoms")
+            tries = min(_MOST_TRIES, _MOST_WORK // len(system))
             try:
                 rdDetermineBonds.DetermineBondOrders(
-                    mol, charge=0, embedChiral=False, maxIterations=_MOST_TRIES
+                    mol, charge=0, embedChiral=False, maxIterations=tries
                 )
             except RuntimeError as error:
                 raise Undetermined("too many ways to place its bonds") from error
@@ -115,8 +118,11 @@ def smiles_of(mol: Chem.Mol) -> str:
 def connected(system: System, rule: BondRule = "determined") -> Chem.Mol:
     """Atoms and bonds as the rule finds them, not sanitised; orders are single but by the rule "lengths".
 
-    Raises ValueError where the rule can't hold the coordinates, Undetermined for elements that it doesn't know.
+    Raises ValueError where the rule can't hold the coordinates, Undetermined for elements that it doesn't know and for
+    more than 1,000 atoms.
     """
+    if len(system) > _MOST_ATOMS:
+        raise Undetermined(f"has more than {_MOST_ATOMS:,} atoms")
     if rule == "lengths":
         return _by_lengths(system)
     with quiet():

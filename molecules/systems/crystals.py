@@ -27,12 +27,13 @@ from isoform.molecules.systems.system import MOST_NUMBER, System, Unread, crysta
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-_ATOMS = re.compile(r"^\s*_atom_site_(fract|cartn)_x\b", re.IGNORECASE | re.MULTILINE)
-_SITE = re.compile(r"^\s*_atom_site_label\b", re.IGNORECASE | re.MULTILINE)
-_ANGLE = re.compile(r"^(\s*_cell_angle_(?:alpha|beta|gamma)\s+)-(?=[\d.])", re.I | re.M)
+_ATOMS = re.compile(r"^[^\S\n]*_atom_site_(fract|cartn)_x\b", re.IGNORECASE | re.MULTILINE)
+_SITE = re.compile(r"^[^\S\n]*_atom_site_label\b", re.IGNORECASE | re.MULTILINE)
+_ANGLE = re.compile(r"^([^\S\n]*_cell_angle_(?:alpha|beta|gamma)\s+)-(?=[\d.])", re.I | re.M)
 _NUMBER = re.compile(
-    r"^\s*_(?:symmetry_Int_Tables_number|space_group_IT_number)\s+(\d+)", re.I | re.M
+    r"^[^\S\n]*_(?:symmetry_Int_Tables_number|space_group_IT_number)\s+(\d+)", re.I | re.M
 )
+MOST_SITES = 6_000  # times operations of symmetry: pymatgen compares each with those before
 _ANY = (
     ValueError,
     KeyError,
@@ -71,13 +72,23 @@ def blocks_of(text: str) -> Iterator[tuple[str, str]]:
 def read_block(name: str, block: str, notes: Notes) -> System | Unread:
     """One data block."""
     with materials("reading a CIF"):
-        from pymatgen.io.cif import CifParser
-    text, negative = _ANGLE.subn(r"\1", block)
+        from pymatgen.io.cif import CifBlock, CifParser
+    # Without empty lines: pymatgen looks for a name at each of them, over all that follow.
+    filled = "\n".join(line for line in block.split("\n") if line.strip()) + "\n"
+    text, negative = _ANGLE.subn(r"\1", filled)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what counts is checked below
             parser = CifParser.from_str(text, occupancy_tolerance=1.0, check_cif=False)
             sites, heavy, outside = _listed(parser)
+            listed: dict[str, Any] = next(iter(parser.as_dict().values()), {})
+            operations = len(parser.get_symops(CifBlock(listed, [], name)))
+            if sites * operations > MOST_SITES:
+                return Unread(
+                    name,
+                    f"has {sites:,} sites and {operations:,} operations of symmetry, whose product is more than "
+                    f"{MOST_SITES:,}",
+                )
             structures = parser.parse_structures(primitive=False, on_error="raise")
     except _ANY as error:
         return Unread(name, _reason(error))

@@ -28,10 +28,11 @@ from isoform.molecules.systems.system import System, Unread, crystal, molecule
 if TYPE_CHECKING:
     from ase import Atoms
 
-_HEAVY_HYDROGEN = re.compile(r"^(\s*)[DT](?=\s)", re.MULTILINE)
+_HEAVY_HYDROGEN = re.compile(r"^([^\S\n]*)[DT](?=\s)", re.MULTILINE)
 _KEYS = re.compile(r"\b(Lattice|Properties)\s*=", re.IGNORECASE)
-_COLUMNS = re.compile(r":[a-z]:(\d+)", re.IGNORECASE)
+_COLUMNS = re.compile(r":[a-z]:[\s+0_]*([\d_]+)", re.IGNORECASE)
 MOST_COLUMNS = 100  # of one property of an atom
+_DIGITS = 12  # of a number of atoms
 _FLAT = "is flat: a drawing without a geometry"
 
 
@@ -118,9 +119,11 @@ def _of_frame(frame: str, place: str, notes: Notes) -> System | Unread:
 
 def _impossible(count: str, comment: str, rows: int) -> str:
     """Why a frame can't be what it says, "" where it can: ASE makes room for all of it first."""
+    if count.isdecimal() and len(count) > _DIGITS:
+        return "promises more atoms than lines follow"
     if count.isdecimal() and int(count) > rows:
         return f"promises {int(count):,} atoms, and {rows:,} lines follow"
-    if any(int(columns) > MOST_COLUMNS for columns in _COLUMNS.findall(comment)):
+    if any(len(found) > 3 or int(found) > MOST_COLUMNS for found in _COLUMNS.findall(comment)):
         return f"has a property of more than {MOST_COLUMNS} columns"
     return ""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from isoform.core.data.hdf5 import refuse_hostile
 from isoform.core.data.npy import header_of
 from isoform.core.errors import UserError
 from isoform.pointcloud.files.cloud import (
@@ -114,6 +115,7 @@ def _h5(path: Path) -> dict[str, np.ndarray]:
 
     try:
         with h5py.File(path, "r") as file:
+            refuse_hostile(file, path)
             sets = {
                 name if isinstance(name, str) else name.decode("utf-8", "replace"): item
                 for name, item in file.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import numpy as np
 from isoform.core.errors import UserError
 from isoform.pointcloud.files.cloud import Cloud, refuse_size
 
+MOST_MATERIALS = 1_000  # of a mesh of which each becomes a part
+_MATERIAL = re.compile(rb"^usemtl[^\n]*", re.MULTILINE)
+
 
 def read_mesh(path: Path, columns: Sequence[str] = ()) -> Cloud:
     """Vertices as points, with their colours (red, green, blue, 0 to 255) and normals, and the faces."""
@@ -20,6 +24,8 @@ def read_mesh(path: Path, columns: Sequence[str] = ()) -> Cloud:
     refuse_size(16 * path.stat().st_size, path)
     content = _mended(path.read_bytes())
     kind = path.suffix.lower().removeprefix(".")
+    if kind == "obj":
+        content = _of_few_materials(content)
     try:
         found = trimesh.load(
             io.BytesIO(content), file_type=kind, process=False, maintain_order=True
@@ -47,6 +53,14 @@ def _mended(content: bytes) -> bytes:
     if content[:3] == b"OFF" and content[3:4].isdigit():
         return b"OFF\n" + content[3:]
     return content
+
+
+def _of_few_materials(content: bytes) -> bytes:
+    """An .obj without its materials where it has many: trimesh would look for a name for each among all before."""
+    joined = content.replace(b"\r\n", b"\n").replace(b"\\\n", b"")
+    if joined.count(b"usemtl") <= MOST_MATERIALS:
+        return content
+    return _MATERIAL.sub(b"", joined)
 
 
 def _colours(parts: list[Any]) -> dict[str, np.ndarray]:

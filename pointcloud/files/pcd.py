@@ -86,9 +86,9 @@ def _kind(names: list[str], sizes: list[str], types: list[str], counts: list[str
     letters = {"F": "f", "I": "i", "U": "u"}
     parts: list[tuple[str, str] | tuple[str, str, tuple[int]]] = []
     for k, (name, size, kind, count) in enumerate(zip(names, sizes, types, counts, strict=True)):
-        if int(count) < 1:
-            raise ValueError(f"COUNT {count} of {name}")
         plain = f"_{k}" if name == "_" else name
+        if int(count) < 1:
+            raise ValueError(f"{name} has {count} values a point")
         one = f"<{letters[kind.upper()]}{int(size)}"
         parts.append((plain, one) if int(count) == 1 else (plain, one, (int(count),)))
     return np.dtype(parts)

@@ -171,9 +171,9 @@ def _usable(table: Table, names: Sequence[str]) -> list[str]:
     if len(frame):  # of a store on the disk, only names and kinds are known
         empty = {str(name) for name, none in frame[plain].isna().all().items() if none}
     running = _running(frame, [name for name in plain if kinds[name] in "iu"])
-    kept = []
+    kept, free = [], set(names)
     for place, name in enumerate(table.names, 1):
-        if name not in names:
+        if name not in free:
             continue
         reason = ""
         if name in running:

@@ -12,7 +12,7 @@ from isoform.timeseries.data.stamps import UNITS, unit_of
 
 _TIMES = ("datetime", "timestamp", "date_time", "date", "time", "ds", "stamp", "time_period")
 PERIODS = ("period", "quarter", "month", "week")  # of stamps where their cells name periods
-_UNIT = re.compile(r"\s*\[([^\[\]]*)\]\s*$")
+_UNIT = re.compile(r"(?<!\s)\s*\[([^\[\]]*)\]\s*$")
 _SHOWN = 12  # columns in a sentence
 
 

@@ -12,10 +12,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from isoform.core.data.hdf5 import refuse_hostile
+from isoform.core.data.text import LIMITS
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.assemble import Source, panel_of
@@ -92,6 +95,9 @@ def _opened(path: Path, kind: str) -> Iterator[xr.Dataset]:
             engine = "h5netcdf" if head == b"\x89HDF" else "scipy" if head[:3] == b"CDF" else None
             if engine is None:
                 raise ValueError("it begins like no NetCDF file")
+            if engine == "h5netcdf":
+                with h5py.File(path, "r") as file:
+                    refuse_hostile(file, path)
             options["engine"] = engine
         try:
             dataset = xr.open_dataset(path, **options)
@@ -191,6 +197,14 @@ def _fields(
             rest = tuple(axis for axis in axes if axis not in (row, *id_axes))
             lead = [axis for axis in (row, *id_axes) if axis in axes]
             found.append((name, variable.transpose(*lead, *rest) if axes else variable, rest))
+    count = sum(
+        math.prod(variable.shape[variable.ndim - len(rest) :]) for _, variable, rest in found
+    )
+    if count > LIMITS.columns:
+        raise UserError(
+            f"{path}: has {count:,} columns, one for each label of the axes beside time; at most "
+            f"{LIMITS.columns:,} are read"
+        )
     spread = [name for name, _, rest in found if rest]
     taken = {name for name, _, rest in found if not rest}
     fields = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import zlib
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -13,6 +14,9 @@ from torch import Tensor
 from isoform.core.errors import UserError
 from isoform.vision.data.arrays import MAX_PIXELS, Reading, from_array, too_large
 from isoform.vision.data.pages import choose_pages
+
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_MOST_UNPACKED = 8 * MAX_PIXELS
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -70,10 +74,30 @@ def _opened(data: bytes, name: str) -> Any:
         raise UserError(
             f"{name}: is a DICOM file, which needs pydicom: pip install 'isoform[dicom]'"
         ) from None
+    _refuse_growth(data, name)
     found = pydicom.dcmread(io.BytesIO(data))
     if "PixelData" not in found:
         raise UserError(f"{name}: is a DICOM file without an image")
     return found
+
+
+def _refuse_growth(data: bytes, name: str) -> None:
+    """Raises UserError where a deflated file becomes more than an image: pydicom unpacks all of it at once.
+
+    It begins behind the group 0002, whose first element says how long that is.
+    """
+    if _DEFLATED not in data[: 2**16]:
+        return
+    start = 144 + int.from_bytes(data[140:144], "little")
+    unpacked = zlib.decompressobj(-zlib.MAX_WBITS)
+    size, rest = 0, data[start:]
+    while rest and not unpacked.eof:
+        size += len(unpacked.decompress(rest, 2**20))
+        rest = unpacked.unconsumed_tail
+        if size > _MOST_UNPACKED:
+            raise UserError(
+                f"{name}: unpacks to more than {_MOST_UNPACKED >> 20} MiB; save it as it is"
+            )
 
 
 def _samples(found: Any) -> int:

@@ -53,6 +53,8 @@ _DAMAGE = (
 )  # fmt: skip
 UNSUSPECTED = 1 << 24  # pixels that any file may claim: one colour packs into nearly nothing
 MOST_COMPRESSED = 1000  # pixels a byte beyond that
+# Times pixels: each pass of a progressive JPEG goes over all of them, however few bytes it has. Usual are 10 passes.
+MOST_SCANNED = 10_000_000_000
 _SUBFILE, _BITS, _SAMPLES, _SAMPLE_FORMAT = 254, 258, 277, 339  # tags of a TIFF
 _UNSIGNED = 1  # of _SAMPLE_FORMAT
 
@@ -185,6 +187,8 @@ def _open(data: bytes, name: str) -> Image.Image | None:
             else:
                 formats = _heic_format(name) if is_heic(data) else _formats()
                 image = Image.open(io.BytesIO(data), formats=formats)
+                if image.format == "TIFF":
+                    tiff.check_directories(data, name)
     except Image.DecompressionBombError as error:
         raise UserError(f"{name}: {too_large(str(error))}") from None
     except Image.UnidentifiedImageError:
@@ -204,6 +208,11 @@ def _open(data: bytes, name: str) -> Image.Image | None:
     if width * height > max(UNSUSPECTED, MOST_COMPRESSED * len(data)):
         raise UserError(
             f"{name}: damaged image ({width} x {height} pixels in {len(data):,} bytes); replace or remove it"
+        )
+    scans = data.count(b"\xff\xda") if image.info.get("progressive") else 1
+    if scans * width * height > MOST_SCANNED:
+        raise UserError(
+            f"{name}: a JPEG of {width} x {height} pixels in {scans:,} passes takes too long to decode; save it anew"
         )
     return image
 

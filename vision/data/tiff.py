@@ -16,6 +16,7 @@ from isoform.vision.data.pages import choose_pages
 
 # Times that pixels are larger than their file, beyond what zlib can do: pieces that a file lacks are read as 0.
 MOST_COMPRESSED = 2000
+MOST_PAGES = 10_000
 REDUCED, MASK = 1, 4  # bits of NewSubfileType: a smaller copy, a transparency mask
 
 
@@ -59,7 +60,7 @@ def size_of_tiff(
 def _opened(data: bytes, name: str) -> Any:
     import tifffile
 
-    _check_directories(data, name)
+    check_directories(data, name)
 
     log = logging.getLogger("tifffile")
     if not log.handlers:  # what is wrong is said in one sentence, not in the log
@@ -68,17 +69,23 @@ def _opened(data: bytes, name: str) -> Any:
     return tifffile.TiffFile(io.BytesIO(data))
 
 
-def _check_directories(data: bytes, name: str) -> None:
-    """Raises UserError where pages follow one another in a circle, or share bytes: tifffile goes on and on."""
+def check_directories(data: bytes, name: str) -> None:
+    """Raises UserError where pages follow one another in a circle, share bytes, or are more than MOST_PAGES.
+
+    In a circle tifffile goes on and on; Pillow compares the place of each page with those of all before.
+    """
     order = "<" if data[:1] == b"I" else ">"
     big = data[2:4] in (b"\x2b\0", b"\0\x2b")
     number, tag_bytes, offset = ("Q", 20, "Q") if big else ("H", 12, "I")
     count, place = struct.Struct(order + number), struct.Struct(order + offset)
-    taken = 0
+    taken = pages = 0
     at = place.unpack_from(data, 8 if big else 4)[0]
     while 0 < at <= len(data) - count.size:
         tags = count.unpack_from(data, at)[0]
         taken += count.size + tags * tag_bytes
+        pages += 1
+        if pages > MOST_PAGES:
+            raise UserError(f"{name}: has more than {MOST_PAGES:,} pages; split it")
         if taken > len(data):
             raise UserError(f"{name}: damaged image (its pages overlap); replace or remove it")
         after = at + count.size + tags * tag_bytes
