@@ -196,7 +196,9 @@ def manifest(path: Path) -> dict[str, tuple[int, str]]:
         }
     except FileNotFoundError as error:
         raise Damaged("manifest.json is missing") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        OSError, ValueError, ArithmeticError, KeyError, TypeError, AttributeError, RecursionError,
+    ) as error:  # fmt: skip
         raise Damaged("manifest.json is not readable") from error
     if not expected.keys() & {"model.safetensors", INDEX}:
         raise Damaged("manifest.json names no model.safetensors")
