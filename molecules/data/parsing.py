@@ -27,6 +27,8 @@ _PLACE = re.compile(r"around position (\d+)")
 _MAPPED = re.compile(r":\d+\]")
 _BEYOND_INCHI = re.compile("@(SP|TB|OH|AL)")  # cisplatin and transplatin have one InChI
 _MARKED_GROUP = re.compile(r"(?<![A-Za-z])[&o]\d+:")
+_CONTINUED = re.compile(r"-[ \t]*\r?\nM  V30 ")  # a line of V3000 that goes on in the next
+_BOND_OF_V3000 = re.compile(r"^M\s+V30\s+\d+\s+\d+\s+(\d{1,9})\s+(\d{1,9})\b", re.MULTILINE)
 _MARKED_BLOCK = re.compile(r"MDLV30/STE(RAC|REL)")
 # What a molecule file can do wrong inside RDKit; Boost turns C++ exceptions into these.
 _ERRORS = (
@@ -103,9 +105,9 @@ def parse_block(block: str, max_atoms: int = MOST_ATOMS) -> Chem.Mol | str:
         return f"is longer than {MOST_BLOCK:,} characters"
     if "\0" in block:
         return "holds a NUL character"
-    rings = _rings_of_block(block)
-    if rings > MOST_RINGS:
-        return f"has {rings} rings, more than {MOST_RINGS}"
+    wrong = too_many_rings(block)
+    if wrong:
+        return wrong
     with quiet():
         try:
             raw = Chem.MolFromMolBlock(block, sanitize=False, removeHs=False)
@@ -196,16 +198,19 @@ def _too_large(mol: Chem.Mol | None, max_atoms: int) -> str:
     return ""
 
 
+def too_many_rings(block: str) -> str:
+    """What is wrong with a mol block whose rings RDKit would perceive for minutes while it reads it; or ""."""
+    rings = _rings_of_block(block)
+    return f"has {rings} rings, more than {MOST_RINGS}" if rings > MOST_RINGS else ""
+
+
 def _rings_of_block(block: str) -> int:
     """Bonds that close a ring, from the text alone; 0 where there are few bonds, or lines that RDKit will refuse."""
     lines = block.splitlines()
     counts = lines[3] if len(lines) > 3 else ""
     try:
         if "V3000" in counts:
-            begin = lines.index("M  V30 BEGIN BOND")
-            bonds = [
-                line.split()[4:6] for line in lines[begin + 1 : lines.index("M  V30 END BOND")]
-            ]
+            bonds = _BOND_OF_V3000.findall(_CONTINUED.sub("", block))
             ends = [(int(a), int(b)) for a, b in bonds] if len(bonds) > _FEW_BONDS else []
         else:
             atoms, number = int(counts[:3]), int(counts[3:6])

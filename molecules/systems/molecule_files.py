@@ -19,7 +19,7 @@ import numpy as np
 from rdkit import Chem
 
 from isoform.core.data.text import lines_of
-from isoform.molecules.data.parsing import quiet
+from isoform.molecules.data.parsing import quiet, too_many_rings
 from isoform.molecules.data.sdf import records_of
 from isoform.molecules.systems.libraries import materials
 from isoform.molecules.systems.notes import Notes
@@ -48,6 +48,8 @@ def _of_block(block: str, place: str, cut: bool, notes: Notes) -> System | Unrea
     name = block.partition("\n")[0].strip() or place
     if cut:
         return Unread(name, "is too long to be a molecule")
+    if wrong := too_many_rings(block):
+        return Unread(name, wrong)
     with quiet():
         try:
             mol = Chem.MolFromMolBlock(block, sanitize=False, removeHs=False)

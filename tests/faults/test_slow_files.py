@@ -83,6 +83,16 @@ def complete(size):
     return ".".join(f"*{ends}" for ends in closures)
 
 
+def v3000(size, mark=" "):
+    """A mol block of dummy atoms that are each bound to all others."""
+    bonds = list(itertools.combinations(range(1, size + 1), 2))
+    lines = [f"COUNTS {size} {len(bonds)} 0 0 0", "BEGIN ATOM"]
+    lines += [f"{k} * {k} 0 1 0" for k in range(1, size + 1)] + ["END ATOM", "BEGIN BOND"]
+    lines += [f"{k} 1 {a}{mark}{b}" for k, (a, b) in enumerate(bonds, 1)] + ["END BOND"]
+    inner = "".join(f"M  V30 {line}\n" for line in ("BEGIN CTAB", *lines, "END CTAB"))
+    return f"\n\n\n  0  0  0  0  0  0  0  0  0  0999 V3000\n{inner}M  END\n$$$$\n"
+
+
 def jpeg():
     """Progressive, its last pass repeated."""
     from PIL import Image
@@ -244,6 +254,8 @@ FILES = {
         "molecules-sdf",
         lambda: f"\n\n\n  0  0  0\nM  END\n>{'<' * 400_000}\n\n$$$$\n",
     ),
+    "sdf, rings": ("systems-sdf", lambda: v3000(70)),
+    "sdf, rings in lines that go on": ("molecules-sdf", lambda: v3000(70, " -\nM  V30 ")),
     "xyz, empty lines": ("systems-xyz", lambda: "x\n" + "\n" * 400_000 + "H 0 0 0\n"),
     "extxyz, width of a property": (
         "systems-xyz",
@@ -314,3 +326,19 @@ def test_numbers_of_another_file_are_refused(tmp_path, fill, kind):
     path.write_bytes(h5(fill))
     with pytest.raises(UserError, match="another file"):
         target.read(path)
+
+
+def test_a_sheet_is_read_whole_whatever_size_it_claims(tmp_path):
+    """That size is not believed, else a small file could ask for 16,384 columns."""
+    from isoform.core.data.read import read_table
+
+    def cell(place, word):
+        return f'<c r="{place}" t="inlineStr"><is><t>{word}</t></is></c>'
+
+    rows = "".join(
+        f'<row r="{k}">{cell(f"A{k}", a)}{cell(f"B{k}", b)}</row>'
+        for k, a, b in ((1, "a", "b"), (2, "x", "y"))
+    )
+    path = tmp_path / "one.xlsx"
+    path.write_bytes(workbook(f'<dimension ref="A1:A1"/><sheetData>{rows}</sheetData>'))
+    assert read_table(path).cells("b") == ["y"]
