@@ -17,7 +17,7 @@ _LINE = re.compile(r" \(at line (\d+), column \d+\)$")
 _DATES = (datetime.date, datetime.time)
 MOST_MISTAKES = 20  # that are told at once: each is one more reading of the whole text
 MOST_TEXT = 2**19  # characters; isoform's own file of all apps has 77,000
-_MOST_READ = 2**21  # characters, all readings together
+_MOST_READ = 2**20  # characters, all readings together
 _MOST_DOTS = 100  # of one key; reading it takes the square of them
 DEEPEST = 20  # tables within tables; settings have three
 

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
@@ -186,7 +186,7 @@ def _read_torch(
 def _one_pickle(file: mmap.mmap) -> bytes:
     """The bytes of the pickle that begins where the file stands."""
     start = file.tell()
-    for _, _, _ in pickletools.genops(file):
+    for _, _, _ in pickletools.genops(cast(IO[bytes], file)):
         if file.tell() - start > PICKLE_LIMIT:
             raise Refused(f"its pickle is larger than {PICKLE_LIMIT >> 20} MiB")
     end = file.tell()

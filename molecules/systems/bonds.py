@@ -22,7 +22,7 @@ from isoform.molecules.systems.system import System
 
 BondRule = Literal["determined", "proximity", "lengths"]
 _MOST_TRIES = 20_000  # assignments of bond orders; QM9's molecules need a few
-_MOST_WORK = 1_000_000  # tries times atoms: each try takes about 1 microsecond an atom
+_MOST_WORK = 500_000  # tries times atoms: each try takes about 1 microsecond an atom
 _LARGE = 400  # atoms above which orders aren't searched for
 _MOST_ATOMS = 1_000  # of which all pairs are looked at
 # Typical lengths in pm of single, double and triple bonds, and by how much one may be longer.

@@ -279,7 +279,7 @@ FILES = {
         lambda: "data_x\n" + "\n" * 400_000 + "_atom_site_label\nC\n",
     ),
     "cif, operations": ("systems-cif", lambda: cif(200, 500)),
-    "cif, many atoms": ((".cif", judged), lambda: cif(2_500, 1)),
+    "cif, many atoms": ((".cif", judged), lambda: cif(1_500, 1)),
     "jpeg, passes": ("jpeg", jpeg),
     "tiff, pages": ("tiff", tiff),
     "dicom, deflated": ("dcm", deflated_dicom),
