@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,9 @@ from isoform.core.errors import UserError
 if TYPE_CHECKING:
     import h5py
 
+SECONDS = 5  # of the processor, and one more for every MiB, to read what describes a file's numbers
+_ROOT = slice(64, 72)  # where the first object's header is, in the oldest form of file
+_LEAST = 96  # bytes in front of it
 _ENTRY = 8  # bytes that a file needs for each piece, in its table of pieces or as the piece itself
 
 
@@ -24,28 +29,57 @@ def refuse_hostile(file: h5py.File, path: Path) -> None:
     import h5py
 
     def look(name: str, item: Any) -> None:
-        if not isinstance(item, h5py.Dataset):
-            return
-        if item.external or item.is_virtual:
-            raise UserError(
-                f"{path}: the numbers of {name} lie in another file; copy them into this one"
-            )
-        if item.chunks:
-            pieces = math.prod(-(-n // c) for n, c in zip(item.shape, item.chunks, strict=True))
-            if pieces * _ENTRY > path.stat().st_size:
-                raise UserError(
-                    f"{path}: {name} claims {pieces:,} pieces, more than the file has room for"
-                )
+        if isinstance(item, h5py.Group):
+            for key in item:
+                if isinstance(item.get(key, getlink=True), h5py.ExternalLink):
+                    raise UserError(
+                        f"{path}: {key} is a link to another file; copy what it means into this one"
+                    )
+        elif isinstance(item, h5py.Dataset):
+            _refuse_numbers(item, name, path)
 
-    leading = list[str]()
-
-    def follow(name: str, link: Any) -> None:
-        if isinstance(link, h5py.ExternalLink):
-            leading.append(name)
-
-    file.visititems_links(follow)
-    if leading:  # what is raised in a visit of links is lost in HDF5
-        raise UserError(
-            f"{path}: {leading[0]} is a link to another file; copy what it means into this one"
-        )
+    look("", file)
     file.visititems(look)
+
+
+def refuse_without_root(path: Path) -> None:
+    """Raises UserError where the first object lies outside the file: HDF5 makes room for what it takes for its size."""
+    with path.open("rb") as stream:
+        head = stream.read(_ROOT.stop)
+    if head[:8] != b"\x89HDF\r\n\x1a\n" or head[8:9] != b"\0" or head[13:14] != b"\x08":
+        return  # a later form, or one that doesn't begin at once
+    root = int.from_bytes(head[_ROOT], "little")
+    if not _LEAST <= root < path.stat().st_size:
+        raise UserError(f"{path}: is damaged, its first object isn't in the file; replace it")
+
+
+def refuse_endless(path: Path) -> None:
+    """Raises UserError for a file that keeps HDF5's C code busy or crashes it, found out in a process of its own.
+
+    It takes a quarter of a second. What is wrong with a file in any other way is said by who reads it.
+    """
+    seconds = SECONDS + path.stat().st_size // 2**20
+    probe = Path(__file__).with_name("hdf5_probe.py")
+    done = subprocess.run(
+        [sys.executable, "-P", str(probe), str(path.resolve()), str(seconds)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    if done.returncode < 0:  # ended by a signal
+        raise UserError(
+            f"{path}: is damaged such that HDF5 crashes, or takes more than {seconds} s for its head; replace it"
+        )
+
+
+def _refuse_numbers(item: h5py.Dataset, name: str, path: Path) -> None:
+    if item.external or item.is_virtual:
+        raise UserError(
+            f"{path}: the numbers of {name} lie in another file; copy them into this one"
+        )
+    if item.chunks:
+        pieces = math.prod(-(-n // c) for n, c in zip(item.shape, item.chunks, strict=True))
+        if pieces * _ENTRY > path.stat().st_size:
+            raise UserError(
+                f"{path}: {name} claims {pieces:,} pieces, more than the file has room for"
+            )

@@ -345,13 +345,15 @@ def _say_problem(units: Counter[str], numbers: Numbers) -> None:
     """Most cells look like numbers, and many of them can't be read as those of one column."""
     if numbers.numeric or not numbers.unread:
         return
-    alike = [cell for _, cell in numbers.unread if looks_like_number(cell)]
+    unread = Counter(cell for _, cell in numbers.unread)
+    alike = list(filter(looks_like_number, unread))
     read = int(np.isfinite(numbers.values).sum())
-    if not alike or read + len(alike) < ENOUGH * (read + len(numbers.unread)):
+    like = read + sum(unread[cell] for cell in alike)
+    if not alike or like < ENOUGH * (read + len(numbers.unread)):
         return
     if len(units) > _MOST_UNITS:
         return
-    examples = some([f'"{cell[:30]}"' for cell in dict.fromkeys(alike)], 3)
+    examples = some([f'"{cell[:30]}"' for cell in alike], 3)
     if len(units) > 1:
         shown = ", ".join(unit or "none" for unit, _ in units.most_common(4))
         numbers.problem = (

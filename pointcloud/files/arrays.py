@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from isoform.core.data.hdf5 import refuse_hostile
+from isoform.core.data.hdf5 import refuse_hostile, refuse_without_root
 from isoform.core.data.npy import header_of
 from isoform.core.errors import UserError
 from isoform.pointcloud.files.cloud import (
@@ -113,6 +113,7 @@ def _is_plain(data: io.BytesIO) -> bool:
 def _h5(path: Path) -> dict[str, np.ndarray]:
     import h5py
 
+    refuse_without_root(path)
     try:
         with h5py.File(path, "r") as file:
             refuse_hostile(file, path)
