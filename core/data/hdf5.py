@@ -13,7 +13,7 @@ from isoform.core.errors import UserError
 if TYPE_CHECKING:
     import h5py
 
-SECONDS = 5  # of the processor, and one more for every MiB, to read what describes a file's numbers
+SECONDS = 3  # of the processor, and one more for every MiB, to read what describes a file's numbers
 _ROOT = slice(64, 72)  # where the first object's header is, in the oldest form of file
 _LEAST = 96  # bytes in front of it
 _ENTRY = 8  # bytes that a file needs for each piece, in its table of pieces or as the piece itself
