@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 2**20  # of a spreadsheet
 _MOST_CELLS = 50_000_000  # of a spreadsheet, empty ones in front of others included
+# Parts of a spreadsheet that hold what it is about, or are never read; all others are read whole, and are small.
+_BULK = (
+    "xl/worksheets/", "xl/sharedStrings", "xl/media/", "xl/embeddings/", "xl/pivotCache/", "xl/drawings/", "xl/charts/",
+    "xl/externalLinks/",
+)  # fmt: skip
+_MOST_HEADS = 2**25  # bytes
 _LONG_FORMAT = re.compile(
     rb"formatCode\s*=\s*[\"'][^\"']{1000}|<!DOCTYPE"
 )  # spreadsheets end at 255
@@ -293,14 +299,14 @@ def read_workbook(raw: Raw, limits: Limits, headless: Headless | None = None) ->
         ) from None
     try:
         with zipfile.ZipFile(io.BytesIO(raw.content)) as packed:
-            size = sum(entry.file_size for entry in packed.infolist())
-            styles = [entry for entry in packed.infolist() if entry.filename.endswith("styles.xml")]
-            if sum(entry.file_size for entry in styles) <= 2**27:
-                odd = any(_LONG_FORMAT.search(packed.read(entry)) for entry in styles)
-            else:
-                odd = True
-        if odd:
-            raise UserError(f"{raw.origin}: its formats are no spreadsheet's; save it as csv")
+            entries = packed.infolist()
+            size = sum(entry.file_size for entry in entries)
+            heads = [entry for entry in entries if not entry.filename.startswith(_BULK)]
+            if sum(entry.file_size for entry in heads) > _MOST_HEADS:
+                raise UserError(f"{raw.origin}: describes more than it holds; save it as csv")
+            styles = [entry for entry in heads if entry.filename.endswith("styles.xml")]
+            if any(_LONG_FORMAT.search(packed.read(entry)) for entry in styles):
+                raise UserError(f"{raw.origin}: its formats are no spreadsheet's; save it as csv")
         if size > min(limits.bytes, max(2**27, 300 * len(raw.content))):
             raise UserError(
                 f"{raw.origin}: its unpacked size of {size >> 20:,} MiB is more than a table's; save it as csv"
