@@ -125,7 +125,8 @@ def _impossible(count: str, comment: str, rows: int) -> str:
         return "promises more atoms than lines follow"
     if count.isdecimal() and int(count) > rows:
         return f"promises {int(count):,} atoms, and {rows:,} lines follow"
-    if any(len(found) > 3 or int(found) > MOST_COLUMNS for found in _COLUMNS.findall(comment)):
+    widths = [found.replace("_", "") or "0" for found in _COLUMNS.findall(comment)]
+    if any(len(width) > 3 or int(width) > MOST_COLUMNS for width in widths):
         return f"has a property of more than {MOST_COLUMNS} columns"
     return ""
 
