@@ -105,7 +105,9 @@ def _unfold(path: Path, folder: Path) -> None:
         step = int(about.get("step", 0))
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        ValueError, ArithmeticError, KeyError, TypeError, AttributeError, RecursionError,
+    ) as error:  # fmt: skip
         raise UserError(
             f"{path}: its metadata entry {METADATA!r} can't be read ({error}); export it again"
         ) from error

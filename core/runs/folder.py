@@ -241,7 +241,7 @@ class RunFolder:
         lines = []
         if self.log.exists():
             for text in self.log.read_text(encoding="utf-8").splitlines():
-                with suppress(ValueError):
+                with suppress(ValueError, RecursionError):
                     lines.append(json.loads(text))
         return lines
 
@@ -267,7 +267,11 @@ class RunFolder:
         if which == "best":
             state = self._state(present[-1])
             best = state.get("best_step")
-            return present[-1] if best is None else int(best)
+            if not isinstance(best, int | None):
+                raise UserError(
+                    f"{self.path}: its best step is {str(best)[:40]}, no number of steps; choose one with --checkpoint"
+                )
+            return present[-1] if best is None else best
         if not str(which).isdecimal() or int(which) not in present:
             raise UserError(
                 f"{self.path} has no checkpoint {which}; it has best, last, {', '.join(map(str, present))}"
@@ -288,7 +292,7 @@ class RunFolder:
         path = checkpoints.place(self.checkpoints, step) / "state.json"
         try:
             return dict(json.loads(path.read_text())["place"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(
                 f"{path}: can't be read ({error}); choose a step with --checkpoint"
             ) from error
