@@ -95,6 +95,8 @@ def first_guess(
     wanted = bool(torch.rand((), generator=generator) < share)
     if not (wanted or evenly):
         return None
-    with torch.no_grad(), torch.random.fork_rng(enabled=not wanted):
+    # This process's own GPU alone: by default the generators of all that the machine has are kept.
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.no_grad(), torch.random.fork_rng(devices, enabled=not wanted):
         guess = predict()
     return guess if wanted else None

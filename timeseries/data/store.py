@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from isoform.core.data.hdf5 import refuse_endless, refuse_hostile
+from isoform.core.data.hdf5 import refuse_endless, refuse_hostile, refuse_without_root
 from isoform.core.data.text import LIMITS
 from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig
@@ -96,6 +96,7 @@ def _opened(path: Path, kind: str) -> Iterator[xr.Dataset]:
             if engine is None:
                 raise ValueError("it begins like no NetCDF file")
             if engine == "h5netcdf":
+                refuse_without_root(path)
                 refuse_endless(path)
                 with h5py.File(path, "r") as file:
                     refuse_hostile(file, path)
