@@ -235,3 +235,13 @@ def test_inputs_of_python(tmp_path):
         to_input(3, 3)
     with pytest.raises(UserError, match="int64"):
         to_input(array.astype(np.int64), 3)
+
+
+@pytest.mark.parametrize(("mode", "size"), [("1", (4999, 7001)), ("RGB", (4999, 5003))])
+def test_an_empty_page_is_no_damage(mode, size):
+    """A scan without a word packs by a thousand, or eight thousand in one bit a pixel."""
+    packed = io.BytesIO()
+    Image.new(mode, size).save(packed, "PNG", optimize=True)
+    width, height = size
+    assert len(packed.getvalue()) < width * height / 250
+    assert read_image(packed.getvalue(), 1).shape == (1, height, width)

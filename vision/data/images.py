@@ -51,8 +51,7 @@ _DAMAGE = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, MemoryError, AttributeError,
     RuntimeError, AssertionError, struct.error, zlib.error,
 )  # fmt: skip
-UNSUSPECTED = 1 << 24  # pixels that any file may claim: one colour packs into nearly nothing
-MOST_COMPRESSED = 1000  # pixels a byte beyond that
+UNSUSPECTED = 1 << 26  # numbers that any file may claim: an empty page packs into nearly nothing
 # Times pixels: each pass of a progressive JPEG goes over all of them, however few bytes it has. Usual are 10 passes.
 MOST_SCANNED = 10_000_000_000
 _SUBFILE, _BITS, _SAMPLES, _SAMPLE_FORMAT = 254, 258, 277, 339  # tags of a TIFF
@@ -205,7 +204,8 @@ def _open(data: bytes, name: str) -> Image.Image | None:
     )
     if width * height > MAX_PIXELS and not reducible:
         raise UserError(f"{name}: {too_large(f'{width} x {height} pixels')}")
-    if width * height > max(UNSUSPECTED, MOST_COMPRESSED * len(data)):
+    numbers = width * height * len(image.getbands())
+    if numbers > max(UNSUSPECTED, tiff.MOST_COMPRESSED * len(data)):
         raise UserError(
             f"{name}: damaged image ({width} x {height} pixels in {len(data):,} bytes); replace or remove it"
         )
