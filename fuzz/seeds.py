@@ -240,6 +240,11 @@ SMILES = (
     "[13CH4]",
     "N#Cc1ccncc1",
 )
+INCHI = (
+    "InChI=1S/C3H7NO2/c1-2(4)3(5)6/h2H,4H2,1H3,(H,5,6)/t2-/m0/s1",
+    "InChI=1S/2CH4.ClH.Na/h2*1H4;1H;/q;;;+1/p-1",
+    "InChI=1S/C2H6O/c1-2-3/h3H,2H2,1H3/i1+1",
+)
 CIF = (
     "data_one\n_cell_length_a 4.1\n_cell_length_b 5.3\n_cell_length_c 6.7\n_cell_angle_alpha 90\n_cell_angle_beta 90\n"
     "_cell_angle_gamma 90\n_symmetry_space_group_name_H-M 'P 1'\nloop_\n_atom_site_label\n_atom_site_type_symbol\n"
@@ -254,6 +259,7 @@ def molecules(kind: str) -> Iterator[bytes]:
     """Small molecules and crystals."""
     if kind == "smi":
         yield "\n".join(SMILES).encode()
+        yield "\n".join(INCHI).encode()
     elif kind == "cif":
         yield CIF.encode()
     elif kind == "poscar":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from rdkit import Chem
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from isoform.molecules.data.tables import MoleculeTable
 
 _NAMED = 3  # names that a sentence shows
+_COMPONENT = re.compile(r"(\d{0,9})([A-Z][A-Za-z0-9]*)")  # of an InChI's formula: "2CH4"
+_ELEMENT = re.compile(r"([A-Z][a-z]?)(\d{0,9})")
 
 
 def smiles_of(rows: MoleculeTable, column: str) -> list[str]:
@@ -76,6 +79,9 @@ def smiles_of_inchi(text: str) -> tuple[str, str]:
     """(SMILES, "") of an InChI, or ("", why there is none) as part of a sentence; never raises."""
     if len(text) > MOST_TEXT:
         return "", f"is longer than {MOST_TEXT:,} characters"
+    atoms = _atoms_of_inchi(text)
+    if atoms > MOST_ATOMS:
+        return "", f"has {atoms} atoms, more than {MOST_ATOMS}"
     try:
         with quiet():
             mol = Chem.MolFromInchi(text.strip())
@@ -84,3 +90,13 @@ def smiles_of_inchi(text: str) -> tuple[str, str]:
         smiles = ""
     wrong = parse_smiles(smiles, MOST_ATOMS) if smiles else "is no InChI that can be read"
     return ("", wrong) if isinstance(wrong, str) else (smiles, "")
+
+
+def _atoms_of_inchi(text: str) -> int:
+    """Atoms without hydrogens by its formula, where "30000CH4" are seconds in eight characters."""
+    formula = [*text.split("/", 2), ""][1]
+    total = 0
+    for times, component in _COMPONENT.findall(formula):
+        numbers = [int(n or 1) for element, n in _ELEMENT.findall(component) if element != "H"]
+        total += int(times or 1) * max(1, sum(numbers))
+    return total

@@ -250,6 +250,10 @@ FILES = {
     ),
     "smi, marks of stereo": ((".txt", stereo_groups), lambda: "C |" + "&1:" * 300_000),
     "smi, atoms bound to all others": ((".txt", described), lambda: complete(20)),
+    "smi, InChI of many molecules": (
+        "molecules-smi",
+        lambda: "InChI=1S/32000CH4/h32000*1H4\nInChI=1S/32000H2/h32000*1H\n",
+    ),
     "sdf, brackets": (
         "molecules-sdf",
         lambda: f"\n\n\n  0  0  0\nM  END\n>{'<' * 400_000}\n\n$$$$\n",

@@ -290,6 +290,9 @@ def test_inchi_wherever_a_smiles_may_stand(tmp_path) -> None:
     found = read_structures(bad, data())
     assert found[1].error == "is no InChI that can be read" and not found[1].smiles
     assert "no InChI" in expand_inputs(["InChI=nonsense"])[0].error
+    for text in ("InChI=1S/2003CH4/h2003*1H4", "InChI=1S/H2O.2002H2/h1H2;2002*1H"):
+        assert "has 2003 atoms, more than 2000" in expand_inputs([text])[0].error
+    assert smiles_of_inchi("InChI=1S/1999H2O/h1999*1H2") == (".".join(["O"] * 1999), "")
 
 
 def test_a_cell_of_any_length_costs_its_row_alone(run: Path, tmp_path) -> None:
