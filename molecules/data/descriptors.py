@@ -23,6 +23,7 @@ import numpy as np
 from isoform.core.data.writers import usual_mode
 from isoform.core.errors import UserError
 from isoform.molecules.data.cache import cache_folder, processors
+from isoform.molecules.data.fence import MANY_ATOMS, MANY_RINGS, refused
 from isoform.molecules.data.processes import Processes, answer, live
 
 VERSION = 1  # of what is stored: raise it whenever equal SMILES would give other numbers
@@ -137,7 +138,7 @@ def compute(smiles: Sequence[str]) -> np.ndarray:
 def compute_of(mols: Sequence[Any]) -> np.ndarray:
     """float32 [n, F] of RDKit's molecules; NaN where there stands a text instead, why one can't be read.
 
-    NaN as well for a molecule of atoms with too many neighbours, see MOST_WALKS.
+    NaN as well for a molecule of atoms with too many neighbours, see MOST_WALKS, and for one that takes RDKit too long.
     """
     from isoform.molecules.data.parsing import quiet
 
@@ -145,7 +146,7 @@ def compute_of(mols: Sequence[Any]) -> np.ndarray:
     ask = _Questions()
     with quiet():
         for row, mol in enumerate(mols):
-            if not isinstance(mol, str) and not _is_dense(mol):
+            if not (isinstance(mol, str) or _is_dense(mol) or _is_endless(mol)):
                 values[row] = ask(mol)
     values[~np.isfinite(values)] = np.nan
     return np.clip(values, -_MOST, _MOST).astype(np.float32)
@@ -159,6 +160,11 @@ def _is_dense(mol: Any) -> bool:
     for _ in range(4):
         ways = np.bincount(begin, ways[end], len(ways))
     return bool(ways.sum() > max(MOST_WALKS, 64 * len(ways)))
+
+
+def _is_endless(mol: Any) -> bool:
+    large = mol.GetNumAtoms() > MANY_ATOMS or mol.GetRingInfo().NumRings() > MANY_RINGS
+    return large and bool(refused("describe", mol))
 
 
 class _Questions:

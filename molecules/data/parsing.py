@@ -12,12 +12,15 @@ from typing import Any
 
 from rdkit import Chem, rdBase
 
+from isoform.molecules.data.fence import MANY_RINGS, refused
+
 MOST_TEXT = 10_000  # characters of one SMILES; the longest of PubChem's proteins stay below
 MOST_BLOCK = 2**21  # characters of one mol block
 MOST_ATOMS = 2_000  # without hydrogens: canonical ranking takes seconds beyond
 MOST_RINGS = 200  # a fullerene of 360 atoms has fewer; those of 40 atoms, each bound to all, take seconds to perceive
-_SHORT = 300  # characters that can't hold enough atoms or rings to be slow
-_FEW_BONDS = 100  # that can't close enough rings to be slow
+_SHORT = 300  # characters that can't hold too many atoms
+_FEW_CHARACTERS = 2 * MANY_RINGS  # and bonds that can't close many rings
+_FEW_BONDS = MANY_RINGS
 _ODD = re.compile("[^ -~]")
 _CLOSURE = re.compile(
     r"\[[^\]]*\]|%\(\d+\)|%\d\d|\d"
@@ -76,14 +79,14 @@ def parse_smiles(text: str, max_atoms: int = MOST_ATOMS) -> Chem.Mol | str:
         if not extension.lstrip().startswith("|"):
             return "holds a blank"
         text = head
-    long = len(text) > _SHORT
-    if long:  # even parsing without sanitising looks for rings
+    if len(text) > _FEW_CHARACTERS:  # even parsing without sanitising looks for rings
         closures = sum(not found.startswith("[") for found in _CLOSURE.findall(text)) // 2
-        if closures > MOST_RINGS:
-            return f"has {closures} rings, more than {MOST_RINGS}"
+        wrong = _ringed(closures, "smiles", text)
+        if wrong:
+            return wrong
     with quiet():
         try:
-            if long:
+            if len(text) > _SHORT:
                 wrong = _too_large(Chem.MolFromSmiles(text, _RAW), max_atoms)
                 if wrong:
                     return wrong
@@ -105,7 +108,7 @@ def parse_block(block: str, max_atoms: int = MOST_ATOMS) -> Chem.Mol | str:
         return f"is longer than {MOST_BLOCK:,} characters"
     if "\0" in block:
         return "holds a NUL character"
-    wrong = too_many_rings(block)
+    wrong = _ringed(_rings_of_block(block), "block", block)
     if wrong:
         return wrong
     with quiet():
@@ -202,6 +205,13 @@ def too_many_rings(block: str) -> str:
     """What is wrong with a mol block whose rings RDKit would perceive for minutes while it reads it; or ""."""
     rings = _rings_of_block(block)
     return f"has {rings} rings, more than {MOST_RINGS}" if rings > MOST_RINGS else ""
+
+
+def _ringed(rings: int, task: str, text: str) -> str:
+    """What is wrong with a text whose bonds close so many rings, or ""."""
+    if rings > MOST_RINGS:
+        return f"has {rings} rings, more than {MOST_RINGS}"
+    return refused(task, text) if rings > MANY_RINGS else ""
 
 
 def _rings_of_block(block: str) -> int:

@@ -22,6 +22,7 @@ from isoform.core.errors import RunError
 SECONDS = 20.0  # for one text; a thousand times what the largest molecules take
 SECONDS_EACH = 0.05  # more for every text of a chunk
 
+limited = threading.Event()  # set in a worker, which another process ends in time
 
 Result = TypeVar("Result")
 
@@ -172,6 +173,7 @@ def answer(
 
 def live(serve: Callable[[BinaryIO, BinaryIO], None]) -> None:
     """What a worker's module does when it is run."""
+    limited.set()
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches every process of a terminal; the first one ends us
