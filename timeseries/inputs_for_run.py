@@ -25,7 +25,15 @@ _BENCHMARKS = {".npz": "pems", ".txt": "solar"}  # files that only their own rea
 _KEYS = {"past": "data.past", "known": "data.known_future", "static": "data.static"}
 COVARIATES = tuple(_KEYS)
 # What the run's settings say of its own file alone.
-_FREE = {"source": "file", "val_from": None, "test_from": None, "since": None, "until": None}
+_FREE = {
+    "source": "file",
+    "val_from": None,
+    "test_from": None,
+    "since": None,
+    "until": None,
+    "folds": None,
+    "fold": None,
+}
 SHOWN = 5  # names in a sentence
 _TABULAR = (str, Path, pd.DataFrame)
 

@@ -18,12 +18,14 @@ from isoform.timeseries import DOMAIN
 from isoform.timeseries.backtest import backtest
 from isoform.timeseries.baselines import baselines
 from isoform.timeseries.comparison import ComparisonResult
+from isoform.timeseries.data.windows import WindowData
 from isoform.timeseries.refit import recipe
 from isoform.timeseries.scores import Backtest
 from isoform.timeseries.significance import diebold_mariano, lags_for
 from isoform.timeseries.task import TimeseriesTask
 
 from . import runs
+from .panels import panel, series, walk
 from .runs import CONTEXT, HORIZON, VARIATES
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "timeseries"
@@ -433,6 +435,13 @@ def test_the_recipe() -> None:
         None,
     )
     assert (t.batch, t.seed) == (config.train.batch, config.train.seed)
+
+
+def test_a_fold_is_trained_on_with_every_row_that_came_before() -> None:
+    config = runs.app(Path("series.csv"), data={"folds": 3, "fold": 1})
+    past = panel(series(walk(ROWS, len(VARIATES))))
+    sizes = WindowData(recipe(config), past).sizes()
+    assert sizes == {"train": ROWS - CONTEXT - HORIZON + 1}
 
 
 # Several series, and a clock that changes -----------------------------------------------------------------------------
