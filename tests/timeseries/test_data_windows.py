@@ -247,6 +247,18 @@ def test_static_values_are_scaled_over_the_series():
     assert found[:, 1].tolist() == [0, 0, 0]
 
 
+def test_a_series_that_only_tests_scales_no_static_value():
+    starts = {3.0: "2024-01-01", 5.0: "2024-01-01", 7000.0: "2024-01-05"}
+    members = [
+        series(walk(101, 2), static=[value], start=start, id=f"{value:g}")
+        for value, start in starts.items()
+    ]
+    cut = {"split": "date", "val_from": "2024-01-04", "test_from": "2024-01-05"}
+    data = WindowData(app(L, H, **cut), panel(*members))
+    assert [cut["train"][1] for cut in data.cuts] == [72, 72, 0]
+    assert data.scaling.tables["static"] == {"s0": (4.0, 1.0)}
+
+
 def test_gaps_of_covariates_are_mended_like_a_look_back():
     more = {"past": walk(101, 1, 1), "known": walk(101, 1, 2)}
     more["past"][50:53] = np.nan

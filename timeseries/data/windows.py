@@ -329,10 +329,11 @@ class WindowData:
         if self.config.data.holidays is not None:
             tables.setdefault("known", {})[holidays.NAME] = (0.0, 1.0)
         if base.lacks("static", self.static):
+            # Of the series that train; where none does, all are better than none.
+            numbers = [number for number, cut in enumerate(cuts) if cut["train"][1]]
+            numbers = numbers or list(range(len(self.panel.series)))
             found = Moments(len(self.static))
-            found.add(
-                np.stack([self._stored_static(number) for number in range(len(self.panel.series))])
-            )
+            found.add(np.stack([self._stored_static(number) for number in numbers]))
             tables["static"] = dict(zip(self.static, found.pairs(), strict=True))
         return base.joined(Scaling(tables, base.scale))
 
