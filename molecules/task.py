@@ -483,7 +483,8 @@ def task_from_run(config: MoleculesApp, state: MoleculesState, path: Path | None
         )
     scaling = TargetScaling.from_json(state.scaling.model_dump())
     kinds = state.bond_kinds()
-    data = other_data(config, path, state.kind, state.names, kinds, scaling, state.kept)
+    known = (state.kind, state.names, kinds, scaling, state.kept, state.units or ())
+    data = other_data(config, path, *known)
     check_ids(data.config, data.store)
     normaliser = (
         None if state.descriptors is None else Normaliser.from_json(state.descriptors.model_dump())

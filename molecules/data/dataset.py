@@ -36,6 +36,7 @@ from isoform.molecules.data.descriptors import descriptors
 from isoform.molecules.data.graphs import GraphStore
 from isoform.molecules.data.kept import assign_kept, sample_names
 from isoform.molecules.data.labelled import Labelled, keep_targets, take
+from isoform.molecules.data.qualifiers import in_units
 from isoform.molecules.data.read import read_molecules
 
 NAMED = 5  # molecules that are left out, in a line for a person
@@ -124,6 +125,7 @@ def other_data(
     kinds: np.ndarray,
     scaling: TargetScaling,
     kept: KeptSplit | None = None,
+    units: Sequence[str] = (),
 ) -> MoleculeData:
     """The data of a finished run, its own (None) or those of a file or folder, whose molecules are all "test" then.
 
@@ -131,16 +133,18 @@ def other_data(
 
     kind, names, scaling   of the run's targets; a file must have them as columns
     kinds                  int16 [kinds + 1, Fb] of bonds, as the run was trained with
+    units                  of the targets, "" where unknown; see qualifiers.in_units
     """
+    wanted = dict(zip(names, units, strict=False)) if kind == "regression" else {}
     if path is None:
         if kept is None:
             own = clean_and_split(read_molecules(config.data), config.data)
             return build_data(config, _learned(own, names), kinds, scaling)
         data = config.data.model_copy(update=_labels_of(config.data, kind, names))
-        found = assign_kept(clean(read_molecules(data), data), kept, data)
+        found = assign_kept(in_units(clean(read_molecules(data), data), wanted), kept, data)
         return build_data(config, _learned(found, names), kinds, scaling)
     data = _elsewhere(config.data, Path(path), kind, names)
-    molecules = clean(read_molecules(data), data)
+    molecules = in_units(clean(read_molecules(data), data), wanted)
     whole = replace(molecules, split=np.full(len(molecules), "test", dtype=object))
     changed = config.model_copy(update={"data": data})
     return build_data(changed, _learned(whole, names), kinds, scaling)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from isoform.core.data.numbers import Numbers
 from isoform.core.errors import UserError, count
+from isoform.molecules.data.labelled import Labelled
 from isoform.molecules.data.tables import MoleculeTable
 
 # What a relation, in the cell itself or in a column beside it, says of the truth: at least that, at most, about.
@@ -175,8 +176,7 @@ def _in_one_unit(rows: MoleculeTable, name: str, target: str, found: Numbers) ->
     values = found.values.copy()
     for unit in counts.keys() - {usual}:
         at = [row for row, one in enumerate(units) if one == unit]
-        power = _MOLAR[unit] - _MOLAR[usual]
-        values[at] = values[at] * 10.0**power if power >= 0 else values[at] / 10.0**-power
+        values[at] = _converted(values[at], unit, usual)
     nameless = [row for row in np.flatnonzero(known).tolist() if not units[row]]
     values[nameless] = math.nan
     rows.table.units.setdefault(target, usual)
@@ -187,6 +187,36 @@ def _in_one_unit(rows: MoleculeTable, name: str, target: str, found: Numbers) ->
             f"({rows.names[nameless[0]]})"
         )
     return replace(found, values=values)
+
+
+def _converted(values: np.ndarray, unit: str, wanted: str) -> np.ndarray:
+    """Molar concentrations in another unit."""
+    power = _MOLAR[unit] - _MOLAR[wanted]
+    return np.asarray(values * 10.0**power if power >= 0 else values / 10.0**-power)
+
+
+def in_units(molecules: Labelled, wanted: Mapping[str, str]) -> Labelled:
+    """The molecules with each target in the unit that a run learned it in, `wanted` by its name; "" is unknown.
+
+    A target whose unit the file doesn't say stays as it is. What is converted is a finding. Raises UserError for a unit
+    that can't be turned into the run's.
+    """
+    if not wanted:
+        return molecules
+    targets, units = molecules.targets.copy(), list(molecules.units)
+    findings = list(molecules.findings)
+    for k, (name, unit) in enumerate(zip(molecules.target_names, units, strict=True)):
+        asked = wanted.get(name, "")
+        if "" in (unit, asked) or unit == asked:
+            continue
+        if not {unit, asked} <= _MOLAR.keys():
+            raise UserError(
+                f'{molecules.origin}: "{name}" is in {unit}, and the run learned it in {asked}; write its numbers in '
+                f"{asked}"
+            )
+        targets[:, k], units[k] = _converted(targets[:, k], unit, asked), asked
+        findings.append(f'"{name}" was converted from {unit} to {asked}, the run\'s unit')
+    return replace(molecules, targets=targets, units=units, findings=findings)
 
 
 def _conversions(name: str, usual: str, counts: Counter[str]) -> str:

@@ -25,6 +25,7 @@ from isoform.molecules import DOMAIN
 from isoform.molecules.data.cells import cut_name, smiles_of_inchi
 from isoform.molecules.data.file import read_file, read_structures
 from isoform.molecules.data.inputs import expand_inputs
+from isoform.molecules.task import task_from_run
 
 from .miniatures import SMILES, data, sd_record, write
 from .runs import TEXTS, app, task_of, trained
@@ -97,6 +98,27 @@ def test_every_verb_reads_the_column_of_the_run(run: Path, name: str, tmp_path, 
     assert said in capsys.readouterr().err
     judged = rows_in(next(run.glob("predictions*.new.csv")))
     assert [row["smiles"] for row in judged] == canonical
+
+
+def test_labels_in_another_unit_are_judged_in_that_of_the_run(tmp_path) -> None:
+    def saved(name: str, unit: str, factor: float) -> Path:
+        labels = [round(0.5 * text.upper().count("C") * factor, 9) for text in TEXTS]
+        columns = {"id": range(len(TEXTS)), "smiles": TEXTS, "label": labels, "units": unit}
+        pd.DataFrame(columns).to_csv(tmp_path / name, index=False)
+        return tmp_path / name
+
+    task = task_of(app(saved("run.csv", "nM", 1)))
+    state = task.inference_state()
+    assert list(state.units) == ["nM"]
+    same, other = (
+        task_from_run(task.config, state, saved(f"{unit}.csv", unit, factor))
+        for unit, factor in (("nM", 1), ("uM", 1e-3))
+    )
+    np.testing.assert_allclose(other.data.labels, same.data.labels, rtol=1e-9)
+    assert any('"label" was converted from uM to nM, the run\'s unit' in n for n in other.notes)
+    assert not any("converted" in note for note in same.notes)
+    with pytest.raises(UserError, match='"label" is in ug/mL, and the run learned it in nM'):
+        task_from_run(task.config, state, saved("mass.csv", "ug/mL", 1))
 
 
 def test_a_file_without_the_column_of_the_run_is_refused_by_name(run: Path, tmp_path) -> None:
