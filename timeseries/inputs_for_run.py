@@ -288,6 +288,7 @@ def _aligned(
         )
         if new and line not in panel.findings.lines:
             panel.findings.say(line, unseen_variates=new)
+    _warn_of_units(panel, state)
     kinds = {kind: names_of(state, kind) for kind in COVARIATES}
     series = []
     for one in panel:
@@ -305,6 +306,23 @@ def _aligned(
         )
         series.append(dataset(one.time.values, target, chosen, kinds, values, one.attrs, units))
     return replace(panel, series=tuple(series))
+
+
+def _warn_of_units(panel: Panel, state: TimeseriesState) -> None:
+    """Names the variates whose unit the file says, and which the run learned in another."""
+    known = dict(zip(state.variates, state.units or (), strict=False))
+    units = zip(panel.variates, panel.units or (), strict=False)
+    other = [
+        f"{name} in {unit}, the run in {known[name]}"
+        for name, unit in units
+        if unit and known.get(name) and unit != known[name]
+    ]
+    if other:
+        warnings.warn(
+            f"{panel.name}: is in other units than the run's ({join_names(other, SHOWN, '; ')}), whose scale, bounds "
+            "and intervals are meant in its own: convert the file",
+            stacklevel=4,
+        )
 
 
 def _refuse_other_variates(panel: Panel, config: TimeseriesApp, state: TimeseriesState) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from isoform.core.engine.train import train
 from isoform.core.runs.folder import RunFolder
 from isoform.timeseries import DOMAIN, inputs_for_run
 from isoform.timeseries.predictor import DIGITS, OWN_DIGITS, _rounded
+from isoform.timeseries.state import TimeseriesState
 
 from . import runs
+from .panels import app, panel, series, walk
 from .runs import CONTEXT, HORIZON, VARIATES, saved
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "timeseries"
@@ -54,6 +57,20 @@ def run_of(folder: Path, file: Path, *sets: str) -> Path:
     task = runs.Plain(prepared.config, prepared.data)
     train(task, RunFolder(folder / "run"), progress=False, say=lambda line: None)
     return folder / "run"
+
+
+def test_a_file_in_other_units_than_the_run_is_named() -> None:
+    def one(*units: str):
+        return panel(series(walk(31, 3)).assign_coords(units=("variate", list(units))))
+
+    config, state = app(7, 5), TimeseriesState(variates=["v0", "v1", "v2"], units=["kWh", "m", ""])
+    line = "v0 in Wh, the run in kWh\\)"
+    with pytest.warns(UserWarning, match=line):
+        found = inputs_for_run.read_for_run(one("Wh", "m", "K"), config, state)
+    assert found.units == ["Wh", "m", "K"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        inputs_for_run.read_for_run(one("kWh", "", "K"), config, state)
 
 
 @pytest.fixture
