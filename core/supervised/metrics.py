@@ -76,7 +76,8 @@ def multilabel_metrics(probability_NK: np.ndarray, target_NK: np.ndarray) -> dic
     """average_precision and roc_auc (means over labels that have both kinds), macro_f1 and exact_match at 0.5, loss.
 
     macro_f1 is the mean over the labels that occur or are guessed, exact_match the share of the samples with a known
-    label whose known labels are all right. Without any label, what may be monitored is NaN.
+    label whose known labels are all right. Without any label, what may be monitored is NaN; average_precision is too
+    where no label has both kinds.
     """
     known = ~np.isnan(target_NK)
     if not known.any():
@@ -361,5 +362,5 @@ def mean_distance(confidence: np.ndarray, accuracy: np.ndarray, counts: np.ndarr
 
 
 def mean(values: Sequence[float]) -> float:
-    """Of values that there are; 0 where there is none."""
-    return float(np.mean(values)) if len(values) else 0.0
+    """Of values that there are; NaN where there is none."""
+    return float(np.mean(values)) if len(values) else math.nan

@@ -46,7 +46,8 @@ def resolve_monitor(
 
     val   validation's targets, [N] classes, -1 = missing, or [N, K] labels or numbers, NaN = missing
 
-    Raises UserError for a metric that the kind lacks, and for one that ranks where there is nothing to rank.
+    Where nobody asks and there is nothing to rank, it is the loss. Raises UserError for a metric that the kind lacks,
+    and for one that ranks where there is nothing to rank.
     """
     name = asked or default or MONITORS[kind][0]
     offered = MONITORS[kind]
@@ -54,7 +55,9 @@ def resolve_monitor(
         raise UserError(
             f"train.monitor = {name} is no metric of {kind}{suggest(name, offered)}; there are {', '.join(offered)}"
         )
-    if asked in _RANKED and val is not None and len(val) and not has_both_kinds(val):
+    if name in _RANKED and val is not None and len(val) and not has_both_kinds(val):
+        if not asked:
+            return "loss", "min"
         raise UserError(
             f"train.monitor = {asked} ranks samples of two kinds, and validation has one kind alone; set it to loss, "
             "or change the split"

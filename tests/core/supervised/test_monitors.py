@@ -60,3 +60,5 @@ def test_nothing_is_ranked_where_one_kind_is_alone() -> None:
     with pytest.raises(UserError, match="roc_auc ranks samples of two kinds"):
         resolve_monitor("roc_auc", "binary", mixed[:2])
     assert resolve_monitor("loss", "binary", mixed[:2]) == ("loss", "min")
+    assert resolve_monitor(None, "multilabel", mixed) == ("average_precision", "max")
+    assert resolve_monitor(None, "multilabel", mixed[:2]) == ("loss", "min")
