@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ Mark = tuple[
     int, int, int
 ]  # size, time of change (ns) and inode of a file: equal ones mean an equal file
 Key = tuple[str, int]  # a name, and how many samples of that name came before
+Content = Callable[[int], tuple[str, str]]  # a sample's number -> its content and label, as digests
 NAMED = 5  # samples in a line for a person
 MOST_REST = 10_000  # names of samples in no split that are kept; of more only their number
 
@@ -73,13 +74,37 @@ class KeptSplit:
         keys = numbered(name for _, _, name in places)
         return {key: (split, i) for key, (split, i, _) in zip(keys, places, strict=True)}
 
-    def rows_among(self, names: Sequence[str]) -> dict[str, list[int]]:
-        """{split: the rows of its samples}, in the run's order, among data whose rows have these names."""
-        row_of = {key: row for row, key in enumerate(numbered(names))}
+    def samples(self) -> list[tuple[str, int]]:
+        """(split, number there) of every sample, split by split."""
+        return [(split, i) for split, one in self.splits.items() for i in range(len(one.names))]
+
+    def names(self) -> list[str]:
+        """Of these samples."""
+        return [name for one in self.splits.values() for name in one.names]
+
+    def content(self, split: str, i: int) -> tuple[str, str]:
+        """The digests of a sample and of its label."""
+        return self.splits[split].contents[i], self.splits[split].labels[i]
+
+    def rows_among(
+        self, names: Sequence[str], content: Content | None = None
+    ) -> dict[str, list[int]]:
+        """{split: the rows of its samples}, in the run's order, among data whose rows have these names.
+
+        content   of a row; asked for where several have one name, whose order says nothing: without it, it is trusted
+        """
         rows: dict[str, list[int]] = {split: [] for split in self.splits}
-        for key, (split, _) in self.keys().items():
-            if key in row_of:
-                rows[split].append(row_of[key])
+        if content is None:
+            row_of = {key: row for row, key in enumerate(numbered(names))}
+            for key, (split, _) in self.keys().items():
+                if key in row_of:
+                    rows[split].append(row_of[key])
+            return rows
+        own = self.samples()
+        found = match(self.names(), names, lambda k: self.content(*own[k]), content)
+        for k, (split, _) in enumerate(own):
+            if k in found:
+                rows[split].append(found[k])
         return rows
 
 
@@ -135,28 +160,69 @@ def numbered(names: Iterable[str]) -> list[Key]:
     return keys
 
 
+def match(
+    then: Sequence[str], now: Sequence[str], content_then: Content, content_now: Content
+) -> dict[int, int]:
+    """Number of a sample then -> its number now, by their names; those of one name are told apart by what they hold.
+
+    Of one name, equal content and label come first, then equal content; what is left has changed where as many are left
+    on both sides, and else isn't found.
+    """
+    places: dict[str, tuple[list[int], list[int]]] = {}
+    for side, names in enumerate((then, now)):
+        for number, name in enumerate(names):
+            places.setdefault(name, ([], []))[side].append(number)
+    found: dict[int, int] = {}
+    for mine, theirs in places.values():
+        if len(mine) > 1 or len(theirs) > 1:
+            for depth in (2, 1):
+                pairs = _equal(
+                    {k: content_then(k)[:depth] for k in mine},
+                    {k: content_now(k)[:depth] for k in theirs},
+                )
+                found |= pairs
+                mine = [k for k in mine if k not in pairs]
+                theirs = [k for k in theirs if k not in set(pairs.values())]
+        if len(mine) == len(theirs):
+            found |= dict(zip(mine, theirs, strict=True))
+    return found
+
+
+def _equal(mine: Mapping[int, Hashable], theirs: Mapping[int, Hashable]) -> dict[int, int]:
+    """Pairs of numbers with equal values, in their order; each is in one pair."""
+    free: dict[Hashable, list[int]] = {}
+    for k, value in theirs.items():
+        free.setdefault(value, []).append(k)
+    for numbers in free.values():
+        numbers.reverse()
+    return {k: free[value].pop() for k, value in mine.items() if free.get(value)}
+
+
 def compare(then: KeptSplit, now: KeptSplit) -> Differences:
     """What became of the samples of `then`, and which others there are."""
-    old, new = then.keys(), now.keys()
+    old, new = then.samples(), now.samples()
+    names, others = then.names(), now.names()
+    found = match(names, others, lambda k: then.content(*old[k]), lambda k: now.content(*new[k]))
     removed: dict[str, list[str]] = {}
     changed: dict[str, list[str]] = {}
     moved: list[str] = []
-    for key, (split, i) in old.items():
-        if key not in new:
-            removed.setdefault(split, []).append(key[0])
-            continue
-        there, k = new[key]
-        mine, theirs = then.splits[split], now.splits[there]
-        if (mine.contents[i], mine.labels[i]) != (theirs.contents[k], theirs.labels[k]):
-            changed.setdefault(split, []).append(key[0])
-        elif there != split:
-            moved.append(key[0])
-    added = [key[0] for key in new if key not in old]
+    for k, (split, _) in enumerate(old):
+        if k not in found:
+            removed.setdefault(split, []).append(names[k])
+        elif then.content(*old[k]) != now.content(*new[found[k]]):
+            changed.setdefault(split, []).append(names[k])
+        elif new[found[k]][0] != split:
+            moved.append(names[k])
+    matched = set(found.values())
+    added = [others[k] for k in range(len(new)) if k not in matched]
     named = len(then.rest) == then.rest_count
-    known = set(numbered(then.rest))
-    added += [key[0] for key in numbered(now.rest) if named and key not in known and key not in old]
+    known, before = set(numbered(then.rest)), then.keys()
+    added += [
+        key[0] for key in numbered(now.rest) if named and key not in known and key not in before
+    ]
     unnamed = 0 if named else len(now.rest) - then.rest_count
-    reordered = not (added or removed or moved) and list(old) != list(new)
+    order = [found[k] for k in sorted(found)]
+    reordered = not (added or removed or moved) and order != sorted(order)
     exchanged = find_exchanged(then.parts, now.parts)
     return Differences(added, removed, changed, moved, exchanged, reordered, unnamed)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from isoform.core.data.digests import digests_of
+from isoform.core.data.digests import content_digest, digests_of
 from isoform.core.data.splits import Rows, split_rows
+from isoform.core.domain.kept_split import KeptSplit, Samples
 from isoform.core.errors import UserError, count
 from isoform.molecules.adit.config import SystemsConfig
 from isoform.molecules.systems.embedded import prototypes, qm9_systems
@@ -85,14 +86,36 @@ class SystemsData:
 
     def digests(self, split: str) -> np.ndarray:
         """uint64 [n, 1] of a split's systems: of elements, places to 1e-3 Angstrom and lattice."""
+        return self._digests(self.rows[split])
+
+    def _digests(self, rows: np.ndarray) -> np.ndarray:
         systems = self.systems
         contents = []
-        for row in self.rows[split].tolist():
+        for row in rows.tolist():
             atoms = slice(*systems.offsets[row : row + 2])
             places = np.round(systems.positions[atoms] * 1e3).astype(np.int64)
             cell = np.round(systems.lattices[row] * 1e3).astype(np.int64)
             contents.append(systems.numbers[atoms].tobytes() + places.tobytes() + cell.tobytes())
         return digests_of(contents)[:, None]
+
+    def kept_split(self) -> KeptSplit:
+        """What a run on these systems keeps of its split."""
+        names = self.systems.names
+        splits = {}
+        for split, rows in self.rows.items():
+            own = [names[row] for row in rows.tolist()]
+            splits[split] = Samples(own, self._contents(rows), [""] * len(own))
+        return KeptSplit(splits)
+
+    def in_split(self, kept: KeptSplit) -> SystemsData:
+        """The same systems in the split that a run keeps; what isn't of it is in none."""
+        found = kept.rows_among(
+            self.systems.names, lambda row: (self._contents(np.array([row]))[0], "")
+        )
+        return replace(self, rows={split: np.array(rows) for split, rows in found.items() if rows})
+
+    def _contents(self, rows: np.ndarray) -> list[str]:
+        return [content_digest(one.tobytes()) for one in self._digests(rows)]
 
 
 def read_data(config: SystemsConfig, elements: int) -> SystemsData:

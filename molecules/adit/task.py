@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from isoform.core.baselines import Baseline
 from isoform.core.config.state import DataRecord
-from isoform.core.data.digests import content_digest
 from isoform.core.domain import Figure, InitialWeights, MetricAccumulator, Prepared, Task
-from isoform.core.domain.kept_split import KeptSplit, Samples
+from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import UserError
 from isoform.molecules.adit.collate import (
     Sample,
@@ -115,13 +114,7 @@ class SystemsTask(Task):
 
     def kept_split(self, before: KeptSplit | None = None) -> KeptSplit:
         """See Task.kept_split."""
-        names = self.data.systems.names
-        splits = {}
-        for split, rows in self.data.rows.items():
-            contents = [content_digest(one.tobytes()) for one in self.data.digests(split)]
-            own = [names[row] for row in rows.tolist()]
-            splits[split] = Samples(own, contents, [""] * len(own))
-        return KeptSplit(splits)
+        return self.data.kept_split()
 
     def initial_weights(self, source: str) -> InitialWeights:
         """What `isoform molecules import` reads."""
@@ -338,9 +331,15 @@ def make_task(prepared: Prepared[AditApp, SystemsData]) -> SystemsTask:
 
 
 def task_from_run(config: AditApp, state: MoleculesState, data: Path | None) -> SystemsTask:
-    """A finished run on its own data, or on all systems of a file, or a folder's test split."""
+    """A finished run on its own data in the split that it keeps, or on all systems of a file, or a folder's test split.
+
+    A run that keeps no split draws it anew.
+    """
     if data is None:
-        return make_task(prepare(config))
+        prepared = prepare(config)
+        if state.kept is None:
+            return make_task(prepared)
+        return make_task(replace(prepared, data=prepared.data.in_split(state.kept)))
     settings = config.data.model_copy(
         update={"source": ("file",), "path": str(data), "shares": None, "epoch": None}
     )

@@ -141,8 +141,9 @@ def other_data(
             own = clean_and_split(read_molecules(config.data), config.data)
             return build_data(config, _learned(own, names), kinds, scaling)
         data = config.data.model_copy(update=_labels_of(config.data, kind, names))
-        found = assign_kept(in_units(clean(read_molecules(data), data), wanted), kept, data)
-        return build_data(config, _learned(found, names), kinds, scaling)
+        whole = in_units(clean(read_molecules(data), data), wanted)
+        split = assign_kept(_learned(whole, names), kept, data).split
+        return build_data(config, _learned(replace(whole, split=split), names), kinds, scaling)
     data = _elsewhere(config.data, Path(path), kind, names)
     molecules = in_units(clean(read_molecules(data), data), wanted)
     whole = replace(molecules, split=np.full(len(molecules), "test", dtype=object))

@@ -27,9 +27,10 @@ def keep_split(molecules: Labelled, rows: Rows, rest: Sequence[str], data: DataC
     """What a run on these rows keeps; `rest`: names of the molecules in no split."""
     names = sample_names(molecules, data)
     used = np.concatenate([*rows.values()]).tolist()
-    contents = {row: content_digest(_content(molecules, row)) for row in used}
     columns = _labels(molecules)
-    labels = {row: content_digest(_label(molecules, columns, row))[:16] for row in used}
+    contents, labels = {}, {}
+    for row in used:
+        contents[row], labels[row] = _digests(molecules, columns, row)
     splits = {
         split: Samples(
             [names[row] for row in members.tolist()],
@@ -39,6 +40,12 @@ def keep_split(molecules: Labelled, rows: Rows, rest: Sequence[str], data: DataC
         for split, members in rows.items()
     }
     return KeptSplit(splits, rest, len(rest), _parts(molecules, columns, contents))
+
+
+def _digests(molecules: Labelled, columns: np.ndarray, row: int) -> tuple[str, str]:
+    """Of the molecule, and of its label; `columns` as `_labels` gives."""
+    label = content_digest(_label(molecules, columns, row))[:16]
+    return content_digest(_content(molecules, row)), label
 
 
 def _content(molecules: Labelled, row: int) -> bytes:
@@ -79,8 +86,12 @@ def _parts(molecules: Labelled, labels: np.ndarray, contents: dict[int, str]) ->
 
 
 def assign_kept(molecules: Labelled, kept: KeptSplit, data: DataConfig) -> Labelled:
-    """The molecules with the split that a run keeps; "" for what isn't of it."""
+    """The molecules, with a run's targets alone, in the split that it keeps; "" for what isn't of it."""
     split = np.full(len(molecules), "", dtype=object)
-    for name, rows in kept.rows_among(sample_names(molecules, data)).items():
+    columns = _labels(molecules)
+
+    for name, rows in kept.rows_among(
+        sample_names(molecules, data), lambda row: _digests(molecules, columns, row)
+    ).items():
         split[rows] = name
     return replace(molecules, split=split)

@@ -72,6 +72,21 @@ def test_rows_are_found_in_the_run_s_order_doubles_by_their_place():
     assert KEPT.rows_among(["b", "a"]) == {"train": [1, 0], "val": [], "test": []}
 
 
+def test_samples_of_one_name_are_told_apart_by_what_they_hold():
+    """The file's order isn't the split's: b9 of test stands before both of train."""
+    words = ["h1", "b9", "g8", "f7", "e6", "b7", "b3", "d5", "c4", "b2", "a1"]
+    found = KEPT.rows_among(
+        [word[0] for word in words], lambda row: (words[row][1:], words[row][0])
+    )
+    assert found == {"train": [10, 9, 6, 8, 7], "val": [4, 3], "test": [2, 1, 0]}
+    other = KEPT.rows_among(["b", "b", "b"], lambda row: ("293"[row], "other label"))
+    assert other == {"train": [0, 2], "val": [], "test": [1]}
+    changed = KEPT.rows_among(["b", "b", "b"], lambda row: ("294"[row], "b"))
+    assert changed == {"train": [0, 2], "val": [], "test": [1]}
+    more = KEPT.rows_among(["b", "b", "b", "b"], lambda row: ("2945"[row], "b"))
+    assert more == {"train": [0], "val": [], "test": [1]}, "which of two is the one that changed?"
+
+
 def test_exchanged_parts():
     then = {"cat": "1", "dog": "2", "owl": "3", "elk": "3"}
     assert find_exchanged(then, then) == []

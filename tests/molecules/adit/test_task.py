@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from isoform.molecules import DOMAIN
 from isoform.molecules.adit.collate import batch_of, corrupted, make_sample, systems_of
 from isoform.molecules.adit.config import SystemAugmentConfig
 from isoform.molecules.adit.prepare import prepare
-from isoform.molecules.adit.task import AutoencoderTask, DenoiserTask, make_task
+from isoform.molecules.adit.task import AutoencoderTask, DenoiserTask, make_task, task_from_run
 from isoform.molecules.generation.reconstruction import rmsd
 from isoform.molecules.systems.augment import rotated, translated
 from isoform.molecules.systems.system import System
@@ -207,3 +208,18 @@ def test_a_killed_run_goes_on_bit_for_bit(app: str, data: Path, tmp_path: Path) 
         assert one.keys() == two.keys() and all(one[name].equal(two[name]) for name in one)
     metrics = [RunFolder(folder).results()["metrics"] for folder in (whole.folder, torn)]
     assert metrics[0] == metrics[1]
+
+
+def test_an_evaluation_keeps_the_split_of_systems_that_have_one_name(tmp_path: Path) -> None:
+    """A file that grew at its front: nothing of train is judged, and what is new is in no split."""
+    systems = [*map(relaxed, SMILES), *CRYSTALS]
+    path = tmp_path / "systems.extxyz"
+    write_systems([replace(one, name="made") for one in systems], path)
+    task = task_of("adit-tiny-vae", path)
+    state = task.inference_state().model_copy(update={"kept": task.kept_split()})
+    new = [triclinic(2 + k / 41) for k in range(4)]
+    write_systems([replace(one, name="made") for one in [*new, *systems]], path)
+    later = task_from_run(task.config, state, None)
+    assert later.sizes() == task.sizes()
+    for split in task.sizes():
+        assert np.array_equal(later.digests(split), task.digests(split))
