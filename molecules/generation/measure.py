@@ -29,6 +29,13 @@ class Measure:
         """A rate over everything generated: what is unreadable or undetermined counts as a failure."""
         return 0.0 if self.value is None else self.value * self.scored / max(self.generated, 1)
 
+    def of_answered(self) -> float | None:
+        """A rate over what was scored and what is unreadable, which counts as a failure; None where neither is."""
+        unreadable = self.generated - self.read
+        if self.value is None:
+            return 0.0 if unreadable else None
+        return self.value * self.scored / (self.scored + unreadable)
+
     def __str__(self) -> str:
         shown = "-" if self.value is None else f"{self.value:.4g}"
         return f"{shown} ({self.scored:,}/{self.read:,}/{self.generated:,})"

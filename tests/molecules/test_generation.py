@@ -25,6 +25,9 @@ def test_undetermined_is_not_bad() -> None:
     found = measure([True, False, None, True], 7)
     assert found == Measure(pytest.approx(2 / 3), 3, 4, 7)
     assert found.of_all() == pytest.approx(2 / 7)
+    answered = measure([True, None, False, True], 7).of_answered()
+    assert answered == pytest.approx(2 / 6), "three of no system fail, the undetermined one doesn't"
+    assert measure([None], 1).of_answered() is None and measure([], 2).of_answered() == 0
     assert str(measure([], 2)) == "- (0/0/2)" and measure([], 2).of_all() == 0
     text = table({"a": {"x": found}, "b": {"y": measure([1.0])}})
     assert text.splitlines()[2:] == ["| a | 0.6667 (3/4/7) |  |", "| b |  | 1 (1/1/1) |"]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from isoform.core.data.writers import plain_json, write_atomically
 from isoform.core.domain import Speaker, TrainedModel
 from isoform.core.errors import UserError
+from isoform.core.runs.folder import RunFolder
 from isoform.molecules.adit.prepare import prepare
 from isoform.molecules.adit.sampling.records import beside
 from isoform.molecules.adit.sampling.request import Kind, Request
@@ -104,10 +105,11 @@ def own_training(trained: TrainedModel[Any, Any], kind: Kind, console: Speaker) 
         why = f"{trained.folder}: an imported model has no data of its own"
     else:
         try:
-            data = prepare(trained.config).data
+            data, kept = prepare(trained.config).data, RunFolder(trained.folder).split()
         except UserError as error:
             why = str(error)
         else:
+            data = data if kept is None else data.in_split(kept)
             return Training(data.systems_of("train", kind), data.smiles_of("train", kind))
     console.warn(f"{why}; without --reference FILE nothing is compared with training data")
     return Training(())

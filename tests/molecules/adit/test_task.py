@@ -18,11 +18,14 @@ from isoform.core.runs.folder import RunFolder
 from isoform.molecules import DOMAIN
 from isoform.molecules.adit.collate import batch_of, corrupted, make_sample, systems_of
 from isoform.molecules.adit.config import SystemAugmentConfig
+from isoform.molecules.adit.judged import metrics_of
 from isoform.molecules.adit.prepare import prepare
+from isoform.molecules.adit.sampling.records import judge
 from isoform.molecules.adit.task import AutoencoderTask, DenoiserTask, make_task, task_from_run
 from isoform.molecules.generation.reconstruction import rmsd
+from isoform.molecules.generation.score import score
 from isoform.molecules.systems.augment import rotated, translated
-from isoform.molecules.systems.system import System
+from isoform.molecules.systems.system import Records, System, Unread
 from isoform.molecules.systems.write import write_systems
 from killed import last, run_and_die
 from small_systems import relaxed, repeated_cell, salt, triclinic
@@ -223,3 +226,22 @@ def test_an_evaluation_keeps_the_split_of_systems_that_have_one_name(tmp_path: P
     assert later.sizes() == task.sizes()
     for split in task.sizes():
         assert np.array_equal(later.digests(split), task.digests(split))
+
+
+def test_what_came_out_as_no_system_counts_against_a_run_s_shares() -> None:
+    """Two molecules and two of no element: half are valid, as `sample` marks them; what there is is unique."""
+    pytest.importorskip("posebusters")
+    unread = [
+        Unread("third", "1 atom of no known element"),
+        Unread("fourth", "of no known element"),
+    ]
+    made = [relaxed("CO"), relaxed("CCO"), *unread]
+    scores = {"molecule": score(Records(made), "molecule", [relaxed("O")])}
+    assert str(scores["molecule"].rows["generated"]["valid"]) == "1 (2/2/4)"
+    found = metrics_of(scores)
+    for name in ("valid", "connected", "valid_unique_novel", "molecule_stable_strict"):
+        assert found[name] == 0.5, name
+    assert found["posebusters"] == 0.5 and found["unique"] == found["novel"] == 1
+    assert [judge(one).valid for one in made].count(True) == 2
+    nothing = metrics_of({"molecule": score(Records(unread), "molecule")})
+    assert nothing["valid"] == 0 and "unique" not in nothing
