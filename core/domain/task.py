@@ -230,6 +230,13 @@ class MetricAccumulator(abc.ABC):
     def add(self, indices: Sequence[int], outputs: Mapping[str, np.ndarray]) -> None:
         """One batch: Task.predict's outputs, and the samples that they are of; each sample comes once, in any order."""
 
+    def add_part(
+        self, indices: Sequence[int], outputs: Mapping[str, np.ndarray], places: Sequence[int]
+    ) -> None:
+        """`add` of the samples at some places of a batch alone; for outputs without a row a sample a task says how."""
+        kept = {name: value[list(places)] for name, value in outputs.items()}
+        self.add([indices[place] for place in places], kept)
+
     @abc.abstractmethod
     def metrics(self) -> dict[str, float]:
         """Named metrics over all that was added, the task's `monitor` among them."""

@@ -68,8 +68,7 @@ class Apart(MetricAccumulator):
         self.whole.add(indices, outputs)
         new = np.flatnonzero(~self.known[np.asarray(indices)]).tolist()
         if new:
-            kept = {name: value[new] for name, value in outputs.items()}
-            self.rest.add([indices[place] for place in new], kept)
+            self.rest.add_part(indices, outputs, new)
 
     def metrics(self) -> dict[str, float]:
         """Of the whole."""

@@ -34,6 +34,12 @@ class Reconstructed(MetricAccumulator):
 
     def add(self, indices: Sequence[int], outputs: Mapping[str, np.ndarray]) -> None:
         """See MetricAccumulator.add."""
+        self.add_part(indices, outputs, range(len(indices)))
+
+    def add_part(
+        self, indices: Sequence[int], outputs: Mapping[str, np.ndarray], places: Sequence[int]
+    ) -> None:
+        """See MetricAccumulator.add_part; a row is of an atom, or of a system."""
         truth = [self.task.system(self.split, index) for index in indices]
         made = systems_of(_tensors(outputs), [one.name for one in truth])
         starts = outputs["offsets"][:-1]
@@ -44,9 +50,9 @@ class Reconstructed(MetricAccumulator):
                 of_atoms = name not in OF_CELLS
                 sums = np.add.reduceat(value, starts) if of_atoms else value
                 losses[name] = np.stack([sums, sizes if of_atoms else np.ones(len(sizes))], 1)
-        for b, index in enumerate(indices):
+        for b in places:
             own = {name: value[b] for name, value in losses.items()}
-            self.found[index] = {"truth": truth[b], "made": made[b], **own}
+            self.found[indices[b]] = {"truth": truth[b], "made": made[b], **own}
 
     def metrics(self) -> dict[str, float]:
         """Task.metrics of the outputs."""
@@ -109,14 +115,21 @@ class Generated(MetricAccumulator):
 
     def add(self, indices: Sequence[int], outputs: Mapping[str, np.ndarray]) -> None:
         """See MetricAccumulator.add."""
-        self.losses |= dict(zip(indices, outputs["loss"].tolist(), strict=True))
+        self.add_part(indices, outputs, range(len(indices)))
         if "offsets" in outputs:
             asked = [index for index in indices if index in self.task.asked]
             names = [f"generated {index + 1}" for index in asked]
             self.made |= dict(zip(asked, items_of(_tensors(outputs), names), strict=True))
+
+    def add_part(
+        self, indices: Sequence[int], outputs: Mapping[str, np.ndarray], places: Sequence[int]
+    ) -> None:
+        """See MetricAccumulator.add_part; without what was generated, which is of no sample."""
+        self.losses |= {indices[b]: float(outputs["loss"][b]) for b in places}
+        if "offsets" in outputs:
             truth = [self.task.system(self.split, index) for index in indices]
             back = systems_of(_tensors(outputs, "back_"), [one.name for one in truth])
-            self.back |= dict(zip(indices, zip(truth, back, strict=True), strict=True))
+            self.back |= {indices[b]: (truth[b], back[b]) for b in places}
 
     def metrics(self) -> dict[str, float]:
         """Task.metrics of the outputs."""

@@ -287,8 +287,9 @@ class DenoiserTask(SystemsTask):
     def metrics(self, split: str, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         """The mean loss, and on test the measures of what was generated, whose tables `scores` keeps."""
         found = {"loss": float(outputs["loss"].mean())}
-        if len(outputs["made"]):
+        if len(outputs["truth"]):
             found |= back_metrics(outputs)
+        if len(outputs["made"]):
             self.scores = self.judge(outputs)
             found |= metrics_of(self.scores)
         return found

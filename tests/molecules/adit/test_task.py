@@ -14,6 +14,7 @@ import torch
 import isoform
 from isoform.core.config import resolve_app
 from isoform.core.errors import UserError
+from isoform.core.inference.run_model import evaluate_run
 from isoform.core.runs.folder import RunFolder
 from isoform.molecules import DOMAIN
 from isoform.molecules.adit.collate import batch_of, corrupted, make_sample, systems_of
@@ -245,3 +246,26 @@ def test_what_came_out_as_no_system_counts_against_a_run_s_shares() -> None:
     assert [judge(one).valid for one in made].count(True) == 2
     nothing = metrics_of({"molecule": score(Records(unread), "molecule")})
     assert nothing["valid"] == 0 and "unique" not in nothing
+
+
+def test_systems_that_were_trained_on_are_judged_apart(tmp_path: Path) -> None:
+    """17 molecules of which test's second half trains too: the other half's metrics are those of it alone."""
+    systems = [relaxed(smiles) for smiles in SMILES]
+    test = [*systems[:3], *systems[-2:]]
+    for split, own in (("train", systems[3:]), ("val", systems[4:7]), ("test", test)):
+        write_systems(own, tmp_path / f"{split}.extxyz")
+    ask = settings(tmp_path, **{"data.split": "official", "eval.batch": 4})
+    first = isoform.train("molecules/adit-tiny-vae", ask, run_dir=tmp_path / "vae", progress=False)
+    ask |= {"train.init": str(first.folder)}
+    both = isoform.train("molecules/adit-tiny", ask, run_dir=tmp_path / "both", progress=False)
+    write_systems(systems[:3], tmp_path / "new.extxyz")
+    for run in (first, both):
+        results = RunFolder(run.folder).results()
+        unseen = results["unseen"]
+        assert (unseen["samples"], unseen["known"]) == (5, 2)
+        assert unseen["metrics"].keys() <= results["metrics"]["test"].keys()
+    alone = evaluate_run(DOMAIN, first.folder, data=tmp_path / "new.extxyz", out=tmp_path)
+    unseen = RunFolder(first.folder).results()["unseen"]["metrics"]
+    assert unseen == pytest.approx(alone["metrics"], rel=1e-5) and "rmsd" in unseen
+    told = json.loads((both.folder / "generated.metrics.json").read_text())
+    assert told["molecule"]["rows"]["generated"]["valid"]["generated"] == 5
