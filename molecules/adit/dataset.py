@@ -86,17 +86,7 @@ class SystemsData:
 
     def digests(self, split: str) -> np.ndarray:
         """uint64 [n, 1] of a split's systems: of elements, places to 1e-3 Angstrom and lattice."""
-        return self._digests(self.rows[split])
-
-    def _digests(self, rows: np.ndarray) -> np.ndarray:
-        systems = self.systems
-        contents = []
-        for row in rows.tolist():
-            atoms = slice(*systems.offsets[row : row + 2])
-            places = np.round(systems.positions[atoms] * 1e3).astype(np.int64)
-            cell = np.round(systems.lattices[row] * 1e3).astype(np.int64)
-            contents.append(systems.numbers[atoms].tobytes() + places.tobytes() + cell.tobytes())
-        return digests_of(contents)[:, None]
+        return _digests(self.systems, self.rows[split])[:, None]
 
     def kept_split(self) -> KeptSplit:
         """What a run on these systems keeps of its split."""
@@ -115,7 +105,32 @@ class SystemsData:
         return replace(self, rows={split: np.array(rows) for split, rows in found.items() if rows})
 
     def _contents(self, rows: np.ndarray) -> list[str]:
-        return [content_digest(one.tobytes()) for one in self._digests(rows)]
+        return [content_digest(one.tobytes()) for one in _digests(self.systems, rows)]
+
+
+def _digests(systems: Systems, rows: np.ndarray) -> np.ndarray:
+    """uint64 [n]; see SystemsData.digests."""
+    contents = []
+    for row in rows.tolist():
+        atoms = slice(*systems.offsets[row : row + 2])
+        places = np.round(systems.positions[atoms] * 1e3).astype(np.int64)
+        cell = np.round(systems.lattices[row] * 1e3).astype(np.int64)
+        contents.append(systems.numbers[atoms].tobytes() + places.tobytes() + cell.tobytes())
+    return digests_of(contents)
+
+
+def _equal(systems: Systems, rows: np.ndarray) -> np.ndarray | None:
+    """[n] numbers, one for all systems that are equal atom for atom; None where no two are."""
+    sums = np.concatenate([systems.numbers[:, None], np.round(systems.positions * 1e3)], 1)
+    sums = np.add.reduceat(sums.astype(np.int64), systems.offsets[:-1])[rows]
+    _, alike, times = np.unique(sums, axis=0, return_inverse=True, return_counts=True)
+    doubtful = np.flatnonzero(times[alike.reshape(-1)] > 1)
+    _, same = np.unique(_digests(systems, rows[doubtful]), return_inverse=True)
+    if len(np.unique(same)) == len(doubtful):
+        return None
+    group = np.arange(len(rows))
+    group[doubtful] = len(rows) + same.reshape(-1)
+    return group
 
 
 def read_data(config: SystemsConfig, elements: int) -> SystemsData:
@@ -133,7 +148,7 @@ def read_data(config: SystemsConfig, elements: int) -> SystemsData:
     rows: dict[str, list[np.ndarray]] = {}
     for number in range(len(sources)):
         own = np.flatnonzero(usable & (source == number))
-        for split, members in _split(own, given, config).items():
+        for split, members in _split(systems, own, given, config).items():
             rows.setdefault(split, []).append(members)
     found = {split: np.concatenate(parts) for split, parts in rows.items()}
     origin = " and ".join(one.name for one in sources)
@@ -232,15 +247,19 @@ def _usable(systems: Systems, config: SystemsConfig, elements: int) -> tuple[np.
     return ~(too_large | unknown), lines
 
 
-def _split(rows: np.ndarray, given: np.ndarray, config: SystemsConfig) -> Mapping[str, np.ndarray]:
-    """{split: rows} of one source; of validation and test at most data.judged."""
+def _split(
+    systems: Systems, rows: np.ndarray, given: np.ndarray, config: SystemsConfig
+) -> Mapping[str, np.ndarray]:
+    """{split: rows} of one source, equal systems in one split where it is drawn; to judge, at most data.judged."""
+    drawn_here = len(rows) > 0 and not {"train", "val"} <= set(given[rows].tolist())
     drawn = split_rows(
         given[rows].astype(object),
         np.zeros(len(rows), np.int64),
-        None,
+        _equal(systems, rows) if drawn_here else None,
         seed=config.split_seed,
         test_fraction=config.test_fraction,
         val_fraction=config.val_fraction,
+        torn_allowed=True,
     )
     found = {split: rows[members] for split, members in drawn.items()}
     for split in ("val", "test"):

@@ -105,3 +105,15 @@ def test_systems_of_a_split_are_made_when_asked_for(tmp_path: Path) -> None:
     assert [len(one) for one in molecules] == [len(relaxed(name)) for name in NAMES[:7]]
     assert len(molecules[2:5]) == 3 and molecules[2:5][1].name == molecules[3].name
     assert not len(data.systems_of("train", "crystal"))
+
+
+def test_systems_that_are_equal_atom_for_atom_are_drawn_into_one_split(tmp_path: Path) -> None:
+    """17 crystals, each three times, in another order each time; without doubles the draw is as it ever was."""
+    crystals = [triclinic(1 + k / 37) for k in range(17)]
+    path = tmp_path / "thrice.extxyz"
+    write_systems([*crystals, *crystals[::-1], *crystals[5:], *crystals[:5]], path)
+    ask = config(path=str(path), val_fraction=0.2, test_fraction=0.3)
+    data = read_data(ask, 119)
+    assert sum(data.sizes().values()) == 51 and len(data.sizes()) == 3
+    held = {split: set(data.digests(split)[:, 0].tolist()) for split in data.sizes()}
+    assert sum(map(len, held.values())) == 17, "no crystal is in two splits"
