@@ -342,6 +342,12 @@ def task_from_run(config: AditApp, state: MoleculesState, data: Path | None) -> 
             return make_task(prepared)
         return make_task(replace(prepared, data=prepared.data.in_split(state.kept)))
     settings = config.data.model_copy(
-        update={"source": ("file",), "path": str(data), "shares": None, "epoch": None}
+        update={
+            "source": ("file",),
+            "path": str(data),
+            "shares": None,
+            "epoch": None,
+            "judged": None,
+        }
     )
     return make_task(other_data(config.model_copy(update={"data": settings})))

@@ -269,3 +269,12 @@ def test_systems_that_were_trained_on_are_judged_apart(tmp_path: Path) -> None:
     assert unseen == pytest.approx(alone["metrics"], rel=1e-5) and "rmsd" in unseen
     told = json.loads((both.folder / "generated.metrics.json").read_text())
     assert told["molecule"]["rows"]["generated"]["valid"]["generated"] == 5
+
+
+def test_other_data_are_judged_whole(tmp_path: Path) -> None:
+    """data.judged bounds a run's own validation and test, not a file that is to be judged."""
+    write_systems([triclinic(1 + k / 97) for k in range(41)], tmp_path / "all.extxyz")
+    task = task_of("adit-tiny-vae", tmp_path / "all.extxyz", **{"data.judged": 3})
+    assert task.sizes()["test"] == 3
+    other = task_from_run(task.config, task.inference_state(), tmp_path / "all.extxyz")
+    assert other.sizes() == {"test": 41}
