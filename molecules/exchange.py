@@ -34,7 +34,7 @@ def exchanged_error(task: MoleculesTask, model: nn.Module, split: str) -> dict[s
     if task.described is None or task.sizes().get(split, 0) < 2:
         return {}
     x_nD, descriptors_nF = _read(task, model, split)
-    target = task.data.targets(split)
+    target = task.data.judged[task.data.rows[split]]
 
     def error(x: Tensor, descriptors: Tensor) -> float:
         with torch.no_grad():

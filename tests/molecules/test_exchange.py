@@ -1,5 +1,7 @@
 """The graph's own loss, and what exchanging graphs or descriptors between molecules costs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -59,3 +61,20 @@ def test_the_exchange_leaves_the_model_as_it_was(tmp_path):
     first, again = (exchanged_error(one, model, "val") for _ in range(2))
     assert first == again and model.training and np.isfinite(list(first.values())).all()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_what_is_exchanged_is_judged_by_exact_labels(tmp_path):
+    """Bounds a thousand off tell nothing of the error."""
+    one, model = made(tmp_path)
+    labels = one.data.molecules.targets
+    bounds = np.zeros(labels.shape, np.int8)
+    bounds[one.data.rows["train"][::3]] = 1
+
+    def judged(far):
+        some = replace(
+            one.data.molecules, targets=np.where(bounds == 1, far, labels), bounds=bounds
+        )
+        one.data = replace(one.data, molecules=some)
+        return exchanged_error(one, model, "train")
+
+    assert judged(0.0) == judged(1000.0) != {}
