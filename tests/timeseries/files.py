@@ -27,6 +27,11 @@ def table(path, columns, rows, delimiter=","):
     return path
 
 
+def wide(rows=29, columns=3, seed=0):
+    """Numbers of three digits, none like another."""
+    return np.random.default_rng(seed).normal(size=(rows, columns)).round(3)
+
+
 def frame(path, data):
     """A csv of {name: cells}."""
     pd.DataFrame(data).to_csv(path, index=False)
