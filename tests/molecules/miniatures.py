@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from isoform.core.errors import UserError
+import answers
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.clean import clean_and_split
 from isoform.molecules.data.labelled import Labelled
@@ -47,12 +47,7 @@ def load_molecules(settings: DataConfig) -> Labelled:
 
 def refusal(call, *args) -> str:
     """The sentence that a call is refused with."""
-    try:
-        call(*args)
-    except UserError as error:
-        assert "\n" not in str(error)
-        return str(error)
-    raise AssertionError("not refused")
+    return answers.refusal(lambda: call(*args))
 
 
 def esol(root: Path) -> Path:

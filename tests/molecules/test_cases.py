@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from isoform.core.cli import main
+from commands import exit_code
 from isoform.molecules import DOMAIN
 
 from .miniatures import write
@@ -75,7 +75,7 @@ def test_a_look_at_a_case(name, tmp_path, capsys):
         str(tmp_path / "a.html"),
         "--json",
     ]
-    code = main(command, domains={"molecules": lambda: DOMAIN})
+    code = exit_code(*command)
     out, err = capsys.readouterr()
     found = json.loads(out.splitlines()[-1])
     assert code == (0 if targets else 2) and words in out + err

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from isoform.core.cli import main
+from commands import exit_code
 from isoform.molecules import DOMAIN
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.data.check import check
@@ -186,7 +186,7 @@ def test_a_file_takes_settings_and_ends_with_2_where_nothing_can_be_learned(tmp_
 
     def run(*words):
         argv = ["molecules", "check", str(path), "--page", str(tmp_path / "p.html"), *words]
-        return main(argv, domains={"molecules": lambda: DOMAIN}), *capsys.readouterr()
+        return exit_code(*argv), *capsys.readouterr()
 
     code, out, _ = run("--set", "data.targets=b,a")
     assert code == 0 and out.index("target b:") < out.index("target a:")

@@ -1,6 +1,5 @@
 """Classes of points: training on labelled scans, judging every point, and scans that come back with labels."""
 
-import csv
 import json
 
 import laspy
@@ -9,7 +8,8 @@ import pytest
 import torch
 
 import isoform
-from isoform.core.cli import main
+from answers import rows_in
+from commands import exit_code
 from isoform.core.engine.evaluate import evaluate
 from isoform.core.errors import Preempted, UserError
 from isoform.core.inference.run_model import evaluate_run, load_trained
@@ -73,7 +73,7 @@ def trained(tmp_path_factory):
 
 
 def label(*words):
-    return main(["pointcloud", "label", *map(str, words)], domains={"pointcloud": lambda: DOMAIN})
+    return exit_code("pointcloud", "label", *words)
 
 
 def own_task(run):
@@ -88,8 +88,7 @@ def test_scans_are_trained_on_beside_baselines(trained):
     forest = results["baselines"]["point_forest"]["test"]
     assert forest["miou"] > results["baselines"]["majority"]["test"]["miou"] > 0
     assert RunFolder(run).state(DOMAIN.state_schema()).classes == ("2", "6", "7", "15", "17")
-    with (run / "predictions.csv").open() as file:
-        (row,) = csv.DictReader(file)
+    (row,) = rows_in(run / "predictions.csv")
     assert row["input"] == "test/3.las"
     assert float(row["miou"]) == pytest.approx(results["metrics"]["test"]["miou"])
     assert "by its classes" in (run / "report.html").read_text()

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
-
-from isoform.core.cli import main
-from isoform.timeseries import DOMAIN
 
 from . import files, runs
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]):
+def cli(cli):
     """Words behind `isoform timeseries` -> (exit code, stdout, stderr)."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(["timeseries", *map(str, words)], domains={"timeseries": lambda: DOMAIN})
-        return code, *capsys.readouterr()
-
-    return call
+    return partial(cli, "timeseries")
 
 
 @pytest.fixture

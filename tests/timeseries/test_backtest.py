@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ import pytest
 
 import isoform
 from isoform.core.baselines import QUIET
-from isoform.core.cli import main
 from isoform.core.errors import UserError
 from isoform.timeseries import DOMAIN
 from isoform.timeseries.backtest import backtest
@@ -44,15 +44,9 @@ def file(run: Path) -> Path:
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]):
-    def call(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(
-            ["timeseries", "backtest", *map(str, words)], domains={"timeseries": lambda: DOMAIN}
-        )
-        return code, *capsys.readouterr()
-
-    return call
+def cli(cli):
+    """Words behind `isoform timeseries backtest` -> (exit code, stdout, stderr)."""
+    return partial(cli, "backtest")
 
 
 @pytest.fixture(scope="module")

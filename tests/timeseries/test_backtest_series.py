@@ -10,9 +10,8 @@ import pandas as pd
 import pytest
 
 import isoform
-from isoform.core.cli import main
+from commands import exit_code
 from isoform.core.errors import UserError
-from isoform.timeseries import DOMAIN
 from isoform.timeseries.backtest import backtest
 
 from . import runs
@@ -67,12 +66,12 @@ def test_every_series_is_judged_behind_all_training(run: Path, rows: pd.DataFram
 def test_what_is_judged_is_said(run: Path, tmp_path: Path, capsys) -> None:
     later().to_csv(tmp_path / "later.csv", index=False)
     words = ["timeseries", "backtest", str(run), str(tmp_path / "later.csv"), "--step", "1"]
-    assert main(words, domains={"timeseries": lambda: DOMAIN}) == 0
+    assert exit_code(*words) == 0
     out, err = capsys.readouterr()
     assert "116 windows from" in out and "origins in 3 of 4 series, one each 1 rows" in out
     assert "3 of 4 series judged; left out: short (has 20 of the 29 + 7 rows" in err
     assert "new to this run, so judged from their first possible row: new" in err
-    assert main([*words, "--json"], domains={"timeseries": lambda: DOMAIN}) == 0
+    assert exit_code(*words, "--json") == 0
     found = json.loads(capsys.readouterr()[0].splitlines()[-1])
     assert {id: one["windows"] for id, one in found["by_series"].items()} == {
         name: len(rows) for name, rows in WANTED.items()
@@ -114,7 +113,7 @@ def test_only_the_worst_are_shown(run: Path, tmp_path: Path, capsys) -> None:
     many = pd.concat([shop(f"new{k:02}", CONTEXT + HORIZON) for k in range(23)])
     many.to_csv(tmp_path / "many.csv", index=False)
     words = ["timeseries", "backtest", str(run), str(tmp_path / "many.csv")]
-    assert main(words, domains={"timeseries": lambda: DOMAIN}) == 0
+    assert exit_code(*words) == 0
     out = capsys.readouterr().out
     assert sum(line.startswith("new") for line in out.splitlines()) == 20
     assert "the first 20 of 23 series; --json has all" in out

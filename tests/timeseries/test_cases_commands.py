@@ -6,9 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from isoform.core.cli import main
-from isoform.timeseries import DOMAIN
-
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "timeseries"
 pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason=f"no folder {CASES}")
 SMALL = [
@@ -53,12 +50,13 @@ CHECKS = [
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def cli(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Words behind `isoform timeseries` -> (exit code, all that is said)."""
     monkeypatch.chdir(tmp_path)
 
     def call(*words: str) -> tuple[int, str]:
-        code = main(["timeseries", *words], domains={"timeseries": lambda: DOMAIN})
-        return code, "".join(capsys.readouterr())
+        code, *said = cli(*words)
+        return code, "".join(said)
 
     return call
 

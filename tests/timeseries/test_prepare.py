@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import isoform
+from commands import exit_code
 from isoform.core import config as configs
-from isoform.core.cli import main
 from isoform.core.errors import UserError
 from isoform.timeseries import DOMAIN
 from isoform.timeseries.check import check
@@ -353,7 +353,7 @@ def test_a_new_store_doesn_t_take_the_others_windows(tmp_path, capsys):
     for file in (path, others):
         out = tmp_path / f"{file.stem}.backtest.csv"
         argv = ["timeseries", "backtest", str(run), str(file), "--step", "1", "--out", str(out)]
-        assert main(argv, domains={"timeseries": lambda: DOMAIN}) == 0
+        assert exit_code(*argv) == 0
         rows = pd.read_csv(out)
         found.append(len(rows) // 7)
     capsys.readouterr()

@@ -1,7 +1,5 @@
 """Small tasks on folders and tables of images, their batches, and a model that answers one thing."""
 
-import csv
-
 import torch
 from torch import nn
 
@@ -29,10 +27,6 @@ def table_app(tmp_path, columns, rows, **tables):
 def fitted(task):
     """Metrics of every baseline that the data allow, by name."""
     return {one.name: one.fit(QUIET) for one in task.baselines() if not one.left_out}
-
-
-def read_csv(path):
-    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
 
 
 class Fixed(nn.Module):

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from answers import rows_in
+
 from .pictures import task as task_of
-from .tasks import Fixed, batch, fitted, folder_app, read_csv, table_app
+from .tasks import Fixed, batch, fitted, folder_app, table_app
 
 
 def test_cross_entropy_smoothing_weights_and_mixing(tmp_path):
@@ -112,4 +114,4 @@ def test_a_missing_target_counts_for_nothing(tmp_path, kind):
     )
     assert len(task.figures(model, outputs)) >= 3
     task.write_predictions(tmp_path, "test", outputs)
-    assert len(read_csv(tmp_path / "predictions.csv")) == task.sizes()["test"]
+    assert len(rows_in(tmp_path / "predictions.csv")) == task.sizes()["test"]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from answers import rows_in
 from isoform.core.engine import loader
 from isoform.core.engine.baselines import fit_baselines
 from isoform.core.engine.progress import Display
@@ -19,7 +20,7 @@ from isoform.vision.prepare import prepare
 
 from .pictures import class_folders
 from .pictures import task as task_of
-from .tasks import Fixed, batch, fitted, folder_app, read_csv, table_app
+from .tasks import Fixed, batch, fitted, folder_app, table_app
 
 AUGMENT = {
     "crop": "resized",
@@ -121,7 +122,7 @@ def test_labels_from_a_table(tmp_path):
         "target": np.array([[1.0, 1], [0, 1]]),
     }
     task.write_predictions(tmp_path, "test", outputs)
-    written = read_csv(tmp_path / "predictions.csv")
+    written = rows_in(tmp_path / "predictions.csv")
     assert [(row["prediction"], row["target"]) for row in written] == [("a|b", "a|b"), ("b", "b")]
     assert set(fitted(task)) == {"majority", "logistic", "knn"}
 
@@ -198,7 +199,7 @@ def test_a_run_from_hostile_folders_to_its_report(folder, tmp_path):
     assert "<script>alert(1)" not in page and "alert(1)" in page
     assert not any("<script>alert" in figure["svg"] + figure["html"] for figure in figures)
     assert any("looks in the last block" in figure["caption"] for figure in figures)
-    rows = read_csv(tmp_path / "run" / "predictions.csv")
+    rows = rows_in(tmp_path / "run" / "predictions.csv")
     assert len(rows) == task.sizes()["test"] and {
         "input",
         "prediction",

@@ -6,9 +6,8 @@ import sys
 
 import pytest
 
-from isoform.core.cli import main
+from commands import exit_code
 from isoform.core.cli.completion import SHELLS
-from isoform.registry import domains
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +18,7 @@ def script(tmp_path_factory):
         found[shell] = folder / f"isoform.{shell}"
         with pytest.MonkeyPatch.context() as patch, found[shell].open("w") as file:
             patch.setattr(sys, "stdout", file)
-            assert main(["completion", shell], domains=domains()) == 0
+            assert exit_code("completion", shell) == 0
     return found
 
 
@@ -82,5 +81,5 @@ def test_the_others_name_the_same_and_their_shell_reads_them(script, shell):
 
 
 def test_an_unknown_shell_is_refused(capsys):
-    assert main(["completion", "tcsh"], domains=domains()) == 2
+    assert exit_code("completion", "tcsh") == 2
     assert "unknown 'tcsh'; choose from bash, zsh, fish" in capsys.readouterr().err

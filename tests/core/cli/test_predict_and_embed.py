@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import toy
 
+from answers import rows_in
 from isoform.core.data import writers
 from isoform.core.errors import UserError
 
@@ -22,7 +22,7 @@ def test_predict_writes_a_row_for_every_input_in_order(cli, trained):
         "toys", "predict", trained, "3", "bad,one", "-0.5", "--out", "deep/rows.csv"
     )
     assert code == 0 and err == "bad,one: isn't a number\n" and "2 of 3" in out
-    rows = list(csv.DictReader(Path("deep/rows.csv").read_text().splitlines()))
+    rows = rows_in("deep/rows.csv")
     assert [row["input"] for row in rows] == ["3", "bad,one", "-0.5"]
     assert list(rows[0]) == ["input", "prediction", "logits", "error"]
     assert [row["error"] for row in rows] == ["", "isn't a number", ""]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from answers import rows_in
 from isoform.core.domain import TrainedModel
 from isoform.molecules.adit.config import SamplingConfig, app_of_size
 from isoform.molecules.adit.model import build_model
@@ -50,4 +50,4 @@ def contents(out: Path) -> list[bytes]:
 
 
 def rows_of(out: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(table_of(out).read_text().splitlines()))
+    return rows_in(table_of(out))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from isoform.core.cli import main
-from isoform.molecules import DOMAIN
 from isoform.molecules.adit.sampling import command
 from isoform.molecules.systems.write import write_systems
 from small_systems import relaxed
@@ -19,20 +18,12 @@ from .sampled import RUN, SIZES, rows_of
 
 
 @pytest.fixture
-def sampling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Any:
+def sampling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Any) -> Any:
     """Runs the command on the tiny run; returns its exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command, "_load", lambda run, checkpoint: RUN)
     monkeypatch.setattr(command, "sizes_learned", lambda trained: SIZES)
-
-    def run(*words: Any) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(
-            ["molecules", "sample", "run", *map(str, words)], domains={"molecules": lambda: DOMAIN}
-        )
-        return code, *capsys.readouterr()
-
-    return run
+    return partial(cli, "molecules", "sample", "run")
 
 
 def test_the_command(sampling: Any) -> None:
