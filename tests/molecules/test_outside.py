@@ -26,19 +26,11 @@ from isoform.molecules.data.cells import cut_name, smiles_of_inchi
 from isoform.molecules.data.file import read_file, read_structures
 from isoform.molecules.data.inputs import expand_inputs
 
-from .miniatures import SMILES, data, sd_record, write
+from .miniatures import SMILES, case, data, sd_record, write
 from .runs import TEXTS, app, task_of, trained
 
-CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "molecules"
 INCHI = [Chem.MolToInchi(Chem.MolFromSmiles(text)) for text in SMILES]
 NUMBERS = "\n".join(f"{text},{k / 4}" for k, text in enumerate(SMILES)) + "\n"
-
-
-def case(name: str) -> Path:
-    """A file of ../shared/cases, or a skip."""
-    if not CASES.is_dir():
-        pytest.skip(f"no folder {CASES}")
-    return CASES / name
 
 
 @pytest.fixture(scope="module")

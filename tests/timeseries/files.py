@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import reported
 from answers import refusal
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.read import read_panel
+
+case = partial(reported.case, "timeseries")
 
 
 def hours(rows, freq="h", start="2024-01-01", **options):

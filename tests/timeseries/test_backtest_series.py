@@ -15,9 +15,9 @@ from isoform.core.errors import UserError
 from isoform.timeseries.backtest import backtest
 
 from . import runs
+from .files import case
 from .runs import CONTEXT, HORIZON
 
-CASE = Path(__file__).parents[2].parent / "shared/cases/timeseries/P1_panel_with_new_store.csv"
 LONG = {"id": "shop", "panel": "series", "targets": ["north"], "drop": [], "bounds": {}}
 WANTED = {"a": range(210, 257), "b": range(210, 264), "new": range(CONTEXT, 44)}  # first steps
 
@@ -151,14 +151,13 @@ def test_from_judges_every_series_from_there_on(run: Path) -> None:
 
 
 def test_a_file_with_a_new_store(tmp_path: Path) -> None:
-    if not CASE.is_file():
-        pytest.skip(f"no {CASE}")
-    table = pd.read_csv(CASE)
+    file = case("P1_panel_with_new_store.csv")
+    table = pd.read_csv(file)
     data = {"id": "store", "targets": None, "drop": [], "bounds": {}}
     run = runs.trained(
         tmp_path, table, data=data, model={"context": 24, "horizon": 7}, train={"epochs": 1}
     )
-    found = backtest(isoform.load(run), CASE, step=1)
+    found = backtest(isoform.load(run), file, step=1)
     # Behind all that the run was fitted on, of whichever store: as many as without the new one.
     assert found.judged == 85 and not found.walked.overlapping
     assert list(found.walked.left_out) == ["NEW"]

@@ -14,6 +14,7 @@ from isoform.core.runs.folder import RunFolder
 from isoform.timeseries import DOMAIN
 
 from . import runs
+from .files import case
 
 SMALL = [
     "model.context=24",
@@ -24,16 +25,6 @@ SMALL = [
     "backbone.mlp_dim=32",
     "train.epochs=1",
 ]
-
-
-CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "timeseries"
-
-
-def case(name: str) -> Path:
-    path = CASES / name
-    if not path.is_file():
-        pytest.skip(f"no {path}")
-    return path
 
 
 def run_of(folder: Path, file: Path, *sets: str) -> Path:

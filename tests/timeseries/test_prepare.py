@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,18 +18,11 @@ from isoform.timeseries.data.splits import borders_of
 from isoform.timeseries.prepare import prepare_panel
 from isoform.timeseries.state import TimeseriesState
 
+from .files import case
 from .panels import app, panel, series, walk, with_gaps
 
-CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "timeseries"
 CALENDARS = ("YS", "QS-OCT", "MS", "W-SUN", "D", "h", "15min", "B", "BME")
 LENGTHS = (24, 30, 48, 104, 132, 240, 600, 1200)
-
-
-def case(name):
-    path = CASES / name
-    if not path.is_file():
-        pytest.skip(f"no {path}")
-    return path
 
 
 def own(*sets):
