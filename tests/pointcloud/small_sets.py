@@ -45,3 +45,8 @@ def run_cli(*words):
     with redirect_stdout(out):
         code = exit_code("--json", "pointcloud", *words)
     return code, json.loads(out.getvalue().splitlines()[-1])
+
+
+def label(*words):
+    """Exit code of `isoform pointcloud label WORDS`."""
+    return exit_code("pointcloud", "label", *words)

@@ -29,6 +29,7 @@ from isoform.pointcloud.pointmae.model import build_model
 from isoform.pointcloud.pointmae.pretrained import export_official
 from isoform.pointcloud.recipe import follow_recipe
 
+from .small_sets import label
 from .test_task import SMALL
 
 TINY = {
@@ -93,10 +94,6 @@ def write_shapenetpart(root, counts=(5, 2, 3), seed=0):
             json.dumps(listed)
         )
     return root
-
-
-def label(*words):
-    return exit_code("pointcloud", "label", *words)
 
 
 def own_app(data, **more):

@@ -8,7 +8,6 @@ import pytest
 
 import isoform
 from answers import rows_in
-from commands import exit_code
 from isoform.core.inference.run_model import load_trained
 from isoform.pointcloud import DOMAIN
 from isoform.pointcloud.config import DataConfig
@@ -18,6 +17,7 @@ from isoform.pointcloud.data.scenes import make_scene
 from isoform.pointcloud.files import read_cloud
 from isoform.pointcloud.files.ply import write_ply
 
+from .small_sets import label
 from .test_features import RNG, SHIFTED, reader, scene
 from .test_segment import CODES, TINY, UTM
 
@@ -99,10 +99,6 @@ def plain(scans, tmp_path_factory):
     return isoform.train(
         "pointcloud/pointmae-seg-own", settings, run_dir=folder / "run", progress=False
     ).folder
-
-
-def label(*words):
-    return exit_code("pointcloud", "label", *words)
 
 
 def test_extra_dimensions_are_features_and_come_back(scans, tmp_path, capsys):

@@ -9,7 +9,6 @@ import torch
 
 import isoform
 from answers import rows_in
-from commands import exit_code
 from isoform.core.engine.evaluate import evaluate
 from isoform.core.errors import Preempted, UserError
 from isoform.core.inference.run_model import evaluate_run, load_trained
@@ -22,6 +21,7 @@ from isoform.pointcloud.data.scenes import make_scene
 from isoform.pointcloud.files import read_cloud
 from isoform.pointcloud.segment_task import task_of_scans
 
+from .small_sets import label
 from .test_task import SMALL
 
 UTM = np.array([512_345.678, 5_432_109.125, 231.5])
@@ -70,10 +70,6 @@ def trained(tmp_path_factory):
         "pointcloud/pointmae-seg-own", settings, run_dir=folder / "run", progress=False
     )
     return run.folder, data
-
-
-def label(*words):
-    return exit_code("pointcloud", "label", *words)
 
 
 def own_task(run):
