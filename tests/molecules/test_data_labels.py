@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from isoform.molecules.data.columns import boolean_of
-from isoform.molecules.data.file import read_file
 
-from .miniatures import SMILES, data, refusal, write
+from .miniatures import SMILES, read, refusal, write
 
 
 def table(tmp_path, *columns):
@@ -17,10 +16,6 @@ def table(tmp_path, *columns):
         *(",".join(map(str, row)) for row in rows),
     ]
     return write(tmp_path / "t.csv", "\n".join(lines) + "\n")
-
-
-def read(path, **settings):
-    return read_file(path, data(**settings))
 
 
 def test_censored_values_are_named_and_count_by_rule(tmp_path):

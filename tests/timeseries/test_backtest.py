@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ import pytest
 
 import isoform
 from isoform.core.baselines import QUIET
-from isoform.core.cli import main
 from isoform.core.errors import UserError
 from isoform.timeseries import DOMAIN
 from isoform.timeseries.backtest import backtest
@@ -24,9 +24,9 @@ from isoform.timeseries.significance import diebold_mariano, lags_for
 from isoform.timeseries.task import TimeseriesTask
 
 from . import runs
+from .files import case
 from .runs import CONTEXT, HORIZON, VARIATES
 
-CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "timeseries"
 ROWS, FIRST = (
     431,
     345,
@@ -44,15 +44,9 @@ def file(run: Path) -> Path:
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]):
-    def call(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(
-            ["timeseries", "backtest", *map(str, words)], domains={"timeseries": lambda: DOMAIN}
-        )
-        return code, *capsys.readouterr()
-
-    return call
+def cli(cli):
+    """Words behind `isoform timeseries backtest` -> (exit code, stdout, stderr)."""
+    return partial(cli, "backtest")
 
 
 @pytest.fixture(scope="module")
@@ -230,9 +224,7 @@ def test_the_seasonal_naive_forecast_is_that_of_the_runs_season(
 
 
 def test_a_week_of_six_hours_is_the_season_of_report_and_backtest(tmp_path: Path) -> None:
-    path = CASES / "S5_weekly_pattern_6h.csv"
-    if not path.is_file():
-        pytest.skip(f"no {path}")
+    path = case("S5_weekly_pattern_6h.csv")
     table = pd.read_csv(path)
     (name,) = set(table) - {"date"}
     config = {"data": {"drop": [], "bounds": {}}, "model": {"context": 56, "horizon": 4}}

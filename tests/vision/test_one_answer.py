@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +16,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import isoform
+from answers import rows_in
+from commands import exit_code
 from isoform.core.api import export
-from isoform.core.cli import main
 from isoform.core.errors import UserError
 from isoform.vision import DOMAIN, figures, probe
 from isoform.vision.data.transforms import Preprocess
@@ -38,8 +38,7 @@ SIZES = ((8, 8), (8, 12), (16, 12))
 
 def assert_predicts_its_predictions(run: Path, data: Path) -> None:
     """Of its test images, in the order of the table: bit for bit."""
-    with (run / "predictions.csv").open() as file:
-        stored = list(csv.DictReader(file))
+    stored = rows_in(run / "predictions.csv")
     rows = isoform.load(run).predict([str(data / row["input"]) for row in stored])
     for row, want in zip(rows, stored, strict=True):
         columns = [column for column in want if column.startswith(("p ", "prediction "))]
@@ -183,7 +182,7 @@ def test_verify_needs_an_input_that_can_be_read(
     for name, said in (("empty", "holds nothing"), ("broken.png", "broken.png")):
         words = ["vision", "export", str(cropped / "run"), "--format", "bundle", "--verify"]
         words += [str(tmp_path / name), "--out", str(tmp_path / "a.zip")]
-        assert main(words, domains={"vision": lambda: DOMAIN}) == 2
+        assert exit_code(*words) == 2
         assert said in capsys.readouterr().err and not (tmp_path / "a.zip").exists()
 
 

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from isoform.core.cli import main
+from commands import exit_code
 from isoform.core.engine.train import train
 from isoform.core.errors import UserError
 from isoform.core.inference.run_model import evaluate_run
@@ -71,8 +71,7 @@ def test_a_test_split_of_known_images_is_judged_without_them(first, tmp_path):
 def test_predict_says_how_many_images_are_known(first, capsys):
     root, task = first
     paths = [str(p) for p in (*files_of(task, "train")[:3], *files_of(task, "test")[:2])]
-    domains = {"vision": lambda: DOMAIN}
-    assert main(["vision", "predict", str(root / "run"), *paths], domains=domains) == 0
+    assert exit_code("vision", "predict", root / "run", *paths) == 0
     assert "3 of 5 images are among those that the run was trained on" in capsys.readouterr().err
 
 
