@@ -187,6 +187,18 @@ def test_verify_needs_an_input_that_can_be_read(
         assert said in capsys.readouterr().err and not (tmp_path / "a.zip").exists()
 
 
+def test_verify_counts_the_inputs_that_were_read(
+    cropped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [str(path) for path in sorted((cropped / "data" / "test").rglob("*.*"))[:3]]
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    words = ["vision", "export", str(cropped / "run"), "--format", "bundle", "--verify"]
+    words += [*files, str(tmp_path / "broken.png"), "--out", str(tmp_path / "a.zip")]
+    assert main(words, domains={"vision": lambda: DOMAIN}) == 0
+    out, err = capsys.readouterr()
+    assert "as the run does on 3 input(s)" in out and err.count("broken.png") == 1
+
+
 @pytest.mark.parametrize("mode", ["squash", "border", "pad"])
 def test_timm_is_told_how_images_are_resized(mode: str, tmp_path: Path) -> None:
     pytest.importorskip("timm")
