@@ -32,6 +32,12 @@ def test_censored_values_are_named_and_count_by_rule(tmp_path):
     assert any("data.censored = drop" in line for line in dropped.findings)
 
 
+def test_measurements_are_no_classes(tmp_path):
+    path = write(tmp_path / "m.csv", "smiles,logS\n" + "".join(f"C,{k}.5\n" for k in range(23)))
+    said = refusal(lambda: read(path, task="multiclass"))
+    assert '"logS" holds 23 different numbers' in said and "data.task = regression" in said
+
+
 def test_a_column_with_a_bad_cell_in_five_is_still_one_of_numbers(tmp_path):
     good = [k / 4 for k in range(18)]
     bad = ("broken", "n/a?", "x", "y")

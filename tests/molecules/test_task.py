@@ -46,6 +46,19 @@ def test_a_runs_own_file_as_other_data_is_all_test(run):
         assert found["metrics"]["mae"] == pytest.approx(error, rel=1e-5)
 
 
+def test_rows_of_other_data_that_are_not_judged_are_told(run, tmp_path):
+    _, folder = run
+    path = tmp_path / "more.csv"
+    rows = list(csv.DictReader((folder.parent / "molecules.csv").open()))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows([*rows, {**rows[0], "id": "bad", "smiles": "C1CC("}])
+    found = evaluate_run(DOMAIN, folder, data=path, out=tmp_path)
+    assert found["samples"] == 67
+    assert sum("1 left out, bad: is no SMILES" in line for line in found["notes"]) == 1
+
+
 def test_predictions_hold_every_test_molecule_with_its_name_and_truth(run):
     kind, folder = run
     rows = rows_in(folder / "predictions.csv")

@@ -226,6 +226,9 @@ def test_what_the_data_lack_is_refused(tmp_path):
         train()
     with pytest.raises(UserError, match="no such folder"):
         train(**{"data.root": str(tmp_path / "nowhere")})
+    (tmp_path / "cloud.ply").touch()
+    with pytest.raises(UserError, match=r"is a file where data\.root is a folder"):
+        train(**{"data.root": str(tmp_path / "cloud.ply")})
     (tmp_path / "a" / "one").mkdir(parents=True)
     with pytest.raises(UserError, match="no files of points"):
         train(**{"data.root": str(tmp_path / "a")})

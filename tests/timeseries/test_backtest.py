@@ -167,6 +167,19 @@ def test_from_judges_earlier_rows(run: Path, file: Path) -> None:
     assert found.origins == len(range(CONTEXT, ROWS - HORIZON + 1, HORIZON))
 
 
+def test_it_is_said_where_the_season_before_lies_in_front_of_the_file(
+    run: Path, file: Path, tmp_path: Path
+) -> None:
+    predictor = isoform.load(run)
+    state = predictor.inner.state
+    predictor.inner.state = state.model_copy(update={"season": 53})
+    later = runs.saved(runs.frame()[FIRST:], tmp_path / "later.csv")
+    found = backtest(predictor, later)  # windows from rows 29, 36, ..., 71 of 86, and 78
+    said = [line for line in found.remarks() if "first season" in line]
+    assert [line.split(" windows")[0] for line in said] == ["4 of 8"]
+    assert not any("first season" in line for line in backtest(predictor, file).remarks())
+
+
 def test_mistakes(run: Path, file: Path, tmp_path: Path, cli) -> None:
     runs.frame(FIRST + 3).to_csv(tmp_path / "old.csv", index=False)
     for words, want in (

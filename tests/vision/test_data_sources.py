@@ -231,6 +231,20 @@ def test_table_mistakes(tmp_path):
         refused(*words, table=tmp_path / "t.csv")
 
 
+@pytest.mark.parametrize("mark", [".", ","])
+def test_measurements_are_no_classes_unless_they_are_named(tmp_path, mark):
+    cells = [f"{k + 0.25}".replace(".", mark) for k in range(23)]
+    for i in range(len(cells)):
+        picture(i).save(tmp_path / f"{i}.png")
+    rows = [[f"{i}.png", cell] for i, cell in enumerate(cells)]
+    path = table(tmp_path / "t.csv", ["path", "label"], rows)
+    refused('"label" holds 23 different numbers', "data.task = regression", table=path)
+    assert read(table=path, classes=tuple(cells)).labels == cells
+    assert len(read(table=table(path, ["path", "label"], rows[:20])).classes) == 20
+    whole = [[name, cell[:-3]] for name, cell in rows]
+    assert len(read(table=table(path, ["path", "label"], whole)).classes) == 23
+
+
 def test_table_of_a_spreadsheet(tmp_path):
     for i in range(2):
         picture(i).save(tmp_path / f"{i}.png")

@@ -6,7 +6,9 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import isoform
 from commands import exit_code
 from isoform.core.engine.train import train
 from isoform.core.errors import UserError
@@ -73,6 +75,21 @@ def test_predict_says_how_many_images_are_known(first, capsys):
     paths = [str(p) for p in (*files_of(task, "train")[:3], *files_of(task, "test")[:2])]
     assert exit_code("vision", "predict", root / "run", *paths) == 0
     assert "3 of 5 images are among those that the run was trained on" in capsys.readouterr().err
+
+
+def test_images_are_known_beside_one_of_more_depth(tmp_path):
+    data = class_folders(tmp_path / "own", {"cat": 17, "dog": 19})
+    deep = np.random.default_rng(1).integers(0, 65536, (11, 13)).astype(np.uint16)
+    Image.fromarray(deep).save(data / "cat" / "deep.png")
+    task = task_of(app(data={"root": str(data)}))
+    train(task, RunFolder(tmp_path / "run"), progress=False, say=lambda line: None)
+    known = [*files_of(task, "train"), *files_of(task, "val")]
+    model = isoform.load(tmp_path / "run")
+    rows = model.predict([str(path) for path in (*known, *files_of(task, "test"))])
+    assert data / "cat" / "deep.png" in known
+    assert any(
+        f"{len(known)} of {len(rows)} images are among" in line for line in model.remarks(rows)
+    )
 
 
 def test_a_target_that_no_training_image_has_a_value_of_is_refused(tmp_path):
