@@ -194,7 +194,7 @@ def test_it_is_said_which_class_an_output_without_a_name_is_taken_for(
     export(DOMAIN, cropped / "run", "official", tmp_path / "a.pth")
     words = ["vision", "import", str(tmp_path / "a.pth"), "--set", "backbone.heads=3"]
     words += ["--out", str(tmp_path / "imported")]
-    assert main(words, domains={"vision": lambda: DOMAIN}) == 0
+    assert exit_code(*words) == 0
     data = cropped / "data" / "test"
     unnamed, named = (
         evaluate_run(DOMAIN, run, data=data, out=tmp_path)["notes"]
@@ -211,7 +211,7 @@ def test_verify_counts_the_inputs_that_were_read(
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
     words = ["vision", "export", str(cropped / "run"), "--format", "bundle", "--verify"]
     words += [*files, str(tmp_path / "broken.png"), "--out", str(tmp_path / "a.zip")]
-    assert main(words, domains={"vision": lambda: DOMAIN}) == 0
+    assert exit_code(*words) == 0
     out, err = capsys.readouterr()
     assert "as the run does on 3 input(s)" in out and err.count("broken.png") == 1
 
