@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from isoform.core.baselines import Baseline
 from isoform.core.config.state import DataRecord
 from isoform.core.data import writers
-from isoform.core.data.findings import fold
 from isoform.core.domain import Figure, InitialWeights, Task
 from isoform.core.domain.kept_split import KeptSplit
-from isoform.core.errors import UserError, join_names
+from isoform.core.errors import UserError
 from isoform.core.supervised.class_weights import (
     balanced_class_weights,
     balanced_label_weights,
@@ -51,7 +50,12 @@ from isoform.molecules import familiar
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.data.buckets import batches
 from isoform.molecules.data.collate import collate, flip_signs
-from isoform.molecules.data.dataset import MoleculeData, describe_unscored, other_data
+from isoform.molecules.data.dataset import (
+    MoleculeData,
+    describe_other,
+    describe_unscored,
+    other_data,
+)
 from isoform.molecules.data.descriptors import Normaliser
 from isoform.molecules.data.digests import molecule_digests
 from isoform.molecules.data.kept import keep_split
@@ -491,7 +495,6 @@ def task_from_run(config: MoleculesApp, state: MoleculesState, path: Path | None
     )
     task = MoleculesTask(data.config, data, normaliser)
     if path is not None:
-        labels = f"labels are in the column {join_names(data.molecules.target_names, 12)}"
-        task.notes = [f"{path}: {line}" for line in (*fold(data.molecules.findings), labels)]
+        task.notes = [f"{path}: {line}" for line in describe_other(data)]
     task.know(state.calibration)
     return task

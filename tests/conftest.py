@@ -11,12 +11,15 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
 import numpy as np
 import pytest
 import torch
+
+from commands import exit_code
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -50,6 +53,17 @@ def seeded() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Words behind `isoform` -> (exit code, stdout, stderr)."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        return exit_code(*words), *capsys.readouterr()
+
+    return call
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import Phase
 
 import isoform
+from commands import exit_code
 from isoform.core import api
-from isoform.core.cli import main
 from isoform.core.domain import AnyDomain
 from isoform.core.errors import UserError
 from isoform.core.inference.run_model import load_trained
@@ -72,13 +72,13 @@ def assert_a_changed_weight_is_seen(
     out = folder / NAMES[kind]
     words = [domain.name, "export", str(run), "--format", kind, "--out", str(out), "--verify"]
     words += inputs
-    assert main(words, domains={domain.name: lambda: domain}) == 0
+    assert exit_code(*words) == 0
     assert "answers as the run does on" in capsys.readouterr().out
     before = out.stat().st_mtime_ns
-    assert main(words, domains={domain.name: lambda: domain}) == 0  # verified as it is
+    assert exit_code(*words) == 0  # verified as it is
     assert out.stat().st_mtime_ns == before
     CHANGES[kind](out)
-    assert main(words, domains={domain.name: lambda: domain}) == 2
+    assert exit_code(*words) == 2
     said = capsys.readouterr().err
     assert out.name in said and "Traceback" not in said, said
     out.unlink()

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 import isoform
-from isoform.core import api, cli
+from commands import exit_code
+from isoform.core import api
 from isoform.core.config import load_run_config
 from isoform.core.domain import AnyDomain
 from isoform.core.engine.warm_start import initial_weights
@@ -38,7 +39,7 @@ def assert_exports_come_back(
         assert all(torch.equal(start.weights[name], weights[name]) for name in weights), kind
         imported = folder / f"imported-{kind}"
         words = [domain.name, "import", str(out), "--out", str(imported)]
-        assert cli.main(words, domains={domain.name: lambda: domain}) == 0
+        assert exit_code(*words) == 0
         for again in (out, imported):
             found = isoform.load(again)
             assert found.predict(inputs) == rows, (kind, again.name)
@@ -51,7 +52,7 @@ def assert_exports_come_back(
             assert start.source == name
             np.testing.assert_array_equal(start.seen, seen)
         words = [domain.name, "embed", str(out), *map(str, inputs), "--out", f"{out}.npz"]
-        assert cli.main(words, domains={domain.name: lambda: domain}) == 0
+        assert exit_code(*words) == 0
         arrays = np.load(f"{out}.npz", allow_pickle=False)
         (matrix,) = (arrays[key] for key in arrays.files if arrays[key].ndim == 2)
         np.testing.assert_array_equal(matrix, features)

@@ -14,13 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from isoform.core.cli import main
-from isoform.registry import domain
+from commands import exit_code
 from test_commands_of_domains import OWN, TINY, Own
 
 BAD = os.fsdecode(b"caf\xe9")  # Latin-1: as the system sees it, no text at all
 SHOWN = r"caf\xe9"
-DOMAINS = {name: lambda name=name: domain(name) for name in OWN}
 ENDING = {"vision": ".png", "molecules": ".smi", "timeseries": ".csv"}
 
 
@@ -35,7 +33,7 @@ def trained(
     sets = (f"{file.key}={place / file.name}", *TINY, *file.settings)
     words = [word for one in sets for word in ("--set", one)]
     words = [name, "train", file.app, "--run-dir", str(place / "run"), *words]
-    assert main(words, domains=DOMAINS) == 0
+    assert exit_code(*words) == 0
     return name, file, place
 
 
@@ -48,16 +46,6 @@ def here(
     shutil.copytree(place, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
     return name, file
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def call(*words: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(list(words), domains=DOMAINS)
-        return code, *capsys.readouterr()
-
-    return call
 
 
 def badly_named(name: str, file: Own) -> str:
@@ -185,7 +173,7 @@ def test_any_name_on_any_terminal(here: tuple[str, Own], encoding: str, monkeypa
     streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2)]
     monkeypatch.setattr("sys.stdout", streams[0])
     monkeypatch.setattr("sys.stderr", streams[1])
-    assert main([name, "predict", "run", f"é{BAD}.none"], domains=DOMAINS) == 2
+    assert exit_code(name, "predict", "run", f"é{BAD}.none") == 2
     said = [stream.buffer.getvalue().decode(encoding) for stream in streams]  # type: ignore[attr-defined]
     letter = r"\xe9" if encoding == "ascii" else "é"
     assert f"{letter}{SHOWN}.none" in said[1] and "unexpected" not in said[1]

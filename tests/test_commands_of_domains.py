@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 import isoform
-from isoform.core.cli import main
 from isoform.core.config import get, resolve_app
 from isoform.core.engine import trackers
 from isoform.core.errors import UserError
@@ -102,16 +101,6 @@ def own(
     found = OWN[request.param]
     found.make(Path(found.name))
     return request.param, found
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def call(*words: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(list(words), domains={n: lambda n=n: domain(n) for n in OWN})
-        return code, *capsys.readouterr()
-
-    return call
 
 
 def test_check_of_a_file_takes_settings(own: tuple[str, Own], cli) -> None:

@@ -14,8 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from isoform.core.cli import main
-from isoform.registry import domain
+from commands import exit_code
 
 TINY = ["backbone.dim=8", "backbone.depth=1", "backbone.heads=2", "backbone.mlp_dim=8"]
 TINY += ["train.epochs=1", "train.warmup=0", "eval.baselines=[]"]
@@ -135,7 +134,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             with pytest.MonkeyPatch.context() as patch:
                 patch.chdir(folder)
                 OWN[name].make(Path(OWN[name].name))
-                assert main(OWN[name].command(name), domains={name: lambda: domain(name)}) == 0
+                assert exit_code(*OWN[name].command(name)) == 0
         return made[name]
 
     return of
@@ -175,7 +174,7 @@ class Case:
 def case(request, trained, tmp_path, monkeypatch, capsys) -> Case:
     def cli(*words: str) -> tuple[int, str, str]:
         capsys.readouterr()
-        code = main(list(words), domains={words[0]: lambda: domain(words[0])})
+        code = exit_code(*words)
         return code, *capsys.readouterr()
 
     shutil.copytree(trained(request.param), tmp_path / "copy")

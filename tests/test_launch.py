@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from isoform.core.cli import launch, main
+from commands import exit_code
+from isoform.core.cli import launch
 from isoform.core.cli.launch import told, without_launch
 from isoform.core.runs.folder import RunFolder
-from isoform.registry import domains
 
 from .test_many_processes import CLOSE, furthest
 from .vision import runs
@@ -81,9 +81,9 @@ def test_a_killed_rank_and_a_stopped_launcher_cost_nothing(tmp_path: Path) -> No
     assert said.count("resuming") == 1 and "stopped by a signal at step" in said
     assert torn.results()["status"] == "preempted"
     # The same command without --launch goes on; and so would it have ended undisturbed, in one process.
-    assert main([*words, str(torn.path), "--resume"], domains=domains()) == 0
+    assert exit_code(*words, torn.path, "--resume") == 0
     sets = ["--set", "train.batch=5", "--set", "train.accumulate=2"]
-    assert main([*words, str(tmp_path / "whole"), *sets], domains=domains()) == 0
+    assert exit_code(*words, tmp_path / "whole", *sets) == 0
     assert furthest(torn.path, tmp_path / "whole") < CLOSE
 
 
@@ -121,7 +121,7 @@ def test_a_mistake_under_torchrun_is_the_main_process_s_to_say(
 
     def told_by(rank: int) -> str:
         monkeypatch.setenv("RANK", str(rank))
-        assert main(command, domains=domains()) in (0, 2)
+        assert exit_code(*command) in (0, 2)
         return capsys.readouterr().err
 
     assert said in told_by(0)

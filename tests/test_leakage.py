@@ -11,9 +11,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from isoform.core.cli import main
-from isoform.registry import domain
-
 TINY = ["backbone.dim=8", "backbone.depth=1", "backbone.heads=2", "backbone.mlp_dim=8"]
 TINY += ["train.epochs=1", "train.warmup=0", "eval.baselines=[]"]
 
@@ -85,16 +82,6 @@ def leaking(request, tmp_path, monkeypatch) -> tuple[str, Leaking]:
     found = LEAKING[request.param]
     found.make(Path(found.name))
     return request.param, found
-
-
-@pytest.fixture
-def cli(capsys):
-    def call(*words: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(list(words), domains={words[0]: lambda: domain(words[0])})
-        return code, *capsys.readouterr()
-
-    return call
 
 
 def test_the_same_finding_stops_check_and_train(leaking: tuple[str, Leaking], cli) -> None:

@@ -120,8 +120,14 @@ def backtest(
     """
     panel = predictor.read(data)
     horizon = predictor.horizon
+    windows = predictor.windows(panel)
     walk = Settings(
-        horizon if step is None else step, lead, refit, predictor.wanted_levels(None), keep
+        horizon if step is None else step,
+        lead,
+        refit,
+        predictor.wanted_levels(None),
+        keep,
+        predictor.state.season or windows.season,  # an imported model has none
     )
     _refuse_settings(walk, horizon)
     theirs = (
@@ -129,7 +135,6 @@ def backtest(
     )
     if note := predictor.note_on_intervals():
         warnings.warn(note, stacklevel=2)
-    windows = predictor.windows(panel)
     found = find_origins(predictor, panel, walk.step, start)
     each = (horizon - lead + 1) * len(panel.variates)
     if keep and len(found.windows) * each > _MOST_ROWS:
@@ -159,7 +164,7 @@ def _walk(
 ) -> None:
     """Forecasts from every origin, in order of time, and adds them up."""
     panel, windows, walk = judged.panel, judged.windows, judged.settings
-    naive = SeasonalNaive(predictor.state.season or windows.season)  # an imported model has none
+    naive = SeasonalNaive(walk.season)
     fitted = 0  # the origin of the last refit
     each = predictor.horizon * len(panel.variates)
     for part in track(_parts(found.windows, each, walk.refit), "forecasting"):

@@ -40,6 +40,7 @@ class Settings(NamedTuple):
     refit: int | None
     levels: tuple[float, ...]
     keep: bool
+    season: int  # rows, of the seasonal naive forecast
 
 
 class Kept(NamedTuple):
@@ -65,6 +66,7 @@ class Backtest:
     sums: dict[str, np.ndarray] = field(default_factory=dict)  # [H, V]
     series_sums: dict[str, np.ndarray] = field(default_factory=dict)  # [S, V]
     kept: list[Kept] = field(default_factory=list)
+    early: int = 0  # windows whose season before begins before the file
     apart: Backtest | None = None  # the same without the windows that the run was trained on
 
     def __post_init__(self) -> None:
@@ -95,6 +97,7 @@ class Backtest:
         counted = slice(self.settings.lead - 1, None)
         series = part[:, 1]
         self.judged += len(part)
+        self.early += int((part[:, 2] < self.settings.season).sum())
         np.add.at(self.windows_S, series, 1)
         self.empty_V += empty_nV.sum(0)
         empty = empty_nV[:, None]
@@ -257,6 +260,12 @@ class Backtest:
             lines.append(
                 f"no value in the {self.windows.context} rows of look-back ({join_names(each, _NAMES)} of "
                 f"{self.judged:,} windows): there is no forecast, and none counts"
+            )
+        if self.early:
+            lines.append(
+                f"{self.early:,} of {self.judged:,} windows begin in the first season of the file "
+                f"({self.settings.season:,} rows): where the value a season before lies in front of it, the seasonal "
+                "naive forecast is the last value, which is easier to beat; rows in front of these mend it"
             )
         if self.sums["count"].any() and not self.sums["usual"].any():
             lines.append("the seasonal naive forecast is without any error here: no skill over it")

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from isoform.core.data.below import warn_of_left_out
-from isoform.core.data.digests import digests_of
 from isoform.core.domain import TrainedModel
 from isoform.core.errors import UserError
 from isoform.core.supervised.decision import Decision
@@ -27,7 +26,7 @@ from isoform.vision.config import VisionApp
 from isoform.vision.data.folders import list_images
 from isoform.vision.data.images import MAX_PIXELS, to_input
 from isoform.vision.data.transforms import Preprocess
-from isoform.vision.data.values import describe_inputs, extent
+from isoform.vision.data.values import describe_inputs, extent, pixel_digests
 from isoform.vision.heads import head_rows, probabilities
 from isoform.vision.state import VisionState
 
@@ -65,7 +64,7 @@ class VisionPredictor(SupervisedPredictor):
                     errors[place] = str(error)
             if places:
                 if self.state.seen is not None:
-                    self.looked_at += digests_of(one.numpy().tobytes() for one in images).tolist()
+                    self.looked_at += pixel_digests(images).tolist()
                 self.ranges += [extent(image) for image in images]
                 yield places, self.preprocess(images)
 

@@ -402,5 +402,16 @@ def task_from_run(config: VisionApp, state: VisionState, path: Path | None) -> V
     task = VisionTask(prepared)
     task.decide_by(state.calibration)
     if path is not None:
-        task.notes = (*prepared.lost, *task.notes)
+        unnamed = config.data.classes is None and task.classes
+        told = [_describe_order(task.classes)] if unnamed and state.kind == "multiclass" else []
+        task.notes = (*prepared.lost, *told, *task.notes)
     return task
+
+
+def _describe_order(classes: Sequence[str]) -> str:
+    """Of an imported model, whose outputs are numbered: which class each of them is taken for."""
+    order = join_names(f"{number} {name}" for number, name in enumerate(classes))
+    return (
+        f"this model's outputs have no names: they are taken for the classes of these data in order, {order}; where it "
+        "learned them in another order its metrics are wrong"
+    )

@@ -302,6 +302,13 @@ class TrainConfig(Table):
         "of trained by steps",
     )
 
+    @field_validator("epochs")
+    @classmethod
+    def _some_epochs(cls, epochs: int | Literal["auto"]) -> int | Literal["auto"]:
+        if epochs != "auto" and epochs < 1:
+            raise ValueError("should be at least 1")
+        return epochs
+
     @model_validator(mode="after")
     def _has_an_end(self) -> TrainConfig:
         if self.schedule_epochs is not None and self.schedule in ("constant", "halving"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _KEPT = 2_000_000  # cells of a table whose text is kept once it was asked for
+_MEASURED = (
+    20  # different numbers with decimals in a column of classes from which on they aren't classes
+)
 _TELLING = 10_000  # cells of a column that are looked at for the decimal mark of the others
 
 
@@ -144,6 +147,17 @@ class Table:
         if found:
             self.say(f"bounds count as their number: {self.shown(found)}", name)
 
+    def refuse_measurements(self, name: str, classes: Collection[str]) -> None:
+        """Raises UserError where the different cells of a column of classes are many numbers, most of them no whole
+        ones: they were measured."""
+        broken = sum(_is_broken(one) for one in classes)
+        if broken > _MEASURED and broken > len(classes) / 2:
+            raise UserError(
+                f'{self.origin}: column "{name}" holds {len(classes):,} different numbers, such as {min(classes)}, '
+                "where classes are expected; set data.task = regression to predict them as numbers, or data.classes if "
+                "they are classes all the same"
+            )
+
     def _read_numbers(self, name: str) -> Numbers:
         notation = Notation(
             self.delimiter, self.missing, self.decimal, lambda: self._decimal_elsewhere(name)
@@ -221,3 +235,11 @@ def _number(word: str | float) -> list[float]:
     except ValueError:
         return []
     return [number] if math.isfinite(number) else []
+
+
+def _is_broken(cell: str) -> bool:
+    """Whether a cell is a number that is no whole one."""
+    try:
+        return not float(cell.replace(",", ".")).is_integer()
+    except (ValueError, OverflowError):
+        return False

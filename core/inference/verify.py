@@ -7,6 +7,7 @@ file says, must get the model's outputs: bit for bit from a bundle, within TOLER
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -59,7 +60,9 @@ def verify(
     if kind != "bundle":  # which computes as the run does, in the run's own precision
         trained, other = (replace(one, precision="fp32") for one in (trained, other))
     ours_N, count = _outputs(domain, trained, inputs)
-    theirs_N, _ = _outputs(domain, other, inputs)
+    with warnings.catch_warnings():  # of what the run was given they have been said
+        warnings.simplefilter("ignore")
+        theirs_N, _ = _outputs(domain, other, inputs)
     largest = float(np.nanmax(np.abs(ours_N)))
     same = ours_N.shape == theirs_N.shape and bool((np.isnan(ours_N) == np.isnan(theirs_N)).all())
     apart = float(np.nanmax(np.abs(ours_N - theirs_N))) if same else np.inf
@@ -107,11 +110,16 @@ def _imported(domain: AnyDomain, trained: Trained, kind: str, file: Path) -> Tra
 
 
 def _outputs(domain: AnyDomain, trained: Trained, inputs: Sequence[str]) -> tuple[np.ndarray, int]:
+    """The outputs, and of how many inputs: what can't be read has none."""
     predictor = PredictorInPrecision(domain.predictor(trained), trained.precision)
     items = predictor.expand(domain.expand_inputs(inputs))
     if not items:
         raise UserError(f"--verify {' '.join(inputs)}: holds nothing that can be predicted on")
-    return predictor.outputs(items), len(items)
+    outputs = predictor.outputs(items)
+    if len(outputs) != len(items):  # of time series all numbers of all files
+        return outputs, len(items)
+    unread = np.isnan(outputs.reshape(len(items), -1)).all(1)
+    return outputs, len(items) - int(unread.sum())
 
 
 def _facts_of_run(trained: Trained) -> dict[str, Any]:

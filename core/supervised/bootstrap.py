@@ -26,6 +26,7 @@ LEVEL, RESAMPLES, SEED = 0.95, 1000, 0
 FEWEST, FULL = 200, 20_000  # resamples at least; samples up to which there are all
 MOST_SORTED = 40_000  # scores that are sorted
 MOST_CLASSES = 30  # that are counted one by one
+ROUNDING = 1e-12  # of equal numbers, by which their sums differ
 _CHUNK = 1 << 19  # weights at a time: as many as a processor's cache holds
 
 Statistic = Callable[[np.ndarray], np.ndarray]  # weights [R, N] -> [R], NaN where it can't be had
@@ -33,7 +34,11 @@ Interval = tuple[float, float]
 
 
 def intervals(statistics: Mapping[str, Statistic], samples: int) -> dict[str, Interval]:
-    """(low, high) of each statistic; none where fewer than two samples, or half of the resamples, have it."""
+    """(low, high) of each statistic; none where fewer than two samples, or half of the resamples, have it.
+
+    None either where all resamples have the same: of 18 samples that are all right none can be drawn that is wrong, but
+    1 to 1 would say that there is none.
+    """
     if samples < 2 or not statistics:
         return {}
     values: dict[str, list[np.ndarray]] = {name: [] for name in statistics}
@@ -44,7 +49,7 @@ def intervals(statistics: Mapping[str, Statistic], samples: int) -> dict[str, In
     for name, parts in values.items():
         value_R = np.concatenate(parts)
         known = value_R[np.isfinite(value_R)]
-        if 2 * len(known) >= len(value_R):
+        if 2 * len(known) >= len(value_R) and np.ptp(known) > ROUNDING * np.abs(known).max():
             low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
             found[name] = float(low), float(high)
     return found

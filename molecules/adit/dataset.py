@@ -193,16 +193,9 @@ def _read(name: str, config: SystemsConfig) -> Source:
 
 
 def _read_place(path: Path, name: str, licence: str, config: SystemsConfig) -> Source:
-    """A file, or a folder of one file a split."""
-    if not path.is_dir():
-        files = {"": path}
-    else:
-        files = {split: file for split in SPLITS for file in _files_called(path, split)}
-        if not files:
-            raise UserError(
-                f"{path}: holds no file called train, val or test ending in {', '.join(KNOWN)}; name the file itself"
-            )
-    read = {split: read_systems(file) for split, file in files.items()}
+    """A file, a folder of one file a split, or one of any such files, as databases hand crystals out."""
+    read = {split: read_systems(file) for split, file in _files_of_splits(path).items()}
+    read = read or {"": read_systems(path)}
     systems = pack(one for records in read.values() for one in records.systems)
     split = np.repeat([*read], [len(records.systems) for records in read.values()]).astype("U5")
     if config.split == "random":
@@ -211,6 +204,13 @@ def _read_place(path: Path, name: str, licence: str, config: SystemsConfig) -> S
     digests = " ".join(one.sha256 for one in read.values())
     unread = sum(len(one.unread) for one in read.values())
     return Source(name, systems, split, licence, findings, digests, unread)
+
+
+def _files_of_splits(path: Path) -> dict[str, Path]:
+    """{split: file}; of a file alone {"": file}, and none of a folder without files of splits."""
+    if not path.is_dir():
+        return {"": path}
+    return {split: file for split in SPLITS for file in _files_called(path, split)}
 
 
 def _files_called(folder: Path, split: str) -> list[Path]:

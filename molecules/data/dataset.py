@@ -304,6 +304,12 @@ def describe_data(data: MoleculeData) -> list[str]:
     ]
 
 
+def describe_other(data: MoleculeData) -> list[str]:
+    """What was read of a file that a finished run is judged on, in sentences."""
+    labels = f"labels are in the column {join_names(data.molecules.target_names, 12)}"
+    return [*fold(data.molecules.findings), *describe_losses(data), labels]
+
+
 def describe_losses(data: MoleculeData) -> list[str]:
     """What was left out, by reason."""
     lines = []

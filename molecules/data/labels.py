@@ -148,6 +148,8 @@ def _classes(rows: MoleculeTable, names: Sequence[str], data: DataConfig) -> Lab
     cells = [_whole(cell) for cell in rows.cells(names[0])]
     found = {cell for cell in cells if cell.lower() not in MISSING}
     classes = tuple(data.classes) if data.classes is not None else tuple(_sorted(found))
+    if data.classes is None:
+        rows.table.refuse_measurements(names[0], classes)
     if len(classes) < 2 or len(classes) > MOST_CLASSES:
         raise UserError(
             f'{rows.origin}: column "{names[0]}" holds {len(classes)} different labels where 2 to {MOST_CLASSES} '

@@ -18,13 +18,14 @@ MOST_TEXT = 10_000  # characters of one SMILES; the longest of PubChem's protein
 MOST_BLOCK = 2**21  # characters of one mol block
 MOST_ATOMS = 2_000  # without hydrogens: canonical ranking takes seconds beyond
 MOST_RINGS = 200  # a fullerene of 360 atoms has fewer; those of 40 atoms, each bound to all, take seconds to perceive
-_SHORT = 300  # characters that can't hold too many atoms
-_FEW_CHARACTERS = 2 * MANY_RINGS  # and bonds that can't close many rings
-_FEW_BONDS = MANY_RINGS
+_FEW_CHARACTERS = 2 * MANY_RINGS  # that can't close many rings; nor can
+_FEW_BONDS = MANY_RINGS  # these bonds
 _ODD = re.compile("[^ -~]")
-_CLOSURE = re.compile(
-    r"\[[^\]]*\]|%\(\d+\)|%\d\d|\d"
-)  # an atom in brackets, or one end of a ring closure
+_TOKEN = re.compile(
+    r"(\[\d*H(?![a-z])[^\]]*\])"  # hydrogen
+    r"|(\[[^\]]*\]|Cl|Br|[BCNOPSFIbcnops*])"  # another atom
+    r"|(%\(\d+\)|%\d\d|\d)"  # one end of a ring closure
+)
 _REASON = re.compile(r"SMILES Parse Error: (.*?) (?:while parsing|for input)\b")
 _PLACE = re.compile(r"around position (\d+)")
 _MAPPED = re.compile(r":\d+\]")
@@ -80,16 +81,12 @@ def parse_smiles(text: str, max_atoms: int = MOST_ATOMS) -> Chem.Mol | str:
             return "holds a blank"
         text = head
     if len(text) > _FEW_CHARACTERS:  # even parsing without sanitising looks for rings
-        closures = sum(not found.startswith("[") for found in _CLOSURE.findall(text)) // 2
-        wrong = _ringed(closures, "smiles", text)
+        atoms, rings = _counted(text)
+        wrong = _too_large(atoms, max_atoms) or _ringed(rings, "smiles", text)
         if wrong:
             return wrong
     with quiet():
         try:
-            if len(text) > _SHORT:
-                wrong = _too_large(Chem.MolFromSmiles(text, _RAW), max_atoms)
-                if wrong:
-                    return wrong
             mol = Chem.MolFromSmiles(text, _SANE)
             if mol is None:
                 return _why_not(Chem.MolFromSmiles(text, _RAW), text)
@@ -116,7 +113,8 @@ def parse_block(block: str, max_atoms: int = MOST_ATOMS) -> Chem.Mol | str:
             raw = Chem.MolFromMolBlock(block, sanitize=False, removeHs=False)
             if raw is None:
                 return "is no mol block that can be read"
-            wrong = _too_large(raw, max_atoms)
+            heavy = sum(atom.GetAtomicNum() != 1 for atom in raw.GetAtoms())
+            wrong = _too_large(heavy, max_atoms)
             if wrong:
                 return wrong
             mol = Chem.MolFromMolBlock(block, sanitize=True, removeHs=True)
@@ -191,14 +189,15 @@ def _wrong_text(text: str) -> str:
     return ""
 
 
-def _too_large(mol: Chem.Mol | None, max_atoms: int) -> str:
+def _counted(text: str) -> tuple[int, int]:
+    """Atoms without hydrogens and ring closures of a SMILES, from the text alone."""
+    found = _TOKEN.findall(text)
+    return sum(bool(atom) for _, atom, _ in found), sum(bool(end) for _, _, end in found) // 2
+
+
+def _too_large(atoms: int, max_atoms: int) -> str:
     """Judged before sanitising, which takes long for what is too large."""
-    if mol is None:
-        return ""
-    heavy = sum(atom.GetAtomicNum() != 1 for atom in mol.GetAtoms())
-    if heavy > max_atoms:
-        return f"has {heavy} atoms, more than {max_atoms}"
-    return ""
+    return f"has {atoms} atoms, more than {max_atoms}" if atoms > max_atoms else ""
 
 
 def too_many_rings(block: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from isoform.core.data.read import table_of
@@ -14,21 +16,34 @@ from isoform.molecules.systems.notes import Notes
 from isoform.molecules.systems.system import Records, System, Unread
 
 KNOWN = (".sdf", ".mol", ".xyz", ".extxyz", ".cif", ".poscar", ".vasp", ".csv")
+_STRUCTURES = tuple(one for one in KNOWN if one != ".csv")
 _VASP = ("poscar", "contcar")
 _GROUP = ("spacegroup.number", "spacegroup_number", "space_group_number", "spacegroup")
 _NAME = ("material_id", "id", "name")
 
 
 def read_systems(source: str | Path, key: str = "data.path") -> Records:
-    """All records of a file (each also .gz); those that can't be read keep their place with a reason.
+    """All records of a file (each also .gz), or of the files of a folder; those that can't be read keep their place
+    with a reason.
 
     A .csv is one of CIFs, as CDVAE and MP-20 have it: a column cif, and material_id and spacegroup.number where it has
     them. `key` is the setting that named the file. Raises UserError where the file can't be read at all, holds no
     record, or needs a library that is absent.
     """
+    notes = Notes()
+    if Path(source).is_dir():
+        return _read_folder(Path(source), notes)
+    raw, records, said = _read_file(source, key, notes)
+    unread = sum(isinstance(one, Unread) for one in records)
+    said = [f"{raw.name}: {count(len(records), 'record')}, {unread:,} of them unreadable", *said]
+    return Records(records, raw.origin, raw.sha256, said + notes.lines())
+
+
+def _read_file(
+    source: str | Path, key: str, notes: Notes
+) -> tuple[Raw, list[System | Unread], list[str]]:
     kind = _kind(source)
     raw = read_bytes(source, key=key)
-    notes = Notes()
     if kind == "csv":
         records, said = _read_table(raw, notes)
     else:
@@ -37,9 +52,45 @@ def read_systems(source: str | Path, key: str = "data.path") -> Records:
         records = _read_text(text, kind, raw.name, notes)
     if not records:
         raise UserError(f"{raw.origin}: holds no molecule and no crystal")
-    unread = sum(isinstance(one, Unread) for one in records)
-    said = [f"{raw.name}: {count(len(records), 'record')}, {unread:,} of them unreadable", *said]
-    return Records(records, raw.origin, raw.sha256, said + notes.lines())
+    return raw, records, said
+
+
+def _read_folder(folder: Path, notes: Notes) -> Records:
+    """Its files in the order of their names, which the records have, too; tables are no structures of such a folder."""
+    found = sorted(path for path in folder.iterdir() if path.is_file())
+    files = [path for path in found if _is_structure(path)]
+    records: list[System | Unread] = []
+    digests = []
+    for path in files:
+        try:
+            raw, read, _ = _read_file(path, "data.path", notes)
+        except UserError as error:
+            records.append(Unread(path.name, str(error)))
+            continue
+        digests.append(raw.sha256)
+        records += [
+            _named(one, path.name if len(read) == 1 else f"{path.name} {one.name}") for one in read
+        ]
+    unread = [one for one in records if isinstance(one, Unread)]
+    if len(unread) == len(records):
+        why = f"; the first: {unread[0].reason}" if unread else ""
+        raise UserError(
+            f"{folder}: holds no structure that can be read, in a file ending in {', '.join(_STRUCTURES)}{why}"
+        )
+    sizes = f"{count(len(files), 'file')}, {count(len(records), 'record')}"
+    line = f"{folder.name}: {sizes}, {len(unread):,} of them unreadable"
+    line += f", such as {unread[0].name}: {unread[0].reason}" if unread else ""
+    digest = hashlib.sha256(" ".join(sorted(digests)).encode()).hexdigest()
+    return Records(records, str(folder), digest, [line, *notes.lines()])
+
+
+def _named(one: System | Unread, name: str) -> System | Unread:
+    return one._replace(name=name) if isinstance(one, Unread) else replace(one, name=name)
+
+
+def _is_structure(path: Path) -> bool:
+    name = path.name.lower().removesuffix(".gz")
+    return Path(name).suffix in _STRUCTURES or name.startswith(_VASP)
 
 
 def holds_structures(path: Path) -> bool:

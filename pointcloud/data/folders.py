@@ -30,7 +30,7 @@ def read_folder(data: DataConfig, least: int = 2) -> Records:
         )
     root = Path(where).expanduser()
     if not root.is_dir():
-        raise UserError(f"{root}: no such folder (data.root)")
+        raise no_folder(root)
     names, labels, split = [], [], []
     skipped: list[tuple[str, str]] = []
     for path in list_files(root, skipped):
@@ -70,3 +70,11 @@ def list_files(root: Path, skipped: LeftOut) -> list[Path]:
     """Files of points at any depth; see core/data/below.py."""
     other = "no file of points by its ending"
     return files_below(root, root, skipped, endings=SUFFIXES, other=other)
+
+
+def no_folder(root: Path) -> UserError:
+    """What is said of a data.root that is no folder."""
+    what = (
+        "is a file where data.root is a folder" if root.exists() else "no such folder (data.root)"
+    )
+    return UserError(f"{root}: {what}")

@@ -17,6 +17,7 @@ from isoform.core.pretrained.checkpoint_file import read_plain_pickle
 from isoform.core.pretrained.unpickler import CHECKPOINT
 from isoform.pointcloud.config import DataConfig
 from isoform.pointcloud.data.coded import CodedFiles
+from isoform.pointcloud.data.folders import no_folder
 from isoform.pointcloud.data.records import FileClouds, HeldClouds, Records
 from isoform.pointcloud.data.sets import read_equal_clouds
 
@@ -221,7 +222,7 @@ def _root(data: DataConfig, usual: str) -> Path:
         raise UserError(f"data.root is not set: give the folder {usual}, --set data.root=FOLDER")
     root = Path(where).expanduser()
     if not root.is_dir():
-        raise UserError(f"{root}: no such folder (data.root)")
+        raise no_folder(root)
     return root
 
 

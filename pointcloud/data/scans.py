@@ -20,7 +20,7 @@ from isoform.core.errors import UserError, printable
 from isoform.pointcloud.config import DataConfig
 from isoform.pointcloud.data.facts import Facts, facts_of
 from isoform.pointcloud.data.features import FeatureReader
-from isoform.pointcloud.data.folders import list_files
+from isoform.pointcloud.data.folders import list_files, no_folder
 from isoform.pointcloud.data.records import taken
 from isoform.pointcloud.data.scan_points import ScanPoints, turns_of
 from isoform.pointcloud.data.scenes import make_scene
@@ -149,7 +149,7 @@ def read_scans(
     elif alone and root.is_file():
         root, files = root.parent, [root]
     else:
-        raise UserError(f"{root}: no such folder (data.root)")
+        raise no_folder(root)
     skipped, scans = dict(left), []
     for path in files:
         name = printable(path.relative_to(root).as_posix())

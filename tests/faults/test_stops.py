@@ -1,6 +1,6 @@
 """Faults 2 and 3: killed or told to stop anywhere, a run goes on to the same end, bit for bit.
 
-That the command then ends with 75 is tests/core/cli/test_cli.py's.
+That the command then ends with 75 is tests/core/cli/test_arguments.py's.
 """
 
 import os

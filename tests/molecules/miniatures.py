@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gzip
 import pickle
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from isoform.core.errors import UserError
+import answers
+import reported
 from isoform.molecules.config import DataConfig
 from isoform.molecules.data.clean import clean_and_split
+from isoform.molecules.data.file import read_file
 from isoform.molecules.data.labelled import Labelled
 from isoform.molecules.data.parsing import parse_smiles
 from isoform.molecules.data.read import read_molecules
@@ -24,12 +27,19 @@ SMILES = (
 )  # fmt: skip
 PARTS = {"train": range(0, 13), "valid": range(13, 16), "test": range(16, 20)}
 
+case = partial(reported.case, "molecules")
+
 
 def data(**settings):
     """A DataConfig; paths may be Path."""
     return DataConfig(
         **{key: str(value) if isinstance(value, Path) else value for key, value in settings.items()}
     )
+
+
+def read(path: Path, **settings) -> Labelled:
+    """A file, read with these settings of the data."""
+    return read_file(path, data(**settings))
 
 
 def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
@@ -47,12 +57,7 @@ def load_molecules(settings: DataConfig) -> Labelled:
 
 def refusal(call, *args) -> str:
     """The sentence that a call is refused with."""
-    try:
-        call(*args)
-    except UserError as error:
-        assert "\n" not in str(error)
-        return str(error)
-    raise AssertionError("not refused")
+    return answers.refusal(lambda: call(*args))
 
 
 def esol(root: Path) -> Path:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from commands import exit_code
 from isoform.core import api
 from isoform.core.baselines import QUIET, Fitting, chosen
-from isoform.core.cli import main
 from isoform.core.engine.train import train
 from isoform.core.errors import Preempted, UserError
 from isoform.core.runs.folder import RunFolder
@@ -338,11 +338,10 @@ def test_stored_baselines_of_a_logarithm_predict_in_units(tmp_path):
 
 def test_baselines_from_the_command_line(stored, tmp_path, capsys):
     _, run, _ = stored
-    domains = {"molecules": lambda: DOMAIN}
     words = ["molecules", "predict", str(run), "CCO", "c1ccccc1", "--out", str(tmp_path / "p.csv")]
-    assert main([*words, "--with", "descriptor_boosting"], domains=domains) == 0
+    assert exit_code(*words, "--with", "descriptor_boosting") == 0
     assert "2 of 2 predicted" in capsys.readouterr().out
-    assert main([*words, "--with", "random_forest"], domains=domains) == 2
+    assert exit_code(*words, "--with", "random_forest") == 2
     said = capsys.readouterr().err
     assert "stored no baseline 'random_forest'; it has descriptor_boosting, m" in said
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import torch
 
 import isoform
+from answers import rows_in
 from isoform.core.engine.train import train
 from isoform.core.errors import UserError
 from isoform.core.runs.folder import RunFolder
@@ -94,8 +94,7 @@ def test_predictions_say_which_labels_are_bounds(tmp_path):
     rows = task.data.rows["val"]
     outputs = outputs_of(task, "val", np.zeros((len(rows), 1), np.float32))
     path = task.write_predictions(tmp_path, "val", outputs)[0]
-    with path.open(newline="") as file:
-        written = list(csv.DictReader(file))
+    written = rows_in(path)
     sign_of = {f"m{k}": sign for k, sign in enumerate(SIGNS)}
     assert [one["relation"] for one in written] == [sign_of[one["input"]] for one in written]
     assert [float(one["target"]) for one in written] == task.data.labels[rows, 0].tolist()

@@ -6,17 +6,15 @@ What each file is about in detail is in the tests of its kind (columns, outside,
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
-from isoform.core.cli import main
+from commands import exit_code
 from isoform.molecules import DOMAIN
 
-from .miniatures import write
+from .miniatures import case, write
 from .smiles import MOLECULES
 
-CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "molecules"
 # File: molecules, targets (those of a refusal are none), and words of what is said, or of why nothing is learned.
 RIGHT: dict[str, tuple[int, tuple[str, ...], str]] = {
     "M9_phthalimide.csv": (12, ("y",), '"y" 2 to 2.5 (line 2, line 3)'),
@@ -57,25 +55,21 @@ UNREADABLE = ("plusminus.csv", "units_mixed.csv")  # the whole is refused, with 
 
 
 def test_every_case_is_here():
-    if not CASES.is_dir():
-        pytest.skip(f"no folder {CASES}")
-    assert {path.name for path in CASES.iterdir()} - {"README.md"} == set(RIGHT)
+    assert {path.name for path in case(".").iterdir()} - {"README.md"} == set(RIGHT)
 
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_look_at_a_case(name, tmp_path, capsys):
-    if not CASES.is_dir():
-        pytest.skip(f"no folder {CASES}")
     molecules, targets, words = RIGHT[name]
     command = [
         "molecules",
         "check",
-        str(CASES / name),
+        str(case(name)),
         "--page",
         str(tmp_path / "a.html"),
         "--json",
     ]
-    code = main(command, domains={"molecules": lambda: DOMAIN})
+    code = exit_code(*command)
     out, err = capsys.readouterr()
     found = json.loads(out.splitlines()[-1])
     assert code == (0 if targets else 2) and words in out + err
@@ -88,9 +82,7 @@ def test_a_look_at_a_case(name, tmp_path, capsys):
 
 def test_the_column_of_the_run_is_the_one_that_is_read():
     """two_smiles_columns.csv with the column that it was trained on: 80 molecules, and not one."""
-    if not CASES.is_dir():
-        pytest.skip(f"no folder {CASES}")
-    config = DOMAIN.app_of_path(CASES / "two_smiles_columns.csv")
+    config = DOMAIN.app_of_path(case("two_smiles_columns.csv"))
     chosen = config.data.model_copy(update={"smiles": "ligand"})
     report = DOMAIN.check(config.model_copy(update={"data": chosen}))
     assert report.data["molecules"] == 80 and tuple(report.data["targets"]) == ("y",)

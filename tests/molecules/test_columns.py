@@ -14,9 +14,8 @@ from isoform.molecules.data.labelled import Labelled
 from isoform.molecules.data.qualifiers import direction_of, words_of
 from isoform.molecules.data.targets import describe_left_out
 
-from .miniatures import data, refusal, write
+from .miniatures import case, data, read, refusal, write
 
-CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "molecules"
 ROWS = 17
 MOLECULES = [f"{'C' * k}O" for k in range(1, ROWS + 1)]
 Y = [round(0.37 * (k % 7) - 1, 2) for k in range(ROWS)]
@@ -30,11 +29,8 @@ def table(folder: Path, header: str, *columns: list) -> Path:
     return write(folder / "t.csv", "\n".join(lines) + "\n")
 
 
-def case(name: str, **settings) -> Labelled:
-    """A file of the folder of cases, read; the test is skipped where there is none."""
-    if not CASES.is_dir():
-        pytest.skip(f"no folder {CASES}")
-    return read_file(CASES / name, data(**settings))
+def read_case(name: str, **settings) -> Labelled:
+    return read(case(name), **settings)
 
 
 def reasons(found: Labelled) -> dict[str, str]:
@@ -104,13 +100,13 @@ def test_classes_beside_an_identifier_are_the_target(tmp_path):
 
 @pytest.mark.parametrize("name", ["cid_target.csv", "shuffled_index.csv"])
 def test_cases_of_identifiers(name):
-    found = case(name)
+    found = read_case(name)
     assert list(found.target_names) == ["pIC50"]
     np.testing.assert_array_equal(found.targets[:3, 0], [0.94, -1.4, -0.68])
 
 
 def test_case_pubchem_outcome():
-    found = case("pubchem_outcome.csv")
+    found = read_case("pubchem_outcome.csv")
     assert list(found.target_names) == ["Outcome"] and found.task == "multiclass"
     assert found.classes == ("Active", "Inactive", "Inconclusive") and found.targets[
         :3, 0
@@ -141,11 +137,11 @@ def test_where_nothing_can_be_learned_every_column_has_its_reason(tmp_path):
     ],
 )
 def test_cases_of_nothing_to_learn(name, words):
-    assert words in refusal(lambda: clean(case(name), data()))
+    assert words in refusal(lambda: clean(read_case(name), data()))
 
 
 def test_case_percent():
-    found = case("percent.csv")
+    found = read_case("percent.csv")
     assert list(found.units) == ["%"] and found.targets[:3, 0].tolist() == [28, 42, 20]
     assert any("12 % is 12" in line for line in found.findings)
 
@@ -154,10 +150,10 @@ def test_case_percent():
 
 
 def test_case_thousands():
-    found = case("thousands.csv")
+    found = read_case("thousands.csv")
     assert found.targets[:3, 0].tolist() == [63701, 81443, 25348]
     assert any("the comma is read as a thousands mark" in line for line in found.findings)
-    assert case("thousands.csv", decimal=",").targets[0, 0] == 63.701
+    assert read_case("thousands.csv", decimal=",").targets[0, 0] == 63.701
 
 
 @pytest.mark.parametrize(
@@ -175,11 +171,11 @@ def test_every_notation_that_is_chosen_is_a_finding(tmp_path, cells, value, word
 
 
 def test_case_sentinel():
-    found = case("sentinel_999.csv")
+    found = read_case("sentinel_999.csv")
     assert any(
         "holds -999 in 4 cells" in f and "data.missing = [-999]" in f for f in found.findings
     )
-    assert np.isnan(case("sentinel_999.csv", missing=(-999,)).targets[[0, 5], 0]).all()
+    assert np.isnan(read_case("sentinel_999.csv", missing=(-999,)).targets[[0, 5], 0]).all()
 
 
 # Relations, units and kinds -------------------------------------------------------------------------------------------
@@ -267,13 +263,13 @@ def test_different_quantities_under_one_name_are_named(tmp_path):
 
 
 def test_case_censored_qualifier_column():
-    found = case("censored_qualifier_column.csv", censored="loss")
+    found = read_case("censored_qualifier_column.csv", censored="loss")
     assert found.bounds is not None and found.bounds[:4, 0].tolist() == [1, 0, -1, 1]
     assert list(found.units) == ["nM"] and int((found.bounds != 0).sum()) == 13
 
 
 def test_case_units_column():
-    found = case("units_column.csv")
+    found = read_case("units_column.csv")
     np.testing.assert_allclose(found.targets[:4, 0], [0.94, 0.0014, 0.68, 0.00037], rtol=1e-12)
     assert list(found.units) == ["uM"] and any(
         "10 from nM were converted" in f for f in found.findings
@@ -281,7 +277,7 @@ def test_case_units_column():
 
 
 def test_case_chembl_export():
-    found = case("chembl_export.csv", censored="loss")
+    found = read_case("chembl_export.csv", censored="loss")
     assert list(found.target_names) == ["Standard Value", "pChEMBL Value"]
     assert found.bounds is not None and found.bounds[:4].tolist() == [
         [1, 0],
@@ -311,6 +307,6 @@ def test_a_name_of_several_words_stays_a_name(tmp_path):
 
 @pytest.mark.parametrize("name", ["smi_activity.smi", "smi_activity_tab.smi"])
 def test_cases_of_activities_in_a_list(name):
-    found = case(name)
+    found = read_case(name)
     assert list(found.target_names) == ["column 3"]
     assert found.targets[:3, 0].tolist() == [0.94, -1.4, -0.68] and len(found) == 20

@@ -3,11 +3,10 @@
 import base64
 import json
 import re
-from pathlib import Path
 
 import pytest
 
-from isoform.core.cli import main
+from commands import exit_code
 from isoform.molecules import DOMAIN
 from isoform.molecules.config import MoleculesApp
 from isoform.molecules.data.check import check
@@ -16,7 +15,7 @@ from isoform.molecules.data.dataset import read_data as make
 from isoform.molecules.data.parsing import canonical, parse_smiles
 from isoform.molecules.prepare import prepare
 
-from .miniatures import SMILES, bbbp, molhiv, refusal, sd_record, write, zinc
+from .miniatures import SMILES, bbbp, case, molhiv, refusal, sd_record, write, zinc
 
 
 def app(**settings):
@@ -186,7 +185,7 @@ def test_a_file_takes_settings_and_ends_with_2_where_nothing_can_be_learned(tmp_
 
     def run(*words):
         argv = ["molecules", "check", str(path), "--page", str(tmp_path / "p.html"), *words]
-        return main(argv, domains={"molecules": lambda: DOMAIN}), *capsys.readouterr()
+        return exit_code(*argv), *capsys.readouterr()
 
     code, out, _ = run("--set", "data.targets=b,a")
     assert code == 0 and out.index("target b:") < out.index("target a:")
@@ -196,9 +195,6 @@ def test_a_file_takes_settings_and_ends_with_2_where_nothing_can_be_learned(tmp_
         err
         == "a.csv: no column of labels to learn (the same in every row: a); name it with data.targets\n"
     )
-
-
-CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "molecules"
 
 
 def sparse(tmp_path):
@@ -212,18 +208,14 @@ def sparse(tmp_path):
 @pytest.mark.parametrize("duplicates", ["mean", "keep"])
 @pytest.mark.parametrize("source", ["sparse", "half_unlabelled.csv", "missing_tags.sdf"])
 def test_check_describes_the_split_that_training_makes(tmp_path, split, duplicates, source):
-    path = sparse(tmp_path) if source == "sparse" else CASES / source
-    if not path.exists():
-        pytest.skip(f"no file {path}")
+    path = sparse(tmp_path) if source == "sparse" else case(source)
     config = app(path=path, split=split, duplicates=duplicates)
     report = check(config)
     assert report.data["splits"] == make(config).sizes() and report.data["splits"]["val"] > 0
 
 
 def test_what_a_split_gives_is_said_beside_what_was_asked(tmp_path):
-    path = CASES / "half_unlabelled.csv"
-    if not path.exists():
-        pytest.skip(f"no file {path}")
+    path = case("half_unlabelled.csv")
     config = app(path=path, split="scaffold")
     for lines in (check(config).lines, prepare(config).notes):
         text = "\n".join(lines)

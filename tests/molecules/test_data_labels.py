@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from isoform.molecules.data.columns import boolean_of
-from isoform.molecules.data.file import read_file
 
-from .miniatures import SMILES, data, refusal, write
+from .miniatures import SMILES, read, refusal, write
 
 
 def table(tmp_path, *columns):
@@ -17,10 +16,6 @@ def table(tmp_path, *columns):
         *(",".join(map(str, row)) for row in rows),
     ]
     return write(tmp_path / "t.csv", "\n".join(lines) + "\n")
-
-
-def read(path, **settings):
-    return read_file(path, data(**settings))
 
 
 def test_censored_values_are_named_and_count_by_rule(tmp_path):
@@ -35,6 +30,12 @@ def test_censored_values_are_named_and_count_by_rule(tmp_path):
         dropped.targets[:, 0], [np.nan, np.nan, np.nan, 4.5, np.nan, np.nan, np.nan]
     )
     assert any("data.censored = drop" in line for line in dropped.findings)
+
+
+def test_measurements_are_no_classes(tmp_path):
+    path = write(tmp_path / "m.csv", "smiles,logS\n" + "".join(f"C,{k}.5\n" for k in range(23)))
+    said = refusal(lambda: read(path, task="multiclass"))
+    assert '"logS" holds 23 different numbers' in said and "data.task = regression" in said
 
 
 def test_a_column_with_a_bad_cell_in_five_is_still_one_of_numbers(tmp_path):

@@ -19,6 +19,7 @@ from isoform.molecules.data.parsing import (
 )
 
 from .miniatures import SMILES, sd_record
+from .smiles import MOLECULES
 
 
 @pytest.mark.parametrize(
@@ -83,6 +84,22 @@ def test_limits_hold_before_rdkit_works_on_what_is_too_large():
     assert (
         parse_smiles("C(" * 500 + "C" + ")" * 500, max_atoms=100) == "has 501 atoms, more than 100"
     )
+
+
+ELEMENTS = [Chem.GetPeriodicTable().GetElementSymbol(number) for number in range(1, 119)]
+HYDROGENS = ["[H]", "[2H]", "[H+]", "[H:7]", "[3H-]"]
+
+
+@pytest.mark.parametrize(
+    "text", [*MOLECULES, ".".join(f"[{element}]" for element in ELEMENTS), ".".join(HYDROGENS)]
+)
+def test_atoms_are_counted_in_the_text_as_rdkit_counts_them(text):
+    raw = Chem.MolFromSmiles(text, sanitize=False)
+    heavy = sum(atom.GetAtomicNum() != 1 for atom in raw.GetAtoms())
+    times = 48 // len(text) + 1  # short texts aren't looked at
+    many, most = ".".join([text] * times), times * heavy - 1
+    assert parse_smiles(many, most) == f"has {times * heavy} atoms, more than {most}"
+    assert "more than" not in str(parse_smiles(many, times * raw.GetNumAtoms()))
 
 
 def test_the_log_is_off_for_a_call_and_as_it_was_behind_it(capfd):

@@ -4,14 +4,10 @@ import gzip
 
 import numpy as np
 
-from isoform.molecules.data.file import read_file, read_structures
+from isoform.molecules.data.file import read_structures
 from isoform.molecules.data.parsing import canonical, parse, parse_smiles
 
-from .miniatures import SMILES, data, refusal, sd_record, write
-
-
-def read(path, **settings):
-    return read_file(path, data(**settings))
+from .miniatures import SMILES, data, read, refusal, sd_record, write
 
 
 def test_records_items_and_titles(tmp_path):

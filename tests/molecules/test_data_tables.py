@@ -8,14 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isoform.core.errors import UserError
-from isoform.molecules.data.file import file_rows, read_file, read_structures
+from isoform.molecules.data.file import file_rows, read_structures
 from isoform.molecules.data.tables import read_bytes_of
 
-from .miniatures import SMILES, data, refusal, write
-
-
-def read(path, **settings):
-    return read_file(path, data(**settings))
+from .miniatures import SMILES, data, read, refusal, write
 
 
 def test_a_plain_table(tmp_path):

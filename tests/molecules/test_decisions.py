@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ import numpy as np
 import pytest
 
 import isoform
-from isoform.core.cli import main
+from answers import rows_in
+from commands import exit_code
 from isoform.core.engine.train import train
 from isoform.core.errors import UserError
 from isoform.core.inference.run_model import evaluate_run
@@ -22,12 +22,7 @@ from isoform.molecules import DOMAIN
 from .batches import MIXED
 from .runs import app, group, table, task_of, trained
 
-DOMAINS = {"molecules": lambda: DOMAIN}
 NOISY = [int((k * 7919) % 67 < 30) for k in range(67)]  # what no molecule tells
-
-
-def rows_in(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
 
 
 def split_by_hand(folder: Path, **columns: list[Any]) -> Path:
@@ -71,14 +66,14 @@ def test_the_threshold_is_validations_and_every_answer_goes_by_it(
         assert [str(row[answer]) for row in again] == [row[answer] for row in of[""]]
     ranges = results["intervals"]["test"]
     assert {"loss", "roc_auc", "sensitivity", "specificity", "f1"} <= ranges.keys()
-    assert main(["molecules", "eval", str(run.path), "--json"], domains=DOMAINS) == 0
+    assert exit_code("molecules", "eval", run.path, "--json") == 0
     out, err = capsys.readouterr()
     found = json.loads(out.splitlines()[-1])
     assert "by youden" in err and found["metrics"]["f1"] == pytest.approx(
         results["metrics"]["test"]["f1"]
     )
     words = ["molecules", "predict", str(run.path), *MIXED, "--json", "--min-probability", "1"]
-    assert main(words, domains=DOMAINS) == 0
+    assert exit_code(*words) == 0
     out, err = capsys.readouterr()
     assert json.loads(out.splitlines()[-1])["undecided"] > 0 and "are undecided" in err
 

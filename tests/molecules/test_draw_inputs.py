@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import isoform
-from isoform.core import cli
+from commands import exit_code
 from isoform.core.errors import UserError
-from isoform.molecules import DOMAIN, draw_inputs
+from isoform.molecules import draw_inputs
 from isoform.molecules.cases import rank_cases
 from isoform.molecules.drawings import unit_of_logarithm
 
@@ -20,14 +20,10 @@ from .batches import MIXED
 from .runs import app, group, task_of, trained
 
 
-def main(*words: object) -> int:
-    return cli.main(["molecules", *map(str, words)], domains={"molecules": lambda: DOMAIN})
-
-
 @pytest.mark.parametrize("task", ["regression", "binary", "multiclass"])
 def test_every_input_that_can_be_read_is_drawn(task: str, tmp_path: Path) -> None:
     run, page = trained(tmp_path, task), tmp_path / "page.html"
-    assert main("predict", run, *MIXED, "<no> molecule", "--draw", page) == 0
+    assert exit_code("molecules", "predict", run, *MIXED, "<no> molecule", "--draw", page) == 0
     text = page.read_text()
     assert text.count("<g transform=") == len(MIXED) and "Orange atoms raise" in text
     assert "<no>" not in text and "<script" not in text
@@ -60,7 +56,7 @@ def test_contributions_sum_to_what_is_predicted(tmp_path: Path, monkeypatch) -> 
 
 def test_contributions_to_a_logarithm_are_called_so(tmp_path: Path) -> None:
     run, page = trained(tmp_path, "decades", data={"transform": ["log10"]}), tmp_path / "page.html"
-    assert main("predict", run, "CCO", "c1ccccc1O", "--draw", page) == 0
+    assert exit_code("molecules", "predict", run, "CCO", "c1ccccc1O", "--draw", page) == 0
     text = page.read_text()
     assert "raise the decimal logarithm of the prediction of label" in text
     assert re.search(r">\+[0-9.e-]+ log10 or more<", text)
@@ -74,8 +70,11 @@ def test_contributions_to_a_logarithm_are_called_so(tmp_path: Path) -> None:
 
 def test_what_cant_be_drawn_is_said(tmp_path: Path) -> None:
     run = trained(tmp_path)
-    assert main("predict", run, "CCO", "--draw", tmp_path / "page.png") == 2
+    assert exit_code("molecules", "predict", run, "CCO", "--draw", tmp_path / "page.png") == 2
     words = ("predict", run, "CCO", "--draw", tmp_path / "a.html")
-    assert main(*words, "--engine", "packed") == 2 and not (tmp_path / "a.html").exists()
+    assert (
+        exit_code("molecules", *words, "--engine", "packed") == 2
+        and not (tmp_path / "a.html").exists()
+    )
     with pytest.raises(UserError, match="none of the inputs"):
         isoform.load(run).draw([{"input": "x", "error": "no molecule"}])

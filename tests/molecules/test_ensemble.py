@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import isoform
-from isoform.core import cli
+from answers import rows_in
+from commands import exit_code
 from isoform.core.inference.run_model import evaluate_run
 from isoform.core.runs.folder import RunFolder
 from isoform.molecules import DOMAIN
@@ -62,7 +63,7 @@ def test_spread_and_intervals_of_logarithms(tmp_path: Path) -> None:
         assert row["prediction"] / row["low 0.9"] == pytest.approx(want, rel=1e-6)
     found = evaluate_run(DOMAIN, folder)["metrics"]
     assert "width 0.9 (log10)" in found and "width 0.9" not in found
-    judged = list(csv.DictReader((folder / "predictions.csv").open()))
+    judged = rows_in(folder / "predictions.csv")
     inside = [
         float(one["low 0.9"]) <= float(one["target"]) <= float(one["high 0.9"]) for one in judged
     ]
@@ -73,7 +74,7 @@ def test_spread_and_intervals_of_logarithms(tmp_path: Path) -> None:
 def test_evaluating_and_exporting_a_group(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = group(tmp_path)
     found = evaluate_run(DOMAIN, folder)
-    rows = list(csv.DictReader((folder / "predictions.csv").open()))
+    rows = rows_in(folder / "predictions.csv")
     guess, truth, high, spread = (
         np.array([float(row[name]) for row in rows])
         for name in ("prediction", "target", "high 0.9", "spread")
@@ -86,11 +87,10 @@ def test_evaluating_and_exporting_a_group(tmp_path: Path, capsys: pytest.Capture
     )
 
     words = ["molecules", "predict", str(folder), *MIXED, "--out", str(tmp_path / "p.csv")]
-    domains = {"molecules": lambda: DOMAIN}
     for engine in ("eager", "packed"):
-        assert cli.main([*words, "--engine", engine], domains=domains) == 0
+        assert exit_code(*words, "--engine", engine) == 0
         header = next(csv.reader((tmp_path / "p.csv").open()))
         assert header.index("spread") == header.index("uncertainty") + 1
     words = ["molecules", "export", str(folder), "--format", "bundle", "--out", str(tmp_path / "x")]
-    assert cli.main(words, domains=domains) == 2
+    assert exit_code(*words) == 2
     assert "export one of them" in capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import zipfile
 from pathlib import Path
@@ -14,8 +13,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import isoform
+from answers import rows_in
 from checks import assert_same_bits
-from isoform.core import api, cli
+from commands import exit_code
+from isoform.core import api
 from isoform.core.domain import TrainedModel
 from isoform.core.errors import UserError
 from isoform.core.inference.run_model import load_model
@@ -33,10 +34,6 @@ from .runs import trained
 from .test_pretrained import made
 
 scaled = pytest.mark.filterwarnings("ignore:this format has no place")
-
-
-def main(words: list[str]) -> int:
-    return cli.main(words, domains={"molecules": lambda: DOMAIN})
 
 
 def export(run: Path, kind: str, out: Path) -> None:
@@ -134,14 +131,14 @@ def test_a_graph_transformer_has_no_fixed_graph(tmp_path: Path) -> None:
 def test_import_predict_embed_and_export_from_the_command_line(layout: str, tmp_path: Path) -> None:
     source, model = made(tmp_path, layout, order="pre")
     out = str(tmp_path / "run")
-    assert main(["molecules", "import", str(source), "--out", out]) == 0
-    assert main(["molecules", "predict", out, *MIXED, "--out", str(tmp_path / "p.csv")]) == 0
-    assert main(["molecules", "embed", out, *MIXED, "--out", str(tmp_path / "e.npz")]) == 0
-    assert main(["molecules", "embed", str(source), *MIXED, "--out", str(tmp_path / "f.npz")]) == 0
+    assert exit_code("molecules", "import", source, "--out", out) == 0
+    assert exit_code("molecules", "predict", out, *MIXED, "--out", tmp_path / "p.csv") == 0
+    assert exit_code("molecules", "embed", out, *MIXED, "--out", tmp_path / "e.npz") == 0
+    assert exit_code("molecules", "embed", source, *MIXED, "--out", tmp_path / "f.npz") == 0
     batch = batch_of(*MIXED)
     with torch.no_grad():
         want, features = model(batch), model.features(batch)
-    rows = list(csv.DictReader((tmp_path / "p.csv").open()))
+    rows = rows_in(tmp_path / "p.csv")
     got = np.array([[float(row[f"prediction {k}"]) for k in (1, 2, 3)] for row in rows])
     np.testing.assert_allclose(got, want, atol=1e-4)
     for name in ("e.npz", "f.npz"):
@@ -150,9 +147,7 @@ def test_import_predict_embed_and_export_from_the_command_line(layout: str, tmp_
             next(a for a in map(arrays.get, arrays.files) if a.ndim == 2), features, atol=1e-4
         )
     kind = "transformers" if layout == "transformers" else "official"
-    assert (
-        main(["molecules", "export", out, "--format", kind, "--out", str(tmp_path / "back")]) == 0
-    )
+    assert exit_code("molecules", "export", out, "--format", kind, "--out", tmp_path / "back") == 0
     if kind == "official":
         back, first = read_checkpoint(tmp_path / "back")["model"], read_checkpoint(source)["model"]
     else:
@@ -173,13 +168,13 @@ def test_outputs_are_what_an_import_is_told(tmp_path: Path) -> None:
         "--set",
         "tokeniser.hf_compat=true",
     ]
-    assert main(["molecules", "import", str(source), *sets, "--out", str(tmp_path / "run")]) == 0
+    assert exit_code("molecules", "import", source, *sets, "--out", tmp_path / "run") == 0
     row = isoform.load(tmp_path / "run").predict(["CCO"])[0]
     assert row["prediction"] in "abc" and row["p a"] + row["p b"] + row["p c"] == pytest.approx(
         1, abs=1e-5
     )
     two = ["--set", 'data.targets=["a","b"]']
-    assert main(["molecules", "import", str(source), *two, "--out", str(tmp_path / "other")]) == 2
+    assert exit_code("molecules", "import", source, *two, "--out", tmp_path / "other") == 2
 
 
 def test_ids_of_transformers_collator_on_request(tmp_path: Path) -> None:
@@ -190,7 +185,7 @@ def test_ids_of_transformers_collator_on_request(tmp_path: Path) -> None:
     for value, later in (("true", 0), ("false", 1)):
         out, back = tmp_path / value, tmp_path / f"back-{value}"
         sets = ["--set", f"tokeniser.hf_compat={value}"]
-        assert main(["molecules", "import", str(source), *sets, "--out", str(out)]) == 0
+        assert exit_code("molecules", "import", source, *sets, "--out", out) == 0
         batch = batch_of("CCO")
         if later:  # ids one lower find the row in front of an atom's
             batch["atoms"] = batch["atoms"] - 1
@@ -213,7 +208,7 @@ def test_ids_of_transformers_collator_on_request(tmp_path: Path) -> None:
 def test_ids_that_contradict_config_json_are_refused(tmp_path: Path) -> None:
     source, _ = made(tmp_path, "transformers")
     sets = ["--set", "tokeniser.hf_compat=true"]
-    assert main(["molecules", "import", str(source), *sets, "--out", str(tmp_path / "run")]) == 2
+    assert exit_code("molecules", "import", source, *sets, "--out", tmp_path / "run") == 2
 
 
 def test_own_exports_come_back(run: Path, tmp_path: Path) -> None:
@@ -224,7 +219,11 @@ def test_own_exports_come_back(run: Path, tmp_path: Path) -> None:
 def test_an_export_holds_its_own_settings(run: Path, tmp_path: Path) -> None:
     export(run, "bundle", tmp_path / "a.zip")
     words = ["molecules", "import", str(tmp_path / "a.zip"), "--out", str(tmp_path / "b")]
-    assert main([*words, "--layout", "fairseq"]) == main([*words, "--set", "head.outputs=1"]) == 2
+    assert (
+        exit_code(*words, "--layout", "fairseq")
+        == exit_code(*words, "--set", "head.outputs=1")
+        == 2
+    )
     assert not (tmp_path / "b").exists()
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,9 @@ from rdkit import Chem
 from rdkit.Chem.rdMolDescriptors import CalcNumRings
 
 import isoform
-from isoform.core.cli import main
+from answers import rows_in
 from isoform.core.engine.groups import judge_groups
 from isoform.core.errors import UserError
-from isoform.molecules import DOMAIN
 from isoform.molecules.data.groups import cluster_groups, scaffold_groups
 from isoform.molecules.prepare import prepare
 from isoform.molecules.task import MoleculesTask
@@ -34,19 +33,13 @@ eval.baselines = []
 
 
 @pytest.fixture
-def cli(tmp_path, monkeypatch, capsys):
+def cli(cli, tmp_path, monkeypatch):
     """67 molecules of 13 series; words behind `isoform molecules` -> (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(MoleculesTask, "figures", lambda self, model, outputs: [])
     table(Path("molecules.csv"), series=SERIES)
     Path("apps.toml").write_text(APPS)
-
-    def call(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(["molecules", *map(str, words)], domains={"molecules": lambda: DOMAIN})
-        return code, *capsys.readouterr()
-
-    return call
+    return partial(cli, "molecules")
 
 
 @pytest.mark.parametrize("descriptors", [False, True])
@@ -54,8 +47,7 @@ def test_folds_by_series_and_their_models_together(cli, descriptors):
     train = ["train", "tiny", "--apps", "apps.toml", "--folds", 2, "--run-dir", "g"]
     sets = ["--set", "head.descriptors=true"] if descriptors else []
     assert cli(*train, *sets)[0] == 0
-    with open("g/predictions.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_in("g/predictions.csv")
     assert sorted(row["input"] for row in rows) == sorted(f"m{k}" for k in range(67))
     series = dict(zip((f"m{k}" for k in range(67)), SERIES, strict=True))
     fold_of: dict[str, set[str]] = {}

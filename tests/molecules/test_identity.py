@@ -1,7 +1,6 @@
 """Which rows are one molecule where canonical SMILES don't tell, and what a graph can't hold of a molecule."""
 
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,11 +15,10 @@ from isoform.molecules.data.parsing import canonical, has_stereo_groups, inchike
 from isoform.molecules.data.splits import split_rows
 from isoform.molecules.data.standardise import standardise
 
-from .miniatures import data, refusal, write
+from .miniatures import case, data, refusal, write
 from .smiles import MOLECULES
 from .test_data_standardise import table
 
-CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "molecules"
 # Two spellings of one molecule that RDKit's canonical form leaves apart, and tautomers of mobile hydrogens.
 APART = (
     ("O=C(c1ccccc1C(=O)N1C(=O)c2ccccc2C1=O)N1C(=O)c2ccccc2C1=O",
@@ -39,12 +37,6 @@ TWO = (
 def key(text):
     mol = parse_smiles(text)
     return inchikey(mol, canonical(mol))
-
-
-def case(name):
-    if not CASES.is_dir():
-        pytest.skip(f"no folder {CASES}")
-    return CASES / name
 
 
 def test_two_spellings_of_one_inchikey_are_one_molecule_with_a_conflict():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import isoform
+from answers import rows_in
 from isoform.core import api
 from isoform.core.engine.train import train
 from isoform.core.runs.folder import RunFolder
@@ -55,8 +55,7 @@ SETTINGS = st.fixed_dictionaries(
 
 def assert_predicts_its_predictions(run: Path) -> None:
     """Of its test molecules, within the rounding that other batch mates make."""
-    with (run / "predictions.csv").open() as file:
-        stored = list(csv.DictReader(file))
+    stored = rows_in(run / "predictions.csv")
     texts = {f"m{k}": text for k, text in enumerate(TEXTS)}
     rows = isoform.load(run).predict([texts[row["input"]] for row in stored])
     columns = [name for name in stored[0] if name.startswith(("prediction", "probability", "p "))]

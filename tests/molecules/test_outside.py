@@ -16,38 +16,22 @@ from hypothesis import strategies as st
 from rdkit import Chem
 
 import isoform
-from isoform.core import cli
+from answers import rows_in
+from commands import exit_code
 from isoform.core.data import writers
 from isoform.core.engine.train import train
 from isoform.core.errors import UserError
 from isoform.core.runs.folder import RunFolder
-from isoform.molecules import DOMAIN
 from isoform.molecules.data.cells import cut_name, smiles_of_inchi
 from isoform.molecules.data.file import read_file, read_structures
 from isoform.molecules.data.inputs import expand_inputs
 from isoform.molecules.task import task_from_run
 
-from .miniatures import SMILES, data, sd_record, write
+from .miniatures import SMILES, case, data, sd_record, write
 from .runs import TEXTS, app, task_of, trained
 
-CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "molecules"
 INCHI = [Chem.MolToInchi(Chem.MolFromSmiles(text)) for text in SMILES]
 NUMBERS = "\n".join(f"{text},{k / 4}" for k, text in enumerate(SMILES)) + "\n"
-
-
-def case(name: str) -> Path:
-    """A file of ../shared/cases, or a skip."""
-    if not CASES.is_dir():
-        pytest.skip(f"no folder {CASES}")
-    return CASES / name
-
-
-def main(*words: object) -> int:
-    return cli.main([str(word) for word in words], domains={"molecules": lambda: DOMAIN})
-
-
-def rows_in(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.open(newline="")))
 
 
 @pytest.fixture(scope="module")
@@ -82,19 +66,19 @@ def test_every_verb_reads_the_column_of_the_run(run: Path, name: str, tmp_path, 
     given = rows_in(path)
     want = [row["ligand"] for row in given]
     said = f'{path}: SMILES are in the column "ligand" (data.smiles)'
-    assert main("molecules", "predict", run, path, "--out", tmp_path / "p.csv") == 0
+    assert exit_code("molecules", "predict", run, path, "--out", tmp_path / "p.csv") == 0
     rows = rows_in(tmp_path / "p.csv")
     assert said in capsys.readouterr().err
     canonical = [Chem.CanonSmiles(text) for text in want]
     assert [row["smiles"] for row in rows] == canonical
     alone = [row["prediction"] for row in isoform.load(run).predict(want)]
     np.testing.assert_allclose([float(row["prediction"]) for row in rows], alone, atol=1e-5)
-    assert main("molecules", "embed", run, path, "--out", tmp_path / "e.npz") == 0
+    assert exit_code("molecules", "embed", run, path, "--out", tmp_path / "e.npz") == 0
     assert said in capsys.readouterr().err
     made = np.load(tmp_path / "e.npz")
     np.testing.assert_allclose(made["features"], isoform.load(run).embed(want), atol=1e-5)
     assert made["column ligand"].tolist() == want
-    assert main("molecules", "eval", run, "--data", path) == 0
+    assert exit_code("molecules", "eval", run, "--data", path) == 0
     assert said in capsys.readouterr().err
     judged = rows_in(next(run.glob("predictions*.new.csv")))
     assert [row["smiles"] for row in judged] == canonical
@@ -155,7 +139,7 @@ def test_a_vendors_table_keeps_its_columns_and_its_order(run: Path, tmp_path, ca
     columns["ligand"][wrong] = "C1CC"
     path = tmp_path / "vendor.csv"
     pd.DataFrame(columns).to_csv(path, index=False)
-    assert main("molecules", "predict", run, path, "--out", tmp_path / "p.csv") == 0
+    assert exit_code("molecules", "predict", run, path, "--out", tmp_path / "p.csv") == 0
     err = capsys.readouterr().err
     rows = rows_in(tmp_path / "p.csv")
     renamed = ["prediction (input)", "error (input)", "smiles (input)"]
@@ -194,7 +178,7 @@ def test_several_files_side_by_side(run: Path, tmp_path) -> None:
 def test_features_keep_the_columns_too(run: Path, tmp_path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     path = write(tmp_path / "a.csv", "id,input,ligand\nx,1,CCO\ny,2,CCN\n")
-    assert main("molecules", "embed", run, path, "C", "--out", tmp_path / "e.parquet") == 0
+    assert exit_code("molecules", "embed", run, path, "C", "--out", tmp_path / "e.parquet") == 0
     found = parquet.read_table(tmp_path / "e.parquet")
     assert found.column_names == ["id", "input (input)", "ligand", "input", "features"]
     assert found.column("id").to_pylist() == ["x", "y", ""]
@@ -354,7 +338,7 @@ def test_spreadsheets(run: Path, tmp_path) -> None:
 def test_standard_input(run: Path, text: str, monkeypatch, tmp_path) -> None:
     buffer = io.BytesIO(text.encode())
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=buffer))
-    assert main("molecules", "predict", run, "-", "--out", tmp_path / "p.csv") == 0
+    assert exit_code("molecules", "predict", run, "-", "--out", tmp_path / "p.csv") == 0
     assert [row["smiles"] for row in rows_in(tmp_path / "p.csv")] == ["CCO", "CCN"]
 
 
@@ -390,11 +374,15 @@ def test_formulas_are_written_as_text(run: Path, name: str, tmp_path) -> None:
     else:
         formula = "@SUM(1)"
         path = write(tmp_path / "a.csv", f'smiles,y,name\nCCO,-1.5,"{formula}"\nCCN,+2,-\n')
-    assert main("molecules", "predict", run, f"{path}:smiles", "--out", tmp_path / "p.csv") == 0
+    assert (
+        exit_code("molecules", "predict", run, f"{path}:smiles", "--out", tmp_path / "p.csv") == 0
+    )
     rows = rows_in(tmp_path / "p.csv")
     assert rows[0]["name"] == f"'{formula}"
     assert [row["y"] for row in rows] == [row["y"] for row in rows_in(path)]
-    assert main("molecules", "predict", run, f"{path}:smiles", "--out", tmp_path / "p.jsonl") == 0
+    assert (
+        exit_code("molecules", "predict", run, f"{path}:smiles", "--out", tmp_path / "p.jsonl") == 0
+    )
     assert json.loads((tmp_path / "p.jsonl").read_text().splitlines()[0])["name"] == formula
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
 from dataclasses import replace
@@ -15,7 +14,8 @@ from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator
 
 import isoform
-from isoform.core import cli
+from answers import rows_in
+from commands import exit_code
 from isoform.core.errors import UserError
 from isoform.core.inference.run_model import load_model, load_trained
 from isoform.molecules import DOMAIN
@@ -42,10 +42,6 @@ ODD = (
 GOOD = {"CCO", "[Na+].[Cl-]"}
 
 
-def main(words: list[str]) -> int:
-    return cli.main(words, domains={"molecules": lambda: DOMAIN})
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(tmp_path_factory.mktemp("regression"))
@@ -69,7 +65,7 @@ def test_every_input_has_its_row_in_order(predictor) -> None:
 
 def test_predictions_are_those_of_evaluation(run: Path, predictor) -> None:
     """And so the molecules are cleaned, featurised and scaled as in training."""
-    stored = list(csv.DictReader((run / "predictions.csv").open()))
+    stored = rows_in(run / "predictions.csv")
     rows = predictor.predict([row["smiles"] for row in stored])
     extra = {"nearest", "similarity", "domain", "error"}
     assert set(rows[0]) == {*(stored[0].keys() - {"target"}), *extra}
@@ -154,27 +150,16 @@ def test_the_command_line_predicts_and_embeds_files(run: Path, tmp_path: Path, c
         "--out",
         str(tmp_path / "p.csv"),
     ]
-    assert main(command) == 0
-    rows = list(csv.DictReader((tmp_path / "p.csv").open()))
+    assert exit_code(*command) == 0
+    rows = rows_in(tmp_path / "p.csv")
     assert [row["smiles"] for row in rows] == ["CCO", "", "CCN", "C#C"]
     said = capsys.readouterr().err
     assert f"{tmp_path / 'a.smi'} line 2: is no SMILES" in said and "Traceback" not in said
-    assert main([*command, "--strict"]) == 2
-    assert main(["molecules", "predict", str(run), "nonsense"]) == 2
-    assert (
-        main(
-            [
-                "molecules",
-                "embed",
-                str(run),
-                str(tmp_path / "a.smi"),
-                "--out",
-                str(tmp_path / "e.npz"),
-            ]
-        )
-        == 0
-    )
-    made = np.load(tmp_path / "e.npz")
+    assert exit_code(*command, "--strict") == 2
+    assert exit_code("molecules", "predict", run, "nonsense") == 2
+    out = tmp_path / "e.npz"
+    assert exit_code("molecules", "embed", run, tmp_path / "a.smi", "--out", out) == 0
+    made = np.load(out)
     values = next(made[name] for name in made.files if made[name].ndim == 2)
     assert np.isnan(values).any(1).tolist() == [False, True, False] and values.dtype == np.float32
 
@@ -213,7 +198,7 @@ def test_classes_come_with_probabilities(task: str, tmp_path: Path) -> None:
 
 def test_descriptors_are_those_of_training(tmp_path: Path) -> None:
     folder = trained(tmp_path, head={"descriptors": True})
-    stored = list(csv.DictReader((folder / "predictions.csv").open()))
+    stored = rows_in(folder / "predictions.csv")
     rows = isoform.load(folder).predict([row["smiles"] for row in stored])
     for ours, theirs in zip(rows, stored, strict=True):
         assert ours["prediction"] == pytest.approx(float(theirs["prediction"]), abs=1e-4)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from rdkit import Chem
 
+from answers import rows_in
+from commands import exit_code
 from isoform.core import api
-from isoform.core.cli import main
 from isoform.core.engine.train import train
 from isoform.core.inference.run_model import evaluate_run
 from isoform.core.runs.folder import RunFolder
@@ -19,8 +20,6 @@ from isoform.molecules import DOMAIN
 from isoform.molecules.data.parsing import parse_smiles
 
 from .runs import Plain, app, table, task_of
-
-DOMAINS = {"molecules": lambda: DOMAIN}
 
 
 def respelled(text):
@@ -42,11 +41,6 @@ def first(tmp_path_factory):
     folder = tmp_path_factory.mktemp("seen")
     said = run_on(table(folder / "molecules.csv"), folder / "run")
     return folder, said
-
-
-def rows_of(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def write_rows(path, rows):
@@ -90,7 +84,7 @@ def test_test_molecules_of_the_starting_run_are_counted_and_left_out(first, tmp_
     results = RunFolder(tmp_path / "run").results()
     unseen = results["unseen"]
     assert (unseen["split"], unseen["samples"], unseen["known"]) == ("test", 12, 5)
-    made = rows_of(tmp_path / "run" / "predictions.csv")
+    made = rows_in(tmp_path / "run" / "predictions.csv")
     errors = [abs(float(row["target"]) - float(row["prediction"])) for row in made]
     assert unseen["metrics"]["mae"] == pytest.approx(np.mean(errors[5:]), rel=1e-4)
     assert results["metrics"]["test"]["mae"] == pytest.approx(np.mean(errors), rel=1e-4)
@@ -109,7 +103,7 @@ def api_eval(run, data=None):
 
 def test_other_data_are_judged_without_what_the_run_was_trained_on(first, tmp_path):
     folder, _ = first
-    every = rows_of(folder / "molecules.csv")
+    every = rows_in(folder / "molecules.csv")
     result = api_eval(folder / "run", folder / "molecules.csv")
     task = task_of(app(folder / "molecules.csv"))
     sizes = task.sizes()
@@ -130,13 +124,10 @@ def test_predict_and_eval_say_it_on_the_command_line(first, capsys):
     task = task_of(app(folder / "molecules.csv"))
     texts = [task.data.molecules.smiles[row] for row in task.data.rows["train"][:3]]
     inputs = [*map(respelled, texts), "CCCCCCCCCCCCCC", "no molecule"]
-    assert main(["molecules", "predict", str(folder / "run"), *inputs], domains=DOMAINS) == 0
+    assert exit_code("molecules", "predict", folder / "run", *inputs) == 0
     assert "3 of 4 molecules are among those that the run was trained on" in capsys.readouterr().err
     data = str(folder / "molecules.csv")
-    assert (
-        main(["molecules", "eval", str(folder / "run"), "--data", data, "--json"], domains=DOMAINS)
-        == 0
-    )
+    assert exit_code("molecules", "eval", folder / "run", "--data", data, "--json") == 0
     found = capsys.readouterr()
     assert "that the run was trained on: mae" in found.err
     assert json.loads(found.out)["unseen"]["known"] > 40

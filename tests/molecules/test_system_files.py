@@ -119,6 +119,26 @@ def test_a_table_of_cifs(tmp_path: Path) -> None:
         read_systems(tmp_path / "b.csv")
 
 
+def test_a_folder_of_structures(tmp_path: Path) -> None:
+    pytest.importorskip("pymatgen.core")
+    write_systems([salt()], tmp_path / "b.cif")
+    write_systems(MOLECULES[:2], tmp_path / "a.sdf")
+    (tmp_path / "c.cif").write_text("data_x\n")
+    (tmp_path / "targets.csv").write_text("id,gap\nb,2.3\n")
+    (tmp_path / "notes.md").write_text("x")
+    read = read_systems(tmp_path)
+    assert [one.name for one in read.records] == ["a.sdf alanine", "a.sdf O", "b.cif", "c.cif"]
+    assert [one.kind for one in read.systems] == ["molecule", "molecule", "crystal"]
+    assert "3 files, 4 records, 1 of them unreadable, such as c.cif" in read.findings[0]
+    same(salt(), read.systems[2], 1e-4)
+    (tmp_path / "b.cif").rename(tmp_path / "d.cif")
+    assert read_systems(tmp_path).sha256 == read.sha256  # of the contents
+    (tmp_path / "d.cif").unlink()
+    (tmp_path / "a.sdf").unlink()
+    with pytest.raises(UserError, match=r"holds no structure that can be read.*the first: "):
+        read_systems(tmp_path)
+
+
 def test_what_can_not_be_read_or_written(tmp_path: Path) -> None:
     pytest.importorskip("pymatgen.core")
     with pytest.raises(UserError, match="ends in"):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from isoform.core.cli import main
+from answers import rows_in
+from commands import exit_code
 from isoform.core.errors import UserError
 from isoform.core.inference.run_model import evaluate_run, load_trained
 from isoform.molecules import DOMAIN
@@ -39,16 +40,29 @@ def test_a_runs_own_file_as_other_data_is_all_test(run):
     kind, folder = run
     found = evaluate_run(DOMAIN, folder, data=folder.parent / "molecules.csv")
     assert found["samples"] == 67
-    rows = list(csv.DictReader((folder / "predictions.molecules.csv").open()))
+    rows = rows_in(folder / "predictions.molecules.csv")
     assert [row["input"] for row in rows] == [f"m{k}" for k in range(67)]
     if kind == "regression":
         error = np.abs([float(row["target"]) - float(row["prediction"]) for row in rows]).mean()
         assert found["metrics"]["mae"] == pytest.approx(error, rel=1e-5)
 
 
+def test_rows_of_other_data_that_are_not_judged_are_told(run, tmp_path):
+    _, folder = run
+    path = tmp_path / "more.csv"
+    rows = list(csv.DictReader((folder.parent / "molecules.csv").open()))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows([*rows, {**rows[0], "id": "bad", "smiles": "C1CC("}])
+    found = evaluate_run(DOMAIN, folder, data=path, out=tmp_path)
+    assert found["samples"] == 67
+    assert sum("1 left out, bad: is no SMILES" in line for line in found["notes"]) == 1
+
+
 def test_predictions_hold_every_test_molecule_with_its_name_and_truth(run):
     kind, folder = run
-    rows = list(csv.DictReader((folder / "predictions.csv").open()))
+    rows = rows_in(folder / "predictions.csv")
     sizes = json.loads((folder / "task.json").read_text())["data"]["sizes"]
     assert len(rows) == sizes["test"] and set(rows[0]) >= {
         "input",
@@ -56,9 +70,7 @@ def test_predictions_hold_every_test_molecule_with_its_name_and_truth(run):
         "target",
         "prediction",
     }
-    truth = {
-        row["id"]: row["label"] for row in csv.DictReader((folder.parent / "molecules.csv").open())
-    }
+    truth = {row["id"]: row["label"] for row in rows_in(folder.parent / "molecules.csv")}
     for row in rows:
         same = float(row["target"]) == pytest.approx(float(truth[row["input"]])) if kind != "multiclass" else (
             row["target"] == truth[row["input"]])  # fmt: skip
@@ -195,8 +207,7 @@ def test_the_command_line_trains_the_tiny_app_and_resumes_nothing_finished(
     monkeypatch.setattr(MoleculesTask, "baselines", lambda self: ())
     command = ["molecules", "train", "graphormer-own", "--set", f"data.path={table(tmp_path / 'm.csv')}", "--set",
                "data.targets=label", "--epochs", "1", "--run-dir", str(tmp_path / "run")]  # fmt: skip
-    domains = {"molecules": lambda: DOMAIN}
-    assert main(command, domains=domains) == 0
-    assert main([*command, "--resume"], domains=domains) == 0
+    assert exit_code(*command) == 0
+    assert exit_code(*command, "--resume") == 0
     assert "finished" in capsys.readouterr().out
     assert "<svg" in (tmp_path / "run" / "report.html").read_text()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,19 +17,16 @@ from isoform.molecules.data.check import check
 from isoform.molecules.prepare import prepare
 from isoform.molecules.task import MoleculesTask
 
+from .miniatures import case
 from .runs import TEXTS, app
 
 ROWS = TEXTS[:67]
 
-CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "molecules"
 SPLIT = ["train"] * 43 + ["val"] * 13 + ["test"] * 11
 
 
-def case(name, **tables):
-    path = CASES / name
-    if not path.exists():
-        pytest.skip(f"no file {path}")
-    config = app(path, **tables)
+def config_of(name, **tables):
+    config = app(case(name), **tables)
     data = config.data.model_copy(update={"label": None, "targets": None, "split": "given"})
     return config.model_copy(update={"data": data})
 
@@ -84,7 +80,7 @@ def test_a_target_without_a_training_label_is_in_nothing(tmp_path, kind):
 
 
 def test_the_case_of_a_target_that_training_lacks():
-    prepared = prepare(case("task_missing_in_val.csv"))
+    prepared = prepare(config_of("task_missing_in_val.csv"))
     assert prepared.data.names == ("a", "b")
     notes = "\n".join(prepared.notes)
     assert 'the target "c": left out, not learned, predicted or scored' in notes
@@ -93,7 +89,7 @@ def test_the_case_of_a_target_that_training_lacks():
     )
     assert any(
         line.startswith("warning: val holds 1 of 2 targets")
-        for line in DOMAIN.check(case("task_missing_in_val.csv")).lines
+        for line in DOMAIN.check(config_of("task_missing_in_val.csv")).lines
     )
     task = MoleculesTask(prepared.config, prepared.data)
     target = prepared.data.targets("val")
@@ -111,7 +107,7 @@ def test_outputs_that_count_a_target_without_training_labels_are_refused(tmp_pat
 
 
 def test_a_validation_of_one_class_says_which_metrics_it_lacks():
-    prepared = prepare(case("one_class_val.csv"))
+    prepared = prepare(config_of("one_class_val.csv"))
     line = "validation has no positive: neither roc_auc nor average_precision can be given"
     assert line in prepared.notes
     assert line in MoleculesTask(prepared.config, prepared.data).notes

@@ -6,7 +6,7 @@ from contextlib import redirect_stdout
 
 import numpy as np
 
-from isoform.core.cli import main
+from commands import exit_code
 from isoform.core.config import resolve_app
 from isoform.pointcloud import DOMAIN
 
@@ -43,7 +43,10 @@ def run_cli(*words):
     """(exit code, its object) of a command."""
     out = io.StringIO()
     with redirect_stdout(out):
-        code = main(
-            ["--json", "pointcloud", *map(str, words)], domains={"pointcloud": lambda: DOMAIN}
-        )
+        code = exit_code("--json", "pointcloud", *words)
     return code, json.loads(out.getvalue().splitlines()[-1])
+
+
+def label(*words):
+    """Exit code of `isoform pointcloud label WORDS`."""
+    return exit_code("pointcloud", "label", *words)

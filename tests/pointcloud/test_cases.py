@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import isoform
-from isoform.core.cli import main
+from commands import exit_code
 from isoform.core.config import resolve_app
 from isoform.core.errors import UserError
 from isoform.pointcloud import DOMAIN
@@ -28,7 +28,7 @@ from .test_task import SMALL, write_clouds
 
 
 def command(*words):
-    return main(["pointcloud", *map(str, words)], domains={"pointcloud": lambda: DOMAIN})
+    return exit_code("pointcloud", *words)
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,12 @@
 """What is read beside coordinates, large clouds thinned before anything is drawn, and frames that files keep."""
 
-import csv
-
 import numpy as np
 import pytest
 import torch
 
 import isoform
-from isoform.core.cli import main
+from answers import rows_in
+from commands import exit_code
 from isoform.core.config import resolve_app
 from isoform.core.errors import UserError
 from isoform.core.inference.run_model import load_trained
@@ -212,11 +211,10 @@ def test_clouds_are_told_apart_by_a_feature(trained):
     files = sorted(data.glob("*/*.txt"))
     rows = isoform.load(run).predict([str(file) for file in files])
     told = {row["input"]: row for row in rows}
-    with (run / "predictions.csv").open() as file:
-        for row in csv.DictReader(file):
-            assert float(row["p dark"]) == pytest.approx(
-                told[str(data / row["input"])]["p dark"], abs=1e-6
-            )
+    for row in rows_in(run / "predictions.csv"):
+        assert float(row["p dark"]) == pytest.approx(
+            told[str(data / row["input"])]["p dark"], abs=1e-6
+        )
     arrays = [np.loadtxt(file) for file in files[:3]]
     again = isoform.load(run).predict(arrays)
     assert [row["p dark"] for row in again] == pytest.approx(
@@ -232,15 +230,8 @@ def test_what_the_features_are_is_said(trained, capsys):
     assert facts["features"] == ["echo/3000", "height_above_ground/2", "normals"]
     report = DOMAIN.check(app(data))
     assert any(line.startswith("features, divided: echo 0.0") for line in report.lines)
-    assert (
-        main(["pointcloud", "predict", str(run), str(data / "dark" / "00.txt")], domains=only())
-        == 0
-    )
+    assert exit_code("pointcloud", "predict", run, data / "dark" / "00.txt") == 0
     assert "features, divided: echo" in capsys.readouterr().err
-
-
-def only():
-    return {"pointcloud": lambda: DOMAIN}
 
 
 def app(data, kind="pointmae-own", **more):
@@ -373,9 +364,7 @@ def test_a_large_cloud_is_thinned_alike_wherever_it_is_read(trained, tmp_path, c
     xyz = RNG(0).normal(size=(7919, 3)) + SHIFTED
     table = np.c_[xyz, RNG(1).normal(3000, 20, (7919, 2))]
     np.save(tmp_path / "large.npy", table)
-    assert (
-        main(["pointcloud", "predict", str(run), str(tmp_path / "large.npy")], domains=only()) == 0
-    )
+    assert exit_code("pointcloud", "predict", run, tmp_path / "large.npy") == 0
     assert "large.npy: 7,919 points thinned to " in capsys.readouterr().err
     config = DataConfig(points=61, features=ECHO["data.features"])
     cloud = Cloud(xyz, {"echo": table[:, 3]})
@@ -396,10 +385,9 @@ def test_an_evaluation_and_a_prediction_see_the_same_points(tmp_path):
     run = isoform.train(
         "pointcloud/pointmae-own", settings, run_dir=tmp_path / "run", progress=False
     )
-    with (run.folder / "predictions.csv").open() as file:
-        for row in csv.DictReader(file):
-            (told,) = isoform.load(run.folder).predict([str(tmp_path / "data" / row["input"])])
-            assert told["p a"] == pytest.approx(float(row["p a"]), abs=1e-6)
+    for row in rows_in(run.folder / "predictions.csv"):
+        (told,) = isoform.load(run.folder).predict([str(tmp_path / "data" / row["input"])])
+        assert told["p a"] == pytest.approx(float(row["p a"]), abs=1e-6)
 
 
 def test_a_unit_is_kept_on_request(tmp_path, capsys):
@@ -431,5 +419,5 @@ def test_a_unit_is_kept_on_request(tmp_path, capsys):
     one, two = isoform.load(run.folder).predict([xyz, 1000 * xyz])
     assert one["p small"] != pytest.approx(two["p small"], abs=1e-3)
     place = str(tmp_path / "data" / "small" / "0.xyz")
-    assert main(["pointcloud", "predict", str(run.folder), place], domains=only()) == 0
+    assert exit_code("pointcloud", "predict", run.folder, place) == 0
     assert "the unit is kept (data.scale = keep)" in capsys.readouterr().err

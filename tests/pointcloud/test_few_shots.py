@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isoform.core.cli import main
+from commands import exit_code
 from isoform.core.config import resolve_app
 from isoform.core.errors import UserError
 from isoform.core.runs.folder import RunFolder
@@ -79,10 +79,7 @@ def test_episodes_beside_each_other(data, tmp_path, capsys):
     assert "set aside" not in said
     code, again = run_cli("eval", run)
     assert code == 0 and again["metrics"]["top1"]["values"] == each
-    assert (
-        main(["pointcloud", "predict", str(run), str(data)], domains={"pointcloud": lambda: DOMAIN})
-        == 2
-    )
+    assert exit_code("pointcloud", "predict", run, data) == 2
     assert "episodes learn different classes" in capsys.readouterr().err
 
 

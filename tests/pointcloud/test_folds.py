@@ -1,14 +1,13 @@
 """`train --folds` on clouds: every cloud is tested on once, and the folds' models answer as one."""
 
-import csv
 import json
 from pathlib import Path
 
 import pytest
 
 import isoform
-from isoform.core.cli import main
-from isoform.pointcloud import DOMAIN
+from answers import rows_in
+from commands import exit_code
 
 from .test_task import SMALL, write_clouds
 
@@ -19,10 +18,9 @@ def test_folds_of_clouds_and_their_models_together(tmp_path, monkeypatch, capsys
     sets = [f"{key}={json.dumps(value)}" for key, value in SMALL.items()]
     sets = [word for one in [*sets, "data.root=data"] for word in ("--set", one)]
     train = ["pointcloud", "train", "pointmae-own", *sets, "--folds", "2", "--run-dir", "g"]
-    code = main(train, domains={"pointcloud": lambda: DOMAIN})
+    code = exit_code(*train)
     assert code == 0, capsys.readouterr().err
-    with open("g/predictions.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_in("g/predictions.csv")
     files = [str(path.relative_to("data")) for path in Path("data").rglob("*.xyz")]
     assert sorted(row["input"] for row in rows) == sorted(files)
     discs = [sum("disc" in row["input"] for row in rows if row["fold"] == k) for k in "12"]
@@ -42,7 +40,7 @@ def test_folds_begin_from_the_pretrained_fold_of_their_number(tmp_path, monkeypa
         settings = {**SMALL, "data.root": "data", "train.epochs": 1, **changes}
         sets = [w for key, value in settings.items() for w in ("--set", f"{key}={_toml(value)}")]
         command = ["pointcloud", "train", app, *sets, "--folds", str(folds), *words]
-        code = main(command, domains={"pointcloud": lambda: DOMAIN})
+        code = exit_code(*command)
         return code, capsys.readouterr()
 
     pretraining = {"data.source": "folder", "decoder.dim": 12, "decoder.heads": 2}
@@ -72,5 +70,4 @@ def _toml(value):
 
 
 def _tested(folder):
-    with open(f"{folder}/predictions.csv", newline="") as file:
-        return sorted(row["input"] for row in csv.DictReader(file))
+    return sorted(row["input"] for row in rows_in(f"{folder}/predictions.csv"))

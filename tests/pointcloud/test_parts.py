@@ -1,6 +1,5 @@
 """Parts of clouds: training, judging by both conventions, labels written back, official data, files and recipe."""
 
-import csv
 import json
 
 import numpy as np
@@ -10,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import isoform
+from answers import rows_in
 from checks import assert_same_bits
-from isoform.core.cli import main
+from commands import exit_code
 from isoform.core.config import resolve_app
 from isoform.core.config.schema import BackboneConfig
 from isoform.core.engine.evaluate import evaluate
@@ -29,6 +29,7 @@ from isoform.pointcloud.pointmae.model import build_model
 from isoform.pointcloud.pointmae.pretrained import export_official
 from isoform.pointcloud.recipe import follow_recipe
 
+from .small_sets import label
 from .test_task import SMALL
 
 TINY = {
@@ -93,10 +94,6 @@ def write_shapenetpart(root, counts=(5, 2, 3), seed=0):
             json.dumps(listed)
         )
     return root
-
-
-def label(*words):
-    return main(["pointcloud", "label", *map(str, words)], domains={"pointcloud": lambda: DOMAIN})
 
 
 def own_app(data, **more):
@@ -198,14 +195,13 @@ def test_parts_are_trained_on_beside_baselines(trained, capsys):
     state = RunFolder(run).state(DOMAIN.state_schema())
     assert state.parts == CODES
     assert state.classes == ("lamp 4", "lamp 9", "mug 0", "mug 4", "mug 7")
-    with (run / "predictions.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_in(run / "predictions.csv")
     mean = np.mean([float(row["miou official"]) for row in rows])
     assert mean == pytest.approx(test["instance_miou official"])
     report = (run / "report.html").read_text()
     assert "by their true parts" in report and "mIoU strict" in report
     words = ["pointcloud", "eval", str(run)]
-    assert main(words, domains={"pointcloud": lambda: DOMAIN}) == 0
+    assert exit_code(*words) == 0
     told = capsys.readouterr().out
     assert "instance_miou official" in told and "class_miou strict" in told
 
@@ -384,11 +380,7 @@ def test_the_official_layout_is_trained_on(tmp_path):
     assert set(rates) == {1e-6}
     out = tmp_path / "official.pth"
     assert (
-        main(
-            ["pointcloud", "export", str(run.folder), "--format", "official", "--out", str(out)],
-            domains={"pointcloud": lambda: DOMAIN},
-        )
-        == 2
+        exit_code("pointcloud", "export", run.folder, "--format", "official", "--out", out) == 2
     )  # three blocks there, one here
     found = evaluate_run(DOMAIN, run.folder, data=data, out=tmp_path / "out")
     assert found["metrics"] == pytest.approx(results["metrics"]["test"])
@@ -412,19 +404,18 @@ def test_official_files_are_evaluated_and_label(tmp_path, capsys):
     sets = ["tokeniser.groups=7", "tokeniser.group_size=5", "backbone.heads=2", "data.points=53"]
     sets += ["parts.blocks=[0,1,2]"]
     words = ["import", str(file), "--out", str(run), *(w for one in sets for w in ("--set", one))]
-    domains = {"pointcloud": lambda: DOMAIN}
-    assert main(["pointcloud", *words], domains=domains) == 0
+    assert exit_code("pointcloud", *words) == 0
     told = capsys.readouterr()
     assert "taken for ShapeNetPart's" in told.out + told.err
     data = write_shapenetpart(tmp_path / "data")
     words = ["pointcloud", "eval", str(run), "--data", str(data), "--json"]
-    assert main(words, domains=domains) == 0
+    assert exit_code(*words) == 0
     metrics = json.loads(capsys.readouterr().out.splitlines()[-1])["metrics"]
     assert 0 <= metrics["instance_miou official"] <= 1 and "miou Mug" in metrics
     cloud = data / "03797390" / "test0.txt"
     assert label(run, cloud, "--shape", "Mug", "--out", tmp_path / "out.ply") == 0
     assert set(np.unique(read_cloud(tmp_path / "out.ply").fields["label"])) <= {36, 37}
-    assert main(["pointcloud", "eval", str(run)], domains=domains) == 2
+    assert exit_code("pointcloud", "eval", run) == 2
     assert "--data" in capsys.readouterr().err
 
 

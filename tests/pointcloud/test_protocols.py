@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import isoform
+from commands import exit_code
 from isoform.core import api
-from isoform.core.cli import main
 from isoform.core.data.splits import keep_labelled
 from isoform.core.errors import UserError
 from isoform.core.inference.run_model import load_trained
@@ -195,7 +195,7 @@ def test_an_imported_encoder_is_given_clouds(data, pretrained, tmp_path, capsys)
     imported = tmp_path / "imported"
     code, _ = run_cli("import", tmp_path / "official.pth", *words, "--out", imported)
     assert code == 0
-    assert main(["pointcloud", "svm", str(imported)], domains={"pointcloud": lambda: DOMAIN}) == 2
+    assert exit_code("pointcloud", "svm", imported) == 2
     assert "has no clouds of its own" in capsys.readouterr().err
     code, found = run_cli("svm", imported, "--data", data)
     own = run_cli("svm", pretrained, "--out", tmp_path / "svm.json")[1]
@@ -214,15 +214,14 @@ def test_test_clouds_that_the_encoder_knows_are_counted(data, pretrained, tmp_pa
 
 def test_what_an_svm_refuses(data, pretrained, tmp_path, capsys):
     words = ["pointcloud", "svm", str(pretrained)]
-    domains = {"pointcloud": lambda: DOMAIN}
-    assert main([*words, "--set", "train.lr=1"], domains=domains) == 2
+    assert exit_code(*words, "--set", "train.lr=1") == 2
     assert "only the clouds can be changed" in capsys.readouterr().err
     np.savez(
         tmp_path / "one.npz",
         points=np.random.default_rng(0).normal(size=(9, 30, 3)),
         labels=["a"] * 9,
     )
-    assert main([*words, "--data", str(tmp_path / "one.npz")], domains=domains) == 2
+    assert exit_code(*words, "--data", tmp_path / "one.npz") == 2
     assert "one class only" in capsys.readouterr().err
     assert not (pretrained / "svm.json").exists()
 
@@ -270,8 +269,7 @@ def test_a_vote_is_the_mean_of_logits_over_draws(classifier):
 
 
 def test_votes_are_about_classes(pretrained, capsys):
-    domains = {"pointcloud": lambda: DOMAIN}
-    assert main(["pointcloud", "vote", str(pretrained)], domains=domains) == 2
+    assert exit_code("pointcloud", "vote", pretrained) == 2
     assert "votes are about classes" in capsys.readouterr().err
 
 
@@ -323,5 +321,5 @@ def test_other_numbers_of_points_than_in_training(classifier, tmp_path, capsys):
 def test_draws_that_make_no_sense(classifier, tmp_path, capsys, options, said):
     np.save(tmp_path / "one.npy", np.zeros((5, 3)))
     words = ["pointcloud", "predict", str(classifier), str(tmp_path / "one.npy"), *options]
-    assert main(words, domains={"pointcloud": lambda: DOMAIN}) == 2
+    assert exit_code(*words) == 2
     assert said in capsys.readouterr().err

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 import isoform
-from isoform.core.cli import main
+from commands import exit_code
 from isoform.core.errors import UserError
-from isoform.pointcloud import DOMAIN
 from isoform.pointcloud.config import MaskConfig, PointcloudApp
 from isoform.pointcloud.data.transforms import UPRIGHT
 from isoform.pointcloud.files import read_cloud
@@ -45,7 +44,7 @@ def trained(tmp_path_factory):
 
 def reconstruct(*words):
     words = ["pointcloud", "reconstruct", *map(str, words)]
-    return main(words, domains={"pointcloud": lambda: DOMAIN})
+    return exit_code(*words)
 
 
 def model_of(ratio=0.6, **data):
@@ -208,7 +207,7 @@ def test_an_official_pretraining_draws_too(tmp_path, capsys):
     words = ["pointcloud", "import", str(tmp_path / "a.pth"), "--out", str(tmp_path / "run")]
     for one in sets:
         words += ["--set", one]
-    assert main(words, domains={"pointcloud": lambda: DOMAIN}) == 0
+    assert exit_code(*words) == 0
     np.savetxt(tmp_path / "one.xyz", np.random.default_rng(0).normal(size=(97, 3)) + UTM)
     assert reconstruct(tmp_path / "run", tmp_path / "one.xyz", "--out", tmp_path / "out.ply") == 0
     assert "in 6 of 11 patches" in capsys.readouterr().out

@@ -1,6 +1,5 @@
 """Features of a scan's points: what is stored beside them is read, and comes back; frames that files keep."""
 
-import csv
 import json
 
 import laspy
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 
 import isoform
-from isoform.core.cli import main
+from answers import rows_in
 from isoform.core.inference.run_model import load_trained
 from isoform.pointcloud import DOMAIN
 from isoform.pointcloud.config import DataConfig
@@ -18,7 +17,8 @@ from isoform.pointcloud.data.scenes import make_scene
 from isoform.pointcloud.files import read_cloud
 from isoform.pointcloud.files.ply import write_ply
 
-from .test_features import RNG, SHIFTED, only, reader, scene
+from .small_sets import label
+from .test_features import RNG, SHIFTED, reader, scene
 from .test_segment import CODES, TINY, UTM
 
 
@@ -99,10 +99,6 @@ def plain(scans, tmp_path_factory):
     return isoform.train(
         "pointcloud/pointmae-seg-own", settings, run_dir=folder / "run", progress=False
     ).folder
-
-
-def label(*words):
-    return main(["pointcloud", "label", *map(str, words)], domains=only())
 
 
 def test_extra_dimensions_are_features_and_come_back(scans, tmp_path, capsys):
@@ -225,7 +221,7 @@ def test_outputs_lie_where_their_inputs_do(plain, tmp_path):
         assert read_cloud(out).xyz.tobytes() == read_cloud(scan).xyz.tobytes()
     ours = np.asarray(laspy.read(tmp_path / "far out.las").classification)
     assert (ours == read_cloud(tmp_path / "near out.ply").fields["label"]).mean() > 0.99
-    shifts = list(csv.DictReader((plain / "predictions_tiles.csv").open()))
+    shifts = rows_in(plain / "predictions_tiles.csv")
     task = DOMAIN.task_from_run(*_of(plain), None)
     (row,) = task.data.rows("test")
     assert len(shifts) == len(task.data.tiles[row]) and shifts[0]["input"] == "test/3.las"

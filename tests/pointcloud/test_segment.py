@@ -1,6 +1,5 @@
 """Classes of points: training on labelled scans, judging every point, and scans that come back with labels."""
 
-import csv
 import json
 
 import laspy
@@ -9,7 +8,7 @@ import pytest
 import torch
 
 import isoform
-from isoform.core.cli import main
+from answers import rows_in
 from isoform.core.engine.evaluate import evaluate
 from isoform.core.errors import Preempted, UserError
 from isoform.core.inference.run_model import evaluate_run, load_trained
@@ -22,6 +21,7 @@ from isoform.pointcloud.data.scenes import make_scene
 from isoform.pointcloud.files import read_cloud
 from isoform.pointcloud.segment_task import task_of_scans
 
+from .small_sets import label
 from .test_task import SMALL
 
 UTM = np.array([512_345.678, 5_432_109.125, 231.5])
@@ -72,10 +72,6 @@ def trained(tmp_path_factory):
     return run.folder, data
 
 
-def label(*words):
-    return main(["pointcloud", "label", *map(str, words)], domains={"pointcloud": lambda: DOMAIN})
-
-
 def own_task(run):
     found = load_trained(DOMAIN, run)
     return task_of_scans(found.config, found.state, None), found.model
@@ -88,8 +84,7 @@ def test_scans_are_trained_on_beside_baselines(trained):
     forest = results["baselines"]["point_forest"]["test"]
     assert forest["miou"] > results["baselines"]["majority"]["test"]["miou"] > 0
     assert RunFolder(run).state(DOMAIN.state_schema()).classes == ("2", "6", "7", "15", "17")
-    with (run / "predictions.csv").open() as file:
-        (row,) = csv.DictReader(file)
+    (row,) = rows_in(run / "predictions.csv")
     assert row["input"] == "test/3.las"
     assert float(row["miou"]) == pytest.approx(results["metrics"]["test"]["miou"])
     assert "by its classes" in (run / "report.html").read_text()

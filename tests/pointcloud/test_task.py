@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import isoform
+from answers import rows_in
+from commands import exit_code
 from isoform.core import api
-from isoform.core.cli import main
 from isoform.core.config import load_run_config, resolve_app
 from isoform.core.errors import Preempted, UserError
 from isoform.core.runs.folder import RunFolder
@@ -61,7 +62,7 @@ def test_a_folder_is_trained_on_and_predicted(trained, tmp_path):
     assert {row["prediction"] for row in rows} <= {"ball", "disc"} and not any(
         r["error"] for r in rows
     )
-    answers = {row["input"]: row for row in map(dict, _table(run / "predictions.csv"))}
+    answers = {row["input"]: row for row in rows_in(run / "predictions.csv")}
     for name, answer in answers.items():
         (row,) = isoform.load(run).predict([str(data / name)])
         assert row["p disc"] == pytest.approx(float(answer["p disc"]), abs=1e-6)
@@ -70,16 +71,9 @@ def test_a_folder_is_trained_on_and_predicted(trained, tmp_path):
     wrong = [a != r["target"] for a, r in zip(likelier, answers.values(), strict=True)]
     assert counts.get("test", 0) == sum(wrong)
     if counts:
-        assert len(list(_table(run / "suspected_labels.csv"))) == sum(counts.values())
+        assert len(rows_in(run / "suspected_labels.csv")) == sum(counts.values())
     assert (run / "report.html").read_text().count("<svg") >= 3
     assert isoform.load(run).embed([str(files[0])]).shape == (1, 24)
-
-
-def _table(path):
-    import csv
-
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 def test_arrays_and_bad_inputs_keep_their_rows(trained, tmp_path):
@@ -108,13 +102,7 @@ def test_a_cloud_is_the_same_wherever_it_lies(trained):
 def test_more_points_than_in_training_are_said(trained, capsys, tmp_path):
     run, _ = trained
     np.save(tmp_path / "many.npy", np.random.default_rng(0).normal(size=(997, 3)))
-    assert (
-        main(
-            ["pointcloud", "predict", str(run), str(tmp_path / "many.npy")],
-            domains={"pointcloud": lambda: DOMAIN},
-        )
-        == 0
-    )
+    assert exit_code("pointcloud", "predict", run, tmp_path / "many.npy") == 0
     assert "more points than the 61" in capsys.readouterr().err
 
 
@@ -238,6 +226,9 @@ def test_what_the_data_lack_is_refused(tmp_path):
         train()
     with pytest.raises(UserError, match="no such folder"):
         train(**{"data.root": str(tmp_path / "nowhere")})
+    (tmp_path / "cloud.ply").touch()
+    with pytest.raises(UserError, match=r"is a file where data\.root is a folder"):
+        train(**{"data.root": str(tmp_path / "cloud.ply")})
     (tmp_path / "a" / "one").mkdir(parents=True)
     with pytest.raises(UserError, match="no files of points"):
         train(**{"data.root": str(tmp_path / "a")})
@@ -263,7 +254,7 @@ def test_check_finds_what_is_twice_and_far_away(tmp_path, capsys):
     with (data / "train" / "disc" / "01.xyz").open("a") as file:
         file.write("1e9 1e9 1e9\n")
     (data / "train" / "disc" / "note.md").write_text("no cloud")
-    code = main(["pointcloud", "check", str(data)], domains={"pointcloud": lambda: DOMAIN})
+    code = exit_code("pointcloud", "check", data)
     said = capsys.readouterr().out
     assert code == 2 and "LEAKAGE, clouds in several splits: 1" in said
     assert "point far away" in said and "note.md" in said and "8 train" in said

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from isoform.core.errors import UserError
+import reported
+from answers import refusal
 from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.read import read_panel
+
+case = partial(reported.case, "timeseries")
 
 
 def hours(rows, freq="h", start="2024-01-01", **options):
@@ -27,6 +31,11 @@ def table(path, columns, rows, delimiter=","):
     return path
 
 
+def wide(rows=29, columns=3, seed=0):
+    """Numbers of three digits, none like another."""
+    return np.random.default_rng(seed).normal(size=(rows, columns)).round(3)
+
+
 def frame(path, data):
     """A csv of {name: cells}."""
     pd.DataFrame(data).to_csv(path, index=False)
@@ -40,11 +49,7 @@ def read(path, **data):
 def refused(*words, path=None, **data):
     """Asserts one sentence with all the words; returns it."""
     given = {} if path is None else {"path": str(path)}
-    with pytest.raises(UserError) as caught:
-        read_panel(DataConfig(**given, **data))
-    text = str(caught.value)
-    assert "\n" not in text and all(word in text for word in words), text
-    return text
+    return refusal(lambda: read_panel(DataConfig(**given, **data)), *words)
 
 
 def values(panel, series=0):

@@ -17,6 +17,7 @@ from seeds import train_group
 
 CONTEXT, HORIZON = 29, 7
 VARIATES = ["north", "south", "üst [kWh]"]
+QUANTILES = {"quantiles": [0.1, 0.5, 0.9]}  # settings of a head that has its own
 
 
 def frame(

@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isoform.core.cli import main
+from commands import exit_code
 from isoform.core.errors import UserError
-from isoform.timeseries import DOMAIN
 from isoform.timeseries.comparison import ComparisonResult, PairedComparison, rows_of
 from isoform.timeseries.external_forecasts import read_forecasts
 
@@ -202,7 +201,7 @@ def test_every_model_of_a_file_has_its_row(tmp_path: Path, capsys) -> None:
     run = runs.trained(tmp_path, train={"epochs": 1})
     file, out = run.parent / "series.csv", tmp_path / "out.csv"
     words = ["timeseries", "backtest", str(run), str(file), "--step", "3"]
-    assert main([*words, "--out", str(out)], domains={"timeseries": lambda: DOMAIN}) == 0
+    assert exit_code(*words, "--out", out) == 0
     made = pd.read_csv(out)
     table = made[["variate", "stamp", "origin", "truth"]].set_axis(
         ["unique_id", "ds", "cutoff", "y"], axis=1
@@ -211,7 +210,7 @@ def test_every_model_of_a_file_has_its_row(tmp_path: Path, capsys) -> None:
     table.to_csv(tmp_path / "cv.csv")
     capsys.readouterr()
     words += ["--against", str(tmp_path / "cv.csv")]
-    assert main(words, domains={"timeseries": lambda: DOMAIN}) == 0
+    assert exit_code(*words) == 0
     said = capsys.readouterr().out
     assert "against Same: the absolute error is the same as that of Same" in said
     assert "against Worse: the absolute error is" in said and "smaller than that of Worse" in said
@@ -219,7 +218,7 @@ def test_every_model_of_a_file_has_its_row(tmp_path: Path, capsys) -> None:
         "Same",
         "Worse",
     ]
-    assert main([*words, "--json"], domains={"timeseries": lambda: DOMAIN}) == 0
+    assert exit_code(*words, "--json") == 0
     against = json.loads(capsys.readouterr().out.splitlines()[-1])["against"]
     assert list(against) == ["Same", "Worse"] and against["Same"]["skill_mae"] == 0
     assert against["Worse"]["values"] == len(made) == 27 * HORIZON * len(VARIATES)

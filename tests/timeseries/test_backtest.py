@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ import pytest
 
 import isoform
 from isoform.core.baselines import QUIET
-from isoform.core.cli import main
 from isoform.core.errors import UserError
 from isoform.timeseries import DOMAIN
 from isoform.timeseries.backtest import backtest
@@ -25,10 +25,10 @@ from isoform.timeseries.significance import diebold_mariano, lags_for
 from isoform.timeseries.task import TimeseriesTask
 
 from . import runs
+from .files import case
 from .panels import panel, series, walk
 from .runs import CONTEXT, HORIZON, VARIATES
 
-CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "timeseries"
 ROWS, FIRST = (
     431,
     345,
@@ -46,15 +46,9 @@ def file(run: Path) -> Path:
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]):
-    def call(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(
-            ["timeseries", "backtest", *map(str, words)], domains={"timeseries": lambda: DOMAIN}
-        )
-        return code, *capsys.readouterr()
-
-    return call
+def cli(cli):
+    """Words behind `isoform timeseries backtest` -> (exit code, stdout, stderr)."""
+    return partial(cli, "backtest")
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +169,19 @@ def test_from_judges_earlier_rows(run: Path, file: Path) -> None:
     assert found.origins == len(range(CONTEXT, ROWS - HORIZON + 1, HORIZON))
 
 
+def test_it_is_said_where_the_season_before_lies_in_front_of_the_file(
+    run: Path, file: Path, tmp_path: Path
+) -> None:
+    predictor = isoform.load(run)
+    state = predictor.inner.state
+    predictor.inner.state = state.model_copy(update={"season": 53})
+    later = runs.saved(runs.frame()[FIRST:], tmp_path / "later.csv")
+    found = backtest(predictor, later)  # windows from rows 29, 36, ..., 71 of 86, and 78
+    said = [line for line in found.remarks() if "first season" in line]
+    assert [line.split(" windows")[0] for line in said] == ["4 of 8"]
+    assert not any("first season" in line for line in backtest(predictor, file).remarks())
+
+
 def test_mistakes(run: Path, file: Path, tmp_path: Path, cli) -> None:
     runs.frame(FIRST + 3).to_csv(tmp_path / "old.csv", index=False)
     for words, want in (
@@ -232,9 +239,7 @@ def test_the_seasonal_naive_forecast_is_that_of_the_runs_season(
 
 
 def test_a_week_of_six_hours_is_the_season_of_report_and_backtest(tmp_path: Path) -> None:
-    path = CASES / "S5_weekly_pattern_6h.csv"
-    if not path.is_file():
-        pytest.skip(f"no {path}")
+    path = case("S5_weekly_pattern_6h.csv")
     table = pd.read_csv(path)
     (name,) = set(table) - {"date"}
     config = {"data": {"drop": [], "bounds": {}}, "model": {"context": 56, "horizon": 4}}

@@ -10,15 +10,14 @@ import pandas as pd
 import pytest
 
 import isoform
-from isoform.core.cli import main
+from commands import exit_code
 from isoform.core.errors import UserError
-from isoform.timeseries import DOMAIN
 from isoform.timeseries.backtest import backtest
 
 from . import runs
+from .files import case
 from .runs import CONTEXT, HORIZON
 
-CASE = Path(__file__).parents[2].parent / "shared/cases/timeseries/P1_panel_with_new_store.csv"
 LONG = {"id": "shop", "panel": "series", "targets": ["north"], "drop": [], "bounds": {}}
 WANTED = {"a": range(210, 257), "b": range(210, 264), "new": range(CONTEXT, 44)}  # first steps
 
@@ -67,12 +66,12 @@ def test_every_series_is_judged_behind_all_training(run: Path, rows: pd.DataFram
 def test_what_is_judged_is_said(run: Path, tmp_path: Path, capsys) -> None:
     later().to_csv(tmp_path / "later.csv", index=False)
     words = ["timeseries", "backtest", str(run), str(tmp_path / "later.csv"), "--step", "1"]
-    assert main(words, domains={"timeseries": lambda: DOMAIN}) == 0
+    assert exit_code(*words) == 0
     out, err = capsys.readouterr()
     assert "116 windows from" in out and "origins in 3 of 4 series, one each 1 rows" in out
     assert "3 of 4 series judged; left out: short (has 20 of the 29 + 7 rows" in err
     assert "new to this run, so judged from their first possible row: new" in err
-    assert main([*words, "--json"], domains={"timeseries": lambda: DOMAIN}) == 0
+    assert exit_code(*words, "--json") == 0
     found = json.loads(capsys.readouterr()[0].splitlines()[-1])
     assert {id: one["windows"] for id, one in found["by_series"].items()} == {
         name: len(rows) for name, rows in WANTED.items()
@@ -114,7 +113,7 @@ def test_only_the_worst_are_shown(run: Path, tmp_path: Path, capsys) -> None:
     many = pd.concat([shop(f"new{k:02}", CONTEXT + HORIZON) for k in range(23)])
     many.to_csv(tmp_path / "many.csv", index=False)
     words = ["timeseries", "backtest", str(run), str(tmp_path / "many.csv")]
-    assert main(words, domains={"timeseries": lambda: DOMAIN}) == 0
+    assert exit_code(*words) == 0
     out = capsys.readouterr().out
     assert sum(line.startswith("new") for line in out.splitlines()) == 20
     assert "the first 20 of 23 series; --json has all" in out
@@ -152,14 +151,13 @@ def test_from_judges_every_series_from_there_on(run: Path) -> None:
 
 
 def test_a_file_with_a_new_store(tmp_path: Path) -> None:
-    if not CASE.is_file():
-        pytest.skip(f"no {CASE}")
-    table = pd.read_csv(CASE)
+    file = case("P1_panel_with_new_store.csv")
+    table = pd.read_csv(file)
     data = {"id": "store", "targets": None, "drop": [], "bounds": {}}
     run = runs.trained(
         tmp_path, table, data=data, model={"context": 24, "horizon": 7}, train={"epochs": 1}
     )
-    found = backtest(isoform.load(run), CASE, step=1)
+    found = backtest(isoform.load(run), file, step=1)
     # Behind all that the run was fitted on, of whichever store: as many as without the new one.
     assert found.judged == 85 and not found.walked.overlapping
     assert list(found.walked.left_out) == ["NEW"]

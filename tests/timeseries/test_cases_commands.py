@@ -6,11 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from isoform.core.cli import main
-from isoform.timeseries import DOMAIN
+from .files import case
 
-CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "timeseries"
-pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason=f"no folder {CASES}")
 SMALL = [
     "backbone.dim=16", "backbone.depth=1", "backbone.heads=2", "backbone.mlp_dim=32", "train.epochs=1",
     "eval.baselines=[]",
@@ -53,12 +50,13 @@ CHECKS = [
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def cli(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Words behind `isoform timeseries` -> (exit code, all that is said)."""
     monkeypatch.chdir(tmp_path)
 
     def call(*words: str) -> tuple[int, str]:
-        code = main(["timeseries", *words], domains={"timeseries": lambda: DOMAIN})
-        return code, "".join(capsys.readouterr())
+        code, *said = cli(*words)
+        return code, "".join(said)
 
     return call
 
@@ -69,7 +67,7 @@ def sets(*settings: str) -> list[str]:
 
 @pytest.mark.parametrize(("name", "settings", "code", "said"), CHECKS)
 def test_check_of_a_case(cli, name: str, settings: list[str], code: int, said: list[str]) -> None:
-    path = CASES / f"{name}.csv"
+    path = case(f"{name}.csv")
     by_path = cli("check", str(path), *sets(*settings))
     by_app = cli("check", "itransformer-own", *sets(f"data.path={path}", *settings))
     for found, out in (by_path, by_app):
@@ -80,7 +78,7 @@ def test_check_of_a_case(cli, name: str, settings: list[str], code: int, said: l
 @pytest.mark.parametrize("name", ["C1_monthly_120", "C2_yearly_120", "S7_weekly_at_0600"])
 def test_train_of_a_case_and_forecast(cli, name: str) -> None:
     """With the look-back and horizon that it chooses itself."""
-    path = CASES / f"{name}.csv"
+    path = case(f"{name}.csv")
     run = ["--run-dir", "run", *sets(f"data.path={path}", *SMALL)]
     code, out = cli("train", "itransformer-own", *run)
     assert code == 0, out
@@ -90,7 +88,7 @@ def test_train_of_a_case_and_forecast(cli, name: str) -> None:
 
 @pytest.mark.parametrize("bounds", ["{load=[120,80]}", "{load=[0,200],tmep=[0,1]}"])
 def test_bounds_that_fit_nothing_stop_check_and_train(cli, bounds: str) -> None:
-    words = sets(f"data.path={CASES / 'base_hourly.csv'}", f"data.bounds={bounds}", *SMALL)
+    words = sets(f"data.path={case('base_hourly.csv')}", f"data.bounds={bounds}", *SMALL)
     for verb in ("check", "train"):
         code, out = cli(verb, "itransformer-own", *words)
         assert code == 2 and ("tmep" if "tmep" in bounds else "load") in out, out
@@ -98,6 +96,6 @@ def test_bounds_that_fit_nothing_stop_check_and_train(cli, bounds: str) -> None:
 
 
 def test_train_of_two_stores_asks_for_their_ids(cli) -> None:
-    words = sets(f"data.path={CASES / 'S2_two_stores_text_id.csv'}", *SMALL)
+    words = sets(f"data.path={case('S2_two_stores_text_id.csv')}", *SMALL)
     code, out = cli("train", "itransformer-own", *words)
     assert code == 2 and 'set data.id = ["store"]' in out and not Path("runs").exists()

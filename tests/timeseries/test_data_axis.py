@@ -9,13 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isoform.core.errors import UserError
-from isoform.timeseries.config import DataConfig
 from isoform.timeseries.data.aggregate import bins, differ
-from isoform.timeseries.data.axis import localise, make_axis, taker
+from isoform.timeseries.data.axis import localise, taker
 from isoform.timeseries.data.frequency import parse_freq
-from isoform.timeseries.data.panel import Findings
-from isoform.timeseries.data.stamps import parse_stamps
 
+from .axes import axis_of, refused
 from .files import same
 
 NAN = np.nan
@@ -37,23 +35,8 @@ FREQS = [
 ]
 
 
-def axis_of(stamps, series=None, **data):
-    findings = Findings()
-    column = pd.Series(stamps, name="stamp")
-    return make_axis(
-        parse_stamps([column], "f.csv"), DataConfig(**data), findings, "f.csv", series
-    ), findings
-
-
 def on_grid(axis, values, how="mean", series=0):
     return axis.read(taker(np.asarray(values, np.float64)), 0, len(axis.time), how, series)
-
-
-def refused(stamps, *words, **data):
-    with pytest.raises(UserError) as caught:
-        axis_of(stamps, **data)
-    text = str(caught.value)
-    assert "\n" not in text and all(word in text for word in words), text
 
 
 # Any order, duplicates, gaps ------------------------------------------------------------------------------------------

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from isoform.core.data.read import read_table
 
-from .files import hours, read, refused, table, values
-
-CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "timeseries"
+from .files import case, hours, read, refused, table, values
 
 # file, settings, column -> (rows, missing, least, greatest, mean) as counted independently, part of what is said
 RIGHT = [
@@ -28,9 +24,7 @@ RIGHT = [
 
 @pytest.mark.parametrize(("name", "settings", "column", "right", "said"), RIGHT)
 def test_the_cases_give_their_right_values(name, settings, column, right, said) -> None:
-    path = CASES / name
-    if not path.is_file():
-        pytest.skip(f"no {path}")
+    path = case(name)
     panel = read(path, **settings)
     by_panel = values(panel)[column].to_numpy()
     assert any(said in line for line in panel.findings.lines), panel.findings.lines

@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 from pandas._libs.tslibs.offsets import prefix_mapping
 
 from isoform.core.errors import UserError
-from isoform.timeseries.config import DataConfig
-from isoform.timeseries.data.axis import make_axis
 from isoform.timeseries.data.calendar import names
 from isoform.timeseries.data.find_frequency import find_freq
 from isoform.timeseries.data.frequency import (
@@ -22,8 +20,8 @@ from isoform.timeseries.data.frequency import (
     usual_length,
 )
 from isoform.timeseries.data.grid import make_grid
-from isoform.timeseries.data.panel import Findings
-from isoform.timeseries.data.stamps import parse_stamps
+
+from .axes import axis_of, refused
 
 # Alias -> (as it is written here, rows a season, days of a step).
 ALIASES = {
@@ -50,21 +48,6 @@ MULTIPLES = {
     "12MS": ("12MS", 1), "2QS": ("2QS-JAN", 2), "3QS": ("3QS-JAN", 1), "2YE": ("2YE-DEC", 1), "3YS": ("3YS-JAN", 1),
     "90D": ("90D", 4), "365D": ("365D", 1),
 }  # fmt: skip
-
-
-def axis_of(stamps, **data):
-    findings = Findings()
-    column = pd.Series(stamps, name="stamp")
-    return make_axis(
-        parse_stamps([column], "f.csv"), DataConfig(**data), findings, "f.csv"
-    ), findings
-
-
-def refused(stamps, *words, **data):
-    with pytest.raises(UserError) as caught:
-        axis_of(stamps, **data)
-    text = str(caught.value)
-    assert "\n" not in text and all(word in text for word in words), text
 
 
 def test_the_table_has_every_alias_of_pandas():

@@ -1,7 +1,5 @@
 """Files that hold several series: asked about where nothing is set, joined where that is asked for, by several ids."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,9 +9,8 @@ from isoform.core.errors import UserError
 from isoform.timeseries.config import DataConfig, TimeseriesApp
 from isoform.timeseries.data.read import read_frame, read_panel
 
-from .files import frame, hours, read, refused, same, values
+from .files import case, frame, hours, read, refused, same, values
 
-CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "timeseries"
 DAYS = 61
 
 
@@ -53,12 +50,6 @@ def asked(made, *names, joined=True, **data):
         total = read_frame(made, DataConfig(**{**data, "drop": drop, "aggregate": "sum"}))
         assert np.nansum(total.first["target"].values) == pytest.approx(made["sold"].sum())
     return panel
-
-
-def case(name):
-    if not (CASES / name).is_file():
-        pytest.skip(f"no {CASES / name}")
-    return CASES / name
 
 
 # The files that were averaged -----------------------------------------------------------------------------------------

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isoform.core.errors import UserError
-from isoform.timeseries.config import DataConfig
-from isoform.timeseries.data.axis import make_axis, taker
+from isoform.timeseries.data.axis import taker
 from isoform.timeseries.data.calendar import marks, names, stamps_of
 from isoform.timeseries.data.frequency import (
     natural_seasons,
@@ -17,23 +16,14 @@ from isoform.timeseries.data.frequency import (
     sessions_of,
     stamps_after,
 )
-from isoform.timeseries.data.panel import Findings
 from isoform.timeseries.data.sessions import DAY, WEEK, Sessions
-from isoform.timeseries.data.stamps import parse_stamps
 
+from .axes import axis_of
 from .panels import panel, series
 
 MINUTE = 60 * 10**6
 TOKYO = "30min@09:00-11:30+12:30-15:00/B"
 FOREX = "h@00:00-23:00/MON,TUE,WED,THU;00:00-21:00/FRI;22:00-23:00/SUN"
-
-
-def axis_of(stamps, **data):
-    findings = Findings()
-    column = pd.Series(stamps, name="stamp")
-    return make_axis(
-        parse_stamps([column], "f.csv"), DataConfig(**data), findings, "f.csv"
-    ), findings
 
 
 def opened(freq, weeks, start="2023-01-02", tz=None):

@@ -11,36 +11,19 @@ import pytest
 import xarray as xr
 
 import isoform
-from isoform.core import api
-from isoform.core.engine.train import train
 from isoform.core.errors import UserError
 from isoform.core.report import drawing
-from isoform.core.runs.folder import RunFolder
-from isoform.timeseries import DOMAIN, inputs_for_run, plots
-from isoform.timeseries.baselines import method
-from isoform.timeseries.forecast import columns_of, parse_levels, write
-from isoform.timeseries.task import TimeseriesTask
+from isoform.timeseries import inputs_for_run, plots
+from isoform.timeseries.forecast import parse_levels, write
 
 from . import panels, runs
 from .runs import CONTEXT, HORIZON, VARIATES, saved
-
-ZONE = "Europe/Berlin"
-KNOWN = {"tz": ZONE, "known_future": ["temp"], "drop": [], "holidays": "DE"}
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on stamps without a zone; its intervals are conformal."""
     return runs.trained(tmp_path_factory.mktemp("plain"))
-
-
-@pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on local stamps of Berlin with a known covariate, holidays and quantiles of its own."""
-    return runs.trained(
-        tmp_path_factory.mktemp("known"), data=KNOWN, head={"quantiles": [0.1, 0.5, 0.9]},
-        tokeniser={"calendar": "future"}, train={"epochs": 1},
-    )  # fmt: skip
 
 
 # What is written ------------------------------------------------------------------------------------------------------
@@ -223,140 +206,6 @@ def test_a_model_bound_to_its_variates_takes_no_others(plain: Path) -> None:
         assert inputs_for_run.read_for_run(other, config, nameless).variates == other.variates
 
 
-# Time -----------------------------------------------------------------------------------------------------------------
-
-
-def berlin(rows: int, start: str) -> pd.DataFrame:
-    """Hours of Berlin's clock without their offset, as a logger writes them, from `start` (local)."""
-    table = runs.frame(
-        rows, start=str(pd.Timestamp(start, tz=ZONE).tz_convert("UTC").tz_localize(None))
-    )
-    table["date"] = table["date"].dt.tz_localize("UTC").dt.tz_convert(ZONE).dt.tz_localize(None)
-    return table
-
-
-@pytest.mark.parametrize(
-    ("rows", "start", "offsets"),
-    [  # spring: 29 March has no 2:00; autumn: 25 October has two
-        (73, "2026-03-26T00:00", ["+01:00"] + ["+01:00"] + ["+02:00"] * 5),
-        (73, "2026-10-22T00:00", ["+02:00"] * 3 + ["+01:00"] * 4),
-    ],
-)
-def test_stamps_across_a_change_of_the_clock(
-    known: Path, tmp_path: Path, cli, rows, start, offsets
-) -> None:
-    table = berlin(rows - 1 + HORIZON, start)
-    table.loc[rows - 1 :, VARIATES] = np.nan  # what follows is weather alone
-    code, _, err = cli(
-        "forecast", known, saved(table, tmp_path / "a.csv"), "--out", tmp_path / "next.csv"
-    )
-    assert code == 0, err
-    stamps = pd.read_csv(tmp_path / "next.csv")["stamp"].unique()
-    assert [stamp[-6:] for stamp in stamps] == offsets
-    instants = pd.to_datetime(stamps, utc=True)
-    assert (np.diff(instants) == np.timedelta64(1, "h")).all() and len(stamps) == HORIZON
-
-
-def test_look_back_across_a_change_of_the_clock(known: Path) -> None:
-    """The doubled hour is two rows: the forecast equals that of the same rows with their offsets."""
-    table = berlin(60 + HORIZON, "2026-10-24T00:00")
-    assert table["date"].duplicated().sum() == 1
-    aware = table.assign(date=table["date"].dt.tz_localize(ZONE, ambiguous="infer"))
-    model = isoform.load(known)
-    start = aware["date"].iloc[60].isoformat()
-    xr.testing.assert_equal(model.forecast(table, start=start), model.forecast(aware, start=start))
-
-
-def test_from_is_local_time_or_has_an_offset(known: Path) -> None:
-    model, table = isoform.load(known), berlin(100, "2026-10-22T00:00")
-    local = model.forecast(table, start="2026-10-24T05:00")
-    xr.testing.assert_equal(local, model.forecast(table, start="2026-10-24T03:00Z"))
-    first = columns_of(local)["stamp"][0]
-    assert first == "2026-10-24T05:00:00+02:00"
-    for twice, offset in (("2026-10-25T02:00", "+02:00"), ("2026-10-25T02:00+01:00", "+01:00")):
-        assert (
-            columns_of(model.forecast(table, start=twice))["stamp"][0]
-            == f"2026-10-25T02:00:00{offset}"
-        )
-
-
-def test_days_are_written_as_days() -> None:
-    time = pd.date_range("2026-03-28", periods=3)
-    found = xr.Dataset(
-        {"mean": (("time", "variate"), np.arange(6.0).reshape(3, 2))},
-        {"time": time, "variate": ["a", "b"], "step": ("time", [1, 2, 3])},
-    )
-    assert columns_of(found)["stamp"].tolist()[::2] == ["2026-03-28", "2026-03-29", "2026-03-30"]
-
-
-# Covariates of the future ---------------------------------------------------------------------------------------------
-
-
-def test_the_future_may_be_a_file_or_rows_of_the_same(known: Path, tmp_path: Path, cli) -> None:
-    table = berlin(90 + HORIZON, "2026-05-01T00:00")
-    rows = table.copy()
-    rows.loc[90:, VARIATES] = np.nan
-    history = saved(table.iloc[:90], tmp_path / "history.csv")
-    future = saved(table.iloc[90:][["date", "temp"]], tmp_path / "future.csv")
-    model = isoform.load(known)
-    want = model.forecast(rows)
-    xr.testing.assert_equal(want, model.forecast(history, future=future))
-    xr.testing.assert_equal(
-        want, model.forecast(table.iloc[:90].drop(columns="temp"), future=table[["date", "temp"]])
-    )
-    warmer = table[["date", "temp"]].assign(temp=lambda t: t["temp"] + 5)
-    assert (model.forecast(history, future=warmer.iloc[90:])["mean"] != want["mean"]).any()
-    code, _, err = cli(
-        "forecast", known, history, "--future", future, "--out", tmp_path / "next.csv"
-    )
-    assert code == 0, err
-    np.testing.assert_array_equal(
-        pd.read_csv(tmp_path / "next.csv")["mean"], want["mean"].values.ravel()
-    )
-
-
-def test_the_look_back_goes_by_the_file_and_the_horizon_by_the_future(known: Path) -> None:
-    table = berlin(90 + HORIZON, "2026-05-01T00:00")
-    model, start = isoform.load(known), table["date"][90]
-    said = table[["date", "temp"]].copy()
-    want = model.forecast(table, start=start, future=said)
-    said.loc[:89, "temp"] = -40  # what the forecast of the weather said then
-    xr.testing.assert_equal(want, model.forecast(table, start=start, future=said))
-
-
-def test_a_future_that_ends_too_soon_says_which_columns_and_when(
-    known: Path, tmp_path: Path, cli
-) -> None:
-    table = berlin(90 + HORIZON, "2026-05-01T00:00")
-    history = saved(table.iloc[:90], tmp_path / "history.csv")
-    code, _, err = cli("forecast", known, history, "--out", tmp_path / "next.csv")
-    assert code == 2 and "(temp: not known); give them with --future" in err
-    future = saved(table.iloc[90:93][["date", "temp"]], tmp_path / "future.csv")
-    code, _, err = cli(
-        "forecast", known, history, "--future", future, "--out", tmp_path / "next.csv"
-    )
-    assert code == 2 and "temp: known until 2026-05-04T20:00:00+02:00" in err and "too short" in err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["future.csv", "history.csv"]
-
-
-def test_a_gap_in_the_future_is_filled_and_said(known: Path) -> None:
-    table = berlin(90 + HORIZON, "2026-05-01T00:00")
-    table.loc[90:, VARIATES] = np.nan
-    table.loc[92, "temp"] = np.nan
-    with pytest.warns(UserWarning, match="gaps of temp in the horizon"):
-        assert np.isfinite(isoform.load(known).forecast(table)["mean"]).all()
-
-
-def test_the_models_own_quantiles_do_not_cross(known: Path) -> None:
-    table = berlin(90 + HORIZON, "2026-05-01T00:00")
-    found = (
-        isoform.load(known)
-        .forecast(table, start=table["date"][90], levels=(0.1, 0.2, 0.5, 0.77, 0.9))
-        .quantiles
-    )
-    assert (found.diff("quantile") >= 0).all() and found.sizes["quantile"] == 5
-
-
 # Mistakes -------------------------------------------------------------------------------------------------------------
 
 
@@ -477,64 +326,6 @@ def test_of_a_store_only_the_look_back_is_read(
     assert not panel.first["target"].variable._in_memory
 
 
-# Several series -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def shops(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on a long file of series of their own."""
-    return runs.trained(
-        tmp_path_factory.mktemp("shops"), long_table(), train={"epochs": 1},
-        data={"id": "shop", "panel": "series", "targets": ["sold", "left"], "drop": [], "bounds": {"*": [0, 900]}},
-    )  # fmt: skip
-
-
-def long_table(lengths: dict[str, int] | None = None) -> pd.DataFrame:
-    parts = []
-    for k, (name, rows) in enumerate((lengths or {"NA": 211, "b": 173}).items()):
-        table = runs.frame(rows, start=f"2026-01-0{k + 1}")
-        parts.append(
-            pd.DataFrame(
-                {
-                    "shop": name,
-                    "date": table["date"],
-                    "sold": table["north"],
-                    "left": table["south"],
-                }
-            )
-        )
-    return pd.concat(parts)
-
-
-def test_each_series_goes_on_from_its_own_end(shops: Path, tmp_path: Path, cli) -> None:
-    lengths = {"b": 61, "new": 97, "short": 5}
-    file = saved(long_table(lengths), tmp_path / "a.csv")
-    code, _, err = cli("forecast", shops, file, "--out", tmp_path / "next.csv")
-    assert code == 0 and "left out: short: has 5 rows" in err
-    found = pd.read_csv(tmp_path / "next.csv", keep_default_na=False)
-    assert list(found["id"].unique()) == ["b", "new"] and len(found) == 2 * HORIZON * 2
-    ends = long_table(lengths).groupby("shop")["date"].max()
-    for name, part in found.groupby("id"):
-        assert pd.Timestamp(part["stamp"].min()) == ends[name] + pd.Timedelta("1h")
-        assert (part["mean"] != "").all() and list(part["variate"][:2]) == ["sold", "left"]
-
-
-def test_ids_in_arrays_have_an_axis_of_their_own(shops: Path) -> None:
-    found = isoform.load(shops).forecast(long_table({"b": 61, "new": 97}))
-    assert found["mean"].dims == ("id", "time", "variate") and found.sizes["time"] == 2 * HORIZON
-    curves = plots.curves(
-        found, isoform.load(shops).read(long_table({"short": 5, "b": 61, "new": 97}))
-    )
-    assert [curve.title for curve in curves] == ["b · sold", "b · left", "new · sold", "new · left"]
-    assert (found.step.max("time") == HORIZON).all() and found[
-        "mean"
-    ].notnull().sum() == 2 * HORIZON * 2
-
-
-def test_a_name_of_two_letters_is_no_missing_value(shops: Path) -> None:
-    assert list(isoform.load(shops).forecast(long_table())["id"].values) == ["NA", "b"]
-
-
 # The other verbs ------------------------------------------------------------------------------------------------------
 
 
@@ -558,58 +349,6 @@ def test_predict_and_embed_take_files(plain: Path, tmp_path: Path, cli) -> None:
     np.testing.assert_allclose(
         features.mean(("id", "variate")), isoform.load(plain).embed([runs.frame()])[0], rtol=1e-6
     )
-
-
-def test_seeds_together_forecast_their_mean(tmp_path: Path, cli) -> None:
-    folder = runs.group(tmp_path, train={"epochs": 1})
-    file = saved(runs.frame(97), tmp_path / "later.csv")
-    each = [isoform.load(folder / f"seed-{seed}").forecast(file) for seed in (1, 2)]
-    found = isoform.load(folder).forecast(file)
-    pair = np.stack([one["mean"].values for one in each])
-    np.testing.assert_allclose(found["mean"], pair.mean(0), rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(found["spread"], pair.std(0, ddof=1), rtol=1e-3, atol=1e-4)
-    assert (found["spread"] > 0).any() and found["spread"].dims == found["mean"].dims
-    assert list(found["quantile"].values) == [0.1, 0.5, 0.9]  # calibrated on its own errors
-    code, _, _ = cli("forecast", folder, file, "--out", tmp_path / "next.csv")
-    table = pd.read_csv(tmp_path / "next.csv")
-    assert code == 0 and list(table)[3:6] == ["mean", "spread", "q0.1"]
-    assert cli("eval", folder, "--json")[0] == 0
-
-
-class WithBaselines(TimeseriesTask):
-    """Without the pictures that a finished run has."""
-
-    def figures(self, model, outputs):
-        return []
-
-
-def test_forecasting_with_a_stored_baseline(tmp_path: Path, cli) -> None:
-    """What the baseline forecast of the run's last test window, from the rows before it alone."""
-    pytest.importorskip("lightgbm")
-    frame = runs.frame()
-    names = ["last", "seasonal_naive", "lag_boosting"]
-    config = runs.app(
-        saved(frame, tmp_path / "series.csv"), train={"epochs": 1}, eval={"baselines": names}
-    )
-    prepared = DOMAIN.prepare(config)
-    task, folder = WithBaselines(prepared.config, prepared.data), tmp_path / "run"
-    train(task, RunFolder(folder), progress=False, say=lambda line: None)
-    results = json.loads((folder / "results.json").read_text())
-    assert results["stored_baselines"] == sorted(names)
-    file = saved(frame[:-HORIZON], tmp_path / "before.csv")
-    for name in names:
-        found = api.load_baseline(DOMAIN, folder, name).forecast(file, levels=())
-        fitted = method(name, task.season).fit(task.data)
-        where = np.array([[0, len(frame) - HORIZON]])
-        want = task.data.forecast_units(fitted.predict(task.data, where))[0]
-        np.testing.assert_allclose(found["mean"], want, rtol=1e-3, atol=1e-3)
-    code, out, err = cli("forecast", folder, file, "--with", "lag_boosting")
-    assert code == 0 and "no intervals" in err and out.startswith("id,stamp,variate,mean\n")
-    assert cli("forecast", folder, file, "--with", "linear")[0] == 2
-    assert cli("forecast", folder, file, "--with", "last", "--quantiles", ".1")[0] == 2
-    about = folder / "baselines" / "lag_boosting.json"
-    about.write_text(about.read_text().replace('"season": 24', '"season": -24'))
-    assert "is damaged" in cli("forecast", folder, file, "--with", "lag_boosting")[2]
 
 
 def test_a_path_a_table_and_a_series_are_one_input(plain: Path, tmp_path: Path) -> None:

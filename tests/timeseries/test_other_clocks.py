@@ -7,9 +7,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from isoform.core.cli import main
-from isoform.timeseries import DOMAIN
-
 from . import runs
 
 VERBS = ["forecast", "backtest", "eval", "predict"]
@@ -44,7 +41,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def say(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+def say(cli, tmp_path: Path):
     """(exit code, all that a verb says of a run and a table)"""
 
     def call(verb: str, run: Path, table: pd.DataFrame) -> tuple[int, str]:
@@ -52,9 +49,8 @@ def say(capsys: pytest.CaptureFixture[str], tmp_path: Path):
         table.to_csv(file, index=False)
         words = [verb, str(run), *(["--data"] if verb == "eval" else []), str(file)]
         words += ["--out", str(tmp_path / "out.csv")] if verb != "eval" else []
-        capsys.readouterr()
-        code = main(["timeseries", *words], domains={"timeseries": lambda: DOMAIN})
-        said = "".join(capsys.readouterr())
+        code, out, err = cli(*words)
+        said = out + err
         assert "Traceback" not in said and "Warning" not in said
         return code, said
 

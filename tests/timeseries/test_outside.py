@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import time
 import warnings
 from pathlib import Path
 
@@ -16,84 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import isoform
-from isoform.core import config as configs
-from isoform.core.engine.train import train
-from isoform.core.runs.folder import RunFolder
-from isoform.timeseries import DOMAIN, inputs_for_run
+from isoform.timeseries import inputs_for_run
 from isoform.timeseries.predictor import DIGITS, OWN_DIGITS, _rounded
 from isoform.timeseries.state import TimeseriesState
 
 from . import runs
 from .panels import app, panel, series, walk
 from .runs import CONTEXT, HORIZON, VARIATES, saved
-
-CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "timeseries"
-SMALL = [
-    "model.context=24",
-    "model.horizon=6",
-    "backbone.dim=16",
-    "backbone.depth=1",
-    "backbone.heads=2",
-    "backbone.mlp_dim=32",
-    "train.epochs=1",
-]
-QUANTILES = {"quantiles": [0.1, 0.5, 0.9]}
-TIGHT = {"north": [40, 60], VARIATES[2]: [0, 0.28]}  # the waves go beyond both
-
-
-def case(name: str) -> Path:
-    path = CASES / name
-    if not path.is_file():
-        pytest.skip(f"no {path}")
-    return path
-
-
-def run_of(folder: Path, file: Path, *sets: str) -> Path:
-    """A run of `itransformer-own` on a file, without what it is compared with."""
-    config = configs.resolve_app(
-        "itransformer-own", domain=DOMAIN, sets=[f"data.path={file}", *SMALL, *sets]
-    )
-    prepared = DOMAIN.prepare(config)
-    task = runs.Plain(prepared.config, prepared.data)
-    train(task, RunFolder(folder / "run"), progress=False, say=lambda line: None)
-    return folder / "run"
-
-
-def test_a_file_in_other_units_than_the_run_is_named() -> None:
-    def one(*units: str):
-        return panel(series(walk(31, 3)).assign_coords(units=("variate", list(units))))
-
-    config, state = app(7, 5), TimeseriesState(variates=["v0", "v1", "v2"], units=["kWh", "m", ""])
-    line = "v0 in Wh, the run in kWh\\)"
-    with pytest.warns(UserWarning, match=line):
-        found = inputs_for_run.read_for_run(one("Wh", "m", "K"), config, state)
-    assert found.units == ["Wh", "m", "K"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        inputs_for_run.read_for_run(one("kWh", "", "K"), config, state)
-
-
-@pytest.fixture
-def result(cli):
-    def call(*words: object) -> dict:
-        code, out, err = cli(*words, "--json")
-        assert code == 0, err
-        return json.loads(out.splitlines()[-1])
-
-    return call
-
-
-@pytest.fixture(scope="module")
-def waves(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with quantiles of its own and bounds that its forecasts go beyond."""
-    return runs.trained(
-        tmp_path_factory.mktemp("waves"), data={"bounds": TIGHT}, head=QUANTILES, train={"epochs": 1}
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_of(tmp_path_factory.mktemp("base"), case("base_hourly.csv"))
 
 
 def common(one: dict, other: dict) -> list[str]:
@@ -139,7 +65,7 @@ def weather(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on a covariate of words, one of which the test rows lack."""
     return runs.trained(
         tmp_path_factory.mktemp("weather"), with_sky(), train={"epochs": 1},
-        data={"known_future": ["sky"], "targets": ["north", "south"], "bounds": {}}, head=QUANTILES,
+        data={"known_future": ["sky"], "targets": ["north", "south"], "bounds": {}}, head=runs.QUANTILES,
         tokeniser={"calendar": "future"},
     )  # fmt: skip
 
@@ -162,6 +88,14 @@ def test_words_are_known_by_name(weather: Path, tmp_path: Path, result) -> None:
     found = result("eval", weather, "--data", saved(later, tmp_path / "later.csv"))
     assert found["samples"] == own["samples"]
     assert found["metrics"]["mse"] == pytest.approx(own["metrics"]["mse"], rel=1e-6)
+
+
+def test_covariates_of_ids_with_slashes_are_found_by_their_end() -> None:
+    have = ["S1/P1/price", "price", "P2/sold"]
+    assert inputs_for_run._find("S1/P1/price", have) == 0
+    assert inputs_for_run._find("S9/P7/price", have) == 1
+    assert inputs_for_run._find("S2/P2/sold", have) == 2
+    assert inputs_for_run._find("S2/P2/left", have) is None
 
 
 # What is judged -------------------------------------------------------------------------------------------------------
@@ -293,90 +227,6 @@ def test_a_variate_without_values_has_one_answer(waves: Path, tmp_path: Path, cl
         assert one.forecast.sel(variate="north").notnull().all()
 
 
-# Intervals ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def lost(waves: Path, tmp_path: Path) -> Path:
-    """The run without its calibration, as a killed one has none."""
-    shutil.copytree(waves, tmp_path / "lost")
-    (tmp_path / "lost" / "calibration.npz").unlink()
-    return tmp_path / "lost"
-
-
-def test_without_calibration_the_quantiles_are_the_models_own(
-    lost: Path, tmp_path: Path, cli
-) -> None:
-    file = saved(runs.frame(), tmp_path / "series.csv")
-    out = tmp_path / "next.csv"
-    code, _, err = cli("forecast", lost, file, "--out", out)
-    assert code == 0 and err.count("has no calibration") == 1 and "the model's own" in err
-    table = pd.read_csv(out)
-    assert list(table)[4:] == ["q0.1", "q0.5", "q0.9"]
-    assert (table["q0.1"] <= table["q0.9"]).all()
-    code, _, err = cli("backtest", lost, file, "--out", tmp_path / "all.csv")
-    assert code == 0 and err.count("has no calibration") == 1
-    code, _, err = cli("predict", lost, file, file, "--out", tmp_path / "rows.csv")
-    assert code == 0 and err.count("has no calibration") == 1 and "UserWarning" not in err
-    code, out, err = cli("eval", lost)
-    assert code == 0 and "has no calibration" in err
-
-
-@pytest.mark.parametrize("calibrated", [True, False])
-def test_any_quantile_between_the_trained_ones(
-    waves: Path, lost: Path, tmp_path: Path, cli, calibrated: bool
-) -> None:
-    file = saved(runs.frame(), tmp_path / "series.csv")
-    folder, low = (waves, "0.05") if calibrated else (lost, "0.1")
-    out = tmp_path / "next.csv"
-    code, _, err = cli("forecast", folder, file, "--out", out, "--quantiles", ".1,.25,.5,.9")
-    assert code == 0, err
-    table = pd.read_csv(out)
-    assert (table["q0.1"] <= table["q0.25"]).all() and (table["q0.25"] <= table["q0.5"]).all()
-    assert not table["q0.25"].equals(table["q0.1"])
-    out.unlink()
-    code, _, err = cli("forecast", folder, file, "--out", out, "--quantiles", ".01")
-    sentence = f"quantile 0.01: this run's quantiles go from {low} to"
-    assert code == 2 and sentence in err.splitlines()[-1] and not out.exists()
-
-
-@pytest.mark.filterwarnings("ignore:this run has no calibration")
-def test_between_the_models_own_quantiles_lies_a_line(lost: Path) -> None:
-    found = isoform.load(lost).forecast(runs.frame(), levels=(0.1, 0.3, 0.5)).quantiles
-    south = found.sel(variate="south").values  # without bounds
-    np.testing.assert_allclose(south[:, 1], south[:, [0, 2]].mean(1), rtol=1e-4)
-
-
-def test_without_quantiles_or_validation_there_are_point_forecasts(tmp_path: Path, cli) -> None:
-    folder = runs.trained(tmp_path, data={"val_fraction": 0.005}, train={"epochs": 1})
-    code, out, err = cli("forecast", folder, tmp_path / "series.csv")
-    assert code == 0 and "point forecasts alone" in err
-    assert out.splitlines()[0] == "id,stamp,variate,mean"
-    code, _, err = cli("forecast", folder, tmp_path / "series.csv", "--quantiles", ".5")
-    assert code == 2 and "neither quantiles nor a calibration" in err
-    code, _, err = cli("backtest", folder, tmp_path / "series.csv")
-    assert code == 0 and err.count("point forecasts alone") == 1
-
-
-def test_intervals_of_few_windows_are_flagged(tmp_path: Path, cli) -> None:
-    """11 validation rows of 7 a horizon are 5 windows."""
-    folder = runs.trained(tmp_path, data={"val_fraction": 11 / 431}, train={"epochs": 1})
-    note = "calibrated on 5 validation windows, fewer than 20"
-    assert note in " ".join(json.loads((folder / "results.json").read_text())["notes"])
-    assert note in (folder / "report.html").read_text()
-    for words in (["forecast"], ["backtest"]):
-        code, _, err = cli(*words, folder, tmp_path / "series.csv")
-        assert code == 0 and err.count(note) == 1, err
-    code, _, err = cli("forecast", folder, tmp_path / "series.csv", "--quantiles", "")
-    assert code == 0 and note not in err
-
-
-def test_intervals_of_many_windows_are_not(waves: Path, tmp_path: Path, cli) -> None:
-    assert "notes" not in json.loads((waves / "results.json").read_text())
-    code, _, err = cli("forecast", waves, saved(runs.frame(), tmp_path / "series.csv"))
-    assert code == 0 and "calibrat" not in err
-
-
 # Digits ---------------------------------------------------------------------------------------------------------------
 
 
@@ -413,164 +263,15 @@ def test_tiny_values_are_written_as_they_are(tmp_path: Path, cli) -> None:
     assert plain.forecast(table)["mean"].max() < 1e-15
 
 
-# Many files -----------------------------------------------------------------------------------------------------------
+def test_a_file_in_other_units_than_the_run_is_named() -> None:
+    def one(*units: str):
+        return panel(series(walk(31, 3)).assign_coords(units=("variate", list(units))))
 
-
-@pytest.fixture
-def files(tmp_path: Path) -> list[Path]:
-    """Three that fit and two that don't."""
-    good = [saved(runs.frame(59 + k), tmp_path / f"good{k}.csv") for k in range(3)]
-    short = saved(runs.frame(3), tmp_path / "short.csv")
-    return [good[0], short, good[1], tmp_path / "none.csv", good[2]]
-
-
-def test_many_files_are_one_table(waves: Path, files: list[Path], tmp_path: Path, cli) -> None:
-    one = isoform.load(waves)
-    code, out, err = cli("forecast", waves, *files, "--out", tmp_path / "next.csv")
-    assert code == 0 and "3 of 5 files forecast" in out
-    assert "none.csv: no such file" in err and "has 3 rows" in err and "Traceback" not in err
-    table = pd.read_csv(tmp_path / "next.csv")
-    assert list(table)[:5] == ["file", "id", "stamp", "variate", "mean"]
-    assert list(table["file"].unique()) == [str(files[k]) for k in (0, 2, 4)]
-    for name, part in table.groupby("file"):
-        np.testing.assert_array_equal(part["mean"], one.forecast(name)["mean"].values.ravel())
-    code, _, _ = cli("forecast", waves, *files, "--out", tmp_path / "next.parquet")
-    assert code == 0
-    parquet = pd.read_parquet(tmp_path / "next.parquet")
-    assert parquet["mean"].tolist() == table["mean"].tolist()
-    assert str(parquet["stamp"].dtype).startswith("datetime64")
-
-
-def test_many_files_printed(waves: Path, files: list[Path], cli) -> None:
-    code, out, _ = cli("forecast", waves, *files, "--quantiles", "")
-    lines = out.splitlines()
-    assert code == 0 and lines[0] == "file,id,stamp,variate,mean"
-    assert len(lines) == 1 + 3 * HORIZON * len(VARIATES)
-    code, out, _ = cli("forecast", waves, *files, "--json")
-    found = json.loads(out.splitlines()[-1])
-    assert found["failed"] == 2 and [one["file"] for one in found["files"]] == [*map(str, files)]
-    assert "no such file" in found["files"][3]["error"] and found["files"][0]["horizon"] == HORIZON
-
-
-def test_many_files_into_a_folder(waves: Path, files: list[Path], tmp_path: Path, cli) -> None:
-    code, _, err = cli("forecast", waves, *files, "--out", f"{tmp_path}/next/", "--strict")
-    assert code == 2 and "2 of 5 files failed" in err
-    assert sorted(one.name for one in (tmp_path / "next").iterdir()) == [
-        "good0.csv",
-        "good1.csv",
-        "good2.csv",
-    ]
-    assert cli("forecast", waves, files[0], "--out", tmp_path / "one.csv")[0] == 0
-    assert (tmp_path / "next" / "good0.csv").read_text() == (tmp_path / "one.csv").read_text()
-
-
-def test_what_many_files_cannot_share(waves: Path, files: list[Path], tmp_path: Path, cli) -> None:
-    (tmp_path / "b").mkdir()
-    twin = saved(runs.frame(59), tmp_path / "b" / "good0.csv")
-    wrong = {
-        "go into one table, .csv or .parquet": [*files, "--out", tmp_path / "next.nc"],
-        "draws the forecasts of one file": [*files, "--plot", tmp_path / "a.png"],
-        "both would go to": [files[0], twin, "--out", f"{tmp_path}/next/"],
-        "none of 2 files could be forecast": [files[1], files[3]],
-        "quantile 0.001": [*files, "--quantiles", ".001"],
-    }
-    for sentence, words in wrong.items():
-        code, out, err = cli("forecast", waves, *words)
-        assert code == 2 and out == "" and sentence in err.splitlines()[-1], err
-
-
-def test_what_is_said_of_all_files_is_said_once(waves: Path, tmp_path: Path, cli) -> None:
-    unseen = runs.frame().rename(columns={"north": "a", "south": "b", VARIATES[2]: "c"})
-    many = [saved(unseen.drop(columns="temp"), tmp_path / f"f{k}.csv") for k in range(4)]
-    code, _, err = cli("forecast", waves, *many, "--out", tmp_path / "next.csv")
-    assert code == 0 and err.count("are new to this run") == 1 and "f0.csv and 3 more: " in err
-
-
-def test_zones_of_several_files(waves: Path, tmp_path: Path, cli) -> None:
-    """In one parquet table stamps of several zones are in UTC; with and without a zone they don't go together."""
-    east, west = (
-        saved(runs.frame(61, tz=zone), tmp_path / f"{k}.csv")
-        for k, zone in enumerate(("Asia/Tokyo", "America/Lima"))
-    )
-    out = tmp_path / "next.parquet"
-    code, _, err = cli("forecast", waves, east, west, "--out", out)
-    assert code == 0, err
-    stamps = pd.read_parquet(out)["stamp"]
-    assert str(stamps.dt.tz) == "UTC"
-    assert stamps.min() == pd.Timestamp("2026-03-02T00:00Z") + pd.Timedelta("52h")
-    plain = saved(runs.frame(61), tmp_path / "plain.csv")
-    code, _, err = cli("forecast", waves, east, plain, "--out", tmp_path / "b.parquet")
-    assert code == 2 and "some files have a zone and those of others none" in err
-
-
-# The cases ------------------------------------------------------------------------------------------------------------
-
-
-def test_case_other_columns(base: Path, result, cli) -> None:
-    own = result("eval", base)
-    for name in ("base_hourly", "S4_extra_column", "S4_reordered"):
-        found = result("eval", base, "--data", case(f"{name}.csv"))
-        assert found["metrics"]["mse"] == pytest.approx(own["metrics"]["mse"], rel=1e-6)
-        assert found["samples"] == own["samples"] == 95 and "behind 2024-01-17" in found["judged"]
-    for name, sentence in (
-        ("S4_lacks_temp", 'has no column "temp"'),
-        ("S4_daily", "its rows are D apart, and this run forecasts steps of h"),
-    ):
-        file = case(f"{name}.csv")
-        for words in (("eval", base, "--data", file), ("forecast", base, file)):
-            code, _, err = cli(*words)
-            assert code == 2 and sentence in err and "Traceback" not in err
-
-
-def test_case_every_split(base: Path, result) -> None:
-    for split in ("train", "val", "test"):
-        assert result("eval", base, "--split", split)["metrics"]["mse"] > 0
-
-
-def test_case_no_validation_windows(tmp_path: Path, cli) -> None:
-    file = case("base_hourly.csv")
-    folder = run_of(tmp_path, file, "data.val_fraction=0.005")
-    code, out, err = cli("forecast", folder, file)
-    assert code == 0 and "the quantiles are the model's own" in err
-    assert out.splitlines()[0] == "id,stamp,variate,mean,q0.1,q0.5,q0.9"
-
-
-def test_case_bounds(tmp_path: Path, result) -> None:
-    file = case("base_hourly.csv")
-    folder = run_of(tmp_path, file, "data.bounds={load=[0,100]}")
-    own, walked = result("eval", folder), result("backtest", folder, file, "--step", "1")
-    assert own["samples"] == walked["windows"] == 95
-    assert own["metrics"]["unit_mae"] == pytest.approx(walked["metrics"]["unit_mae"], rel=1e-5)
-    with xr.open_dataset(folder / "predictions.nc", engine="h5netcdf") as stored:
-        assert stored.forecast.sel(variate="load").max() == 100
-        assert stored.quantiles.sel(variate="load").max() == 100
-
-
-def test_case_tiny_values(tmp_path: Path, cli) -> None:
-    file = case("S6_tiny_values.csv")
-    folder = run_of(tmp_path, file)
-    assert cli("forecast", folder, file, "--out", tmp_path / "next.csv")[0] == 0
-    table = pd.read_csv(tmp_path / "next.csv")
-    assert table["mean"].nunique() == len(table)
-    assert table["mean"].between(1e-13, 1e-11).all()
-    assert (table["q0.1"] < table["q0.5"]).all() and (table["q0.5"] < table["q0.9"]).all()
-
-
-def test_a_hundred_files_in_one_start(waves: Path, tmp_path: Path, cli) -> None:
-    """Under ten seconds more than one file takes; the processor's, so that a busy machine says the same."""
-    many = [saved(runs.frame(59), tmp_path / f"f{k}.csv") for k in range(100)]
-    seconds = []
-    for files in (many[:1], many):
-        begin = time.process_time()
-        assert cli("forecast", waves, *files, "--out", tmp_path / "next.csv")[0] == 0
-        seconds.append(time.process_time() - begin)
-    assert seconds[1] - seconds[0] < 10
-    assert pd.read_csv(tmp_path / "next.csv")["file"].nunique() == 100
-
-
-def test_covariates_of_ids_with_slashes_are_found_by_their_end() -> None:
-    have = ["S1/P1/price", "price", "P2/sold"]
-    assert inputs_for_run._find("S1/P1/price", have) == 0
-    assert inputs_for_run._find("S9/P7/price", have) == 1
-    assert inputs_for_run._find("S2/P2/sold", have) == 2
-    assert inputs_for_run._find("S2/P2/left", have) is None
+    config, state = app(7, 5), TimeseriesState(variates=["v0", "v1", "v2"], units=["kWh", "m", ""])
+    line = "v0 in Wh, the run in kWh\\)"
+    with pytest.warns(UserWarning, match=line):
+        found = inputs_for_run.read_for_run(one("Wh", "m", "K"), config, state)
+    assert found.units == ["Wh", "m", "K"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        inputs_for_run.read_for_run(one("kWh", "", "K"), config, state)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import isoform
+from commands import exit_code
 from isoform.core import config as configs
-from isoform.core.cli import main
 from isoform.core.errors import UserError
 from isoform.timeseries import DOMAIN
 from isoform.timeseries.check import check
@@ -20,18 +18,11 @@ from isoform.timeseries.data.splits import borders_of
 from isoform.timeseries.prepare import prepare_panel
 from isoform.timeseries.state import TimeseriesState
 
+from .files import case
 from .panels import app, panel, series, walk, with_gaps
 
-CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "timeseries"
 CALENDARS = ("YS", "QS-OCT", "MS", "W-SUN", "D", "h", "15min", "B", "BME")
 LENGTHS = (24, 30, 48, 104, 132, 240, 600, 1200)
-
-
-def case(name):
-    path = CASES / name
-    if not path.is_file():
-        pytest.skip(f"no {path}")
-    return path
 
 
 def own(*sets):
@@ -353,7 +344,7 @@ def test_a_new_store_doesn_t_take_the_others_windows(tmp_path, capsys):
     for file in (path, others):
         out = tmp_path / f"{file.stem}.backtest.csv"
         argv = ["timeseries", "backtest", str(run), str(file), "--step", "1", "--out", str(out)]
-        assert main(argv, domains={"timeseries": lambda: DOMAIN}) == 0
+        assert exit_code(*argv) == 0
         rows = pd.read_csv(out)
         found.append(len(rows) // 7)
     capsys.readouterr()

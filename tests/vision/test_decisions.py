@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
 
 import numpy as np
 import pytest
 
 import isoform
+from answers import rows_in
+from commands import exit_code
 from isoform.core import api
-from isoform.core.cli import main
 from isoform.core.engine.train import train
 from isoform.core.errors import UserError
 from isoform.core.inference.run_model import evaluate_run
@@ -22,7 +22,6 @@ from .pictures import app, picture, table
 from .pictures import task as task_of
 
 RULE = "sensitivity@specificity=0.7"
-DOMAINS = {"vision": lambda: DOMAIN}
 
 
 def folder_of(root, classes=("cat", "dog")):
@@ -45,10 +44,6 @@ def made(tmp_path_factory):
     said: list[str] = []
     train(task, RunFolder(root / "run"), progress=False, say=said.append)
     return root / "run", task, said
-
-
-def rows_in(path):
-    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
 
 
 def test_the_checkpoint_is_the_best_by_the_metric_asked_for(made):
@@ -100,7 +95,7 @@ def test_predict_eval_and_a_bundle_say_the_same(made, tmp_path, capsys):
     theirs = isoform.load(tmp_path / "run.zip").predict(paths)
     assert [row["prediction"] for row in mine] == [row["prediction"] for row in rows]
     assert [row["prediction"] for row in theirs] == [row["prediction"] for row in rows]
-    assert main(["vision", "eval", str(run), "--json"], domains=DOMAINS) == 0
+    assert exit_code("vision", "eval", run, "--json") == 0
     out, err = capsys.readouterr()
     result, stored = json.loads(out.splitlines()[-1]), RunFolder(run).results()
     for name, value in stored["metrics"]["test"].items():
@@ -117,13 +112,13 @@ def test_an_unsure_prediction_is_undecided(made, capsys, tmp_path):
     tops = [max(row["p cat"], row["p dog"]) for row in isoform.load(run).predict(paths)]
     least = float(np.median(tops))
     words = ["vision", "predict", str(run), *paths, "--out", str(tmp_path / "p.csv"), "--json"]
-    assert main([*words, "--min-probability", str(least)], domains=DOMAINS) == 0
+    assert exit_code(*words, "--min-probability", least) == 0
     out, err = capsys.readouterr()
     open_ones = [row["prediction"] == "undecided" for row in rows_in(tmp_path / "p.csv")]
     assert open_ones == [top < least for top in tops] and 0 < sum(open_ones) < len(tops)
     assert f"{sum(open_ones)} of {len(tops)} are undecided" in err
     assert json.loads(out.splitlines()[-1])["undecided"] == sum(open_ones)
-    assert main([*words, "--min-probability", "1.5"], domains=DOMAINS) == 2
+    assert exit_code(*words, "--min-probability", "1.5") == 2
 
 
 def test_intervals_stand_in_results_card_and_page(made):

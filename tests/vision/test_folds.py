@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import isoform
-from isoform.core.cli import main
+from answers import rows_in
 from isoform.core.config import changes, load_run_config
 from isoform.core.engine import trackers
 from isoform.core.inference.run_model import load_trained
@@ -39,7 +39,7 @@ eval.baselines = []
 
 
 @pytest.fixture
-def cli(tmp_path, monkeypatch, capsys):
+def cli(cli, tmp_path, monkeypatch):
     """34 images of 12 patients, two sites; words behind `isoform vision` -> (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(VisionTask, "figures", lambda self, model, outputs: [])
@@ -50,18 +50,7 @@ def cli(tmp_path, monkeypatch, capsys):
         rows.append([f"{i:02d}.png", "ab"[i % 2], f"p{i // 3}" if i < 33 else "", 50 + 7 * i, site])
     table(Path("t.csv"), ["path", "label", "patient", "size", "site"], rows)
     Path("apps.toml").write_text(APPS)
-
-    def call(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(["vision", *map(str, words)], domains={"vision": lambda: DOMAIN})
-        return code, *capsys.readouterr()
-
-    return call
-
-
-def read(path: str | Path) -> list[dict[str, str]]:
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return partial(cli, "vision")
 
 
 def results(path: str | Path) -> dict:
@@ -81,9 +70,9 @@ def test_folds_by_patient_are_runs_whose_tests_are_all_images(cli):
     assert found["baselines"]["majority"]["test"]["top1"]["values"] == [
         one["baselines"]["majority"]["test"]["top1"] for one in folds
     ]
-    rows = read("g/predictions.csv")
+    rows = rows_in("g/predictions.csv")
     assert sorted(row["input"] for row in rows) == [f"{i:02d}.png" for i in range(34)]
-    patient = {row["path"]: row["patient"] for row in read("t.csv")}
+    patient = {row["path"]: row["patient"] for row in rows_in("t.csv")}
     fold_of: dict[str, set[str]] = {}
     for row in rows:
         fold_of.setdefault(patient[row["input"]], set()).add(row["fold"])
@@ -150,7 +139,7 @@ def test_folds_together_answer_with_the_mean_of_each_by_itself(cli, app):
 
 def test_the_range_of_values_is_each_folds_own_and_together_that_of_all(cli):
     rng = np.random.default_rng(5)
-    for row in read("t.csv"):
+    for row in rows_in("t.csv"):
         own = rng.uniform(100, 200, 2)  # in a unit of their own
         values = rng.uniform(-own[0], own[1], (11, 13, 3))
         np.save(row["path"].replace(".png", ".npy"), values.astype(np.float32))
@@ -204,11 +193,11 @@ def test_folds_are_refused_in_a_sentence(cli):
 
 def test_one_fold_by_itself_and_a_split_that_is_set_aside(cli):
     given = ["--set", "data.split_column=site", "--set", "data.group=patient"]
-    rows = read("t.csv")
+    rows = rows_in("t.csv")
     for row in rows:
         row["site"] = {"north": "test"}.get(row["site"], row["site"])
     table(Path("t.csv"), list(rows[0]), [list(row.values()) for row in rows])
     fold = ["--set", "data.folds=4", "--set", "data.fold=2"]
     code, out, _ = cli("train", "tiny", "--apps", "apps.toml", *fold, *given, "--run-dir", "one")
     assert code == 0 and "is set aside" in out
-    assert len(read("one/predictions.csv")) > 3
+    assert len(rows_in("one/predictions.csv")) > 3

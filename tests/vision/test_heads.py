@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,10 @@ import torch
 from torch.nn import functional
 
 import isoform
-from isoform.core.cli import main
+from answers import rows_in
 from isoform.core.errors import UserError
 from isoform.core.supervised.metrics import multiclass_metrics
-from isoform.vision import DOMAIN, heads
+from isoform.vision import heads
 from isoform.vision.prepare import prepare
 from isoform.vision.task import VisionTask
 
@@ -141,15 +141,11 @@ train = {epochs = 2, batch = 5, lr = 3e-3}
 """
 
 
-def test_heads_from_a_table_to_predictions_by_command(tmp_path, monkeypatch, capsys):
+def test_heads_from_a_table_to_predictions_by_command(tmp_path, monkeypatch, cli):
     monkeypatch.chdir(tmp_path)
     write_table(Path())
     Path("apps.toml").write_text(APPS)
-
-    def call(*words):
-        code = main(["vision", *words], domains={"vision": lambda: DOMAIN})
-        return code, *capsys.readouterr()
-
+    call = partial(cli, "vision")
     assert call("check", "tiny", "--apps", "apps.toml", "--page", "p.html")[0] == 0
     code, _, err = call(
         "train", "tiny", "--apps", "apps.toml", "--folds", "2", "--run-dir", "g", "--seed", "3"
@@ -166,10 +162,8 @@ def test_heads_from_a_table_to_predictions_by_command(tmp_path, monkeypatch, cap
     assert all(np.isfinite(own["test"]["loss"]) for own in found["baselines"].values())
     captions = [one["caption"] for one in json.loads(Path("g/fold-1/figures.json").read_text())]
     assert any(caption.startswith("organ: Confusion") for caption in captions)
-    with open("g/fold-1/predictions.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    with open("t.csv", newline="") as file:
-        truth = {row["path"]: row for row in csv.DictReader(file)}
+    rows = rows_in("g/fold-1/predictions.csv")
+    truth = {row["path"]: row for row in rows_in("t.csv")}
     for row in rows:
         for column in ("organ", "finding"):
             assert row[f"target {column}"] == truth[row["input"]][column]

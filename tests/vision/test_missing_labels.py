@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from answers import rows_in
 from isoform.core.errors import UserError
 from isoform.core.supervised.metrics import multilabel_metrics
 from isoform.vision import DOMAIN
@@ -87,8 +87,7 @@ def test_predictions_say_what_is_unknown_and_constants_take_what_is_known(config
     logits = np.zeros((task.sizes()["test"], 2), np.float32)
     target = task.data.targets[task.data.rows["test"]]
     task.write_predictions(tmp_path, "test", {"logits": logits, "target": target})
-    with open(tmp_path / "predictions.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_in(tmp_path / "predictions.csv")
     for row in rows:
         cells = ROWS[int(row["input"][:2])]
         unknown = [name for name, cell in zip(("cat", "dog"), cells, strict=True) if cell == ""]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +16,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import isoform
+from answers import rows_in
+from commands import exit_code
 from isoform.core.api import export
-from isoform.core.cli import main
 from isoform.core.errors import UserError
+from isoform.core.inference.run_model import evaluate_run
 from isoform.vision import DOMAIN, figures, probe
 from isoform.vision.data.transforms import Preprocess
 from one_answer import (
@@ -38,8 +39,7 @@ SIZES = ((8, 8), (8, 12), (16, 12))
 
 def assert_predicts_its_predictions(run: Path, data: Path) -> None:
     """Of its test images, in the order of the table: bit for bit."""
-    with (run / "predictions.csv").open() as file:
-        stored = list(csv.DictReader(file))
+    stored = rows_in(run / "predictions.csv")
     rows = isoform.load(run).predict([str(data / row["input"]) for row in stored])
     for row, want in zip(rows, stored, strict=True):
         columns = [column for column in want if column.startswith(("p ", "prediction "))]
@@ -183,8 +183,37 @@ def test_verify_needs_an_input_that_can_be_read(
     for name, said in (("empty", "holds nothing"), ("broken.png", "broken.png")):
         words = ["vision", "export", str(cropped / "run"), "--format", "bundle", "--verify"]
         words += [str(tmp_path / name), "--out", str(tmp_path / "a.zip")]
-        assert main(words, domains={"vision": lambda: DOMAIN}) == 2
+        assert exit_code(*words) == 2
         assert said in capsys.readouterr().err and not (tmp_path / "a.zip").exists()
+
+
+def test_it_is_said_which_class_an_output_without_a_name_is_taken_for(
+    cropped: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("timm")
+    export(DOMAIN, cropped / "run", "official", tmp_path / "a.pth")
+    words = ["vision", "import", str(tmp_path / "a.pth"), "--set", "backbone.heads=3"]
+    words += ["--out", str(tmp_path / "imported")]
+    assert exit_code(*words) == 0
+    data = cropped / "data" / "test"
+    unnamed, named = (
+        evaluate_run(DOMAIN, run, data=data, out=tmp_path)["notes"]
+        for run in (tmp_path / "imported", cropped / "run")
+    )
+    assert any("in order, 0 dark, 1 light;" in line for line in unnamed)
+    assert not any("in order" in line for line in named)
+
+
+def test_verify_counts_the_inputs_that_were_read(
+    cropped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [str(path) for path in sorted((cropped / "data" / "test").rglob("*.*"))[:3]]
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    words = ["vision", "export", str(cropped / "run"), "--format", "bundle", "--verify"]
+    words += [*files, str(tmp_path / "broken.png"), "--out", str(tmp_path / "a.zip")]
+    assert exit_code(*words) == 0
+    out, err = capsys.readouterr()
+    assert "as the run does on 3 input(s)" in out and err.count("broken.png") == 1
 
 
 @pytest.mark.parametrize("mode", ["squash", "border", "pad"])

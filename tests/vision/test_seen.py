@@ -6,8 +6,10 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from isoform.core.cli import main
+import isoform
+from commands import exit_code
 from isoform.core.engine.train import train
 from isoform.core.errors import UserError
 from isoform.core.inference.run_model import evaluate_run
@@ -71,9 +73,23 @@ def test_a_test_split_of_known_images_is_judged_without_them(first, tmp_path):
 def test_predict_says_how_many_images_are_known(first, capsys):
     root, task = first
     paths = [str(p) for p in (*files_of(task, "train")[:3], *files_of(task, "test")[:2])]
-    domains = {"vision": lambda: DOMAIN}
-    assert main(["vision", "predict", str(root / "run"), *paths], domains=domains) == 0
+    assert exit_code("vision", "predict", root / "run", *paths) == 0
     assert "3 of 5 images are among those that the run was trained on" in capsys.readouterr().err
+
+
+def test_images_are_known_beside_one_of_more_depth(tmp_path):
+    data = class_folders(tmp_path / "own", {"cat": 17, "dog": 19})
+    deep = np.random.default_rng(1).integers(0, 65536, (11, 13)).astype(np.uint16)
+    Image.fromarray(deep).save(data / "cat" / "deep.png")
+    task = task_of(app(data={"root": str(data)}))
+    train(task, RunFolder(tmp_path / "run"), progress=False, say=lambda line: None)
+    known = [*files_of(task, "train"), *files_of(task, "val")]
+    model = isoform.load(tmp_path / "run")
+    rows = model.predict([str(path) for path in (*known, *files_of(task, "test"))])
+    assert data / "cat" / "deep.png" in known
+    assert any(
+        f"{len(known)} of {len(rows)} images are among" in line for line in model.remarks(rows)
+    )
 
 
 def test_a_target_that_no_training_image_has_a_value_of_is_refused(tmp_path):

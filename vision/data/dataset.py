@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isoform.core.data.digests import digests_of
 from isoform.core.domain.kept_split import KeptSplit
 from isoform.core.errors import UserError, join_names
 from isoform.vision.config import VisionApp
@@ -23,7 +22,7 @@ from isoform.vision.data.arrays import AS_STORED
 from isoform.vision.data.kept import known_contents
 from isoform.vision.data.records import ArrayImages, Records
 from isoform.vision.data.transforms import Fitted, Preprocess, resize
-from isoform.vision.data.values import Statistics, measure, to_float
+from isoform.vision.data.values import Statistics, measure, pixel_digests, to_float
 
 CACHE_BYTES = 2**30
 STATISTICS_IMAGES = 2000
@@ -112,7 +111,7 @@ class ImageData:
         resident, rows = self.held.resident, self.rows[split].tolist()
         if resident is None:
             return None
-        return digests_of(resident[row].numpy().tobytes() for row in rows)[:, None]
+        return pixel_digests(resident[row] for row in rows)[:, None]
 
     def complete_rows(self, rows: np.ndarray) -> np.ndarray:
         """Those of the rows whose every target is known."""

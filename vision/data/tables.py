@@ -101,6 +101,8 @@ def _classes(table: Table, data: DataConfig) -> Labels:
         raise UserError(f'{table.origin}: column "{column}" holds no class at all')
     if len(classes) < 2 and data.classes is None:
         raise UserError(f'{table.origin}: column "{column}" holds one class only ({classes[0]})')
+    if data.classes is None:
+        table.refuse_measurements(column, classes)
     _say_missing(table, column, sum(label is None for label in rows))
     return Labels(rows, classes)
 

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isoform.core.data.digests import digests_of
+
 LEAST_DEVIATION = 0.01  # of the range: an empty channel must not be divided by 0
 FAR = 3.0  # ranges of an image beyond the others' at which it is named
 NARROW = 50.0  # times narrower than the others' at which it is named
@@ -24,6 +26,11 @@ BITS = range(8, 16)  # of images in 16-bit files that don't use them all
 def to_float(image: Tensor) -> Tensor:
     """uint8 to [0, 1]; floats as they are."""
     return image.float().div_(255) if image.dtype == torch.uint8 else image
+
+
+def pixel_digests(images: Iterable[Tensor]) -> np.ndarray:
+    """uint64 [n] of images as floats: bytes are held as such, but as floats where one of their set has more depth."""
+    return digests_of(to_float(image).numpy().tobytes() for image in images)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The operation's contract: what it means (against a double loop), dispatch, layouts, refusals."""
+"""The operation's contract: what it means (against a double loop), padding, packed samples, dropout, number types."""
 
 import math
 
@@ -7,25 +7,12 @@ import torch
 
 from isoform.core.attention import (
     Dense,
-    Request,
     Table,
     attention,
     attention_rows,
-    dispatch,
-    explain_choice,
-    sdpa_path,
-    select_impl,
-    tuning,
-    unsupported_reason,
 )
 
-B, H, G, N, M, D = 2, 6, 3, 7, 11, 5
-
-
-def inputs(n=N, m=M, *, dtype=torch.float64, grad=False, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    shapes = ((B, H, n, D), (B, G, m, D), (B, G, m, D))
-    return [torch.randn(s, generator=g, dtype=dtype).requires_grad_(grad) for s in shapes]
+from .small_inputs import B, D, G, H, M, N, inputs
 
 
 def mask(n, seed, keep=0.6):
@@ -336,180 +323,6 @@ def test_autocast_rounds_the_inputs_and_not_the_bias(impl):
     assert torch.equal(
         out, attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), bias=bias, impl=impl)
     )
-
-
-def call(**changes):
-    q, k, v = inputs()
-    arguments = {"q_BHND": q, "k_BGMD": k, "v_BGME": v} | changes
-    return attention(
-        arguments.pop("q_BHND"), arguments.pop("k_BGMD"), arguments.pop("v_BGME"), **arguments
-    )
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"q_BHND": torch.zeros(B, N, D)}, "takes q .B, H, N, D."),
-        ({"v_BGME": torch.zeros(B, G, M + 2, D)}, "takes q .B, H, N, D."),
-        ({"v_BGME": torch.zeros(B, G, M)}, "takes q .B, H, N, D."),
-        (
-            {"impl": "triton", "v_BGME": torch.zeros(B, G, M, D + 2, dtype=torch.float64)},
-            "can't serve this",
-        ),
-        ({"q_BHND": torch.zeros(B + 1, H, N, D)}, "samples or features"),
-        ({"q_BHND": torch.zeros(B, 5, N, D)}, "3 key heads must divide the 5 query heads"),
-        ({"q_BHND": torch.zeros(B, H, N, D)}, "one type"),
-        ({"dropout": 1.0}, "dropout"),
-        ({"window": (1, -1)}, "window"),
-        (
-            {"valid_kv": torch.ones(B, N, dtype=torch.bool)},
-            "valid_kv is bool .2, 11., got torch.bool .2, 7.",
-        ),
-        ({"valid_q": torch.ones(B, N)}, "valid_q is bool .2, 7., got torch.float32"),
-        ({"bias": torch.zeros(B, H, N, M + 2)}, "does not broadcast"),
-        ({"bias": torch.zeros(1, 1, 1, 1, 1)}, "5 axes"),
-        ({"impl": "flash"}, "'flash' is unknown: choose auto, reference, sdpa or triton"),
-        ({"offsets_q": torch.tensor([0, 3])}, "packed attention takes q .T, H, D."),
-        (
-            {"offsets_q": torch.tensor([0, 3]), "valid_q": torch.ones(B, N, dtype=torch.bool)},
-            "not both",
-        ),
-    ],
-)
-def test_refuses_what_does_not_fit(changes, message):
-    with pytest.raises(ValueError, match=message):
-        call(**changes)
-
-
-@pytest.mark.parametrize(
-    ("offsets_q", "offsets_kv", "message"),
-    [
-        ([0, 4], None, "offsets_q must rise from 0 to the 7 packed tokens"),
-        ([0, 5, 3, 7], None, "offsets_q must rise"),
-        ([0, 3, 7], None, "11 packed keys beside 7 queries need their own offsets_kv"),
-        ([0, 3, 7], [0, 11], "offsets_q is of 2 samples and offsets_kv of 1"),
-        (None, [0, 11], "needs offsets_q"),
-    ],
-)
-def test_refuses_offsets_that_do_not_fit(offsets_q, offsets_kv, message):
-    q, k = torch.zeros(7, H, D), torch.zeros(11, G, D)
-    given = {
-        n: torch.tensor(o)
-        for n, o in (("offsets_q", offsets_q), ("offsets_kv", offsets_kv))
-        if o is not None
-    }
-    with pytest.raises(ValueError, match=message):
-        attention(q, k, k, **given)
-
-
-def test_auto_goes_by_the_table():
-    assert select_impl(Request()).name == "sdpa"
-    assert select_impl(Request(bias=True, bias_gradient=True, dropout=True)).name == "sdpa"
-    assert select_impl(Request(device="cuda")).name == "sdpa"
-    assert select_impl(Request(device="cuda", bias=True, dtype=torch.float64)).name == "sdpa"
-
-
-@pytest.fixture
-def listed(monkeypatch):
-    """The kernels' table lists a dense bias and Graphormer's, and tokens without one."""
-    listed = ("none", "dense", "path+table")
-    found = {key.name: {} for key in tuning.entries() if key.mode in listed}
-    monkeypatch.setattr(tuning, "read", lambda: {"triton": "", "kernels": found})
-
-
-@pytest.mark.usefixtures("listed")
-def test_auto_takes_triton_on_a_gpu_for_what_its_table_lists():
-    pytest.importorskip("triton")
-    request = Request(device="cuda", bias=True, kinds="dense")
-    assert select_impl(request).name == "triton"
-    assert select_impl(request._replace(kinds="path+table", dropout=True)).name == "triton"
-    assert select_impl(request._replace(kinds="dense+slope")).name == "sdpa"
-    assert select_impl(Request(device="cuda", window=True)).name == "triton"
-    assert select_impl(Request(device="cuda", packed=True)).name == "triton"
-
-
-@pytest.mark.parametrize(
-    ("request_", "path"),
-    [
-        (Request(), "fused"),
-        (Request(bias=True), "fused"),
-        (Request(bias=True, bias_gradient=True), "chunked"),
-        (Request(bias=True, bias_gradient=True, backward=True, keys=64), "stored"),
-        (Request(bias=True, bias_gradient=True, backward=True, keys=64, dropout=True), "stored"),
-        (Request(bias=True, bias_gradient=True, backward=True, keys=65), "chunked"),
-        (
-            Request(bias=True, bias_gradient=True, backward=True, keys=7, score_bytes=65 << 20),
-            "chunked",
-        ),
-        (
-            Request(bias=True, bias_gradient=True, backward=True, keys=7, dtype=torch.bfloat16),
-            "chunked",
-        ),
-        (Request(bias=True, bias_gradient=True, backward=True, keys=7, device="cuda"), "chunked"),
-        (Request(bias=True, backward=True, keys=7), "fused"),
-        (Request(dropout=True), "chunked"),
-        (Request(value_dim=32), "chunked"),
-        (Request(value_dim=32, keys=33), "chunked"),
-        (Request(value_dim=32, keys=32), "eager"),
-        (Request(dropout=True, keys=64), "eager"),
-        (Request(dropout=True, backward=True, keys=17), "eager"),
-        (Request(dropout=True, backward=True, keys=16), "stored"),
-        (Request(dropout=True, keys=65), "chunked"),
-        (Request(dropout=True, keys=7, bias=True), "chunked"),
-        (Request(dropout=True, keys=7, dtype=torch.bfloat16), "chunked"),
-        (Request(dropout=True, keys=7, device="cuda"), "chunked"),
-        (Request(dropout=True, keys=7, mask_bytes=65 << 20), "chunked"),
-        (Request(mask_bytes=65 << 20), "chunked"),
-        (Request(device="cuda", dtype=torch.float64), "chunked"),
-        (Request(device="cuda", dtype=torch.bfloat16, bias=True), "chunked"),
-        (Request(dtype=torch.bfloat16, keys=197, backward=True), "chunked"),
-        (Request(dtype=torch.bfloat16, keys=197), "fused"),
-        (Request(dtype=torch.bfloat16, keys=1024, backward=True), "fused"),
-        (Request(keys=197, backward=True), "fused"),
-    ],
-)
-@pytest.mark.usefixtures("without_native")
-def test_the_path_of_sdpa(request_, path, monkeypatch):
-    monkeypatch.setattr(dispatch, "BF16", True)
-    assert sdpa_path(request_).name == path
-
-
-def test_explains_the_choice_and_the_refusals(monkeypatch):
-    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    lines = explain_choice(Request(dropout=True))
-    assert lines[0].startswith("sdpa, chunked: PyTorch's fused kernels don't drop")
-    assert lines[1] == "reference: can serve if asked for"
-    assert lines[2].startswith("triton: can't serve, ")
-
-
-def test_triton_is_refused_where_it_cannot_serve(monkeypatch):
-    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    with pytest.raises(
-        ValueError, match=r"impl=.triton. can.t serve this: .*(isn't installed|run on a GPU)"
-    ):
-        call(impl="triton")
-
-
-@pytest.mark.parametrize(
-    ("request_", "reason"),
-    [
-        (Request(device="cuda", dtype=torch.float64), "float64"),
-        (Request(device="cuda", head_dim=4096), "4096"),
-        (Request(device="cuda", value_dim=33), "as wide as keys, and these have 33"),
-        (Request(device="cuda", bias=True, coords_gradient=True), "not the coordinates"),
-        (Request(device="cuda", bias=True, kinds="dense+slope"), "has no entry"),
-    ],
-)
-@pytest.mark.usefixtures("listed")
-def test_why_triton_cannot_serve(request_, reason):
-    pytest.importorskip("triton")
-    assert reason in unsupported_reason("triton", request_)
-    assert unsupported_reason("triton", Request(device="cuda", bias=True)) is None
-
-
-def test_integers_are_refused():
-    with pytest.raises(ValueError, match=r"floating-point inputs, got torch\.int64"):
-        attention(*(torch.ones(1, 1, 2, 3, dtype=torch.long) for _ in "qkv"))
 
 
 def test_a_tensor_is_a_dense_bias():

@@ -8,7 +8,17 @@ import pytest
 import torch
 
 import isoform.core.attention as package
-from isoform.core.attention import Request, Table, attention, dispatch, select_impl
+from isoform.core.attention import (
+    Request,
+    Table,
+    attention,
+    dispatch,
+    explain_choice,
+    sdpa_path,
+    select_impl,
+    tuning,
+    unsupported_reason,
+)
 from isoform.core.attention import bias as biases
 from isoform.core.attention.dispatch import AUTO, LAYOUTS, SDPA_PATHS, tabulate
 from isoform.core.attention.native_build import Native, native
@@ -202,3 +212,100 @@ def test_the_table_that_is_printed() -> None:
     assert plain["served by"] == "sdpa, native" and plain["keys"] == "any"
     assert tabulate(Request(packed=True))[2]["served by"] == "sdpa, fused, by size"
     assert plain["bias"] == "none" and tabulate(Request())[0]["packed"] == "no"
+
+
+def test_auto_goes_by_the_table():
+    assert select_impl(Request()).name == "sdpa"
+    assert select_impl(Request(bias=True, bias_gradient=True, dropout=True)).name == "sdpa"
+    assert select_impl(Request(device="cuda")).name == "sdpa"
+    assert select_impl(Request(device="cuda", bias=True, dtype=torch.float64)).name == "sdpa"
+
+
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernels' table lists a dense bias and Graphormer's, and tokens without one."""
+    listed = ("none", "dense", "path+table")
+    found = {key.name: {} for key in tuning.entries() if key.mode in listed}
+    monkeypatch.setattr(tuning, "read", lambda: {"triton": "", "kernels": found})
+
+
+@pytest.mark.usefixtures("listed")
+def test_auto_takes_triton_on_a_gpu_for_what_its_table_lists():
+    pytest.importorskip("triton")
+    request = Request(device="cuda", bias=True, kinds="dense")
+    assert select_impl(request).name == "triton"
+    assert select_impl(request._replace(kinds="path+table", dropout=True)).name == "triton"
+    assert select_impl(request._replace(kinds="dense+slope")).name == "sdpa"
+    assert select_impl(Request(device="cuda", window=True)).name == "triton"
+    assert select_impl(Request(device="cuda", packed=True)).name == "triton"
+
+
+@pytest.mark.parametrize(
+    ("request_", "path"),
+    [
+        (Request(), "fused"),
+        (Request(bias=True), "fused"),
+        (Request(bias=True, bias_gradient=True), "chunked"),
+        (Request(bias=True, bias_gradient=True, backward=True, keys=64), "stored"),
+        (Request(bias=True, bias_gradient=True, backward=True, keys=64, dropout=True), "stored"),
+        (Request(bias=True, bias_gradient=True, backward=True, keys=65), "chunked"),
+        (
+            Request(bias=True, bias_gradient=True, backward=True, keys=7, score_bytes=65 << 20),
+            "chunked",
+        ),
+        (
+            Request(bias=True, bias_gradient=True, backward=True, keys=7, dtype=torch.bfloat16),
+            "chunked",
+        ),
+        (Request(bias=True, bias_gradient=True, backward=True, keys=7, device="cuda"), "chunked"),
+        (Request(bias=True, backward=True, keys=7), "fused"),
+        (Request(dropout=True), "chunked"),
+        (Request(value_dim=32), "chunked"),
+        (Request(value_dim=32, keys=33), "chunked"),
+        (Request(value_dim=32, keys=32), "eager"),
+        (Request(dropout=True, keys=64), "eager"),
+        (Request(dropout=True, backward=True, keys=17), "eager"),
+        (Request(dropout=True, backward=True, keys=16), "stored"),
+        (Request(dropout=True, keys=65), "chunked"),
+        (Request(dropout=True, keys=7, bias=True), "chunked"),
+        (Request(dropout=True, keys=7, dtype=torch.bfloat16), "chunked"),
+        (Request(dropout=True, keys=7, device="cuda"), "chunked"),
+        (Request(dropout=True, keys=7, mask_bytes=65 << 20), "chunked"),
+        (Request(mask_bytes=65 << 20), "chunked"),
+        (Request(device="cuda", dtype=torch.float64), "chunked"),
+        (Request(device="cuda", dtype=torch.bfloat16, bias=True), "chunked"),
+        (Request(dtype=torch.bfloat16, keys=197, backward=True), "chunked"),
+        (Request(dtype=torch.bfloat16, keys=197), "fused"),
+        (Request(dtype=torch.bfloat16, keys=1024, backward=True), "fused"),
+        (Request(keys=197, backward=True), "fused"),
+    ],
+)
+@pytest.mark.usefixtures("without_native")
+def test_the_path_of_sdpa(request_, path, monkeypatch):
+    monkeypatch.setattr(dispatch, "BF16", True)
+    assert sdpa_path(request_).name == path
+
+
+def test_explains_the_choice_and_the_refusals(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    lines = explain_choice(Request(dropout=True))
+    assert lines[0].startswith("sdpa, chunked: PyTorch's fused kernels don't drop")
+    assert lines[1] == "reference: can serve if asked for"
+    assert lines[2].startswith("triton: can't serve, ")
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (Request(device="cuda", dtype=torch.float64), "float64"),
+        (Request(device="cuda", head_dim=4096), "4096"),
+        (Request(device="cuda", value_dim=33), "as wide as keys, and these have 33"),
+        (Request(device="cuda", bias=True, coords_gradient=True), "not the coordinates"),
+        (Request(device="cuda", bias=True, kinds="dense+slope"), "has no entry"),
+    ],
+)
+@pytest.mark.usefixtures("listed")
+def test_why_triton_cannot_serve(request_, reason):
+    pytest.importorskip("triton")
+    assert reason in unsupported_reason("triton", request_)
+    assert unsupported_reason("triton", Request(device="cuda", bias=True)) is None

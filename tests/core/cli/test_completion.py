@@ -1,4 +1,4 @@
-"""Scripts that complete words in a shell: made of the parser and apps.toml, run in bash, quick and without torch."""
+"""Scripts that complete words in a shell: made of the parser and apps.toml, run in bash."""
 
 import shutil
 import subprocess
@@ -6,9 +6,8 @@ import sys
 
 import pytest
 
-from isoform.core.cli import main
+from commands import exit_code
 from isoform.core.cli.completion import SHELLS
-from isoform.registry import domains
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +18,7 @@ def script(tmp_path_factory):
         found[shell] = folder / f"isoform.{shell}"
         with pytest.MonkeyPatch.context() as patch, found[shell].open("w") as file:
             patch.setattr(sys, "stdout", file)
-            assert main(["completion", shell], domains=domains()) == 0
+            assert exit_code("completion", shell) == 0
     return found
 
 
@@ -82,24 +81,5 @@ def test_the_others_name_the_same_and_their_shell_reads_them(script, shell):
 
 
 def test_an_unknown_shell_is_refused(capsys):
-    assert main(["completion", "tcsh"], domains=domains()) == 2
+    assert exit_code("completion", "tcsh") == 2
     assert "unknown 'tcsh'; choose from bash, zsh, fish" in capsys.readouterr().err
-
-
-def test_it_is_quick_and_imports_nothing_heavy():
-    code = """
-import sys, time
-from isoform.__main__ import main
-sys.argv = ["isoform", "completion", "bash"]
-try:
-    main()
-except SystemExit as stop:
-    assert stop.code == 0
-seconds = time.process_time()  # of the whole process: a busy machine makes the wall clock say nothing
-heavy = {"torch", "numpy", "pydantic", "rich", "matplotlib", "jinja2"} & set(sys.modules)
-assert not heavy, heavy
-sys.stderr.write(str(seconds))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert float(done.stderr) < 0.3

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from answers import refusal
 from isoform.core.data.read import read_table
 from isoform.core.data.text import Limits
 from isoform.core.errors import UserError
@@ -31,14 +32,6 @@ def said(table):
 
 def values(table, name):
     return [None if math.isnan(value) else value for value in table.numbers(name).values.tolist()]
-
-
-def refusal(act, *words):
-    with pytest.raises(UserError) as caught:
-        act()
-    text = str(caught.value)
-    assert "\n" not in text and all(word in text for word in words), text
-    return text
 
 
 @pytest.mark.parametrize("ugly", UGLY, ids=lambda ugly: ugly.name)

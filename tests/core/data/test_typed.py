@@ -7,19 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from answers import refusal
 from isoform.core.data.frame import to_frame
 from isoform.core.data.read import read_table
 from isoform.core.data.text import Limits
-from isoform.core.errors import UserError
 
 pd = pytest.importorskip("pandas")
-
-
-def refusal(act):
-    with pytest.raises(UserError) as caught:
-        act()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def made():

@@ -231,6 +231,8 @@ def test_a_rate_may_fall_in_a_part_of_the_run():
     assert found == pytest.approx([1.0, 0.8, 0.2, 0.2])
     with pytest.raises(ValueError, match="has no end"):
         TrainConfig(schedule="halving", schedule_epochs=4.0)
+    with pytest.raises(ValueError, match="should be at least 1"):
+        TrainConfig(epochs=0)
 
 
 def test_of_several_updates_along_one_gradient_the_last_is_clipped():

@@ -104,9 +104,18 @@ def test_what_cant_be_had_has_no_interval() -> None:
     assert B.intervals(B.of_classes(p, y, LOW), 1) == {}
     p, y = np.repeat(p, 5, 0), np.ones(5, int)
     found = B.intervals(B.of_classes(p, y, LOW), 5)
-    assert "roc_auc" not in found and "specificity" not in found and found["top1"] == (1.0, 1.0)
+    assert "roc_auc" not in found and "specificity" not in found
     none = np.full(5, -1)
     assert B.intervals(B.of_classes(p, none, LOW), 5) == {}
+
+
+@pytest.mark.parametrize("right", [0, 1, 17, 18])
+def test_what_every_resample_says_alike_has_no_interval(right: int) -> None:
+    y = np.arange(18) % 2
+    p = np.full((18, 2), 0.3)
+    p[np.arange(18), np.where(np.arange(18) < right, y, 1 - y)] = 0.7
+    found = B.intervals(B.of_classes(p, y, LOW), 18)
+    assert ("top1" in found) == ("loss" in found) == (right in (1, 17))
 
 
 def test_ten_thousand_samples_take_less_than_a_second() -> None:

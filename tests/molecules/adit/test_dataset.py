@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from isoform.core.cli import main
+from commands import exit_code
 from isoform.core.errors import UserError
-from isoform.molecules import DOMAIN
 from isoform.molecules.adit.config import SystemsConfig
 from isoform.molecules.adit.dataset import read_data
 from isoform.molecules.systems.write import write_systems
@@ -93,8 +92,7 @@ def test_tables_that_contradict_themselves_are_refused(
 def test_check_counts_what_two_splits_share(tmp_path: Path, capsys) -> None:
     folder = folder_of_files(tmp_path / "d")
     write_systems([relaxed("C"), relaxed("CC=O")], folder / "val.xyz")
-    domains = {"molecules": lambda: DOMAIN}
-    assert main(["molecules", "check", str(folder)], domains=domains) == 2
+    assert exit_code("molecules", "check", folder) == 2
     assert "2 systems of val also in train" in " ".join(capsys.readouterr().out.split())
 
 
