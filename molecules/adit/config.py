@@ -109,6 +109,7 @@ class SystemsConfig(ReadData):
     shares: Floats | None = Field(
         None, description="of each source in an epoch; as many as it has if unset"
     )
+    allow_leakage: bool = Field(False, description="the same system in two splits is no error")
     workers: int = Field(
         0, ge=0, description="loader processes; their number never changes a result"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,11 +21,18 @@ _ATOMS = 2.5e7  # that an auto app trains on in all: about ten minutes of two co
 def prepare(config: AditApp) -> Prepared[AditApp, SystemsData]:
     """The app with nothing left open, its systems, and lines on both; preparing that again changes nothing.
 
-    Raises UserError for tables that contradict each other, and for data that are missing or hold nothing to learn.
+    Raises UserError for tables that contradict each other, and for data that are missing, hold nothing to learn, or have
+    a system in training and in another split, unless data.allow_leakage.
     """
     refuse_impossible(config)
     data = read_data(config.data, config.model.elements)
     notes = [*describe(data), *data.findings, *data.lost]
+    leaks = describe_shared(shared_with_training(data))
+    if leaks and not config.data.allow_leakage:
+        raise UserError(
+            f"{data.origin}: {'; '.join(leaks)}: mend the splits, or set data.allow_leakage = true"
+        )
+    notes += [f"warning: {line}" for line in leaks]
     if config.train.epochs == "auto":
         config = choose_epochs(config, data)
         t = config.train
@@ -93,22 +101,29 @@ def choose_epochs(config: AditApp, data: SystemsData) -> AditApp:
 
 def check(config: AditApp) -> CheckReport:
     """What the systems of an app hold; the same molecule or crystal in two splits is counted by its exact content."""
+    allowed = config.data.model_copy(update={"allow_leakage": True})
     try:
-        prepared = prepare(config)
+        prepared = prepare(config.model_copy(update={"data": allowed}))
     except UserError as error:
         return CheckReport([], {}, refusal=str(error))
     data = prepared.data
-    lines = list(prepared.notes)
     shared = shared_with_training(data)
     told = {
         "sizes": data.sizes(),
         "atoms": {kind: sorted(found) for kind, found in data.counts().items()},
         "shared_with_training": shared,
     }
-    for split, times in shared.items():
-        if times:
-            lines.append(f"{count(times, 'system')} of {split} also in train, atom for atom")
-    return CheckReport(lines, told, leakage=any(shared.values()), prepared=prepared)
+    leakage = any(shared.values()) and not config.data.allow_leakage
+    return CheckReport(list(prepared.notes), told, leakage=leakage, prepared=prepared)
+
+
+def describe_shared(shared: Mapping[str, int]) -> list[str]:
+    """A line for every split that holds training systems."""
+    return [
+        f"{count(times, 'system')} of {split} also in train, atom for atom"
+        for split, times in shared.items()
+        if times
+    ]
 
 
 def shared_with_training(data: SystemsData) -> dict[str, int]:

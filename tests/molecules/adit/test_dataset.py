@@ -96,6 +96,20 @@ def test_check_counts_what_two_splits_share(tmp_path: Path, capsys) -> None:
     assert "2 systems of val also in train" in " ".join(capsys.readouterr().out.split())
 
 
+def test_training_stops_where_check_does_unless_it_is_allowed(tmp_path: Path, capsys) -> None:
+    folder = folder_of_files(tmp_path / "d")
+    write_systems([relaxed("C"), relaxed("CC=O")], folder / "val.xyz")
+    words = ["molecules", "train", "adit-tiny-vae", "--set", f"data.path={folder}"]
+    words += ["--set", 'data.source=["file"]', "--set", "train.epochs=1", "--run-dir"]
+    assert exit_code(*words, tmp_path / "run") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "2 systems of val also in train, atom for atom: mend the splits, or set" in said
+    allowed = ["--set", "data.allow_leakage=true"]
+    assert exit_code(*words, tmp_path / "run", *allowed) == 0
+    assert "warning: 2 systems of val also in train" in " ".join(capsys.readouterr().out.split())
+    assert exit_code("molecules", "eval", tmp_path / "run") == 0
+
+
 def test_systems_of_a_split_are_made_when_asked_for(tmp_path: Path) -> None:
     folder = folder_of_files(tmp_path / "d")
     data = read_data(config(path=str(folder)), 100)
