@@ -239,6 +239,14 @@ def test_what_the_data_lack_is_refused(tmp_path):
     assert not (tmp_path / "no").exists()
 
 
+def test_a_class_that_a_run_does_not_know_is_named(trained, tmp_path, capsys):
+    data = write_clouds(tmp_path / "data", counts=(3, 2))
+    (data / "weird").mkdir()
+    (data / "disc" / "00.xyz").rename(data / "weird" / "00.xyz")
+    assert exit_code("pointcloud", "eval", trained[0], "--data", data) == 2
+    assert "class 'weird' is none of the 2 known ones" in capsys.readouterr().err
+
+
 def test_check_finds_what_is_twice_and_far_away(tmp_path, capsys):
     data = write_clouds(tmp_path / "data", counts=(7, 7))
     for split, files in (("train", range(5)), ("test", range(5, 7))):
