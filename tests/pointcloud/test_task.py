@@ -84,6 +84,14 @@ def test_arrays_and_bad_inputs_keep_their_rows(trained, tmp_path):
     )
     assert rows[0]["prediction"] in ("ball", "disc") and not rows[0]["error"]
     assert "bad.ply" in rows[1]["error"] and "[points, 3]" in rows[2]["error"]
+    cloud = np.random.default_rng(1).normal(size=(47, 3))
+    predict = isoform.load(run).predict
+    for one in (cloud, cloud.astype(np.float32), torch.tensor(cloud)):  # of one cloud a row
+        (row,) = predict(one)
+        assert row["p disc"] == pytest.approx(predict([cloud])[0]["p disc"], abs=1e-6)
+    assert isoform.load(run).embed(cloud).shape == (1, 24)
+    assert [bool(row["error"]) for row in predict(np.stack([cloud] * 5))] == [False] * 5
+    assert len(predict(cloud[:, :2])) == 1 and "[points, 3]" in predict(cloud[:, :2])[0]["error"]
     one, five, million = (np.full((n, 3), 7.0) for n in (1, 5, 3000))
     assert all(not row["error"] for row in isoform.load(run).predict([one, five, million]))
 
