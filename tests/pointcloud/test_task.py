@@ -276,6 +276,21 @@ def test_check_finds_what_is_twice_and_far_away(tmp_path, capsys):
     assert "point far away" in said and "note.md" in said and "8 train" in said
 
 
+def test_check_measures_no_file_without_points(tmp_path, capsys):
+    data = write_clouds(tmp_path / "data", counts=(7, 7))
+    sides = []
+    for name in ("nothing.npy", "nowhere.npy"):  # no point, and none with coordinates
+        assert (
+            exit_code("pointcloud", "check", data, "--set", 'data.on_error="skip"', "--json") == 0
+        )
+        sides.append(json.loads(capsys.readouterr().out.splitlines()[-1])["extent"])
+        np.save(data / "ball" / name, np.full((len(sides) - 1, 3), np.nan, np.float32))
+    exit_code("pointcloud", "check", data, "--set", 'data.on_error="skip"', "--json")
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert len(found["unreadable"]) == 2 and found["extent"] == sides[0] == sides[1]
+    assert found["extent"]["least"] > 0
+
+
 def test_sets_of_equal_clouds_in_one_file(tmp_path):
     h5py = pytest.importorskip("h5py")
     rng = np.random.default_rng(0)
