@@ -45,6 +45,7 @@ class Molecules(Domain["AnyApp", "MoleculesState", "AnyData"]):
 
     name = "molecules"
     summary = "molecules: properties from SMILES with Graphormer, structures with ADiT"
+    predict_options = ("draw", "with", "min-probability")
     fitted = ("target_mean", "target_std")
 
     def schema(self) -> type[AnyApp]:

@@ -39,6 +39,7 @@ class Pointcloud(Domain["PointcloudApp", "PointcloudState", "AnyData"]):
 
     name = "pointcloud"
     summary = "point clouds: classes of clouds and pretraining, with Point-MAE"
+    predict_options = ("min-probability",)
 
     def schema(self) -> type[PointcloudApp]:
         """See config.py."""

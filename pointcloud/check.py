@@ -112,7 +112,9 @@ def _of_files(config: PointcloudApp, data: CloudData, names: Sequence[str]) -> d
     """What the files hold: units, depths of colours, points that are left out, clouds that say little."""
     facts: Mapping[int, Facts] = data.records.clouds.facts
     few = config.tokeniser.groups
-    extents = [one.extent for one in facts.values()] or [0.0]
+    usable = {k: f.points - f.missing - f.invalid for k, f in facts.items()}
+    # A file without points has no sides.
+    extents = [one.extent for k, one in facts.items() if usable[k]] or [0.0]
     units = {}
     for label in dict.fromkeys(data.records.labels):
         own = {names[k]: f.extent for k, f in facts.items() if data.records.labels[k] == label}
@@ -123,7 +125,6 @@ def _of_files(config: PointcloudApp, data: CloudData, names: Sequence[str]) -> d
     def named(which: str) -> dict[str, int]:
         return {names[k]: getattr(f, which) for k, f in facts.items() if getattr(f, which)}
 
-    usable = {k: f.points - f.missing - f.invalid for k, f in facts.items()}
     return {
         "extent": {
             "least": min(extents),
@@ -203,7 +204,12 @@ def _lines(found: Mapping[str, Any], findings: Sequence[str]) -> list[str]:
         "LEAKAGE, clouds in several splits", [", ".join(names) for names in found["leaks"]]
     )
     if not found["leaks"]:
-        lines.append("no leakage between splits found")
+        torn = found["near_leaks"]
+        lines.append(
+            "no cloud lies in several splits point for point"
+            if torn
+            else "no leakage between splits found"
+        )
     return lines
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from isoform.core.data.below import LeftOut, warn_of_left_out
+from isoform.core.data.inputs import list_inputs
 from isoform.core.domain import TrainedModel
 from isoform.core.errors import UserError
 from isoform.core.supervised.conformal import Calibration
@@ -38,7 +39,11 @@ from isoform.pointcloud.task import pad
 
 
 class PointcloudPredictor(SupervisedPredictor):
-    """Predictions and features of one model. An input is a file of points, or an array [N, 3]."""
+    """Predictions and features of one model.
+
+    An input is a file of points, or an array [N, 3 + F] of x, y, z and the F fields of data.features. A single array of
+    these two axes is one cloud, as a path is one; of a list or an array [clouds, N, 3 + F] each entry is a cloud.
+    """
 
     item = "cloud"
 
@@ -58,6 +63,13 @@ class PointcloudPredictor(SupervisedPredictor):
         if options.draws > 1 and options.points == "keep":
             raise UserError("--draws with --points keep: all points are one draw; leave one out")
         self.draws, self.keep_points = options.draws, options.points == "keep"
+
+    def expand(self, inputs: Any) -> Sequence[Any]:
+        """See Predictor.expand: numbers in two axes are one cloud."""
+        one = isinstance(inputs, np.ndarray) and inputs.dtype.kind in "iuf"
+        if (one or isinstance(inputs, Tensor)) and inputs.ndim == 2:
+            return [inputs]
+        return list_inputs(inputs)
 
     def batches(
         self, items: Sequence[Any], errors: dict[int, str]

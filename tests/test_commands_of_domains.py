@@ -14,10 +14,12 @@ from PIL import Image
 
 import isoform
 from isoform.core.config import get, resolve_app
+from isoform.core.domain import Domain
 from isoform.core.engine import trackers
 from isoform.core.errors import UserError
 from isoform.registry import domain
 
+PREDICT = {"--draw", "--with", "--min-probability"}
 TINY = ["backbone.dim=8", "backbone.depth=1", "backbone.heads=2", "backbone.mlp_dim=8"]
 TINY += ["train.epochs=1", "eval.baselines=[]"]
 
@@ -207,6 +209,27 @@ def test_check_ends_with_2_where_nothing_can_be_read(own: tuple[str, Own], cli) 
         where = file.app if len(sets) > 2 else file.name
         assert cli(name, "check", where, *sets, "--page", "page.html")[0] == 2
     assert cli(name, "train", file.app, *file.sets(), "--run-dir", "run")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        ("vision", {"--min-probability"}),
+        ("pointcloud", {"--min-probability"}),
+        ("timeseries", {"--with"}),
+        ("molecules", {"--draw", "--with", "--min-probability"}),
+    ],
+)
+def test_predict_offers_what_the_domain_takes(name: str, taken: set[str], cli) -> None:
+    code, out, _ = cli(name, "predict", "--help")
+    assert code == 0 and {word for word in PREDICT if f"\n  {word} " in out} == taken
+    assert ("--with" in taken) == (type(domain(name)).baseline is not Domain.baseline)
+    for word in PREDICT - taken:
+        code, _, err = cli(name, "predict", "nowhere", "x", word, "1")
+        assert code == 2 and f"unrecognized arguments: {word} 1" in err
+    for word in taken:
+        code, _, err = cli(name, "predict", "nowhere", "x", word, "1")
+        assert code == 2 and "unrecognized" not in err
 
 
 LISTS = {

@@ -35,6 +35,7 @@ class Timeseries(Domain["TimeseriesApp", "TimeseriesState", "WindowData"]):
 
     name = "timeseries"
     summary = "time series: forecasts with iTransformer and SAMformer"
+    predict_options = ("with",)
 
     def schema(self) -> type[TimeseriesApp]:
         """See config.py."""

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from isoform.core.errors import UserError, join_names
+from isoform.core.errors import UserError, count, join_names
 from isoform.timeseries.data.calendar import stamps_of
 from isoform.timeseries.data.clock import NAT, UNIT, instants
 from isoform.timeseries.data.panel import Panel
@@ -29,14 +29,11 @@ def origin_of(panel: Panel, number: int, start: str | pd.Timestamp | None, conte
     series = panel.series[number]
     rows = int(series.attrs["rows"])
     who = str(series.attrs.get("id") or panel.name)
-    row = rows if start is None else _row_at(panel, number, rows, start, who)
-    if row < context:
-        before = "" if start is None else f" before {start}"
+    if rows < context:
         raise UserError(
-            f"{who}: has {row} row{'' if row == 1 else 's'}{before}, and this run looks back {context} "
-            "(model.context); give more rows"
+            f"{who}: has {count(rows, 'row')}, and this run looks back {context} (model.context); give more rows"
         )
-    return row
+    return rows if start is None else _row_at(panel, number, context, start, who)
 
 
 def first_judged(
@@ -85,17 +82,21 @@ def fitted_elsewhere(panel: Panel, state: TimeseriesState) -> np.ndarray:
     return np.array([second if id == latest[-1] else last for id in ids])
 
 
-def _row_at(panel: Panel, number: int, rows: int, start: str | pd.Timestamp, who: str) -> int:
+def _row_at(panel: Panel, number: int, context: int, start: str | pd.Timestamp, who: str) -> int:
+    """The row at `start`, with the look-back in front of it."""
+    rows = int(panel.series[number].attrs["rows"])
     moment = moment_of(start, panel)
     ahead = instants(stamps_of(panel, number, 0, rows + 1, aware=True))
     row = int(np.searchsorted(ahead, moment))
-    if row <= rows and ahead[row] == moment:
-        return row
-    first, last = (text_of(panel, ahead[k]) for k in (0, rows))
-    if row == 0 or row > rows:
+    if not ahead[context] <= moment <= ahead[rows]:
+        first, last = (text_of(panel, ahead[k]) for k in (context, rows))
+        reach = f"from {first} to {last}" if context < rows else f"from {first} alone"
         raise UserError(
-            f"{who}: --from {start} is out of reach; its rows allow a forecast from {first} to {last}"
+            f"{who}: --from {start} is out of reach; its {rows} rows allow a forecast {reach}, as this run looks back "
+            f"{context} (model.context)"
         )
+    if ahead[row] == moment:
+        return row
     near = " and ".join(text_of(panel, ahead[k]) for k in (row - 1, row))
     raise UserError(f"{who}: --from {start} is no row; the nearest are {near}")
 

@@ -34,6 +34,7 @@ class Vision(Domain["VisionApp", "VisionState", "VisionData"]):
     name = "vision"
     summary = "images: classes, labels or numbers, with ViT"
     telling_formats = ("timm",)
+    predict_options = ("min-probability",)
     fitted = ("mean", "std", "lowest", "highest", "target_mean", "target_std")
 
     def schema(self) -> type[VisionApp]:

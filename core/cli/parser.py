@@ -13,7 +13,7 @@ from isoform.core.errors import UserError
 from isoform.core.version import __version__
 
 if TYPE_CHECKING:
-    from isoform.core.domain import AnyDomain
+    from isoform.core.domain import AnyDomain, PredictOption
 
 DESCRIPTION = "One transformer backbone, specialised into domains: train, evaluate and use it."
 EPILOG = """exit codes: 0 done; 2 a mistake in what was asked (one sentence says how to mend it);
@@ -179,7 +179,7 @@ def _domain(parser: argparse.ArgumentParser, domain: AnyDomain, verb: str) -> No
     )
     _eval(_verb(verbs, "eval", "evaluate a run", _run_eval))
     predict = _verb(verbs, "predict", "one row an input, in input order", _run_predict)
-    _predict(predict)
+    _predict(predict, domain.predict_options)
     domain.predict_arguments(predict)
     _embed(_verb(verbs, "embed", "features of a frozen trunk", _run_embed))
     _import(_verb(verbs, "import", "turn a foreign checkpoint into a run folder", _run_import))
@@ -315,7 +315,7 @@ def _eval(parser: argparse.ArgumentParser) -> None:
     _checkpoint(parser)
 
 
-def _predict(parser: argparse.ArgumentParser) -> None:
+def _predict(parser: argparse.ArgumentParser, options: Sequence[PredictOption]) -> None:
     parser.add_argument(
         "run_dir", metavar="RUN", help="run folder, or its exported bundle or .safetensors"
     )
@@ -324,21 +324,26 @@ def _predict(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="FILE", help=".csv, .jsonl or .parquet (default: csv on stdout)"
     )
     parser.add_argument("--strict", action="store_true", help="exit 2 if any input failed")
-    parser.add_argument(
-        "--draw", metavar="FILE.html", help="a page of the inputs, coloured by what contributes"
-    )
-    parser.add_argument(
-        "--with",
-        dest="baseline",
-        metavar="NAME",
-        help="a baseline that the run stored, in its model's place, such as descriptor_boosting",
-    )
-    parser.add_argument(
-        "--min-probability",
-        type=float,
-        metavar="P",
-        help='a prediction whose top probability is lower says "undecided" (default: the run\'s eval.min_probability)',
-    )
+    parser.set_defaults(draw=None, baseline=None, min_probability=None)  # where not offered
+    if "draw" in options:
+        parser.add_argument(
+            "--draw", metavar="FILE.html", help="a page of the inputs, coloured by what contributes"
+        )
+    if "with" in options:
+        parser.add_argument(
+            "--with",
+            dest="baseline",
+            metavar="NAME",
+            help="a baseline that the run stored, in its model's place, such as descriptor_boosting",
+        )
+    if "min-probability" in options:
+        parser.add_argument(
+            "--min-probability",
+            type=float,
+            metavar="P",
+            help='a prediction whose top probability is lower says "undecided" '
+            "(default: the run's eval.min_probability)",
+        )
     parser.add_argument(
         "--engine",
         default="eager",

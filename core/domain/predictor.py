@@ -77,4 +77,4 @@ class Predictor(abc.ABC):
 
     def draw(self, rows: Sequence[Mapping[str, Any]]) -> str:
         """A page (HTML) of the inputs as pictures of what their parts contribute, from what `predict` gave of them."""
-        raise UserError("--draw: predictions of this domain are not drawn; leave it out")
+        raise UserError("--draw: predictions of this model are not drawn; leave it out")

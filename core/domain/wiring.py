@@ -129,6 +129,7 @@ BASE_FORMATS = (
     "safetensors",
     "safetensors16",
 )  # that core writes for every domain
+PredictOption = Literal["draw", "with", "min-probability"]
 Export = Callable[[TrainedModel[Any, Any], "Path"], None]  # writes a model in one format to a path
 
 
@@ -139,6 +140,8 @@ class Domain(abc.ABC, Generic[AppT, StateT, DataT]):
     summary: ClassVar[str]
     # Of the formats of its own those that tell how an input is prepared, as a run does; with others the run's settings.
     telling_formats: ClassVar[tuple[str, ...]] = ()
+    # Of `predict`'s options those that not every domain can serve and this one does; only they are offered.
+    predict_options: ClassVar[tuple[PredictOption, ...]] = ()
     # Keys of data that training samples fill: each fold has its own.
     fitted: ClassVar[tuple[str, ...]] = ()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from isoform.core.data.missing import MISSING
 from isoform.core.data.numbers import Numbers
 from isoform.core.errors import UserError, count
 from isoform.molecules.config import DataConfig
-from isoform.molecules.data.columns import boolean_of, shown
+from isoform.molecules.data.columns import BOOLEAN, boolean_of, shown
 from isoform.molecules.data.qualifiers import direction_of, find_qualifiers, qualify
 from isoform.molecules.data.tables import MoleculeTable
 
@@ -185,6 +185,8 @@ def _name_odd_cells(rows: MoleculeTable, name: str, column: Numbers, data: DataC
     if column.problem:
         raise UserError(f'{rows.origin}: column "{name}": {column.problem}')
     if not np.isfinite(column.values).any():
+        if data.task == "binary" and column.unread:
+            _refuse_words(rows, name, column)
         example = f" (such as {shown(column.unread[:1], rows.names)})" if column.unread else ""
         raise UserError(
             f'{rows.origin}: column "{name}" holds no number{example}; choose others with data.targets'
@@ -200,6 +202,18 @@ def _name_odd_cells(rows: MoleculeTable, name: str, column: Numbers, data: DataC
         rows.say(
             f'"{name}": {count(len(column.unread), "cell")} {rule} as missing: {shown(column.unread, rows.names)}'
         )
+
+
+def _refuse_words(rows: MoleculeTable, name: str, column: Numbers) -> NoReturn:
+    """Says which words of a binary column are not understood; those that are may be there, but of one class alone."""
+    odd = [(row, cell) for row, cell in column.unread if cell.lower() not in BOOLEAN]
+    found = f"holds {shown(odd, rows.names)}"
+    if not odd:
+        found = f"holds one class alone in words ({shown(column.unread[:1], rows.names)})"
+    raise UserError(
+        f'{rows.origin}: column "{name}" {found} where 0 and 1, or both of two words such as yes and no, are expected '
+        "(data.task = binary)"
+    )
 
 
 def _refuse_other_numbers(rows: MoleculeTable, names: Sequence[str], targets: np.ndarray) -> None:

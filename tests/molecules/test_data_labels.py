@@ -125,6 +125,16 @@ def test_settings_that_do_not_fit(tmp_path, settings, words):
     assert words in refusal(lambda: read(path, **settings))
 
 
+def test_a_word_that_is_no_class_of_two_is_named(tmp_path):
+    """An evaluation reads other labels so: of a run of actives and inactives."""
+    path = table(tmp_path, ("activity", "active", "inactive", "Weird", "active", "", "odd"))
+    said = refusal(lambda: read(path, targets=("activity",), task="binary"))
+    assert "holds 'Weird' (line 4), 'odd' (line 7) where 0 and 1" in said and "'active'" not in said
+    path = table(tmp_path, ("activity", "active", "", "active"))
+    said = refusal(lambda: read(path, targets=("activity",), task="binary"))
+    assert "holds one class alone in words ('active' (line 2))" in said
+
+
 def test_given_splits(tmp_path):
     path = table(tmp_path, ("y", 3, 1, 4, 1, 5), ("part", "Train", "VALID", "test", "", "training"))
     assert read(path, split="given", split_column="part").split.tolist() == [

@@ -356,6 +356,8 @@ def test_check_tells_units_colours_and_near_duplicates(tmp_path, capsys, monkeyp
     assert not found["leaks"] and found["near_duplicates"] and not found["duplicates"]
     assert command("check", data, "--page", tmp_path / "p.html") == 0
     said = capsys.readouterr().out
+    assert "no leakage" not in said
+    assert "no cloud lies in several splits point for point" in said
     for part in ("class ball mixes metres and millimetres", "colours of mixed depth", "data.group"):
         assert part in said
     monkeypatch.setattr(

@@ -84,6 +84,14 @@ def test_arrays_and_bad_inputs_keep_their_rows(trained, tmp_path):
     )
     assert rows[0]["prediction"] in ("ball", "disc") and not rows[0]["error"]
     assert "bad.ply" in rows[1]["error"] and "[points, 3]" in rows[2]["error"]
+    cloud = np.random.default_rng(1).normal(size=(47, 3))
+    predict = isoform.load(run).predict
+    for one in (cloud, cloud.astype(np.float32), torch.tensor(cloud)):  # of one cloud a row
+        (row,) = predict(one)
+        assert row["p disc"] == pytest.approx(predict([cloud])[0]["p disc"], abs=1e-6)
+    assert isoform.load(run).embed(cloud).shape == (1, 24)
+    assert [bool(row["error"]) for row in predict(np.stack([cloud] * 5))] == [False] * 5
+    assert len(predict(cloud[:, :2])) == 1 and "[points, 3]" in predict(cloud[:, :2])[0]["error"]
     one, five, million = (np.full((n, 3), 7.0) for n in (1, 5, 3000))
     assert all(not row["error"] for row in isoform.load(run).predict([one, five, million]))
 
@@ -239,6 +247,14 @@ def test_what_the_data_lack_is_refused(tmp_path):
     assert not (tmp_path / "no").exists()
 
 
+def test_a_class_that_a_run_does_not_know_is_named(trained, tmp_path, capsys):
+    data = write_clouds(tmp_path / "data", counts=(3, 2))
+    (data / "weird").mkdir()
+    (data / "disc" / "00.xyz").rename(data / "weird" / "00.xyz")
+    assert exit_code("pointcloud", "eval", trained[0], "--data", data) == 2
+    assert "class 'weird' is none of the 2 known ones" in capsys.readouterr().err
+
+
 def test_check_finds_what_is_twice_and_far_away(tmp_path, capsys):
     data = write_clouds(tmp_path / "data", counts=(7, 7))
     for split, files in (("train", range(5)), ("test", range(5, 7))):
@@ -258,6 +274,21 @@ def test_check_finds_what_is_twice_and_far_away(tmp_path, capsys):
     said = capsys.readouterr().out
     assert code == 2 and "LEAKAGE, clouds in several splits: 1" in said
     assert "point far away" in said and "note.md" in said and "8 train" in said
+
+
+def test_check_measures_no_file_without_points(tmp_path, capsys):
+    data = write_clouds(tmp_path / "data", counts=(7, 7))
+    sides = []
+    for name in ("nothing.npy", "nowhere.npy"):  # no point, and none with coordinates
+        assert (
+            exit_code("pointcloud", "check", data, "--set", 'data.on_error="skip"', "--json") == 0
+        )
+        sides.append(json.loads(capsys.readouterr().out.splitlines()[-1])["extent"])
+        np.save(data / "ball" / name, np.full((len(sides) - 1, 3), np.nan, np.float32))
+    exit_code("pointcloud", "check", data, "--set", 'data.on_error="skip"', "--json")
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert len(found["unreadable"]) == 2 and found["extent"] == sides[0] == sides[1]
+    assert found["extent"]["least"] > 0
 
 
 def test_sets_of_equal_clouds_in_one_file(tmp_path):

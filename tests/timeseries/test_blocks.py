@@ -106,5 +106,3 @@ def test_a_run_has_intervals_and_eval_prints_the_same(tmp_path, cli):
             app(saved(frame(), tmp_path / "a.csv"), train={"monitor": "roc_auc"})
         )
         Plain(prepared.config, prepared.data)
-    code, _, err = cli("predict", run, tmp_path / "a.csv", "--min-probability", 0.9)
-    assert code == 2 and "predicts numbers, not probabilities" in err

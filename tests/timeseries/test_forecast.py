@@ -19,6 +19,8 @@ from isoform.timeseries.forecast import parse_levels, write
 from . import panels, runs
 from .runs import CONTEXT, HORIZON, VARIATES, saved
 
+FIRST = "2026-03-03T05:00:00"  # the 29 rows of a look-back behind the first one of `runs.frame`
+
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -234,9 +236,14 @@ def test_mistakes_are_one_sentence_and_leave_nothing(plain: Path, tmp_path: Path
         "later": (
             table,
             ["--from", "2027-01-01"],
-            "a forecast from 2026-03-02T00:00:00 to 2026-03-19T23:00:00",
+            f"a forecast from {FIRST} to 2026-03-19T23:00:00, as this run looks back {CONTEXT} (model.context)",
         ),
-        "first": (table, ["--from", "2026-03-02T05:00"], "has 5 rows before 2026-03-02T05:00"),
+        "early": (table, ["--from", "2026-03-02T05:00"], f"a forecast from {FIRST} to 2026-03-19"),
+        "only one": (
+            table.iloc[:CONTEXT],
+            ["--from", "2026-03-02T05:00"],
+            f"its {CONTEXT} rows allow a forecast from {FIRST} alone",
+        ),
         "level": (table, ["--quantiles", "0.5,1.5"], "every level lies between 0 and 1"),
         "word": (table, ["--quantiles", "low"], "should be numbers"),
         "tail": (

@@ -54,6 +54,12 @@ def test_words_that_mean_a_split(tmp_path: Path, parts: tuple[str, ...]) -> None
     assert by_split(read(root=str(root))) == {part: {"a", "b"} for part in PARTS}
 
 
+def test_a_class_that_a_run_does_not_know_is_named(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "d", {"cat": 3, "dog": 2, "weird": 5})
+    with pytest.raises(UserError, match='has the class "weird", the model knows cat, dog'):
+        prepare(app(data={"source": "folder", "root": str(root), "classes": ("cat", "dog")}))
+
+
 def test_folders_that_look_like_splits_are_no_classes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="look like splits and would be read as classes"):
         read(root=str(class_folders(tmp_path / "a", {"x": 2, "y": 2}, ("train2017", "test2017"))))
