@@ -21,8 +21,8 @@ _ATOMS = 2.5e7  # that an auto app trains on in all: about ten minutes of two co
 def prepare(config: AditApp) -> Prepared[AditApp, SystemsData]:
     """The app with nothing left open, its systems, and lines on both; preparing that again changes nothing.
 
-    Raises UserError for tables that contradict each other, and for data that are missing, hold nothing to learn, or have
-    a system in training and in another split, unless data.allow_leakage.
+    Raises UserError for tables that contradict each other, and for data that are missing, hold nothing to
+    learn, or have training systems in another split, unless data.allow_leakage.
     """
     refuse_impossible(config)
     data = read_data(config.data, config.model.elements)

@@ -305,7 +305,8 @@ def _lines(
     if molecules.keys is None:
         lines.append("graphs without SMILES: duplicates and leakage were not looked for")
     elif not report["leaks"] and splits:
-        lines.append("no leakage between splits found")
+        none = "no leakage between splits found"
+        lines.append("the same molecule is in no two splits" if across else none)
     return lines
 
 

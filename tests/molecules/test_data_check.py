@@ -237,3 +237,16 @@ def test_a_group_that_takes_most_rows_is_said(tmp_path):
     assert (
         "data.split = random: asked for 12 / 4 / 4 of train / val / test, given 14 / 2 / 4" in text
     )
+
+
+@pytest.mark.parametrize("other", ["CC(=O)O", "CCO"])
+def test_near_duplicates_in_several_splits_are_not_called_no_leakage(tmp_path, other):
+    rows = ["smiles,y,split", "CC(=O)[O-].[Na+],1.5,train", "CCN,2.5,train", f"{other},3.5,test"]
+    rows += ["CCC,4.5,val", "CCCl,5.5,train"]
+    lines = check(
+        app(path=write(tmp_path / "a.csv", "\n".join(rows)), targets=("y",), split="given")
+    ).lines
+    near = other == "CC(=O)O"
+    assert any("(1 in several splits)" in line for line in lines) == near
+    assert ("the same molecule is in no two splits" in lines) == near
+    assert ("no leakage between splits found" in lines) != near
