@@ -36,7 +36,7 @@ from isoform.core.engine.evaluate import evaluate
 from isoform.core.engine.left_out import LeftOut
 from isoform.core.engine.meter import Meter, NonFiniteGuard
 from isoform.core.engine.progress import Display
-from isoform.core.engine.refusals import explain_stop, refuse_unready
+from isoform.core.engine.refusals import explain_stop, explained, refuse_unready
 from isoform.core.engine.sam import Sam
 from isoform.core.engine.saving import Saving
 from isoform.core.engine.sharded import Whole, divide
@@ -90,7 +90,8 @@ def train(
                 return finished
             watch = Trackers(run, log if process.is_main else (), show.say)
             loop = Loop(task, run, show, stop, watch, process)
-            loop.start(resume, command)
+            with explained(run.path):
+                loop.start(resume, command)
             return _through(loop, command, baselines)
 
 
@@ -98,12 +99,13 @@ def _through(loop: Loop, command: str, baselines: Mapping[str, Any] | None) -> d
     """From the first step to the results, and what is left where it doesn't come to them."""
     run, watch = loop.run_folder, loop.watch
     try:
-        watch.start(loop.task.config)
-        loop.run()
-        loop.saving.finish()
-        if not loop.process.is_main:
-            return run.results()
-        return finish.finish(loop.outcome(), command, baselines)
+        with closing(loop.saving):  # before anything is said of the folder, or it is let go
+            watch.start(loop.task.config)
+            loop.run()
+            loop.saving.finish()
+            if not loop.process.is_main:
+                return run.results()
+            return finish.finish(loop.outcome(), command, baselines)
     except Preempted:
         loop.record("preempted")
         raise

@@ -14,6 +14,7 @@ because a flipped bit in a tensor file loads without complaint.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -167,8 +168,17 @@ def verify(path: Path) -> None:
             raise Damaged(f"{name} is missing")
         if file.stat().st_size != size:
             raise Damaged(f"{name} has {file.stat().st_size} bytes where {size} were written")
-        if _fingerprint(file)["sha256"] != digest:
+        if _digest_on_disk(file) != digest:
             raise Damaged(f"{name} differs from what was written (SHA-256)")
+
+
+def _digest_on_disk(file: Path) -> str:
+    try:
+        return str(_fingerprint(file)["sha256"])
+    except OSError as error:
+        if error.errno != errno.EIO:  # any other refusal is no damage, and may pass
+            raise
+        raise Damaged(f"{file.name} can't be read: {error.strerror}") from error
 
 
 def _is_file_of(path: Path, name: str) -> bool:
@@ -260,6 +270,7 @@ def newest(folder: Path, say: Callable[[str], None]) -> tuple[int, Checkpoint] |
     Damaged ones are named through `say` and removed, so that they can't be taken for newer than what follows. Raises
     UserError where there are checkpoints and none is whole.
     """
+    _sweep(folder)
     present = steps(folder)
     for step in reversed(present):
         try:
@@ -298,14 +309,19 @@ def sync(path: Path) -> None:
 
 
 def _remove(folder: Path, step: int) -> None:
-    old = folder / f".step-{step:07d}.old"
+    gone = folder / f".step-{step:07d}.gone"
     place(folder, step).rename(
-        old
+        gone
     )  # first out of sight: a folder named step-N is never half deleted
-    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _sweep(folder: Path) -> None:
+    """Removes what a process that died left; what it was about to replace comes back where nothing took its place."""
+    for old in folder.glob(".step-*.old"):
+        final = folder / old.name.removeprefix(".").removesuffix(".old")
+        if not final.exists():
+            old.rename(final)
     for leftover in folder.glob(".step-*"):
         shutil.rmtree(leftover, ignore_errors=True)
 

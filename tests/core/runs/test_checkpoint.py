@@ -1,8 +1,12 @@
 """Checkpoints detect every kind of damage, name it, and never lose an older one."""
 
+import errno
 import json
+import os
 import resource
 import shutil
+import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +18,7 @@ from isoform.core.errors import RunError, UserError
 from isoform.core.runs import checkpoint
 from isoform.core.runs.checkpoint import Checkpoint, Damaged
 from isoform.core.runs.folder import RunFolder
+from killed import die, in_child
 
 SETTINGS = {"ema": 0.9, "checkpoint_every": 2, "epochs": 2}
 FILES = ["model.safetensors", "ema.safetensors", "state.safetensors", "state.json"]
@@ -121,6 +126,49 @@ def test_writing_a_step_again_replaces_it(folder):
     checkpoint.write(folder, 7, content(13))
     assert checkpoint.read(checkpoint.place(folder, 7)).model["n"] == 13
     assert not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_killed_while_a_step_is_replaced(folder, again):
+    """Between the two renames nothing of that name is there; what was comes back, and a removed one doesn't."""
+
+    def deadly():
+        rename = Path.rename
+
+        def renaming(self, target):
+            rename(self, target)
+            if str(target).endswith(".old"):
+                die()
+
+        Path.rename = renaming
+        checkpoint.write(folder, 5, content(13))
+
+    assert in_child(deadly) == signal.SIGKILL
+    assert checkpoint.steps(folder) == [2, 7]
+    (folder / ".step-0000003.gone").mkdir()
+    if again:
+        checkpoint.write(folder, 11, content(11))
+    assert checkpoint.newest(folder, print)[0] == (11 if again else 7)
+    assert checkpoint.read(checkpoint.place(folder, 5)).model["n"] == 5
+    assert checkpoint.steps(folder)[:3] == [2, 5, 7] and not list(folder.glob(".*"))
+
+
+def test_a_disk_that_cannot_read_is_damage_and_any_other_refusal_is_not(folder, monkeypatch):
+    fingerprint, code = checkpoint._fingerprint, errno.EIO
+
+    def refusing(file):
+        if file.parent.name == "step-0000007":
+            raise OSError(code, os.strerror(code))
+        return fingerprint(file)
+
+    monkeypatch.setattr(checkpoint, "_fingerprint", refusing)
+    code = errno.EACCES
+    with pytest.raises(PermissionError):
+        checkpoint.newest(folder, print)
+    assert checkpoint.steps(folder) == [2, 5, 7]
+    code, said = errno.EIO, []
+    assert checkpoint.newest(folder, said.append)[0] == 5
+    assert "step-0000007 is damaged" in said[0] and "can't be read: Input/output error" in said[0]
 
 
 def test_tensor_files_carry_one_metadata_key(folder):
