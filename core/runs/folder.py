@@ -75,20 +75,8 @@ class RunFolder:
         Folders that were made for the lock and got nothing else in them are removed again.
         """
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise UserError(
-                f"{self.path}: can't write there ({error.strerror}); choose another --run-dir"
-            ) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            raise UserError(
-                f"{self.path}: another process is training here; wait or use another --run-dir"
-            ) from error
+        while (descriptor := self._take_lock()) is None:
+            pass
         _locks.add(descriptor)
         try:
             yield
@@ -100,6 +88,29 @@ class RunFolder:
                         folder.rmdir()
             _locks.discard(descriptor)
             os.close(descriptor)
+
+    def _take_lock(self) -> int | None:
+        """The descriptor of the lock; None where whoever held it took the file away before it was free."""
+        place = self.path / _LOCK
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: can't write there ({error.strerror}); choose another --run-dir"
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise UserError(
+                f"{self.path}: another process is training here; wait or use another --run-dir"
+            ) from error
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), place.stat()):
+                return descriptor
+        os.close(descriptor)
+        return None
 
     def is_training(self) -> bool:
         """True while a living process holds the lock."""

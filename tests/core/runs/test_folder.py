@@ -31,6 +31,39 @@ def test_a_second_run_is_locked_out_and_a_dead_one_is_not(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_lock_whose_file_was_taken_away_is_taken_again(tmp_path, monkeypatch, again):
+    """The first run ends, and removes what it made, between the second one's opening of the lock and its taking it."""
+    run = RunFolder(tmp_path / "run")
+    first, open_it = run.lock(), os.open
+    first.__enter__()
+
+    def opening(path, *rest, **options):
+        descriptor = open_it(path, *rest, **options)
+        if str(path).endswith(".lock"):
+            monkeypatch.undo()
+            first.__exit__(None, None, None)
+            assert not run.path.exists()
+            if again:
+                run.path.mkdir()
+                (run.path / ".lock").touch()
+        return descriptor
+
+    monkeypatch.setattr(os, "open", opening)
+    with (
+        run.lock(),
+        pytest.raises(UserError, match="another process"),
+        RunFolder(tmp_path / "run").lock(),
+    ):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="can't write there"), RunFolder(tmp_path / "file").lock():
+        pass
+
+
 def test_a_child_does_not_keep_its_killed_parents_lock(tmp_path):
     run = RunFolder(tmp_path / "run")
     done, go = os.pipe(), os.pipe()
