@@ -255,9 +255,9 @@ def _judge_together(
     domain: AnyDomain, group: RunFolder, shared: _Shared
 ) -> dict[str, dict[str, float]]:
     """Metrics of the seeds' average; those of before where nothing was trained since."""
-    before = group.results().get("ensemble")
-    if before and shared.prepared is None:
-        return dict(before)
+    before, runs = group.results(), [run.name for run in runs_in(group.path)]
+    if shared.prepared is None and before.get("ensemble") and before.get("runs") == runs:
+        return dict(before["ensemble"])
     config = load_run_config(runs_in(group.path)[0], domain)
     return evaluate_together(domain, group, shared.prepare(domain, config))
 
