@@ -184,7 +184,7 @@ def finish(
     """
     task, run, best = outcome.task, outcome.run, outcome.best_step
     checkpoints.gather(run.checkpoints, best)
-    load_weights(outcome.model, run.load_weights(best), f"{run.path} (step {best})")
+    load_weights(outcome.model, _best_weights(run, best), f"{run.path} (step {best})")
     sizes = task.sizes()
     metrics: dict[str, Mapping[str, float]] = (
         {"val": outcome.best_metrics} if outcome.best_metrics else {}
@@ -247,6 +247,17 @@ def finish(
             f"warning: the baseline {name} is better: {split} {task.monitor} {theirs:.4g}{hint}"
         )
     return results_json
+
+
+def _best_weights(run: RunFolder, step: int) -> dict[str, torch.Tensor]:
+    path = checkpoints.place(run.checkpoints, step)
+    try:
+        return checkpoints.read_weights(path)
+    except checkpoints.Damaged as error:
+        raise UserError(
+            f"{path} is damaged ({error}), and it is the best by validation, which no other can stand for: put a copy "
+            "in its place and go on with --resume, or judge the last as it is: eval --checkpoint last"
+        ) from error
 
 
 def _calibrate(outcome: Outcome) -> Mapping[str, Any] | None:

@@ -243,6 +243,24 @@ def test_a_run_falls_back_and_ends_the_same(tmp_path, capsys):
     assert all(value.equal(weights[name]) for name, value in moved.load_weights("last").items())
 
 
+def test_a_damaged_best_one_is_named_with_what_can_be_done(tmp_path):
+    """None after it is as good, and those before it are gone."""
+    settings = {"epochs": 6, "checkpoint_every": 2, "lr": 0.3, "warmup": 0.0}
+    run = RunFolder(tmp_path / "run")
+    before = train(toy.task(**settings), run, progress=False)
+    (run.path / "results.json").unlink()
+    best, last = run.step_of("best"), run.step_of("last")
+    assert best < checkpoint.steps(run.checkpoints)[-2], "the newest two would be read again"
+    weights = checkpoint.place(run.checkpoints, best) / "model.safetensors"
+    flip(weights)
+    with pytest.raises(UserError, match=rf"step-{best:07d} is damaged .*put a copy.*--resume"):
+        train(toy.task(**settings), run, resume=True, progress=False)
+    assert run.step_of("last") == last and run.load_weights("last")
+    flip(weights)
+    after = train(toy.task(**settings), run, resume=True, progress=False)
+    assert after["metrics"] == before["metrics"]
+
+
 def in_parts(folder, step):
     """A checkpoint whose matrix [5, 3] two processes hold."""
     whole = torch.arange(15.0).reshape(5, 3)
