@@ -247,7 +247,7 @@ class Loop:
             self.seen_before = start.seen
 
     def _load(self, checkpoint: checkpoints.Checkpoint) -> None:
-        self.state = TrainState(**self.saving.load(checkpoint))
+        self.state = TrainState.from_json(self.saving.load(checkpoint))
         if self.process.is_main:
             self.meter.load(self.state.meter, self.device)
         self.left_out.load(self.state.left_out)

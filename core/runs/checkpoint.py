@@ -31,6 +31,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from isoform.core.data.writers import plain_json
 from isoform.core.errors import RunError, UserError
 from isoform.core.runs.parts import INDEX, part_name, read_whole, write_index
 
@@ -123,9 +124,12 @@ def seal_parts(
 def seal(
     folder: Path, step: int, state: Mapping[str, Any], hashed: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes state.json and the manifest, and renames the folder that `begin` made to its place."""
+    """Writes state.json and the manifest, and renames the folder that `begin` made to its place.
+
+    In state.json NaN and infinity are null, as JSON has no word for them.
+    """
     new, final = _new(folder, step), place(folder, step)
-    (new / "state.json").write_text(json.dumps(state))
+    (new / "state.json").write_text(json.dumps(plain_json(state)))
     for file in sorted(new.iterdir()):
         shutil.copymode(
             new / "state.json", file
