@@ -49,7 +49,8 @@ def refuse_unready(task: Task, process: Process = ALONE) -> None:
     if process.size > config.accumulate:
         raise UserError(
             f"{process.size} processes share a step's micro-batches, and train.accumulate is "
-            f"{config.accumulate}; raise it, and lower train.batch to keep their product"
+            f"{config.accumulate}; raise it, and lower train.batch to keep their product (a run that is resumed keeps "
+            f"both: start {config.accumulate} at most)"
         )
 
 
