@@ -166,14 +166,18 @@ def _refusing(folder: Path, step: int) -> Iterator[None]:
 
 def verify(path: Path) -> None:
     """Compares every file with the manifest. Raises Damaged naming the first that differs."""
-    for name, (size, digest) in manifest(path).items():
-        file = path / name
-        if not _is_file_of(path, name):
-            raise Damaged(f"{name} is missing")
-        if file.stat().st_size != size:
-            raise Damaged(f"{name} has {file.stat().st_size} bytes where {size} were written")
-        if _digest_on_disk(file) != digest:
-            raise Damaged(f"{name} differs from what was written (SHA-256)")
+    for name, written in manifest(path).items():
+        _verify(path, name, written)
+
+
+def _verify(path: Path, name: str, written: tuple[int, str]) -> None:
+    file, (size, digest) = path / name, written
+    if not _is_file_of(path, name):
+        raise Damaged(f"{name} is missing")
+    if file.stat().st_size != size:
+        raise Damaged(f"{name} has {file.stat().st_size} bytes where {size} were written")
+    if _digest_on_disk(file) != digest:
+        raise Damaged(f"{name} differs from what was written (SHA-256)")
 
 
 def _digest_on_disk(file: Path) -> str:
@@ -231,6 +235,18 @@ def read(path: Path) -> Checkpoint:
         )
     except _UNREADABLE as error:
         raise Damaged(str(error)) from error
+
+
+def read_place(path: Path) -> dict[str, Any]:
+    """The run's place alone, verified, however large the tensors beside it are. Raises Damaged."""
+    files = manifest(path)
+    if "state.json" not in files:
+        raise Damaged("manifest.json names no state.json")
+    _verify(path, "state.json", files["state.json"])
+    try:
+        return dict(json.loads((path / "state.json").read_text())["place"])
+    except (*_UNREADABLE, TypeError) as error:
+        raise Damaged(f"state.json can't be read ({error})") from error
 
 
 def read_weights(path: Path, *, ema: bool = True) -> dict[str, Tensor]:

@@ -276,8 +276,13 @@ class RunFolder:
         if which == "last":
             return present[-1]
         if which == "best":
-            state = self._state(present[-1])
-            best = state.get("best_step")
+            last = checkpoints.place(self.checkpoints, present[-1])
+            try:
+                best = checkpoints.read_place(last).get("best_step")
+            except checkpoints.Damaged as error:
+                raise UserError(
+                    f"{last} is damaged: {error}; choose a step with --checkpoint"
+                ) from error
             if not isinstance(best, int | None):
                 raise UserError(
                     f"{self.path}: its best step is {str(best)[:40]}, no number of steps; choose one with --checkpoint"
@@ -297,13 +302,4 @@ class RunFolder:
         except checkpoints.Damaged as error:
             raise UserError(
                 f"{path} is damaged: {error}; choose another with --checkpoint"
-            ) from error
-
-    def _state(self, step: int) -> dict[str, Any]:
-        path = checkpoints.place(self.checkpoints, step) / "state.json"
-        try:
-            return dict(json.loads(path.read_text())["place"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise UserError(
-                f"{path}: can't be read ({error}); choose a step with --checkpoint"
             ) from error

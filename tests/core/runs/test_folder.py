@@ -185,6 +185,22 @@ def test_checkpoints_by_name(tmp_path):
         run.load_weights("last")
 
 
+def test_which_step_is_best_is_believed_only_by_its_hash(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    train(toy.task(checkpoint_every=1, epochs=3), run, progress=False)
+    best, other = run.step_of("best"), checkpoint.steps(run.checkpoints)[-2]
+    file = checkpoint.place(run.checkpoints, run.step_of("last")) / "state.json"
+    told = file.read_text()
+    assert best != other and f'"best_step": {best},' in told
+    file.write_text(told.replace(f'"best_step": {best},', f'"best_step": {other},'))
+    with pytest.raises(UserError, match=r"damaged: state\.json .*; choose a step with"):
+        run.load_weights("best")
+    assert run.load_weights(other)
+    file.unlink()
+    with pytest.raises(UserError, match=r"state\.json is missing"):
+        run.step_of("best")
+
+
 def test_task_json_is_a_closed_table(tmp_path):
     run = RunFolder(tmp_path)
     run.write_json("task.json", {"classes": ["a", "b"], "licence": "MIT"})
