@@ -86,6 +86,7 @@ def train(
             StopSignal(process.size > 1) as stop,
         ):
             if finished is not None:
+                process.on_main(lambda: finish.write_missing_report(run))
                 show.say(f"{run.path}: this run is finished")
                 return finished
             watch = Trackers(run, log if process.is_main else (), show.say)

@@ -11,6 +11,7 @@ import toy
 
 from isoform.core.engine.train import train
 from isoform.core.errors import Preempted
+from isoform.core.report import page
 from isoform.core.runs import checkpoint
 from isoform.core.runs.folder import RunFolder
 from killed import die, in_child
@@ -250,6 +251,28 @@ def test_metrics_that_are_no_numbers_are_json_and_come_back(tmp_path, capsys):
     train(Odd(toy.app(**settings)), RunFolder(run), resume=True, progress=False)
     assert f"from step {before}" in (said := capsys.readouterr().out) and "odd nan" in said
     assert_same_run(run, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["card.md", "figures.json", "report.html"])
+def test_killed_among_the_last_files(whole, tmp_path, name):
+    class Deadly(RunFolder):
+        def _write(self, file, content):
+            if file == name:
+                die()
+            return super()._write(file, content)
+
+    def deadly():
+        page.RunFolder = Deadly
+        train(toy.task(**SETTINGS), Deadly(run), progress=False)
+
+    run = tmp_path / "run"
+    assert in_child(deadly) == signal.SIGKILL
+    assert not (run / name).exists()
+    train(toy.task(**SETTINGS), RunFolder(run), resume=True, progress=False)
+    assert_same_run(run, whole)
+    assert {file.name for file in run.iterdir()} == {file.name for file in whole.iterdir()}
+    for same in ("card.md", "figures.json"):
+        assert (run / same).read_bytes() == (whole / same).read_bytes()
 
 
 def test_a_finished_run_says_so(whole, capsys):
