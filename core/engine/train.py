@@ -253,6 +253,14 @@ class Loop:
             self.meter.load(self.state.meter, self.device)
         self.left_out.load(self.state.left_out)
         self.saved_step = self.state.step
+        best, folder = self.state.best_step, self.run_folder.checkpoints
+        there = self.process.on_main(lambda: checkpoints.steps(folder))
+        if best is not None and best not in there and not self.ended:
+            # It gave way to a better one, which was damaged.
+            self.show.say(
+                f"the best so far, of step {best}, isn't there any more: it's chosen anew"
+            )
+            self.state.best = self.state.best_step = None
 
     # ------------------------------------------------------------------ the loop
 

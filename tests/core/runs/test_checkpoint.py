@@ -243,6 +243,31 @@ def test_a_run_falls_back_and_ends_the_same(tmp_path, capsys):
     assert all(value.equal(weights[name]) for name, value in moved.load_weights("last").items())
 
 
+def test_a_best_one_that_gave_way_to_a_damaged_one_is_chosen_anew(tmp_path, capsys):
+    """The second validation is the better one, on this machine; on the one that goes on it isn't."""
+
+    class Judged(toy.ToyTask):
+        second = 0.9
+
+        def metrics(self, split, outputs):
+            self.judged_already = getattr(self, "judged_already", 0) + 1
+            top1 = (0.5, self.second)[self.judged_already > 1 or self.second < 0.5]
+            return {**super().metrics(split, outputs), "top1": top1}
+
+    settings = {"epochs": 2, "checkpoint_every": 3}
+    run = RunFolder(tmp_path / "run")
+    train(Judged(toy.app(**settings)), run, progress=False)
+    assert checkpoint.steps(run.checkpoints) == [6, 8] and run.step_of("best") == 8
+    assert checkpoint.read_place(checkpoint.place(run.checkpoints, 6))["best_step"] == 4
+    flip(checkpoint.place(run.checkpoints, 8) / "model.safetensors")
+    (run.path / "results.json").unlink()
+    other = Judged(toy.app(**settings))
+    other.second = 0.4
+    found = train(other, run, resume=True, progress=False)
+    assert "step 4, isn't there any more" in capsys.readouterr().out
+    assert run.step_of("best") == 8 and found["metrics"]["val"]["top1"] == 0.4
+
+
 def test_a_damaged_best_one_is_named_with_what_can_be_done(tmp_path):
     """None after it is as good, and those before it are gone."""
     settings = {"epochs": 6, "checkpoint_every": 2, "lr": 0.3, "warmup": 0.0}
