@@ -11,6 +11,7 @@ import io
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,6 +34,11 @@ BASELINES = "baselines"  # the folder of those that a run stores
 SUSPECTS = "suspected_labels.csv"
 TRACKERS = "trackers"  # the folder of what `--log` keeps
 _LOCK = ".lock"
+_PAUSES = (
+    0.01,
+    0.03,
+    0.1,
+)  # seconds, for whoever only looks whether a run is training (`is_training`)
 _CONTENT = ("config.toml", "metrics.jsonl", "results.json", "checkpoints")
 _locks: set[int] = set()
 
@@ -99,13 +105,17 @@ class RunFolder:
             raise UserError(
                 f"{self.path}: can't write there ({error.strerror}); choose another --run-dir"
             ) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            raise UserError(
-                f"{self.path}: another process is training here; wait or use another --run-dir"
-            ) from error
+        for pause in (*_PAUSES, None):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if pause is None:
+                    os.close(descriptor)
+                    raise UserError(
+                        f"{self.path}: another process is training here; wait or use another --run-dir"
+                    ) from error
+                time.sleep(pause)
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), place.stat()):
                 return descriptor

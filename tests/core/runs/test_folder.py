@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import toy
 from isoform.core.data.writers import plain_json
 from isoform.core.engine.train import train
 from isoform.core.errors import UserError
-from isoform.core.runs import checkpoint
+from isoform.core.runs import checkpoint, folder
 from isoform.core.runs.folder import RunFolder
 
 
@@ -56,6 +57,18 @@ def test_a_lock_whose_file_was_taken_away_is_taken_again(tmp_path, monkeypatch, 
         RunFolder(tmp_path / "run").lock(),
     ):
         pass
+
+
+def test_whoever_only_looks_keeps_nobody_out(tmp_path, monkeypatch):
+    run = RunFolder(tmp_path)
+    run.write_text("config.toml", "")
+    with run.lock():
+        pass
+    looking = os.open(tmp_path / ".lock", os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    monkeypatch.setattr(folder.time, "sleep", lambda _: os.close(looking))
+    with run.lock():
+        assert run.is_training()
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
