@@ -30,8 +30,6 @@ def refuse_unready(task: Task, process: Process = ALONE) -> None:
     config = task.config.train
     if not isinstance(config.epochs, int):
         raise UserError(f"train.epochs = {config.epochs!r} was not settled; give a number")
-    if config.epochs < 1:
-        raise UserError(f"train.epochs = {config.epochs}: should be at least 1")
     chosen(task.baselines(), task.config.eval)  # a name that isn't offered
     if not task.sizes().get("train"):
         raise UserError("there is no training sample; look at the data with `isoform check`")

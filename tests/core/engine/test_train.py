@@ -222,7 +222,6 @@ def test_nonsense_is_refused_before_anything_is_written(tmp_path):
 
     for task, said in (
         (toy.task(epochs="auto"), "was not settled"),
-        (toy.task(epochs=0), "train.epochs = 0: should be at least 1"),
         (Empty(toy.app()), "no training sample"),
     ):
         with pytest.raises(UserError, match=said):
