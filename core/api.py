@@ -21,7 +21,7 @@ from isoform.core.data.writers import staged
 from isoform.core.domain import AnyDomain, Export, ImportedModel, Predictor, Prepared, TrainedModel
 from isoform.core.engine.distributed import Process, deal_out, joined, restarted, this_process
 from isoform.core.engine.evaluate import load_weights
-from isoform.core.engine.finish import accept_data
+from isoform.core.engine.finish import accept_data, write_missing_report
 from isoform.core.engine.trackers import require
 from isoform.core.engine.train import train as train_task
 from isoform.core.errors import UserError, join_names
@@ -216,14 +216,13 @@ def _train(
     resume = resume or restarted()
     if not resume:
         refuse_run(run)
-    stored = load_run_config(path, domain) if (path / "config.toml").is_file() else None
-    before = stored
-    if stored is not None:
-        stored = _with_new_place(request, stored, shared)
+    before = load_run_config(path, domain) if (path / "config.toml").is_file() else None
+    stored = None if before is None else _with_new_place(request, before, shared)
     if stored is not None and run.results().get("status") == "finished":
         if stored is not before:
             for line in accept_data(run, domain.task(shared.prepare(domain, stored))):
                 shared.say(line)
+        process.on_main(lambda: write_missing_report(run))
         shared.say(f"{path}: this run is finished")
     else:
         asked = stored
@@ -255,9 +254,9 @@ def _judge_together(
     domain: AnyDomain, group: RunFolder, shared: _Shared
 ) -> dict[str, dict[str, float]]:
     """Metrics of the seeds' average; those of before where nothing was trained since."""
-    before = group.results().get("ensemble")
-    if before and shared.prepared is None:
-        return dict(before)
+    before, runs = group.results(), [run.name for run in runs_in(group.path)]
+    if shared.prepared is None and before.get("ensemble") and before.get("runs") == runs:
+        return dict(before["ensemble"])
     config = load_run_config(runs_in(group.path)[0], domain)
     return evaluate_together(domain, group, shared.prepare(domain, config))
 

@@ -52,7 +52,7 @@ class Process:
         """The same, talking to the same where nobody else listens: for another thread."""
         if self.size == 1:
             return self
-        return replace(self, group=dist.new_group(backend="gloo"))
+        return replace(self, group=dist.new_group(backend="gloo", timeout=_patience()))
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
         """Those of the items that this process works on."""
@@ -182,21 +182,19 @@ def this_process() -> Process:
 
 
 @contextmanager
-def joined(timeout: float | None = None) -> Iterator[Process]:
+def joined() -> Iterator[Process]:
     """This process as one of a run's, connected with the others until the end; where it is already, nothing is done.
 
-    `timeout`: seconds to wait for the others before giving up (default: ISOFORM_TIMEOUT, else half an hour). Raises
-    UserError where the launcher's environment is incomplete, RunError where the others don't come.
+    Each waits ISOFORM_TIMEOUT seconds for the others before it gives up, half an hour by default. Raises UserError
+    where the launcher's environment is incomplete, RunError where the others don't come.
     """
     if dist.is_initialized() or not _launched():
         yield this_process()
         return
-    seconds = float(os.environ.get("ISOFORM_TIMEOUT", TIMEOUT)) if timeout is None else timeout
-    device = _device()
+    wait, device = _patience(), _device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
-        wait = timedelta(seconds=seconds)
         found, rank, size = next(dist.rendezvous("env://", timeout=wait))
         # The agent's store outlives a restart, and with it the addresses of processes that are gone.
         attempt = dist.PrefixStore(f"attempt-{_restarts()}", found)
@@ -211,12 +209,16 @@ def joined(timeout: float | None = None) -> Iterator[Process]:
         raise UserError(f"the launcher's environment is incomplete: {error}") from error
     except RuntimeError as error:
         raise RunError(
-            f"the run's other processes weren't there within {seconds:g} s: {_first(error)}"
+            f"the run's other processes weren't there within {wait.total_seconds():g} s: {_first(error)}"
         ) from error
     try:
         yield this_process()
     finally:
         dist.destroy_process_group()
+
+
+def _patience() -> timedelta:
+    return timedelta(seconds=float(os.environ.get("ISOFORM_TIMEOUT", TIMEOUT)))
 
 
 def restarted() -> bool:

@@ -184,7 +184,7 @@ def finish(
     """
     task, run, best = outcome.task, outcome.run, outcome.best_step
     checkpoints.gather(run.checkpoints, best)
-    load_weights(outcome.model, run.load_weights(best), f"{run.path} (step {best})")
+    load_weights(outcome.model, _best_weights(run, best), f"{run.path} (step {best})")
     sizes = task.sizes()
     metrics: dict[str, Mapping[str, float]] = (
         {"val": outcome.best_metrics} if outcome.best_metrics else {}
@@ -214,7 +214,7 @@ def finish(
         "suspected_labels": suspected,
         "groups": {"test": groups} if groups else {},
     }
-    results_json = write_results(outcome, "finished", metrics, beside, unseen, more)
+    results_json = write_results(outcome, "running", metrics, beside, unseen, more)
     kind = "ema.safetensors" if outcome.averaged else "model.safetensors"
     digest = checkpoints.manifest(checkpoints.place(run.checkpoints, best))[kind][1]
     card = results.card(
@@ -226,6 +226,9 @@ def finish(
         if groups is not None and task.groups("test") is not None:
             figures.append(group_figure(groups, "test"))
         run.write_json("figures.json", [figure_json(figure, run.path) for figure in figures])
+    # Last, as a run that says so is never taken up again; the report tells it.
+    results_json["status"] = "finished"
+    run.write_json("results.json", results_json)
     page.write_report([run.path])
     if metrics:
         outcome.show.say(f"{split} (best checkpoint, step {best}): {_shown(metrics[split])}")
@@ -247,6 +250,23 @@ def finish(
             f"warning: the baseline {name} is better: {split} {task.monitor} {theirs:.4g}{hint}"
         )
     return results_json
+
+
+def write_missing_report(run: RunFolder) -> None:
+    """report.html of a finished run that was killed in front of it."""
+    if not (run.path / "report.html").exists():
+        page.write_report([run.path])
+
+
+def _best_weights(run: RunFolder, step: int) -> dict[str, torch.Tensor]:
+    path = checkpoints.place(run.checkpoints, step)
+    try:
+        return checkpoints.read_weights(path)
+    except checkpoints.Damaged as error:
+        raise UserError(
+            f"{path} is damaged ({error}), and it is the best by validation, which no other can stand for: put a copy "
+            "in its place and go on with --resume, or judge the last as it is: eval --checkpoint last"
+        ) from error
 
 
 def _calibrate(outcome: Outcome) -> Mapping[str, Any] | None:

@@ -105,7 +105,8 @@ class Display:
             return
         made = step - self._since
         left = (time.monotonic() - self._start) / made * (self._total - step) if made else 0.0
-        note = f"loss {means['loss']:.4g}  {rate:.0f} samples/s  {self.validation}ETA {clock(left)}"
+        loss = f"loss {means['loss']:.4g}  " if "loss" in means else ""  # no step was made
+        note = f"{loss}{rate:.0f} samples/s  {self.validation}ETA {clock(left)}"
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, completed=step, note=note)
         else:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from isoform.core.baselines import chosen
@@ -46,7 +47,8 @@ def refuse_unready(task: Task, process: Process = ALONE) -> None:
     if process.size > config.accumulate:
         raise UserError(
             f"{process.size} processes share a step's micro-batches, and train.accumulate is "
-            f"{config.accumulate}; raise it, and lower train.batch to keep their product"
+            f"{config.accumulate}; raise it, and lower train.batch to keep their product (a run that is resumed keeps "
+            f"both: start {config.accumulate} at most)"
         )
 
 
@@ -60,6 +62,17 @@ def refusal_of(make: Callable[[], Task]) -> str | None:
     except UserError as error:
         return str(error)
     return None
+
+
+@contextmanager
+def explained(place: Path) -> Iterator[None]:
+    """Raises RunError where `explain_stop` has a sentence."""
+    try:
+        yield
+    except Exception as error:
+        if (known := explain_stop(error, place)) is not None:
+            raise known from error
+        raise
 
 
 def explain_stop(error: BaseException, place: Path) -> RunError | None:

@@ -84,11 +84,15 @@ class Saving:
         if self._failed:
             raise self._failed.pop()
 
-    def finish(self) -> None:
-        """Waits until everything is written. Raises what that failed with."""
+    def close(self) -> None:
+        """Waits until nothing is being written any more, whatever became of it."""
         if self._writing is not None:
             self._writing.join()
             self._writing = None
+
+    def finish(self) -> None:
+        """Waits until everything is written. Raises what that failed with."""
+        self.close()
         self.check()
 
     def _tensors(self) -> dict[str, dict[str, Tensor]]:

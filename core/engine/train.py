@@ -36,7 +36,7 @@ from isoform.core.engine.evaluate import evaluate
 from isoform.core.engine.left_out import LeftOut
 from isoform.core.engine.meter import Meter, NonFiniteGuard
 from isoform.core.engine.progress import Display
-from isoform.core.engine.refusals import explain_stop, refuse_unready
+from isoform.core.engine.refusals import explain_stop, explained, refuse_unready
 from isoform.core.engine.sam import Sam
 from isoform.core.engine.saving import Saving
 from isoform.core.engine.sharded import Whole, divide
@@ -86,11 +86,13 @@ def train(
             StopSignal(process.size > 1) as stop,
         ):
             if finished is not None:
+                process.on_main(lambda: finish.write_missing_report(run))
                 show.say(f"{run.path}: this run is finished")
                 return finished
             watch = Trackers(run, log if process.is_main else (), show.say)
             loop = Loop(task, run, show, stop, watch, process)
-            loop.start(resume, command)
+            with explained(run.path):
+                loop.start(resume, command)
             return _through(loop, command, baselines)
 
 
@@ -98,12 +100,13 @@ def _through(loop: Loop, command: str, baselines: Mapping[str, Any] | None) -> d
     """From the first step to the results, and what is left where it doesn't come to them."""
     run, watch = loop.run_folder, loop.watch
     try:
-        watch.start(loop.task.config)
-        loop.run()
-        loop.saving.finish()
-        if not loop.process.is_main:
-            return run.results()
-        return finish.finish(loop.outcome(), command, baselines)
+        with closing(loop.saving):  # before anything is said of the folder, or it is let go
+            watch.start(loop.task.config)
+            loop.run()
+            loop.saving.finish()
+            if not loop.process.is_main:
+                return run.results()
+            return finish.finish(loop.outcome(), command, baselines)
     except Preempted:
         loop.record("preempted")
         raise
@@ -245,11 +248,19 @@ class Loop:
             self.seen_before = start.seen
 
     def _load(self, checkpoint: checkpoints.Checkpoint) -> None:
-        self.state = TrainState(**self.saving.load(checkpoint))
+        self.state = TrainState.from_json(self.saving.load(checkpoint))
         if self.process.is_main:
             self.meter.load(self.state.meter, self.device)
         self.left_out.load(self.state.left_out)
         self.saved_step = self.state.step
+        best, folder = self.state.best_step, self.run_folder.checkpoints
+        there = self.process.on_main(lambda: checkpoints.steps(folder))
+        if best is not None and best not in there and not self.ended:
+            # It gave way to a better one, which was damaged.
+            self.show.say(
+                f"the best so far, of step {best}, isn't there any more: it's chosen anew"
+            )
+            self.state.best = self.state.best_step = None
 
     # ------------------------------------------------------------------ the loop
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,20 @@ class TrainState:
     meter: dict[str, tuple[float, float]] = field(default_factory=dict)
     initial: str = ""  # what the weights started from, and its licence
     left_out: dict[str, Any] = field(default_factory=dict)  # samples and steps: LeftOut.state
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> TrainState:
+        """What a checkpoint tells of it, where a number that isn't finite is null."""
+        state = cls(**told)
+        state.best_metrics = {name: _number(value) for name, value in state.best_metrics.items()}
+        state.meter = {
+            name: (_number(total), weight) for name, (total, weight) in state.meter.items()
+        }
+        return state
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def surroundings(precision: str) -> dict[str, Any]:

@@ -74,11 +74,20 @@ def write_safetensors(
 
 
 def write_safetensors16(trained: TrainedModel[Any, Any], out: Path) -> None:
-    """The same with weights rounded to float16, in half the space; reading them computes in float32 again."""
+    """The same with weights rounded to float16, in half the space; reading them computes in float32 again.
+
+    Raises UserError for a number that float16 can't hold.
+    """
+    weights = trained.weights()
     halves = {
         name: value.half() if value.is_floating_point() else value
-        for name, value in trained.weights().items()
+        for name, value in weights.items()
     }
+    for name, half in halves.items():
+        if bool((half.isinf() & weights[name].isfinite()).any()):
+            raise UserError(
+                f"{name} holds {weights[name].abs().max():g}, and float16 at most 65504; export --format safetensors"
+            )
     write_safetensors(trained, out, halves)
 
 

@@ -27,9 +27,9 @@ DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 def optimise(model: nn.Module, precision: Precision = "fp32") -> nn.Module:
     """A copy of `model` in evaluation mode that holds and computes everything in `precision`.
 
-    On a CPU the larger weights of its linear layers are laid out once as oneDNN's products want them. It takes what the
-    model takes (floating-point tensors, and the features of Tokens, are converted) and answers in float32, without
-    gradients.
+    On a CPU the larger weights of its linear layers are laid out once as oneDNN's products want them, but for layers
+    that a module computes with by their weights, which it names in `reads_weights_of`. The copy takes what the model
+    takes (floating-point tensors, and the features of Tokens, are converted) and answers in float32, without gradients.
     "fp32" answers as the model does but for rounding, "bf16" to about two decimal digits.
     """
     dtype = DTYPES[precision]
@@ -37,8 +37,9 @@ def optimise(model: nn.Module, precision: Precision = "fp32") -> nn.Module:
     # Processors without the instructions for bfloat16 are refused by oneDNN and served by PyTorch.
     packs = AVAILABLE and (dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
     for parent in list(fast.modules()):
+        read = getattr(parent, "reads_weights_of", ())
         for name, child in parent.named_children():
-            if packs and isinstance(child, nn.Linear) and _is_large(child):
+            if packs and isinstance(child, nn.Linear) and name not in read and _is_large(child):
                 setattr(parent, name, PackedLinear(child))
     return Converted(fast, dtype)
 

@@ -14,6 +14,7 @@ because a flipped bit in a tensor file loads without complaint.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -30,6 +31,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from isoform.core.data.writers import plain_json
 from isoform.core.errors import RunError, UserError
 from isoform.core.runs.parts import INDEX, part_name, read_whole, write_index
 
@@ -122,9 +124,12 @@ def seal_parts(
 def seal(
     folder: Path, step: int, state: Mapping[str, Any], hashed: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes state.json and the manifest, and renames the folder that `begin` made to its place."""
+    """Writes state.json and the manifest, and renames the folder that `begin` made to its place.
+
+    In state.json NaN and infinity are null, as JSON has no word for them.
+    """
     new, final = _new(folder, step), place(folder, step)
-    (new / "state.json").write_text(json.dumps(state))
+    (new / "state.json").write_text(json.dumps(plain_json(state)))
     for file in sorted(new.iterdir()):
         shutil.copymode(
             new / "state.json", file
@@ -161,14 +166,27 @@ def _refusing(folder: Path, step: int) -> Iterator[None]:
 
 def verify(path: Path) -> None:
     """Compares every file with the manifest. Raises Damaged naming the first that differs."""
-    for name, (size, digest) in manifest(path).items():
-        file = path / name
-        if not _is_file_of(path, name):
-            raise Damaged(f"{name} is missing")
-        if file.stat().st_size != size:
-            raise Damaged(f"{name} has {file.stat().st_size} bytes where {size} were written")
-        if _fingerprint(file)["sha256"] != digest:
-            raise Damaged(f"{name} differs from what was written (SHA-256)")
+    for name, written in manifest(path).items():
+        _verify(path, name, written)
+
+
+def _verify(path: Path, name: str, written: tuple[int, str]) -> None:
+    file, (size, digest) = path / name, written
+    if not _is_file_of(path, name):
+        raise Damaged(f"{name} is missing")
+    if file.stat().st_size != size:
+        raise Damaged(f"{name} has {file.stat().st_size} bytes where {size} were written")
+    if _digest_on_disk(file) != digest:
+        raise Damaged(f"{name} differs from what was written (SHA-256)")
+
+
+def _digest_on_disk(file: Path) -> str:
+    try:
+        return str(_fingerprint(file)["sha256"])
+    except OSError as error:
+        if error.errno != errno.EIO:  # any other refusal is no damage, and may pass
+            raise
+        raise Damaged(f"{file.name} can't be read: {error.strerror}") from error
 
 
 def _is_file_of(path: Path, name: str) -> bool:
@@ -219,6 +237,18 @@ def read(path: Path) -> Checkpoint:
         raise Damaged(str(error)) from error
 
 
+def read_place(path: Path) -> dict[str, Any]:
+    """The run's place alone, verified, however large the tensors beside it are. Raises Damaged."""
+    files = manifest(path)
+    if "state.json" not in files:
+        raise Damaged("manifest.json names no state.json")
+    _verify(path, "state.json", files["state.json"])
+    try:
+        return dict(json.loads((path / "state.json").read_text())["place"])
+    except (*_UNREADABLE, TypeError) as error:
+        raise Damaged(f"state.json can't be read ({error})") from error
+
+
 def read_weights(path: Path, *, ema: bool = True) -> dict[str, Tensor]:
     """The averaged weights where the checkpoint has them and `ema` is true, else the raw ones. Raises Damaged."""
     verify(path)
@@ -260,6 +290,7 @@ def newest(folder: Path, say: Callable[[str], None]) -> tuple[int, Checkpoint] |
     Damaged ones are named through `say` and removed, so that they can't be taken for newer than what follows. Raises
     UserError where there are checkpoints and none is whole.
     """
+    _sweep(folder)
     present = steps(folder)
     for step in reversed(present):
         try:
@@ -298,14 +329,19 @@ def sync(path: Path) -> None:
 
 
 def _remove(folder: Path, step: int) -> None:
-    old = folder / f".step-{step:07d}.old"
+    gone = folder / f".step-{step:07d}.gone"
     place(folder, step).rename(
-        old
+        gone
     )  # first out of sight: a folder named step-N is never half deleted
-    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _sweep(folder: Path) -> None:
+    """Removes what a process that died left; what it was about to replace comes back where nothing took its place."""
+    for old in folder.glob(".step-*.old"):
+        final = folder / old.name.removeprefix(".").removesuffix(".old")
+        if not final.exists():
+            old.rename(final)
     for leftover in folder.glob(".step-*"):
         shutil.rmtree(leftover, ignore_errors=True)
 

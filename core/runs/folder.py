@@ -11,6 +11,7 @@ import io
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,6 +34,11 @@ BASELINES = "baselines"  # the folder of those that a run stores
 SUSPECTS = "suspected_labels.csv"
 TRACKERS = "trackers"  # the folder of what `--log` keeps
 _LOCK = ".lock"
+_PAUSES = (
+    0.01,
+    0.03,
+    0.1,
+)  # seconds, for whoever only looks whether a run is training (`is_training`)
 _CONTENT = ("config.toml", "metrics.jsonl", "results.json", "checkpoints")
 _locks: set[int] = set()
 
@@ -75,20 +81,8 @@ class RunFolder:
         Folders that were made for the lock and got nothing else in them are removed again.
         """
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise UserError(
-                f"{self.path}: can't write there ({error.strerror}); choose another --run-dir"
-            ) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            raise UserError(
-                f"{self.path}: another process is training here; wait or use another --run-dir"
-            ) from error
+        while (descriptor := self._take_lock()) is None:
+            pass
         _locks.add(descriptor)
         try:
             yield
@@ -100,6 +94,33 @@ class RunFolder:
                         folder.rmdir()
             _locks.discard(descriptor)
             os.close(descriptor)
+
+    def _take_lock(self) -> int | None:
+        """The descriptor of the lock; None where whoever held it took the file away before it was free."""
+        place = self.path / _LOCK
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: can't write there ({error.strerror}); choose another --run-dir"
+            ) from error
+        for pause in (*_PAUSES, None):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if pause is None:
+                    os.close(descriptor)
+                    raise UserError(
+                        f"{self.path}: another process is training here; wait or use another --run-dir"
+                    ) from error
+                time.sleep(pause)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), place.stat()):
+                return descriptor
+        os.close(descriptor)
+        return None
 
     def is_training(self) -> bool:
         """True while a living process holds the lock."""
@@ -265,8 +286,13 @@ class RunFolder:
         if which == "last":
             return present[-1]
         if which == "best":
-            state = self._state(present[-1])
-            best = state.get("best_step")
+            last = checkpoints.place(self.checkpoints, present[-1])
+            try:
+                best = checkpoints.read_place(last).get("best_step")
+            except checkpoints.Damaged as error:
+                raise UserError(
+                    f"{last} is damaged: {error}; choose a step with --checkpoint"
+                ) from error
             if not isinstance(best, int | None):
                 raise UserError(
                     f"{self.path}: its best step is {str(best)[:40]}, no number of steps; choose one with --checkpoint"
@@ -286,13 +312,4 @@ class RunFolder:
         except checkpoints.Damaged as error:
             raise UserError(
                 f"{path} is damaged: {error}; choose another with --checkpoint"
-            ) from error
-
-    def _state(self, step: int) -> dict[str, Any]:
-        path = checkpoints.place(self.checkpoints, step) / "state.json"
-        try:
-            return dict(json.loads(path.read_text())["place"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise UserError(
-                f"{path}: can't be read ({error}); choose a step with --checkpoint"
             ) from error

@@ -35,7 +35,11 @@ class TargetScaling:
         mean_K = total_K / count_K
         square_nK = torch.where(known_nK, targets_nK - mean_K, 0).square()
         std_K = (square_nK.sum(0) / count_K).sqrt()
-        std_K = torch.where(std_K > 0, std_K, 1)
+        # By the values, as the mean of equal ones may be off by rounding, and so the deviation not 0.
+        values_nK = targets_nK.numpy()
+        low_K = np.fmin.reduce(values_nK, 0, initial=np.inf)
+        high_K = np.fmax.reduce(values_nK, 0, initial=-np.inf)
+        std_K = torch.where(torch.from_numpy(low_K < high_K), std_K, 1)
         return cls(tuple(mean_K.tolist()), tuple(std_K.tolist()), tuple(log))
 
     @classmethod

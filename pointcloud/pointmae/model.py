@@ -139,6 +139,8 @@ class Propagation(nn.Module):
 class PartSegmenter(nn.Module):
     """Point-MAE's part segmentation: states of three blocks, beside what the whole cloud and its class say."""
 
+    reads_weights_of = ("first",)  # see core/inference/optimise.py
+
     def __init__(self, config: PointcloudApp) -> None:
         super().__init__()
         parts, dim = config.parts, config.backbone.dim

@@ -24,6 +24,8 @@ class PatchEncoder(nn.Module):
     The official code writes layers of points as convolutions of width 1.
     """
 
+    reads_weights_of = ("point2", "mixed", "out")  # see core/inference/optimise.py
+
     def __init__(self, channels: int, widths: tuple[int, ...], dim: int) -> None:
         super().__init__()
         first, second, third = widths

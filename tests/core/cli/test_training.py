@@ -219,6 +219,22 @@ def losing(monkeypatch):
     return found
 
 
+def test_an_ensemble_of_fewer_seeds_is_not_taken_for_that_of_all(cli, monkeypatch):
+    """Killed between the last seed's training and the judging of them together."""
+    command = ["toys", "train", "mlp", "--run-dir", "g", "--epochs", "1", "--json", "--seeds"]
+    assert cli(*command, "2")[0] == 0
+    judge = api.evaluate_together
+    monkeypatch.setattr(api, "evaluate_together", lambda *_: 1 / 0)
+    assert cli(*command, "3", "--resume")[0] == 1
+    monkeypatch.setattr(api, "evaluate_together", judge)
+    assert cli(*command, "3", "--resume")[0] == 0
+    found = json.loads(Path("g/results.json").read_text())
+    assert found["runs"] == ["seed-1", "seed-2", "seed-3"]
+    assert last(cli("toys", "eval", "g", "--json")[1])["ensemble"] == pytest.approx(
+        found["ensemble"]["test"]
+    )
+
+
 def test_what_was_found_is_said_always_and_once(cli, losing):
     _, out, _ = cli("toys", "train", "mlp", "--run-dir", "a")
     assert out.splitlines()[:2] == losing

@@ -244,9 +244,28 @@ def test_a_process_that_is_gone_or_hangs_ends_the_others(tmp_path, how):
     assert end_of(children[1:]) == [-signal.SIGKILL]
 
 
+def test_a_process_that_hangs_while_it_writes_in_the_background_ends_the_others(
+    tmp_path, monkeypatch
+):
+    """What a thread waits for ends as early as what its process waits for: else it would keep that one alive."""
+    monkeypatch.setattr(checkpoint, "write", lambda *_: os.kill(os.getpid(), signal.SIGSTOP))
+
+    def fails():
+        with pytest.raises(RunError, match="another process of this run ended or gave no answer"):
+            run(tmp_path / "run", save_in_background=True)
+
+    first, second = fork_ranks(2, fails, ISOFORM_TIMEOUT="5")
+    ended = end_of([second], seconds=60)
+    os.kill(first, signal.SIGKILL)
+    os.waitpid(first, 0)
+    assert ended == [0]
+
+
 def test_only_as_many_processes_as_there_are_micro_batches(tmp_path):
     def fails():
-        with pytest.raises(UserError, match=r"4 processes .* train.accumulate is 3"):
+        with pytest.raises(
+            UserError, match=r"4 processes .* train.accumulate is 3.*start 3 at most"
+        ):
             run(tmp_path / "run")
 
     assert in_ranks(4, fails) == [0, 0, 0, 0]

@@ -2,13 +2,16 @@
 
 import json
 import os
+import shutil
 import signal
 
 import pytest
+import torch
 import toy
 
 from isoform.core.engine.train import train
 from isoform.core.errors import Preempted
+from isoform.core.report import page
 from isoform.core.runs import checkpoint
 from isoform.core.runs.folder import RunFolder
 from killed import die, in_child
@@ -216,6 +219,60 @@ def test_early_stopping_counts_across_a_resume(tmp_path, capsys):
         )
     train(toy.task(**settings), RunFolder(tmp_path / "run"), resume=True, progress=False)
     assert log_of(tmp_path / "run") == logged
+
+
+def test_metrics_that_are_no_numbers_are_json_and_come_back(tmp_path, capsys):
+    """Without a test split, so that the last line tells those of validation."""
+
+    class Odd(toy.ToyTask):
+        def sizes(self):
+            return {split: size for split, size in toy.SIZES.items() if split != "test"}
+
+        def loss(self, model, batch):
+            return {**super().loss(model, batch), "odd": torch.tensor(float("nan"))}
+
+        def metrics(self, split, outputs):
+            return {**super().metrics(split, outputs), "odd": float("nan"), "far": float("inf")}
+
+    def refuse(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    settings = {**SETTINGS, "log_every": 7}
+    train(Odd(toy.app(**settings)), RunFolder(tmp_path / "whole"), progress=False)
+    run = tmp_path / "run"
+    shutil.copytree(tmp_path / "whole", run)
+    checkpoints = run / "checkpoints"
+    *_, before, last = checkpoint.steps(checkpoints)
+    for step in (before, last):
+        for file in checkpoint.place(checkpoints, step).glob("*.json"):
+            json.loads(file.read_text(), parse_constant=refuse)
+    shutil.rmtree(checkpoint.place(checkpoints, last))
+    (run / "results.json").unlink()
+    train(Odd(toy.app(**settings)), RunFolder(run), resume=True, progress=False)
+    assert f"from step {before}" in (said := capsys.readouterr().out) and "odd nan" in said
+    assert_same_run(run, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["card.md", "figures.json", "report.html"])
+def test_killed_among_the_last_files(whole, tmp_path, name):
+    class Deadly(RunFolder):
+        def _write(self, file, content):
+            if file == name:
+                die()
+            return super()._write(file, content)
+
+    def deadly():
+        page.RunFolder = Deadly
+        train(toy.task(**SETTINGS), Deadly(run), progress=False)
+
+    run = tmp_path / "run"
+    assert in_child(deadly) == signal.SIGKILL
+    assert not (run / name).exists()
+    train(toy.task(**SETTINGS), RunFolder(run), resume=True, progress=False)
+    assert_same_run(run, whole)
+    assert {file.name for file in run.iterdir()} == {file.name for file in whole.iterdir()}
+    for same in ("card.md", "figures.json"):
+        assert (run / same).read_bytes() == (whole / same).read_bytes()
 
 
 def test_a_finished_run_says_so(whole, capsys):

@@ -3,6 +3,7 @@ import itertools
 import json
 import math
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from isoform.core.domain import InitialWeights
 from isoform.core.engine import distributed, precision, progress, warm_start
 from isoform.core.engine.train import train
 from isoform.core.errors import RunError, UserError
+from isoform.core.runs import checkpoint
 from isoform.core.runs.folder import RunFolder
 from isoform.core.runs.results import summarise_seeds
 
@@ -397,6 +399,39 @@ def test_a_full_disk_is_one_sentence(tmp_path):
         train(toy.task(), Full(tmp_path / "run"), progress=False)
 
 
+def test_a_full_disk_at_the_start_is_one_sentence_too(tmp_path):
+    class Full(RunFolder):
+        def write_text(self, name, text):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(RunError, match=r"No space left on device; make room"):
+        train(toy.task(), Full(tmp_path / "run"), progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_mistake_while_a_checkpoint_is_written_leaves_nothing_behind_or_all(
+    tmp_path, monkeypatch
+):
+    """A folder with a checkpoint and without its configuration could not go on."""
+
+    class Unreadable(toy.ToyTask):
+        def sample(self, split, index, rng):
+            self.read = getattr(self, "read", 0) + 1
+            if self.read == 38:  # in step 3
+                raise UserError("38.png is not an image")
+            return super().sample(split, index, rng)
+
+    save = checkpoint._save
+    monkeypatch.setattr(checkpoint, "_save", lambda *one: (time.sleep(0.1), save(*one)))
+    settings = {"checkpoint_every": 2, "save_in_background": True}
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(UserError, match=r"38\.png"):
+        train(Unreadable(toy.app(**settings)), run, progress=False)
+    assert checkpoint.steps(run.checkpoints) == [2] and (run.path / "config.toml").is_file()
+    monkeypatch.undo()
+    assert train(toy.task(**settings), run, resume=True, progress=False)["status"] == "finished"
+
+
 def test_what_must_be_said_goes_where_it_is_wanted(tmp_path, capsys):
     said = []
     train(
@@ -439,3 +474,20 @@ def test_lines_in_a_pipe(tmp_path, capsys):
         "step 3/16  loss" in said and "samples/s" in said and "ETA" in said and "val  top1" in said
     )
     assert all(len(line) < 120 for line in said.splitlines()) and "\x1b" not in said
+
+
+def test_a_line_of_no_step_that_was_made(tmp_path, capsys):
+    class Spoilt(toy.ToyTask):
+        passes_made = 0
+
+        def loss(self, model, batch):
+            self.passes_made += 1
+            found = super().loss(model, batch)
+            return {**found, "loss": found["loss"] * float("nan" if self.passes_made == 10 else 1)}
+
+    task = Spoilt(toy.app(nonfinite="skip", log_every=3))  # whose fourth step is a line by itself
+    results = train(task, RunFolder(tmp_path / "run"), progress=True)
+    assert list(results["left_out"]["steps"]["why"]) == ["4"]
+    line = next(one for one in RunFolder(tmp_path / "run").metrics() if one["step"] == 4)
+    assert "loss" not in line and line["split"] == "train" and "lr" in line
+    assert "step 4/16  " in capsys.readouterr().out

@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import toy
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from isoform.core.inference.export import Graph, check_agreement
+from isoform.core.domain import TrainedModel
+from isoform.core.errors import UserError
+from isoform.core.inference.export import Graph, check_agreement, write_safetensors16
 
 
 class Two(nn.Module):
@@ -27,6 +31,25 @@ def graph() -> Graph:
         }  # fmt: skip
 
     return Graph(Two(), example, "sums", {})
+
+
+@pytest.mark.parametrize(
+    ("value", "fits"), [(65504.0, True), (-65519.0, True), (-65520.0, False), (7e5, False)]
+)
+def test_a_weight_that_float16_cannot_hold_is_refused(
+    tmp_path: Path, monkeypatch: Any, value: float, fits: bool
+) -> None:
+    model = nn.Linear(3, 2)
+    with torch.no_grad():
+        model.weight[1, 2] = value
+    trained = TrainedModel(toy.app(), toy.ToyState(), model, tmp_path, 7)
+    if fits:
+        write_safetensors16(trained, tmp_path / "a.safetensors")
+        assert load_file(tmp_path / "a.safetensors")["weight"].isfinite().all()
+        return
+    with pytest.raises(UserError, match=r"^weight holds (700000|65520), "):
+        write_safetensors16(trained, tmp_path / "a.safetensors")
+    assert not (tmp_path / "a.safetensors").exists()
 
 
 def same(inputs: dict[str, np.ndarray]) -> np.ndarray:

@@ -1,8 +1,12 @@
 """Checkpoints detect every kind of damage, name it, and never lose an older one."""
 
+import errno
 import json
+import os
 import resource
 import shutil
+import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +18,7 @@ from isoform.core.errors import RunError, UserError
 from isoform.core.runs import checkpoint
 from isoform.core.runs.checkpoint import Checkpoint, Damaged
 from isoform.core.runs.folder import RunFolder
+from killed import die, in_child
 
 SETTINGS = {"ema": 0.9, "checkpoint_every": 2, "epochs": 2}
 FILES = ["model.safetensors", "ema.safetensors", "state.safetensors", "state.json"]
@@ -123,6 +128,49 @@ def test_writing_a_step_again_replaces_it(folder):
     assert not list(folder.glob(".*"))
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_killed_while_a_step_is_replaced(folder, again):
+    """Between the two renames nothing of that name is there; what was comes back, and a removed one doesn't."""
+
+    def deadly():
+        rename = Path.rename
+
+        def renaming(self, target):
+            rename(self, target)
+            if str(target).endswith(".old"):
+                die()
+
+        Path.rename = renaming
+        checkpoint.write(folder, 5, content(13))
+
+    assert in_child(deadly) == signal.SIGKILL
+    assert checkpoint.steps(folder) == [2, 7]
+    (folder / ".step-0000003.gone").mkdir()
+    if again:
+        checkpoint.write(folder, 11, content(11))
+    assert checkpoint.newest(folder, print)[0] == (11 if again else 7)
+    assert checkpoint.read(checkpoint.place(folder, 5)).model["n"] == 5
+    assert checkpoint.steps(folder)[:3] == [2, 5, 7] and not list(folder.glob(".*"))
+
+
+def test_a_disk_that_cannot_read_is_damage_and_any_other_refusal_is_not(folder, monkeypatch):
+    fingerprint, code = checkpoint._fingerprint, errno.EIO
+
+    def refusing(file):
+        if file.parent.name == "step-0000007":
+            raise OSError(code, os.strerror(code))
+        return fingerprint(file)
+
+    monkeypatch.setattr(checkpoint, "_fingerprint", refusing)
+    code = errno.EACCES
+    with pytest.raises(PermissionError):
+        checkpoint.newest(folder, print)
+    assert checkpoint.steps(folder) == [2, 5, 7]
+    code, said = errno.EIO, []
+    assert checkpoint.newest(folder, said.append)[0] == 5
+    assert "step-0000007 is damaged" in said[0] and "can't be read: Input/output error" in said[0]
+
+
 def test_tensor_files_carry_one_metadata_key(folder):
     for file in checkpoint.place(folder, 7).glob("*.safetensors"):
         with safe_open(file, "pt") as opened:
@@ -193,6 +241,49 @@ def test_a_run_falls_back_and_ends_the_same(tmp_path, capsys):
     )
     assert len(moved.metrics()) == lines
     assert all(value.equal(weights[name]) for name, value in moved.load_weights("last").items())
+
+
+def test_a_best_one_that_gave_way_to_a_damaged_one_is_chosen_anew(tmp_path, capsys):
+    """The second validation is the better one, on this machine; on the one that goes on it isn't."""
+
+    class Judged(toy.ToyTask):
+        second = 0.9
+
+        def metrics(self, split, outputs):
+            self.judged_already = getattr(self, "judged_already", 0) + 1
+            top1 = (0.5, self.second)[self.judged_already > 1 or self.second < 0.5]
+            return {**super().metrics(split, outputs), "top1": top1}
+
+    settings = {"epochs": 2, "checkpoint_every": 3}
+    run = RunFolder(tmp_path / "run")
+    train(Judged(toy.app(**settings)), run, progress=False)
+    assert checkpoint.steps(run.checkpoints) == [6, 8] and run.step_of("best") == 8
+    assert checkpoint.read_place(checkpoint.place(run.checkpoints, 6))["best_step"] == 4
+    flip(checkpoint.place(run.checkpoints, 8) / "model.safetensors")
+    (run.path / "results.json").unlink()
+    other = Judged(toy.app(**settings))
+    other.second = 0.4
+    found = train(other, run, resume=True, progress=False)
+    assert "step 4, isn't there any more" in capsys.readouterr().out
+    assert run.step_of("best") == 8 and found["metrics"]["val"]["top1"] == 0.4
+
+
+def test_a_damaged_best_one_is_named_with_what_can_be_done(tmp_path):
+    """None after it is as good, and those before it are gone."""
+    settings = {"epochs": 6, "checkpoint_every": 2, "lr": 0.3, "warmup": 0.0}
+    run = RunFolder(tmp_path / "run")
+    before = train(toy.task(**settings), run, progress=False)
+    (run.path / "results.json").unlink()
+    best, last = run.step_of("best"), run.step_of("last")
+    assert best < checkpoint.steps(run.checkpoints)[-2], "the newest two would be read again"
+    weights = checkpoint.place(run.checkpoints, best) / "model.safetensors"
+    flip(weights)
+    with pytest.raises(UserError, match=rf"step-{best:07d} is damaged .*put a copy.*--resume"):
+        train(toy.task(**settings), run, resume=True, progress=False)
+    assert run.step_of("last") == last and run.load_weights("last")
+    flip(weights)
+    after = train(toy.task(**settings), run, resume=True, progress=False)
+    assert after["metrics"] == before["metrics"]
 
 
 def in_parts(folder, step):

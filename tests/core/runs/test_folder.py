@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import toy
 from isoform.core.data.writers import plain_json
 from isoform.core.engine.train import train
 from isoform.core.errors import UserError
-from isoform.core.runs import checkpoint
+from isoform.core.runs import checkpoint, folder
 from isoform.core.runs.folder import RunFolder
 
 
@@ -28,6 +29,51 @@ def test_a_second_run_is_locked_out_and_a_dead_one_is_not(tmp_path):
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     with run.lock():
+        pass
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_lock_whose_file_was_taken_away_is_taken_again(tmp_path, monkeypatch, again):
+    """The first run ends, and removes what it made, between the second one's opening of the lock and its taking it."""
+    run = RunFolder(tmp_path / "run")
+    first, open_it = run.lock(), os.open
+    first.__enter__()
+
+    def opening(path, *rest, **options):
+        descriptor = open_it(path, *rest, **options)
+        if str(path).endswith(".lock"):
+            monkeypatch.undo()
+            first.__exit__(None, None, None)
+            assert not run.path.exists()
+            if again:
+                run.path.mkdir()
+                (run.path / ".lock").touch()
+        return descriptor
+
+    monkeypatch.setattr(os, "open", opening)
+    with (
+        run.lock(),
+        pytest.raises(UserError, match="another process"),
+        RunFolder(tmp_path / "run").lock(),
+    ):
+        pass
+
+
+def test_whoever_only_looks_keeps_nobody_out(tmp_path, monkeypatch):
+    run = RunFolder(tmp_path)
+    run.write_text("config.toml", "")
+    with run.lock():
+        pass
+    looking = os.open(tmp_path / ".lock", os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    monkeypatch.setattr(folder.time, "sleep", lambda _: os.close(looking))
+    with run.lock():
+        assert run.is_training()
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="can't write there"), RunFolder(tmp_path / "file").lock():
         pass
 
 
@@ -150,6 +196,22 @@ def test_checkpoints_by_name(tmp_path):
     (checkpoint.place(run.checkpoints, 12) / "ema.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match=r"damaged: ema\.safetensors has 0 bytes"):
         run.load_weights("last")
+
+
+def test_which_step_is_best_is_believed_only_by_its_hash(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    train(toy.task(checkpoint_every=1, epochs=3), run, progress=False)
+    best, other = run.step_of("best"), checkpoint.steps(run.checkpoints)[-2]
+    file = checkpoint.place(run.checkpoints, run.step_of("last")) / "state.json"
+    told = file.read_text()
+    assert best != other and f'"best_step": {best},' in told
+    file.write_text(told.replace(f'"best_step": {best},', f'"best_step": {other},'))
+    with pytest.raises(UserError, match=r"damaged: state\.json .*; choose a step with"):
+        run.load_weights("best")
+    assert run.load_weights(other)
+    file.unlink()
+    with pytest.raises(UserError, match=r"state\.json is missing"):
+        run.step_of("best")
 
 
 def test_task_json_is_a_closed_table(tmp_path):

@@ -92,3 +92,14 @@ def test_a_logarithm_is_scaled_and_comes_back_in_units() -> None:
     np.testing.assert_allclose(scaling.in_units(learned), targets.numpy(), rtol=1e-12)
     assert TargetScaling.from_json(scaling.to_json()) == scaling
     assert "log" not in plain.to_json() and plain.learned(learned) is learned
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 1.1, 7.7, 1e6 + 0.1])
+@pytest.mark.parametrize("rows", [1, 3, 7, 11, 13])
+def test_equal_targets_have_no_spread_whatever_rounding_says(value: float, rows: int) -> None:
+    """The mean of 3 times 0.1 isn't 0.1, and a deviation of 1e-17 would make every error a million million."""
+    targets = np.stack([np.full(rows, value), np.arange(rows) * 1.0], 1)
+    targets = np.concatenate([targets, [[np.nan, 0.5]]])
+    assert TargetScaling.fit(targets).std[0] == 1
+    assert TargetScaling.fit(np.full((rows, 1), value), [True]).std == (1,)
+    assert TargetScaling.fit(np.full((0, 1), value)) == TargetScaling((0.0,), (1.0,))
