@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 KINDS = ("molecule", "crystal")
 OF_WHOLES = (  # how names of shares of systems begin: what is no system fails
-    "valid", "largest_valid", "connected", "molecule_stable", "posebusters", "structural", "compositional",
-)  # fmt: skip
+    *("valid", "largest_valid", "connected", "molecule_stable", "posebusters"),  # of molecules
+    *("structural", "compositional"),  # of crystals
+)
 OF_CELLS = ("loss_lengths", "loss_angles")  # losses of a system; the others are of its atoms
 
 
