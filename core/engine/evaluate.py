@@ -59,7 +59,9 @@ def evaluate(
         ):
             for start in range(0, len(keys), process.size):
                 if process.any(stop()):
-                    raise Preempted(f"stopped during the evaluation on {split}")
+                    raise Preempted(
+                        f"stopped by a signal during the evaluation on {split}; go on with --resume"
+                    )
                 together = keys[start : start + process.size]
                 outputs: dict[str, np.ndarray] | None = None
                 with process.together():
