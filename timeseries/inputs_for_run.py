@@ -290,6 +290,7 @@ def _aligned(
             panel.findings.say(line, unseen_variates=new)
     _warn_of_units(panel, state)
     kinds = {kind: names_of(state, kind) for kind in COVARIATES}
+    _warn_of_texts(panel, kinds)
     series = []
     for one in panel:
         target = (
@@ -321,6 +322,21 @@ def _warn_of_units(panel: Panel, state: TimeseriesState) -> None:
         warnings.warn(
             f"{panel.name}: is in other units than the run's ({join_names(other, SHOWN, '; ')}), whose scale, bounds "
             "and intervals are meant in its own: convert the file",
+            stacklevel=4,
+        )
+
+
+def _warn_of_texts(panel: Panel, kinds: Mapping[str, Sequence[str]]) -> None:
+    """Names the texts of covariates that the run never saw: each is none of its texts, 0 in all their columns."""
+    new = []
+    for kind, names in kinds.items():
+        columns = {name.partition("=")[0] for name in names if "=" in name}
+        have = panel.names(kind)
+        new += [one for one in have if one not in names and one.partition("=")[0] in columns]
+    if new:
+        warnings.warn(
+            f"{panel.name}: texts that this run never saw count as none of those that it knows: "
+            f"{join_names(new, SHOWN)}",
             stacklevel=4,
         )
 

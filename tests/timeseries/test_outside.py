@@ -98,6 +98,25 @@ def test_covariates_of_ids_with_slashes_are_found_by_their_end() -> None:
     assert inputs_for_run._find("S2/P2/left", have) is None
 
 
+@pytest.mark.parametrize("kind", ["past", "known", "static"])
+def test_texts_that_the_run_never_saw_are_named(kind: str) -> None:
+    def one(*names: str):
+        rows = () if kind == "static" else (31,)
+        found = series(walk(31, 1), **{kind: np.ones((*rows, len(names)))})
+        return panel(found.assign_coords({kind: list(names)}))
+
+    config, learned = app(7, 5), ["sky=rain", "sky=sun", "wind"]
+    state = TimeseriesState(variates=["v0"], **{kind: learned})
+    with pytest.warns(UserWarning, match="never saw .*: sky=hail, sky=a=b"):
+        file = one("sky=rain", "sky=hail", "sky=a=b", "wind", "moon=new")
+        found = inputs_for_run.read_for_run(file, config, state)
+    assert found.names(kind) == learned
+    assert (found.first[f"{kind}_values"].values[..., 1] == 0).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        inputs_for_run.read_for_run(one("sky=rain", "wind", "moon=new"), config, state)
+
+
 # What is judged -------------------------------------------------------------------------------------------------------
 
 
