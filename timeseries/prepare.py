@@ -17,9 +17,11 @@ from isoform.timeseries.data.leakage import describe_leak, describe_repeated, fi
 from isoform.timeseries.data.limits import refuse_wrong_variates
 from isoform.timeseries.data.panel import Panel
 from isoform.timeseries.data.read import read_panel
+from isoform.timeseries.data.rows import is_streamed
 from isoform.timeseries.data.season import choose_season
 from isoform.timeseries.data.splits import borders_of, overlap_of
 from isoform.timeseries.data.survey import repeated_windows
+from isoform.timeseries.data.unseen_texts import without_unseen_texts
 from isoform.timeseries.data.windows import WindowData
 from isoform.timeseries.sizes import Sizes, refuse_contradictions
 
@@ -53,6 +55,9 @@ def prepare_panel(config: TimeseriesApp, panel: Panel) -> Prepared[TimeseriesApp
     if _origin_without_marks(config, panel):
         config = _with(config, "tokeniser", origin=False)
         chosen.append("tokeniser.origin is off: these data have no time marks (data.calendar)")
+    if not is_streamed(panel, config.data.stream):
+        panel, unseen = without_unseen_texts(panel, borders_of(config.data, panel))
+        chosen += unseen
     windows = WindowData(_with_whole_trunk(config), panel)
     if not windows.sizes().get("train"):
         raise UserError(_no_training(windows))
