@@ -86,8 +86,9 @@ def soak(apps: list[App], root: Path, minutes: float, seed: int) -> int:
                 break
             name = _next(trial.app, rows, struck, rng)
             one = FAULTS[name](trial, rng)
-            if struck and struck[-1].words == one.words:  # no process ran in between
-                struck[-1].place = one.place
+            for before in struck:
+                if before.words == one.words:  # no process said anything in between
+                    before.place = one.place
             struck.append(one)
             rows[name].append(one)
         same = finished_alike(trial, whole)
