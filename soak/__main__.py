@@ -89,6 +89,8 @@ def soak(apps: list[App], root: Path, minutes: float, seed: int) -> int:
             for before in struck:
                 if before.words == one.words:  # no process said anything in between
                     before.place = one.place
+                    if one.most is not None:  # what has to be trained again is the other's doing
+                        one.again = 0
             struck.append(one)
             rows[name].append(one)
         same = finished_alike(trial, whole)
