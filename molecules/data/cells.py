@@ -93,7 +93,7 @@ def smiles_of_inchi(text: str) -> tuple[str, str]:
 
 
 def _atoms_of_inchi(text: str) -> int:
-    """Atoms without hydrogens by its formula, where "30000CH4" are seconds in eight characters."""
+    """Atoms without hydrogens by its formula, before InChI's library unfolds it: "30000CH4" takes it seconds."""
     formula = [*text.split("/", 2), ""][1]
     total = 0
     for times, component in _COMPONENT.findall(formula):

@@ -34,7 +34,7 @@ class Fence:
     def __init__(self) -> None:
         self._known: dict[bytes, str] = {}
         self._workers: Processes[str] | None = None
-        self._of = 0
+        self._process = 0  # whose worker it is
 
     def refused(self, task: str, what: Any) -> str:
         """See `refused`."""
@@ -46,10 +46,11 @@ class Fence:
 
     def _worker(self) -> Processes[str]:
         """It ends when this process does, at the end of what it reads."""
-        if self._workers is None or self._of != os.getpid():  # a fork doesn't share its parent's
+        # A fork doesn't share its parent's.
+        if self._workers is None or self._process != os.getpid():
             module = "isoform.molecules.data.fence_worker"
             self._workers = Processes(1, module, (), str, "".join, seconds=SECONDS)
-            self._of = os.getpid()
+            self._process = os.getpid()
         return self._workers
 
 

@@ -18,8 +18,8 @@ MOST_TEXT = 10_000  # characters of one SMILES; the longest of PubChem's protein
 MOST_BLOCK = 2**21  # characters of one mol block
 MOST_ATOMS = 2_000  # without hydrogens: canonical ranking takes seconds beyond
 MOST_RINGS = 200  # a fullerene of 360 atoms has fewer; those of 40 atoms, each bound to all, take seconds to perceive
-_FEW_CHARACTERS = 2 * MANY_RINGS  # that can't close many rings; nor can
-_FEW_BONDS = MANY_RINGS  # these bonds
+_FEW_CHARACTERS = 2 * MANY_RINGS  # a closure takes two, so these can't close many rings
+_FEW_BONDS = MANY_RINGS  # nor can these
 _ODD = re.compile("[^ -~]")
 _TOKEN = re.compile(
     r"(\[\d*H(?![a-z])[^\]]*\])"  # hydrogen
